@@ -1,0 +1,5 @@
+"""`python -m darkroom`, the same as `darkroom`."""
+
+from darkroom.cli import main
+
+main()

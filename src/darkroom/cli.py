@@ -1,0 +1,195 @@
+"""The command line: `darkroom <command>`."""
+
+import errno
+import importlib
+import json
+import os
+import signal
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from darkroom import __version__
+from darkroom.config import Config, load
+from darkroom.console import messages, output
+from darkroom.errors import DarkroomError, DataError, TrackingError
+from darkroom.workspace import Workspace
+
+app = typer.Typer(
+    help="Darkroom takes labelled images to a classifier in production. Settings lie in params.yaml.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+STAGE = "Stages (dvc repro runs them in order)"
+LOOK = "Looking and using"
+TERMINATED = 128 + signal.SIGTERM
+_debug = False
+
+
+@app.callback(invoke_without_command=True)
+def _global_options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    global _debug
+    _debug = debug
+    if version:
+        output.print(f"darkroom {__version__}")
+        raise typer.Exit
+
+
+def _run_stage(name: str) -> None:
+    workspace = Workspace()
+    config = load(workspace.params)
+    # Imported only now: each stage brings in just the libraries it uses, and a wrong setting none.
+    importlib.import_module(f"darkroom.stages.{name}").run(config, workspace)
+
+
+@app.command(rich_help_panel=STAGE)
+def download() -> None:
+    """Bring the dataset's files to data/raw, checksums verified."""
+    _run_stage("download")
+
+
+@app.command(rich_help_panel=STAGE)
+def preprocess() -> None:
+    """Decode, split and cache the images; report on their quality."""
+    _run_stage("preprocess")
+
+
+@app.command(rich_help_panel=STAGE)
+def search() -> None:
+    """Search hyperparameters; a search that was interrupted goes on."""
+    _run_stage("search")
+
+
+@app.command(rich_help_panel=STAGE)
+def train() -> None:
+    """Train the final model; a training that was interrupted goes on."""
+    _run_stage("train")
+
+
+@app.command(rich_help_panel=STAGE)
+def evaluate() -> None:
+    """Measure the model on the test split and register it."""
+    _run_stage("evaluate")
+
+
+@app.command(rich_help_panel=LOOK)
+def results() -> None:
+    """Show the figures of the model that lies here, and where to look next."""
+    from darkroom.results import show
+
+    show(Workspace())
+
+
+@app.command(rich_help_panel=LOOK)
+def datasets() -> None:
+    """List the datasets that dataset.name can be set to."""
+    from darkroom.data.catalog import CATALOG
+
+    table = Table("dataset.name", "what it is")
+    for name, source in CATALOG.items():
+        table.add_row(name, source.about)
+    output.print(table)
+
+
+@app.command(rich_help_panel=LOOK)
+def models() -> None:
+    """List the architectures that model.name can be set to, and the registered versions."""
+    from darkroom.models.registry import architectures
+
+    table = Table("model.name", "what it is", "its settings", title="Architectures", title_justify="left")
+    for architecture in architectures().values():
+        settings = ", ".join(f"{key} {json.dumps(value)}" for key, value in architecture.defaults.items())
+        table.add_row(architecture.name, architecture.about, escape(settings))
+    output.print(table)
+    _print_versions(load(Workspace().params))
+
+
+def _print_versions(config: Config) -> None:
+    from darkroom.promotion import versions
+    from darkroom.tracking import connect
+
+    name = config.registered_model
+    found = versions(connect(config.tracking).client, name)
+    if not found:
+        output.print(f"{name}: no version registered yet; `dvc repro` registers one")
+        return
+    table = Table(
+        "version", "aliases", "test accuracy", "registered", title=f"Registered as {name}", title_justify="left"
+    )
+    for version in found:
+        registered = f"{datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).astimezone():%Y-%m-%d %H:%M}"
+        table.add_row(
+            str(version.version), ", ".join(sorted(version.aliases)), version.tags.get("test.accuracy", ""), registered
+        )
+    output.print(table)
+
+
+@app.command(rich_help_panel=LOOK)
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files: png, jpeg, webp, bmp or tiff.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every probability.")] = False,
+) -> None:
+    """Classify image files with the champion."""
+    config = load(Workspace().params)
+    missing = [path for path in images if not path.is_file()]
+    if missing:
+        raise DataError(f"{missing[0]}: no such file")
+
+    from darkroom.serving.predictor import Predictor
+    from darkroom.tracking import connect
+
+    predictor = Predictor.champion(connect(config.tracking).client, config.registered_model)
+    found = predictor.predict(images)
+    if as_json:
+        answers = [{"image": each.image, "label": each.label, "probabilities": each.probabilities} for each in found]
+        typer.echo(json.dumps({"version": predictor.version, "predictions": answers}, ensure_ascii=False, indent=2))
+        return
+    table = Table("image", "label", "probability", "next")
+    for each in found:
+        (label, probability), *others = each.probabilities.items()
+        following = ", ".join(f"{name} {value:.1%}" for name, value in others[:2])
+        table.add_row(escape(each.image), escape(label), f"{probability:.1%}", escape(following))
+    output.print(table)
+
+
+def main() -> None:
+    """Run the command line; what a user can mend ends in one line each and exit code 2."""
+    # The project reports to nobody, and loads no model that could run code.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    # MLflow's own seven retries keep a user waiting for minutes before a wrong address is reported.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+    try:
+        app()
+    except Exception as problem:
+        if _debug or (known := _explain(problem)) is None:
+            raise
+        for line in known.splitlines():
+            messages.print(f"[bold red]error:[/bold red] {escape(line)}")
+        sys.exit(DarkroomError.exit_code)
+
+
+def _explain(problem: Exception) -> str | None:
+    """What to tell the user, or None for a bug of ours, whose traceback belongs in a report."""
+    match problem:
+        case DarkroomError():
+            return str(problem)
+        case OSError(errno=errno.ENOSPC):
+            return f"disk full while writing {problem.filename or 'a file'}; free some space and run the command again"
+        case OSError(filename=str(name), strerror=str(reason)):
+            return f"{name}: {reason.lower()}"
+        case _ if type(problem).__module__.startswith("mlflow."):
+            return str(TrackingError(f"MLflow: {str(problem).partition(chr(10))[0]}"))
+        case _:
+            return None

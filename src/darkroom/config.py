@@ -1,0 +1,352 @@
+"""params.yaml as frozen, checked objects. The only module that knows the file's shape.
+
+Each section is a class, each key a field: its type and range are the rule, its description the
+documentation. Everything is checked when the file is read, before any work begins.
+"""
+
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Strict,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from darkroom.errors import ConfigError, did_you_mean
+
+# YAML has lists only; strict mode would refuse them for tuples. One number is a list of one.
+PositiveInts = Annotated[
+    tuple[Annotated[int, Field(gt=0)], ...],
+    Strict(False),
+    BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
+]
+Seed = Annotated[int, Field(ge=0, lt=2**31, description="seed of this stage's random numbers")]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Dataset(Section):
+    """What to classify, and where its files come from."""
+
+    name: Literal["digits", "mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "folder"] = Field(
+        "digits", description="which dataset"
+    )
+    path: str = Field("data/folder", min_length=1, description="folder only: a directory, or a zip or tar archive")
+    mirror: str | None = Field(None, description="directory or URL prefix tried before the public hosts")
+    on_broken: Literal["stop", "skip"] = Field("stop", description="what to do with images that cannot be decoded")
+
+
+class Preprocess(Section):
+    """How images become tensors of one size, and how they are split."""
+
+    image_size: Annotated[tuple[int, int], Strict(False)] | None = Field(None, description="height and width, pixels")
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour, null as the images are")
+    val_fraction: float = Field(0.1, gt=0, lt=1, description="share of the train split used for validation")
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="share used for testing where no test split exists")
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _sizes_are_sane(self) -> Self:
+        if self.image_size and not all(1 <= side <= 4096 for side in self.image_size):
+            raise ValueError(f"image_size: each side must be 1 to 4096 pixels, got {list(self.image_size)}")
+        return self
+
+
+class Model(Section):
+    """The architecture. A setting left null takes the architecture's own default."""
+
+    name: Literal["mlp", "simple-cnn"] = Field("simple-cnn", description="architecture")
+    filters: PositiveInts | None = Field(None, min_length=1, max_length=8, description="filters of each convolution")
+    hidden: PositiveInts | None = Field(None, max_length=8, description="units of each dense hidden layer")
+    dropout: float | None = Field(None, ge=0, lt=1, description="share of activations dropped in training")
+
+
+class Augment(Section):
+    """Random changes to the training images, drawn anew for each image and epoch, on the device."""
+
+    flip: bool = Field(False, description="mirror left-right with probability 1/2")
+    translate: int = Field(0, ge=0, le=64, description="largest shift in either direction, pixels")
+
+
+class Train(Section):
+    """One training run."""
+
+    epochs: int = Field(20, ge=1, le=10_000, description="passes over the train split")
+    batch_size: int = Field(64, ge=1, le=65_536, description="images a step")
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="optimizer")
+    lr: float = Field(1e-3, gt=0, le=100, description="peak learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only (Nesterov)")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="decoupled for adamw, L2 for adam and sgd")
+    schedule: Literal["constant", "cosine", "one-cycle"] = Field("cosine", description="learning rate over time")
+    warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up before constant or cosine")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    monitor: Literal["accuracy", "loss"] = Field("accuracy", description="validation figure that decides")
+    patience: int | None = Field(None, ge=1, description="epochs without improvement before stopping")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the forward pass")
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs:
+            raise ValueError(f"warmup_epochs: must be below epochs ({self.epochs}), got {self.warmup_epochs}")
+        if self.warmup_epochs and self.schedule == "one-cycle":
+            raise ValueError("warmup_epochs: one-cycle warms up by itself; set it to 0 or choose cosine")
+        return self
+
+
+Choice = bool | int | float | str | Annotated[tuple[int, ...], Strict(False)] | None
+
+
+class Range(Section):
+    """An interval to search, of whole numbers where the setting takes only those."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    step: int | float | None = Field(None, gt=0)
+
+    @model_validator(mode="after")
+    def _is_an_interval(self) -> Self:
+        if self.low >= self.high:
+            raise ValueError(f"low must be below high, got low {self.low}, high {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"log needs low above 0, got {self.low}")
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other; drop one")
+        return self
+
+
+class Choices(Section):
+    """A set of values to choose from."""
+
+    choices: Annotated[tuple[Choice, ...], Strict(False)] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _values_differ(self) -> Self:
+        if len(set(self.choices)) < len(self.choices):
+            raise ValueError(f"choices must differ, got {list(self.choices)}")
+        return self
+
+
+def _kind(values: Any) -> str:
+    """Tell the two kinds of values apart, so that an error speaks of one of them only."""
+    listed = "choices" in values if isinstance(values, dict) else isinstance(values, Choices)
+    return "choices" if listed else "range"
+
+
+Values = Annotated[Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)]
+
+
+class Space(Section):
+    """What a search may vary, by section and setting."""
+
+    model: dict[str, Values] = Field(default_factory=dict)
+    train: dict[str, Values] = Field(default_factory=dict)
+    augment: dict[str, Values] = Field(default_factory=dict)
+
+    def flat(self) -> dict[str, Range | Choices]:
+        """The values to try as {"section.key": values}."""
+        return {
+            f"{section}.{key}": values
+            for section in type(self).model_fields
+            for key, values in getattr(self, section).items()
+        }
+
+
+class Search(Section):
+    """The hyperparameter search."""
+
+    trials: int = Field(0, ge=0, le=100_000, description="configurations tried; 0 skips the search")
+    epochs: int | None = Field(None, ge=1, description="epochs of a trial; null as train.epochs")
+    pruner: Literal["median", "none"] = Field("median", description="stops trials that fall behind")
+    seed: Seed = 0
+    space: Space = Field(default_factory=Space, description="settings and the values to try")
+
+
+class Evaluate(Section):
+    """The measurement on the test split."""
+
+    batch_size: int = Field(512, ge=1, le=65_536, description="images a step")
+    calibration_bins: int = Field(15, ge=2, le=100, description="bins of the expected calibration error")
+    top_k: int = Field(3, ge=2, le=100, description="k of the top-k accuracy")
+
+
+class Tracking(Section):
+    """Names in MLflow. The address of the server is MLflow's own MLFLOW_TRACKING_URI."""
+
+    experiment: str = Field("darkroom", min_length=1, description="experiment that holds the runs")
+    registered_model: str | None = Field(None, min_length=1, description="name in the registry")
+
+
+class Config(Section):
+    """All of params.yaml."""
+
+    dataset: Dataset = Dataset()
+    preprocess: Preprocess = Preprocess()
+    model: Model = Model()
+    augment: Augment = Augment()
+    train: Train = Train()
+    search: Search = Search()
+    evaluate: Evaluate = Evaluate()
+    tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _space_is_searchable(self) -> Self:
+        if self.search.epochs is not None:
+            self._try({"train.epochs": self.search.epochs}, blame="search.epochs")
+        space = self.search.space.flat()
+        tunable = tunable_keys()
+        for key, values in space.items():
+            if key not in tunable:
+                raise ValueError(f"search.space.{key}: cannot be searched; {did_you_mean(key, tunable)}")
+            for value in (values.low, values.high) if isinstance(values, Range) else values.choices:
+                self._try({key: value}, blame=f"search.space.{key}")
+        if self.search.trials and not space:
+            raise ValueError("search.space: empty, but search.trials is not 0; name settings to search or set it to 0")
+        return self
+
+    def _try(self, settings: Mapping[str, Any], blame: str) -> None:
+        try:
+            self.with_settings(settings)
+        except ConfigError as problem:
+            raise ValueError(f"{blame}: {problem}") from None
+
+    @property
+    def registered_model(self) -> str:
+        """Name in MLflow's registry: one per dataset, so that only comparable models compete."""
+        folder = Path(self.dataset.path).name.split(".")[0] or "folder"
+        data = folder if self.dataset.name == "folder" else self.dataset.name
+        return self.tracking.registered_model or f"darkroom-{data}"
+
+    def with_settings(self, settings: Mapping[str, Any]) -> "Config":
+        """A copy in which ``settings``, {"section.key": value}, take the place of the present values.
+
+        Raises ConfigError as reading a file does. The copy has no search space: its values are decided.
+        """
+        tree = self.model_dump(exclude={"search"})
+        for key, value in settings.items():
+            section, name = key.split(".")
+            tree[section][name] = value
+        return parse(tree | {"search": {"trials": 0}}, where="")
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting as {"section.key": value}."""
+        return {
+            f"{section}.{key}": value
+            for section, fields in self.model_dump(mode="json").items()
+            for key, value in fields.items()
+        }
+
+
+def tunable_keys() -> list[str]:
+    """The settings that a search may vary, as "section.key"."""
+    fixed = {"model.name", "train.epochs", "train.monitor", "train.device", "train.precision", "train.seed"}
+    sections = (("model", Model), ("train", Train), ("augment", Augment))
+    keys = [f"{section}.{key}" for section, kind in sections for key in kind.model_fields]
+    return [key for key in keys if key not in fixed]
+
+
+def takes_fractions(key: str) -> bool:
+    """Whether the setting "section.key" is a float."""
+    section, name = key.split(".")
+    kind = Config.model_fields[section].annotation
+    assert isinstance(kind, type), "sections are classes"
+    assert issubclass(kind, Section), "sections are classes"
+    annotation = kind.model_fields[name].annotation
+    return float in (annotation, *get_args(annotation))
+
+
+def load(path: Path) -> Config:
+    """Read and check ``path``.
+
+    Raises ConfigError with one line for each thing that is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: not found; run this in the project's root, where params.yaml lies") from None
+    try:
+        tree = YAML(typ="safe", pure=True).load(StringIO(text))
+    except YAMLError as problem:
+        mark = getattr(problem, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: not valid YAML: {getattr(problem, 'problem', problem)}") from None
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected sections such as `dataset:` and `train:`, got a {type(tree).__name__}")
+    return parse(tree, where=f"{path}: ")
+
+
+def parse(tree: Mapping[str, Any], where: str) -> Config:
+    """Check a tree of sections. Raises ConfigError; each line of it begins with ``where``."""
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as problem:
+        lines = dict.fromkeys(where + _sentence(error) for error in problem.errors())
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """One pydantic error as `key: rule, got value; what to do`."""
+    location = [str(part) for part in error["loc"]]
+    if location[:2] == ["search", "space"]:
+        del location[4:5]  # the kind of values, which pydantic names although no user has written it
+    key = ".".join(location)
+    got = error["input"]
+    context = error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{key}: unknown key; {did_you_mean(location[-1], _known_keys(location[:-1]))}"
+        case "literal_error" if isinstance(got, str):
+            choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
+            return f"{key}: no choice {got!r}; {_choices(got, choices)}"
+        case "literal_error":
+            return f"{key}: expected {context['expected']}, got {got!r}"
+        case "value_error":
+            rule = str(context["error"])
+            return f"{key}.{rule}" if key in Config.model_fields else f"{key}: {rule}" if key else rule
+        case "missing":
+            return f"{key}: required, but not given"
+        case "too_short":
+            return f"{key}: expected at least {context['min_length']} value, got {got!r}"
+        case "too_long":
+            return f"{key}: expected at most {context['max_length']} values, got {got!r}"
+        case "model_type" | "model_attributes_type":
+            return f"{key}: expected a section with keys below it, got {got!r}"
+        case _:
+            rule = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            return f"{key}: expected {rule[0].lower()}{rule[1:]}, got {got!r}"
+
+
+def _choices(got: str, choices: list[str]) -> str:
+    hint = did_you_mean(got, choices)
+    every = f"choose from: {', '.join(choices)}"
+    return hint if hint == every else f"{hint} ({every})"
+
+
+def _known_keys(location: list[str]) -> list[str]:
+    kind: type[BaseModel] = Config
+    for part in location:
+        field = kind.model_fields.get(part)
+        if field is None:  # below search.space, where the keys are settings and the values are ranges
+            return list(Range.model_fields)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            kind = field.annotation
+    return list(kind.model_fields)

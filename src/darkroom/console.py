@@ -1,0 +1,44 @@
+"""Telling the person at the terminal what goes on; quiet where there is no terminal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+# Results go to standard output, everything about the work to standard error.
+output = Console(highlight=False, soft_wrap=True)
+messages = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress display that is shown on terminals only and gone when the work is done."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("[dim]{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as display:
+        yield display
+
+
+@contextmanager
+def reporter() -> Iterator[Callable[[str, int, int], None]]:
+    """A callback for (what is done, how much is done, how much there is or 0), shown as progress bars."""
+    with progress() as display:
+        tasks = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = display.add_task(what, total=None, note="")
+            display.update(tasks[what], completed=done, total=total or None)
+
+        yield report
+
+
+def warn(message: str) -> None:
+    messages.print(f"[yellow]warning:[/yellow] {message}", markup=True)

@@ -1,0 +1,184 @@
+"""The preprocessed dataset on disk: one safetensors file a split, and a card that describes them.
+
+Images are written row by row into the mapped file and read back mapped, so neither needs the memory
+for a whole split. The format of the files is documented at https://huggingface.co/docs/safetensors.
+"""
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.data.mapped import allocate
+from darkroom.errors import CacheError
+from darkroom.files import check_format, digest, read_json, write_json
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "val", "test")
+CARD = "dataset.json"
+NAMES = "files.csv"
+CHUNK_BYTES = 32 << 20
+MADE_BY = "darkroom preprocess"
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """What dataset.json says: all a later step needs to know before it reads an image.
+
+    ``shape`` is (channels, height, width); ``mean`` and ``std`` are of the train split, per channel, of
+    pixels scaled to 0 to 1; ``sizes`` counts the images of each split; ``fingerprint`` is the SHA-256
+    over pixels, labels, classes and the settings that made them.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    sizes: dict[str, int]
+    settings: dict[str, Any]
+    fingerprint: str
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def read(cls, directory: Path) -> Self:
+        """Read the card of a cache. Raises CacheError."""
+        path = directory / CARD
+        found = read_json(path, error=CacheError, made_by=MADE_BY)
+        check_format(found, FORMAT_VERSION, path, error=CacheError, made_by=MADE_BY)
+        try:
+            return cls.parse(found)
+        except TypeError as problem:
+            raise CacheError(f"{path}: damaged ({problem}); run `{MADE_BY}` again") from None
+
+    @classmethod
+    def parse(cls, found: dict[str, Any]) -> Self:
+        """The card from its JSON form. Raises TypeError if a field is missing or unknown."""
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
+        }
+        return cls(**fields)
+
+
+def write(
+    directory: Path,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    rows: dict[str, NDArray[np.int64]],
+    *,
+    name: str,
+    classes: Sequence[str],
+    names: Sequence[str],
+    settings: dict[str, Any],
+) -> DatasetCard:
+    """Write a cache into the empty ``directory``: for each split, the given ``rows`` of ``images`` [N, C, H, W].
+
+    ``names`` are the images' files, if they have any. Returns the card, which is written last: a
+    directory without it is no cache.
+    """
+    contents = hashlib.sha256()
+    for split in SPLITS:
+        contents.update(_write_split(directory / f"{split}.safetensors", images, labels, rows[split]))
+    mean, std = _mean_and_std(images, rows["train"])
+    card = DatasetCard(
+        name=name,
+        classes=tuple(classes),
+        shape=(images.shape[1], images.shape[2], images.shape[3]),
+        mean=mean,
+        std=std,
+        sizes={split: len(rows[split]) for split in SPLITS},
+        settings=settings,
+        fingerprint="",
+    )
+    card = replace(card, fingerprint=digest({"contents": contents.hexdigest(), "card": asdict(card)}))
+    for split in SPLITS:
+        _stamp(directory / f"{split}.safetensors", card.fingerprint)
+    if names:
+        _write_names(directory / NAMES, names, rows)
+    write_json(directory / CARD, asdict(card))
+    return card
+
+
+def _write_names(path: Path, names: Sequence[str], rows: dict[str, NDArray[np.int64]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as opened:
+        table = csv.writer(opened)
+        table.writerow(["split", "row", "file"])
+        for split in SPLITS:
+            table.writerows([split, position, names[row]] for position, row in enumerate(rows[split]))
+
+
+def read_names(directory: Path, split: str) -> list[str]:
+    """The file of each image of a split; empty for datasets whose images are not files."""
+    path = directory / NAMES
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as opened:
+        return [row["file"] for row in csv.DictReader(opened) if row["split"] == split]
+
+
+def _header(images: tuple[int, ...], labels: int, fingerprint: str) -> bytes:
+    split = labels * 8
+    end = split + int(np.prod(images, dtype=np.int64))
+    text = json.dumps(
+        {
+            "__metadata__": {"format_version": str(FORMAT_VERSION), "fingerprint": fingerprint},
+            "labels": {"dtype": "I64", "shape": [labels], "data_offsets": [0, split]},
+            "images": {"dtype": "U8", "shape": list(images), "data_offsets": [split, end]},
+        }
+    )
+    # Padded with spaces, as the format allows, so that the data begins at a multiple of 64 bytes.
+    padded = text.encode() + b" " * (-(len(text) + 8) % 64)
+    return len(padded).to_bytes(8, "little") + padded
+
+
+def _write_split(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64]) -> bytes:
+    """Write one split, without its fingerprint. Returns the SHA-256 of its labels and pixels."""
+    shape = (len(rows), *images.shape[1:])
+    chosen = labels[rows].astype("<i8").tobytes()
+    header = _header(shape, len(rows), "0" * 64)
+    path.write_bytes(header + chosen)
+    content = hashlib.sha256(chosen)
+    written = allocate(path, shape, offset=len(header) + len(chosen))
+    for chunk in _chunks(len(rows), images):
+        pixels = images[rows[chunk]]
+        written[chunk] = pixels
+        content.update(pixels.tobytes())
+    return content.digest()
+
+
+def _stamp(path: Path, fingerprint: str) -> None:
+    with path.open("r+b") as opened:
+        head = opened.read(8)
+        size = int.from_bytes(head, "little")
+        opened.seek(8)
+        header = opened.read(size)
+        opened.seek(8)
+        opened.write(header.replace(b"0" * 64, fingerprint.encode(), 1))
+
+
+def _chunks(count: int, images: NDArray[np.uint8]) -> Iterator[slice]:
+    step = max(1, CHUNK_BYTES // max(1, images[0].nbytes))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
+
+
+def _mean_and_std(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per channel, of pixels / 255. Counted, not summed: exact, and the same in any order."""
+    channels = images.shape[1]
+    counts = np.zeros((channels, 256), dtype=np.int64)
+    for chunk in _chunks(len(rows), images):
+        pixels = images[rows[chunk]]
+        for channel in range(channels):
+            counts[channel] += np.bincount(pixels[:, channel].ravel(), minlength=256)
+    values = np.arange(256) / 255
+    weights = counts / counts.sum(axis=1, keepdims=True)
+    mean = weights @ values
+    std = np.sqrt(np.einsum("cv,cv->c", weights, (values - mean[:, None]) ** 2))
+    # A channel without any contrast is left as it is.
+    return tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist())

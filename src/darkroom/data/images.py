@@ -1,0 +1,107 @@
+"""From one image file to one array: the only transform between a picture and the model's pixels."""
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+MAX_PIXELS = 100_000_000
+GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"})
+
+Channels = Literal[1, 3]
+
+
+class BrokenImageError(ValueError):
+    """The bytes are not an image that can be decoded; the message says why."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What an image's header tells: its size in pixels as a person sees it, and 1 (grey) or 3 channels."""
+
+    width: int
+    height: int
+    channels: Channels
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file's name is that of an image: a known suffix, and not hidden."""
+    path = PurePath(name)
+    return path.suffix.lower() in SUFFIXES and not any(
+        part.startswith(".") or part == "__MACOSX" for part in path.parts
+    )
+
+
+def read_header(content: bytes) -> Header:
+    """Read the header alone. Raises BrokenImageError."""
+    with _open(io.BytesIO(content)) as image:
+        # Orientations 5 to 8 lie on their side.
+        turned = image.getexif().get(0x0112, 1) >= 5
+        width, height = reversed(image.size) if turned else image.size
+        return Header(width, height, 1 if image.mode in GREY_MODES else 3)
+
+
+def decode(content: bytes | BinaryIO, channels: Channels, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode an image to uint8 [channels, height, width].
+
+    The picture is turned upright as its EXIF tag says, laid on white where it is transparent, made
+    grey or colour, and scaled to fill ``size`` (height, width), cropping evenly what stands over.
+    Raises BrokenImageError if the content cannot be decoded to its last byte.
+    """
+    stream = io.BytesIO(content) if isinstance(content, bytes) else content
+    with _open(stream) as image:
+        try:
+            image.load()
+            return fit(ImageOps.exif_transpose(image), channels, size)
+        except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as problem:
+            raise BrokenImageError(str(problem) or type(problem).__name__) from None
+
+
+def fit(image: Image.Image, channels: Channels, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A decoded image as uint8 [channels, height, width], scaled and cropped to ``size``."""
+    image = _convert(image, channels)
+    height, width = size
+    if image.size != (width, height):
+        # Lanczos keeps small details when shrinking and is PIL's own choice for thumbnails.
+        image = ImageOps.fit(image, (width, height), Image.Resampling.LANCZOS)
+    pixels = np.asarray(image, dtype=np.uint8)
+    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def read(path: Path, channels: Channels, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Decode an image file; see ``decode``."""
+    with path.open("rb") as opened:
+        return decode(opened, channels, size)
+
+
+def _open(stream: BinaryIO) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we hold a bound of our own
+            image = Image.open(stream, formats=FORMATS)
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
+        reason = "not an image" if isinstance(problem, UnidentifiedImageError) else str(problem)
+        raise BrokenImageError(reason) from None
+    if image.width * image.height > MAX_PIXELS:
+        raise BrokenImageError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+    return image
+
+
+def _convert(image: Image.Image, channels: Channels) -> Image.Image:
+    if image.mode in {"I", "I;16", "I;16B", "I;16L", "F"}:
+        # PIL clips deeper greys at 255 instead of scaling them.
+        deep = np.asarray(image, dtype=np.float64)
+        brightest = 65535.0 if image.mode != "F" else max(float(deep.max()), 1.0)
+        image = Image.fromarray((deep * (255.0 / brightest)).clip(0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image)
+    return image.convert("L" if channels == 1 else "RGB")

@@ -1,0 +1,51 @@
+"""What every dataset offers: its files brought here, and its images read from them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.config import Dataset, Preprocess
+
+# What is being done, how much of it is done, and how much there is (0: not known).
+Report = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """All readable images of a dataset, in the order of its files.
+
+    ``images`` uint8 [N, C, H, W], possibly mapped from a file; ``labels`` int64 [N], indices into
+    ``classes``; ``splits`` [N], the published split of each image: "train", "val", "test", or "" where
+    it is still to be decided; ``names`` [N], the file of each image, or empty if images have none.
+    ``sizes`` counts the original sizes ("width x height"); ``broken`` gives the reason for each file
+    that could not be decoded.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.str_]
+    classes: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    sizes: dict[str, int] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """One dataset of the catalog."""
+
+    @property
+    def about(self) -> str:
+        """One line: what is in it."""
+
+    def download(self, settings: Dataset, directory: Path, report: Report) -> None:
+        """Bring the dataset's files into ``directory``. Raises DataError."""
+
+    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: Report) -> Decoded:
+        """Read the images from ``directory``, using ``scratch`` for what does not fit into memory.
+
+        Broken images are left out and listed, never replaced. Raises DataError.
+        """

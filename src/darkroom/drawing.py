@@ -1,0 +1,66 @@
+"""The look that all figures share."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+BLUE, ORANGE, GREEN, RED, GREY = "#1f5fa8", "#e07b27", "#1a7f37", "#c62828", "#6b7280"
+DPI = 130
+MAX_NAME = 18
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of the given size in inches, drawn without a screen and without pyplot's global state."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+
+
+def tidy(axes: Axes, title: str, x: str = "", y: str = "") -> None:
+    """A title to the left, labels, a faint grid, no box."""
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(color="#e5e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
+    """One uint8 image [C, H, W], its pixels as they are."""
+    picture: Any = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+    axes.imshow(picture, cmap="gray" if len(image) == 1 else None, vmin=0, vmax=255, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def shorten(name: str, longest: int = MAX_NAME) -> str:
+    """A class name that fits under a picture."""
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def image_grid(images: NDArray[np.uint8], titles: Sequence[str], colours: Sequence[str], heading: str) -> Figure:
+    """Up to 25 uint8 images [N, C, H, W], five a row, each under its title in its colour."""
+    rows = max(1, -(-len(images) // 5))
+    figure = new_figure(9.5, 1.0 + 2.05 * rows)
+    figure.suptitle(heading, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    cells = np.atleast_1d(figure.subplots(rows, 5)).ravel()
+    for axes in cells:
+        axes.set_axis_off()
+    for axes, image, title, colour in zip(cells, images, titles, colours, strict=False):
+        axes.set_axis_on()
+        show_image(axes, image)
+        axes.set_title(title, fontsize=8.5, color=colour)
+        for spine in axes.spines.values():
+            spine.set(edgecolor=colour, linewidth=2)
+    return figure

@@ -1,0 +1,42 @@
+"""The course of a training: as a table file and as a picture."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from darkroom.drawing import BLUE, GREY, ORANGE, new_figure, tidy
+
+History = Sequence[Mapping[str, Any]]
+
+
+def write_history(history: History, path: Path) -> None:
+    """Write one row an epoch, with the fields of ``EpochMetrics`` as columns."""
+    with path.open("w", newline="", encoding="utf-8") as opened:
+        table = csv.DictWriter(opened, list(history[0]))
+        table.writeheader()
+        table.writerows(history)
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The epochs that ``write_history`` wrote."""
+    with path.open(newline="", encoding="utf-8") as opened:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(opened)]
+
+
+def learning_curves(history: History, best_epoch: int) -> Figure:
+    """Loss and accuracy of train and validation over the epochs, the best epoch marked."""
+    figure = new_figure(10, 4)
+    epochs = [row["epoch"] for row in history]
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for split, label, colour in (("train", "train", BLUE), ("val", "validation", ORANGE)):
+            values = [row[f"{split}_{name}"] for row in history]
+            axes.plot(epochs, values, color=colour, label=label, marker="o", markersize=3, linewidth=1.8)
+        axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")
+        tidy(axes, name.capitalize(), "epoch", "nats" if name == "loss" else "share of images")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False)
+    return figure

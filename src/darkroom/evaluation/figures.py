@@ -1,0 +1,82 @@
+"""Pictures of an evaluation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from darkroom.drawing import BLUE, GREEN, RED, image_grid, new_figure, shorten, tidy
+from darkroom.evaluation.metrics import Evaluation, Ints
+
+# Above this many classes numbers in the cells would be too small to read.
+MAX_ANNOTATED = 25
+GRID = 25
+
+
+def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> Figure:
+    """Counts by true class (rows) and predicted class (columns), coloured by their share of the row."""
+    count = len(classes)
+    side = float(np.clip(2.2 + 0.62 * count, 5.0, 16.0))
+    figure = new_figure(side + 1, side)
+    axes = figure.subplots()
+    totals = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    shares = confusion / totals
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    figure.colorbar(drawn, ax=axes, fraction=0.045, pad=0.02, label="share of the true class")
+    font = float(np.clip(200 / count, 5, 10))
+    names = [shorten(name) for name in classes]
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(count), names, fontsize=font, **(slanted if count <= 12 else {"rotation": 90}))
+    axes.set_yticks(range(count), names, fontsize=font)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    if count <= MAX_ANNOTATED:
+        for row, column in np.ndindex(confusion.shape):
+            if confusion[row, column]:
+                colour = "white" if shares[row, column] > 0.5 else "#111827"
+                axes.text(
+                    column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=colour, fontsize=font
+                )
+    return figure
+
+
+def prediction_grid(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str], seed: int = 0) -> Figure:
+    """25 random images with true and predicted label, green where right and red where wrong."""
+    count = min(GRID, len(found.labels))
+    rows = np.sort(np.random.default_rng(seed).choice(len(found.labels), count, replace=False))
+    right = found.predicted[rows] == found.labels[rows]
+    colours = np.where(right, GREEN, RED).tolist()
+    return image_grid(
+        images[rows], _titles(found, classes, rows), colours, "Random test images: green right, red wrong"
+    )
+
+
+def worst_mistakes(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str]) -> Figure:
+    """The up to 25 wrong predictions the model was surest of."""
+    rows = found.mistakes[:GRID]
+    heading = f"The surest mistakes ({len(found.mistakes):,} of {len(found.labels):,} test images are wrong)"
+    return image_grid(images[rows], _titles(found, classes, rows), [RED] * len(rows), heading)
+
+
+def _titles(found: Evaluation, classes: Sequence[str], rows: Ints) -> list[str]:
+    return [
+        f"true {shorten(classes[label])}\npredicted {shorten(classes[guess], 12)} {confidence:.0%}"
+        for label, guess, confidence in zip(
+            found.labels[rows], found.predicted[rows], found.confidence[rows], strict=True
+        )
+    ]
+
+
+def class_scores(per_class: dict[str, dict[str, float]]) -> Figure:
+    """F1 of each class, the weakest at the top."""
+    ordered = sorted(per_class.items(), key=lambda item: item[1]["f1"], reverse=True)
+    figure = new_figure(8, float(np.clip(1.2 + 0.28 * len(ordered), 2.5, 18)))
+    axes = figure.subplots()
+    axes.barh([shorten(name, 28) for name, _ in ordered], [row["f1"] for _, row in ordered], color=BLUE)
+    tidy(axes, "F1 of each class", "F1")
+    axes.set_xlim(0, 1)
+    axes.margins(y=0.01)
+    axes.tick_params(axis="y", labelsize=float(np.clip(500 / len(ordered), 5, 9)), length=0)
+    return figure

@@ -1,0 +1,108 @@
+"""How good a classifier is, from its logits and the true labels."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from scipy.stats import binomtest
+from sklearn.metrics import classification_report, confusion_matrix, log_loss, precision_recall_fscore_support
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything measured on one split.
+
+    ``summary`` holds single figures by name; ``per_class`` precision, recall, F1 and support by class
+    name; ``confusion`` int64 [classes, classes] counts with true classes as rows; ``report`` is
+    scikit-learn's classification report as text. ``probabilities`` float [N, classes] and ``labels``,
+    ``predicted`` int64 [N] are what they were made from.
+    """
+
+    summary: dict[str, float]
+    per_class: dict[str, dict[str, float]]
+    confusion: Ints
+    report: str
+    probabilities: Floats
+    labels: Ints
+    predicted: Ints
+
+    @property
+    def confidence(self) -> Floats:
+        """Probability of the predicted class [N]."""
+        rows = np.arange(len(self.predicted))
+        return self.probabilities[rows, self.predicted]
+
+    @property
+    def mistakes(self) -> Ints:
+        """Rows that were predicted wrongly, the surest first."""
+        wrong = np.flatnonzero(self.predicted != self.labels)
+        order: Ints = wrong[np.argsort(-self.confidence[wrong], kind="stable")]
+        return order
+
+
+def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: int, bins: int) -> Evaluation:
+    """Evaluate ``logits`` [N, classes] against ``labels`` [N].
+
+    The summary holds accuracy with its 95 % Wilson interval, macro precision, recall and F1, log-loss
+    in nats, top-k accuracy (k at most the number of classes) and the expected calibration error.
+    """
+    probabilities = softmax(logits.astype(np.float64), axis=1)
+    predicted = probabilities.argmax(axis=1)
+    numbers = np.arange(len(classes))
+    confusion = confusion_matrix(labels, predicted, labels=numbers)
+    correct = int((predicted == labels).sum())
+    interval = binomtest(correct, len(labels)).proportion_ci(0.95, method="wilson")
+    scores = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0.0)
+    precision, recall, f1 = (float(score.mean()) for score in scores[:3])
+    k = min(top_k, len(classes))
+    accuracy = correct / len(labels)
+    # Two ways to the same number: a difference would mean that one of the figures is wrong.
+    assert np.isclose(confusion.trace() / confusion.sum(), accuracy), "confusion matrix disagrees with accuracy"
+    summary = {
+        "accuracy": accuracy,
+        "accuracy_low": float(interval.low),
+        "accuracy_high": float(interval.high),
+        "precision_macro": precision,
+        "recall_macro": recall,
+        "f1_macro": f1,
+        "log_loss": float(log_loss(labels, probabilities, labels=numbers)),
+        f"top_{k}_accuracy": top_k_accuracy(probabilities, labels, k),
+        "calibration_error": expected_calibration_error(probabilities, labels, bins),
+        "images": len(labels),
+    }
+    columns = ("precision", "recall", "f1", "support")
+    per_class = {
+        name: dict(zip(columns, map(float, row), strict=True))
+        for name, row in zip(classes, zip(*scores, strict=True), strict=True)
+    }
+    report = classification_report(
+        labels, predicted, labels=numbers, target_names=list(classes), digits=4, zero_division=0.0
+    )
+    return Evaluation(summary, per_class, confusion, report, probabilities, labels, predicted)
+
+
+def top_k_accuracy(probabilities: Floats, labels: Ints, k: int) -> float:
+    """Share of rows whose label is among the k most probable classes; ties count against the label.
+
+    scikit-learn's function warns and fails where a label is missing from ``labels`` or k is all classes.
+    """
+    own = probabilities[np.arange(len(labels)), labels]
+    rank = (probabilities >= own[:, None]).sum(axis=1)
+    return float((rank <= k).mean())
+
+
+def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int) -> float:
+    """Mean distance between confidence and accuracy over equally wide bins of confidence, weighted by size.
+
+    After Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    """
+    confidence = probabilities.max(axis=1)
+    correct = probabilities.argmax(axis=1) == labels
+    member = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(member, weights=correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))

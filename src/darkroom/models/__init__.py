@@ -1,0 +1,5 @@
+"""The architectures. Importing this package registers every family."""
+
+from darkroom.models import mlp, simple_cnn
+
+__all__ = ["mlp", "simple_cnn"]

@@ -1,0 +1,42 @@
+"""Normalisation and network as one module: from raw pixels to logits."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from darkroom.config import Model
+from darkroom.data.cache import DatasetCard
+from darkroom.models import registry
+
+
+class Classifier(nn.Module):
+    """Maps uint8 images [N, C, H, W] to float32 logits [N, classes].
+
+    Normalising inside the model means that training, evaluation, export and serving cannot disagree
+    about it. ``mean`` and ``std`` are per channel, of pixels scaled to 0 to 1.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.network = network
+        means, deviations = torch.tensor(mean), torch.tensor(std)
+        # (x / 255 - mean) / std as one multiplication and one addition.
+        self.register_buffer("scale", (1 / (255 * deviations))[:, None, None])
+        self.register_buffer("shift", (-means / deviations)[:, None, None])
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images * self.scale + self.shift)
+        return logits.float()
+
+
+def build_classifier(settings: Model, card: DatasetCard) -> Classifier:
+    """An untrained classifier for the dataset that ``card`` describes. Raises ModelError if they do not fit."""
+    classifier = Classifier(registry.build(settings, card.shape, len(card.classes)), card.mean, card.std)
+    if registry.architectures()[settings.name].channels_last:
+        # One and a half times as fast for convolutions on CPUs and tensor cores; the maths is the same.
+        classifier = classifier.to(memory_format=torch.channels_last)
+    return classifier

@@ -1,0 +1,81 @@
+"""A trained model on disk: weights in safetensors, and a card with all that belongs to them."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from darkroom.config import parse
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import ConfigError, ModelError
+from darkroom.files import atomic_file, check_format, read_json, sha256, write_json
+from darkroom.models.classifier import Classifier, build_classifier
+
+FORMAT_VERSION = 1
+MADE_BY = "darkroom train"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What model.json says about the weights beside it.
+
+    ``dataset`` is the card of the data it was trained on, ``settings`` every resolved setting as
+    {section: {key: value}}, ``facts`` the device, threads and precision of the training, ``run_id`` its
+    run in MLflow, ``weights_sha256`` the digest of the weights' file.
+    """
+
+    dataset: dict[str, Any]
+    settings: dict[str, Any]
+    facts: dict[str, Any]
+    best_epoch: dict[str, Any]
+    run_id: str
+    weights_sha256: str
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def dataset_card(self) -> DatasetCard:
+        return DatasetCard.parse(self.dataset)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a card. Raises ModelError."""
+        found = read_json(path, error=ModelError, made_by=MADE_BY)
+        check_format(found, FORMAT_VERSION, path, error=ModelError, made_by=MADE_BY)
+        try:
+            return cls(**found)
+        except TypeError as problem:
+            raise ModelError(f"{path}: damaged ({problem}); run `{MADE_BY}` again") from None
+
+
+def save_weights(classifier: Classifier, path: Path) -> str:
+    """Write the classifier's weights, normalisation included. Returns the file's SHA-256."""
+    # safetensors holds plain row-major tensors; channels_last ones are another order of the same numbers.
+    weights = {name: value.contiguous() for name, value in classifier.state_dict().items()}
+    with atomic_file(path) as partial:
+        save_file(weights, partial)
+    return sha256(path)
+
+
+def save_card(card: ModelCard, path: Path) -> None:
+    write_json(path, asdict(card))
+
+
+def load_classifier(weights: Path, card_path: Path) -> tuple[Classifier, ModelCard]:
+    """The classifier, in evaluation mode on the CPU, and its card.
+
+    Raises ModelError if a file is missing, damaged, or the two do not belong together.
+    """
+    card = ModelCard.read(card_path)
+    if not weights.is_file():
+        raise ModelError(f"{weights}: not found; run `{MADE_BY}` first")
+    if sha256(weights) != card.weights_sha256:
+        raise ModelError(f"{weights}: not the weights that {card_path} describes, or damaged; run `{MADE_BY}` again")
+    try:
+        config = parse(card.settings, where=f"{card_path}: settings.")
+        classifier = build_classifier(config.model, card.dataset_card)
+        classifier.load_state_dict(load_file(weights))
+    except (ConfigError, SafetensorError, RuntimeError, TypeError) as problem:
+        raise ModelError(f"{weights}: cannot be loaded ({problem}); run `{MADE_BY}` again") from None
+    return classifier.eval(), card

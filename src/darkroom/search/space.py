@@ -1,0 +1,63 @@
+"""From the declared space to Optuna's suggestions."""
+
+import json
+import math
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from darkroom.config import Choices, Config, Range, takes_fractions
+from darkroom.errors import SearchError, did_you_mean
+from darkroom.models.registry import architectures, resolve
+
+
+def check_space(config: Config) -> None:
+    """Refuse a space that the architecture has no use for. Raises SearchError.
+
+    What can be said without the architecture (names, ranges, types) was checked with the settings.
+    """
+    taken = architectures()[config.model.name].defaults
+    for key in config.search.space.model:
+        if key not in taken:
+            raise SearchError(
+                f"search.space.model.{key}: {config.model.name} does not take it; {did_you_mean(key, taken)}"
+            )
+
+
+def distributions(space: dict[str, Range | Choices]) -> dict[str, BaseDistribution]:
+    """Optuna's form of the space."""
+    return {key: _distribution(key, values) for key, values in space.items()}
+
+
+def _distribution(key: str, values: Range | Choices) -> BaseDistribution:
+    if isinstance(values, Choices):
+        return CategoricalDistribution([_to_optuna(value) for value in values.choices])
+    if takes_fractions(key):
+        return FloatDistribution(values.low, values.high, log=values.log, step=values.step)
+    return IntDistribution(int(values.low), int(values.high), log=values.log, step=int(values.step or 1))
+
+
+def starting_point(config: Config) -> dict[str, Any] | None:
+    """The settings as written, as a point of the space; None if they lie outside it."""
+    written = {**config.flat(), **{f"model.{key}": value for key, value in resolve(config.model).items()}}
+    space = config.search.space.flat()
+    if not all(_contains(values, written[key]) for key, values in space.items()):
+        return None
+    return {key: _to_optuna(written[key]) for key in space}
+
+
+def _contains(values: Range | Choices, value: Any) -> bool:
+    if isinstance(values, Choices):
+        return (tuple(value) if isinstance(value, list) else value) in values.choices
+    if not isinstance(value, int | float) or not values.low <= value <= values.high:
+        return False
+    return values.step is None or math.isclose((value - values.low) % values.step, 0, abs_tol=1e-12)
+
+
+def _to_optuna(value: Any) -> Any:
+    """Optuna knows no lists as choices; their JSON stands for them."""
+    return json.dumps(value) if isinstance(value, (list, tuple)) else value
+
+
+def from_optuna(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) and value.startswith("[") else value

@@ -1,0 +1,112 @@
+"""The Optuna study: resumable, with every trial in a state that is true."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, MedianPruner, NopPruner
+from optuna.samplers import TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from darkroom.config import Config
+from darkroom.errors import ConfigError, ModelError, SearchError, TrainingError
+from darkroom.search.space import distributions, from_optuna, starting_point
+
+INTERRUPTED = "interrupted"
+FAILURE = "failure"
+# Trials drawn at random before TPE models them, and completed before any is pruned.
+STARTUP_TRIALS = 5
+
+# Trains one configuration, reports its epochs to the trial, and returns its value. Raises TrialPruned.
+Objective = Callable[[optuna.Trial, dict[str, Any]], float]
+
+
+def open_study(path: Path, key: str, config: Config) -> optuna.Study:
+    """The study ``key`` in the journal file ``path``, made if it is not there.
+
+    Trials that a killed search has left running are marked failed and queued again with the same values.
+    """
+    optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(path))),
+        study_name=key,
+        direction="maximize" if config.train.monitor == "accuracy" else "minimize",
+        pruner=_pruner(config),
+        load_if_exists=True,
+    )
+    if not study.get_trials(deepcopy=False):
+        start = starting_point(config)
+        if start is not None:
+            study.enqueue_trial(start)
+    _requeue_interrupted(study)
+    return study
+
+
+def _pruner(config: Config) -> BasePruner:
+    if config.search.pruner == "none":
+        return NopPruner()
+    epochs = config.search.epochs or config.train.epochs
+    return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, epochs // 5))
+
+
+def _requeue_interrupted(study: optuna.Study) -> None:
+    running = study.get_trials(states=(TrialState.RUNNING,))
+    if not running:
+        return
+    numbers = [*study.user_attrs.get(INTERRUPTED, []), *(trial.number for trial in running)]
+    study.set_user_attr(INTERRUPTED, numbers)
+    for trial in running:
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+
+
+def used_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count: complete, pruned, or failed for a reason of their own."""
+    interrupted = study.user_attrs.get(INTERRUPTED, [])
+    ended = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    return [trial for trial in ended if trial.number not in interrupted]
+
+
+def run_trials(
+    study: optuna.Study,
+    config: Config,
+    objective: Objective,
+    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
+) -> None:
+    """Run trials until ``search.trials`` of them count.
+
+    The sampler is seeded by the number of trials that count, so that each suggestion depends on the
+    earlier trials alone: a search that was interrupted goes on as if it had not been. A configuration
+    that cannot be trained is recorded as failed with its reason; anything else ends the search.
+    """
+    kinds = distributions(config.search.space.flat())
+    while (used := len(used_trials(study))) < config.search.trials:
+        study.sampler = TPESampler(seed=config.search.seed + used, n_startup_trials=STARTUP_TRIALS)
+        trial = study.ask(kinds)
+        settings = {key: from_optuna(value) for key, value in trial.params.items()}
+        try:
+            value = objective(trial, settings)
+        except optuna.TrialPruned:
+            ended = study.tell(trial, state=TrialState.PRUNED)
+        except (ConfigError, ModelError, TrainingError, RuntimeError) as problem:
+            trial.set_user_attr(FAILURE, str(problem).partition("\n")[0])
+            ended = study.tell(trial, state=TrialState.FAIL)
+        else:
+            ended = study.tell(trial, value)
+        on_trial(ended)
+
+
+def best_trial(study: optuna.Study) -> FrozenTrial:
+    """The complete trial with the best value. Raises SearchError if no trial was completed."""
+    if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return study.best_trial
+    reasons = [trial.user_attrs[FAILURE] for trial in used_trials(study) if FAILURE in trial.user_attrs]
+    raise SearchError(
+        f"none of the {len(used_trials(study))} trials was completed; the first failed with: "
+        f"{reasons[0] if reasons else 'all were pruned'}"
+    )

@@ -1,0 +1,1 @@
+"""One module a stage: read settings and files, call the parts, write files."""

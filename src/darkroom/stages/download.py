@@ -1,0 +1,15 @@
+"""Stage 1: bring the dataset's files to data/raw/<dataset>."""
+
+from darkroom.config import Config
+from darkroom.console import messages, reporter
+from darkroom.data.catalog import CATALOG
+from darkroom.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    """Download and verify, or pack, the files of ``dataset.name``. Raises DataError."""
+    directory = workspace.raw(config.dataset.name)
+    with reporter() as report:
+        CATALOG[config.dataset.name].download(config.dataset, directory, report)
+    size = sum(path.stat().st_size for path in directory.iterdir())
+    messages.print(f"{config.dataset.name}: {size / 1e6:,.1f} MB in {directory}")

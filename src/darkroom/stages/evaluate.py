@@ -1,0 +1,126 @@
+"""Stage 5: measure the model on the test split, once, and register it."""
+
+import csv
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from darkroom import drawing
+from darkroom.config import Config
+from darkroom.console import messages
+from darkroom.data.batches import Split, in_order, read_split
+from darkroom.data.cache import DatasetCard, read_names
+from darkroom.errors import CacheError
+from darkroom.evaluation import figures
+from darkroom.evaluation.curves import read_history
+from darkroom.evaluation.metrics import Evaluation, Floats, measure
+from darkroom.files import atomic_directory, write_json
+from darkroom.models.classifier import Classifier
+from darkroom.models.files import ModelCard, load_classifier
+from darkroom.promotion import register
+from darkroom.tracking import EXAMPLE_IMAGES, WEIGHTS_TAG, Run, Store, connect, log_training
+from darkroom.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    """Write reports/evaluate, add it to the model's run and register the model as challenger.
+
+    Raises ModelError, CacheError or TrackingError.
+    """
+    directory = workspace.processed(config.dataset.name)
+    dataset = DatasetCard.read(directory)
+    classifier, card = load_classifier(workspace.weights, workspace.model_card)
+    if card.dataset_card.fingerprint != dataset.fingerprint:
+        raise CacheError(
+            f"{workspace.weights}: trained on other data ({card.dataset_card.name} "
+            f"{card.dataset_card.fingerprint[:12]}) than {directory} holds ({dataset.name} "
+            f"{dataset.fingerprint[:12]}); run `darkroom train` again"
+        )
+    test = read_split(directory, dataset, "test")
+    logits = predict_logits(classifier, test, config.evaluate.batch_size)
+    settings = config.evaluate
+    found = measure(logits, test.labels.numpy(), dataset.classes, top_k=settings.top_k, bins=settings.calibration_bins)
+    report = workspace.report("evaluate")
+    with atomic_directory(report) as written:
+        _write(found, test, dataset, read_names(directory, "test"), written)
+
+    store = connect(config.tracking)
+    tracked = _find_run(store, card) or _rebuild_run(store, workspace, classifier, card)
+    tracked.log_metrics({f"test/{key}": value for key, value in found.summary.items()})
+    tracked.log_directory(report, "evaluate")
+    registered = register(
+        store.client,
+        config.registered_model,
+        run_id=tracked.id,
+        model_uri=store.model_uri(tracked.id),
+        weights_sha256=card.weights_sha256,
+        fingerprint=dataset.fingerprint,
+        metrics={f"test.{key}": found.summary[key] for key in ("accuracy", "f1_macro", "log_loss")},
+    )
+    write_json(report / "registered.json", asdict(registered))
+    state = "registered as" if registered.is_new else "already registered as"
+    messages.print(
+        f"evaluate: test accuracy {found.summary['accuracy']:.4f} (95 % interval {found.summary['accuracy_low']:.4f} "
+        f"to {found.summary['accuracy_high']:.4f}), {state} {registered.name} version {registered.version}"
+    )
+
+
+@torch.no_grad()
+def predict_logits(classifier: Classifier, split: Split, batch_size: int) -> Floats:
+    """float32 logits [N, classes] of a split, computed on the CPU in fp32: the same figures on every machine."""
+    return torch.cat([classifier(images) for images, _ in in_order(split, batch_size)]).numpy()
+
+
+def _find_run(store: Store, card: ModelCard) -> Run | None:
+    """The run that the model's file names, else one that was rebuilt for these weights, if it holds the model."""
+    for run_id in (card.run_id, store.find(WEIGHTS_TAG, card.weights_sha256)):
+        if run_id and store.holds(run_id) and store.model_uri(run_id):
+            return Run(store.client, run_id)
+    return None
+
+
+def _rebuild_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> Run:
+    """Make the model's run anew from the files: this store does not hold it."""
+    name = card.dataset_card.name
+    history = read_history(workspace.report("train") / "history.csv")
+    val = read_split(workspace.processed(name), card.dataset_card, "val")
+    messages.print(f"evaluate: run {card.run_id} is not in this store; rebuilt from the files")
+    with store.start(f"{card.settings['model']['name']} on {name}", "train") as run:
+        run.log_tags({"darkroom.rebuilt_from": card.run_id})
+        reports = [workspace.report("preprocess"), workspace.report("train")]
+        log_training(run, classifier, card, history, reports, val.images[:EXAMPLE_IMAGES].numpy())
+    return run
+
+
+def _write(found: Evaluation, test: Split, dataset: DatasetCard, names: list[str], directory: Path) -> None:
+    images, classes = test.images.numpy(), dataset.classes
+    write_json(directory / "metrics.json", found.summary)
+    write_json(directory / "per_class.json", found.per_class)
+    write_json(directory / "confusion_matrix.json", {"classes": classes, "counts": found.confusion.tolist()})
+    (directory / "classification_report.txt").write_text(found.report, encoding="utf-8")
+    with (directory / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as opened:
+        table = csv.writer(opened)
+        table.writerow(["true \\ predicted", *classes])
+        table.writerows([name, *row] for name, row in zip(classes, found.confusion.tolist(), strict=True))
+    _write_predictions(found, classes, names, directory / "predictions.csv")
+    title = f"Accuracy {found.summary['accuracy']:.2%} on {len(found.labels):,} test images"
+    for name, figure in (
+        ("confusion_matrix", figures.confusion_matrix(found.confusion, classes, title)),
+        ("class_scores", figures.class_scores(found.per_class)),
+        ("predictions", figures.prediction_grid(images, found, classes)),
+        ("worst_mistakes", figures.worst_mistakes(images, found, classes)),
+    ):
+        drawing.save(figure, directory / f"{name}.png")
+
+
+def _write_predictions(found: Evaluation, classes: tuple[str, ...], names: list[str], path: Path) -> None:
+    own = found.probabilities[np.arange(len(found.labels)), found.labels]
+    with path.open("w", newline="", encoding="utf-8") as opened:
+        table = csv.writer(opened)
+        table.writerow(["image", "actual", "predicted", "correct", "confidence", "probability_of_actual"])
+        for row, (label, guess) in enumerate(zip(found.labels, found.predicted, strict=True)):
+            name = names[row] if names else row
+            figures_of_row = [f"{found.confidence[row]:.6f}", f"{own[row]:.6f}"]
+            table.writerow([name, classes[label], classes[guess], int(label == guess), *figures_of_row])

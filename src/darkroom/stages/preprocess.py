@@ -1,0 +1,74 @@
+"""Stage 2: decode, split and cache the images, and report on their quality."""
+
+import tempfile
+from pathlib import Path
+
+from darkroom import drawing
+from darkroom.config import Config
+from darkroom.console import messages, reporter, warn
+from darkroom.data import cache, report, splits
+from darkroom.data.catalog import CATALOG
+from darkroom.data.source import Decoded
+from darkroom.errors import DataError
+from darkroom.files import atomic_directory, write_json
+from darkroom.workspace import Workspace
+
+MAX_NAMED = 5
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    """Write data/processed/<dataset> and reports/preprocess. Raises DataError."""
+    name = config.dataset.name
+    settings = config.preprocess
+    target = workspace.processed(name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".decode.") as scratch, reporter() as progress:
+        decoded = CATALOG[name].decode(workspace.raw(name), settings, Path(scratch), progress)
+        _judge_broken(decoded, skip=config.dataset.on_broken == "skip")
+        rows = splits.assign(
+            decoded.labels,
+            decoded.splits,
+            decoded.classes,
+            val_fraction=settings.val_fraction,
+            test_fraction=settings.test_fraction,
+            seed=settings.seed,
+        )
+        progress("write tensors", 0, 0)
+        with atomic_directory(target) as directory:
+            card = cache.write(
+                directory,
+                decoded.images,
+                decoded.labels,
+                rows,
+                name=name,
+                classes=decoded.classes,
+                names=decoded.names,
+                settings={
+                    "dataset": {"name": name, "on_broken": config.dataset.on_broken},
+                    "preprocess": settings.model_dump(mode="json"),
+                },
+            )
+        progress("report", 0, 0)
+        found = report.describe(decoded, rows)
+        with atomic_directory(workspace.report("preprocess")) as directory:
+            write_json(directory / "report.json", found)
+            drawing.save(report.class_balance(found["classes"]), directory / "class_balance.png")
+            picture = report.samples(decoded.images, decoded.labels, rows["train"], decoded.classes, settings.seed)
+            drawing.save(picture, directory / "samples.png")
+    crossing = found["duplicates"]["groups_across_splits"]
+    if crossing:
+        warn(f"{crossing} images occur in more than one split; reports/preprocess/report.json names some")
+    sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
+    shape = "x".join(map(str, card.shape))
+    messages.print(f"{name}: {sizes} images of {shape} in {len(card.classes)} classes, {card.fingerprint[:12]}")
+
+
+def _judge_broken(decoded: Decoded, *, skip: bool) -> None:
+    if not decoded.broken:
+        return
+    named = "; ".join(f"{name} ({reason})" for name, reason in sorted(decoded.broken.items())[:MAX_NAMED])
+    more = len(decoded.broken) - MAX_NAMED
+    text = f"{len(decoded.broken)} images cannot be decoded: {named}" + (f" and {more} more" if more > 0 else "")
+    if not skip:
+        raise DataError(f"{text}; mend or remove them, or set dataset.on_broken to skip")
+    warn(f"{text}; left out")

@@ -1,0 +1,120 @@
+"""Stage 4: train the final model with the settings that the search found."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.progress import Progress
+
+from darkroom import drawing
+from darkroom.config import Config
+from darkroom.console import messages, progress, warn
+from darkroom.data.batches import read_split
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import SearchError
+from darkroom.evaluation.curves import learning_curves, write_history
+from darkroom.files import atomic_directory, digest, read_json, write_json
+from darkroom.models.classifier import Classifier
+from darkroom.models.files import ModelCard, save_card, save_weights
+from darkroom.models.registry import resolve, without_effect
+from darkroom.tracking import EXAMPLE_IMAGES, Run, connect, epoch_metrics, log_training, system_facts
+from darkroom.training.checkpoint import Checkpoint
+from darkroom.training.device import choose_device, choose_precision
+from darkroom.training.fit import EpochMetrics, FitResult
+from darkroom.training.session import train_classifier
+from darkroom.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    """Write models/model.safetensors, models/model.json and reports/train.
+
+    Raises TrainingError, ModelError, CacheError, SearchError or TrackingError.
+    """
+    directory = workspace.processed(config.dataset.name)
+    card = DatasetCard.read(directory)
+    config = _resolve(config, card, workspace)
+    for key in without_effect(config.model):
+        warn(f"model.{key} has no effect on {config.model.name}")
+    device = choose_device(config.train.device)
+    facts = system_facts(device, choose_precision(config.train, device))
+    settings = _settings(config, card)
+    train, val = read_split(directory, card, "train"), read_split(directory, card, "val")
+
+    checkpoint = Checkpoint(workspace.checkpoint, digest({"fingerprint": card.fingerprint, "settings": settings}))
+    checkpoint.load()  # for its run
+    store = connect(config.tracking)
+    tracked = store.resume(checkpoint.run_id) or store.start(f"{config.model.name} on {card.name}", "train")
+    checkpoint.run_id = tracked.id
+    with tracked, progress() as display:
+        tracked.log_params({f"{part}.{key}": value for part, keys in settings.items() for key, value in keys.items()})
+        tracked.log_tags(facts)
+        on_epoch = _EpochReport(tracked, config, display)
+        classifier, result = train_classifier(config, card, train, val, checkpoint=checkpoint, on_epoch=on_epoch)
+        _write(workspace, classifier, result)
+        digest_of_weights = save_weights(classifier, workspace.weights)
+        model_card = ModelCard(asdict(card), settings, facts, asdict(result.best), tracked.id, digest_of_weights)
+        save_card(model_card, workspace.model_card)
+        reports = [workspace.report("preprocess"), workspace.report("train")]
+        history = [asdict(metrics) for metrics in result.history]
+        log_training(tracked, classifier, model_card, history, reports, val.images[:EXAMPLE_IMAGES].numpy())
+    checkpoint.remove()
+    best = result.best
+    messages.print(
+        f"train: {len(result.history)} epochs{' (stopped early)' if result.stopped_early else ''}, best epoch "
+        f"{best.epoch} with validation accuracy {best.val_accuracy:.4f}, loss {best.val_loss:.4f}"
+    )
+
+
+def _resolve(config: Config, card: DatasetCard, workspace: Workspace) -> Config:
+    """What the search found takes precedence over params.yaml, which takes it over the defaults."""
+    found = read_json(workspace.best_params, error=SearchError, made_by="darkroom search")
+    if found.get("fingerprint", card.fingerprint) != card.fingerprint:
+        raise SearchError(
+            f"{workspace.best_params}: searched on another dataset than {workspace.processed(card.name)} now holds; "
+            "run `darkroom search` again"
+        )
+    return config.with_settings(found["params"])
+
+
+def _settings(config: Config, card: DatasetCard) -> dict[str, dict[str, Any]]:
+    """Every setting that the model depends on, by section."""
+    return {
+        **card.settings,
+        "model": {"name": config.model.name, **resolve(config.model)},
+        "augment": config.augment.model_dump(mode="json"),
+        "train": config.train.model_dump(mode="json"),
+    }
+
+
+class _EpochReport:
+    """Logs and shows each epoch; epochs that a resumed run has already logged are only shown."""
+
+    def __init__(self, run: Run, config: Config, display: Progress) -> None:
+        self.run = run
+        self.logged = run.last_step("val/loss")
+        self.display = display
+        self.task = display.add_task("train", total=config.train.epochs, note="")
+
+    def __call__(self, metrics: EpochMetrics) -> None:
+        if metrics.epoch > self.logged:
+            self.run.log_metrics(epoch_metrics(asdict(metrics)), step=metrics.epoch)
+        note = f"val accuracy {metrics.val_accuracy:.4f}, loss {metrics.val_loss:.4f}"
+        self.display.update(self.task, completed=metrics.epoch, note=note)
+
+
+def _write(workspace: Workspace, classifier: Classifier, result: FitResult) -> None:
+    best = result.best
+    with atomic_directory(workspace.report("train")) as directory:
+        rows = [asdict(metrics) for metrics in result.history]
+        write_history(rows, directory / "history.csv")
+        drawing.save(learning_curves(rows, best.epoch), directory / "curves.png")
+        write_json(
+            directory / "metrics.json",
+            {
+                "epochs": len(rows),
+                "best_epoch": best.epoch,
+                "val_accuracy": best.val_accuracy,
+                "val_loss": best.val_loss,
+                "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
+                "seconds": sum(metrics.seconds for metrics in result.history),
+            },
+        )

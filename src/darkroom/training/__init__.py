@@ -1,0 +1,1 @@
+"""The training core: torch and the data path, nothing that tracks."""

@@ -1,0 +1,46 @@
+"""Saving a training after each epoch, and going on from there bit by bit the same."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darkroom.files import atomic_file
+
+
+class Checkpoint:
+    """A file that holds the state of one training.
+
+    ``key`` identifies what is trained: a checkpoint of other data or settings is left alone, not resumed.
+    ``run_id`` is the tracking run that the training belongs to.
+    """
+
+    def __init__(self, path: Path, key: str, run_id: str | None = None) -> None:
+        self.path = path
+        self.key = key
+        self.run_id = run_id
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the file's state, atomically."""
+        with atomic_file(self.path) as partial:
+            torch.save({"key": self.key, "run_id": self.run_id, "state": state}, partial)
+
+    def load(self) -> dict[str, Any] | None:
+        """The saved state, with tensors on the CPU; None if there is none for this key.
+
+        Sets ``run_id`` to the saved one. A damaged file counts as none: training starts anew.
+        """
+        try:
+            saved = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (FileNotFoundError, EOFError, RuntimeError, pickle.UnpicklingError):
+            return None
+        if not isinstance(saved, dict) or saved.get("key") != self.key:
+            return None
+        self.run_id = saved["run_id"]
+        state: dict[str, Any] = saved["state"]
+        return state
+
+    def remove(self) -> None:
+        """The training is complete and handed over."""
+        self.path.unlink(missing_ok=True)

@@ -1,0 +1,47 @@
+"""What this machine has, and what it does well."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from darkroom.config import Train
+from darkroom.errors import ConfigError
+
+
+def choose_device(name: str) -> torch.device:
+    """The device for ``train.device``: for "auto" a CUDA GPU, else Apple's, else the CPU.
+
+    Raises ConfigError if the named one is not there.
+    """
+    present = [kind for kind, there in _accelerators() if there] + ["cpu"]
+    if name == "auto":
+        return torch.device(present[0])
+    if name not in present:
+        raise ConfigError(f"train.device: {name} is not available here; choose from: auto, {', '.join(present)}")
+    return torch.device(name)
+
+
+def _accelerators() -> list[tuple[str, bool]]:
+    return [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())]
+
+
+def choose_precision(settings: Train, device: torch.device) -> str:
+    """ "fp32" or "bf16". "auto" takes bf16 where the hardware computes in it, not where it is emulated.
+
+    Without such arithmetic autocast is several times slower than fp32. A CPU counts only with AMX: its
+    tiles are what makes bf16 pay there.
+    """
+    if settings.precision != "auto":
+        return settings.precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    # Older torch cannot tell what the CPU has; fp32 is right on all but the newest.
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16" if device.type == "cpu" and capabilities.get("amx_bf16") else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The context of a forward pass in ``precision``."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -1,0 +1,208 @@
+"""The training loop."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from darkroom.config import Augment, Train
+from darkroom.data.batches import Split, TrainBatches, in_order
+from darkroom.errors import TrainingError
+from darkroom.training.checkpoint import Checkpoint
+from darkroom.training.device import autocast, choose_device, choose_precision
+from darkroom.training.optimisation import build_optimizer, build_schedule
+
+# Validation needs no gradients, so its batches can be larger than training's.
+VALIDATION_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One epoch: mean losses, accuracies of 0 to 1, the last learning rate, and the time it took.
+
+    The training figures are of the batches as they were trained on: augmented, with dropout, under
+    weights that changed meanwhile.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    lr: float
+    seconds: float
+
+
+@dataclass
+class FitResult:
+    """The epochs of a training, and why it ended."""
+
+    monitor: str
+    history: list[EpochMetrics] = field(default_factory=list)
+    stopped_early: bool = False
+
+    @property
+    def best(self) -> EpochMetrics:
+        """The epoch with the best monitored validation figure, whose weights are kept."""
+        return min(self.history, key=self.badness)
+
+    def badness(self, metrics: EpochMetrics) -> tuple[float, float]:
+        """The monitored figure such that lower is better; of equal accuracies the one with less loss is better."""
+        return (0.0 if self.monitor == "loss" else -metrics.val_accuracy), metrics.val_loss
+
+
+def fit(
+    model: nn.Module,
+    train: Split,
+    val: Split,
+    settings: Train,
+    augment: Augment,
+    *,
+    checkpoint: Checkpoint | None = None,
+    on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
+    on_step: Callable[[], None] = lambda: None,
+) -> FitResult:
+    """Train ``model``, which maps uint8 images [N, C, H, W] to logits, on ``train``, judged by ``val``.
+
+    Afterwards the model is on the CPU, in evaluation mode, with the weights of the best epoch.
+    ``on_epoch`` is called after each epoch (what it raises ends the training), ``on_step`` after each
+    optimizer step. With a ``checkpoint`` the state is saved after each epoch; a training that was
+    interrupted goes on from it and ends with the same bits as one that was not, on the same machine.
+    Dropout draws from torch's global generator: seed it before building the model.
+
+    Raises TrainingError if the loss of an epoch is not finite.
+    """
+    device = choose_device(settings.device)
+    loop = _Loop(model.to(device), train.to(device), val.to(device), settings, augment, device)
+    if checkpoint and (state := checkpoint.load()):
+        loop.load_state(state)
+        for metrics in loop.result.history:
+            on_epoch(metrics)
+    while not loop.finished:
+        metrics = loop.run_epoch(on_step)
+        if checkpoint:
+            checkpoint.save(loop.state())
+        on_epoch(metrics)
+    model.load_state_dict(loop.best_weights)
+    model.cpu().eval()
+    return loop.result
+
+
+class _Loop:
+    """The state of a training between two epochs."""
+
+    def __init__(
+        self, model: nn.Module, train: Split, val: Split, settings: Train, augment: Augment, device: torch.device
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.device = device
+        self.precision = choose_precision(settings, device)
+        self.batches = TrainBatches(train, settings.batch_size, augment, settings.seed)
+        self.val = val
+        self.optimizer = build_optimizer(model.parameters(), settings)
+        self.schedule = build_schedule(self.optimizer, settings, len(self.batches))
+        self.result = FitResult(settings.monitor)
+        self.best_weights: dict[str, Tensor] = {}
+
+    @property
+    def _device_rng(self) -> Any:
+        """The module with the device's own global generator, if it has one beside the CPU's."""
+        return {"cuda": torch.cuda, "mps": torch.mps}.get(self.device.type)
+
+    @property
+    def finished(self) -> bool:
+        history = self.result.history
+        return len(history) == self.settings.epochs or self.result.stopped_early
+
+    def run_epoch(self, on_step: Callable[[], None]) -> EpochMetrics:
+        start = time.perf_counter()
+        epoch = len(self.result.history) + 1
+        train_loss, train_accuracy = self._train(on_step)
+        lr = float(self.optimizer.param_groups[0]["lr"])
+        val_loss, val_accuracy = evaluate(self.model, self.val, self.device, self.precision)
+        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+            raise TrainingError(
+                f"epoch {epoch}: the loss is no longer finite (train {train_loss}, validation {val_loss}); "
+                f"lower train.lr (now {self.settings.lr:g}) or set train.clip_norm"
+            )
+        seconds = time.perf_counter() - start
+        metrics = EpochMetrics(epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr, seconds)
+        self._record(metrics)
+        return metrics
+
+    def _train(self, on_step: Callable[[], None]) -> tuple[float, float]:
+        """One pass over the train split. The host waits for the device once, at the end."""
+        settings = self.settings
+        self.model.train()
+        loss_sum = torch.zeros((), device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        for images, labels in self.batches:
+            with autocast(self.device, self.precision):
+                logits = self.model(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
+            self.optimizer.zero_grad()
+            loss.backward()
+            if settings.clip_norm is not None:
+                nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+            self.optimizer.step()
+            self.schedule.step()
+            loss_sum += loss.detach() * len(labels)
+            correct += (logits.detach().argmax(1) == labels).sum()
+            on_step()
+        count = len(self.batches.split)
+        return loss_sum.item() / count, correct.item() / count
+
+    def _record(self, metrics: EpochMetrics) -> None:
+        result = self.result
+        result.history.append(metrics)
+        if result.best is metrics:
+            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        patience = self.settings.patience
+        result.stopped_early = patience is not None and metrics.epoch - result.best.epoch >= patience
+
+    def state(self) -> dict[str, Any]:
+        """Everything the remaining epochs depend on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "order": self.batches.generator.get_state(),
+            "augment": self.batches.augment_generator.get_state(),
+            "rng": torch.get_rng_state(),
+            "device_rng": self._device_rng.get_rng_state() if self._device_rng else None,
+            "best_weights": self.best_weights,
+            "history": [asdict(metrics) for metrics in self.result.history],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.batches.generator.set_state(state["order"])
+        self.batches.augment_generator.set_state(state["augment"])
+        torch.set_rng_state(state["rng"])
+        if self._device_rng:
+            self._device_rng.set_rng_state(state["device_rng"])
+        for metrics in state["history"]:
+            self._record(EpochMetrics(**metrics))
+        self.best_weights = state["best_weights"]
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split, device: torch.device, precision: str = "fp32") -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of ``model`` on ``split``, both on ``device``, in evaluation mode."""
+    model.eval()
+    loss_sum = torch.zeros((), device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for images, labels in in_order(split, VALIDATION_BATCH):
+        with autocast(device, precision):
+            logits = model(images)
+        loss_sum += F.cross_entropy(logits, labels, reduction="sum")
+        correct += (logits.argmax(1) == labels).sum()
+    return loss_sum.item() / len(split), correct.item() / len(split)

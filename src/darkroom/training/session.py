@@ -1,0 +1,41 @@
+"""One training from the settings: seeded, built, fitted. What a search trial and the final training share."""
+
+from collections.abc import Callable
+
+import torch
+
+from darkroom.config import Config
+from darkroom.data.batches import Split
+from darkroom.data.cache import DatasetCard
+from darkroom.models.classifier import Classifier, build_classifier
+from darkroom.training.checkpoint import Checkpoint
+from darkroom.training.fit import EpochMetrics, FitResult, fit
+
+
+def train_classifier(
+    config: Config,
+    card: DatasetCard,
+    train: Split,
+    val: Split,
+    *,
+    checkpoint: Checkpoint | None = None,
+    on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
+    on_step: Callable[[], None] = lambda: None,
+) -> tuple[Classifier, FitResult]:
+    """Train a new classifier as ``config`` says; see ``fit`` for the rest.
+
+    Raises ModelError if the architecture cannot take the images, TrainingError if the loss diverges.
+    """
+    torch.manual_seed(config.train.seed)
+    classifier = build_classifier(config.model, card)
+    result = fit(
+        classifier,
+        train,
+        val,
+        config.train,
+        config.augment,
+        checkpoint=checkpoint,
+        on_epoch=on_epoch,
+        on_step=on_step,
+    )
+    return classifier, result

@@ -1,0 +1,46 @@
+"""Where each stage leaves its files: the one place that knows the project's layout."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The directories and files below the project's root."""
+
+    root: Path = Path()
+
+    def raw(self, dataset: str) -> Path:
+        return self.root / "data" / "raw" / dataset
+
+    def processed(self, dataset: str) -> Path:
+        return self.root / "data" / "processed" / dataset
+
+    def report(self, stage: str) -> Path:
+        return self.root / "reports" / stage
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def best_params(self) -> Path:
+        return self.root / "models" / "search" / "best_params.json"
+
+    @property
+    def weights(self) -> Path:
+        return self.root / "models" / "model.safetensors"
+
+    @property
+    def model_card(self) -> Path:
+        return self.root / "models" / "model.json"
+
+    @property
+    def study_journal(self) -> Path:
+        """Outside the stages' outputs: DVC deletes those before it runs, and a killed search resumes from this."""
+        return self.root / "models" / "checkpoints" / "study.journal"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Outside the stages' outputs, for the same reason."""
+        return self.root / "models" / "checkpoints" / "train.pt"
