@@ -1,0 +1,51 @@
+# Everything a person types here. Needs Python 3.11 or newer, make and git.
+
+PYTHON ?= python3
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# The project reports to nobody.
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := true
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint types ui lock clean bench
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(INSTALLED) ## download, preprocess, search, train, evaluate and register, as params.yaml says
+	dvc repro
+	@darkroom results
+
+test: $(INSTALLED) ## the tests
+	pytest
+
+lint: $(INSTALLED) ## style and mistakes, by ruff
+	ruff check .
+	ruff format --check .
+
+types: $(INSTALLED) ## types, by mypy in strict mode
+	mypy
+
+ui: $(INSTALLED) ## MLflow's page on http://127.0.0.1:5000
+	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
+
+bench: $(INSTALLED) ## training speed against the tutorial way and a bare loop (needs Fashion-MNIST)
+	python benchmarks/training_speed.py
+
+lock: $(INSTALLED) ## pin the newest versions that pyproject.toml allows in requirements.lock
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \
+		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
+
+clean: ## remove what was made here, but not settings, own images, MLflow runs or DVC's cache
+	rm -rf $(VENV) data/raw data/processed models reports \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; set PYTHON=" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

@@ -1,0 +1,72 @@
+"""What every test stands on: a clean environment and small projects in temporary directories."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+# Before anything imports mlflow: its telemetry reads this once.
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+
+ROOT = Path(__file__).parents[1]
+FOREIGN = ("DARKROOM_MIRROR", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+
+Project = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the person who runs the tests has set must not change them."""
+    for name in FOREIGN:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path | None:
+    """A directory with the published archives, if this machine has one."""
+    for place in (os.environ.get("DARKROOM_MIRROR"), ROOT.parent / "shared" / "data"):
+        if place and (Path(place) / "mnist").is_dir():
+            return Path(place)
+    return None
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without runs: creating one takes seconds, copying it none."""
+    import mlflow
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    client = MlflowClient(f"sqlite:///{path}")
+    client.search_experiments()
+    mlflow.set_tracking_uri(None)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """Make a project in a temporary directory, with params.yaml changed as given, and go there."""
+
+    def make(**changes: object) -> Path:
+        write_params(tmp_path, **changes)
+        (tmp_path / "data" / "folder").mkdir(parents=True, exist_ok=True)
+        if not (tmp_path / "mlflow.db").exists():
+            shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+        monkeypatch.chdir(tmp_path)
+        return tmp_path
+
+    return make
+
+
+def write_params(directory: Path, **changes: object) -> None:
+    """The project's params.yaml with changes given as section__key=value."""
+    yaml = YAML()
+    settings = yaml.load(ROOT / "params.yaml")
+    for name, value in changes.items():
+        section, _, key = name.partition("__")
+        settings[section][key] = value
+    yaml.dump(settings, directory / "params.yaml")

@@ -1,0 +1,132 @@
+"""A pipeline that is killed goes on as if it had not been."""
+
+import json
+import signal
+import time
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from optuna import load_study
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+SETTINGS = {"trials: 12": "trials: 6", "epochs: 10 ": "epochs: 4 ", "epochs: 20": "epochs: 30"}
+
+
+def prepare(make_clone, place):
+    clone = make_clone(place)
+    path = clone.root / "params.yaml"
+    text = path.read_text()
+    for old, new in SETTINGS.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    path.write_text(text)
+    return clone
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(make_clone, tmp_path_factory):
+    clone = prepare(make_clone, tmp_path_factory.mktemp("uninterrupted"))
+    clone.run("dvc", "repro")
+    return clone.root
+
+
+@pytest.fixture(scope="module")
+def interrupted(make_clone, tmp_path_factory):
+    """Killed in the middle of the search, then in the middle of the training, then run to its end."""
+    clone = prepare(make_clone, tmp_path_factory.mktemp("interrupted"))
+    kill_when(clone, "search", lambda: in_fourth_trial(clone.root))
+    kill_when(clone, "train", (clone.root / "models" / "checkpoints" / "train.pt").exists)
+    clone.run("dvc", "repro")
+    return clone.root
+
+
+def kill_when(clone, stage, condition):
+    """Start `dvc repro`, kill -9 the stage when the condition holds, and DVC with it."""
+    process = clone.start("dvc", "repro")
+    deadline = time.monotonic() + 120  # for a broken test; nothing is measured
+    while not condition():
+        assert process.poll() is None, f"ended before it could be killed:\n{process.stdout.read()}"
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    (victim,) = [child for child in children if child.cmdline()[-1:] == [stage]]
+    process.send_signal(signal.SIGSTOP)  # DVC must not see its stage end
+    victim.kill()
+    process.kill()
+    process.wait(60)
+    process.stdout.close()
+
+
+def in_fourth_trial(root):
+    return any(trial.number == 3 and trial.intermediate_values for trial in trials(root, TrialState.RUNNING))
+
+
+def study(root):
+    path = root / "models" / "checkpoints" / "study.journal"
+    if not path.exists():
+        return None
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    found = storage.get_all_studies()
+    return load_study(study_name=found[0].study_name, storage=storage) if found else None
+
+
+def trials(root, *states):
+    opened = study(root)
+    return opened.get_trials(states=states or None) if opened else []
+
+
+def test_the_weights_are_the_same_to_the_bit(uninterrupted, interrupted):
+    weights = [(root / "models" / "model.safetensors").read_bytes() for root in (uninterrupted, interrupted)]
+    assert weights[0] == weights[1]
+
+
+def test_the_search_finds_the_same_in_the_same_trials(uninterrupted, interrupted):
+    def counted(root):
+        lost = study(root).user_attrs.get("interrupted", [])
+        return [(t.params, t.value, t.state, t.intermediate_values) for t in trials(root) if t.number not in lost]
+
+    assert len(study(interrupted).user_attrs["interrupted"]) == 1
+    assert counted(interrupted) == counted(uninterrupted)
+    assert trials(interrupted, TrialState.RUNNING, TrialState.WAITING) == []
+
+
+def test_no_run_is_left_running_and_no_trial_is_lost(interrupted):
+    client = MlflowClient(f"sqlite:///{interrupted / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])
+    kinds = sorted((run.data.tags["darkroom.kind"], run.info.status) for run in runs)
+    assert kinds == sorted(
+        [("search", "FINISHED"), ("train", "FINISHED"), ("trial", "KILLED"), *[("trial", "FINISHED")] * 6]
+    )
+
+
+def test_the_resumed_run_holds_each_epoch_once(interrupted):
+    client = MlflowClient(f"sqlite:///{interrupted / 'mlflow.db'}")
+    card = json.loads((interrupted / "models" / "model.json").read_text())
+    steps = [point.step for point in client.get_metric_history(card["run_id"], "val/loss")]
+    assert sorted(steps) == list(range(1, 31))
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, "KILLED"), (signal.SIGINT, "KILLED")])
+def test_a_training_that_is_asked_to_stop_ends_its_run(interrupted, make_clone, tmp_path, how, status):
+    clone = prepare(make_clone, tmp_path)
+    for command in ("download", "preprocess"):
+        clone.run("darkroom", command)
+    text = (clone.root / "params.yaml").read_text()
+    (clone.root / "params.yaml").write_text(text.replace("trials: 6", "trials: 0"))
+    clone.run("darkroom", "search")
+    process = clone.start("darkroom", "train")
+    checkpoint = clone.root / "models" / "checkpoints" / "train.pt"
+    while not checkpoint.exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(how)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + how
+    assert "Traceback" not in output
+    client = MlflowClient(f"sqlite:///{clone.root / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])
+    assert run.info.status == status
+    assert not (clone.root / "models" / "model.safetensors").exists()

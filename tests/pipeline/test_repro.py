@@ -1,0 +1,234 @@
+"""From a fresh clone to a registered model, with the commands that a person types."""
+
+import csv
+import json
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from safetensors.torch import load_file
+
+from darkroom.models.files import load_classifier
+
+TRIALS = 12
+
+
+@pytest.fixture(scope="module")
+def client(reproduced):
+    return MlflowClient(f"sqlite:///{reproduced.root / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def runs(client) -> dict[str, list[Run]]:
+    """All runs by kind."""
+    experiment = client.get_experiment_by_name("darkroom")
+    found: dict[str, list[Run]] = {}
+    for run in client.search_runs([experiment.experiment_id]):
+        found.setdefault(run.data.tags["darkroom.kind"], []).append(run)
+    return found
+
+
+def read(reproduced, name):
+    return json.loads((reproduced.root / name).read_text())
+
+
+def test_the_default_pipeline_reaches_97_percent(reproduced):
+    summary = read(reproduced, "reports/evaluate/metrics.json")
+    assert summary["images"] == 360
+    assert summary["accuracy"] >= 0.97
+    assert summary["accuracy_low"] < summary["accuracy"] < summary["accuracy_high"]
+
+
+def test_a_run_reaches_for_no_network(reproduced):
+    assert not reproduced.network_log.exists(), reproduced.network_log.read_text()
+
+
+def test_the_tree_stays_as_it_was_committed_but_for_the_lock_file(reproduced):
+    changed = reproduced.run("git", "status", "--porcelain").stdout.split()
+    assert changed == ["??", "dvc.lock"]
+
+
+def test_every_figure_and_table_is_there(reproduced):
+    reports = reproduced.root / "reports"
+    found = {str(path.relative_to(reports)) for path in reports.rglob("*") if path.is_file()}
+    assert found == {
+        "preprocess/report.json", "preprocess/class_balance.png", "preprocess/samples.png",
+        "search/summary.json", "search/history.png", "search/importances.png", "search/trials.csv",
+        "train/history.csv", "train/curves.png", "train/metrics.json",
+        "evaluate/metrics.json", "evaluate/per_class.json", "evaluate/classification_report.txt",
+        "evaluate/confusion_matrix.json", "evaluate/confusion_matrix.csv", "evaluate/confusion_matrix.png",
+        "evaluate/class_scores.png", "evaluate/predictions.csv", "evaluate/predictions.png",
+        "evaluate/worst_mistakes.png", "evaluate/registered.json",
+    }  # fmt: skip
+
+
+def test_the_confusion_matrix_the_predictions_and_the_accuracy_agree(reproduced):
+    accuracy = read(reproduced, "reports/evaluate/metrics.json")["accuracy"]
+    confusion = np.array(read(reproduced, "reports/evaluate/confusion_matrix.json")["counts"])
+    assert confusion.trace() / confusion.sum() == pytest.approx(accuracy)
+    with (reproduced.root / "reports/evaluate/predictions.csv").open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert np.mean([row["actual"] == row["predicted"] for row in rows]) == pytest.approx(accuracy)
+    with (reproduced.root / "reports/evaluate/confusion_matrix.csv").open(newline="") as opened:
+        table = [row[1:] for row in csv.reader(opened)][1:]
+    assert np.array(table, dtype=int).tolist() == confusion.tolist()
+
+
+def test_every_run_has_ended_and_says_how(runs):
+    assert {kind: len(found) for kind, found in runs.items()} == {"search": 1, "trial": TRIALS, "train": 1}
+    assert {run.info.status for found in runs.values() for run in found} == {"FINISHED"}
+    states = [run.data.tags["trial.state"] for run in runs["trial"]]
+    assert all(state == "complete" or state.startswith("pruned after epoch") for state in states)
+
+
+def test_pruned_trials_have_trained_fewer_epochs_than_complete_ones(runs, client):
+    for run in runs["trial"]:
+        epochs = len(client.get_metric_history(run.info.run_id, "val/accuracy"))
+        state = run.data.tags["trial.state"]
+        assert epochs == (10 if state == "complete" else int(state.rpartition(" ")[2]))
+
+
+def test_trials_are_children_of_the_search(runs):
+    (search,) = runs["search"]
+    assert {run.data.tags["mlflow.parentRunId"] for run in runs["trial"]} == {search.info.run_id}
+
+
+def test_the_models_run_holds_settings_curves_facts_and_data(runs, client, reproduced):
+    (run,) = runs["train"]
+    best = read(reproduced, "models/search/best_params.json")["params"]
+    assert float(run.data.params["train.lr"]) == pytest.approx(best["train.lr"])
+    assert json.loads(run.data.params["model.filters"]) == [32, 64]
+    assert run.data.params["preprocess.val_fraction"] == "0.1"
+    history = client.get_metric_history(run.info.run_id, "val/loss")
+    assert sorted(point.step for point in history) == list(range(1, 21))
+    assert run.data.metrics["test/accuracy"] == read(reproduced, "reports/evaluate/metrics.json")["accuracy"]
+    commit = reproduced.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert run.data.tags["mlflow.source.git.commit"] == commit
+    assert run.data.tags["darkroom.git_dirty"] == "false"
+    assert run.data.tags["system.torch"] == torch.__version__.partition("+")[0] or torch.__version__
+    (data,) = run.inputs.dataset_inputs
+    assert read(reproduced, "data/processed/digits/dataset.json")["fingerprint"].startswith(data.dataset.digest)
+    artifacts = {
+        artifact.path
+        for name in ("preprocess", "train", "evaluate")
+        for artifact in client.list_artifacts(run.info.run_id, name)
+    }
+    assert {
+        "train/curves.png",
+        "evaluate/confusion_matrix.png",
+        "evaluate/predictions.csv",
+        "preprocess/report.json",
+    } <= artifacts
+
+
+def test_the_first_version_is_champion_and_challenger(client, runs):
+    version = client.get_model_version_by_alias("darkroom-digits", "champion")
+    assert sorted(version.aliases) == ["challenger", "champion"]
+    assert version.run_id == runs["train"][0].info.run_id
+
+
+def test_the_registered_model_takes_raw_pixels_and_answers_as_the_trained_one(reproduced, client):
+    mlflow.set_tracking_uri(client.tracking_uri)
+    registered = mlflow.pytorch.load_model("models:/darkroom-digits@champion")
+    classifier, _ = load_classifier(reproduced.root / "models/model.safetensors", reproduced.root / "models/model.json")
+    images = load_file(reproduced.root / "data/processed/digits/test.safetensors")["images"]
+    for count in (1, 7, len(images)):
+        torch.testing.assert_close(registered(images[:count]), classifier(images[:count]), rtol=1e-4, atol=1e-4)
+    served = mlflow.pyfunc.load_model("models:/darkroom-digits@champion")
+    np.testing.assert_allclose(
+        served.predict(images[:3].numpy()), classifier(images[:3]).detach(), rtol=1e-4, atol=1e-4
+    )
+    with pytest.raises(mlflow.exceptions.MlflowException, match="float32"):
+        served.predict(images[:3].numpy().astype(np.float32) / 255)
+
+
+def test_a_second_repro_runs_nothing(reproduced):
+    lock = (reproduced.root / "dvc.lock").read_text()
+    ended = reproduced.run("dvc", "repro")
+    assert "Data and pipelines are up to date" in ended.stdout
+    assert "Running stage" not in ended.stdout
+    assert (reproduced.root / "dvc.lock").read_text() == lock
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "stale"),
+    [
+        ("lr: 0.001 ", "lr: 0.002 ", ["search", "train"]),
+        ("top_k: 3", "top_k: 2", ["evaluate"]),
+        ("trials: 12", "trials: 13", ["search"]),
+        ("val_fraction: 0.1", "val_fraction: 0.2", ["preprocess"]),
+        ("mirror: ", "mirror: elsewhere", ["download"]),
+    ],
+)
+def test_a_changed_setting_makes_only_its_own_stages_stale(reproduced, old, new, stale):
+    params = reproduced.root / "params.yaml"
+    written = params.read_text()
+    assert written.count(old) == 1
+    try:
+        params.write_text(written.replace(old, new))
+        status = json.loads(reproduced.run("dvc", "status", "--json").stdout)
+    finally:
+        params.write_text(written)
+    assert list(status) == stale
+
+
+def test_dvc_shows_metrics_and_plots(reproduced, tmp_path):
+    shown = json.loads(reproduced.run("dvc", "metrics", "show", "--json").stdout)
+    found = shown[""]["data"]
+    assert found["reports/evaluate/metrics.json"]["data"] == read(reproduced, "reports/evaluate/metrics.json")
+    reproduced.run("dvc", "plots", "show", "--out", str(tmp_path))
+    page = (tmp_path / "index.html").read_text()
+    pictures = sorted(path.name for path in (tmp_path / "static").iterdir())
+    assert [name.split("_", 1)[1] for name in pictures] == [
+        "reports_evaluate_confusion_matrix.png",
+        "reports_train_curves.png",
+    ]
+    assert "Confusion matrix" in page
+    assert "val_accuracy" in page
+
+
+def test_evaluating_the_same_model_again_makes_no_second_version(reproduced, client):
+    ended = reproduced.run("darkroom", "evaluate")
+    assert "already registered as darkroom-digits version 1" in ended.stderr
+    assert len(client.search_model_versions("name = 'darkroom-digits'")) == 1
+
+
+def test_a_store_that_lacks_the_run_gets_it_rebuilt_from_the_files(reproduced, tmp_path, runs):
+    other = f"sqlite:///{tmp_path / 'other.db'}"
+    first = reproduced.run("darkroom", "evaluate", MLFLOW_TRACKING_URI=other)
+    assert "rebuilt from the files" in first.stderr
+    second = reproduced.run("darkroom", "evaluate", MLFLOW_TRACKING_URI=other)
+    assert "already registered" in second.stderr
+    client = MlflowClient(other)
+    (rebuilt,) = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])
+    (original,) = runs["train"]
+    assert rebuilt.info.status == "FINISHED"
+    assert rebuilt.data.params == original.data.params
+    for key, value in original.data.metrics.items():
+        assert rebuilt.data.metrics[key] == pytest.approx(value), key
+    assert len(client.get_metric_history(rebuilt.info.run_id, "train/loss")) == 20
+
+
+def test_predict_answers_with_the_champion(reproduced, tmp_path):
+    from PIL import Image
+
+    images = load_file(reproduced.root / "data/processed/digits/test.safetensors")
+    paths = []
+    for row in range(5):
+        paths.append(str(tmp_path / f"{row}.png"))
+        Image.fromarray(images["images"][row, 0].numpy()).save(paths[-1])
+    answer = json.loads(reproduced.run("darkroom", "predict", "--json", *paths).stdout)
+    with (reproduced.root / "reports/evaluate/predictions.csv").open(newline="") as opened:
+        expected = list(csv.DictReader(opened))[:5]
+    assert [each["label"] for each in answer["predictions"]] == [row["predicted"] for row in expected]
+    for each, row in zip(answer["predictions"], expected, strict=True):
+        assert each["probabilities"][each["label"]] == pytest.approx(float(row["confidence"]), abs=1e-4)
+        assert sum(each["probabilities"].values()) == pytest.approx(1)
+
+
+def test_results_and_models_name_the_registered_version(reproduced):
+    assert "darkroom-digits version 1 (challenger, champion)" in reproduced.run("darkroom", "results").stdout
+    assert "champion" in reproduced.run("darkroom", "models").stdout
