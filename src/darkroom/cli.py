@@ -4,8 +4,10 @@ import errno
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
+import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +19,7 @@ from rich.table import Table
 from darkroom import __version__
 from darkroom.config import Config, load
 from darkroom.console import messages, output
-from darkroom.errors import DarkroomError, DataError, TrackingError
+from darkroom.errors import DarkroomError, DataError
 from darkroom.workspace import Workspace
 
 app = typer.Typer(
@@ -28,6 +30,7 @@ app = typer.Typer(
 )
 STAGE = "Stages (dvc repro runs them in order)"
 LOOK = "Looking and using"
+FULL_DISK_BYTES = 1 << 20
 TERMINATED = 128 + signal.SIGTERM
 _debug = False
 
@@ -173,8 +176,11 @@ def main() -> None:
     try:
         app()
     except Exception as problem:
-        if _debug or (known := _explain(problem)) is None:
+        known = _explain(problem)
+        if known is None:
             raise
+        if _debug:
+            traceback.print_exc()
         for line in known.splitlines():
             messages.print(f"[bold red]error:[/bold red] {escape(line)}")
         sys.exit(DarkroomError.exit_code)
@@ -185,11 +191,12 @@ def _explain(problem: Exception) -> str | None:
     match problem:
         case DarkroomError():
             return str(problem)
-        case OSError(errno=errno.ENOSPC):
-            return f"disk full while writing {problem.filename or 'a file'}; free some space and run the command again"
+        # Libraries report a full disk in their own ways; the disk itself tells it best.
+        case _ if shutil.disk_usage(Path.cwd()).free < FULL_DISK_BYTES or getattr(problem, "errno", 0) == errno.ENOSPC:
+            return f"disk full ({str(problem).partition(chr(10))[0]}); free some space and run the command again"
         case OSError(filename=str(name), strerror=str(reason)):
             return f"{name}: {reason.lower()}"
-        case _ if type(problem).__module__.startswith("mlflow."):
-            return str(TrackingError(f"MLflow: {str(problem).partition(chr(10))[0]}"))
+        case _ if type(problem).__module__.partition(".")[0] in {"mlflow", "sqlalchemy"}:
+            return f"MLflow's store failed ({str(problem).partition(chr(10))[0]}); mend it and run the command again"
         case _:
             return None

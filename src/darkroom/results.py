@@ -18,7 +18,12 @@ def show(workspace: Workspace) -> None:
     title = f"{settings['model']['name']} on {settings['dataset']['name']}, test split"
     table = Table("figure", "value", title=title, title_justify="left")
     table.columns[1].justify = "right"
+    low, high = summary.pop("accuracy_low"), summary.pop("accuracy_high")
     for key, value in summary.items():
+        if key == "accuracy":
+            table.add_row("accuracy", f"{value:.4f}")
+            table.add_row("  95 % interval", f"{low:.4f} to {high:.4f}")
+            continue
         table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
     output.print(table)
     aliases = ", ".join(registered["aliases"])

@@ -23,6 +23,7 @@ from mlflow.models import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME, MLFLOW_USER
 from mlflow.utils.time import get_current_time_millis
+from sqlalchemy.exc import SQLAlchemyError
 
 from darkroom.config import Tracking
 from darkroom.data.cache import DatasetCard
@@ -37,6 +38,8 @@ KIND_TAG = "darkroom.kind"
 WEIGHTS_TAG = "darkroom.weights_sha256"
 FINGERPRINT_TAG = "darkroom.fingerprint"
 MODEL_NAME = "model"
+# Shows the experiment with MLflow's page for model training instead of the one for language models.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 MAX_PARAMS_A_BATCH = 100
 EXAMPLE_IMAGES = 4
 
@@ -194,26 +197,31 @@ def connect(settings: Tracking) -> Store:
     store cannot be reached.
     """
     address = store_address()
+    database = Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite:///") else None
+    is_new = database is not None and not database.exists()
     mlflow.set_tracking_uri(address)
-    client = MlflowClient()
     try:
-        experiment = client.get_experiment_by_name(settings.experiment)
-        if experiment is None:
-            experiment_id = client.create_experiment(settings.experiment)
-        elif experiment.lifecycle_stage != "active":
-            raise TrackingError(
-                f"MLflow experiment {settings.experiment!r} is deleted; restore it or change tracking.experiment"
-            )
-        else:
-            experiment_id = experiment.experiment_id
-        store = Store(client, experiment_id)
+        client = MlflowClient()
+        store = Store(client, _experiment_id(client, settings.experiment))
         store.end_abandoned()
-    except MlflowException as problem:
+    except (MlflowException, SQLAlchemyError) as problem:
+        if database and is_new:
+            database.unlink(missing_ok=True)  # half-made: the next attempt would stumble over its tables
+        first_line = str(problem).partition("\n")[0]
+        reason = "no connection" if "Max retries exceeded" in first_line else first_line
         raise TrackingError(
-            f"MLflow store {address} cannot be used: {str(problem).partition(chr(10))[0]}; start the server "
-            "or set MLFLOW_TRACKING_URI to another"
+            f"MLflow store {address} cannot be used ({reason}); start the server or set MLFLOW_TRACKING_URI to another"
         ) from None
     return store
+
+
+def _experiment_id(client: MlflowClient, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        return client.create_experiment(name, tags=EXPERIMENT_TAGS)
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(f"MLflow experiment {name!r} is deleted; restore it or change tracking.experiment")
+    return experiment.experiment_id
 
 
 def store_address() -> str:
@@ -275,7 +283,7 @@ def log_training(
     logged = run.last_step("val/loss")
     for epoch in history[logged:]:
         run.log_metrics(epoch_metrics(epoch), step=int(epoch["epoch"]))
-    run.log_metrics({f"best/{key}": float(value) for key, value in card.best_epoch.items()})
+    run.log_metrics({f"best/{key}": card.best_epoch[key] for key in ("epoch", "val_accuracy", "val_loss")})
     for directory in reports:
         run.log_directory(directory, directory.name)
     run.log_dataset(card.dataset_card, "training")

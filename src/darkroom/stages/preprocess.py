@@ -68,7 +68,8 @@ def _judge_broken(decoded: Decoded, *, skip: bool) -> None:
         return
     named = "; ".join(f"{name} ({reason})" for name, reason in sorted(decoded.broken.items())[:MAX_NAMED])
     more = len(decoded.broken) - MAX_NAMED
-    text = f"{len(decoded.broken)} images cannot be decoded: {named}" + (f" and {more} more" if more > 0 else "")
+    count = "1 image" if len(decoded.broken) == 1 else f"{len(decoded.broken):,} images"
+    text = f"{count} cannot be decoded: {named}" + (f" and {more:,} more" if more > 0 else "")
     if not skip:
         raise DataError(f"{text}; mend or remove them, or set dataset.on_broken to skip")
     warn(f"{text}; left out")

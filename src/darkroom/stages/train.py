@@ -58,9 +58,10 @@ def run(config: Config, workspace: Workspace) -> None:
         log_training(tracked, classifier, model_card, history, reports, val.images[:EXAMPLE_IMAGES].numpy())
     checkpoint.remove()
     best = result.best
+    ended = "stopped early after" if result.stopped_early else "trained"
     messages.print(
-        f"train: {len(result.history)} epochs{' (stopped early)' if result.stopped_early else ''}, best epoch "
-        f"{best.epoch} with validation accuracy {best.val_accuracy:.4f}, loss {best.val_loss:.4f}"
+        f"train: {ended} {len(result.history)} of {config.train.epochs} epochs, best epoch {best.epoch} with "
+        f"validation accuracy {best.val_accuracy:.4f}, loss {best.val_loss:.4f}"
     )
 
 

@@ -1,0 +1,229 @@
+"""The command line: what can be mended ends in one line and exit code 2."""
+
+import errno
+import json
+import re
+import sys
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from darkroom import __version__, cli
+from darkroom.errors import DarkroomError
+from darkroom.models import files as model_files
+from darkroom.stages import train
+
+
+@pytest.fixture
+def darkroom(monkeypatch, capsys):
+    """Run a command line; gives its exit code, standard output and standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["darkroom", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return ended.value.code or 0, captured.out, captured.err
+
+    return run
+
+
+def refused(result, pattern):
+    code, output, errors = result
+    assert code == DarkroomError.exit_code == 2
+    assert output == ""
+    lines = errors.splitlines()
+    assert len(lines) == 1, errors
+    assert lines[0].startswith("error: ")
+    assert re.search(pattern, lines[0]), lines[0]
+
+
+@pytest.fixture
+def trained(project, darkroom):
+    """A project in which everything but the evaluation was run, in a second."""
+    root = project(search__trials=0, train__epochs=1)
+    for command in ("download", "preprocess", "search", "train"):
+        code, _, errors = darkroom(command)
+        assert code == 0, errors
+    return root
+
+
+def test_the_version_is_told(darkroom):
+    assert darkroom("--version") == (0, f"darkroom {__version__}\n", "")
+
+
+def test_datasets_are_listed(darkroom):
+    code, output, _ = darkroom("datasets")
+    assert code == 0
+    assert all(name in output for name in ("digits", "fashion-mnist", "cifar100", "folder"))
+
+
+def test_models_are_listed_without_a_store(darkroom, project):
+    project()
+    code, output, _ = darkroom("models")
+    assert code == 0
+    assert "simple-cnn" in output
+    assert "darkroom-digits: no version registered yet" in output
+
+
+def test_a_directory_without_settings_is_refused(darkroom, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(darkroom("train"), r"params\.yaml: not found")
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"train__epoch": 3}, r"train\.epoch: unknown key; did you mean 'epochs'"),
+        ({"train__lr": -1}, r"train\.lr: expected greater than 0, got -1"),
+        ({"train__epochs": "many"}, r"train\.epochs: expected integer, got 'many'"),
+        (
+            {"dataset__name": "mnst"},
+            r"dataset\.name: no choice 'mnst'; did you mean 'mnist'.*choose from: digits, mnist",
+        ),
+        ({"model__name": "cnn"}, r"model\.name: no choice 'cnn'; .*mlp, simple-cnn"),
+    ],
+)
+def test_a_wrong_setting_is_refused_by_every_stage_before_any_work(darkroom, project, changes, pattern):
+    root = project(**changes)
+    for command in ("download", "preprocess", "search", "train", "evaluate"):
+        refused(darkroom(command), pattern)
+    assert not (root / "data" / "raw").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "first"), [("preprocess", "download"), ("search", "preprocess"), ("train", "preprocess")]
+)
+def test_a_stage_names_the_one_that_must_run_before_it(darkroom, project, command, first):
+    project()
+    code, _, errors = darkroom(command)
+    assert code == 2
+    assert f"run `darkroom {first}`" in errors
+
+
+def test_debug_shows_the_traceback_as_well(darkroom, project):
+    project(train__lr=-1)
+    code, _, errors = darkroom("--debug", "train")
+    assert code == 2
+    assert "Traceback" in errors
+    assert "error: params.yaml: train.lr" in errors
+
+
+def test_an_unknown_command_is_refused(darkroom):
+    code, _, errors = darkroom("trian")
+    assert code == 2
+    assert "No such command 'trian'" in errors
+
+
+def test_a_space_that_the_architecture_cannot_use_is_refused_before_the_first_trial(darkroom, project):
+    root = project(model__name="mlp", search__space={"model": {"filters": {"choices": [8, 16]}}})
+    for command in ("download", "preprocess"):
+        assert darkroom(command)[0] == 0
+    refused(darkroom("search"), r"search\.space\.model\.filters: mlp does not take it")
+    assert not (root / "models" / "checkpoints").exists()
+
+
+def test_a_device_that_is_not_there_is_refused(darkroom, trained, project, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    project(search__trials=0, train__device="cuda")
+    refused(darkroom("train"), r"train\.device: cuda is not available here; choose from: auto")
+
+
+def test_a_truncated_cache_is_refused(darkroom, trained):
+    path = trained / "data" / "processed" / "digits" / "train.safetensors"
+    path.write_bytes(path.read_bytes()[:-10])
+    refused(darkroom("train"), r"train\.safetensors: missing or damaged .*run `darkroom preprocess` again")
+
+
+def test_a_cache_of_another_format_version_is_refused(darkroom, trained):
+    path = trained / "data" / "processed" / "digits" / "dataset.json"
+    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 99'))
+    refused(darkroom("train"), r"dataset\.json: format version 99, this release reads version 1")
+
+
+def test_a_model_of_another_dataset_is_refused(darkroom, trained, project):
+    project(search__trials=0, train__epochs=1, preprocess__seed=1)
+    assert darkroom("preprocess")[0] == 0
+    refused(darkroom("evaluate"), r"model\.safetensors: trained on other data .*run `darkroom train` again")
+
+
+def test_a_changed_weights_file_is_refused(darkroom, trained):
+    path = trained / "models" / "model.safetensors"
+    weights = load_file(path)
+    next(iter(weights.values())).add_(1)
+    save_file(weights, path)
+    refused(darkroom("evaluate"), r"model\.safetensors: not the weights that .*run `darkroom train` again")
+
+
+def test_a_model_file_of_another_format_version_is_refused(darkroom, trained):
+    path = trained / "models" / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 0}))
+    refused(darkroom("evaluate"), rf"model\.json: format version 0, .* reads version {model_files.FORMAT_VERSION}")
+
+
+def test_search_results_of_other_data_are_refused(darkroom, trained):
+    path = trained / "models" / "search" / "best_params.json"
+    path.write_text(json.dumps({"params": {}, "fingerprint": "0" * 64}))
+    refused(darkroom("train"), r"best_params\.json: searched on another dataset")
+
+
+def test_an_unreachable_tracking_server_is_refused(darkroom, trained, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    refused(
+        darkroom("evaluate"), r"MLflow store http://127\.0\.0\.1:9 cannot be used \(no connection\); start the server"
+    )
+
+
+def test_predict_needs_a_champion(darkroom, project, tmp_path):
+    project()
+    picture = tmp_path / "1.png"
+    picture.write_bytes(b"")
+    refused(darkroom("predict", str(picture)), r"'darkroom-digits' has no champion; run `dvc repro`")
+
+
+def test_predict_refuses_files_that_are_not_there_or_no_images(darkroom, trained, tmp_path):
+    refused(darkroom("predict", "nowhere.png"), r"nowhere\.png: no such file")
+    assert darkroom("evaluate")[0] == 0
+    (tmp_path / "text.png").write_text("not an image")
+    refused(darkroom("predict", str(tmp_path / "text.png")), r"text\.png: cannot be decoded \(not an image\)")
+
+
+def test_results_before_any_evaluation_are_refused(darkroom, project):
+    project()
+    refused(darkroom("results"), r"metrics\.json: not found; run `dvc repro`")
+
+
+def test_a_full_disk_is_told_and_nothing_is_half_written(darkroom, trained, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file() and path.suffix != ".db"}
+    monkeypatch.setattr("os.posix_fallocate", full)
+    refused(darkroom("preprocess"), r"disk full .*free some space and run the command again")
+    after = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.is_file() and path.suffix != ".db"}
+    assert after == before
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch, project):
+    def broken(*arguments):
+        raise AssertionError("a bug")
+
+    project()
+    monkeypatch.setattr(train, "run", broken)
+    monkeypatch.setattr(sys, "argv", ["darkroom", "train"])
+    with pytest.raises(AssertionError, match="a bug"):
+        cli.main()
+
+
+def test_a_diverging_training_is_a_failed_run_with_its_reason(darkroom, trained, project):
+    project(search__trials=0, train__lr=100.0, train__optimizer="sgd", train__epochs=3, train__clip_norm=None)
+    code, _, errors = darkroom("train")
+    assert code == 2
+    assert re.search(r"error: epoch \d: the loss is no longer finite .*lower train\.lr", errors)
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{trained / 'mlflow.db'}")
+    newest = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id], max_results=1)[0]
+    assert newest.info.status == "FAILED"
+    assert "no longer finite" in newest.data.tags["darkroom.ended"]

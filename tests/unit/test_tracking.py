@@ -1,0 +1,171 @@
+"""Runs in MLflow: what they hold, and that they always end."""
+
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from darkroom.config import Model, Tracking
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import TrackingError, TrainingError
+from darkroom.models.classifier import build_classifier
+from darkroom.models.files import ModelCard
+from darkroom.tracking import connect, log_training, store_address
+
+DATA = DatasetCard(
+    "digits", ("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,), {"train": 4, "val": 2, "test": 2},
+    {"dataset": {"name": "digits"}, "preprocess": {"seed": 0}}, "f" * 64,
+)  # fmt: skip
+EPOCH = {"train_loss": 1.0, "train_accuracy": 0.5, "val_loss": 0.9, "val_accuracy": 0.6, "lr": 0.1, "seconds": 0.2}
+
+
+@pytest.fixture
+def store(project):
+    project()
+    return connect(Tracking())
+
+
+def ended(store, run):
+    found = store.client.get_run(run.id)
+    return found.info.status, found.data.tags.get("darkroom.ended")
+
+
+def test_a_run_that_is_left_is_finished(store):
+    with store.start("a run", "train") as run:
+        assert ended(store, run) == ("RUNNING", None)
+    assert ended(store, run) == ("FINISHED", None)
+
+
+def test_an_error_makes_a_failed_run_with_its_reason(store):
+    with pytest.raises(TrainingError), store.start("a run", "train") as run:
+        raise TrainingError("the loss is nan\nand more")
+    assert ended(store, run) == ("FAILED", "the loss is nan")
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), SystemExit(143)])
+def test_being_stopped_makes_a_killed_run(store, problem):
+    with pytest.raises(type(problem)), store.start("a run", "train") as run:
+        raise problem
+    assert ended(store, run)[0] == "KILLED"
+
+
+def test_a_run_whose_process_is_gone_is_ended_when_the_next_one_connects(store, project):
+    script = (
+        "import os; from darkroom.config import Tracking; from darkroom.tracking import connect; "
+        "print(connect(Tracking()).start('a run', 'train').id, flush=True); os._exit(1)"
+    )
+    environment = os.environ | {"MLFLOW_LOGGING_LEVEL": "ERROR"}
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment).stdout
+    own = store.start("this process", "train")
+    assert store.client.get_run(output.strip()).info.status == "RUNNING"
+    connect(Tracking())
+    gone = store.client.get_run(output.strip())
+    assert (gone.info.status, gone.data.tags["darkroom.ended"]) == ("KILLED", "process gone")
+    assert store.client.get_run(own.id).info.status == "RUNNING"
+
+
+def test_a_run_of_another_machine_is_left_alone(store):
+    run = store.start("a run", "train")
+    store.client.set_tag(run.id, "darkroom.process", "another-host:1:0")
+    store.end_abandoned()
+    assert ended(store, run)[0] == "RUNNING"
+
+
+def test_a_killed_run_can_be_resumed(store):
+    run = store.start("a run", "train")
+    store.client.set_terminated(run.id, "KILLED")
+    resumed = store.resume(run.id)
+    assert resumed.id == run.id
+    assert ended(store, resumed)[0] == "RUNNING"
+
+
+def test_a_run_that_is_not_there_or_deleted_cannot_be_resumed(store):
+    run = store.start("a run", "train")
+    store.client.delete_run(run.id)
+    assert store.resume(run.id) is None
+    assert store.resume("0" * 32) is None
+    assert store.resume(None) is None
+
+
+def test_a_run_without_a_parent_joins_the_project_run(store, monkeypatch):
+    monkeypatch.setenv("MLFLOW_RUN_ID", "1" * 32)
+    outer = store.start("outer", "search")
+    inner = store.start("inner", "trial", parent=outer.id)
+    parents = [store.client.get_run(run.id).data.tags["mlflow.parentRunId"] for run in (outer, inner)]
+    assert parents == ["1" * 32, outer.id]
+
+
+def test_many_settings_are_logged_and_known_ones_kept(store):
+    with store.start("a run", "train") as run:
+        run.log_params({f"key{number}": number for number in range(250)})
+        run.log_params({"key0": "changed", "another": [1, 2]})
+    params = store.client.get_run(run.id).data.params
+    assert len(params) == 251
+    assert (params["key0"], params["key249"], params["another"]) == ("0", "249", "[1, 2]")
+
+
+def test_a_logged_training_holds_everything_once_however_often_it_is_logged(store, tmp_path):
+    report = tmp_path / "reports" / "train"
+    report.mkdir(parents=True)
+    (report / "curves.png").write_bytes(b"picture")
+    settings = {**DATA.settings, "model": {"name": "mlp"}}
+    classifier = build_classifier(Model(name="mlp"), DATA).eval()
+    card = ModelCard(
+        asdict(DATA), settings,
+        {"system.device": "cpu"}, {"epoch": 2} | EPOCH, "run", "0" * 64,
+    )  # fmt: skip
+    images = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+    history = [{"epoch": epoch} | EPOCH for epoch in (1, 2)]
+    with store.start("a run", "train") as run:
+        for _ in range(2):
+            log_training(run, classifier, card, history, [report], images.numpy())
+    found = store.client.get_run(run.id)
+    assert found.info.status == "FINISHED"
+    assert found.data.params["model.name"] == "mlp"
+    assert found.data.metrics["best/val_accuracy"] == EPOCH["val_accuracy"]
+    assert [point.step for point in store.client.get_metric_history(run.id, "val/loss")] == [1, 2]
+    assert [each.path for each in store.client.list_artifacts(run.id, "train")] == ["train/curves.png"]
+    loaded = mlflow.pytorch.load_model(store.model_uri(run.id))
+    for count in (1, 3):
+        torch.testing.assert_close(loaded(images[:count]), classifier(images[:count]))
+    signature = mlflow.models.get_model_info(store.model_uri(run.id)).signature
+    assert signature.inputs.inputs[0].type == np.dtype("uint8")
+    assert signature.inputs.inputs[0].shape == (-1, 1, 8, 8)
+
+
+def test_a_deleted_experiment_is_refused(store):
+    store.client.delete_experiment(store.experiment_id)
+    with pytest.raises(TrackingError, match="is deleted; restore it or change"):
+        connect(Tracking())
+
+
+def test_a_database_that_cannot_be_made_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(self, *arguments, **options):
+        (tmp_path / "mlflow.db").write_bytes(b"half")
+        raise MlflowException("disk full")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(MlflowClient, "__init__", fail)
+    with pytest.raises(TrackingError, match=r"mlflow\.db cannot be used \(disk full\)"):
+        connect(Tracking())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_store_lies_in_the_projects_root_also_for_queued_experiments(tmp_path, monkeypatch):
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "abc"
+    copy.mkdir(parents=True)
+    for place in (tmp_path, copy):
+        monkeypatch.chdir(place)
+        assert store_address() == f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def test_the_environment_names_the_store(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert store_address() == "http://127.0.0.1:5000"
