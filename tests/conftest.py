@@ -47,12 +47,18 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def write_params() -> Callable[..., None]:
+    """Write the project's params.yaml to a directory, with changes given as section__key=value."""
+    return _write_params
+
+
 @pytest.fixture
 def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """Make a project in a temporary directory, with params.yaml changed as given, and go there."""
 
     def make(**changes: object) -> Path:
-        write_params(tmp_path, **changes)
+        _write_params(tmp_path, **changes)
         (tmp_path / "data" / "folder").mkdir(parents=True, exist_ok=True)
         if not (tmp_path / "mlflow.db").exists():
             shutil.copyfile(empty_store, tmp_path / "mlflow.db")
@@ -62,8 +68,7 @@ def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) 
     return make
 
 
-def write_params(directory: Path, **changes: object) -> None:
-    """The project's params.yaml with changes given as section__key=value."""
+def _write_params(directory: Path, **changes: object) -> None:
     yaml = YAML()
     settings = yaml.load(ROOT / "params.yaml")
     for name, value in changes.items():

@@ -19,7 +19,7 @@ from rich.table import Table
 from darkroom import __version__
 from darkroom.config import Config, load
 from darkroom.console import messages, output
-from darkroom.errors import DarkroomError, DataError
+from darkroom.errors import DarkroomError, DataError, TrackingError
 from darkroom.workspace import Workspace
 
 app = typer.Typer(
@@ -31,7 +31,6 @@ app = typer.Typer(
 STAGE = "Stages (dvc repro runs them in order)"
 LOOK = "Looking and using"
 FULL_DISK_BYTES = 1 << 20
-TERMINATED = 128 + signal.SIGTERM
 _debug = False
 
 
@@ -118,10 +117,11 @@ def models() -> None:
 
 def _print_versions(config: Config) -> None:
     from darkroom.promotion import versions
-    from darkroom.tracking import connect
+    from darkroom.tracking import connect, store_exists
 
     name = config.registered_model
-    found = versions(connect(config.tracking).client, name)
+    # Looking must not make a store.
+    found = versions(connect(config.tracking).client, name) if store_exists() else []
     if not found:
         output.print(f"{name}: no version registered yet; `dvc repro` registers one")
         return
@@ -148,8 +148,10 @@ def predict(
         raise DataError(f"{missing[0]}: no such file")
 
     from darkroom.serving.predictor import Predictor
-    from darkroom.tracking import connect
+    from darkroom.tracking import connect, store_address, store_exists
 
+    if not store_exists():
+        raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")
     predictor = Predictor.champion(connect(config.tracking).client, config.registered_model)
     found = predictor.predict(images)
     if as_json:
@@ -172,7 +174,8 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     # MLflow's own seven retries keep a user waiting for minutes before a wrong address is reported.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(TERMINATED))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except Exception as problem:

@@ -31,6 +31,7 @@ from darkroom.errors import TrackingError
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard
 
+SQLITE = "sqlite:///"
 DEFAULT_STORE = "mlflow.db"
 PROCESS_TAG = "darkroom.process"
 ENDED_TAG = "darkroom.ended"
@@ -197,16 +198,15 @@ def connect(settings: Tracking) -> Store:
     store cannot be reached.
     """
     address = store_address()
-    database = Path(address.removeprefix("sqlite:///")) if address.startswith("sqlite:///") else None
-    is_new = database is not None and not database.exists()
+    is_new = not store_exists()
     mlflow.set_tracking_uri(address)
     try:
         client = MlflowClient()
         store = Store(client, _experiment_id(client, settings.experiment))
         store.end_abandoned()
     except (MlflowException, SQLAlchemyError) as problem:
-        if database and is_new:
-            database.unlink(missing_ok=True)  # half-made: the next attempt would stumble over its tables
+        if is_new:  # half-made: the next attempt would stumble over its tables
+            Path(address.removeprefix(SQLITE)).unlink(missing_ok=True)
         first_line = str(problem).partition("\n")[0]
         reason = "no connection" if "Max retries exceeded" in first_line else first_line
         raise TrackingError(
@@ -226,7 +226,13 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
 
 def store_address() -> str:
     """MLFLOW_TRACKING_URI, else the SQLite file in the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_project_root() / DEFAULT_STORE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{_project_root() / DEFAULT_STORE}"
+
+
+def store_exists() -> bool:
+    """Whether there is a store to look into; of one that is not a local file only connecting tells."""
+    address = store_address()
+    return not address.startswith(SQLITE) or Path(address.removeprefix(SQLITE)).exists()
 
 
 def _project_root() -> Path:

@@ -1,17 +1,22 @@
 """The command line: what can be mended ends in one line and exit code 2."""
 
+import contextlib
 import errno
 import json
 import re
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from darkroom import __version__, cli
+from darkroom.config import load
 from darkroom.errors import DarkroomError
 from darkroom.models import files as model_files
-from darkroom.stages import train
+from darkroom.stages import download, preprocess, search, train
+from darkroom.workspace import Workspace
 
 
 @pytest.fixture
@@ -38,13 +43,27 @@ def refused(result, pattern):
     assert re.search(pattern, lines[0]), lines[0]
 
 
+QUICK = {"search__trials": 0, "train__epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory, empty_store, write_params):
+    """A directory in which everything but the evaluation was run."""
+    root = tmp_path_factory.mktemp("trained")
+    write_params(root, **QUICK)
+    shutil.copyfile(empty_store, root / "mlflow.db")
+    with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for stage in (download, preprocess, search, train):
+            stage.run(load(root / "params.yaml"), Workspace())
+    return root
+
+
 @pytest.fixture
-def trained(project, darkroom):
-    """A project in which everything but the evaluation was run, in a second."""
-    root = project(search__trials=0, train__epochs=1)
-    for command in ("download", "preprocess", "search", "train"):
-        code, _, errors = darkroom(command)
-        assert code == 0, errors
+def trained(project, trained_once):
+    """A project of one's own, trained and not evaluated."""
+    root = project(**QUICK)
+    shutil.copytree(trained_once, root, dirs_exist_ok=True)
     return root
 
 
@@ -58,12 +77,13 @@ def test_datasets_are_listed(darkroom):
     assert all(name in output for name in ("digits", "fashion-mnist", "cifar100", "folder"))
 
 
-def test_models_are_listed_without_a_store(darkroom, project):
-    project()
+def test_models_are_listed_without_making_a_store(darkroom, project):
+    (project() / "mlflow.db").unlink()
     code, output, _ = darkroom("models")
     assert code == 0
     assert "simple-cnn" in output
     assert "darkroom-digits: no version registered yet" in output
+    assert not Path("mlflow.db").exists()
 
 
 def test_a_directory_without_settings_is_refused(darkroom, tmp_path, monkeypatch):
@@ -180,6 +200,23 @@ def test_predict_needs_a_champion(darkroom, project, tmp_path):
     picture = tmp_path / "1.png"
     picture.write_bytes(b"")
     refused(darkroom("predict", str(picture)), r"'darkroom-digits' has no champion; run `dvc repro`")
+
+
+def test_predict_needs_a_store(darkroom, project):
+    root = project()
+    (root / "mlflow.db").unlink()
+    (root / "1.png").write_bytes(b"")
+    refused(darkroom("predict", "1.png"), r"no MLflow store at sqlite:.*mlflow\.db; run `dvc repro`")
+
+
+def test_the_test_split_is_read_by_evaluate_alone(darkroom, project):
+    root = project(search__trials=1, search__epochs=1, train__epochs=1)
+    for command in ("download", "preprocess"):
+        assert darkroom(command)[0] == 0
+    (root / "data" / "processed" / "digits" / "test.safetensors").unlink()
+    for command in ("search", "train"):
+        assert darkroom(command)[0] == 0
+    refused(darkroom("evaluate"), r"test\.safetensors: missing or damaged")
 
 
 def test_predict_refuses_files_that_are_not_there_or_no_images(darkroom, trained, tmp_path):
