@@ -4,7 +4,10 @@ Each section is a class, each key a field: its type and range are the rule, its 
 documentation. Everything is checked when the file is read, before any work begins.
 """
 
+import math
+import re
 from collections.abc import Mapping
+from fractions import Fraction
 from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -15,6 +18,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainValidator,
     Strict,
     Tag,
     ValidationError,
@@ -32,6 +36,7 @@ PositiveInts = Annotated[
     Strict(False),
     BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
 ]
+ARCHIVE_SUFFIX = re.compile(r"(\.tar)?\.(zip|tar|gz|bz2|xz|tgz|tbz2?|txz)$", re.IGNORECASE)
 Seed = Annotated[int, Field(ge=0, lt=2**31, description="seed of this stage's random numbers")]
 
 
@@ -110,16 +115,25 @@ class Train(Section):
         return self
 
 
-Choice = bool | int | float | str | Annotated[tuple[int, ...], Strict(False)] | None
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+        raise ValueError(f"expected a finite number, got {value!r}")
+    return value
+
+
+# Of a plain union pydantic would report each member.
+Number = Annotated[int | float, PlainValidator(_number)]
+# Of which type a choice must be is up to the setting that it is for.
+Choice = Annotated[Any, BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 
 
 class Range(Section):
     """An interval to search, of whole numbers where the setting takes only those."""
 
-    low: int | float
-    high: int | float
+    low: Number
+    high: Number
     log: bool = False
-    step: int | float | None = Field(None, gt=0)
+    step: Annotated[Number, Field(gt=0)] | None = None
 
     @model_validator(mode="after")
     def _is_an_interval(self) -> Self:
@@ -129,6 +143,10 @@ class Range(Section):
             raise ValueError(f"log needs low above 0, got {self.low}")
         if self.log and self.step is not None:
             raise ValueError("log and step exclude each other; drop one")
+        # Exactly as they were written: in binary 0.1 does not divide 0.5.
+        low, high, step = (Fraction(str(value)) for value in (self.low, self.high, self.step or 1))
+        if self.step is not None and (high - low) % step:
+            raise ValueError(f"step must divide high - low, got low {self.low}, high {self.high}, step {self.step}")
         return self
 
 
@@ -139,7 +157,7 @@ class Choices(Section):
 
     @model_validator(mode="after")
     def _values_differ(self) -> Self:
-        if len(set(self.choices)) < len(self.choices):
+        if any(value in self.choices[:position] for position, value in enumerate(self.choices)):
             raise ValueError(f"choices must differ, got {list(self.choices)}")
         return self
 
@@ -193,6 +211,13 @@ class Tracking(Section):
     experiment: str = Field("darkroom", min_length=1, description="experiment that holds the runs")
     registered_model: str | None = Field(None, min_length=1, description="name in the registry")
 
+    @model_validator(mode="after")
+    def _name_is_registrable(self) -> Self:
+        name = self.registered_model
+        if name and re.search("[/:]", name):
+            raise ValueError(f"registered_model: MLflow allows neither '/' nor ':' in it, got {name!r}")
+        return self
+
 
 class Config(Section):
     """All of params.yaml."""
@@ -208,15 +233,21 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _space_is_searchable(self) -> Self:
-        if self.search.epochs is not None:
-            self._try({"train.epochs": self.search.epochs}, blame="search.epochs")
+        trial = {} if self.search.epochs is None else {"train.epochs": self.search.epochs}
+        if trial:
+            self._try(trial, blame="search.epochs")
         space = self.search.space.flat()
         tunable = tunable_keys()
         for key, values in space.items():
             if key not in tunable:
-                raise ValueError(f"search.space.{key}: cannot be searched; {did_you_mean(key, tunable)}")
+                section, name = key.split(".", 1)
+                near = did_you_mean(name, [other.split(".")[1] for other in tunable if other.startswith(f"{section}.")])
+                raise ValueError(f"search.space.{key}: cannot be searched; {near}")
             for value in (values.low, values.high) if isinstance(values, Range) else values.choices:
                 self._try({key: value}, blame=f"search.space.{key}")
+                self._try({**trial, key: value}, blame=f"search.space.{key}, with search.epochs")
+            if isinstance(values, Range) and isinstance(values.step, float) and not takes_fractions(key):
+                raise ValueError(f"search.space.{key}.step: expected integer, got {values.step}")
         if self.search.trials and not space:
             raise ValueError("search.space: empty, but search.trials is not 0; name settings to search or set it to 0")
         return self
@@ -230,7 +261,7 @@ class Config(Section):
     @property
     def registered_model(self) -> str:
         """Name in MLflow's registry: one per dataset, so that only comparable models compete."""
-        folder = Path(self.dataset.path).name.split(".")[0] or "folder"
+        folder = ARCHIVE_SUFFIX.sub("", Path(self.dataset.path).name).replace(":", "-") or "folder"
         data = folder if self.dataset.name == "folder" else self.dataset.name
         return self.tracking.registered_model or f"darkroom-{data}"
 
@@ -241,8 +272,8 @@ class Config(Section):
         """
         tree = self.model_dump(exclude={"search"})
         for key, value in settings.items():
-            section, name = key.split(".")
-            tree[section][name] = value
+            section, _, name = key.partition(".")
+            tree.setdefault(section, {})[name] = value
         return parse(tree | {"search": {"trials": 0}}, where="")
 
     def flat(self) -> dict[str, Any]:
@@ -281,12 +312,17 @@ def load(path: Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: not found; run this in the project's root, where params.yaml lies") from None
+    except OSError as problem:
+        raise ConfigError(f"{path}: cannot be read ({(problem.strerror or str(problem)).lower()})") from None
+    except UnicodeDecodeError as problem:
+        raise ConfigError(f"{path}: not UTF-8 ({problem.reason} at byte {problem.start}); save it as UTF-8") from None
     try:
         tree = YAML(typ="safe", pure=True).load(StringIO(text))
-    except YAMLError as problem:
+    except (YAMLError, ValueError, LookupError) as problem:  # the last two for values such as 2001-99-99
         mark = getattr(problem, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}{line}: not valid YAML: {getattr(problem, 'problem', problem)}") from None
+        reason = str(getattr(problem, "problem", problem)).partition("\n")[0]
+        raise ConfigError(f"{path}{line}: not valid YAML: {reason}") from None
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
@@ -306,15 +342,16 @@ def parse(tree: Mapping[str, Any], where: str) -> Config:
 def _sentence(error: ErrorDetails) -> str:
     """One pydantic error as `key: rule, got value; what to do`."""
     location = [str(part) for part in error["loc"]]
+    known = _known_keys(location[:-1])
     if location[:2] == ["search", "space"]:
         del location[4:5]  # the kind of values, which pydantic names although no user has written it
     key = ".".join(location)
     got = error["input"]
     context = error.get("ctx", {})
     match error["type"]:
-        case "extra_forbidden":
-            return f"{key}: unknown key; {did_you_mean(location[-1], _known_keys(location[:-1]))}"
-        case "literal_error" if isinstance(got, str):
+        case "extra_forbidden" | "invalid_key":
+            return f"{key}: unknown key; {did_you_mean(location[-1], known)}"
+        case "literal_error" if isinstance(got, str) and "'" in context["expected"]:
             choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
             return f"{key}: no choice {got!r}; {_choices(got, choices)}"
         case "literal_error":
@@ -326,9 +363,13 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{key}: required, but not given"
         case "too_short":
             return f"{key}: expected at least {context['min_length']} value, got {got!r}"
+        case "string_too_short":
+            return f"{key}: must not be empty"
+        case "tuple_type":
+            return f"{key}: expected a list, got {got!r}"
         case "too_long":
             return f"{key}: expected at most {context['max_length']} values, got {got!r}"
-        case "model_type" | "model_attributes_type":
+        case "model_type" | "model_attributes_type" | "dict_type":
             return f"{key}: expected a section with keys below it, got {got!r}"
         case _:
             rule = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
@@ -345,8 +386,8 @@ def _known_keys(location: list[str]) -> list[str]:
     kind: type[BaseModel] = Config
     for part in location:
         field = kind.model_fields.get(part)
-        if field is None:  # below search.space, where the keys are settings and the values are ranges
-            return list(Range.model_fields)
+        if field is None:  # below search.space, where the keys are settings
+            return list((Choices if location[-1] == "choices" else Range).model_fields)
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             kind = field.annotation
     return list(kind.model_fields)
