@@ -14,6 +14,8 @@ from darkroom.errors import DownloadError
 
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 30
+# What opening a file of a mirror may raise; any other OSError is trouble with the target.
+UNREADABLE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
 class Progress:
@@ -22,10 +24,20 @@ class Progress:
     def __init__(self, report: Callable[[int, int], None]) -> None:
         self.report = report
         self.total = 0
+
+    @property
+    def total(self) -> int:
+        return self._total
+
+    @total.setter
+    def total(self, total: int) -> None:
+        # pooch sets it at the beginning of each attempt.
+        self._total = total
         self.done = 0
 
     def update(self, count: int) -> None:
-        self.done += count
+        # pooch counts whole chunks, the last one too.
+        self.done = min(self.done + count, self.total) if self.total else self.done + count
         self.report(self.done, self.total)
 
     def reset(self) -> None:
@@ -67,7 +79,7 @@ def fetch(
         download = copy_file if local else pooch.HTTPDownloader(progressbar=Progress(report), timeout=TIMEOUT_SECONDS)
         try:
             registry.fetch(name, downloader=download)
-        except (requests.RequestException, FileNotFoundError, IsADirectoryError, PermissionError) as problem:
+        except (requests.RequestException, *UNREADABLE) as problem:
             failures.append(f"{address} ({_reason(problem)})")
         except ValueError:  # pooch's word for a wrong hash; the file is already removed
             failures.append(f"{address} (wrong checksum: not the published file; removed)")
@@ -89,7 +101,7 @@ def local_path(address: str) -> Path | None:
     parts = urlsplit(address)
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))
-    return None if parts.scheme in {"http", "https"} else Path(address)
+    return None if parts.scheme in {"http", "https"} else Path(address).expanduser()
 
 
 def copy_file(address: str, output: Any, registry: pooch.Pooch) -> None:
@@ -105,7 +117,9 @@ def _reason(problem: Exception) -> str:
             return f"HTTP {status}"
         case requests.Timeout():
             return f"no answer within {TIMEOUT_SECONDS} s"
-        case requests.RequestException():
+        case requests.exceptions.ChunkedEncodingError():
+            return "connection broken off"
+        case requests.ConnectionError():
             return "host unreachable"
         case OSError(strerror=str(reason)):
             return reason.lower()

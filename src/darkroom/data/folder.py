@@ -44,7 +44,7 @@ class Folder:
             with zipfile.ZipFile(archive) as packed:
                 names = sorted(packed.namelist())
         except (OSError, zipfile.BadZipFile):
-            raise DataError(f"{archive}: missing or damaged; run `darkroom download` again") from None
+            raise _damaged(archive) from None
         labels, splits, classes = arrange(names)
         broken: dict[str, str] = {}
 
@@ -64,7 +64,7 @@ class Folder:
         readable = np.array([name not in broken for name in names], dtype=bool)
         if broken:
             images = _drop_rows(images, readable)
-        sizes = Counter(f"{header.width}x{header.height}" for header in known.values())
+        sizes = Counter(f"{header.width}x{header.height}" for name, header in known.items() if name not in broken)
         return Decoded(
             images,
             labels[readable],
@@ -109,6 +109,10 @@ def arrange(names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.str_], 
     return np.searchsorted(classes, owners).astype(np.int64), splits, tuple(classes)
 
 
+def _damaged(archive: Path) -> DataError:
+    return DataError(f"{archive}: missing or damaged; run `darkroom download` again")
+
+
 def _common_channels(headers: dict[str, Header]) -> Channels:
     examples: dict[Channels, str] = {}
     for name, header in headers.items():
@@ -148,7 +152,10 @@ def _open_archive(path: Path) -> None:
 
 def _content(name: str) -> bytes:
     assert _archive is not None, "opened by the pool's initialiser"
-    return _archive.read(name)
+    try:
+        return _archive.read(name)
+    except zipfile.BadZipFile:  # its checksum is wrong: damage to our archive, not a broken image
+        raise _damaged(Path(str(_archive.filename))) from None
 
 
 def _read_headers(start: int, names: Sequence[str]) -> list[Header | None]:

@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import BinaryIO, Literal
@@ -13,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
+LYING = (5, 6, 7, 8)  # the EXIF orientations of pictures that lie on their side
 GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"})
 
 Channels = Literal[1, 3]
@@ -42,8 +45,10 @@ def is_image_name(name: str) -> bool:
 def read_header(content: bytes) -> Header:
     """Read the header alone. Raises BrokenImageError."""
     with _open(io.BytesIO(content)) as image:
-        # Orientations 5 to 8 lie on their side.
-        turned = image.getexif().get(0x0112, 1) >= 5
+        # A PNG's own getexif would decode the whole picture.
+        orientation = Image.Image.getexif(image).get(0x0112)
+        # A TIFF's size is turned already.
+        turned = orientation in LYING and image.format != "TIFF"
         width, height = reversed(image.size) if turned else image.size
         return Header(width, height, 1 if image.mode in GREY_MODES else 3)
 
@@ -57,11 +62,8 @@ def decode(content: bytes | BinaryIO, channels: Channels, size: tuple[int, int])
     """
     stream = io.BytesIO(content) if isinstance(content, bytes) else content
     with _open(stream) as image:
-        try:
-            image.load()
-            return fit(ImageOps.exif_transpose(image), channels, size)
-        except (OSError, ValueError, SyntaxError, EOFError, MemoryError) as problem:
-            raise BrokenImageError(str(problem) or type(problem).__name__) from None
+        image.load()
+        return fit(ImageOps.exif_transpose(image), channels, size)
 
 
 def fit(image: Image.Image, channels: Channels, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -81,23 +83,32 @@ def read(path: Path, channels: Channels, size: tuple[int, int]) -> NDArray[np.ui
         return decode(opened, channels, size)
 
 
-def _open(stream: BinaryIO) -> Image.Image:
+@contextmanager
+def _open(stream: BinaryIO) -> Iterator[Image.Image]:
+    """An open image. Whatever fails while it is open is a BrokenImageError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we hold a bound of our own
             image = Image.open(stream, formats=FORMATS)
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
-        reason = "not an image" if isinstance(problem, UnidentifiedImageError) else str(problem)
-        raise BrokenImageError(reason) from None
-    if image.width * image.height > MAX_PIXELS:
-        raise BrokenImageError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
-    return image
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise BrokenImageError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+            yield image
+    except BrokenImageError:
+        raise
+    except UnidentifiedImageError:
+        raise BrokenImageError("not an image") from None
+    # Damaged bytes make PIL's parsers raise almost anything: SyntaxError, struct.error, KeyError, ...
+    except Exception as problem:
+        raise BrokenImageError(str(problem) or type(problem).__name__) from None
 
 
 def _convert(image: Image.Image, channels: Channels) -> Image.Image:
     if image.mode in {"I", "I;16", "I;16B", "I;16L", "F"}:
         # PIL clips deeper greys at 255 instead of scaling them.
         deep = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(deep).all():
+            raise ValueError("has pixels that are infinite or not a number")
         brightest = 65535.0 if image.mode != "F" else max(float(deep.max()), 1.0)
         image = Image.fromarray((deep * (255.0 / brightest)).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:

@@ -5,6 +5,7 @@ import importlib.resources
 import os
 import shutil
 import tempfile
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -40,8 +41,10 @@ class Digits:
         path = directory / self.file
         try:
             table = np.loadtxt(path, delimiter=",")
-        except (OSError, EOFError, ValueError, gzip.BadGzipFile):
+        except (OSError, EOFError, ValueError, gzip.BadGzipFile, zlib.error):
             raise _damaged(path) from None
+        if table.ndim != 2 or table.shape[1] != 65:
+            raise _damaged(path)
         images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
         labels = table[:, -1].astype(np.int64)
         undecided = np.full(len(labels), "", dtype="<U5")

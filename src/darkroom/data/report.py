@@ -67,8 +67,10 @@ def class_balance(counts: dict[str, dict[str, int]]) -> Figure:
     left = np.zeros(len(names))
     for split, colour in zip(SPLITS, (BLUE, ORANGE, GREY), strict=True):
         values = np.array([counts[name][split] for name in names])
-        axes.barh([shorten(name, 28) for name in names], values, left=left, color=colour, label=split, height=0.75)
+        # By position: names that are alike once shortened would share a bar.
+        axes.barh(range(len(names)), values, left=left, color=colour, label=split, height=0.75)
         left += values
+    axes.set_yticks(range(len(names)), [shorten(name, 28) for name in names])
     tidy(axes, "Images of each class", "images")
     axes.invert_yaxis()
     axes.margins(y=0.01)

@@ -50,7 +50,8 @@ def _cut(
     if counts[smallest] < needed:
         raise DataError(
             f"class {classes[smallest]!r} has {counts[smallest]} images to cut the {split} split from; with "
-            f"preprocess.{split}_fraction {fraction} at least {needed} are needed: add images or raise the fraction"
+            f"preprocess.{split}_fraction {fraction} at least {needed} are needed: "
+            "add images or move the fraction towards 0.5"
         )
     kept, cut = train_test_split(rows, test_size=fraction, stratify=labels[rows], random_state=seed)
     return np.sort(kept), np.sort(cut)

@@ -1,0 +1,337 @@
+"""A person's own images: which folder means which class and split, and pixels that stay with their labels."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from darkroom.config import Dataset, Preprocess
+from darkroom.data import folder
+from darkroom.data.catalog import CATALOG
+from darkroom.data.folder import arrange
+from darkroom.errors import DataError
+
+FOLDER = CATALOG["folder"]
+
+
+def quiet(what, done, total):
+    pass
+
+
+def meaning(names):
+    """What ``arrange`` makes of the names: {name: (split, class)}."""
+    labels, splits, classes = arrange(names)
+    assert labels.dtype == np.int64
+    return {name: (str(split), classes[label]) for name, split, label in zip(names, splits, labels, strict=True)}
+
+
+def test_sub_folders_are_classes_in_the_order_of_their_names():
+    labels, splits, classes = arrange(["dog/1.png", "ant/1.png", "cat/1.png", "ant/2.png"])
+    assert classes == ("ant", "cat", "dog")
+    assert labels.tolist() == [2, 0, 1, 0]
+    assert splits.tolist() == ["", "", "", ""]
+
+
+def test_deeper_folders_belong_to_their_class():
+    assert meaning(["cat/1.png", "cat/indoors/night/2.png", "dog/3.png"])["cat/indoors/night/2.png"] == ("", "cat")
+
+
+def test_train_and_test_folders_are_splits():
+    names = ["train/cat/1.png", "train/dog/1.png", "test/cat/1.png", "test/dog/1.png"]
+    assert meaning(names) == {
+        "train/cat/1.png": ("train", "cat"),
+        "train/dog/1.png": ("train", "dog"),
+        "test/cat/1.png": ("test", "cat"),
+        "test/dog/1.png": ("test", "dog"),
+    }
+
+
+@pytest.mark.parametrize("alias", ["val", "valid", "validation", "Val", "VALIDATION"])
+def test_the_validation_folder_has_several_names(alias):
+    names = [f"{split}/{kind}/1.png" for split in ("train", alias, "test") for kind in ("cat", "dog")]
+    assert meaning(names)[f"{alias}/dog/1.png"] == ("val", "dog")
+
+
+@pytest.mark.parametrize("wrapper", ["pets/", "pets/version 2/", "pets/images/raw/"])
+def test_a_single_directory_around_everything_is_looked_through(wrapper):
+    assert meaning([f"{wrapper}cat/1.png", f"{wrapper}dog/1.png"])[f"{wrapper}cat/1.png"] == ("", "cat")
+
+
+def test_a_single_directory_around_splits_is_looked_through():
+    names = [f"pets/{split}/{kind}/1.png" for split in ("train", "test") for kind in ("cat", "dog")]
+    assert meaning(names)["pets/test/dog/1.png"] == ("test", "dog")
+
+
+def test_a_train_folder_alone_is_a_split_and_no_wrapper():
+    assert meaning(["train/cat/1.png", "train/dog/1.png"])["train/cat/1.png"] == ("train", "cat")
+
+
+def test_a_class_may_be_called_train():
+    assert meaning(["bus/1.png", "car/1.png", "train/1.png"])["train/1.png"] == ("", "train")
+
+
+def test_a_class_may_be_called_train_below_a_split():
+    names = [f"{split}/{kind}/1.png" for split in ("train", "test") for kind in ("bus", "train")]
+    assert meaning(names)["train/train/1.png"] == ("train", "train")
+
+
+@pytest.mark.parametrize(
+    ("names", "stray"),
+    [
+        (["cat/1.png", "dog/1.png", "logo.png"], "logo.png"),
+        (["1.png", "2.png"], "1.png"),
+    ],
+)
+def test_an_image_outside_a_class_folder_is_refused(names, stray):
+    with pytest.raises(DataError, match=f"{stray}: lies outside a class folder; expected one sub-folder per class"):
+        arrange(names)
+
+
+@pytest.mark.parametrize("stray", ["train/1.png", "test/1.png", "logo.png"])
+def test_an_image_outside_a_class_folder_of_its_split_is_refused(stray):
+    names = ["train/cat/1.png", "train/dog/1.png", "test/cat/1.png", "test/dog/1.png", stray]
+    with pytest.raises(DataError, match=f"{stray}: lies outside a class folder below its split"):
+        arrange(names)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["cat/1.png", "cat/2.png"], ["train/cat/1.png", "test/cat/2.png"], ["cat/a/1.png", "cat/b/1.png", "cat/2.png"]],
+)
+def test_one_class_is_refused(names):
+    with pytest.raises(DataError, match=r"one class only \('cat'\); a classifier needs two at least"):
+        arrange(names)
+
+
+def test_splits_without_train_are_refused():
+    with pytest.raises(DataError, match="splits test, val are there, but no train"):
+        arrange([f"{split}/{kind}/1.png" for split in ("val", "test") for kind in ("cat", "dog")])
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_class_that_train_lacks_is_refused(split):
+    names = ["train/cat/1.png", "train/dog/1.png", f"{split}/cat/1.png", f"{split}/fox/1.png"]
+    with pytest.raises(DataError, match="class 'fox' has images to test on, but none in train"):
+        arrange(names)
+
+
+CLASS_NAMES = st.text("abcdeéß日 -.", min_size=1, max_size=6).filter(lambda name: name not in {".", ".."})
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(CLASS_NAMES, min_size=2, max_size=6, unique=True),
+    st.sampled_from(["", "wrapper/", "one/two/"]),
+    st.randoms(use_true_random=False),
+)
+def test_every_image_gets_the_class_of_its_folder(kinds, wrapper, shuffled):
+    names = [f"{wrapper}{kind}/{number}.png" for kind in kinds for number in range(3)]
+    shuffled.shuffle(names)
+    assert meaning(names) == {name: ("", name.split("/")[-2]) for name in names}
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(CLASS_NAMES, min_size=2, max_size=4, unique=True),
+    st.sets(st.sampled_from(["val", "test"])),
+    st.sampled_from(["", "wrapper/"]),
+)
+def test_every_image_gets_the_split_of_its_folder(kinds, others, wrapper):
+    names = [f"{wrapper}{split}/{kind}/1.png" for split in ("train", *others) for kind in kinds]
+    assert meaning(names) == {name: tuple(name.removeprefix(wrapper).split("/")[:2]) for name in names}
+
+
+# --- decoding ----------------------------------------------------------------------------------------
+
+
+def png(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(np.asarray(pixels, dtype=np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def grey(level, height=4, width=4):
+    return png(np.full((height, width), level))
+
+
+def colour(level, height=4, width=4):
+    return png(np.full((height, width, 3), level))
+
+
+def decoded(tmp_path, files, *, report=quiet, **preprocess):
+    source, raw, scratch = tmp_path / "source.zip", tmp_path / "raw", tmp_path / "scratch"
+    with zipfile.ZipFile(source, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    scratch.mkdir(exist_ok=True)
+    FOLDER.download(Dataset(name="folder", path=str(source)), raw, quiet)
+    return FOLDER.decode(raw, Preprocess(**preprocess), scratch, report)
+
+
+def test_pixels_labels_and_names_are_those_of_the_files(tmp_path):
+    generator = np.random.default_rng(0)
+    pixels = {
+        f"{kind}/{number}.png": generator.integers(0, 256, (5, 7), dtype=np.uint8)
+        for kind in ("cat", "dog")
+        for number in range(3)
+    }
+    found = decoded(tmp_path, {name: png(image) for name, image in pixels.items()})
+    assert found.classes == ("cat", "dog")
+    assert found.images.dtype == np.uint8
+    assert found.images.shape == (6, 1, 5, 7)
+    assert sorted(found.names) == sorted(pixels)
+    for image, label, name in zip(found.images, found.labels, found.names, strict=True):
+        assert np.array_equal(image[0], pixels[name])
+        assert found.classes[label] == name.split("/")[0]
+    assert found.broken == {}
+
+
+def test_splits_of_the_folders_are_kept(tmp_path):
+    files = {f"{split}/{kind}/1.png": grey(0) for split in ("train", "valid", "test") for kind in ("cat", "dog")}
+    found = decoded(tmp_path, files)
+    assert dict(zip(found.names, found.splits.tolist(), strict=True)) == {
+        name: {"valid": "val"}.get(name.split("/")[0], name.split("/")[0]) for name in files
+    }
+
+
+def test_images_of_one_size_keep_it(tmp_path):
+    found = decoded(tmp_path, {"a/1.png": colour(1, 9, 5), "b/1.png": colour(2, 9, 5)})
+    assert found.images.shape == (2, 3, 9, 5)
+    assert found.sizes == {"5x9": 2}
+
+
+def test_images_of_different_sizes_become_64_by_64(tmp_path):
+    found = decoded(tmp_path, {"a/1.png": grey(1, 9, 5), "a/2.png": grey(1, 9, 5), "b/1.png": grey(2, 5, 9)})
+    assert found.images.shape == (3, 1, 64, 64)
+    assert found.sizes == {"5x9": 2, "9x5": 1}
+
+
+@pytest.mark.parametrize(("side", "expected"), [(512, 512), (513, 64)])
+def test_a_common_size_is_kept_up_to_512(tmp_path, side, expected):
+    found = decoded(tmp_path, {"a/1.png": grey(1, side, side), "b/1.png": grey(2, side, side)})
+    assert found.images.shape == (2, 1, expected, expected)
+
+
+def test_the_size_that_is_asked_for_is_height_then_width(tmp_path):
+    files = {"a/1.png": grey(1, 30, 10), "b/1.png": grey(2, 20, 20)}
+    assert decoded(tmp_path, files, image_size=[6, 9]).images.shape == (2, 1, 6, 9)
+
+
+def test_a_photo_on_its_side_counts_as_it_is_seen(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    Image.new("RGB", (5, 9)).save(stream, "JPEG", exif=exif)
+    found = decoded(tmp_path, {"a/1.jpg": stream.getvalue(), "b/1.png": colour(2, 5, 9)})
+    assert found.images.shape == (2, 3, 5, 9)
+
+
+def test_mixed_grey_and_colour_is_refused_with_an_example_of_each(tmp_path):
+    files = {"a/1.png": grey(1), "a/2.png": grey(1), "b/1.png": colour(2)}
+    match = r"a/1\.png is grey, b/1\.png is colour.*set preprocess\.channels to 1 or 3"
+    with pytest.raises(DataError, match=match):
+        decoded(tmp_path, files)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_channels_that_are_asked_for_mend_a_mixture(tmp_path, channels):
+    found = decoded(tmp_path, {"a/1.png": grey(10), "b/1.png": colour(200)}, channels=channels)
+    assert found.images.shape == (2, channels, 4, 4)
+    assert [np.unique(image).tolist() for image in found.images] == [[10], [200]]
+
+
+TRUNCATED = png(np.random.default_rng(0).integers(0, 256, (4, 4)))[:-30]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"), [(b"text", "not an image"), (b"", "not an image"), (TRUNCATED, "trunc")]
+)
+def test_a_broken_image_is_left_out_and_listed_with_its_reason(tmp_path, content, reason):
+    files = {"a/1.png": grey(1), "a/2.png": content, "b/1.png": grey(2)}
+    found = decoded(tmp_path, files)
+    assert list(found.broken) == ["a/2.png"]
+    assert reason in found.broken["a/2.png"]
+    assert found.names == ("a/1.png", "b/1.png")
+    assert found.sizes == {"4x4": 2}
+
+
+def test_splits_stay_with_their_images_when_one_is_broken(tmp_path):
+    files = {f"{split}/{kind}/1.png": grey(1) for split in ("test", "train", "val") for kind in ("cat", "dog")}
+    found = decoded(tmp_path, files | {"test/cat/1.png": b"text"})
+    assert [name.split("/")[0] for name in found.names] == found.splits.tolist()
+    assert sorted(found.splits.tolist()) == ["test", "train", "train", "val", "val"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.booleans(), min_size=2, max_size=40), st.integers(1, 7))
+def test_labels_stay_with_their_pixels_whichever_images_are_broken(tmp_path_factory, broken, chunk):
+    # Every image is of one grey level of its own, and its class is told by that level.
+    files = {
+        f"{'ab'[level % 2]}/{level:02}.png": TRUNCATED if damaged else grey(level)
+        for level, damaged in enumerate(broken)
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder, "CHUNK", chunk)
+        found = decoded(tmp_path_factory.mktemp("folder"), files)
+    whole = [level for level, damaged in enumerate(broken) if not damaged]
+    assert len(found.images) == len(found.labels) == len(found.splits) == len(found.names) == len(whole)
+    assert sorted(found.images[:, 0, 0, 0].tolist()) == whole
+    for image, label, name in zip(found.images, found.labels, found.names, strict=True):
+        assert (image == int(name[2:4])).all()
+        assert label == int(name[2:4]) % 2
+    assert len(found.broken) == sum(broken)
+
+
+def test_worker_processes_give_what_one_process_gives(tmp_path, monkeypatch):
+    generator = np.random.default_rng(0)
+    files = {f"{'ab'[n % 2]}/{n:02}.png": png(generator.integers(0, 256, (8, 8, 3))) for n in range(30)}
+    files |= {"b/05.png": b"text", "b/11.png": TRUNCATED}
+    monkeypatch.setattr(folder, "CHUNK", 7)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "many").mkdir()
+    serial = decoded(tmp_path / "one", files, channels=3)
+    monkeypatch.setattr(folder, "PARALLEL_FROM", 1)
+    parallel = decoded(tmp_path / "many", files, channels=3)
+    assert np.array_equal(parallel.images, serial.images)
+    assert np.array_equal(parallel.labels, serial.labels)
+    assert (parallel.names, parallel.sizes, parallel.broken) == (serial.names, serial.sizes, serial.broken)
+    assert len(parallel.images) == 28
+
+
+def test_progress_goes_up_to_the_number_of_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder, "CHUNK", 2)
+    seen = []
+    files = {"a/1.png": grey(1), "a/2.png": grey(1), "b/1.png": grey(2)}
+    decoded(tmp_path, files, report=lambda *news: seen.append(news))
+    assert seen == [("read sizes", 2, 3), ("read sizes", 3, 3), ("decode", 2, 3), ("decode", 3, 3)]
+
+
+def test_a_folder_that_was_not_packed_yet_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"images\.zip: missing or damaged; run `darkroom download` again"):
+        FOLDER.decode(tmp_path, Preprocess(), tmp_path, quiet)
+
+
+@pytest.mark.parametrize("parallel_from", [1, 1000], ids=["worker processes", "one process"])
+def test_a_damaged_pack_is_not_taken_for_a_broken_image(tmp_path, monkeypatch, parallel_from):
+    decoded(tmp_path, {"a/1.png": grey(1), "b/1.png": grey(2)})
+    packed = tmp_path / "raw" / "images.zip"
+    content = bytearray(packed.read_bytes())
+    content[content.index(b"IDAT")] ^= 1
+    packed.write_bytes(content)
+    monkeypatch.setattr(folder, "PARALLEL_FROM", parallel_from)
+    with pytest.raises(DataError, match=r"images\.zip: missing or damaged; run `darkroom download` again"):
+        FOLDER.decode(tmp_path / "raw", Preprocess(), tmp_path / "scratch", quiet)
+
+
+def test_a_path_may_begin_with_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for kind in ("cat", "dog"):
+        (tmp_path / "pets" / kind).mkdir(parents=True)
+        (tmp_path / "pets" / kind / "1.png").write_bytes(grey(1))
+    FOLDER.download(Dataset(name="folder", path="~/pets"), tmp_path / "raw", quiet)
+    with zipfile.ZipFile(tmp_path / "raw" / "images.zip") as packed:
+        assert packed.namelist() == ["cat/1.png", "dog/1.png"]
