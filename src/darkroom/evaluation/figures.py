@@ -74,7 +74,9 @@ def class_scores(per_class: dict[str, dict[str, float]]) -> Figure:
     ordered = sorted(per_class.items(), key=lambda item: item[1]["f1"], reverse=True)
     figure = new_figure(8, float(np.clip(1.2 + 0.28 * len(ordered), 2.5, 18)))
     axes = figure.subplots()
-    axes.barh([shorten(name, 28) for name, _ in ordered], [row["f1"] for _, row in ordered], color=BLUE)
+    # By position: names that are alike once shortened would share a bar.
+    axes.barh(range(len(ordered)), [row["f1"] for _, row in ordered], color=BLUE)
+    axes.set_yticks(range(len(ordered)), [shorten(name, 28) for name, _ in ordered])
     tidy(axes, "F1 of each class", "F1")
     axes.set_xlim(0, 1)
     axes.margins(y=0.01)

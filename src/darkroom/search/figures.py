@@ -5,7 +5,7 @@ import math
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from optuna import Study
-from optuna.importance import get_param_importances
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
@@ -48,7 +48,10 @@ def importances(study: Study) -> Figure | None:
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < 2 or len({trial.value for trial in complete}) < 2:
         return None
-    shares = get_param_importances(study)
+    try:
+        shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    except RuntimeError:  # the settings explain nothing: the forest found no variance
+        return None
     names, values = list(shares)[::-1], list(shares.values())[::-1]
     figure = new_figure(8, 1.4 + 0.45 * len(names))
     axes = figure.subplots()

@@ -40,18 +40,25 @@ def _distribution(key: str, values: Range | Choices) -> BaseDistribution:
 def starting_point(config: Config) -> dict[str, Any] | None:
     """The settings as written, as a point of the space; None if they lie outside it."""
     written = {**config.flat(), **{f"model.{key}": value for key, value in resolve(config.model).items()}}
-    space = config.search.space.flat()
-    if not all(_contains(values, written[key]) for key, values in space.items()):
-        return None
-    return {key: _to_optuna(written[key]) for key in space}
+    point = {}
+    for key, values in config.search.space.flat().items():
+        value = tuple(written[key]) if isinstance(written[key], list) else written[key]
+        # A space may name a list of one by its only number, as params.yaml may.
+        spellings = (value, value[0]) if isinstance(value, tuple) and len(value) == 1 else (value,)
+        found = [spelling for spelling in spellings if _contains(values, spelling)]
+        if not found:
+            return None
+        point[key] = _to_optuna(found[0])
+    return point
 
 
 def _contains(values: Range | Choices, value: Any) -> bool:
     if isinstance(values, Choices):
-        return (tuple(value) if isinstance(value, list) else value) in values.choices
+        return value in values.choices
     if not isinstance(value, int | float) or not values.low <= value <= values.high:
         return False
-    return values.step is None or math.isclose((value - values.low) % values.step, 0, abs_tol=1e-12)
+    # Rounded to the nearest step: in binary 0.3 % 0.1 is almost 0.1.
+    return values.step is None or math.isclose(math.remainder(value - values.low, values.step), 0, abs_tol=1e-12)
 
 
 def _to_optuna(value: Any) -> Any:

@@ -28,23 +28,38 @@ Objective = Callable[[optuna.Trial, dict[str, Any]], float]
 def open_study(path: Path, key: str, config: Config) -> optuna.Study:
     """The study ``key`` in the journal file ``path``, made if it is not there.
 
-    Trials that a killed search has left running are marked failed and queued again with the same values.
+    Trials that a killed search has left running are marked failed; they will be suggested again alike.
+
+    Raises SearchError if the file is damaged.
     """
     optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
     path.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(path))),
-        study_name=key,
-        direction="maximize" if config.train.monitor == "accuracy" else "minimize",
-        pruner=_pruner(config),
-        load_if_exists=True,
-    )
+    _drop_torn_line(path)
+    try:
+        study = optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(path))),
+            study_name=key,
+            direction="maximize" if config.train.monitor == "accuracy" else "minimize",
+            pruner=_pruner(config),
+            load_if_exists=True,
+        )
+    except (ValueError, LookupError) as problem:
+        raise SearchError(f"{path}: damaged ({problem}); delete it to start the search anew") from None
     if not study.get_trials(deepcopy=False):
         start = starting_point(config)
         if start is not None:
             study.enqueue_trial(start)
     _requeue_interrupted(study)
     return study
+
+
+def _drop_torn_line(path: Path) -> None:
+    """Cut off a last line that was not written to its end: Optuna would append to it and fail from then on."""
+    if not path.is_file():
+        return
+    with path.open("rb+") as journal:
+        content = journal.read()
+        journal.truncate(content.rfind(b"\n") + 1)
 
 
 def _pruner(config: Config) -> BasePruner:
@@ -62,7 +77,9 @@ def _requeue_interrupted(study: optuna.Study) -> None:
     study.set_user_attr(INTERRUPTED, numbers)
     for trial in running:
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        # What the sampler suggested it will suggest again, also where the end came between two suggestions.
+        if "fixed_params" in trial.system_attrs:
+            study.enqueue_trial(trial.system_attrs["fixed_params"])
 
 
 def used_trials(study: optuna.Study) -> list[FrozenTrial]:

@@ -123,8 +123,7 @@ class _Loop:
     def run_epoch(self, on_step: Callable[[], None]) -> EpochMetrics:
         start = time.perf_counter()
         epoch = len(self.result.history) + 1
-        train_loss, train_accuracy = self._train(on_step)
-        lr = float(self.optimizer.param_groups[0]["lr"])
+        train_loss, train_accuracy, lr = self._train(on_step)
         val_loss, val_accuracy = evaluate(self.model, self.val, self.device, self.precision)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise TrainingError(
@@ -136,9 +135,10 @@ class _Loop:
         self._record(metrics)
         return metrics
 
-    def _train(self, on_step: Callable[[], None]) -> tuple[float, float]:
-        """One pass over the train split. The host waits for the device once, at the end."""
+    def _train(self, on_step: Callable[[], None]) -> tuple[float, float, float]:
+        """Loss, accuracy and last learning rate of one pass. The host waits for the device once, at the end."""
         settings = self.settings
+        lr = settings.lr
         self.model.train()
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
@@ -151,20 +151,22 @@ class _Loop:
             if settings.clip_norm is not None:
                 nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
             self.optimizer.step()
+            lr = float(self.optimizer.param_groups[0]["lr"])
             self.schedule.step()
             loss_sum += loss.detach() * len(labels)
             correct += (logits.detach().argmax(1) == labels).sum()
             on_step()
         count = len(self.batches.split)
-        return loss_sum.item() / count, correct.item() / count
+        return loss_sum.item() / count, correct.item() / count, lr
 
     def _record(self, metrics: EpochMetrics) -> None:
         result = self.result
         result.history.append(metrics)
         if result.best is metrics:
             self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        waited = metrics.epoch - result.best.epoch
         patience = self.settings.patience
-        result.stopped_early = patience is not None and metrics.epoch - result.best.epoch >= patience
+        result.stopped_early = patience is not None and waited >= patience and metrics.epoch < self.settings.epochs
 
     def state(self) -> dict[str, Any]:
         """Everything the remaining epochs depend on."""

@@ -1,0 +1,197 @@
+"""Every figure agrees with its definition, computed another way."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from darkroom.evaluation.metrics import Evaluation, expected_calibration_error, measure, top_k_accuracy
+
+CLASSES = ("cat", "dog", "owl")
+# Logarithms of probabilities are logits that give just these probabilities.
+PROBABILITIES = np.array(
+    [
+        [0.7, 0.2, 0.1],  # cat, right
+        [0.6, 0.3, 0.1],  # cat, is dog
+        [0.1, 0.8, 0.1],  # dog, right
+        [0.3, 0.5, 0.2],  # dog, right
+        [0.1, 0.0001, 0.8999],  # owl, is dog
+    ]
+)
+LABELS = np.array([0, 1, 1, 1, 1])
+
+
+def measured(
+    logits: Any, labels: Any, classes: tuple[str, ...] = CLASSES, top_k: int = 2, bins: int = 10
+) -> Evaluation:
+    return measure(np.asarray(logits), np.asarray(labels, dtype=np.int64), classes, top_k=top_k, bins=bins)
+
+
+@pytest.fixture
+def small() -> Evaluation:
+    return measured(np.log(PROBABILITIES).astype(np.float32), LABELS)
+
+
+def test_the_counts_are_those_of_the_hand(small: Evaluation) -> None:
+    assert small.confusion.tolist() == [[1, 0, 0], [1, 2, 1], [0, 0, 0]]
+    assert small.predicted.tolist() == [0, 0, 1, 1, 2]
+    assert small.mistakes.tolist() == [4, 1]
+    assert (small.summary["accuracy"], small.summary["images"]) == (0.6, 5)
+
+
+def test_the_scores_of_each_class_are_those_of_the_hand(small: Evaluation) -> None:
+    # cat: 1 of 2 found is right, 1 of 1 is found. dog: 2 of 2 right, 2 of 4 found. owl: 0 of 1 right, none to find.
+    assert small.per_class == {
+        "cat": pytest.approx({"precision": 0.5, "recall": 1.0, "f1": 2 / 3, "support": 1}),
+        "dog": pytest.approx({"precision": 1.0, "recall": 0.5, "f1": 2 / 3, "support": 4}),
+        "owl": pytest.approx({"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}),
+    }
+    assert small.summary["precision_macro"] == pytest.approx(0.5)
+    assert small.summary["recall_macro"] == pytest.approx(0.5)
+    assert small.summary["f1_macro"] == pytest.approx(4 / 9)
+
+
+def test_log_loss_is_the_mean_of_what_the_right_class_was_given(small: Evaluation) -> None:
+    expected = -math.log(0.7 * 0.3 * 0.8 * 0.5 * 0.0001) / 5
+
+    assert small.summary["log_loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_confidence_is_the_probability_of_the_prediction(small: Evaluation) -> None:
+    assert small.confidence == pytest.approx([0.7, 0.6, 0.8, 0.5, 0.8999], rel=1e-5)
+
+
+def test_top_k_is_named_after_its_k_and_counts_the_first_k(small: Evaluation) -> None:
+    # Among the first two are all but the last row, whose dog has the least.
+    assert small.summary["top_2_accuracy"] == pytest.approx(0.8)
+
+
+def test_top_k_is_at_most_the_number_of_classes() -> None:
+    summary = measured(np.log(PROBABILITIES), LABELS, top_k=50).summary
+
+    assert [key for key in summary if key.startswith("top_")] == ["top_3_accuracy"]
+    assert summary["top_3_accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(("correct", "count"), [(0, 7), (7, 7), (1, 2), (90, 100), (9_731, 10_000)])
+def test_the_interval_is_wilsons(correct: int, count: int) -> None:
+    labels = np.zeros(count, dtype=np.int64)
+    logits = np.zeros((count, 2))
+    logits[:, 1] = 1.0
+    logits[:correct, 1] = -1.0
+    z, share = 1.959963984540054, correct / count
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+
+    summary = measured(logits, labels, ("a", "b")).summary
+
+    assert summary["accuracy_low"] == pytest.approx(max(0.0, middle - half), abs=1e-12)
+    assert summary["accuracy_high"] == pytest.approx(min(1.0, middle + half), abs=1e-12)
+
+
+def random_evaluation(classes: int, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, classes, count)
+    logits = generator.normal(size=(count, classes))
+    logits[np.arange(count), labels] += 1.0
+    exponentials = np.exp(logits)
+    return exponentials / exponentials.sum(axis=1, keepdims=True), labels
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 7, 10])
+def test_top_k_accuracy_agrees_with_sorting(k: int) -> None:
+    probabilities, labels = random_evaluation(10, 300)
+    best = np.argsort(probabilities, axis=1)[:, ::-1][:, :k]
+
+    assert top_k_accuracy(probabilities, labels, k) == pytest.approx(np.mean([*map(np.isin, labels, best)]))
+
+
+def test_a_tie_counts_against_the_label() -> None:
+    assert top_k_accuracy(np.full((4, 4), 0.25), np.arange(4), 3) == 0.0
+
+
+@pytest.mark.parametrize("bins", [2, 5, 15, 100])
+@pytest.mark.parametrize("classes", [2, 10])
+def test_the_calibration_error_agrees_with_a_plain_loop(classes: int, bins: int) -> None:
+    probabilities, labels = random_evaluation(classes, 500)
+    expected = 0.0
+    for number in range(bins):
+        inside = [
+            (row.max(), row.argmax() == label)
+            for row, label in zip(probabilities, labels, strict=True)
+            if number / bins <= row.max() < (number + 1) / bins
+        ]
+        if inside:
+            confidence, right = np.mean(inside, axis=0)
+            expected += len(inside) / len(labels) * abs(right - confidence)
+
+    assert expected_calibration_error(probabilities, labels, bins) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("right", "expected"), [(True, 0.0), (False, 1.0)])
+def test_certainty_is_calibrated_only_where_it_is_right(right: bool, expected: float) -> None:
+    probabilities = np.array([[1.0, 0.0]] * 5)
+
+    assert expected_calibration_error(probabilities, np.full(5, 0 if right else 1), 10) == expected
+
+
+def test_huge_logits_are_certain_and_finite() -> None:
+    found = measured([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]], [0, 0])
+
+    assert found.summary["accuracy"] == 0.5
+    assert all(math.isfinite(value) for value in found.summary.values())
+
+
+@pytest.mark.parametrize("classes", [("accuracy", "macro avg"), ("weighted avg", "micro avg"), ("support", "f1")])
+def test_classes_may_be_called_like_a_figure(classes: tuple[str, ...]) -> None:
+    found = measured([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]], [0, 1, 1], classes)
+
+    assert list(found.per_class) == list(classes)
+    assert [row["support"] for row in found.per_class.values()] == [1, 2]
+    assert all(name in found.report for name in classes)
+
+
+def test_a_class_without_images_is_measured_without_a_warning() -> None:
+    found = measured([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], [0, 0])
+
+    assert found.summary["accuracy"] == 1.0
+    assert found.per_class["owl"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0.0}
+
+
+@st.composite
+def evaluations(draw: st.DrawFn) -> Evaluation:
+    classes, count = draw(st.integers(2, 6)), draw(st.integers(1, 30))
+    rows = st.lists(st.floats(-50, 50, width=32), min_size=classes, max_size=classes)
+    logits = draw(st.lists(rows, min_size=count, max_size=count))
+    labels = draw(st.lists(st.integers(0, classes - 1), min_size=count, max_size=count))
+    return measured(
+        np.array(logits, dtype=np.float32), labels, tuple("abcdef"[:classes]), top_k=draw(st.integers(2, 8))
+    )
+
+
+@given(evaluations())
+@settings(max_examples=60, deadline=None)
+def test_the_figures_of_an_evaluation_agree_with_each_other(found: Evaluation) -> None:
+    count, summary = len(found.labels), found.summary
+
+    assert found.confusion.sum() == count
+    assert found.confusion.trace() / count == pytest.approx(summary["accuracy"])
+    assert [row["support"] for row in found.per_class.values()] == found.confusion.sum(axis=1).tolist()
+    assert summary["accuracy_low"] <= summary["accuracy"] + 1e-12
+    assert summary["accuracy"] <= summary["accuracy_high"] + 1e-12
+    assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(count))
+    assert all(0 <= value <= 1 for key, value in summary.items() if key not in {"log_loss", "images"})
+
+
+@given(evaluations())
+@settings(max_examples=60, deadline=None)
+def test_the_mistakes_are_the_wrong_rows_the_surest_first(found: Evaluation) -> None:
+    wrong = {row for row in range(len(found.labels)) if found.labels[row] != found.predicted[row]}
+
+    assert set(found.mistakes.tolist()) == wrong
+    assert len(found.mistakes) == len(wrong)
+    sure = found.probabilities.max(axis=1)[found.mistakes]
+    assert (np.diff(sure) <= 0).all()

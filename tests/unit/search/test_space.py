@@ -1,0 +1,131 @@
+"""The declared space becomes Optuna's distributions, and the settings as written a point of it."""
+
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from darkroom.config import Config, parse, tunable_keys
+from darkroom.errors import SearchError
+from darkroom.search.space import check_space, distributions, from_optuna, starting_point
+
+
+def config(space: dict[str, dict[str, Any]], **sections: Any) -> Config:
+    return parse({"search": {"space": space}, **sections}, where="")
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "values", "expected"),
+    [
+        ("train", "lr", {"low": 0.1, "high": 2}, FloatDistribution(0.1, 2)),
+        ("train", "lr", {"low": 1, "high": 2}, FloatDistribution(1, 2)),
+        ("train", "lr", {"low": 1e-4, "high": 0.1, "log": True}, FloatDistribution(1e-4, 0.1, log=True)),
+        ("model", "dropout", {"low": 0.0, "high": 0.5, "step": 0.1}, FloatDistribution(0, 0.5, step=0.1)),
+        ("train", "clip_norm", {"low": 1, "high": 5}, FloatDistribution(1, 5)),
+        ("train", "batch_size", {"low": 8, "high": 64}, IntDistribution(8, 64)),
+        ("train", "batch_size", {"low": 8, "high": 64, "log": True}, IntDistribution(8, 64, log=True)),
+        ("train", "batch_size", {"low": 16, "high": 64, "step": 16}, IntDistribution(16, 64, step=16)),
+        ("train", "patience", {"low": 1, "high": 5}, IntDistribution(1, 5)),
+        ("augment", "translate", {"low": 0, "high": 2}, IntDistribution(0, 2)),
+        ("augment", "flip", {"choices": [True, False]}, CategoricalDistribution([True, False])),
+        ("train", "optimizer", {"choices": ["sgd", "adam"]}, CategoricalDistribution(["sgd", "adam"])),
+        ("train", "clip_norm", {"choices": [None, 1.0]}, CategoricalDistribution([None, 1.0])),
+        ("model", "hidden", {"choices": [[8, 4], [16], []]}, CategoricalDistribution(["[8, 4]", "[16]", "[]"])),
+    ],
+)
+def test_values_become_the_distribution_that_they_describe(section, key, values, expected) -> None:
+    space = config({section: {key: values}}).search.space.flat()
+
+    assert distributions(space) == {f"{section}.{key}": expected}
+
+
+@pytest.mark.parametrize("values", [{"low": 0.0, "high": 0.5}, {"choices": [0.0, 0.5]}])
+def test_what_optuna_suggests_is_a_setting(values: dict[str, Any]) -> None:
+    written = config({"model": {"dropout": values, "hidden": {"choices": [[8, 4], [], 16]}}})
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0)).ask(
+        distributions(written.search.space.flat())
+    )
+
+    found = written.with_settings({key: from_optuna(value) for key, value in trial.params.items()})
+
+    assert 0 <= found.model.dropout <= 0.5
+    assert found.model.hidden in {(8, 4), (), (16,)}
+
+
+@pytest.mark.parametrize("value", [[8, 4], [16], [], None, True, 3, 0.5, "adamw"])
+def test_a_choice_survives_the_way_through_optuna(value: Any) -> None:
+    (key,) = [{list: "model.hidden", bool: "augment.flip", str: "train.optimizer"}.get(type(value), "train.clip_norm")]
+    section, name = key.split(".")
+    (found,) = distributions(config({section: {name: {"choices": [value]}}}).search.space.flat()).values()
+
+    assert isinstance(found, CategoricalDistribution)
+    assert from_optuna(found.choices[0]) == value
+
+
+INSIDE: list[tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any]]] = [
+    ({}, {"train": {"lr": {"low": 1e-4, "high": 0.1}}}, {"train.lr": 0.001}),
+    ({}, {"train": {"batch_size": {"choices": [32, 64]}}}, {"train.batch_size": 64}),
+    ({"train": {"lr": 0.1}}, {"train": {"lr": {"low": 0.01, "high": 0.1}}}, {"train.lr": 0.1}),
+    ({"model": {"dropout": 0.3}}, {"model": {"dropout": {"low": 0, "high": 0.5, "step": 0.1}}}, {"model.dropout": 0.3}),
+    ({}, {"model": {"dropout": {"choices": [0.0, 0.25]}}}, {"model.dropout": 0.25}),
+    ({}, {"model": {"filters": {"choices": [[16], [32, 64]]}}}, {"model.filters": "[32, 64]"}),
+    ({"model": {"filters": [8]}}, {"model": {"filters": {"choices": [[8], [9]]}}}, {"model.filters": "[8]"}),
+    ({"model": {"filters": 8}}, {"model": {"filters": {"choices": [8, [9, 9]]}}}, {"model.filters": 8}),
+    ({"model": {"filters": 8}}, {"model": {"filters": {"low": 4, "high": 16}}}, {"model.filters": 8}),
+    ({}, {"train": {"clip_norm": {"choices": [None, 1.0]}}}, {"train.clip_norm": None}),
+    ({}, {"augment": {"flip": {"choices": [True, False]}}}, {"augment.flip": False}),
+]
+OUTSIDE: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = [
+    ({}, {"train": {"lr": {"low": 0.01, "high": 0.1}}}),
+    ({}, {"train": {"batch_size": {"choices": [16, 32]}}}),
+    ({"model": {"dropout": 0.25}}, {"model": {"dropout": {"low": 0, "high": 0.5, "step": 0.1}}}),
+    ({}, {"model": {"filters": {"choices": [[16], [32]]}}}),
+    ({}, {"model": {"filters": {"low": 4, "high": 64}}}),
+    ({}, {"train": {"clip_norm": {"low": 0.5, "high": 1}}}),
+    ({}, {"train": {"lr": {"low": 1e-4, "high": 0.1}, "batch_size": {"choices": [16, 32]}}}),
+]
+
+
+@pytest.mark.parametrize(("written", "space", "point"), INSIDE)
+def test_the_settings_as_written_are_a_point_of_a_space_that_holds_them(written, space, point) -> None:
+    assert starting_point(config(space, **written)) == point
+
+
+@pytest.mark.parametrize(("written", "space", "point"), INSIDE)
+def test_the_starting_point_is_taken_by_optuna_as_it_is(written, space, point) -> None:
+    found = config(space, **written)
+    study = optuna.create_study()
+    study.enqueue_trial(starting_point(found))
+
+    assert study.ask(distributions(found.search.space.flat())).params == point
+
+
+@pytest.mark.parametrize(("written", "space"), OUTSIDE)
+def test_settings_outside_the_space_are_no_starting_point(written, space) -> None:
+    assert starting_point(config(space, **written)) is None
+
+
+def test_a_setting_that_the_architecture_does_not_take_is_refused() -> None:
+    space = {"model": {"filters": {"choices": [[8], [16]]}}}
+
+    with pytest.raises(
+        SearchError,
+        match=r"^search\.space\.model\.filters: mlp does not take it; choose from: hidden, dropout$",
+    ):
+        check_space(config(space, model={"name": "mlp"}))
+
+
+def test_settings_that_the_architecture_takes_pass() -> None:
+    space = {"model": {"hidden": {"choices": [[8], [16]]}}, "train": {"lr": {"low": 0.1, "high": 1}}}
+
+    check_space(config(space, model={"name": "mlp"}))
+
+
+def test_every_searchable_setting_has_a_distribution() -> None:
+    defaults = Config().flat() | {"model.filters": [8], "model.hidden": [8], "model.dropout": 0.1}
+
+    for key in tunable_keys():
+        section, name = key.split(".")
+        found = distributions(config({section: {name: {"choices": [defaults[key]]}}}).search.space.flat())
+        assert list(found) == [key]

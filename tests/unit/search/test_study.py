@@ -1,0 +1,370 @@
+"""A study is the same whether it was interrupted or not, and every trial's state is true."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from matplotlib.figure import Figure
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from darkroom import drawing
+from darkroom.config import Config, parse
+from darkroom.errors import ConfigError, ModelError, SearchError, TrackingError, TrainingError
+from darkroom.search import figures
+from darkroom.search.study import FAILURE, best_trial, open_study, run_trials, used_trials
+
+TRIALS = 10  # some drawn at random, some by TPE
+Settings = dict[str, Any]
+Objective = Callable[[optuna.Trial, Settings], float]
+SPACE = {
+    "train": {"lr": {"low": 1e-4, "high": 0.1, "log": True}, "batch_size": {"low": 8, "high": 64}},
+    "model": {"hidden": {"choices": [[8], [16, 8], [128]]}},
+}
+
+
+def config(trials: int = TRIALS, *, space: dict[str, Any] = SPACE, monitor: str = "accuracy", **search: Any) -> Config:
+    tree = {"search": {"trials": trials, "space": space, **search}, "train": {"epochs": 4, "monitor": monitor}}
+    return parse(tree, where="")
+
+
+def objective(trial: optuna.Trial, settings: Settings) -> float:
+    """A smooth function of the settings, whose trials end in every state."""
+    if settings["train.batch_size"] > 58:
+        raise TrainingError("too many\nto train")
+    value = -abs(math.log10(settings["train.lr"]) + 2) + len(settings["model.hidden"])
+    for epoch in (1, 2, 3):
+        trial.report(value * epoch, epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return value
+
+
+def course(study: optuna.Study) -> list[tuple[Any, ...]]:
+    return [(trial.params, trial.value, trial.state) for trial in used_trials(study)]
+
+
+def search(path: Path, settings: Config, function: Objective = objective) -> optuna.Study:
+    study = open_study(path, "study", settings)
+    run_trials(study, settings, function)
+    return study
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints" / "study.journal"
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    return course(search(tmp_path_factory.mktemp("study") / "journal", config()))
+
+
+def test_as_many_trials_count_as_were_asked_for(journal: Path) -> None:
+    seen: list[FrozenTrial] = []
+    settings = config()
+    study = open_study(journal, "study", settings)
+
+    run_trials(study, settings, objective, seen.append)
+
+    assert [trial.number for trial in seen] == list(range(TRIALS))
+    assert len(used_trials(study)) == len(study.trials) == TRIALS
+
+
+def test_the_first_trial_has_the_settings_as_written(uninterrupted: list[tuple[Any, ...]]) -> None:
+    assert uninterrupted[0][0] == {"train.lr": 0.001, "train.batch_size": 64, "model.hidden": "[128]"}
+
+
+def test_the_course_that_is_compared_has_trials_in_every_state(uninterrupted: list[tuple[Any, ...]]) -> None:
+    assert {state for _, _, state in uninterrupted} == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
+
+
+def test_without_a_starting_point_the_sampler_begins(journal: Path) -> None:
+    study = search(journal, config(1, space={"train": {"lr": {"low": 0.5, "high": 1}}}), lambda trial, settings: 1.0)
+
+    assert 0.5 <= study.trials[0].params["train.lr"] <= 1
+
+
+def test_every_suggestion_lies_in_the_space(uninterrupted: list[tuple[Any, ...]]) -> None:
+    for params, _, _ in uninterrupted:
+        assert 1e-4 <= params["train.lr"] <= 0.1
+        assert 8 <= params["train.batch_size"] <= 64
+        assert params["model.hidden"] in {"[8]", "[16, 8]", "[128]"}
+    assert len({params["train.lr"] for params, _, _ in uninterrupted}) == TRIALS
+
+
+def test_the_same_seed_gives_the_same_course(journal: Path, uninterrupted: list[tuple[Any, ...]]) -> None:
+    assert course(search(journal, config())) == uninterrupted
+
+
+def test_another_seed_gives_another_course(journal: Path, uninterrupted: list[tuple[Any, ...]]) -> None:
+    assert course(search(journal, config(seed=5)))[1:] != uninterrupted[1:]
+
+
+def raising_at(count: int, problem: BaseException) -> Objective:
+    """The objective, but the trial ``count`` is ended from outside."""
+    calls = 0
+
+    def function(trial: optuna.Trial, settings: Settings) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            raise problem
+        return objective(trial, settings)
+
+    return function
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 6, TRIALS])
+def test_an_interrupted_search_takes_the_same_course(journal: Path, uninterrupted: list[Any], at: int) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        search(journal, config(), raising_at(at, KeyboardInterrupt()))
+    assert [trial.state for trial in open_study_as_it_lies(journal)].count(TrialState.RUNNING) == 1
+
+    assert course(search(journal, config())) == uninterrupted
+
+
+def test_a_search_interrupted_time_and_again_takes_the_same_course(journal: Path, uninterrupted: list[Any]) -> None:
+    for at in (1, 1, 3, 1, 2):
+        with pytest.raises(KeyboardInterrupt):
+            search(journal, config(), raising_at(at, KeyboardInterrupt()))
+
+    assert course(search(journal, config())) == uninterrupted
+
+
+@pytest.mark.parametrize("at", [2, 3, 8, 20])
+def test_an_end_between_two_suggestions_leaves_the_same_course(
+    monkeypatch: pytest.MonkeyPatch, journal: Path, uninterrupted: list[Any], at: int
+) -> None:
+    write, calls = JournalStorage.set_trial_param, 0
+
+    def ended(*arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise KeyboardInterrupt
+        write(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(JournalStorage, "set_trial_param", ended)
+        with pytest.raises(KeyboardInterrupt):
+            search(journal, config())
+
+    assert course(search(journal, config())) == uninterrupted
+
+
+def open_study_as_it_lies(path: Path) -> list[FrozenTrial]:
+    storage = JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    return optuna.load_study(study_name="study", storage=storage).trials
+
+
+def test_a_last_line_that_was_not_written_to_its_end_is_dropped(journal: Path, uninterrupted: list[Any]) -> None:
+    search(journal, config(4))
+    with journal.open("ab") as opened:
+        opened.write(b'{"op_code":5,"wor')
+    search(journal, config(6))
+
+    assert course(search(journal, config())) == uninterrupted
+
+
+def test_a_damaged_journal_is_refused(journal: Path) -> None:
+    search(journal, config(2))
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:3], b"{damaged\n", *lines[3:]]))
+
+    with pytest.raises(SearchError, match=r"study\.journal: damaged \(.*; delete it to start the search anew"):
+        open_study(journal, "study", config())
+
+
+def test_more_trials_go_on_with_the_study(journal: Path, uninterrupted: list[Any]) -> None:
+    search(journal, config(3))
+    assert len(course(open_study(journal, "study", config()))) == 3
+
+    assert course(search(journal, config())) == uninterrupted
+
+
+def test_a_finished_search_runs_no_trial(journal: Path) -> None:
+    search(journal, config(3))
+
+    def never(trial: optuna.Trial, settings: Settings) -> float:
+        raise AssertionError("a trial was run")
+
+    for trials in (3, 2):
+        assert len(course(search(journal, config(trials), never))) == 3
+
+
+def test_studies_of_other_keys_do_not_mix(journal: Path) -> None:
+    search(journal, config(3))
+
+    assert course(open_study(journal, "another", config())) == []
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        TrainingError("epoch 2: the loss is no longer finite\nand more"),
+        ModelError("too small"),
+        ConfigError("train.lr: too high"),
+        RuntimeError("CUDA out of memory\nTried to allocate"),
+    ],
+    ids=lambda problem: type(problem).__name__,
+)
+def test_a_configuration_that_cannot_be_trained_fails_with_its_reason(journal: Path, problem: Exception) -> None:
+    def function(trial: optuna.Trial, settings: Settings) -> float:
+        if trial.number == 1:
+            raise problem
+        return 1.0
+
+    trials = used_trials(search(journal, config(3), function))
+
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
+    assert trials[1].user_attrs[FAILURE] == str(problem).splitlines()[0]
+
+
+def test_a_pruned_trial_counts_with_its_last_figure(journal: Path) -> None:
+    def function(trial: optuna.Trial, settings: Settings) -> float:
+        trial.report(0.25, 1)
+        trial.report(0.5, 2)
+        raise optuna.TrialPruned
+
+    (trial,) = used_trials(search(journal, config(1), function))
+
+    assert (trial.state, trial.value) == (TrialState.PRUNED, 0.5)
+
+
+def constantly_worse(trial: optuna.Trial, settings: Settings) -> float:
+    for epoch in (1, 2, 3):
+        trial.report(-trial.number, epoch)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return -trial.number
+
+
+def test_trials_that_fall_behind_are_pruned_once_there_are_some_to_compare_with(journal: Path) -> None:
+    states = [state for _, _, state in course(search(journal, config(8), constantly_worse))]
+
+    assert states == [TrialState.COMPLETE] * 5 + [TrialState.PRUNED] * 3
+
+
+def test_without_a_pruner_no_trial_is_pruned(journal: Path) -> None:
+    states = {state for _, _, state in course(search(journal, config(8, pruner="none"), constantly_worse))}
+
+    assert states == {TrialState.COMPLETE}
+
+
+@pytest.mark.parametrize("problem", [TrackingError("away"), KeyboardInterrupt(), SystemExit(), ValueError("ours")])
+def test_what_is_not_the_configurations_fault_ends_the_search(journal: Path, problem: BaseException) -> None:
+    with pytest.raises(type(problem)) as caught:
+        search(journal, config(), raising_at(2, problem))
+
+    assert caught.value is problem
+
+
+@pytest.mark.parametrize(("monitor", "best"), [("accuracy", 3.0), ("loss", 1.0)])
+def test_the_best_trial_is_the_one_with_the_best_monitored_figure(journal: Path, monitor: str, best: float) -> None:
+    values: Iterator[float] = iter([2.0, 3.0, 1.0])
+
+    study = search(journal, config(3, monitor=monitor), lambda trial, settings: next(values))
+
+    assert best_trial(study).value == best
+
+
+def failing(trial: optuna.Trial, settings: Settings) -> float:
+    raise TrainingError(f"reason {trial.number}")
+
+
+def pruned(trial: optuna.Trial, settings: Settings) -> float:
+    raise optuna.TrialPruned
+
+
+@pytest.mark.parametrize(("function", "reason"), [(failing, "reason 0"), (pruned, "all were pruned")])
+def test_a_search_without_a_complete_trial_is_refused_with_the_first_reason(
+    journal: Path, function: Objective, reason: str
+) -> None:
+    study = search(journal, config(3), function)
+
+    with pytest.raises(SearchError, match=rf"^none of the 3 trials was completed; the first failed with: {reason}$"):
+        best_trial(study)
+
+
+def trial(state: TrialState, value: float | None = None, x: float = 0.5, reported: float | None = None) -> FrozenTrial:
+    return create_trial(
+        state=state,
+        value=value,
+        params={"x": x, "only": "choice"},
+        distributions={"x": FloatDistribution(0, 1), "only": CategoricalDistribution(["choice"])},
+        intermediate_values={} if reported is None else {1: reported},
+    )
+
+
+COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
+STUDIES: dict[str, list[FrozenTrial]] = {
+    "no trial": [],
+    "one trial": [trial(COMPLETE, 0.9)],
+    "only failed": [trial(FAIL), trial(FAIL)],
+    "only pruned": [trial(PRUNED, 0.4, reported=0.4), trial(PRUNED)],
+    "equal values": [trial(COMPLETE, 0.9, 0.1), trial(COMPLETE, 0.9, 0.2)],
+    "equal settings": [trial(COMPLETE, 0.9), trial(COMPLETE, 0.8)],
+}
+MIXED = [
+    trial(FAIL),
+    trial(COMPLETE, 0.0, 0.1),
+    trial(PRUNED, 0.4, reported=0.4),
+    trial(COMPLETE, 0.9, 0.2),
+    trial(FAIL),
+]
+
+
+def study_of(trials: list[FrozenTrial], direction: str = "maximize") -> optuna.Study:
+    study = optuna.create_study(direction=direction)
+    study.add_trials(trials)
+    return study
+
+
+def assert_drawn(figure: Figure, path: Path) -> None:
+    drawing.save(figure, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("trials", STUDIES.values(), ids=STUDIES)
+def test_a_study_without_variation_has_a_history_and_no_importances(tmp_path: Path, trials: list[FrozenTrial]) -> None:
+    study = study_of(trials)
+
+    assert_drawn(figures.history(study, "accuracy"), tmp_path / "history.png")
+    assert figures.importances(study) is None
+
+
+@pytest.mark.parametrize(("direction", "line"), [("maximize", [0.0, 0.9]), ("minimize", [0.0, 0.0])])
+def test_the_history_shows_each_trial_and_the_best_so_far(tmp_path: Path, direction: str, line: list[float]) -> None:
+    figure = figures.history(study_of(MIXED, direction), "accuracy")
+
+    (axes,) = figure.axes
+    complete, behind = (collection.get_offsets().tolist() for collection in axes.collections)
+    failed = [drawn.get_xdata()[0] for drawn in axes.lines if drawn.get_linestyle() == ":"]
+    (best,) = [drawn for drawn in axes.lines if drawn.get_label() == "best so far"]
+    assert (complete, behind, failed) == ([[2, 0.0], [4, 0.9]], [[3, 0.4]], [1, 5])
+    assert best.get_ydata().tolist() == line
+    assert_drawn(figure, tmp_path / "history.png")
+
+
+def test_the_importances_name_every_setting_and_add_up_to_one(tmp_path: Path) -> None:
+    figure = figures.importances(study_of([*MIXED, trial(COMPLETE, 0.5, 0.9)]))
+
+    assert figure is not None
+    (axes,) = figure.axes
+    assert {label.get_text() for label in axes.get_yticklabels()} == {"x", "only"}
+    assert sum(bar.get_width() for bar in axes.patches) == pytest.approx(1)
+    assert_drawn(figure, tmp_path / "importances.png")
+
+
+def test_the_importances_of_a_study_are_the_same_each_time() -> None:
+    trials = [trial(COMPLETE, value, x) for value, x in ((0.1, 0.3), (0.7, 0.6), (0.4, 0.2), (0.2, 0.9))]
+    first, again = (figures.importances(study_of(trials)) for _ in range(2))
+
+    assert first is not None
+    assert again is not None
+    assert [bar.get_width() for bar in first.axes[0].patches] == [bar.get_width() for bar in again.axes[0].patches]

@@ -1,0 +1,261 @@
+"""A training that was interrupted ends with the same bits as one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from darkroom.config import parse
+from darkroom.data.batches import Split
+from darkroom.data.cache import DatasetCard
+from darkroom.models.classifier import Classifier
+from darkroom.training.checkpoint import Checkpoint
+from darkroom.training.fit import EpochMetrics, FitResult
+from darkroom.training.session import train_classifier
+
+EPOCHS = 5
+STEPS_PER_EPOCH = 4
+
+
+def split(count: int, seed: int) -> Split:
+    """Noise with labels that have nothing to do with it: what is learned does not help, so patience ends."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 1, 8, 8), generator=generator).to(torch.uint8)
+    return Split(images, torch.randint(0, 3, (count,), generator=generator))
+
+
+def train(
+    checkpoint: Checkpoint | None = None,
+    on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
+    on_step: Callable[[], None] = lambda: None,
+    **settings: Any,
+) -> tuple[Classifier, FitResult]:
+    card = DatasetCard("noise", ("a", "b", "c"), (1, 8, 8), (0.5,), (0.3,), {}, {}, "")
+    config = parse(
+        {
+            "model": {"name": "simple-cnn", "filters": 4, "hidden": 8, "dropout": 0.5},
+            "augment": {"flip": True, "translate": 1},
+            "train": {"device": "cpu", "precision": "fp32", "batch_size": 12, "epochs": EPOCHS, "lr": 0.01, **settings},
+        },
+        where="",
+    )
+    return train_classifier(
+        config, card, split(45, 1), split(24, 2), checkpoint=checkpoint, on_epoch=on_epoch, on_step=on_step
+    )
+
+
+def die_after(path: str, steps: int, threads: int) -> None:
+    """Train in this process until ``steps`` are done, then kill it without a chance to tidy up."""
+    torch.set_num_threads(threads)
+    done = 0
+
+    def on_step() -> None:
+        nonlocal done
+        done += 1
+        if done == steps:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train(Checkpoint(Path(path), "key"), on_step=on_step)
+
+
+def interrupt_after(epoch: int) -> Callable[[EpochMetrics], None]:
+    def on_epoch(metrics: EpochMetrics) -> None:
+        if metrics.epoch == epoch:
+            raise InterruptedError
+
+    return on_epoch
+
+
+def history(result: FitResult) -> list[dict[str, Any]]:
+    rows = [asdict(metrics) for metrics in result.history]
+    for row in rows:
+        del row["seconds"]
+    return rows
+
+
+def assert_same(found: tuple[Classifier, FitResult], expected: tuple[Classifier, FitResult]) -> None:
+    assert history(found[1]) == history(expected[1])
+    assert found[1].stopped_early == expected[1].stopped_early
+    weights = expected[0].state_dict()
+    for key, value in found[0].state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Checkpoint:
+    return Checkpoint(tmp_path / "train.pt", "key")
+
+
+@pytest.mark.parametrize("epoch", [1, 2, EPOCHS - 1, EPOCHS])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"optimizer": "adamw", "schedule": "one-cycle"},
+        {"optimizer": "adam", "schedule": "cosine", "warmup_epochs": 2},
+        {"optimizer": "sgd", "schedule": "constant", "clip_norm": 0.5},
+    ],
+    ids=lambda settings: settings["optimizer"],
+)
+def test_an_interrupted_training_ends_with_the_same_bits(
+    checkpoint: Checkpoint, epoch: int, settings: dict[str, Any]
+) -> None:
+    with pytest.raises(InterruptedError):
+        train(checkpoint, interrupt_after(epoch), **settings)
+    torch.manual_seed(99)  # as another process would have it
+
+    assert_same(train(checkpoint, **settings), train(**settings))
+
+
+def test_an_interrupted_training_stops_early_at_the_same_epoch(checkpoint: Checkpoint) -> None:
+    settings = {"epochs": 20, "patience": 3, "schedule": "one-cycle"}
+    expected = train(**settings)
+    assert expected[1].stopped_early
+
+    for epoch in (1, len(expected[1].history) - 1, len(expected[1].history)):
+        checkpoint.remove()
+        with pytest.raises(InterruptedError):
+            train(checkpoint, interrupt_after(epoch), **settings)
+        assert_same(train(checkpoint, **settings), expected)
+
+
+def test_a_training_interrupted_time_and_again_ends_with_the_same_bits(checkpoint: Checkpoint) -> None:
+    for epoch in (1, 2, 4):
+        with pytest.raises(InterruptedError):
+            train(checkpoint, interrupt_after(epoch))
+
+    assert_same(train(checkpoint), train())
+
+
+def test_an_epoch_that_was_cut_short_is_trained_again(checkpoint: Checkpoint) -> None:
+    steps = 0
+
+    def on_step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 2 * STEPS_PER_EPOCH + 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(checkpoint, on_step=on_step)
+
+    assert_same(train(checkpoint), train())
+
+
+def test_a_killed_training_ends_with_the_same_bits(checkpoint: Checkpoint) -> None:
+    steps = 2 * STEPS_PER_EPOCH + 2  # in the middle of the third epoch
+    call = f"import runpy; runpy.run_path({__file__!r})['die_after']({str(checkpoint.path)!r}, {steps}, "
+    killed = subprocess.run([sys.executable, "-c", f"{call}{torch.get_num_threads()})"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    trained: list[int] = []
+
+    found = train(checkpoint, on_step=lambda: trained.append(1))
+
+    assert len(trained) == (EPOCHS - 2) * STEPS_PER_EPOCH
+    assert_same(found, train())
+
+
+def test_the_epochs_before_the_interruption_are_told_again(checkpoint: Checkpoint) -> None:
+    with pytest.raises(InterruptedError):
+        train(checkpoint, interrupt_after(3))
+    told: list[int] = []
+
+    train(checkpoint, lambda metrics: told.append(metrics.epoch))
+
+    assert told == [1, 2, 3, 4, 5]
+
+
+def test_a_finished_training_is_not_trained_again(checkpoint: Checkpoint) -> None:
+    expected = train(checkpoint)
+    steps: list[int] = []
+
+    found = train(checkpoint, on_step=lambda: steps.append(1))
+
+    assert not steps
+    assert_same(found, expected)
+
+
+def test_the_checkpoint_of_another_training_is_left_alone(checkpoint: Checkpoint) -> None:
+    with pytest.raises(InterruptedError):
+        train(checkpoint, interrupt_after(3), lr=0.5)
+    other = Checkpoint(checkpoint.path, "another key", "run-2")
+
+    assert other.load() is None
+    assert other.run_id == "run-2"
+    assert_same(train(other), train())
+
+
+@pytest.fixture
+def saved(checkpoint: Checkpoint) -> Checkpoint:
+    checkpoint.run_id = "run-1"
+    checkpoint.save({"weights": torch.arange(300.0), "order": torch.get_rng_state(), "epoch": 3})
+    return checkpoint
+
+
+def test_the_state_and_its_run_come_back(saved: Checkpoint) -> None:
+    found = Checkpoint(saved.path, "key")
+
+    state = found.load()
+
+    assert state is not None
+    assert torch.equal(state["weights"], torch.arange(300.0))
+    assert (state["epoch"], found.run_id) == (3, "run-1")
+
+
+def test_there_is_nothing_to_go_on_from_at_first_and_after_removal(checkpoint: Checkpoint, saved: Checkpoint) -> None:
+    assert Checkpoint(saved.path.with_name("none.pt"), "key").load() is None
+    saved.remove()
+    saved.remove()
+    assert saved.load() is None
+
+
+def test_a_truncated_file_counts_as_none(saved: Checkpoint) -> None:
+    content = saved.path.read_bytes()
+
+    for length in range(0, len(content), 101):
+        saved.path.write_bytes(content[:length])
+        assert saved.load() is None, length
+
+
+def test_a_changed_bit_is_noticed_wherever_it_matters(saved: Checkpoint) -> None:
+    content = saved.path.read_bytes()
+
+    noticed = 0
+    for place in range(0, len(content), 67):
+        saved.path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+        state = saved.load()
+        noticed += state is None
+        assert state is None or torch.equal(state["weights"], torch.arange(300.0)), place
+    assert noticed
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\x80\x02}q\x00.", b"PK\x03\x04", b"PK\x05\x06" + bytes(18)])
+def test_a_file_that_is_no_checkpoint_counts_as_none(checkpoint: Checkpoint, content: bytes) -> None:
+    checkpoint.path.write_bytes(content)
+
+    assert checkpoint.load() is None
+
+
+def test_a_checkpoint_holds_no_code(checkpoint: Checkpoint) -> None:
+    train(checkpoint)
+
+    found = torch.load(checkpoint.path, weights_only=True)
+
+    assert found["key"] == "key"
+    assert len(found["state"]["history"]) == EPOCHS
+
+
+def test_a_save_that_fails_leaves_the_last_one(saved: Checkpoint) -> None:
+    before = saved.path.read_bytes()
+
+    with pytest.raises(Exception, match="pickle"):
+        saved.save({"code": lambda: None})
+
+    assert saved.path.read_bytes() == before
+    assert list(saved.path.parent.iterdir()) == [saved.path]

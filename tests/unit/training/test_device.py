@@ -1,0 +1,93 @@
+"""The device is one that is there, the precision one that the hardware computes in."""
+
+import pytest
+import torch
+
+from darkroom.config import Train
+from darkroom.errors import ConfigError
+from darkroom.training.device import autocast, choose_device, choose_precision
+
+CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch):
+    def pretend(*, cuda: bool = False, mps: bool = False) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "chosen"),
+    [(False, False, "cpu"), (True, False, "cuda"), (False, True, "mps"), (True, True, "cuda")],
+)
+def test_auto_takes_the_fastest_device_that_is_there(machine, cuda: bool, mps: bool, chosen: str) -> None:
+    machine(cuda=cuda, mps=mps)
+
+    assert choose_device("auto").type == chosen
+
+
+def test_the_cpu_can_be_chosen_beside_a_gpu(machine) -> None:
+    machine(cuda=True)
+
+    assert choose_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(
+    ("name", "mps", "choices"),
+    [("cuda", False, "auto, cpu"), ("mps", False, "auto, cpu"), ("cuda", True, "auto, mps, cpu")],
+)
+def test_a_device_that_is_not_there_is_refused(machine, name: str, mps: bool, choices: str) -> None:
+    machine(mps=mps)
+
+    with pytest.raises(ConfigError, match=rf"^train\.device: {name} is not available here; choose from: {choices}$"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("device", [CPU, CUDA, MPS])
+def test_a_named_precision_is_taken_everywhere(precision: str, device: torch.device) -> None:
+    assert choose_precision(Train(precision=precision), device) == precision
+
+
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_auto_takes_bf16_on_gpus_that_do_not_emulate_it(
+    monkeypatch: pytest.MonkeyPatch, native: bool, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
+
+    assert choose_precision(Train(), CUDA) == precision
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [({"amx_bf16": True}, "bf16"), ({"amx_bf16": False, "avx512_bf16": True}, "fp32"), ({}, "fp32")],
+)
+def test_auto_takes_bf16_on_cpus_with_amx_alone(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+
+    assert choose_precision(Train(), CPU) == precision
+
+
+def test_auto_takes_fp32_where_torch_cannot_tell_what_the_cpu_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+
+    assert choose_precision(Train(), CPU) == "fp32"
+
+
+def test_auto_takes_fp32_on_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+
+    assert choose_precision(Train(), MPS) == "fp32"
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_the_forward_pass_computes_in_the_chosen_precision(precision: str, dtype: torch.dtype) -> None:
+    with autocast(CPU, precision):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+
+    assert product.dtype == dtype
