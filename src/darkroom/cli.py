@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from darkroom import __version__
 from darkroom.config import Config, load
-from darkroom.console import messages, output
+from darkroom.console import error, output
 from darkroom.errors import DarkroomError, DataError, TrackingError
 from darkroom.workspace import Workspace
 
@@ -110,7 +109,7 @@ def models() -> None:
     table = Table("model.name", "what it is", "its settings", title="Architectures", title_justify="left")
     for architecture in architectures().values():
         settings = ", ".join(f"{key} {json.dumps(value)}" for key, value in architecture.defaults.items())
-        table.add_row(architecture.name, architecture.about, escape(settings))
+        table.add_row(architecture.name, architecture.about, settings)
     output.print(table)
     _print_versions(load(Workspace().params))
 
@@ -162,7 +161,7 @@ def predict(
     for each in found:
         (label, probability), *others = each.probabilities.items()
         following = ", ".join(f"{name} {value:.1%}" for name, value in others[:2])
-        table.add_row(escape(each.image), escape(label), f"{probability:.1%}", escape(following))
+        table.add_row(each.image, label, f"{probability:.1%}", following)
     output.print(table)
 
 
@@ -184,8 +183,7 @@ def main() -> None:
             raise
         if _debug:
             traceback.print_exc()
-        for line in known.splitlines():
-            messages.print(f"[bold red]error:[/bold red] {escape(line)}")
+        error(known)
         sys.exit(DarkroomError.exit_code)
 
 

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-# Results go to standard output, everything about the work to standard error.
-output = Console(highlight=False, soft_wrap=True)
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
+# Results go to standard output, everything about the work to standard error. Without markup: a file's
+# name may hold brackets.
+output = Console(highlight=False, soft_wrap=True, markup=False)
+messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -41,4 +43,10 @@ def reporter() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def warn(message: str) -> None:
-    messages.print(f"[yellow]warning:[/yellow] {message}", markup=True)
+    messages.print(Text.assemble(("warning:", "yellow"), f" {message}"))
+
+
+def error(message: str) -> None:
+    """Print each line of a message that says what is wrong and what to do."""
+    for line in message.splitlines():
+        messages.print(Text.assemble(("error:", "bold red"), f" {line}"))

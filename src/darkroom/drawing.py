@@ -45,8 +45,9 @@ def show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
 
 
 def shorten(name: str, longest: int = MAX_NAME) -> str:
-    """A class name that fits under a picture."""
-    return name if len(name) <= longest else name[: longest - 1] + "…"
+    """A class name that fits under a picture; matplotlib would read $ as the beginning of a formula."""
+    short = name if len(name) <= longest else name[: longest - 1] + "…"
+    return short.replace("$", r"\$")
 
 
 def image_grid(images: NDArray[np.uint8], titles: Sequence[str], colours: Sequence[str], heading: str) -> Figure:

@@ -27,7 +27,7 @@ def show(workspace: Workspace) -> None:
         table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
     output.print(table)
     aliases = ", ".join(registered["aliases"])
-    output.print(f"Registered as {registered['name']} version {registered['version']} ({aliases}).", markup=False)
+    output.print(f"Registered as {registered['name']} version {registered['version']} ({aliases}).")
     output.print(
         "Look next: `make ui` opens MLflow on the runs; reports/evaluate/ holds the confusion matrix and the\n"
         "predictions; `darkroom predict IMAGE` asks the champion; params.yaml holds every setting."

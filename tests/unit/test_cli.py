@@ -264,3 +264,13 @@ def test_a_diverging_training_is_a_failed_run_with_its_reason(darkroom, trained,
     newest = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id], max_results=1)[0]
     assert newest.info.status == "FAILED"
     assert "no longer finite" in newest.data.tags["darkroom.ended"]
+
+
+def test_brackets_in_a_files_name_are_shown_as_they_are(darkroom, project):
+    root = project(dataset__name="folder")
+    for name in ("a/[red].png", "b/[bold].png"):
+        path = root / "data" / "folder" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("not an image")
+    assert darkroom("download")[0] == 0
+    refused(darkroom("preprocess"), r"2 images cannot be decoded: a/\[red\]\.png \(not an image\); b/\[bold\]\.png")

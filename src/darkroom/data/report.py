@@ -87,14 +87,22 @@ def samples(
     figure = new_figure(9.5, 0.6 + 0.85 * len(drawn))
     figure.suptitle("Samples of each class (train split)", x=0.01, ha="left", fontsize=12, fontweight="bold")
     generator = np.random.default_rng(seed)
-    for label, cells in enumerate(np.atleast_2d(figure.subplots(len(drawn), SAMPLES))):
+    for label, axes in enumerate(np.atleast_1d(figure.subplots(len(drawn), 1))):
         members = rows[labels[rows] == label]
         chosen = generator.choice(members, min(SAMPLES, len(members)), replace=False)
-        for axes in cells:
-            axes.set_axis_off()
-        for axes, row in zip(cells, chosen, strict=False):
-            axes.set_axis_on()
-            show_image(axes, images[row])
-            axes.spines[:].set_visible(False)
-        cells[0].set_ylabel(shorten(drawn[label]), rotation=0, ha="right", va="center", fontsize=9)
+        show_image(axes, _side_by_side(images[chosen]))
+        axes.spines[:].set_visible(False)
+        axes.set_anchor("W")
+        axes.set_ylabel(shorten(drawn[label]), rotation=0, ha="right", va="center", fontsize=9)
     return figure
+
+
+def _side_by_side(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Up to SAMPLES images [N, C, H, W] as one [C, H, width of SAMPLES of them], with white between."""
+    _, channels, height, width = images.shape
+    gap = max(1, width // 10)
+    strip = np.full((channels, height, SAMPLES * (width + gap) - gap), 255, dtype=np.uint8)
+    for position, image in enumerate(images):
+        left = position * (width + gap)
+        strip[:, :, left : left + width] = image
+    return strip

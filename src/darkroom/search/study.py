@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
 from optuna.samplers import TPESampler
@@ -97,13 +98,14 @@ def run_trials(
 ) -> None:
     """Run trials until ``search.trials`` of them count.
 
-    The sampler is seeded by the number of trials that count, so that each suggestion depends on the
+    The sampler is seeded by search.seed and the number of trials that count, so that each suggestion depends on the
     earlier trials alone: a search that was interrupted goes on as if it had not been. A configuration
     that cannot be trained is recorded as failed with its reason; anything else ends the search.
     """
     kinds = distributions(config.search.space.flat())
     while (used := len(used_trials(study))) < config.search.trials:
-        study.sampler = TPESampler(seed=config.search.seed + used, n_startup_trials=STARTUP_TRIALS)
+        (seed,) = np.random.SeedSequence([config.search.seed, used]).generate_state(1)
+        study.sampler = TPESampler(seed=int(seed), n_startup_trials=STARTUP_TRIALS)
         trial = study.ask(kinds)
         settings = {key: from_optuna(value) for key, value in trial.params.items()}
         try:

@@ -132,7 +132,7 @@ class _Search:
 
     def _announce(self, trial: FrozenTrial) -> None:
         if trial.state is TrialState.FAIL:
-            messages.print(f"trial {trial.number} failed: {trial.user_attrs[FAILURE]}", markup=False)
+            messages.print(f"trial {trial.number} failed: {trial.user_attrs[FAILURE]}")
 
     def _result(self, study: optuna.Study, best: FrozenTrial) -> dict[str, Any]:
         used = used_trials(study)

@@ -39,7 +39,10 @@ def run(config: Config, workspace: Workspace) -> None:
     settings = _settings(config, card)
     train, val = read_split(directory, card, "train"), read_split(directory, card, "val")
 
-    checkpoint = Checkpoint(workspace.checkpoint, digest({"fingerprint": card.fingerprint, "settings": settings}))
+    # A training begun on another device or in another precision cannot go on to the same bits.
+    where = {key: facts[key] for key in ("system.device", "system.precision")}
+    key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where})
+    checkpoint = Checkpoint(workspace.checkpoint, key)
     checkpoint.load()  # for its run
     store = connect(config.tracking)
     tracked = store.resume(checkpoint.run_id) or store.start(f"{config.model.name} on {card.name}", "train")

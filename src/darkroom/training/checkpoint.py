@@ -50,5 +50,7 @@ class Checkpoint:
         return state
 
     def remove(self) -> None:
-        """The training is complete and handed over."""
+        """The training is complete and handed over. What a kill in the middle of saving has left goes as well."""
         self.path.unlink(missing_ok=True)
+        for partial in self.path.parent.glob(f".{self.path.name}.*.partial"):
+            partial.unlink()

@@ -66,8 +66,10 @@ def test_a_single_directory_around_splits_is_looked_through():
     assert meaning(names)["pets/test/dog/1.png"] == ("test", "dog")
 
 
-def test_a_train_folder_alone_is_a_split_and_no_wrapper():
-    assert meaning(["train/cat/1.png", "train/dog/1.png"])["train/cat/1.png"] == ("train", "cat")
+@pytest.mark.parametrize("folder_name", ["train", "Train"])
+def test_a_train_folder_alone_is_a_split_and_no_wrapper(folder_name):
+    names = [f"{folder_name}/cat/1.png", f"{folder_name}/dog/1.png"]
+    assert meaning(names)[names[0]] == ("train", "cat")
 
 
 def test_a_class_may_be_called_train():

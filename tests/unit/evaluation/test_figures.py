@@ -16,7 +16,9 @@ from darkroom.evaluation.metrics import Evaluation, measure
 
 SHORT, LONG = "class {}", "a class with a name that is far too long for any picture, number {}"
 # From two classes to as many as CIFAR-100 has.
-SWEEP = [(2, SHORT), (10, LONG), (100, LONG)]
+# To matplotlib a formula, and one that it cannot read.
+FORMULA = "a$1_${}"
+SWEEP = [(2, SHORT), (10, LONG), (10, FORMULA), (100, LONG)]
 
 
 def evaluated(classes: int, names: str = SHORT, *, count: int = 40, right: bool | None = None) -> Evaluation:

@@ -138,6 +138,13 @@ def test_certainty_is_calibrated_only_where_it_is_right(right: bool, expected: f
     assert expected_calibration_error(probabilities, np.full(5, 0 if right else 1), 10) == expected
 
 
+def test_certainty_belongs_to_the_last_bin() -> None:
+    probabilities = np.array([[1.0, 0.0], [0.9, 0.1]])
+
+    # Together in the bin above 0.5 they are 95 % sure and right in one of two; apart it would be 0.55.
+    assert expected_calibration_error(probabilities, np.array([1, 0]), 2) == pytest.approx(0.45)
+
+
 def test_huge_logits_are_certain_and_finite() -> None:
     found = measured([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]], [0, 0])
 

@@ -32,6 +32,7 @@ def test_images_become_finite_logits_and_every_parameter_learns(name: str, shape
 
     assert logits.shape == (16, classes)
     assert logits.isfinite().all()
+    assert (logits < 0).any()
     idle = [key for key, value in network.named_parameters() if value.grad is None or not value.grad.any()]
     assert not idle
 

@@ -295,8 +295,12 @@ def trial(state: TrialState, value: float | None = None, x: float = 0.5, reporte
     return create_trial(
         state=state,
         value=value,
-        params={"x": x, "only": "choice"},
-        distributions={"x": FloatDistribution(0, 1), "only": CategoricalDistribution(["choice"])},
+        params={"x": x, "y": 7 * x % 1, "only": "choice"},
+        distributions={
+            "x": FloatDistribution(0, 1),
+            "y": FloatDistribution(0, 1),
+            "only": CategoricalDistribution(["choice"]),
+        },
         intermediate_values={} if reported is None else {1: reported},
     )
 
@@ -356,13 +360,13 @@ def test_the_importances_name_every_setting_and_add_up_to_one(tmp_path: Path) ->
 
     assert figure is not None
     (axes,) = figure.axes
-    assert {label.get_text() for label in axes.get_yticklabels()} == {"x", "only"}
+    assert {label.get_text() for label in axes.get_yticklabels()} == {"x", "y", "only"}
     assert sum(bar.get_width() for bar in axes.patches) == pytest.approx(1)
     assert_drawn(figure, tmp_path / "importances.png")
 
 
 def test_the_importances_of_a_study_are_the_same_each_time() -> None:
-    trials = [trial(COMPLETE, value, x) for value, x in ((0.1, 0.3), (0.7, 0.6), (0.4, 0.2), (0.2, 0.9))]
+    trials = [trial(COMPLETE, math.sin(9 * x), x) for x in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)]
     first, again = (figures.importances(study_of(trials)) for _ in range(2))
 
     assert first is not None

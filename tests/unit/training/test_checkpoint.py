@@ -259,3 +259,11 @@ def test_a_save_that_fails_leaves_the_last_one(saved: Checkpoint) -> None:
 
     assert saved.path.read_bytes() == before
     assert list(saved.path.parent.iterdir()) == [saved.path]
+
+
+def test_removal_takes_along_what_a_kill_while_saving_has_left(saved: Checkpoint) -> None:
+    (saved.path.parent / f".{saved.path.name}.abc123.partial").write_bytes(b"half")
+
+    saved.remove()
+
+    assert list(saved.path.parent.iterdir()) == []

@@ -317,6 +317,14 @@ def test_each_epoch_and_each_step_is_told_once_in_order(classifier, data) -> Non
     assert steps == [0] * 4 + [1] * 4 + [2] * 4
 
 
+def test_every_step_of_every_epoch_is_taken_in_training_mode(classifier, data) -> None:
+    modes: list[bool] = []
+
+    fit(classifier, *data, train_settings(epochs=2), Augment(), on_step=lambda: modes.append(classifier.training))
+
+    assert modes == [True] * 8
+
+
 def test_what_on_epoch_raises_ends_the_training(classifier, data) -> None:
     def stop(metrics: EpochMetrics) -> None:
         raise InterruptedError(f"after {metrics.epoch}")
