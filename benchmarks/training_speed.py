@@ -11,7 +11,8 @@ second over the whole epoch, validation included; the ratios are what to look at
 - tutorial: PIL images through torchvision transforms and a DataLoader, as tutorials do
 - bare: indexed tensors, the same network, nothing else
 - bare channels_last: the same with channels_last and the fused optimizer
-- fit: this project's `fit`, with a checkpoint, an MLflow run and progress for each epoch
+- fit: this project's `fit`, with a checkpoint, an MLflow run and progress for each epoch (its network has
+  ReLU behind the pooling, which gives the same numbers)
 """
 
 import argparse

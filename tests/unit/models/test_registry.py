@@ -132,3 +132,24 @@ def test_a_setting_that_the_architecture_does_not_take_is_reported_not_used() ->
 def test_a_name_is_registered_once() -> None:
     with pytest.raises(AssertionError, match="'mlp' registered twice"):
         register("mlp", "another")(lambda shape, classes: nn.Flatten())
+
+
+def test_relu_behind_pooling_gives_the_numbers_and_gradients_of_relu_before_it() -> None:
+    torch.manual_seed(0)
+    network = build(Model(name="simple-cnn", filters=(3, 5), hidden=(4,), dropout=0.0), (2, 9, 9), 3).double()
+    modules = list(network)
+    for place, module in enumerate(modules[:-1]):
+        if isinstance(module, nn.MaxPool2d):
+            assert isinstance(modules[place + 1], nn.ReLU)
+            modules[place : place + 2] = [nn.ReLU(), module]
+    textbook = nn.Sequential(*modules)
+    images = torch.randn(4, 2, 9, 9, dtype=torch.float64)
+
+    gradients = []
+    for each in (network, textbook):
+        network.zero_grad()
+        each(images).square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in network.parameters()])
+
+    torch.testing.assert_close(network(images), textbook(images), rtol=0, atol=0)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=0)
