@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import shutil
-import signal
 import sys
 import traceback
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from darkroom import __version__
+from darkroom import __version__, interruption
 from darkroom.config import Config, load
 from darkroom.console import error, output
 from darkroom.errors import DarkroomError, DataError, TrackingError
@@ -173,8 +172,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     # MLflow's own seven retries keep a user waiting for minutes before a wrong address is reported.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, lambda number, frame: sys.exit(128 + number))
+    interruption.install()
     try:
         app()
     except Exception as problem:

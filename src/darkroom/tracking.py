@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from darkroom.config import Tracking
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrackingError
+from darkroom.interruption import held_back
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard
 
@@ -59,6 +60,7 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
+    @held_back()
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -70,6 +72,7 @@ class Run:
         self.client.set_tag(self.id, ENDED_TAG, reason)
         self.client.set_terminated(self.id, status)
 
+    @held_back()
     def log_params(self, params: Mapping[str, Any]) -> None:
         """Log settings; one that the run already has keeps its value."""
         known = self.client.get_run(self.id).data.params
@@ -77,17 +80,21 @@ class Run:
         for start in range(0, len(new), MAX_PARAMS_A_BATCH):
             self.client.log_batch(self.id, params=new[start : start + MAX_PARAMS_A_BATCH])
 
+    @held_back()
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
         now = get_current_time_millis()
         self.client.log_batch(self.id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
 
+    @held_back()
     def log_tags(self, tags: Mapping[str, Any]) -> None:
         self.client.log_batch(self.id, tags=[RunTag(key, _text(value)) for key, value in tags.items()])
 
+    @held_back()
     def log_directory(self, directory: Path, name: str) -> None:
         """Log every file below ``directory`` as artifacts below ``name``."""
         self.client.log_artifacts(self.id, str(directory), name)
 
+    @held_back()
     def log_dataset(self, card: DatasetCard, context: str) -> None:
         """Log the dataset as the run's input, under its fingerprint."""
         dataset = Dataset(
@@ -104,6 +111,7 @@ class Run:
         """The last step a metric was logged for; 0 if it never was."""
         return max((point.step for point in self.client.get_metric_history(self.id, metric)), default=0)
 
+    @held_back()
     def log_model(self, classifier: Classifier, card: ModelCard, example: np.ndarray[Any, Any]) -> None:
         """Log the model as exported graph and weights (pt2), which loads without pickle.
 
@@ -138,6 +146,7 @@ class Store:
         self.client = client
         self.experiment_id = experiment_id
 
+    @held_back()
     def start(self, name: str, kind: str, *, parent: str | None = None) -> Run:
         """Start a run. Without a ``parent`` it belongs to the project run of `mlflow run`, if there is one."""
         tags = {
@@ -153,6 +162,7 @@ class Store:
         created = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
         return Run(self.client, created.info.run_id)
 
+    @held_back()
     def resume(self, run_id: str | None) -> Run | None:
         """Go on with a run of this store; None if it is not there."""
         if run_id is None or not self.holds(run_id):
@@ -176,6 +186,7 @@ class Store:
         found = self.client.search_runs([self.experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
         return found[0].info.run_id if found else None
 
+    @held_back()
     def end_abandoned(self) -> None:
         """Mark runs KILLED whose process, on this machine, is gone: a kill -9 leaves them RUNNING."""
         running = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import mlflow
 import numpy as np
@@ -11,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from safetensors.torch import load_file
 
+from darkroom import cli
 from darkroom.models.files import load_classifier
 
 TRIALS = 12
@@ -29,6 +31,22 @@ def runs(client) -> dict[str, list[Run]]:
     for run in client.search_runs([experiment.experiment_id]):
         found.setdefault(run.data.tags["darkroom.kind"], []).append(run)
     return found
+
+
+@pytest.fixture
+def darkroom(reproduced, monkeypatch, capsys):
+    """Run a command line in the clone, in this process; gives standard output and standard error."""
+    monkeypatch.chdir(reproduced.root)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["darkroom", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        assert not ended.value.code, captured.err
+        return captured.out, captured.err
+
+    return run
 
 
 def read(reproduced, name):
@@ -190,18 +208,17 @@ def test_dvc_shows_metrics_and_plots(reproduced, tmp_path):
     assert "val_accuracy" in page
 
 
-def test_evaluating_the_same_model_again_makes_no_second_version(reproduced, client):
-    ended = reproduced.run("darkroom", "evaluate")
-    assert "already registered as darkroom-digits version 1" in ended.stderr
+def test_evaluating_the_same_model_again_makes_no_second_version(darkroom, client):
+    _, messages = darkroom("evaluate")
+    assert "already registered as darkroom-digits version 1" in messages
     assert len(client.search_model_versions("name = 'darkroom-digits'")) == 1
 
 
-def test_a_store_that_lacks_the_run_gets_it_rebuilt_from_the_files(reproduced, tmp_path, runs):
+def test_a_store_that_lacks_the_run_gets_it_rebuilt_from_the_files(darkroom, tmp_path, runs, monkeypatch):
     other = f"sqlite:///{tmp_path / 'other.db'}"
-    first = reproduced.run("darkroom", "evaluate", MLFLOW_TRACKING_URI=other)
-    assert "rebuilt from the files" in first.stderr
-    second = reproduced.run("darkroom", "evaluate", MLFLOW_TRACKING_URI=other)
-    assert "already registered" in second.stderr
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
+    assert "rebuilt from the files" in darkroom("evaluate")[1]
+    assert "already registered" in darkroom("evaluate")[1]
     client = MlflowClient(other)
     (rebuilt,) = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])
     (original,) = runs["train"]
@@ -212,7 +229,7 @@ def test_a_store_that_lacks_the_run_gets_it_rebuilt_from_the_files(reproduced, t
     assert len(client.get_metric_history(rebuilt.info.run_id, "train/loss")) == 20
 
 
-def test_predict_answers_with_the_champion(reproduced, tmp_path):
+def test_predict_answers_with_the_champion(reproduced, darkroom, tmp_path):
     from PIL import Image
 
     images = load_file(reproduced.root / "data/processed/digits/test.safetensors")
@@ -220,7 +237,7 @@ def test_predict_answers_with_the_champion(reproduced, tmp_path):
     for row in range(5):
         paths.append(str(tmp_path / f"{row}.png"))
         Image.fromarray(images["images"][row, 0].numpy()).save(paths[-1])
-    answer = json.loads(reproduced.run("darkroom", "predict", "--json", *paths).stdout)
+    answer = json.loads(darkroom("predict", "--json", *paths)[0])
     with (reproduced.root / "reports/evaluate/predictions.csv").open(newline="") as opened:
         expected = list(csv.DictReader(opened))[:5]
     assert [each["label"] for each in answer["predictions"]] == [row["predicted"] for row in expected]
@@ -229,6 +246,6 @@ def test_predict_answers_with_the_champion(reproduced, tmp_path):
         assert sum(each["probabilities"].values()) == pytest.approx(1)
 
 
-def test_results_and_models_name_the_registered_version(reproduced):
-    assert "darkroom-digits version 1 (challenger, champion)" in reproduced.run("darkroom", "results").stdout
-    assert "champion" in reproduced.run("darkroom", "models").stdout
+def test_results_and_models_name_the_registered_version(darkroom):
+    assert "darkroom-digits version 1 (challenger, champion)" in darkroom("results")[0]
+    assert "champion" in darkroom("models")[0]

@@ -11,13 +11,13 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src"
 # From the ground up. A unit, a module or package of darkroom, may import what lies in the rows before its own.
 LAYERS = (
-    ("errors",),
+    ("errors", "interruption"),
     ("files", "workspace"),
     ("config",),
     ("drawing", "console"),
     ("data",),
     ("models",),
-    ("training", "evaluation", "export"),
+    ("training", "evaluation"),
     ("search", "tracking"),
     ("promotion",),
     ("stages",),

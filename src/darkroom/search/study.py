@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
 from darkroom.errors import ConfigError, ModelError, SearchError, TrainingError
+from darkroom.interruption import held_back
 from darkroom.search.space import distributions, from_optuna, starting_point
 
 INTERRUPTED = "interrupted"
@@ -106,17 +107,20 @@ def run_trials(
     while (used := len(used_trials(study))) < config.search.trials:
         (seed,) = np.random.SeedSequence([config.search.seed, used]).generate_state(1)
         study.sampler = TPESampler(seed=int(seed), n_startup_trials=STARTUP_TRIALS)
-        trial = study.ask(kinds)
+        with held_back():
+            trial = study.ask(kinds)
         settings = {key: from_optuna(value) for key, value in trial.params.items()}
+        value, state, failure = None, TrialState.COMPLETE, None
         try:
             value = objective(trial, settings)
         except optuna.TrialPruned:
-            ended = study.tell(trial, state=TrialState.PRUNED)
+            state = TrialState.PRUNED
         except (ConfigError, ModelError, TrainingError, RuntimeError) as problem:
-            trial.set_user_attr(FAILURE, str(problem).partition("\n")[0])
-            ended = study.tell(trial, state=TrialState.FAIL)
-        else:
-            ended = study.tell(trial, value)
+            state, failure = TrialState.FAIL, str(problem).partition("\n")[0]
+        with held_back():
+            if failure is not None:
+                trial.set_user_attr(FAILURE, failure)
+            ended = study.tell(trial, value, state)
         on_trial(ended)
 
 

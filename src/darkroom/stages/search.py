@@ -14,6 +14,7 @@ from darkroom.console import messages, progress
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.files import atomic_directory, digest, write_json
+from darkroom.interruption import held_back
 from darkroom.search import figures
 from darkroom.search.space import check_space, from_optuna
 from darkroom.search.study import FAILURE, best_trial, open_study, run_trials, used_trials
@@ -109,6 +110,7 @@ class _Search:
                 run.log_params(settings)
                 pruned = None
 
+                @held_back()
                 def on_epoch(metrics: EpochMetrics) -> None:
                     run.log_metrics(epoch_metrics(vars(metrics)), step=metrics.epoch)
                     value = metrics.val_loss if config.train.monitor == "loss" else metrics.val_accuracy
