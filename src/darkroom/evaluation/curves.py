@@ -27,12 +27,16 @@ def read_history(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(opened)]
 
 
-def learning_curves(history: History, best_epoch: int) -> Figure:
-    """Loss and accuracy of train and validation over the epochs, the best epoch marked."""
+def learning_curves(history: History, best_epoch: int, *, label_smoothing: float = 0.0) -> Figure:
+    """Loss and accuracy of train and validation over the epochs, the best epoch marked.
+
+    Smoothed labels raise the training loss but not the validation loss; the legend then says so.
+    """
     figure = new_figure(10, 4)
     epochs = [row["epoch"] for row in history]
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for split, label, colour in (("train", "train", BLUE), ("val", "validation", ORANGE)):
+        train = "train (smoothed labels)" if label_smoothing and name == "loss" else "train"
+        for split, label, colour in (("train", train, BLUE), ("val", "validation", ORANGE)):
             values = [row[f"{split}_{name}"] for row in history]
             axes.plot(epochs, values, color=colour, label=label, marker="o", markersize=3, linewidth=1.8)
         axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")

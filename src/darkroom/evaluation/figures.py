@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -22,8 +23,11 @@ def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> Fig
     axes = figure.subplots()
     totals = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     shares = confusion / totals
-    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    figure.colorbar(drawn, ax=axes, fraction=0.045, pad=0.02, label="share of the true class")
+    # The square root makes the few mistakes of a good model visible.
+    drawn = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
+    ticks = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)
+    bar = figure.colorbar(drawn, ax=axes, fraction=0.045, pad=0.02, label="share of the true class", ticks=ticks)
+    bar.ax.set_yticklabels([f"{tick:.0%}" for tick in ticks])
     font = float(np.clip(200 / count, 5, 10))
     names = [shorten(name) for name in classes]
     slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
@@ -35,7 +39,7 @@ def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> Fig
     if count <= MAX_ANNOTATED:
         for row, column in np.ndindex(confusion.shape):
             if confusion[row, column]:
-                colour = "white" if shares[row, column] > 0.5 else "#111827"
+                colour = "white" if shares[row, column] > 0.25 else "#111827"
                 axes.text(
                     column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=colour, fontsize=font
                 )
@@ -75,10 +79,12 @@ def class_scores(per_class: dict[str, dict[str, float]]) -> Figure:
     figure = new_figure(8, float(np.clip(1.2 + 0.28 * len(ordered), 2.5, 18)))
     axes = figure.subplots()
     # By position: names that are alike once shortened would share a bar.
-    axes.barh(range(len(ordered)), [row["f1"] for _, row in ordered], color=BLUE)
+    bars = axes.barh(range(len(ordered)), [row["f1"] for _, row in ordered], color=BLUE)
+    font = float(np.clip(500 / len(ordered), 5, 9))
+    axes.bar_label(bars, fmt="{:.3f}", padding=3, fontsize=font)
     axes.set_yticks(range(len(ordered)), [shorten(name, 28) for name, _ in ordered])
     tidy(axes, "F1 of each class", "F1")
-    axes.set_xlim(0, 1)
+    axes.set_xlim(0, 1.08)
     axes.margins(y=0.01)
-    axes.tick_params(axis="y", labelsize=float(np.clip(500 / len(ordered), 5, 9)), length=0)
+    axes.tick_params(axis="y", labelsize=font, length=0)
     return figure

@@ -52,7 +52,7 @@ def run(config: Config, workspace: Workspace) -> None:
         tracked.log_tags(facts)
         on_epoch = _EpochReport(tracked, config, display)
         classifier, result = train_classifier(config, card, train, val, checkpoint=checkpoint, on_epoch=on_epoch)
-        _write(workspace, classifier, result)
+        _write(workspace, classifier, result, config.train.label_smoothing)
         digest_of_weights = save_weights(classifier, workspace.weights)
         model_card = ModelCard(asdict(card), settings, facts, asdict(result.best), tracked.id, digest_of_weights)
         save_card(model_card, workspace.model_card)
@@ -105,12 +105,13 @@ class _EpochReport:
         self.display.update(self.task, completed=metrics.epoch, note=note)
 
 
-def _write(workspace: Workspace, classifier: Classifier, result: FitResult) -> None:
+def _write(workspace: Workspace, classifier: Classifier, result: FitResult, label_smoothing: float) -> None:
     best = result.best
     with atomic_directory(workspace.report("train")) as directory:
         rows = [asdict(metrics) for metrics in result.history]
         write_history(rows, directory / "history.csv")
-        drawing.save(learning_curves(rows, best.epoch), directory / "curves.png")
+        curves = learning_curves(rows, best.epoch, label_smoothing=label_smoothing)
+        drawing.save(curves, directory / "curves.png")
         write_json(
             directory / "metrics.json",
             {

@@ -69,7 +69,7 @@ def test_a_confusion_matrix_shows_its_counts() -> None:
 def test_class_scores_are_drawn_for_any_number_of_classes(tmp_path: Path, classes: int, names: str) -> None:
     width, height = saved_size(class_scores(evaluated(classes, names).per_class), tmp_path / "x.png")
 
-    assert width == 8 * drawing.DPI
+    assert 700 <= width <= 1500
     assert 300 <= height <= 2500
 
 
@@ -162,10 +162,10 @@ def test_a_history_survives_the_file(tmp_path: Path, epochs: int) -> None:
 
 @pytest.mark.parametrize("epochs", [1, 2, 300])
 def test_learning_curves_are_drawn_for_a_training_of_any_length(tmp_path: Path, epochs: int) -> None:
-    assert saved_size(learning_curves(history(epochs), epochs), tmp_path / "x.png") == (
-        10 * drawing.DPI,
-        4 * drawing.DPI,
-    )
+    width, height = saved_size(learning_curves(history(epochs), epochs), tmp_path / "x.png")
+
+    assert 1000 <= width <= 1500
+    assert 400 <= height <= 700
 
 
 def test_learning_curves_show_train_and_validation_and_the_best_epoch() -> None:
@@ -178,6 +178,13 @@ def test_learning_curves_show_train_and_validation_and_the_best_epoch() -> None:
         assert list(train.get_ydata()) == [row[f"train_{name}"] for row in rows]
         assert list(val.get_ydata()) == [row[f"val_{name}"] for row in rows]
         assert (best.get_xdata()[0], best.get_label()) == (3, "best epoch (3)")
+
+
+def test_learning_curves_say_where_labels_were_smoothed() -> None:
+    loss, accuracy = learning_curves(history(2), 1, label_smoothing=0.1).axes
+
+    assert loss.lines[0].get_label() == "train (smoothed labels)"
+    assert accuracy.lines[0].get_label() == "train"
 
 
 def test_the_same_figures_make_the_same_file(tmp_path: Path) -> None:
