@@ -34,6 +34,7 @@ from darkroom.models.files import ModelCard
 
 SQLITE = "sqlite:///"
 DEFAULT_STORE = "mlflow.db"
+ARTIFACTS = "mlruns"
 PROCESS_TAG = "darkroom.process"
 ENDED_TAG = "darkroom.ended"
 KIND_TAG = "darkroom.kind"
@@ -229,7 +230,9 @@ def connect(settings: Tracking) -> Store:
 def _experiment_id(client: MlflowClient, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        return client.create_experiment(name, tags=EXPERIMENT_TAGS)
+        # Beside the database: MLflow would take the working directory, which a queued experiment loses.
+        files = (_project_root() / ARTIFACTS).as_uri() if store_address() == _default_address() else None
+        return client.create_experiment(name, artifact_location=files, tags=EXPERIMENT_TAGS)
     if experiment.lifecycle_stage != "active":
         raise TrackingError(f"MLflow experiment {name!r} is deleted; restore it or change tracking.experiment")
     return experiment.experiment_id
@@ -237,7 +240,11 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
 
 def store_address() -> str:
     """MLFLOW_TRACKING_URI, else the SQLite file in the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{_project_root() / DEFAULT_STORE}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or _default_address()
+
+
+def _default_address() -> str:
+    return f"{SQLITE}{_project_root() / DEFAULT_STORE}"
 
 
 def store_exists() -> bool:

@@ -166,6 +166,17 @@ def test_the_store_lies_in_the_projects_root_also_for_queued_experiments(tmp_pat
         assert store_address() == f"sqlite:///{tmp_path}/mlflow.db"
 
 
+def test_the_files_of_a_queued_experiment_lie_in_the_projects_root(project, monkeypatch):
+    root = project()
+    copy = root / ".dvc" / "tmp" / "exps" / "abc"
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+    run = connect(Tracking()).start("a run", "train")
+    run.log_directory(root / "data", "data")
+    assert run.client.get_run(run.id).info.artifact_uri.startswith((root / "mlruns").as_uri())
+    assert list(copy.iterdir()) == []
+
+
 def test_the_environment_names_the_store(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert store_address() == "http://127.0.0.1:5000"
