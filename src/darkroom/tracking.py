@@ -171,6 +171,8 @@ class Store:
         run = Run(self.client, run_id)
         self.client.update_run(run_id, "RUNNING")
         run.log_tags({PROCESS_TAG: _this_process()})
+        if ENDED_TAG in self.client.get_run(run_id).data.tags:
+            self.client.delete_tag(run_id, ENDED_TAG)  # of an end that was none
         return run
 
     def holds(self, run_id: str) -> bool:

@@ -79,11 +79,13 @@ def test_a_run_of_another_machine_is_left_alone(store):
 
 
 def test_a_killed_run_can_be_resumed(store):
-    run = store.start("a run", "train")
-    store.client.set_terminated(run.id, "KILLED")
-    resumed = store.resume(run.id)
-    assert resumed.id == run.id
-    assert ended(store, resumed)[0] == "RUNNING"
+    with pytest.raises(KeyboardInterrupt), store.start("a run", "train") as run:
+        raise KeyboardInterrupt
+    assert ended(store, run) == ("KILLED", "KeyboardInterrupt")
+    with store.resume(run.id) as resumed:
+        assert resumed.id == run.id
+        assert ended(store, resumed) == ("RUNNING", None)
+    assert ended(store, resumed) == ("FINISHED", None)
 
 
 def test_a_run_that_is_not_there_or_deleted_cannot_be_resumed(store):

@@ -113,7 +113,7 @@ class _Search:
                 @held_back()
                 def on_epoch(metrics: EpochMetrics) -> None:
                     run.log_metrics(epoch_metrics(vars(metrics)), step=metrics.epoch)
-                    value = metrics.val_loss if config.train.monitor == "loss" else metrics.val_accuracy
+                    value = metrics.monitored(config.train.monitor)
                     display.update(current, completed=metrics.epoch, note=f"val {config.train.monitor} {value:.4f}")
                     trial.report(value, metrics.epoch)
                     if metrics.epoch < epochs and trial.should_prune():
@@ -127,8 +127,7 @@ class _Search:
                 run.log_tags({"trial.state": str(pruned) if pruned else "complete", "trial.number": trial.number})
             if pruned:
                 raise pruned
-            best = result.best
-            return best.val_loss if config.train.monitor == "loss" else best.val_accuracy
+            return result.best.monitored(config.train.monitor)
 
         return objective
 

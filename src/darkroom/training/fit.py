@@ -37,6 +37,10 @@ class EpochMetrics:
     lr: float
     seconds: float
 
+    def monitored(self, monitor: str) -> float:
+        """The validation figure that ``train.monitor`` names."""
+        return self.val_loss if monitor == "loss" else self.val_accuracy
+
 
 @dataclass
 class FitResult:
