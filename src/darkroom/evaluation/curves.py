@@ -42,5 +42,5 @@ def learning_curves(history: History, best_epoch: int, *, label_smoothing: float
         axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")
         tidy(axes, name.capitalize(), "epoch", "nats" if name == "loss" else "share of images")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False)
+        axes.legend(facecolor="white", edgecolor="none", framealpha=1)
     return figure
