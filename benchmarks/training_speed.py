@@ -110,11 +110,11 @@ def bare(images, labels, *, channels_last=False):
 def fit(images, labels):
     import torch
 
-    from darkroom.config import Augment, Model, Tracking, Train
     from darkroom.console import progress
     from darkroom.data.batches import Split
     from darkroom.data.cache import DatasetCard
     from darkroom.models.classifier import build_classifier
+    from darkroom.settings import Augment, Model, Tracking, Train
     from darkroom.tracking import connect, epoch_metrics
     from darkroom.training import fit as training
     from darkroom.training.checkpoint import Checkpoint

@@ -1,222 +1,32 @@
-"""params.yaml as frozen, checked objects. The only module that knows the file's shape.
+"""params.yaml as one frozen, checked object: reading it, the rules across sections, and what an error says."""
 
-Each section is a class, each key a field: its type and range are the rule, its description the
-documentation. Everything is checked when the file is read, before any work begins.
-"""
-
-import math
 import re
 from collections.abc import Mapping
-from fractions import Fraction
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PlainValidator,
-    Strict,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from darkroom.errors import ConfigError, did_you_mean
+from darkroom.settings import (
+    Augment,
+    Choices,
+    Dataset,
+    Evaluate,
+    Model,
+    Preprocess,
+    Range,
+    Search,
+    Section,
+    Tracking,
+    Train,
+)
 
-# YAML has lists only; strict mode would refuse them for tuples. One number is a list of one.
-PositiveInts = Annotated[
-    tuple[Annotated[int, Field(gt=0)], ...],
-    Strict(False),
-    BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
-]
 ARCHIVE_SUFFIX = re.compile(r"(\.tar)?\.(zip|tar|gz|bz2|xz|tgz|tbz2?|txz)$", re.IGNORECASE)
-Seed = Annotated[int, Field(ge=0, lt=2**31, description="seed of this stage's random numbers")]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Dataset(Section):
-    """What to classify, and where its files come from."""
-
-    name: Literal["digits", "mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "folder"] = Field(
-        "digits", description="which dataset"
-    )
-    path: str = Field("data/folder", min_length=1, description="folder only: a directory, or a zip or tar archive")
-    mirror: str | None = Field(None, description="directory or URL prefix tried before the public hosts")
-    on_broken: Literal["stop", "skip"] = Field("stop", description="what to do with images that cannot be decoded")
-
-
-class Preprocess(Section):
-    """How images become tensors of one size, and how they are split."""
-
-    image_size: Annotated[tuple[int, int], Strict(False)] | None = Field(None, description="height and width, pixels")
-    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour, null as the images are")
-    val_fraction: float = Field(0.1, gt=0, lt=1, description="share of the train split used for validation")
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="share used for testing where no test split exists")
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _sizes_are_sane(self) -> Self:
-        if self.image_size and not all(1 <= side <= 4096 for side in self.image_size):
-            raise ValueError(f"image_size: each side must be 1 to 4096 pixels, got {list(self.image_size)}")
-        return self
-
-
-class Model(Section):
-    """The architecture. A setting left null takes the architecture's own default."""
-
-    name: Literal["mlp", "simple-cnn"] = Field("simple-cnn", description="architecture")
-    filters: PositiveInts | None = Field(None, min_length=1, max_length=8, description="filters of each convolution")
-    hidden: PositiveInts | None = Field(None, max_length=8, description="units of each dense hidden layer")
-    dropout: float | None = Field(None, ge=0, lt=1, description="share of activations dropped in training")
-
-
-class Augment(Section):
-    """Random changes to the training images, drawn anew for each image and epoch, on the device."""
-
-    flip: bool = Field(False, description="mirror left-right with probability 1/2")
-    translate: int = Field(0, ge=0, le=64, description="largest shift in either direction, pixels")
-
-
-class Train(Section):
-    """One training run."""
-
-    epochs: int = Field(20, ge=1, le=10_000, description="passes over the train split")
-    batch_size: int = Field(64, ge=1, le=65_536, description="images a step")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="optimizer")
-    lr: float = Field(1e-3, gt=0, le=100, description="peak learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only (Nesterov)")
-    weight_decay: float = Field(0.01, ge=0, le=10, description="decoupled for adamw, L2 for adam and sgd")
-    schedule: Literal["constant", "cosine", "one-cycle"] = Field("cosine", description="learning rate over time")
-    warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up before constant or cosine")
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
-    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
-    monitor: Literal["accuracy", "loss"] = Field("accuracy", description="validation figure that decides")
-    patience: int | None = Field(None, ge=1, description="epochs without improvement before stopping")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the forward pass")
-    seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _warmup_fits(self) -> Self:
-        if self.warmup_epochs >= self.epochs and self.warmup_epochs:
-            raise ValueError(f"warmup_epochs: must be below epochs ({self.epochs}), got {self.warmup_epochs}")
-        if self.warmup_epochs and self.schedule == "one-cycle":
-            raise ValueError("warmup_epochs: one-cycle warms up by itself; set it to 0 or choose cosine")
-        return self
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
-        raise ValueError(f"expected a finite number, got {value!r}")
-    return value
-
-
-# Of a plain union pydantic would report each member.
-Number = Annotated[int | float, PlainValidator(_number)]
-# Of which type a choice must be is up to the setting that it is for.
-Choice = Annotated[Any, BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
-
-
-class Range(Section):
-    """An interval to search, of whole numbers where the setting takes only those."""
-
-    low: Number
-    high: Number
-    log: bool = False
-    step: Annotated[Number, Field(gt=0)] | None = None
-
-    @model_validator(mode="after")
-    def _is_an_interval(self) -> Self:
-        if self.low >= self.high:
-            raise ValueError(f"low must be below high, got low {self.low}, high {self.high}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"log needs low above 0, got {self.low}")
-        if self.log and self.step is not None:
-            raise ValueError("log and step exclude each other; drop one")
-        # Exactly as they were written: in binary 0.1 does not divide 0.5.
-        low, high, step = (Fraction(str(value)) for value in (self.low, self.high, self.step or 1))
-        if self.step is not None and (high - low) % step:
-            raise ValueError(f"step must divide high - low, got low {self.low}, high {self.high}, step {self.step}")
-        return self
-
-
-class Choices(Section):
-    """A set of values to choose from."""
-
-    choices: Annotated[tuple[Choice, ...], Strict(False)] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _values_differ(self) -> Self:
-        if any(value in self.choices[:position] for position, value in enumerate(self.choices)):
-            raise ValueError(f"choices must differ, got {list(self.choices)}")
-        return self
-
-
-def _kind(values: Any) -> str:
-    """Tell the two kinds of values apart, so that an error speaks of one of them only."""
-    listed = "choices" in values if isinstance(values, dict) else isinstance(values, Choices)
-    return "choices" if listed else "range"
-
-
-Values = Annotated[Annotated[Range, Tag("range")] | Annotated[Choices, Tag("choices")], Discriminator(_kind)]
-
-
-class Space(Section):
-    """What a search may vary, by section and setting."""
-
-    model: dict[str, Values] = Field(default_factory=dict)
-    train: dict[str, Values] = Field(default_factory=dict)
-    augment: dict[str, Values] = Field(default_factory=dict)
-
-    def flat(self) -> dict[str, Range | Choices]:
-        """The values to try as {"section.key": values}."""
-        return {
-            f"{section}.{key}": values
-            for section in type(self).model_fields
-            for key, values in getattr(self, section).items()
-        }
-
-
-class Search(Section):
-    """The hyperparameter search."""
-
-    trials: int = Field(0, ge=0, le=100_000, description="configurations tried; 0 skips the search")
-    epochs: int | None = Field(None, ge=1, description="epochs of a trial; null as train.epochs")
-    pruner: Literal["median", "none"] = Field("median", description="stops trials that fall behind")
-    seed: Seed = 0
-    space: Space = Field(default_factory=Space, description="settings and the values to try")
-
-
-class Evaluate(Section):
-    """The measurement on the test split."""
-
-    batch_size: int = Field(512, ge=1, le=65_536, description="images a step")
-    calibration_bins: int = Field(15, ge=2, le=100, description="bins of the expected calibration error")
-    top_k: int = Field(3, ge=2, le=100, description="k of the top-k accuracy")
-
-
-class Tracking(Section):
-    """Names in MLflow. The address of the server is MLflow's own MLFLOW_TRACKING_URI."""
-
-    experiment: str = Field("darkroom", min_length=1, description="experiment that holds the runs")
-    registered_model: str | None = Field(None, min_length=1, description="name in the registry")
-
-    @model_validator(mode="after")
-    def _name_is_registrable(self) -> Self:
-        name = self.registered_model
-        if name and re.search("[/:]", name):
-            raise ValueError(f"registered_model: MLflow allows neither '/' nor ':' in it, got {name!r}")
-        return self
 
 
 class Config(Section):
@@ -232,7 +42,7 @@ class Config(Section):
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")
-    def _space_is_searchable(self) -> Self:
+    def _space_is_searchable(self) -> "Config":
         trial = {} if self.search.epochs is None else {"train.epochs": self.search.epochs}
         if trial:
             self._try(trial, blame="search.epochs")

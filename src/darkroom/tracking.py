@@ -25,12 +25,12 @@ from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, ML
 from mlflow.utils.time import get_current_time_millis
 from sqlalchemy.exc import SQLAlchemyError
 
-from darkroom.config import Tracking
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrackingError
 from darkroom.interruption import held_back
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard
+from darkroom.settings import Tracking
 
 SQLITE = "sqlite:///"
 DEFAULT_STORE = "mlflow.db"

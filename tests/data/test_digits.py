@@ -7,9 +7,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from darkroom.config import Config, Dataset, Preprocess
+from darkroom.config import Config
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard, read_names
+from darkroom.settings import Dataset, Preprocess
 from darkroom.stages import download, preprocess
 from darkroom.workspace import Workspace
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from darkroom.config import Config, Dataset
+from darkroom.config import Config
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
+from darkroom.settings import Dataset
 from darkroom.stages import download, preprocess
 from darkroom.workspace import Workspace
 

@@ -5,11 +5,11 @@ import pytest
 import torch
 from PIL import Image
 
-from darkroom.config import Tracking
 from darkroom.data.images import read
 from darkroom.errors import DataError, TrackingError
 from darkroom.promotion import register
 from darkroom.serving.predictor import Predictor
+from darkroom.settings import Tracking
 from darkroom.tracking import connect
 
 CLASSES = ("dark", "bright")

@@ -9,9 +9,10 @@ import pytest
 from ruamel.yaml import YAML
 
 from darkroom import config as configuration
-from darkroom.config import Config, Section
+from darkroom.config import Config
 from darkroom.data import published
 from darkroom.models import files as model_files
+from darkroom.settings import Section
 from darkroom.stages import download, evaluate, preprocess, search, train
 from darkroom.workspace import Workspace
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from darkroom.config import Tracking
 from darkroom.errors import TrackingError
 from darkroom.promotion import champion, register, versions
+from darkroom.settings import Tracking
 from darkroom.tracking import connect
 
 NAME = "a-model"

@@ -12,11 +12,11 @@ import torch
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from darkroom.config import Model, Tracking
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrackingError, TrainingError
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import ModelCard
+from darkroom.settings import Model, Tracking
 from darkroom.tracking import connect, log_training, store_address
 
 DATA = DatasetCard(

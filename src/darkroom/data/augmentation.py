@@ -3,7 +3,7 @@
 import torch
 from torch import Generator, Tensor
 
-from darkroom.config import Augment
+from darkroom.settings import Augment
 
 
 def augment(images: Tensor, settings: Augment, generator: Generator) -> Tensor:

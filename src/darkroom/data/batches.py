@@ -12,10 +12,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from darkroom.config import Augment
 from darkroom.data.augmentation import augment
 from darkroom.data.cache import FORMAT_VERSION, MADE_BY, DatasetCard
 from darkroom.errors import CacheError
+from darkroom.settings import Augment
 
 
 @dataclass(frozen=True)

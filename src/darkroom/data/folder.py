@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.config import Dataset, Preprocess
 from darkroom.data.archives import pack
 from darkroom.data.images import BrokenImageError, Channels, Header, decode, read_header
 from darkroom.data.mapped import allocate
 from darkroom.data.source import Decoded, Report
 from darkroom.errors import DataError
+from darkroom.settings import Dataset, Preprocess
 
 PACKED = "images.zip"
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

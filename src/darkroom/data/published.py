@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from darkroom.config import Dataset, Preprocess
 from darkroom.data.fetch import fetch, is_published
 from darkroom.data.images import fit
 from darkroom.data.source import Decoded, Report
 from darkroom.errors import CacheError
 from darkroom.files import atomic_file
+from darkroom.settings import Dataset, Preprocess
 
 
 @dataclass(frozen=True)

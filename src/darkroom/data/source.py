@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.config import Dataset, Preprocess
+from darkroom.settings import Dataset, Preprocess
 
 # What is being done, how much of it is done, and how much there is (0: not known).
 Report = Callable[[str, int, int], None]

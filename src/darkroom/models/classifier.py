@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from darkroom.config import Model
 from darkroom.data.cache import DatasetCard
 from darkroom.models import registry
+from darkroom.settings import Model
 
 
 class Classifier(nn.Module):

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from darkroom.config import Model
 from darkroom.errors import ModelError
+from darkroom.settings import Model
 
 Shape = tuple[int, int, int]
 Build = TypeVar("Build", bound=Callable[..., nn.Module])

@@ -6,9 +6,10 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from darkroom.config import Choices, Config, Range, takes_fractions
+from darkroom.config import Config, takes_fractions
 from darkroom.errors import SearchError, did_you_mean
 from darkroom.models.registry import architectures, resolve
+from darkroom.settings import Choices, Range
 
 
 def check_space(config: Config) -> None:

@@ -4,8 +4,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from darkroom.config import Train
 from darkroom.errors import ConfigError
+from darkroom.settings import Train
 
 
 def choose_device(name: str) -> torch.device:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.config import Augment, Train
 from darkroom.data.batches import Split, TrainBatches, in_order
 from darkroom.errors import TrainingError
+from darkroom.settings import Augment, Train
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import autocast, choose_device, choose_precision
 from darkroom.training.optimisation import build_optimizer, build_schedule

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from torch import nn, optim
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
-from darkroom.config import Train
+from darkroom.settings import Train
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], settings: Train) -> optim.Optimizer:

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkroom.config import Augment
 from darkroom.data.augmentation import augment, random_flip, random_translate
 from darkroom.data.batches import Split, TrainBatches, in_order
+from darkroom.settings import Augment
 
 PLAIN = Augment()
 CHANGED = Augment(flip=True, translate=2)

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from darkroom.config import Config, Dataset
+from darkroom.config import Config
 from darkroom.data import cache
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard, read_names
 from darkroom.errors import CacheError
+from darkroom.settings import Dataset
 from darkroom.stages import download, preprocess
 from darkroom.workspace import Workspace
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from darkroom.config import Dataset, Preprocess
 from darkroom.data import folder
 from darkroom.data.catalog import CATALOG
 from darkroom.data.folder import arrange
 from darkroom.errors import DataError
+from darkroom.settings import Dataset, Preprocess
 
 FOLDER = CATALOG["folder"]
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torchvision.transforms.v2.functional import normalize
 
-from darkroom.config import Model
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.registry import architectures
+from darkroom.settings import Model
 
 NAMES = sorted(architectures())
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from darkroom.config import Model
 from darkroom.errors import ModelError
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.files import ModelCard, load_classifier, save_card, save_weights
+from darkroom.settings import Model
 
 Saved = tuple[Classifier, Path, Path]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from darkroom.config import Model
 from darkroom.errors import ModelError
 from darkroom.models.registry import Shape, architectures, build, register, resolve, without_effect
+from darkroom.settings import Model
 
 NAMES = sorted(architectures())
 SWEEP = [

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from darkroom.config import Train
 from darkroom.errors import ConfigError
+from darkroom.settings import Train
 from darkroom.training.device import autocast, choose_device, choose_precision
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")

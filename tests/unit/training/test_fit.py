@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
-from darkroom.config import Augment, Config, Model, Train, parse
+from darkroom.config import Config, parse
 from darkroom.data.batches import Split, TrainBatches
 from darkroom.errors import TrainingError
 from darkroom.models.classifier import Classifier, build_classifier
+from darkroom.settings import Augment, Model, Train
 from darkroom.training import fit as module
 from darkroom.training.fit import EpochMetrics, FitResult, evaluate, fit
 from darkroom.training.session import train_classifier

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from darkroom.config import Train
+from darkroom.settings import Train
 from darkroom.training.optimisation import build_optimizer, build_schedule
 
 STEPS_PER_EPOCH = 5
