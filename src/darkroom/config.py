@@ -20,6 +20,7 @@ from darkroom.settings import (
     Model,
     Preprocess,
     Range,
+    Recipe,
     Search,
     Section,
     Tracking,
@@ -27,11 +28,13 @@ from darkroom.settings import (
 )
 
 ARCHIVE_SUFFIX = re.compile(r"(\.tar)?\.(zip|tar|gz|bz2|xz|tgz|tbz2?|txz)$", re.IGNORECASE)
+RECIPE_FORMAT = 1
 
 
 class Config(Section):
     """All of params.yaml."""
 
+    recipe: Recipe = Recipe()
     dataset: Dataset = Dataset()
     preprocess: Preprocess = Preprocess()
     model: Model = Model()
@@ -40,6 +43,14 @@ class Config(Section):
     search: Search = Search()
     evaluate: Evaluate = Evaluate()
     tracking: Tracking = Tracking()
+
+    @model_validator(mode="after")
+    def _alternation_meets_each_image(self) -> "Config":
+        if self.augment.flip == "alternating" and self.train.sampler == "balanced":
+            raise ValueError(
+                "augment.flip: alternating needs each image once an epoch, but train.sampler is balanced; choose random"
+            )
+        return self
 
     @model_validator(mode="after")
     def _space_is_searchable(self) -> "Config":
@@ -135,6 +146,13 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}{line}: not valid YAML: {reason}") from None
     if tree is None:
         tree = {}
+    recipe = tree.get("recipe") if isinstance(tree, dict) else None
+    form = recipe.get("format") if isinstance(recipe, dict) else None
+    if isinstance(form, int) and form > RECIPE_FORMAT:
+        # Before all else: what a newer form may hold would look like mistakes.
+        raise ConfigError(
+            f"{path}: recipe.format: {form} is newer than this Darkroom reads ({RECIPE_FORMAT}); update Darkroom"
+        )
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected sections such as `dataset:` and `train:`, got a {type(tree).__name__}")
     return parse(tree, where=f"{path}: ")

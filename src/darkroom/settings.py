@@ -34,6 +34,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
+class Recipe(Section):
+    """Which experiment this is, where the file is one that was measured."""
+
+    format: Literal[1] = Field(1, description="version of this file's form")
+    name: str | None = Field(None, min_length=1, description="name of the recipe")
+    about: str | None = Field(None, min_length=1, description="what it is, in one line")
+
+
 class Dataset(Section):
     """What to classify, and where its files come from."""
 
@@ -64,17 +72,49 @@ class Preprocess(Section):
 class Model(Section):
     """The architecture. A setting left null takes the architecture's own default."""
 
-    name: Literal["mlp", "simple-cnn"] = Field("simple-cnn", description="architecture")
-    filters: PositiveInts | None = Field(None, min_length=1, max_length=8, description="filters of each convolution")
+    name: Literal["mlp", "simple-cnn", "resnet", "wide-resnet", "fast-cnn", "pretrained"] = Field(
+        "simple-cnn", description="architecture"
+    )
+    filters: PositiveInts | None = Field(None, min_length=1, max_length=8, description="filters of each stage")
+    pooling: Literal["each", "between", "none"] | None = Field(
+        None, description="simple-cnn: max pooling after each convolution, between them, or nowhere"
+    )
     hidden: PositiveInts | None = Field(None, max_length=8, description="units of each dense hidden layer")
     dropout: float | None = Field(None, ge=0, lt=1, description="share of activations dropped in training")
+    depth: int | None = Field(None, ge=1, le=1000, description="layers with weights")
+    width: int | None = Field(None, ge=1, le=4096, description="resnet: filters of the first stage")
+    widen_factor: int | None = Field(None, ge=1, le=64, description="wide-resnet: times the filters of a plain one")
+    backbone: str | None = Field(None, min_length=1, description="pretrained: torchvision's name of the model")
+    weights_path: str | None = Field(None, min_length=1, description="pretrained: a local state_dict")
+    freeze_epochs: int | None = Field(None, ge=0, description="pretrained: epochs in which only the head learns")
+    layer_lr_decay: float | None = Field(
+        None, gt=0, le=1, description="pretrained: learning rate of a block as a share of the next one's"
+    )
 
 
 class Augment(Section):
     """Random changes to the training images, drawn anew for each image and epoch, on the device."""
 
-    flip: bool = Field(False, description="mirror left-right with probability 1/2")
+    flip: Literal["none", "random", "alternating"] = Field("none", description="mirror left-right")
     translate: int = Field(0, ge=0, le=64, description="largest shift in either direction, pixels")
+    padding: Literal["black", "edge", "reflect"] = Field("black", description="what a shift brings in from outside")
+    rotate: float = Field(0.0, ge=0, le=180, description="largest rotation either way, degrees")
+    scale: float = Field(0.0, ge=0, lt=1, description="largest change of size, as a share")
+    shear: float = Field(0.0, ge=0, lt=90, description="largest shear either way, degrees")
+    brightness: float = Field(0.0, ge=0, le=1, description="largest change of brightness, as a share")
+    contrast: float = Field(0.0, ge=0, le=1, description="largest change of contrast, as a share")
+    cutout: int = Field(0, ge=0, le=4096, description="side of a square that is blanked in each image, pixels")
+    erasing: float = Field(0.0, ge=0, le=1, description="probability of blanking a rectangle of random size and shape")
+    mixup: float = Field(0.0, ge=0, le=10, description="alpha of the Beta distribution that images are blended by")
+    cutmix: float = Field(0.0, ge=0, le=10, description="alpha of the Beta distribution of pasted areas")
+
+    @model_validator(mode="after")
+    def _changes_agree(self) -> Self:
+        if self.cutout and self.erasing:
+            raise ValueError("cutout and erasing contradict each other: both blank a part of each image; set one to 0")
+        if self.padding != "black" and not self.translate:
+            raise ValueError(f"padding: {self.padding} fills what translate brings in, and that is 0; set translate")
+        return self
 
 
 class Train(Section):
@@ -82,14 +122,18 @@ class Train(Section):
 
     epochs: int = Field(20, ge=1, le=10_000, description="passes over the train split")
     batch_size: int = Field(64, ge=1, le=65_536, description="images a step")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adamw", description="optimizer")
+    accumulate: int = Field(1, ge=1, le=1024, description="parts that each batch goes through the model in")
+    optimizer: Literal["adam", "adamw", "sgd", "muon"] = Field("adamw", description="optimizer")
     lr: float = Field(1e-3, gt=0, le=100, description="peak learning rate")
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only (Nesterov)")
-    weight_decay: float = Field(0.01, ge=0, le=10, description="decoupled for adamw, L2 for adam and sgd")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd and muon only (Nesterov)")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="decoupled for adamw and muon, L2 for adam and sgd")
     schedule: Literal["constant", "cosine", "one-cycle"] = Field("cosine", description="learning rate over time")
     warmup_epochs: int = Field(0, ge=0, description="epochs of linear warm-up before constant or cosine")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
     clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient")
+    ema: float | None = Field(None, gt=0, lt=1, description="decay a step of the weights' moving average")
+    class_weights: Literal["none", "balanced"] = Field("none", description="weights of the classes in the loss")
+    sampler: Literal["shuffle", "balanced"] = Field("shuffle", description="how an epoch's images are drawn")
     monitor: Literal["accuracy", "loss"] = Field("accuracy", description="validation figure that decides")
     patience: int | None = Field(None, ge=1, description="epochs without improvement before stopping")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
@@ -102,6 +146,12 @@ class Train(Section):
             raise ValueError(f"warmup_epochs: must be below epochs ({self.epochs}), got {self.warmup_epochs}")
         if self.warmup_epochs and self.schedule == "one-cycle":
             raise ValueError("warmup_epochs: one-cycle warms up by itself; set it to 0 or choose cosine")
+        return self
+
+    @model_validator(mode="after")
+    def _balance_is_made_once(self) -> Self:
+        if self.class_weights == self.sampler == "balanced":
+            raise ValueError("class_weights and sampler both balance the classes; keep one of them")
         return self
 
 
@@ -193,6 +243,9 @@ class Evaluate(Section):
     batch_size: int = Field(512, ge=1, le=65_536, description="images a step")
     calibration_bins: int = Field(15, ge=2, le=100, description="bins of the expected calibration error")
     top_k: int = Field(3, ge=2, le=100, description="k of the top-k accuracy")
+    tta: Literal["none", "flip", "flip-translate"] = Field(
+        "none", description="test-time augmentation, reported beside"
+    )
 
 
 class Tracking(Section):

@@ -75,7 +75,7 @@ def test_numbers_follow_yaml_1_2(read: Any) -> None:
 
 def test_words_stay_words_as_yaml_1_2_says(read: Any) -> None:
     assert read("dataset: {mirror: no}").dataset.mirror == "no"
-    with pytest.raises(ConfigError, match=r"augment\.flip: expected boolean, got 'yes'"):
+    with pytest.raises(ConfigError, match=r"augment\.flip: no choice 'yes'; choose from: none, random, alternating"):
         read("augment: {flip: yes}")
 
 
@@ -101,7 +101,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "text for a number": ({"train": {"lr": "0.1"}}, r"^train\.lr: expected number, got '0\.1'"),
     "truth for a number": ({"train": {"epochs": True}}, r"^train\.epochs: expected integer, got True"),
     "fraction for a whole number": ({"train": {"epochs": 1.5}}, r"^train\.epochs: expected integer, got 1\.5"),
-    "number for a truth": ({"augment": {"flip": 1}}, r"^augment\.flip: expected boolean, got 1"),
+    "number for a word": (
+        {"augment": {"flip": 1}},
+        r"^augment\.flip: expected 'none', 'random' or 'alternating', got 1",
+    ),
     "number for a name": ({"dataset": {"path": 3}}, r"^dataset\.path: expected string, got 3"),
     "empty name": ({"dataset": {"path": ""}}, r"^dataset\.path: must not be empty"),
     "text for a list": ({"model": {"filters": "16"}}, r"^model\.filters: expected a list, got '16'"),

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from darkroom.data.augmentation import augment
+from darkroom.data.augmentation.geometry import flip
 from darkroom.data.cache import FORMAT_VERSION, MADE_BY, DatasetCard
 from darkroom.errors import CacheError
 from darkroom.settings import Augment
@@ -55,27 +56,49 @@ class TrainBatches:
     """Shuffled, augmented batches of a split; each iteration is one epoch in a new order.
 
     ``generator`` (on the CPU) orders the images and ``augment_generator`` (on the split's device) draws
-    the augmentation: their states, saved with a checkpoint, are all that the next epoch depends on.
-    The last batch of an epoch is smaller if ``batch_size`` does not divide the number of images.
+    the augmentation: their states and ``epoch``, saved with a checkpoint, are all that the next epoch
+    depends on. The last batch of an epoch is smaller if ``batch_size`` does not divide the number of images.
+
+    The "balanced" sampler draws as many images, with replacement, from classes that are all equally likely.
+    Mirroring in alternation shows each image as it is in one epoch and mirrored in the next, beginning with
+    either at random: without the doublets of a coin thrown each time (Jordan, "94% on CIFAR-10 in 3.29
+    seconds on a single GPU", 2024).
     """
 
-    def __init__(self, split: Split, batch_size: int, settings: Augment, seed: int) -> None:
+    def __init__(self, split: Split, batch_size: int, settings: Augment, seed: int, sampler: str = "shuffle") -> None:
         self.split = split
         self.batch_size = min(batch_size, len(split))
         self.settings = settings
+        self.epoch = 0
         self.generator = torch.Generator().manual_seed(seed)
         self.augment_generator = torch.Generator(split.images.device).manual_seed(seed)
+        self.chances = _balanced(split.labels) if sampler == "balanced" else None
+        first = torch.rand(len(split), generator=torch.Generator().manual_seed(seed)) < 0.5
+        self.first_mirrored = first.to(split.images.device)
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        device = self.split.images.device
-        order = torch.randperm(len(self.split), generator=self.generator).to(device)
-        for rows in order.split(self.batch_size):
+        self.epoch += 1
+        for rows in self._order().to(self.split.images.device).split(self.batch_size):
             images = self.split.images.index_select(0, rows)
+            if self.settings.flip == "alternating":
+                images = flip(images, self.first_mirrored[rows] ^ bool(self.epoch % 2))
             images = augment(images, self.settings, self.augment_generator)
             yield images, self.split.labels.index_select(0, rows)
+
+    def _order(self) -> Tensor:
+        count = len(self.split)
+        if self.chances is None:
+            return torch.randperm(count, generator=self.generator)
+        return torch.multinomial(self.chances, count, replacement=True, generator=self.generator)
+
+
+def _balanced(labels: Tensor) -> Tensor:
+    """The chance of each image such that every class that occurs is equally likely, on the CPU."""
+    counts = labels.bincount()
+    return (1 / counts[labels].double()).cpu()
 
 
 def in_order(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

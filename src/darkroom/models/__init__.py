@@ -1,5 +1,5 @@
 """The architectures. Importing this package registers every family."""
 
-from darkroom.models import mlp, simple_cnn
+from darkroom.models import fast_cnn, mlp, pretrained, resnet, simple_cnn, wide_resnet
 
-__all__ = ["mlp", "simple_cnn"]
+__all__ = ["fast_cnn", "mlp", "pretrained", "resnet", "simple_cnn", "wide_resnet"]

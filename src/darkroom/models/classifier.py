@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from darkroom.data.cache import DatasetCard
 from darkroom.models import registry
+from darkroom.models.network import Network
 from darkroom.settings import Model
 
 
@@ -32,10 +33,23 @@ class Classifier(nn.Module):
         logits: Tensor = self.network(images * self.scale + self.shift)
         return logits.float()
 
+    @torch.no_grad()
+    def initialise(self, images: Tensor) -> None:
+        """Set what training starts from and chance does not decide: weights of a file, or of training ``images``.
+
+        ``images`` are uint8 [n, C, H, W]. Raises ModelError if a file is not there or does not fit.
+        """
+        if isinstance(self.network, Network):
+            self.network.initialise(images * self.scale + self.shift)
+
 
 def build_classifier(settings: Model, card: DatasetCard) -> Classifier:
     """An untrained classifier for the dataset that ``card`` describes. Raises ModelError if they do not fit."""
-    classifier = Classifier(registry.build(settings, card.shape, len(card.classes)), card.mean, card.std)
+    network = registry.build(settings, card.shape, len(card.classes))
+    mean, std = card.mean, card.std
+    if isinstance(network, Network) and network.pixel_mean and network.pixel_std:
+        mean, std = tuple(network.pixel_mean), tuple(network.pixel_std)
+    classifier = Classifier(network, mean, std)
     if registry.architectures()[settings.name].channels_last:
         # One and a half times as fast for convolutions on CPUs and tensor cores; the maths is the same.
         classifier = classifier.to(memory_format=torch.channels_last)

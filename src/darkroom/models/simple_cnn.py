@@ -13,18 +13,21 @@ def simple_cnn(
     classes: int,
     *,
     filters: tuple[int, ...] = (32, 64),
+    pooling: str = "each",
     hidden: tuple[int, ...] = (128,),
     dropout: float = 0.25,
 ) -> nn.Module:
     """``filters`` of each convolution, ``hidden`` units of each dense layer; dropout precedes each dense layer.
 
-    Pooling halves the image after each convolution for as long as two pixels are left.
+    Pooling halves the image after "each" convolution, "between" them or nowhere ("none"), for as long as two
+    pixels are left.
     """
     channels, height, width = shape
+    pooled = {"each": len(filters), "between": len(filters) - 1, "none": 0}[pooling]
     layers: list[nn.Module] = []
-    for inputs, outputs in pairwise((channels, *filters)):
+    for number, (inputs, outputs) in enumerate(pairwise((channels, *filters))):
         layers.append(nn.Conv2d(inputs, outputs, kernel_size=3, padding=1))
-        if min(height, width) >= 2:
+        if number < pooled and min(height, width) >= 2:
             layers.append(nn.MaxPool2d(2))
             height, width = height // 2, width // 2
         # The same numbers as ReLU before pooling, at a quarter of its work.

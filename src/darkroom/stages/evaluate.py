@@ -1,7 +1,7 @@
 """Stage 5: measure the model on the test split, once, and register it."""
 
 import csv
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +16,16 @@ from darkroom.errors import CacheError
 from darkroom.evaluation import figures
 from darkroom.evaluation.curves import read_history
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
+from darkroom.evaluation.views import average_logits
 from darkroom.files import atomic_directory, write_json
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard, load_classifier
 from darkroom.promotion import register
+from darkroom.settings import Evaluate
 from darkroom.tracking import EXAMPLE_IMAGES, WEIGHTS_TAG, Run, Store, connect, log_training
 from darkroom.workspace import Workspace
+
+TTA_FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
 
 
 def run(config: Config, workspace: Workspace) -> None:
@@ -39,9 +43,7 @@ def run(config: Config, workspace: Workspace) -> None:
             f"{dataset.fingerprint[:12]}); run `darkroom train` again"
         )
     test = read_split(directory, dataset, "test")
-    logits = predict_logits(classifier, test, config.evaluate.batch_size)
-    settings = config.evaluate
-    found = measure(logits, test.labels.numpy(), dataset.classes, top_k=settings.top_k, bins=settings.calibration_bins)
+    found = _measure(classifier, test, dataset, config.evaluate)
     report = workspace.report("evaluate")
     with atomic_directory(report) as written:
         _write(found, test, dataset, read_names(directory, "test"), written)
@@ -67,10 +69,23 @@ def run(config: Config, workspace: Workspace) -> None:
     )
 
 
+def _measure(classifier: Classifier, test: Split, dataset: DatasetCard, settings: Evaluate) -> Evaluation:
+    """The figures of the model as it is registered, and beside them those with test-time augmentation."""
+    labels = test.labels.numpy()
+    options = {"top_k": settings.top_k, "bins": settings.calibration_bins}
+    logits = predict_logits(classifier, test, settings.batch_size)
+    found = measure(logits, labels, dataset.classes, **options)
+    if settings.tta == "none":
+        return found
+    logits = predict_logits(classifier, test, settings.batch_size, settings.tta)
+    augmented = measure(logits, labels, dataset.classes, **options).summary
+    return replace(found, summary=found.summary | {f"tta_{key}": augmented[key] for key in TTA_FIGURES})
+
+
 @torch.no_grad()
-def predict_logits(classifier: Classifier, split: Split, batch_size: int) -> Floats:
+def predict_logits(classifier: Classifier, split: Split, batch_size: int, tta: str = "none") -> Floats:
     """float32 logits [N, classes] of a split, computed on the CPU in fp32: the same figures on every machine."""
-    return torch.cat([classifier(images) for images, _ in in_order(split, batch_size)]).numpy()
+    return torch.cat([average_logits(classifier, images, tta) for images, _ in in_order(split, batch_size)]).numpy()
 
 
 def _find_run(store: Store, card: ModelCard) -> Run | None:

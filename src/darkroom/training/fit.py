@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from darkroom.data.batches import Split, TrainBatches, in_order
 from darkroom.errors import TrainingError
+from darkroom.models.network import networks
 from darkroom.settings import Augment, Train
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import autocast, choose_device, choose_precision
 from darkroom.training.optimisation import build_optimizer, build_schedule
+from darkroom.training.step import TrainStep
 
 # Validation needs no gradients, so its batches can be larger than training's.
 VALIDATION_BATCH = 1024
@@ -107,12 +110,24 @@ class _Loop:
         self.settings = settings
         self.device = device
         self.precision = choose_precision(settings, device)
-        self.batches = TrainBatches(train, settings.batch_size, augment, settings.seed)
+        self.batches = TrainBatches(train, settings.batch_size, augment, settings.seed, settings.sampler)
         self.val = val
-        self.optimizer = build_optimizer(model.parameters(), settings)
+        self.optimizer = build_optimizer(model, settings)
+        self.step = TrainStep(model, self.optimizer, train, settings, augment, device, self.precision)
         self.schedule = build_schedule(self.optimizer, settings, len(self.batches))
         self.result = FitResult(settings.monitor)
         self.best_weights: dict[str, Tensor] = {}
+        self.average: AveragedModel | None = None
+        if settings.ema is not None:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is validated and kept: the moving average, where there is one."""
+        if self.average is None:
+            return self.model
+        averaged: nn.Module = self.average.module
+        return averaged
 
     @property
     def _device_rng(self) -> Any:
@@ -128,7 +143,7 @@ class _Loop:
         start = time.perf_counter()
         epoch = len(self.result.history) + 1
         train_loss, train_accuracy, lr = self._train(on_step)
-        val_loss, val_accuracy = evaluate(self.model, self.val, self.device, self.precision)
+        val_loss, val_accuracy = evaluate(self.judged, self.val, self.device, self.precision)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise TrainingError(
                 f"epoch {epoch}: the loss is no longer finite (train {train_loss}, validation {val_loss}); "
@@ -141,24 +156,20 @@ class _Loop:
 
     def _train(self, on_step: Callable[[], None]) -> tuple[float, float, float]:
         """Loss, accuracy and last learning rate of one pass. The host waits for the device once, at the end."""
-        settings = self.settings
-        lr = settings.lr
+        lr = self.settings.lr
         self.model.train()
+        for network in networks(self.model):
+            network.begin_epoch(len(self.result.history) + 1)
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         for images, labels in self.batches:
-            with autocast(self.device, self.precision):
-                logits = self.model(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
-            self.optimizer.zero_grad()
-            loss.backward()
-            if settings.clip_norm is not None:
-                nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-            self.optimizer.step()
-            lr = float(self.optimizer.param_groups[0]["lr"])
+            lr = float(self.optimizer.param_groups[-1]["lr"])
+            loss, right = self.step(images, labels, self.batches.augment_generator)
             self.schedule.step()
-            loss_sum += loss.detach() * len(labels)
-            correct += (logits.detach().argmax(1) == labels).sum()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            loss_sum += loss * len(labels)
+            correct += right
             on_step()
         count = len(self.batches.split)
         return loss_sum.item() / count, correct.item() / count, lr
@@ -167,7 +178,7 @@ class _Loop:
         result = self.result
         result.history.append(metrics)
         if result.best is metrics:
-            self.best_weights = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+            self.best_weights = {name: value.detach().clone() for name, value in self.judged.state_dict().items()}
         waited = metrics.epoch - result.best.epoch
         patience = self.settings.patience
         result.stopped_early = patience is not None and waited >= patience and metrics.epoch < self.settings.epochs
@@ -180,6 +191,7 @@ class _Loop:
             "schedule": self.schedule.state_dict(),
             "order": self.batches.generator.get_state(),
             "augment": self.batches.augment_generator.get_state(),
+            "average": self.average.state_dict() if self.average is not None else None,
             "rng": torch.get_rng_state(),
             "device_rng": self._device_rng.get_rng_state() if self._device_rng else None,
             "best_weights": self.best_weights,
@@ -192,6 +204,9 @@ class _Loop:
         self.schedule.load_state_dict(state["schedule"])
         self.batches.generator.set_state(state["order"])
         self.batches.augment_generator.set_state(state["augment"])
+        self.batches.epoch = len(state["history"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         torch.set_rng_state(state["rng"])
         if self._device_rng:
             self._device_rng.set_rng_state(state["device_rng"])

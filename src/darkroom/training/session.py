@@ -5,11 +5,15 @@ from collections.abc import Callable
 import torch
 
 from darkroom.config import Config
+from darkroom.data.augmentation import check_sizes
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import EpochMetrics, FitResult, fit
+
+# Images that a network may look at before it is trained.
+INITIAL_IMAGES = 5000
 
 
 def train_classifier(
@@ -24,10 +28,10 @@ def train_classifier(
 ) -> tuple[Classifier, FitResult]:
     """Train a new classifier as ``config`` says; see ``fit`` for the rest.
 
-    Raises ModelError if the architecture cannot take the images, TrainingError if the loss diverges.
+    Raises ModelError if the architecture cannot take the images, ConfigError if the augmentation cannot,
+    TrainingError if the loss diverges.
     """
-    torch.manual_seed(config.train.seed)
-    classifier = build_classifier(config.model, card)
+    classifier = start_classifier(config, card, train)
     result = fit(
         classifier,
         train,
@@ -39,3 +43,13 @@ def train_classifier(
         on_step=on_step,
     )
     return classifier, result
+
+
+def start_classifier(config: Config, card: DatasetCard, train: Split) -> Classifier:
+    """The classifier as a training begins with it. Raises ModelError or ConfigError if it does not fit the images."""
+    check_sizes(config.augment, card.shape)
+    torch.manual_seed(config.train.seed)
+    classifier = build_classifier(config.model, card)
+    # From all over the split: its images may lie class by class.
+    classifier.initialise(train.images[:: max(1, len(train) // INITIAL_IMAGES)][:INITIAL_IMAGES])
+    return classifier

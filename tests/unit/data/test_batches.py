@@ -11,7 +11,7 @@ from darkroom.data.batches import Split, TrainBatches, in_order
 from darkroom.settings import Augment
 
 PLAIN = Augment()
-CHANGED = Augment(flip=True, translate=2)
+CHANGED = Augment(flip="random", translate=2)
 SIZES = st.tuples(st.integers(1, 12), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
 
 
@@ -156,7 +156,7 @@ def test_a_shift_is_what_shifting_one_by_one_gives(shape, pixels, seed):
 def test_flip_and_shift_together_flip_first():
     images, generator = noise((8, 3, 6, 5)), seeded(4)
     expected = random_translate(random_flip(images, generator), 2, generator)
-    assert torch.equal(augment(images, Augment(flip=True, translate=2), seeded(4)), expected)
+    assert torch.equal(augment(images, Augment(flip="random", translate=2), seeded(4)), expected)
 
 
 def test_about_half_of_the_images_are_flipped():
@@ -181,7 +181,7 @@ def test_no_augmentation_gives_the_very_same_images():
     assert augment(images, PLAIN, seeded(0)) is images
 
 
-@pytest.mark.parametrize("settings", [Augment(flip=True), Augment(translate=1), CHANGED])
+@pytest.mark.parametrize("settings", [Augment(flip="random"), Augment(translate=1), CHANGED])
 def test_augmentation_gives_a_copy(settings):
     images = noise((4, 1, 3, 3))
     before = images.clone()

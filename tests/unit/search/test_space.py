@@ -28,7 +28,7 @@ def config(space: dict[str, dict[str, Any]], **sections: Any) -> Config:
         ("train", "batch_size", {"low": 16, "high": 64, "step": 16}, IntDistribution(16, 64, step=16)),
         ("train", "patience", {"low": 1, "high": 5}, IntDistribution(1, 5)),
         ("augment", "translate", {"low": 0, "high": 2}, IntDistribution(0, 2)),
-        ("augment", "flip", {"choices": [True, False]}, CategoricalDistribution([True, False])),
+        ("augment", "flip", {"choices": ["random", "none"]}, CategoricalDistribution(["random", "none"])),
         ("train", "optimizer", {"choices": ["sgd", "adam"]}, CategoricalDistribution(["sgd", "adam"])),
         ("train", "clip_norm", {"choices": [None, 1.0]}, CategoricalDistribution([None, 1.0])),
         ("model", "hidden", {"choices": [[8, 4], [16], []]}, CategoricalDistribution(["[8, 4]", "[16]", "[]"])),
@@ -74,7 +74,7 @@ INSIDE: list[tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any]]] =
     ({"model": {"filters": 8}}, {"model": {"filters": {"choices": [8, [9, 9]]}}}, {"model.filters": 8}),
     ({"model": {"filters": 8}}, {"model": {"filters": {"low": 4, "high": 16}}}, {"model.filters": 8}),
     ({}, {"train": {"clip_norm": {"choices": [None, 1.0]}}}, {"train.clip_norm": None}),
-    ({}, {"augment": {"flip": {"choices": [True, False]}}}, {"augment.flip": False}),
+    ({}, {"augment": {"flip": {"choices": ["random", "none"]}}}, {"augment.flip": "none"}),
 ]
 OUTSIDE: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = [
     ({}, {"train": {"lr": {"low": 0.01, "high": 0.1}}}),

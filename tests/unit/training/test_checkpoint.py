@@ -41,7 +41,7 @@ def train(
     config = parse(
         {
             "model": {"name": "simple-cnn", "filters": 4, "hidden": 8, "dropout": 0.5},
-            "augment": {"flip": True, "translate": 1},
+            "augment": {"flip": "random", "translate": 1},
             "train": {"device": "cpu", "precision": "fp32", "batch_size": 12, "epochs": EPOCHS, "lr": 0.01, **settings},
         },
         where="",

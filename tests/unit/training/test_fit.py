@@ -358,7 +358,7 @@ def whole(**train: Any) -> Config:
     return parse(
         {
             "model": {"name": "simple-cnn", "filters": 4, "hidden": 8, "dropout": 0.5},
-            "augment": {"flip": True, "translate": 1},
+            "augment": {"flip": "random", "translate": 1},
             "train": {"device": "cpu", "precision": "fp32", "batch_size": 16, "epochs": 2, **train},
         },
         where="",

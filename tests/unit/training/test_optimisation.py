@@ -15,7 +15,7 @@ STEPS_PER_EPOCH = 5
 def rates(settings: Train) -> list[float]:
     """The learning rate of each step of a whole training."""
     weight = nn.Parameter(torch.zeros(1))
-    optimizer = build_optimizer([weight], settings)
+    optimizer = build_optimizer(nn.ParameterList([weight]), settings)
     schedule = build_schedule(optimizer, settings, STEPS_PER_EPOCH)
     found = []
     for _ in range(settings.epochs * STEPS_PER_EPOCH):
@@ -65,7 +65,7 @@ def test_one_cycle_rises_for_30_percent_and_falls_below_its_start() -> None:
 def test_one_cycle_leaves_the_momentum_alone() -> None:
     weight = nn.Parameter(torch.zeros(1))
     settings = Train(epochs=2, optimizer="sgd", momentum=0.7, schedule="one-cycle")
-    optimizer = build_optimizer([weight], settings)
+    optimizer = build_optimizer(nn.ParameterList([weight]), settings)
 
     build_schedule(optimizer, settings, STEPS_PER_EPOCH)
 
@@ -94,7 +94,7 @@ def test_every_schedule_lasts_for_a_training_of_any_length(schedule: str, epochs
     ],
 )
 def test_the_optimizer_is_the_named_one_with_the_given_settings(settings, kind, expected) -> None:
-    optimizer = build_optimizer([nn.Parameter(torch.zeros(1))], settings)
+    optimizer = build_optimizer(nn.ParameterList([nn.Parameter(torch.zeros(1))]), settings)
 
     group = optimizer.param_groups[0]
     assert type(optimizer) is kind
@@ -103,7 +103,9 @@ def test_the_optimizer_is_the_named_one_with_the_given_settings(settings, kind, 
 
 def test_one_step_of_sgd_is_nesterovs() -> None:
     weight = nn.Parameter(torch.tensor([2.0]))
-    optimizer = build_optimizer([weight], Train(optimizer="sgd", lr=0.1, momentum=0.5, weight_decay=0.25))
+    optimizer = build_optimizer(
+        nn.ParameterList([weight]), Train(optimizer="sgd", lr=0.1, momentum=0.5, weight_decay=0.25)
+    )
     for gradient in (1.0, 3.0):
         weight.grad = torch.tensor([gradient])
         optimizer.step()

@@ -1,0 +1,47 @@
+"""Random changes to a batch of images, drawn per image, on the device, in whole-batch operations.
+
+torchvision's own transforms draw once for a whole batch; these draw for each image of it. The changes
+themselves follow torchvision's definitions image by image.
+"""
+
+from torch import Generator, Tensor
+
+from darkroom.data.augmentation.colour import random_brightness, random_contrast
+from darkroom.data.augmentation.erasing import random_cutout, random_erasing
+from darkroom.data.augmentation.geometry import random_affine, random_flip, random_translate
+from darkroom.errors import ConfigError
+from darkroom.settings import Augment
+
+
+def check_sizes(settings: Augment, shape: tuple[int, int, int]) -> None:
+    """Refuse changes that leave nothing of images of ``shape`` (channels, height, width). Raises ConfigError."""
+    side = min(shape[1:])
+    for key, pixels in (("translate", settings.translate), ("cutout", settings.cutout)):
+        if pixels >= side:
+            raise ConfigError(
+                f"augment.{key}: {pixels} pixels leave nothing of images of {shape[1]}x{shape[2]}; "
+                f"set it below {side}, or 0 for none"
+            )
+
+
+def augment(images: Tensor, settings: Augment, generator: Generator) -> Tensor:
+    """A changed copy of ``images`` uint8 [N, C, H, W] (or the images themselves if nothing is to be done).
+
+    Mirroring in alternation is not done here: it depends on the epoch. Mixing images is not either: it
+    changes the labels as well.
+    """
+    if settings.flip == "random":
+        images = random_flip(images, generator)
+    if settings.rotate or settings.scale or settings.shear:
+        images = random_affine(images, settings.rotate, settings.scale, settings.shear, generator)
+    if settings.translate:
+        images = random_translate(images, settings.translate, settings.padding, generator)
+    if settings.brightness:
+        images = random_brightness(images, settings.brightness, generator)
+    if settings.contrast:
+        images = random_contrast(images, settings.contrast, generator)
+    if settings.cutout:
+        images = random_cutout(images, settings.cutout, generator)
+    if settings.erasing:
+        images = random_erasing(images, settings.erasing, generator)
+    return images

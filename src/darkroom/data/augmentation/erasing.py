@@ -1,0 +1,58 @@
+"""Blanking a part of each image. What is blanked takes the image's own mean colour."""
+
+import math
+
+import torch
+from torch import Generator, Tensor
+
+# Smallest and largest share of the area, and height to width, of an erased rectangle (Zhong et al., 2017).
+AREAS = (0.02, 0.33)
+RATIOS = (0.3, 3.3)
+
+
+def boxes(size: tuple[int, int], top: Tensor, left: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
+    """True inside one rectangle for each image: bool [N, 1, H, W]. What stands over the image is cut off.
+
+    ``size`` is (H, W); the others are int64 [N], in pixels.
+    """
+    rows = torch.arange(size[0], device=top.device)
+    columns = torch.arange(size[1], device=top.device)
+    down = (rows >= top[:, None]) & (rows < (top + heights)[:, None])
+    across = (columns >= left[:, None]) & (columns < (left + widths)[:, None])
+    return down[:, None, :, None] & across[:, None, None, :]
+
+
+def blank(images: Tensor, where: Tensor) -> Tensor:
+    """``images`` uint8 [N, C, H, W] with their mean colour ``where`` bool [N, 1, H, W] is true."""
+    means = images.float().mean((2, 3), keepdim=True).round_().to(images.dtype)
+    return torch.where(where, means, images)
+
+
+def random_cutout(images: Tensor, side: int, generator: Generator) -> Tensor:
+    """Blank a square about a centre drawn evenly from the pixels (DeVries and Taylor, 2017)."""
+    height, width = images.shape[-2:]
+    sides = torch.full((len(images),), side, device=images.device)
+    top = _below(torch.full_like(sides, height), generator) - side // 2
+    left = _below(torch.full_like(sides, width), generator) - side // 2
+    return blank(images, boxes((height, width), top, left, sides, sides))
+
+
+def random_erasing(images: Tensor, probability: float, generator: Generator) -> Tensor:
+    """Blank, with ``probability``, a rectangle of random size and shape (Zhong et al., 2017)."""
+    height, width = images.shape[-2:]
+    drawn = torch.rand(3, len(images), generator=generator, device=images.device)
+    area = height * width * (AREAS[0] + drawn[0] * (AREAS[1] - AREAS[0]))
+    low, high = (math.log(ratio) for ratio in RATIOS)
+    ratio = (low + drawn[1] * (high - low)).exp()
+    heights = (area * ratio).sqrt().round().clamp(1, height).long()
+    widths = (area / ratio).sqrt().round().clamp(1, width).long()
+    top = _below(height - heights + 1, generator)
+    left = _below(width - widths + 1, generator)
+    chosen = (drawn[2] < probability)[:, None, None, None]
+    return blank(images, boxes((height, width), top, left, heights, widths) & chosen)
+
+
+def _below(bounds: Tensor, generator: Generator) -> Tensor:
+    """Whole numbers from 0 to below ``bounds`` int64 [N], drawn evenly."""
+    drawn = torch.rand(len(bounds), generator=generator, device=bounds.device)
+    return torch.minimum((drawn * bounds).long(), bounds - 1)

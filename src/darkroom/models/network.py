@@ -1,0 +1,31 @@
+"""What an architecture may do beyond mapping images to logits."""
+
+from collections.abc import Iterator, Sequence
+
+from torch import Tensor, nn
+
+
+class Network(nn.Module):
+    """An architecture that takes part in its training. One that does not is a plain module.
+
+    ``pixel_mean`` and ``pixel_std`` are what it expects its images to be normalised by, per channel, if
+    not by the dataset's own figures; grey images are widened to as many channels.
+    """
+
+    pixel_mean: Sequence[float] | None = None
+    pixel_std: Sequence[float] | None = None
+
+    def initialise(self, images: Tensor) -> None:
+        """Set weights that come from outside: a file, or normalised training ``images`` float [n, C, H, W]."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called in training mode before each epoch, counted from 1."""
+
+    def lr_factors(self) -> dict[nn.Parameter, float]:
+        """Parameters that learn at a share of the learning rate; all others learn at the whole."""
+        return {}
+
+
+def networks(model: nn.Module) -> Iterator[Network]:
+    """The networks inside ``model`` that take part in its training."""
+    return (module for module in model.modules() if isinstance(module, Network))
