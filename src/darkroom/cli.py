@@ -9,16 +9,20 @@ import sys
 import traceback
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom import __version__, interruption
 from darkroom.config import Config, load
-from darkroom.console import error, output
-from darkroom.errors import DarkroomError, DataError, TrackingError
+from darkroom.console import error, messages, output
+from darkroom.errors import DarkroomError, DataError, ModelError, TrackingError, did_you_mean
 from darkroom.workspace import Workspace
+
+if TYPE_CHECKING:
+    from darkroom.serving.predictor import Predictor
 
 app = typer.Typer(
     help="Darkroom takes labelled images to a classifier in production. Settings lie in params.yaml.",
@@ -26,6 +30,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+recipe_app = typer.Typer(help="Complete settings of known experiments, to start from.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe", rich_help_panel="Settings")
 STAGE = "Stages (dvc repro runs them in order)"
 LOOK = "Looking and using"
 FULL_DISK_BYTES = 1 << 20
@@ -79,6 +85,62 @@ def train() -> None:
 def evaluate() -> None:
     """Measure the model on the test split and register it."""
     _run_stage("evaluate")
+
+
+@recipe_app.command("list")
+def list_recipes() -> None:
+    """Show every recipe: its dataset, its model, and what it was measured to reach."""
+    from darkroom.recipes import read_recipes
+
+    table = Table("recipe", "dataset", "model", "accuracy, %", "n", "s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        column.no_wrap = True
+    for column in table.columns[3:]:
+        column.justify = "right"
+    recipes = read_recipes(Workspace())
+    for name, recipe in recipes.items():
+        config, measured = recipe.config, recipe.measured
+        figures = ["not measured", "", ""]
+        if measured:
+            figures = [measured.percent(), str(len(measured.runs)), f"{measured.train_seconds:,.0f}"]
+        table.add_row(name, config.dataset.name, config.model.name, *figures)
+    output.print(table)
+    for device in dict.fromkeys(recipe.measured.device for recipe in recipes.values() if recipe.measured):
+        output.print(f"Mean and spread over n seeds on the test split, seconds of training: on {device}.")
+
+
+@recipe_app.command("show")
+def show_recipe(name: Annotated[str, typer.Argument(help="A name from `darkroom recipe list`.")]) -> None:
+    """Print a recipe's settings."""
+    from darkroom.recipes import find
+
+    typer.echo(find(Workspace(), name).path.read_text(encoding="utf-8"), nl=False)
+
+
+@recipe_app.command("use")
+def use_recipe(
+    name: Annotated[str, typer.Argument(help="A name from `darkroom recipe list`.")],
+    force: Annotated[bool, typer.Option("--force", help="Write over edits that are not committed.")] = False,
+) -> None:
+    """Make a recipe params.yaml; `dvc repro` then runs it."""
+    from darkroom.recipes import use
+
+    workspace = Workspace()
+    recipe = use(workspace, name, force=force)
+    output.print(f"{workspace.params} is now the recipe {recipe.name}: {recipe.config.recipe.about}. Run `dvc repro`.")
+
+
+@app.command(rich_help_panel="Settings")
+def lr_find(
+    steps: Annotated[int, typer.Option(min=10, max=100_000, help="Optimizer steps to try.")] = 200,
+) -> None:
+    """Try rising learning rates on the preprocessed data, draw the loss, and suggest a train.lr."""
+    workspace = Workspace()
+    config = load(workspace.params)
+
+    from darkroom.lr_find import run
+
+    run(config, workspace, steps)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -135,33 +197,70 @@ def _print_versions(config: Config) -> None:
 
 
 @app.command(rich_help_panel=LOOK)
+def export(
+    to: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("models/model.pth"),
+    form: Annotated[Literal["pth"], typer.Option("--format", help="pth: a plain state_dict.")] = "pth",
+) -> None:
+    """Write the trained model to a file that torch reads, and its card beside it."""
+    from darkroom.export import export_pth
+
+    export_pth(Workspace(), to)
+    output.print(f"{to}: a state_dict; {to.with_suffix('.json')}: its settings and classes")
+
+
+@app.command(rich_help_panel=LOOK)
 def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files: png, jpeg, webp, bmp or tiff.")],
+    weights: Annotated[Path | None, typer.Option(help="Ask this state_dict (.pth) instead of the champion.")] = None,
+    model: Annotated[str | None, typer.Option(help="With --weights: its architecture, if no card lies beside.")] = None,
+    invert: Annotated[
+        bool | None,
+        typer.Option("--invert/--no-invert", help="Show the model the negatives.", show_default="as needed"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every probability.")] = False,
 ) -> None:
-    """Classify image files with the champion."""
+    """Classify image files with the champion, or with a file of weights."""
     config = load(Workspace().params)
     missing = [path for path in images if not path.is_file()]
     if missing:
         raise DataError(f"{missing[0]}: no such file")
-
-    from darkroom.serving.predictor import Predictor
-    from darkroom.tracking import connect, store_address, store_exists
-
-    if not store_exists():
-        raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")
-    predictor = Predictor.champion(connect(config.tracking).client, config.registered_model)
-    found = predictor.predict(images)
+    if model is not None and weights is None:
+        raise ModelError("--model: names the architecture of --weights, which is not given")
+    predictor = _champion(config) if weights is None else _predictor_from(weights, model, config)
+    found = predictor.predict(images, invert=invert)
     if as_json:
-        answers = [{"image": each.image, "label": each.label, "probabilities": each.probabilities} for each in found]
+        answers = [
+            {"image": each.image, "label": each.label, "inverted": each.inverted, "probabilities": each.probabilities}
+            for each in found
+        ]
         typer.echo(json.dumps({"version": predictor.version, "predictions": answers}, ensure_ascii=False, indent=2))
         return
+    if turned := sum(each.inverted for each in found):
+        messages.print(f"{turned} of {len(found)} shown to the model as negatives, like the images it learned from")
     table = Table("image", "label", "probability", "next")
     for each in found:
         (label, probability), *others = each.probabilities.items()
         following = ", ".join(f"{name} {value:.1%}" for name, value in others[:2])
         table.add_row(each.image, label, f"{probability:.1%}", following)
     output.print(table)
+
+
+def _champion(config: Config) -> "Predictor":
+    from darkroom.serving.predictor import Predictor
+    from darkroom.tracking import connect, store_address, store_exists
+
+    if not store_exists():
+        raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")
+    return Predictor.champion(connect(config.tracking).client, config.registered_model)
+
+
+def _predictor_from(weights: Path, model: str | None, config: Config) -> "Predictor":
+    from darkroom.models.registry import architectures
+    from darkroom.serving.predictor import Predictor
+
+    if model is not None and model not in architectures():
+        raise ModelError(f"--model: no architecture {model!r}; {did_you_mean(model, architectures())}")
+    return Predictor.from_weights(weights, model, config, Workspace())
 
 
 def main() -> None:

@@ -135,7 +135,12 @@ class Run:
                 signature=signature,
                 input_example=example,
                 pip_requirements=[f"{name}=={_version(name)}" for name in ("torch", "mlflow", "numpy")],
-                metadata={"classes": list(data.classes), "shape": list(data.shape), "fingerprint": data.fingerprint},
+                metadata={
+                    "classes": list(data.classes),
+                    "shape": list(data.shape),
+                    "mean": list(data.mean),
+                    "fingerprint": data.fingerprint,
+                },
             )
         self.client.update_run(self.id, "RUNNING")
 

@@ -24,6 +24,10 @@ class Workspace:
         return self.root / "params.yaml"
 
     @property
+    def recipes(self) -> Path:
+        return self.root / "recipes"
+
+    @property
     def best_params(self) -> Path:
         return self.root / "models" / "search" / "best_params.json"
 

@@ -5,12 +5,17 @@ import pytest
 import torch
 from PIL import Image
 
+from darkroom.config import load
+from darkroom.data.cache import DatasetCard
 from darkroom.data.images import read
-from darkroom.errors import DataError, TrackingError
+from darkroom.errors import CacheError, DataError, ModelError, TrackingError
+from darkroom.models.classifier import build_classifier
 from darkroom.promotion import register
 from darkroom.serving.predictor import Predictor
-from darkroom.settings import Tracking
+from darkroom.settings import Model, Tracking
+from darkroom.stages import download, preprocess
 from darkroom.tracking import connect
+from darkroom.workspace import Workspace
 
 CLASSES = ("dark", "bright")
 
@@ -77,3 +82,143 @@ def test_a_champion_that_another_program_made_is_refused(project, tmp_path):
     )  # fmt: skip
     with pytest.raises(TrackingError, match="was not made by darkroom: it lacks its class names"):
         Predictor.champion(store.client, "foreign")
+
+
+# --- pictures that are negatives of the training images ------------------------------------------------
+
+
+def stroke(background, ink):
+    """A grey picture with a line through its middle."""
+    picture = np.full((40, 50), background, dtype=np.uint8)
+    picture[15:25, 10:40] = ink
+    return Image.fromarray(picture)
+
+
+def seen_by(mean, picture, tmp_path, channels=1, **options):
+    """What the model is shown of a picture, and the prediction."""
+    seen = []
+    predictor = Predictor(
+        lambda images: (seen.append(images), brightness(images))[1], CLASSES, (channels, 20, 25), "1", mean
+    )
+    picture.save(tmp_path / "picture.png")
+    (found,) = predictor.predict([tmp_path / "picture.png"], **options)
+    return seen[0][0], found
+
+
+@pytest.mark.parametrize(
+    ("mean", "background", "inverted"),
+    [
+        (0.13, 250, True),  # light on dark is known, dark on light was brought
+        (0.13, 5, False),
+        (0.87, 5, True),
+        (0.87, 250, False),
+        (0.5, 250, False),  # neither, as photographs are
+        (0.5, 5, False),
+    ],
+)
+def test_a_picture_is_shown_with_the_background_of_the_training_images(tmp_path, mean, background, inverted):
+    picture = stroke(background, 255 - background)
+    plain, _ = seen_by(None, picture, tmp_path)
+    shown, found = seen_by((mean,), picture, tmp_path)
+    assert found.inverted is inverted
+    assert torch.equal(shown, 255 - plain if inverted else plain)
+
+
+def test_a_colour_picture_is_not_inverted(tmp_path):
+    _, found = seen_by((0.1, 0.1, 0.1), stroke(250, 5).convert("RGB"), tmp_path, channels=3)
+    assert not found.inverted
+
+
+def test_a_colour_picture_is_inverted_for_a_grey_model(tmp_path):
+    shown, found = seen_by((0.1,), stroke(250, 5).convert("RGB"), tmp_path)
+    assert found.inverted
+    assert shown.shape == (1, 20, 25)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_person_may_decide(tmp_path, wanted):
+    for background in (5, 250):
+        _, found = seen_by((0.13,), stroke(background, 128), tmp_path, invert=wanted)
+        assert found.inverted is wanted
+
+
+def test_each_picture_is_judged_by_itself(tmp_path):
+    predictor = Predictor(brightness, CLASSES, (1, 20, 25), "1", (0.1,))
+    paths = []
+    for background in (250, 5):
+        paths.append(tmp_path / f"{background}.png")
+        stroke(background, 255 - background).save(paths[-1])
+    assert [found.inverted for found in predictor.predict(paths)] == [True, False]
+
+
+# --- a file of weights ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def exported(project, tmp_path):
+    """A project with preprocessed digits and a state_dict of an mlp that was not trained."""
+    project(dataset__name="digits", model__name="mlp", model__hidden=[8])
+    config = load(Workspace().params)
+    for stage in (download, preprocess):
+        stage.run(config, Workspace())
+    card = DatasetCard.read(Workspace().processed("digits"))
+    torch.manual_seed(0)
+    classifier = build_classifier(config.model, card).eval()
+    torch.save(classifier.state_dict(), tmp_path / "mlp.pth")
+    return classifier, tmp_path / "mlp.pth", config
+
+
+def test_a_file_of_weights_answers_like_the_model_it_came_from(exported, tmp_path):
+    classifier, path, config = exported
+    stroke(250, 5).save(tmp_path / "picture.png")
+    predictor = Predictor.from_weights(path, "mlp", config, Workspace())
+    (found,) = predictor.predict([tmp_path / "picture.png"])
+    image = torch.from_numpy(255 - read(tmp_path / "picture.png", 1, (8, 8)))[None]
+    with torch.no_grad():
+        expected = classifier(image).softmax(1)[0]
+    assert found.inverted
+    assert [found.probabilities[str(digit)] for digit in range(10)] == pytest.approx(expected.tolist())
+
+
+def test_another_architecture_than_params_yaml_names_takes_its_own_defaults(exported, tmp_path):
+    _, _, config = exported
+    card = DatasetCard.read(Workspace().processed("digits"))
+    torch.save(build_classifier(Model(name="simple-cnn"), card).state_dict(), tmp_path / "cnn.pth")
+    predictor = Predictor.from_weights(tmp_path / "cnn.pth", "simple-cnn", config, Workspace())
+    stroke(250, 5).save(tmp_path / "picture.png")
+    assert len(predictor.predict([tmp_path / "picture.png"])[0].probabilities) == 10
+
+
+def test_weights_without_a_card_need_the_architectures_name(exported):
+    _, path, config = exported
+    with pytest.raises(ModelError, match=r"mlp\.pth: has no card beside it; name its architecture with --model \("):
+        Predictor.from_weights(path, None, config, Workspace())
+
+
+def test_weights_of_other_shapes_are_refused_by_the_first_that_differs(exported):
+    _, path, config = exported
+    other = config.with_settings({"model.hidden": [9]})
+    pattern = r"mlp\.pth: network\.1\.weight has shape \[8, 64\], but mlp needs \[9, 64\]; give the model the settings"
+    with pytest.raises(ModelError, match=pattern):
+        Predictor.from_weights(path, "mlp", other, Workspace())
+
+
+def test_weights_of_another_architecture_are_refused(exported):
+    _, path, config = exported
+    with pytest.raises(ModelError, match=r"mlp\.pth: no weights for network\.0\.weight, which simple-cnn has"):
+        Predictor.from_weights(path, "simple-cnn", config, Workspace())
+
+
+def test_weights_of_a_larger_model_are_refused(exported):
+    _, path, config = exported
+    weights = torch.load(path, weights_only=True)
+    torch.save(weights | {"network.9.weight": torch.ones(1)}, path)
+    with pytest.raises(ModelError, match=r"mlp\.pth: has weights for network\.9\.weight, which mlp lacks"):
+        Predictor.from_weights(path, "mlp", config, Workspace())
+
+
+def test_without_a_card_the_dataset_must_have_been_preprocessed(exported):
+    _, path, config = exported
+    other = config.with_settings({"dataset.name": "mnist"})
+    with pytest.raises(CacheError, match="run `darkroom preprocess`"):
+        Predictor.from_weights(path, "mlp", other, Workspace())

@@ -9,12 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from darkroom import __version__, cli
-from darkroom.config import load
+from darkroom.config import load, parse
 from darkroom.errors import DarkroomError
 from darkroom.models import files as model_files
+from darkroom.models.classifier import build_classifier
 from darkroom.stages import download, preprocess, search, train
 from darkroom.workspace import Workspace
 
@@ -274,3 +277,157 @@ def test_brackets_in_a_files_name_are_shown_as_they_are(darkroom, project):
         path.write_text("not an image")
     assert darkroom("download")[0] == 0
     refused(darkroom("preprocess"), r"2 images cannot be decoded: a/\[red\]\.png \(not an image\); b/\[bold\]\.png")
+
+
+# --- recipes -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_recipes(project):
+    """A project whose params.yaml was edited and is not in git, with the shipped recipes."""
+    root = project(train__epochs=7)
+    shutil.copytree(Path(__file__).parents[2] / "recipes", root / "recipes")
+    return root
+
+
+def test_recipes_are_listed_with_what_they_reach(darkroom, with_recipes):
+    run = {"accuracy": 0.9, "train_seconds": 12}
+    facts = {"device": "abacus", "threads": 2, "precision": "fp32"}
+    entry = {"runs": [run, run], "conditions": facts, "changes": {}, "preparation_seconds": 1}
+    (with_recipes / "recipes" / "measured.json").write_text(json.dumps({"mnist-mlp": entry}))
+    code, output, _ = darkroom("recipe", "list")
+    assert code == 0
+    rows = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.strip()}
+    assert rows["mnist-mlp"] == ["mnist", "mlp", "90.00", "±", "0.00", "2", "12"]
+    assert rows["cifar10-best"] == ["cifar10", "fast-cnn", "not", "measured"]
+    assert "on abacus, 2 threads, fp32" in output
+
+
+def test_a_recipe_is_shown_as_it_lies(darkroom, with_recipes):
+    text = (with_recipes / "recipes" / "mnist-mlp.yaml").read_text()
+    assert darkroom("recipe", "show", "mnist-mlp") == (0, text, "")
+
+
+def test_using_a_recipe_asks_for_force_where_edits_would_be_lost(darkroom, with_recipes):
+    refused(darkroom("recipe", "use", "mnist-mlp"), r"params\.yaml: has edits that are not committed; .*--force")
+    assert load(with_recipes / "params.yaml").train.epochs == 7
+    code, output, _ = darkroom("recipe", "use", "mnist-mlp", "--force")
+    assert code == 0
+    assert "params.yaml is now the recipe mnist-mlp" in output
+    assert load(with_recipes / "params.yaml").recipe.name == "mnist-mlp"
+
+
+@pytest.mark.parametrize("command", ["show", "use"])
+def test_an_unknown_recipe_is_refused(darkroom, with_recipes, command):
+    refused(darkroom("recipe", command, "mnist-mpl"), r"no recipe 'mnist-mpl'; did you mean 'mnist-mlp'")
+
+
+# --- refusals of models and augmentations ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"model__name": "fast-cnn"}, r"model\.name: fast-cnn takes images of 17x17 pixels or more, these have 8x8"),
+        ({"model__name": "resnet", "model__depth": 12}, r"model\.name: resnet takes images of 9x9"),
+        ({"model__name": "wide-resnet", "model__depth": 12}, r"model\.depth: wide-resnet has 6n \+ 4 layers .* not 12"),
+        ({"augment__cutout": 8}, r"augment\.cutout: 8 pixels leave nothing of images of 8x8; set it below 8"),
+        ({"augment__translate": 9}, r"augment\.translate: 9 pixels leave nothing of images of 8x8; set it below 8"),
+        (
+            {"model__name": "pretrained", "model__weights_path": "none.pth"},
+            r"none\.pth: no such file; expected weights as torch\.save writes a state_dict",
+        ),
+    ],
+)
+def test_what_the_images_do_not_allow_is_refused_before_training(darkroom, trained, project, changes, pattern):
+    project(search__trials=0, **changes)
+    refused(darkroom("train"), pattern)
+    assert not (trained / "models" / "checkpoints" / "train.pt").exists()
+
+
+# --- exporting, and asking what was exported ---------------------------------------------------------------
+
+
+def test_an_exported_file_is_a_plain_state_dict_that_the_architecture_takes(darkroom, trained):
+    assert darkroom("export", "--format", "pth", "--output", "out/digits.pth")[0] == 0
+    weights = torch.load("out/digits.pth", weights_only=True)
+    card = model_files.ModelCard.read(Path("out/digits.json"))
+    classifier = build_classifier(parse(card.settings, where="").model, card.dataset_card)
+    classifier.load_state_dict(weights)
+    original, _ = model_files.load_classifier(trained / "models/model.safetensors", trained / "models/model.json")
+    images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
+    assert torch.equal(classifier.eval()(images), original(images))
+
+
+def test_an_exported_file_answers_for_a_picture_without_data_or_store(darkroom, trained, tmp_path_factory):
+    assert darkroom("export")[0] == 0
+    Image.new("RGB", (70, 90), "white").save(trained / "picture.jpg")
+    for path in ("data", "mlruns"):
+        shutil.rmtree(trained / path, ignore_errors=True)
+    (trained / "mlflow.db").unlink()
+    code, output, errors = darkroom("predict", "--weights", "models/model.pth", "picture.jpg", "--json")
+    assert code == 0
+    answer = json.loads(output)
+    assert answer["version"] == "models/model.pth"
+    assert answer["predictions"][0]["inverted"] is True  # digits are light on dark
+    assert sum(answer["predictions"][0]["probabilities"].values()) == pytest.approx(1)
+    code, output, errors = darkroom("predict", "--weights", "models/model.pth", "picture.jpg", "--no-invert")
+    assert (code, errors) == (0, "")
+
+
+def test_a_negative_is_told_of(darkroom, trained):
+    assert darkroom("export")[0] == 0
+    Image.new("L", (9, 9), "white").save(trained / "picture.png")
+    code, output, errors = darkroom("predict", "--weights", "models/model.pth", "picture.png")
+    assert code == 0
+    assert "picture.png" in output
+    assert errors == "1 of 1 shown to the model as negatives, like the images it learned from\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["--weights", "none.pth"], r"none\.pth: has no card beside it; name its architecture"),
+        (["--weights", "none.pth", "--model", "mlp"], r"none\.pth: no such file"),
+        (["--weights", "none.pth", "--model", "nlp"], r"--model: no architecture 'nlp'; did you mean 'mlp'"),
+        (
+            ["--weights", "models/model.pth", "--model", "mlp"],
+            r"weights of simple-cnn, as .* says, not of mlp",
+        ),
+        (["--weights", "params.yaml", "--model", "mlp"], r"params\.yaml: not a file of weights, or damaged"),
+        (["--model", "mlp"], r"--model: names the architecture of --weights, which is not given"),
+    ],
+)
+def test_weights_that_cannot_be_used_are_refused(darkroom, trained, arguments, pattern):
+    assert darkroom("export")[0] == 0
+    Image.new("L", (9, 9)).save(trained / "picture.png")
+    refused(darkroom("predict", "picture.png", *arguments), pattern)
+
+
+def test_export_needs_a_model(darkroom, project):
+    root = project()
+    refused(darkroom("export"), r"model\.json: not found; run `darkroom train`")
+    assert not (root / "models").exists()
+
+
+# --- the learning rate -------------------------------------------------------------------------------------
+
+
+def test_a_learning_rate_is_suggested_and_its_curve_drawn(darkroom, trained):
+    before = (trained / "params.yaml").read_bytes()
+    code, output, _ = darkroom("lr-find", "--steps", "40")
+    assert code == 0
+    report = trained / "reports" / "lr-find"
+    rate = json.loads((report / "suggestion.json").read_text())["lr"]
+    assert f"suggested train.lr: {rate:.2g} (now 0.001)" in output
+    with Image.open(report / "curve.png") as picture:
+        assert picture.width > 600
+    lines = (report / "curve.csv").read_text().splitlines()
+    assert lines[0] == "lr,loss"
+    assert str(rate) in {line.split(",")[0] for line in lines[1:]}
+    assert (trained / "params.yaml").read_bytes() == before
+
+
+def test_a_learning_rate_needs_preprocessed_data(darkroom, project):
+    project()
+    refused(darkroom("lr-find"), r"dataset\.json: not found; run `darkroom preprocess`")

@@ -153,6 +153,22 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"train": {"schedule": "one-cycle", "warmup_epochs": 1}},
         r"^train\.warmup_epochs: one-cycle warms up by itself; set it to 0 or choose cosine",
     ),
+    "blanking twice": (
+        {"augment": {"cutout": 4, "erasing": 0.5}},
+        r"^augment\.cutout and erasing contradict each other: .*; set one to 0$",
+    ),
+    "padding without a shift": (
+        {"augment": {"padding": "edge"}},
+        r"^augment\.padding: edge fills what translate brings in, and that is 0; set translate$",
+    ),
+    "balance in the loss and in the sampler": (
+        {"train": {"class_weights": "balanced", "sampler": "balanced"}},
+        r"^train\.class_weights and sampler both balance the classes; keep one of them$",
+    ),
+    "alternation of images drawn with replacement": (
+        {"augment": {"flip": "alternating"}, "train": {"sampler": "balanced"}},
+        r"^augment\.flip: alternating needs each image once an epoch, but train\.sampler is balanced; choose random$",
+    ),
     "name that the registry refuses": (
         {"tracking": {"registered_model": "team/digits"}},
         r"^tracking\.registered_model: MLflow allows neither '/' nor ':' in it, got 'team/digits'",

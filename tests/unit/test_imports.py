@@ -21,7 +21,7 @@ LAYERS = (
     ("search", "tracking"),
     ("promotion",),
     ("stages",),
-    ("results", "serving"),
+    ("export", "lr_find", "recipes", "results", "serving"),
     ("cli",),
     ("__main__",),
 )

@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from darkroom.drawing import BLUE, GREY, ORANGE, new_figure, tidy
+from darkroom.drawing import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
 
 History = Sequence[Mapping[str, Any]]
 
@@ -43,4 +43,17 @@ def learning_curves(history: History, best_epoch: int, *, label_smoothing: float
         tidy(axes, name.capitalize(), "epoch", "nats" if name == "loss" else "share of images")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(facecolor="white", edgecolor="none", framealpha=1)
+    return figure
+
+
+def lr_curve(rates: Sequence[float], losses: Sequence[float], suggestion: float, present: float) -> Figure:
+    """Training loss over the learning rate of a range test, with the suggested and the present rate marked."""
+    figure = new_figure(7, 4)
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=BLUE, linewidth=1.8)
+    axes.axvline(suggestion, color=GREEN, linestyle="--", label=f"suggestion {suggestion:.2g}")
+    axes.axvline(present, color=GREY, linestyle=":", label=f"train.lr now {present:g}")
+    axes.set_xscale("log")
+    tidy(axes, "Loss at rising learning rates", "learning rate", "training loss, smoothed")
+    axes.legend(facecolor="white", edgecolor="none", framealpha=1)
     return figure

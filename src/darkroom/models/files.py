@@ -12,6 +12,8 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError
 from darkroom.files import atomic_file, check_format, read_json, sha256, write_json
 from darkroom.models.classifier import Classifier, build_classifier
+from darkroom.models.weights import check_fit, read_weights
+from darkroom.settings import Model
 
 FORMAT_VERSION = 1
 MADE_BY = "darkroom train"
@@ -79,3 +81,18 @@ def load_classifier(weights: Path, card_path: Path) -> tuple[Classifier, ModelCa
     except (ConfigError, SafetensorError, RuntimeError, TypeError) as problem:
         raise ModelError(f"{weights}: cannot be loaded ({problem}); run `{MADE_BY}` again") from None
     return classifier.eval(), card
+
+
+def load_weights(path: Path, settings: Model, dataset: DatasetCard) -> Classifier:
+    """The classifier that ``settings`` describe, with the weights of the state_dict in ``path``, ready to be asked.
+
+    Raises ModelError if the file cannot be read or its weights are not those of such a classifier.
+    """
+    found = read_weights(path)
+    classifier = build_classifier(settings, dataset)
+    wanted = classifier.state_dict()
+    check_fit(found, wanted, path, settings.name)
+    if extra := sorted(found.keys() - wanted.keys()):
+        raise ModelError(f"{path}: has weights for {extra[0]}, which {settings.name} lacks; choose the right model")
+    classifier.load_state_dict(found)
+    return classifier.eval()

@@ -1,6 +1,6 @@
-"""The champion, answering for image files."""
+"""A model that answers for image files."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -10,18 +10,34 @@ import numpy as np
 import torch
 from mlflow import MlflowClient
 from mlflow.models import get_model_info
+from numpy.typing import NDArray
+from torch import Tensor
 
+from darkroom.config import Config, parse
+from darkroom.data.cache import DatasetCard
 from darkroom.data.images import BrokenImageError, Channels, read
-from darkroom.errors import DataError, TrackingError
+from darkroom.errors import DataError, ModelError, TrackingError
+from darkroom.models.files import ModelCard, load_weights
+from darkroom.models.registry import architectures
 from darkroom.promotion import champion
+from darkroom.settings import Model
+from darkroom.workspace import Workspace
+
+# Mean brightness of training images, 0 to 1, below which they are light on dark and above which dark on light.
+# Between the two they are neither, as photographs are.
+LIGHT_ON_DARK, DARK_ON_LIGHT = 0.4, 0.6
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one image: a probability for each class, the most probable first."""
+    """The answer for one image: a probability for each class, the most probable first.
+
+    ``inverted`` says whether the model saw the picture's negative.
+    """
 
     image: str
     probabilities: dict[str, float]
+    inverted: bool = False
 
     @property
     def label(self) -> str:
@@ -29,43 +45,96 @@ class Prediction:
 
 
 class Predictor:
-    """A registered model with the names and the shape that belong to it."""
+    """A model with all that belongs to it.
 
-    def __init__(self, model: Any, classes: Sequence[str], shape: tuple[Channels, int, int], version: str) -> None:
+    ``model`` maps uint8 images [N, *shape] to logits; ``mean`` is the mean brightness of each channel of its
+    training images, 0 to 1; ``version`` names the model.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensor], Tensor],
+        classes: Sequence[str],
+        shape: Sequence[int],
+        version: str,
+        mean: Sequence[float] | None = None,
+    ) -> None:
         self.model = model
         self.classes = classes
-        self.shape = shape
+        self.channels: Channels = 1 if shape[0] == 1 else 3
+        self.size = (shape[1], shape[2])
         self.version = version
+        self.mean = mean
 
     @classmethod
     def champion(cls, client: MlflowClient, name: str) -> Self:
         """Load the champion of the registered model ``name``. Raises TrackingError if there is none."""
         version = champion(client, name)
         uri = f"models:/{name}/{version.version}"
-        metadata = get_model_info(uri).metadata or {}
+        metadata: dict[str, Any] = get_model_info(uri).metadata or {}
         if not {"classes", "shape"} <= metadata.keys():
             raise TrackingError(
                 f"{uri} was not made by darkroom: it lacks its class names; register one by `dvc repro`"
             )
-        channels, height, width = metadata["shape"]
-        return cls(mlflow.pytorch.load_model(uri), metadata["classes"], (channels, height, width), version.version)
+        model = mlflow.pytorch.load_model(uri)
+        return cls(model, metadata["classes"], metadata["shape"], version.version, metadata.get("mean"))
 
-    def predict(self, paths: Sequence[Path]) -> list[Prediction]:
+    @classmethod
+    def from_weights(cls, path: Path, name: str | None, config: Config, workspace: Workspace) -> Self:
+        """Load a state_dict into the architecture ``name``.
+
+        The card that `darkroom export` wrote beside the file tells its settings and classes. Without one, they
+        are those of params.yaml and of the dataset it names, which must have been preprocessed.
+        Raises ModelError or CacheError.
+        """
+        beside = path.with_suffix(".json")
+        if beside.is_file():
+            card = ModelCard.read(beside)
+            dataset = card.dataset_card
+            settings = parse(card.settings, where=f"{beside}: settings.").model
+            if name not in (None, settings.name):
+                raise ModelError(f"{path}: these are weights of {settings.name}, as {beside} says, not of {name}")
+        elif name is None:
+            choices = ", ".join(architectures())
+            raise ModelError(f"{path}: has no card beside it; name its architecture with --model ({choices})")
+        else:
+            dataset = DatasetCard.read(workspace.processed(config.dataset.name))
+            settings = config.model if config.model.name == name else Model.model_validate({"name": name})
+        classifier = load_weights(path, settings, dataset)
+        return cls(classifier, dataset.classes, dataset.shape, str(path), dataset.mean)
+
+    def predict(self, paths: Sequence[Path], *, invert: bool | None = None) -> list[Prediction]:
         """Classify image files, through the same transform as in preprocessing.
+
+        ``invert`` makes the model see their negatives; by default it does where a picture is dark on light and
+        the training images light on dark, or the other way round.
 
         Raises DataError if one cannot be read or decoded.
         """
-        channels, height, width = self.shape
-        images = np.stack([_read(path, channels, (height, width)) for path in paths])
+        images = [_read(path, self.channels, self.size) for path in paths]
+        inverted = [self._is_negative(image) if invert is None else invert for image in images]
+        batch = np.stack([255 - image if turned else image for image, turned in zip(images, inverted, strict=True)])
         with torch.no_grad():
-            probabilities = self.model(torch.from_numpy(images)).softmax(1).numpy()
+            probabilities = self.model(torch.from_numpy(batch)).softmax(1).numpy()
         return [
-            Prediction(str(path), {self.classes[index]: float(row[index]) for index in np.argsort(-row, kind="stable")})
-            for path, row in zip(paths, probabilities, strict=True)
+            Prediction(
+                str(path),
+                {self.classes[index]: float(row[index]) for index in np.argsort(-row, kind="stable")},
+                turned,
+            )
+            for path, row, turned in zip(paths, probabilities, inverted, strict=True)
         ]
 
+    def _is_negative(self, image: NDArray[np.uint8]) -> bool:
+        """Whether a grey picture has a light border where the training images are dark, or the other way round."""
+        if self.mean is None or len(self.mean) > 1:
+            return False
+        border = np.concatenate([image[0, 0], image[0, -1], image[0, :, 0], image[0, :, -1]])
+        is_light = bool(np.median(border) > 127)
+        return self.mean[0] < LIGHT_ON_DARK if is_light else self.mean[0] > DARK_ON_LIGHT
 
-def _read(path: Path, channels: Channels, size: tuple[int, int]) -> np.ndarray[Any, Any]:
+
+def _read(path: Path, channels: Channels, size: tuple[int, int]) -> NDArray[np.uint8]:
     try:
         return read(path, channels, size)
     except OSError as problem:

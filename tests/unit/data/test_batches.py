@@ -6,13 +6,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkroom.data.augmentation import augment, random_flip, random_translate
+from darkroom.data.augmentation import augment
 from darkroom.data.batches import Split, TrainBatches, in_order
 from darkroom.settings import Augment
 
 PLAIN = Augment()
 CHANGED = Augment(flip="random", translate=2)
-SIZES = st.tuples(st.integers(1, 12), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
+ALTERNATING = Augment(flip="alternating")
 
 
 def noise(shape, seed=0):
@@ -22,10 +22,6 @@ def noise(shape, seed=0):
 def numbered(count):
     """A split whose labels are the numbers of its rows."""
     return Split(noise((count, 1, 4, 4)), torch.arange(count))
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def epoch(batches):
@@ -56,30 +52,34 @@ def test_batches_are_of_the_size_asked_for_but_for_the_last(count, batch_size):
     assert 1 <= sizes[-1] <= batch_size
 
 
-def test_each_epoch_has_another_order():
-    batches = TrainBatches(numbered(50), 8, PLAIN, 0)
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_each_epoch_has_another_order(sampler):
+    batches = TrainBatches(numbered(50), 8, PLAIN, 0, sampler)
     orders = {tuple(epoch(batches)[1].tolist()) for _ in range(5)}
     assert len(orders) == 5
 
 
-def test_the_same_seed_gives_the_same_epochs():
-    first, second = (TrainBatches(numbered(20), 6, CHANGED, 3) for _ in range(2))
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_the_same_seed_gives_the_same_epochs(sampler):
+    first, second = (TrainBatches(numbered(20), 6, CHANGED, 3, sampler) for _ in range(2))
     for _ in range(3):
         for one, other in zip(epoch(first), epoch(second), strict=True):
             assert torch.equal(one, other)
 
 
-def test_another_seed_gives_another_order():
-    first, second = (TrainBatches(numbered(50), 8, PLAIN, seed) for seed in (3, 4))
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_another_seed_gives_another_order(sampler):
+    first, second = (TrainBatches(numbered(50), 8, PLAIN, seed, sampler) for seed in (3, 4))
     assert not torch.equal(epoch(first)[1], epoch(second)[1])
 
 
-def test_an_epoch_goes_on_from_saved_states():
-    original = TrainBatches(numbered(20), 6, CHANGED, 3)
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_an_epoch_goes_on_from_saved_states(sampler):
+    original = TrainBatches(numbered(20), 6, CHANGED, 3, sampler)
     epoch(original)
     states = original.generator.get_state(), original.augment_generator.get_state()
     expected = epoch(original)
-    resumed = TrainBatches(numbered(20), 6, CHANGED, 99)
+    resumed = TrainBatches(numbered(20), 6, CHANGED, 99, sampler)
     resumed.generator.set_state(states[0])
     resumed.augment_generator.set_state(states[1])
     for one, other in zip(epoch(resumed), expected, strict=True):
@@ -87,15 +87,20 @@ def test_an_epoch_goes_on_from_saved_states():
 
 
 def test_augmentation_does_not_change_the_order():
-    plain, changed = (TrainBatches(numbered(30), 7, settings, 5) for settings in (PLAIN, CHANGED))
+    plain, *others = (TrainBatches(numbered(30), 7, settings, 5) for settings in (PLAIN, CHANGED, ALTERNATING))
     for _ in range(2):
-        assert torch.equal(epoch(plain)[1], epoch(changed)[1])
+        order = epoch(plain)[1]
+        assert all(torch.equal(epoch(changed)[1], order) for changed in others)
 
 
-def test_augmentation_leaves_the_split_as_it_is():
+@pytest.mark.parametrize("settings", [CHANGED, ALTERNATING], ids=["random", "alternating"])
+def test_augmentation_leaves_the_split_as_it_is(settings):
     split = numbered(10)
     before = split.images.clone()
-    epoch(TrainBatches(split, 4, CHANGED, 0))
+    batches = TrainBatches(split, 4, settings, 0)
+    for _ in range(2):
+        for images, _ in batches:
+            images.zero_()
     assert torch.equal(split.images, before)
 
 
@@ -113,78 +118,114 @@ def test_a_split_can_be_moved_to_a_device():
     assert len(moved) == 3
 
 
-# --- augmentation ------------------------------------------------------------------------------------
+# --- mirroring in alternation ------------------------------------------------------------------------
 
 
-def flipped_one_by_one(images, seed):
-    mirrored = (torch.rand(len(images), 1, 1, 1, generator=seeded(seed)) < 0.5).flatten().tolist()
-    return np.stack(
-        [image[:, :, ::-1] if turn else image for image, turn in zip(images.numpy(), mirrored, strict=True)]
-    )
+def mirrored_in(batches, split):
+    """Which images the next epoch shows mirrored, by row of the split; all others it shows as they are."""
+    images, rows = epoch(batches)
+    alone = (images == split.images[rows]).all(dim=(1, 2, 3))
+    mirrored = (images == split.images[rows].flip(-1)).all(dim=(1, 2, 3))
+    assert (alone ^ mirrored).all()
+    return mirrored[rows.argsort()]
 
 
-def shifted_one_by_one(images, pixels, seed):
-    downs, rights = torch.randint(-pixels, pixels + 1, (2, len(images), 1), generator=seeded(seed)).squeeze(2).tolist()
-    height, width = images.shape[2:]
-    moved = np.zeros_like(images.numpy())
-    for number, (down, right) in enumerate(zip(downs, rights, strict=True)):
-        for row in range(height):
-            for column in range(width):
-                if 0 <= row - down < height and 0 <= column - right < width:
-                    moved[number, :, row, column] = images[number, :, row - down, column - right]
-    return moved
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 50), st.integers(1, 60), st.integers(0, 2**31 - 1))
+def test_alternation_mirrors_each_image_in_exactly_every_second_epoch(count, batch_size, seed):
+    split = numbered(count)
+    batches = TrainBatches(split, batch_size, ALTERNATING, seed)
+    first = mirrored_in(batches, split)
+    for number in range(2, 6):
+        assert torch.equal(mirrored_in(batches, split), first ^ (number % 2 == 0))
 
 
-@settings(max_examples=60, deadline=None)
-@given(SIZES, st.integers(0, 1000))
-def test_a_flip_is_what_flipping_one_by_one_gives(shape, seed):
-    images = noise(shape, seed)
-    found = random_flip(images, seeded(seed))
-    assert np.array_equal(found.numpy(), flipped_one_by_one(images, seed))
-
-
-@settings(max_examples=60, deadline=None)
-@given(SIZES, st.integers(1, 12), st.integers(0, 1000))
-def test_a_shift_is_what_shifting_one_by_one_gives(shape, pixels, seed):
-    images = noise(shape, seed)
-    found = random_translate(images, pixels, seeded(seed))
-    assert found.shape == images.shape
-    assert found.dtype == torch.uint8
-    assert np.array_equal(found.numpy(), shifted_one_by_one(images, pixels, seed))
-
-
-def test_flip_and_shift_together_flip_first():
-    images, generator = noise((8, 3, 6, 5)), seeded(4)
-    expected = random_translate(random_flip(images, generator), 2, generator)
-    assert torch.equal(augment(images, Augment(flip="random", translate=2), seeded(4)), expected)
-
-
-def test_about_half_of_the_images_are_flipped():
-    images = torch.tensor([[0, 1]], dtype=torch.uint8).expand(1000, 1, 1, 2)
-    flipped = int(random_flip(images, seeded(0))[:, 0, 0, 0].sum())
+def test_alternation_begins_with_about_half_of_the_images_mirrored_which_ones_the_seed_says():
+    split = numbered(1000)
+    first, second, other = (mirrored_in(TrainBatches(split, 100, ALTERNATING, seed), split) for seed in (0, 0, 1))
     # Five standard deviations of a fair coin.
-    assert abs(flipped - 500) < 5 * 1000**0.5 / 2
+    assert abs(int(first.sum()) - 500) < 5 * 1000**0.5 / 2
+    assert torch.equal(first, second)
+    assert abs(int((first == other).sum()) - 500) < 5 * 1000**0.5 / 2
 
 
-def test_every_shift_up_to_the_largest_occurs_and_none_beyond():
-    images = torch.zeros(2000, 1, 9, 9, dtype=torch.uint8)
-    images[:, 0, 4, 4] = 1
-    moved = random_translate(images, 2, seeded(0))
-    assert (moved.sum(dim=(1, 2, 3)) == 1).all()
-    rows, columns = moved.sum(dim=(0, 1)).nonzero(as_tuple=True)
-    expected = {(row, column) for row in range(2, 7) for column in range(2, 7)}
-    assert set(zip(rows.tolist(), columns.tolist(), strict=True)) == expected
+@pytest.mark.parametrize("done", [1, 2])
+def test_alternation_goes_on_from_a_saved_epoch_and_states(done):
+    settings = Augment(flip="alternating", translate=2)
+    original = TrainBatches(numbered(20), 6, settings, 3)
+    for _ in range(done):
+        epoch(original)
+    resumed = TrainBatches(numbered(20), 6, settings, 3)
+    resumed.epoch = original.epoch
+    resumed.generator.set_state(original.generator.get_state())
+    resumed.augment_generator.set_state(original.augment_generator.get_state())
+    for _ in range(2):
+        for one, other in zip(epoch(resumed), epoch(original), strict=True):
+            assert torch.equal(one, other)
 
 
-def test_no_augmentation_gives_the_very_same_images():
-    images = noise((4, 1, 3, 3))
-    assert augment(images, PLAIN, seeded(0)) is images
+def test_other_changes_come_after_mirroring_in_alternation_and_do_not_disturb_it():
+    others = {"translate": 2, "rotate": 20.0, "brightness": 0.3}
+    plain = TrainBatches(numbered(20), 6, ALTERNATING, 3)
+    changed = TrainBatches(numbered(20), 6, Augment(flip="alternating", **others), 3)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(3):
+        for (mirrored, _), (images, _) in zip(plain, changed, strict=True):
+            assert torch.equal(images, augment(mirrored, Augment(**others), generator))
 
 
-@pytest.mark.parametrize("settings", [Augment(flip="random"), Augment(translate=1), CHANGED])
-def test_augmentation_gives_a_copy(settings):
-    images = noise((4, 1, 3, 3))
-    before = images.clone()
-    changed = augment(images, settings, seeded(0))
-    changed.zero_()
-    assert torch.equal(images, before)
+# --- the balanced sampler ----------------------------------------------------------------------------
+
+UNBALANCED = {0: 1000, 1: 10, 3: 90}
+
+
+def unbalanced():
+    """1100 images of three classes out of four, each with its number written in its pixels."""
+    numbers = torch.arange(sum(UNBALANCED.values()))
+    images = torch.stack([numbers // 256, numbers % 256], 1).to(torch.uint8)[:, None, None]
+    return Split(images, torch.cat([torch.full((count,), label) for label, count in UNBALANCED.items()]))
+
+
+def rows_of(images):
+    return (images.long() * torch.tensor([256, 1])).sum(dim=(1, 2, 3))
+
+
+def test_the_balanced_sampler_draws_every_class_that_occurs_equally_often():
+    _, labels = epoch(TrainBatches(unbalanced(), 64, PLAIN, 0, "balanced"))
+    times = labels.bincount(minlength=4)
+    assert times[2] == 0
+    # Five standard deviations of a die with three sides.
+    assert ((times[[0, 1, 3]] - 1100 / 3).abs() < 5 * (1100 * 2 / 9) ** 0.5).all()
+
+
+@pytest.mark.parametrize("batch_size", [7, 64, 2000])
+def test_an_epoch_of_the_balanced_sampler_is_as_long_as_any(batch_size):
+    shuffled, balanced = (
+        [len(labels) for _, labels in TrainBatches(unbalanced(), batch_size, PLAIN, 0, sampler)]
+        for sampler in ("shuffle", "balanced")
+    )
+    assert balanced == shuffled
+    assert sum(balanced) == 1100
+
+
+def test_the_balanced_sampler_keeps_labels_with_their_images():
+    split = unbalanced()
+    images, labels = epoch(TrainBatches(split, 64, PLAIN, 0, "balanced"))
+    assert torch.equal(labels, split.labels[rows_of(images)])
+
+
+def test_the_balanced_sampler_draws_the_images_of_a_class_equally_often():
+    split = unbalanced()
+    batches = TrainBatches(split, 64, PLAIN, 0, "balanced")
+    times = sum(rows_of(epoch(batches)[0]).bincount(minlength=1100) for _ in range(10))
+    for label, count in UNBALANCED.items():
+        expected = 10 * 1100 / 3 / count
+        # Every image of the large class is drawn seldom, so they are taken in ten groups.
+        groups = times[split.labels == label].reshape(10, -1).sum(1)
+        assert ((groups - expected * count / 10).abs() < 5 * (expected * count / 10) ** 0.5).all()
+
+
+def test_the_balanced_sampler_takes_a_split_of_one_class():
+    split = Split(noise((9, 1, 4, 4)), torch.full((9,), 5))
+    _, labels = epoch(TrainBatches(split, 4, PLAIN, 0, "balanced"))
+    assert labels.tolist() == [5] * 9

@@ -1,0 +1,128 @@
+"""Random changes to a batch: each image draws its own, and a generator's state decides them all."""
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom.data.augmentation import augment, check_sizes
+from darkroom.errors import ConfigError
+from darkroom.settings import Augment
+
+# In the order in which they happen.
+CHANGES = {
+    "flip": {"flip": "random"},
+    "affine": {"rotate": 20.0, "scale": 0.2, "shear": 10.0},
+    "translate": {"translate": 2, "padding": "reflect"},
+    "brightness": {"brightness": 0.4},
+    "contrast": {"contrast": 0.4},
+    "cutout": {"cutout": 3},
+    "erasing": {"erasing": 0.5},
+}
+TOGETHER = {key: value for name, change in CHANGES.items() if name != "cutout" for key, value in change.items()}
+each_change = pytest.mark.parametrize(
+    "change", [*CHANGES.values(), {"rotate": 20.0}, {"scale": 0.2}, {"shear": 10.0}, TOGETHER], ids=str
+)
+
+
+def noise(shape, seed=0):
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("other", [{}, {"flip": "alternating"}, {"mixup": 1.0, "cutmix": 1.0}], ids=str)
+def test_nothing_to_do_gives_the_very_same_images_and_draws_nothing(other):
+    images, generator = noise((4, 1, 3, 3)), seeded(0)
+    assert augment(images, Augment(**other), generator) is images
+    assert torch.equal(generator.get_state(), seeded(0).get_state())
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 9, 6), (5, 3, 6, 9), (1, 3, 8, 8)], ids=str)
+@each_change
+def test_images_keep_their_shape_and_type(change, shape):
+    found = augment(noise(shape), Augment(**change), seeded(0))
+    assert found.shape == shape
+    assert found.dtype == torch.uint8
+
+
+@each_change
+def test_the_originals_stay_as_they_are(change):
+    images = noise((8, 3, 7, 5))
+    before = images.clone()
+    changed = augment(images, Augment(**change), seeded(0))
+    changed.zero_()
+    assert torch.equal(images, before)
+
+
+@each_change
+def test_the_same_state_gives_the_same_changes_and_another_gives_others(change):
+    images = noise((16, 1, 8, 8))
+    first, second, other = (augment(images, Augment(**change), seeded(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+
+
+@each_change
+def test_the_next_batch_draws_anew(change):
+    images, generator = noise((16, 1, 8, 8)), seeded(0)
+    first, second = (augment(images, Augment(**change), generator) for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+@each_change
+def test_each_image_draws_its_own_change(change):
+    images = noise((1, 1, 12, 12)).expand(64, 1, 12, 12)
+    changed = augment(images, Augment(**change), seeded(0))
+    # A coin has two sides, shifts are 25, and images that erasing spares are all alike.
+    least = 2 if change == CHANGES["flip"] else 16
+    assert len(changed.unique(dim=0)) >= least
+
+
+@each_change
+def test_what_becomes_of_an_image_does_not_depend_on_the_others(change):
+    images, others = noise((6, 3, 8, 8), 0), noise((6, 3, 8, 8), 1)
+    others[2] = images[2]
+    found, beside_others = (augment(batch, Augment(**change), seeded(0)) for batch in (images, others))
+    assert torch.equal(found[2], beside_others[2])
+    assert not torch.equal(found, beside_others)
+
+
+def test_several_changes_happen_in_turn_and_what_is_blanked_stays_blank():
+    images, generator = noise((8, 3, 10, 9)), seeded(4)
+    expected = images
+    for name, change in CHANGES.items():
+        if name != "cutout":
+            expected = augment(expected, Augment(**change), generator)
+    assert torch.equal(augment(images, Augment(**TOGETHER), seeded(4)), expected)
+
+
+# --- sizes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["translate", "cutout"])
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 20), (1, 20, 8)], ids=str)
+@pytest.mark.parametrize("pixels", [8, 9, 40])
+def test_a_change_that_leaves_nothing_is_refused(key, shape, pixels):
+    message = (
+        rf"^augment\.{key}: {pixels} pixels leave nothing of images of {shape[1]}x{shape[2]}; "
+        "set it below 8, or 0 for none$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        check_sizes(Augment(**{key: pixels}), shape)
+
+
+@pytest.mark.parametrize("key", ["translate", "cutout"])
+def test_the_largest_change_that_leaves_something_is_taken_and_can_be_made(key):
+    settings = Augment(**{key: 7})
+    check_sizes(settings, (1, 8, 11))
+    images = torch.where(noise((200, 1, 8, 11)) < 128, 1, 255).to(torch.uint8)
+    left = (augment(images, settings, seeded(0)).unsqueeze(-1) == torch.tensor([1, 255])).any(-1)
+    assert left.any(dim=(1, 2, 3)).all()
+
+
+def test_no_change_fits_images_of_one_pixel():
+    check_sizes(Augment(), (1, 1, 1))
+    with pytest.raises(ConfigError, match=r"^augment\.cutout: 1 pixels leave nothing of images of 1x1; "):
+        check_sizes(Augment(cutout=1), (1, 1, 1))
