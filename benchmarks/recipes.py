@@ -17,7 +17,6 @@ import os
 import platform
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -25,7 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ruamel.yaml import YAML
-from scipy.stats import binomtest
+
+from darkroom.recipes import Measured, Recipe, read_recipes
+from darkroom.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 MEASURED = ROOT / "recipes" / "measured.json"
@@ -35,7 +36,7 @@ PREPARATION = ("download", "preprocess", "search")
 SHOWN = {"curves.png": "train", "confusion_matrix.png": "evaluate"}
 
 
-def measure(name: str, seeds: int, changes: dict[str, str]) -> None:
+def measure(name: str, seeds: int, changes: dict[str, str], note: str | None) -> None:
     workspace = ROOT / "build" / "recipes" / name
     workspace.mkdir(parents=True, exist_ok=True)
     measured = read_measured()
@@ -57,7 +58,7 @@ def measure(name: str, seeds: int, changes: dict[str, str]) -> None:
         run = train_and_evaluate(seed, workspace)
         print(f"{name} seed {seed}: test accuracy {run['accuracy']:.4f} in {run['train_seconds']:.0f} s", flush=True)
         entry["runs"].append(run)
-        entry["conditions"] = conditions(workspace)
+        entry["conditions"] = conditions(workspace) | ({"note": note} if note else {})
         if seed == 0:
             keep_pictures(name, workspace)
         latest = read_measured() | {name: entry}  # another recipe may have been measured meanwhile
@@ -134,88 +135,80 @@ def keep_pictures(name: str, workspace: Path) -> None:
 
 
 def page() -> None:
-    measured = read_measured()
-    recipes = {path.stem: YAML(typ="safe").load(path) for path in sorted((ROOT / "recipes").glob("*.yaml"))}
+    recipes = read_recipes(Workspace(ROOT))
     lines = [
         "# Recipes",
         "",
         "Complete experiments to start from. `darkroom recipe list` shows them, `darkroom recipe use NAME` makes one",
         "your `params.yaml`, `dvc repro` runs it. The figures below were measured by `benchmarks/recipes.py`, which",
-        "also wrote this page; every accuracy is that of the published test split, read once at the end of each run.",
+        "also wrote this page; every accuracy is that of the test split, read once at the end of each run.",
         "",
-        *summary(recipes, measured),
+        *summary(recipes),
         "",
         "sd is the standard deviation over the seeds, of the weights, the order of the images, dropout and",
-        "augmentation; the interval is the 95 % Wilson interval of the run with seed 0. Seconds are those of the",
+        "augmentation; the intervals further down are 95 % Wilson intervals of one run. Seconds are those of the",
         "train stage, its start included: their median.",
         "",
     ]
-    unmeasured = [name for name in recipes if not measured.get(name, {}).get("runs")]
+    unmeasured = [name for name, recipe in recipes.items() if not recipe.measured]
     if unmeasured:
         lines += [
-            f"Not measured: {', '.join(f'`{name}`' for name in unmeasured)}. They are meant for a GPU or for images of",
-            "your own; a test trains each for one batch, and nothing is claimed for them.",
+            f"Not measured: {', '.join(f'`{name}`' for name in unmeasured)}.",
+            "They are meant for a GPU or for images of your own; a test trains each for one batch, and nothing is",
+            "claimed for them.",
             "",
         ]
     for name, recipe in recipes.items():
-        lines += details(name, recipe, measured.get(name))
+        about = f"{recipe.config.recipe.about}. [Settings](../recipes/{name}.yaml)"
+        lines += [f"## {name}", "", about, "", *(details(recipe) if recipe.measured else ["Not measured."]), ""]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
-def summary(recipes: dict, measured: dict) -> list[str]:
-    lines = ["| recipe | dataset | model | test accuracy, % | n | epochs | seconds |", "|---|---|---|---|---|---|---|"]
+def summary(recipes: dict[str, Recipe]) -> list[str]:
+    lines = [
+        "| recipe | dataset | model | test accuracy, % (mean ± sd) | n | epochs | seconds |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for name, recipe in recipes.items():
-        runs = measured.get(name, {}).get("runs")
         figures = ["not measured", "", "", ""]
-        if runs:
-            epochs = sorted({run["epochs"] for run in runs})
+        if measured := recipe.measured:
+            epochs = sorted({run["epochs"] for run in measured.runs})
             span = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
-            seconds = statistics.median(run["train_seconds"] for run in runs)
-            figures = [mean_and_sd(runs, "accuracy"), str(len(runs)), span, f"{seconds:,.0f}"]
-        cells = [f"[`{name}`](#{name})", recipe["dataset"]["name"], recipe["model"]["name"], *figures]
+            figures = [measured.percent(), str(len(measured.runs)), span, f"{measured.train_seconds:,.0f}"]
+        cells = [f"[`{name}`](#{name})", recipe.config.dataset.name, recipe.config.model.name, *figures]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def mean_and_sd(runs: list[dict], key: str) -> str:
-    values = [100 * run[key] for run in runs]
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
-
-
-def details(name: str, recipe: dict, entry: dict | None) -> list[str]:
-    lines = [f"## {name}", "", f"{recipe['recipe']['about']}. [Settings](../recipes/{name}.yaml)", ""]
-    if not entry or not entry["runs"]:
-        return [*lines, "Not measured.", ""]
-    runs, facts = entry["runs"], entry["conditions"]
-    first = runs[0]
-    interval = binomtest(round(first["accuracy"] * first["images"]), first["images"]).proportion_ci(method="wilson")
-    each = ", ".join(f"{100 * run['accuracy']:.2f}" for run in runs)
-    lines += [
-        f"- test accuracy {mean_and_sd(runs, 'accuracy')} % (n = {len(runs)}: {each}); seed {first['seed']}: "
-        f"{100 * interval.low:.2f} to {100 * interval.high:.2f} % (Wilson)",
+def details(recipe: Recipe) -> list[str]:
+    measured, facts = recipe.measured, recipe.measured.conditions
+    first = measured.runs[0]
+    low, high = 100 * first["accuracy_low"], 100 * first["accuracy_high"]
+    lines = [
+        f"- test accuracy {measured.percent()} % (n = {len(measured.runs)}: {each(measured, 'accuracy', 100, '.2f')}); "
+        f"seed {first['seed']}: {low:.2f} to {high:.2f} % (Wilson, {first['images']:,} images)"
     ]
     if "tta_accuracy" in first:
-        lines.append(
-            f"- with test-time augmentation ({recipe['evaluate']['tta']}): {mean_and_sd(runs, 'tta_accuracy')} %"
-        )
-    seconds = ", ".join(f"{run['train_seconds']:,.0f}" for run in runs)
+        augmented = each(measured, "tta_accuracy", 100, ".2f")
+        tta = recipe.config.evaluate.tta
+        lines.append(f"- with test-time augmentation ({tta}) {measured.percent('tta_accuracy')} % ({augmented})")
     lines += [
-        f"- {first['parameters']:,} parameters; epochs {', '.join(str(run['epochs']) for run in runs)}, best "
-        f"{', '.join(str(run['best_epoch']) for run in runs)}; training {seconds} s, preparation of the data "
-        f"{entry['preparation_seconds']:,.0f} s",
-        f"- {facts['device']}, {facts['threads']} threads, {facts['precision']}, torch {facts['torch']}, torchvision "
-        f"{facts['torchvision']}, Python {facts['python']}, {facts['date']}",
+        f"- {first['parameters']:,} parameters; epochs {each(measured, 'epochs')}, best {each(measured, 'best_epoch')}",
+        f"- training {each(measured, 'train_seconds', 1, ',.0f')} s, preparation of the data "
+        f"{measured.preparation_seconds:,.0f} s",
+        f"- {measured.device}; torch {facts['torch']}, torchvision {facts['torchvision']}, Python {facts['python']}; "
+        f"{facts['date']}{'; ' + facts['note'] if 'note' in facts else ''}",
     ]
-    if entry["changes"]:
-        told = ", ".join(f"`{key}: {value}`" for key, value in entry["changes"].items())
+    if measured.changes:
+        told = ", ".join(f"`{key}: {value}`" for key, value in measured.changes.items())
         lines.append(f"- measured with {told}")
-    if "note" in entry:
-        lines.append(f"- {entry['note']}")
-    pictures = " | ".join(f"![{name}: {picture}](images/recipes/{name}-{picture})" for picture in SHOWN)
-    return [*lines, "", f"| {pictures} |", "|---|---|", ""]
+    pictures = " | ".join(f"![{recipe.name}, {picture}](images/recipes/{recipe.name}-{picture})" for picture in SHOWN)
+    return [*lines, "", f"| {pictures} |", "|---|---|"]
+
+
+def each(measured: Measured, key: str, scale: float = 1, form: str = "") -> str:
+    return ", ".join(format(run[key] * scale if scale != 1 else run[key], form) for run in measured.runs)
 
 
 def main() -> None:
@@ -225,12 +218,13 @@ def main() -> None:
     measuring.add_argument("names", nargs="+")
     measuring.add_argument("--seeds", type=int, default=3)
     measuring.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting")
+    measuring.add_argument("--note", help="what else to tell about the conditions, such as other work on the machine")
     commands.add_parser("page", help="write docs/recipes.md")
     options = parser.parse_args()
     if options.command == "measure":
         changes = dict(change.split("=", 1) for change in options.set)
         for name in options.names:
-            measure(name, options.seeds, changes)
+            measure(name, options.seeds, changes, options.note)
     page()
 
 

@@ -21,6 +21,8 @@ LOWEST, HIGHEST = 1e-6, 10.0
 MEMORY = 0.95
 # The test ends when the loss has grown to this many times its lowest value.
 DIVERGED = 4.0
+# By less than this share of the loss nothing has fallen: rounding alone moves it.
+LEAST_FALL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ def find_lr(
     """Train ``model`` for up to ``steps`` steps while the learning rate rises from 1e-6 to 10.
 
     The suggestion is where the smoothed loss falls most steeply over the logarithm of the rate, before its
-    lowest point. Raises TrainingError if the loss never falls. The model is spent afterwards.
+    lowest point. Raises TrainingError if the loss never falls by more than batches differ anyway. The model
+    is spent afterwards.
     """
     device = choose_device(settings.device)
     model = model.to(device).train()
@@ -58,28 +61,38 @@ def find_lr(
     step = TrainStep(model, optimizer, train, settings, augment, device, choose_precision(settings, device))
     batches = TrainBatches(train, settings.batch_size, augment, settings.seed, settings.sampler)
     rates: list[float] = []
+    measured: list[float] = []
     losses: list[float] = []
     average = 0.0
     while len(rates) < steps:
         for images, labels in batches:
             rate = float(optimizer.param_groups[-1]["lr"])
-            loss, _ = step(images, labels, batches.augment_generator)
+            loss = step(images, labels, batches.augment_generator)[0].item()
             schedule.step()
-            average = MEMORY * average + (1 - MEMORY) * loss.item()
+            average = MEMORY * average + (1 - MEMORY) * loss
             smoothed = average / (1 - MEMORY ** (len(rates) + 1))
             on_step()
             if not math.isfinite(smoothed) or (losses and smoothed > DIVERGED * min(losses)):
-                return LrCurve(rates, losses, _steepest(rates, losses))
+                return LrCurve(rates, losses, _steepest(rates, measured, losses))
             rates.append(rate)
+            measured.append(loss)
             losses.append(smoothed)
             if len(rates) == steps:
                 break
-    return LrCurve(rates, losses, _steepest(rates, losses))
+    return LrCurve(rates, losses, _steepest(rates, measured, losses))
 
 
-def _steepest(rates: list[float], losses: list[float]) -> float:
+def _steepest(rates: list[float], measured: list[float], losses: list[float]) -> float:
     lowest = int(np.argmin(losses)) if losses else 0
-    if lowest < 2:
-        raise TrainingError("the loss did not fall at any learning rate; look at the data and at the model's settings")
+    if lowest < 2 or not _falls(measured[: lowest + 1], losses[: lowest + 1]):
+        raise TrainingError("the loss did not fall at any learning rate; look at the data and the settings, or take more steps")
     slopes = np.gradient(np.array(losses[: lowest + 1]), np.log(rates[: lowest + 1]))
-    return rates[int(slopes.argmin())]
+    return rates[int(slopes[:-1].argmin())]
+
+
+def _falls(measured: list[float], losses: list[float]) -> bool:
+    """Whether the smoothed loss falls by more than two batches in a row usually differ by."""
+    # Not from the first loss on: that is of a single batch.
+    start = losses[min(round(1 / (1 - MEMORY)), len(losses) // 2)]
+    usual = math.sqrt(np.square(np.diff(measured)).mean())
+    return start - losses[-1] > max(usual, LEAST_FALL * start)

@@ -50,6 +50,7 @@ def start_classifier(config: Config, card: DatasetCard, train: Split) -> Classif
     check_sizes(config.augment, card.shape)
     torch.manual_seed(config.train.seed)
     classifier = build_classifier(config.model, card)
-    # From all over the split: its images may lie class by class.
-    classifier.initialise(train.images[:: max(1, len(train) // INITIAL_IMAGES)][:INITIAL_IMAGES])
+    # Evenly from all over the split: its images may lie class by class.
+    count = min(len(train), INITIAL_IMAGES)
+    classifier.initialise(train.images[torch.arange(count) * len(train) // count])
     return classifier

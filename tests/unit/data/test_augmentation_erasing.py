@@ -106,12 +106,8 @@ def erased(size, count=1000, probability=1.0, channels=1):
     return torch.stack([rows.argmax(1), columns.argmax(1), rows.sum(1), columns.sum(1)]), found.sum(dim=(1, 2))
 
 
-@pytest.mark.parametrize("size", [(40, 40), (30, 50), (8, 8), (1, 1), (2, 20)], ids=str)
+@pytest.mark.parametrize("size", [(40, 40), (30, 50), (8, 8), (2, 20)], ids=str)
 def test_what_is_erased_is_a_rectangle_of_a_limited_area_and_shape(size):
-    if size == (1, 1):
-        images = torch.full((5, 1, 1, 1), 7, dtype=torch.uint8)
-        assert torch.equal(random_erasing(images, 1.0, seeded(0)), images)
-        return
     (top, left, heights, widths), pixels = erased(size)
     assert torch.equal(heights * widths, pixels), "rectangles"
     assert (pixels > 0).all()
@@ -124,6 +120,11 @@ def test_what_is_erased_is_a_rectangle_of_a_limited_area_and_shape(size):
     assert ((heights + 0.5) * (widths + 0.5) >= AREAS[0] * area)[within_height & within_width].all()
     assert ((heights - 0.5) <= RATIOS[1] * (widths + 0.5))[(heights > 1) & within_width].all()
     assert ((widths - 0.5) <= (heights + 0.5) / RATIOS[0])[(widths > 1) & within_height].all()
+
+
+def test_an_image_of_one_pixel_is_erased_without_harm():
+    images = torch.full((5, 1, 1, 1), 7, dtype=torch.uint8)
+    assert torch.equal(random_erasing(images, 1.0, seeded(0)), images)
 
 
 def test_erased_areas_and_shapes_are_drawn_evenly():

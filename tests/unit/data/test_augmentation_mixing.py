@@ -77,8 +77,7 @@ def test_a_rectangle_in_proportion_is_pasted_about_any_pixel_all_equally_likely(
     image, partner = noise((channels, *size), 0).numpy(), noise((channels, *size), 1).numpy()
     # Distinct in every pixel, so that what is pasted can be told.
     partner = np.where(partner == image, partner ^ 1, partner)
-    expected: dict[bytes, float] = {}
-    ways: Counter[bytes] = Counter()
+    expected, ways = {}, Counter()
     for row in range(size[0]):
         for column in range(size[1]):
             one, left = pasted_one_by_one(image, partner, row, column, height, width)
