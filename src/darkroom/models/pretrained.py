@@ -17,8 +17,18 @@ from darkroom.models.weights import check_fit, read_weights
 
 # These answer with the logits of auxiliary heads as well while they are trained.
 WITH_AUXILIARY_HEADS = {"googlenet", "inception_v3"}
+# These take their weights only with a version number that plain names and tensors do not hold.
+WITH_VERSIONED_WEIGHTS = {"mnasnet0_5", "mnasnet0_75", "mnasnet1_0", "mnasnet1_3"}
 # A block is named by its path up to the first number, as in layer1.0.conv1 or features.3.block.0.
 BLOCK = re.compile(r"^.*?\d+[^.]*(?=\.)")
+# Names that torchvision's files still have and its models do not: its own loading translates them as well.
+RENAMED = (
+    (re.compile(r"(denselayer\d+\.(?:norm|conv))\.(?=[12]\.)"), r"\1"),
+    (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
+    (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
+)
+# A counter that older files lack; nothing is computed from it.
+COUNTER = ".num_batches_tracked"
 
 
 @register("pretrained", "a torchvision model with weights learned elsewhere and a new head", channels_last=True)
@@ -31,13 +41,14 @@ def pretrained(
     freeze_epochs: int = 1,
     layer_lr_decay: float = 0.8,
 ) -> nn.Module:
-    """``backbone`` is any classification model that torchvision has weights for, by torchvision's name.
+    """``backbone`` is a classification model that torchvision has weights for, by torchvision's name.
 
     For ``freeze_epochs`` only the head learns; then each block learns at ``layer_lr_decay`` times the rate of
     the one behind it (Howard and Ruder, "Universal language model fine-tuning", 2018). Images are widened to
     three channels, normalised and resized as the weights expect. Raises ModelError for an unknown backbone.
     """
-    available = set(torchvision.models.list_models(module=torchvision.models)) - WITH_AUXILIARY_HEADS
+    available = set(torchvision.models.list_models(module=torchvision.models))
+    available -= WITH_AUXILIARY_HEADS | WITH_VERSIONED_WEIGHTS
     if backbone not in available:
         raise ModelError(f"model.backbone: no model {backbone!r}; {did_you_mean(backbone, sorted(available))}")
     return _Pretrained(classes, backbone, Path(weights_path) if weights_path else None, freeze_epochs, layer_lr_decay)
@@ -53,11 +64,13 @@ class _Pretrained(Network):
         self.weights_path = weights_path
         self.freeze_epochs = freeze_epochs
         self.layer_lr_decay = layer_lr_decay
-        # Built for these classes, so that the head is new already.
-        self.model: nn.Module = torchvision.models.get_model(backbone, weights=None, num_classes=classes)
         expected: Any = self.weights.transforms()
         self.pixel_mean, self.pixel_std = tuple(expected.mean), tuple(expected.std)
         self.side = int(expected.crop_size[0])
+        # A vision transformer learns positions, which are those of images of one size.
+        size = {"image_size": self.side} if backbone.startswith("vit_") else {}
+        # Built for these classes, so that the head is new already.
+        self.model: nn.Module = torchvision.models.get_model(backbone, weights=None, num_classes=classes, **size)
 
     def forward(self, images: Tensor) -> Tensor:
         if images.shape[-2:] != (self.side, self.side):
@@ -68,9 +81,13 @@ class _Pretrained(Network):
     def initialise(self, images: Tensor) -> None:
         """Load the weights of all but the head. Raises ModelError if they are not there or do not fit."""
         path = self.weights_path or self._fetch()
-        found = read_weights(path)
+        found = {_current_name(key): value for key, value in read_weights(path).items()}
         head = f"{self._head}."
-        wanted = {key: value for key, value in self.model.state_dict().items() if not key.startswith(head)}
+        wanted = {
+            key: value
+            for key, value in self.model.state_dict().items()
+            if not key.startswith(head) and (key in found or not key.endswith(COUNTER))
+        }
         check_fit(found, wanted, path, f"{self.name} (model.backbone)")
         self.model.load_state_dict({key: found[key] for key in wanted}, strict=False)
 
@@ -111,9 +128,15 @@ class _Pretrained(Network):
         for name, parameter in self.model.named_parameters():
             if not name.startswith(f"{self._head}."):
                 block = BLOCK.match(name)
-                blocks.setdefault(block[0] if block else name.partition(".")[0], []).append(parameter)
+                blocks.setdefault(block[0] if block else name.rpartition(".")[0], []).append(parameter)
         return {
             parameter: self.layer_lr_decay ** (len(blocks) - number)
             for number, parameters in enumerate(blocks.values())
             for parameter in parameters
         }
+
+
+def _current_name(key: str) -> str:
+    for pattern, replacement in RENAMED:
+        key = pattern.sub(replacement, key)
+    return key

@@ -1,5 +1,6 @@
 """Plain files of weights: a state_dict, as torch.save writes it."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,11 +15,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"{path}: no such file; expected weights as torch.save writes a state_dict")
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # torch warns of files of another make than its own before it refuses them.
+            warnings.simplefilter("ignore")
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:  # there is no saying what damaged bytes make a reader raise
-        reason = str(problem).partition("\n")[0] or type(problem).__name__
+        # What torch goes on to say is how to run the code in such a file.
+        reason = str(problem).partition("\n")[0].partition(". ")[0] or type(problem).__name__
         raise ModelError(f"{path}: not a file of weights, or damaged ({reason})") from None
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in found.items()):
         raise ModelError(f"{path}: expected a state_dict, names and tensors, as torch.save(model.state_dict()) writes")
     return found
 

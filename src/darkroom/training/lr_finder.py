@@ -17,10 +17,12 @@ from darkroom.training.optimisation import build_optimizer
 from darkroom.training.step import TrainStep
 
 LOWEST, HIGHEST = 1e-6, 10.0
-# The loss is averaged over about this many steps before it is looked at.
+# Share of the average that each step leaves as it was: the loss is averaged over about 20 of them.
 MEMORY = 0.95
 # The test ends when the loss has grown to this many times its lowest value.
 DIVERGED = 4.0
+# The average of this many steps, at rates too low to learn anything, is what a fall is measured from.
+BEGINNING = 10
 # By less than this share of the loss nothing has fallen: rounding alone moves it.
 LEAST_FALL = 1e-3
 
@@ -85,7 +87,9 @@ def find_lr(
 def _steepest(rates: list[float], measured: list[float], losses: list[float]) -> float:
     lowest = int(np.argmin(losses)) if losses else 0
     if lowest < 2 or not _falls(measured[: lowest + 1], losses[: lowest + 1]):
-        raise TrainingError("the loss did not fall at any learning rate; look at the data and the settings, or take more steps")
+        raise TrainingError(
+            "the loss did not fall at any learning rate; look at the data and the settings, or take more steps"
+        )
     slopes = np.gradient(np.array(losses[: lowest + 1]), np.log(rates[: lowest + 1]))
     return rates[int(slopes[:-1].argmin())]
 
@@ -93,6 +97,6 @@ def _steepest(rates: list[float], measured: list[float], losses: list[float]) ->
 def _falls(measured: list[float], losses: list[float]) -> bool:
     """Whether the smoothed loss falls by more than two batches in a row usually differ by."""
     # Not from the first loss on: that is of a single batch.
-    start = losses[min(round(1 / (1 - MEMORY)), len(losses) // 2)]
+    start = losses[min(BEGINNING, len(losses) // 2)]
     usual = math.sqrt(np.square(np.diff(measured)).mean())
     return start - losses[-1] > max(usual, LEAST_FALL * start)

@@ -47,7 +47,7 @@ class TrainStep:
         self.optimizer.zero_grad()
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        weight = self._weight(target).sum()
+        weight = self._weight(target)
         parts = self.settings.accumulate
         for part, shown in zip(images.chunk(parts), target.chunk(parts), strict=True):
             with autocast(self.device, self.precision):
@@ -73,13 +73,14 @@ class TrainStep:
         losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
         return losses if self.weights is None else losses * self.weights[labels]
 
-    def _weight(self, target: Target) -> Tensor:
+    def _weight(self, target: Target) -> Tensor | int:
+        """What the images of a batch count together."""
         if self.weights is None:
-            return torch.ones(len(target.labels), device=self.device)
+            return len(target.labels)
         weights = self.weights[target.labels]
-        if target.partners is None or target.share is None:
-            return weights
-        return target.share * weights + (1 - target.share) * self.weights[target.partners]
+        if target.partners is not None and target.share is not None:
+            weights = target.share * weights + (1 - target.share) * self.weights[target.partners]
+        return weights.sum()
 
 
 def _balanced_weights(labels: Tensor) -> Tensor:
