@@ -5,6 +5,9 @@ import pytest
 import torch
 
 from darkroom.data.augmentation import augment, check_sizes
+from darkroom.data.augmentation.colour import random_brightness, random_contrast
+from darkroom.data.augmentation.erasing import random_cutout, random_erasing
+from darkroom.data.augmentation.geometry import random_affine, random_flip, random_translate
 from darkroom.errors import ConfigError
 from darkroom.settings import Augment
 
@@ -87,6 +90,29 @@ def test_what_becomes_of_an_image_does_not_depend_on_the_others(change):
     found, beside_others = (augment(batch, Augment(**change), seeded(0)) for batch in (images, others))
     assert torch.equal(found[2], beside_others[2])
     assert not torch.equal(found, beside_others)
+
+
+@pytest.mark.parametrize(
+    ("change", "by_itself"),
+    [
+        ({"flip": "random"}, (random_flip,)),
+        ({"rotate": 20.0, "scale": 0.2, "shear": 10.0}, (random_affine, 20.0, 0.2, 10.0)),
+        ({"rotate": 20.0}, (random_affine, 20.0, 0.0, 0.0)),
+        ({"scale": 0.2}, (random_affine, 0.0, 0.2, 0.0)),
+        ({"shear": 10.0}, (random_affine, 0.0, 0.0, 10.0)),
+        ({"translate": 2}, (random_translate, 2, "black")),
+        ({"translate": 2, "padding": "edge"}, (random_translate, 2, "edge")),
+        ({"translate": 2, "padding": "reflect"}, (random_translate, 2, "reflect")),
+        ({"brightness": 0.4}, (random_brightness, 0.4)),
+        ({"contrast": 0.4}, (random_contrast, 0.4)),
+        ({"cutout": 3}, (random_cutout, 3)),
+        ({"erasing": 0.5}, (random_erasing, 0.5)),
+    ],
+    ids=str,
+)
+def test_a_setting_makes_its_own_change_of_the_size_it_says(change, by_itself):
+    images, (make, *sizes) = noise((16, 3, 8, 7)), by_itself
+    assert torch.equal(augment(images, Augment(**change), seeded(0)), make(images, *sizes, seeded(0)))
 
 
 def test_several_changes_happen_in_turn_and_what_is_blanked_stays_blank():

@@ -127,13 +127,15 @@ def test_an_image_of_one_pixel_is_erased_without_harm():
     assert torch.equal(random_erasing(images, 1.0, seeded(0)), images)
 
 
-def test_erased_areas_and_shapes_are_drawn_evenly():
+def test_erased_areas_and_shapes_are_drawn_evenly_and_apart_from_each_other():
     (_, _, heights, widths), pixels = erased((100, 100))
     shares = (pixels / 10_000).numpy()
     assert kstest(shares, "uniform", (AREAS[0], AREAS[1] - AREAS[0])).pvalue > 0.001
     shapes = (heights / widths).log().numpy()
     low, high = np.log(RATIOS)
     assert kstest(shapes, "uniform", (low, high - low)).pvalue > 0.001
+    # Five standard deviations of the correlation of what is drawn apart.
+    assert abs(np.corrcoef(shares, shapes)[0, 1]) < 5 / len(shares) ** 0.5
 
 
 def test_erased_rectangles_lie_anywhere():
@@ -154,3 +156,9 @@ def test_as_many_images_as_the_probability_says_are_erased(probability, channels
     share = float((pixels > 0).double().mean())
     # Five standard deviations of a biased coin: none at 0 and at 1.
     assert abs(share - probability) <= 5 * (probability * (1 - probability) / 1000) ** 0.5
+
+
+def test_which_images_are_erased_does_not_depend_on_the_area():
+    _, pixels = erased((100, 100), probability=0.5)
+    shares = (pixels[pixels > 0] / 10_000).numpy()
+    assert kstest(shares, "uniform", (AREAS[0], AREAS[1] - AREAS[0])).pvalue > 0.001

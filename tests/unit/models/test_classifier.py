@@ -6,10 +6,22 @@ from torch import nn
 from torchvision.transforms.v2.functional import normalize
 
 from darkroom.models.classifier import Classifier, build_classifier
+from darkroom.models.network import Network
 from darkroom.models.registry import architectures
 from darkroom.settings import Model
 
-NAMES = sorted(architectures())
+
+class Curious(Network):
+    """Keeps the images that it is initialised with, and a weight that it sets by them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(()))
+        self.images = torch.empty(0)
+
+    def initialise(self, images: torch.Tensor) -> None:
+        self.images = images
+        self.weight += 1
 
 
 def pixels(shape: tuple[int, int, int], count: int = 6) -> torch.Tensor:
@@ -27,11 +39,10 @@ def test_the_network_sees_pixels_normalised_as_torchvision_does(make_card, chann
     torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_bytes_become_float32_logits_of_each_class(make_card, name: str) -> None:
-    card = make_card((3, 8, 8), classes=7)
+def test_bytes_become_float32_logits_of_each_class(make_card, small_model: Model, small_side: int) -> None:
+    card = make_card((3, small_side, small_side), classes=7)
 
-    logits = build_classifier(Model(name=name), card)(pixels(card.shape))
+    logits = build_classifier(small_model, card)(pixels(card.shape))
 
     assert (logits.shape, logits.dtype) == ((6, 7), torch.float32)
 
@@ -51,11 +62,10 @@ def test_the_normalisation_travels_with_the_weights(make_card) -> None:
     assert {"scale", "shift"}.isdisjoint(dict(classifier.named_parameters()))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_the_order_in_memory_does_not_change_the_logits(make_card, name: str) -> None:
-    card = make_card((3, 8, 8))
+def test_the_order_in_memory_does_not_change_the_logits(make_card, small_model: Model, small_side: int) -> None:
+    card = make_card((3, small_side, small_side))
     torch.manual_seed(0)
-    classifier = build_classifier(Model(name=name), card).eval()
+    classifier = build_classifier(small_model, card).eval()
     images = pixels(card.shape)
 
     expected = classifier.to(memory_format=torch.contiguous_format)(images)
@@ -64,9 +74,44 @@ def test_the_order_in_memory_does_not_change_the_logits(make_card, name: str) ->
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_convolutions_lie_channels_last(make_card) -> None:
-    classifier = build_classifier(Model(name="simple-cnn"), make_card((3, 8, 8)))
+def test_the_kernels_of_convolutions_lie_channels_last(make_card, small_model: Model, small_side: int) -> None:
+    classifier = build_classifier(small_model, make_card((3, small_side, small_side)))
 
     kernels = [value for value in classifier.parameters() if value.ndim == 4]
-    assert kernels
+    assert bool(kernels) == architectures()[small_model.name].channels_last
     assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_network_is_initialised_with_bytes_normalised_as_it_will_see_them(make_card, channels: int) -> None:
+    card = make_card((channels, 5, 4))
+    images = pixels(card.shape)
+    network = Curious()
+
+    Classifier(network, card.mean, card.std).initialise(images)
+
+    expected = normalize(images / 255, list(card.mean), list(card.std))
+    torch.testing.assert_close(network.images, expected, rtol=0, atol=1e-5)
+
+
+def test_setting_weights_before_the_training_is_no_part_of_any_gradient(make_card) -> None:
+    card = make_card((3, 5, 4))
+    network = Curious()
+
+    # In place, on a leaf that wants a gradient: torch allows that only where none is recorded.
+    Classifier(network, card.mean, card.std).initialise(pixels(card.shape))
+
+    assert network.weight.item() == 1
+    assert network.weight.is_leaf
+
+
+@pytest.mark.parametrize("name", ["mlp", "simple-cnn", "resnet", "wide-resnet"])
+def test_a_plain_network_starts_as_chance_has_made_it(make_card, name: str) -> None:
+    card = make_card((3, 9, 9))
+    classifier = build_classifier(Model(name=name), card)
+    before = {key: value.clone() for key, value in classifier.state_dict().items()}
+
+    classifier.initialise(pixels(card.shape))
+
+    assert classifier.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in classifier.state_dict().items())

@@ -22,12 +22,16 @@ from darkroom.training.session import train_classifier
 
 EPOCHS = 5
 STEPS_PER_EPOCH = 4
+SIDE = 9  # the least that a residual network takes
+CNN = {"name": "simple-cnn", "filters": 4, "hidden": 8, "dropout": 0.5}
+SHIFTS = {"flip": "random", "translate": 1}
+RESNET = {"name": "resnet", "depth": 9, "width": 2}
 
 
 def split(count: int, seed: int) -> Split:
     """Noise with labels that have nothing to do with it: what is learned does not help, so patience ends."""
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randint(0, 256, (count, 1, 8, 8), generator=generator).to(torch.uint8)
+    images = torch.randint(0, 256, (count, 1, SIDE, SIDE), generator=generator).to(torch.uint8)
     return Split(images, torch.randint(0, 3, (count,), generator=generator))
 
 
@@ -35,13 +39,16 @@ def train(
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
     on_step: Callable[[], None] = lambda: None,
+    *,
+    model: dict[str, Any] = CNN,
+    augment: dict[str, Any] = SHIFTS,
     **settings: Any,
 ) -> tuple[Classifier, FitResult]:
-    card = DatasetCard("noise", ("a", "b", "c"), (1, 8, 8), (0.5,), (0.3,), {}, {}, "")
+    card = DatasetCard("noise", ("a", "b", "c"), (1, SIDE, SIDE), (0.5,), (0.3,), {}, {}, "")
     config = parse(
         {
-            "model": {"name": "simple-cnn", "filters": 4, "hidden": 8, "dropout": 0.5},
-            "augment": {"flip": "random", "translate": 1},
+            "model": model,
+            "augment": augment,
             "train": {"device": "cpu", "precision": "fp32", "batch_size": 12, "epochs": EPOCHS, "lr": 0.01, **settings},
         },
         where="",
@@ -88,6 +95,15 @@ def assert_same(found: tuple[Classifier, FitResult], expected: tuple[Classifier,
         assert torch.equal(value, weights[key]), key
 
 
+def assert_goes_on(checkpoint: Checkpoint, epoch: int, settings: dict[str, Any]) -> None:
+    """Interrupt a training after ``epoch``, go on, and compare it with one that was not interrupted."""
+    with pytest.raises(InterruptedError):
+        train(checkpoint, interrupt_after(epoch), **settings)
+    torch.manual_seed(99)  # as another process would have it
+
+    assert_same(train(checkpoint, **settings), train(**settings))
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Checkpoint:
     return Checkpoint(tmp_path / "train.pt", "key")
@@ -106,11 +122,39 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 def test_an_interrupted_training_ends_with_the_same_bits(
     checkpoint: Checkpoint, epoch: int, settings: dict[str, Any]
 ) -> None:
-    with pytest.raises(InterruptedError):
-        train(checkpoint, interrupt_after(epoch), **settings)
-    torch.manual_seed(99)  # as another process would have it
+    assert_goes_on(checkpoint, epoch, settings)
 
-    assert_same(train(checkpoint, **settings), train(**settings))
+
+AFFINE = {"rotate": 20.0, "scale": 0.2, "shear": 10.0, "translate": 2, "padding": "reflect"}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "average": {"ema": 0.9},
+    "average of normalised": {"ema": 0.9, "model": RESNET, "monitor": "loss"},
+    "muon": {"optimizer": "muon", "schedule": "one-cycle", "model": RESNET},
+    "muon, warmed up": {"optimizer": "muon", "schedule": "constant", "warmup_epochs": 2, "momentum": 0.5},
+    "alternating": {"augment": {"flip": "alternating"}},
+    "mixup": {"augment": {"mixup": 0.4}},
+    "mixup and cutmix": {"augment": {"mixup": 0.4, "cutmix": 1.0}},
+    "affine": {"augment": AFFINE},
+    "light and erasing": {"augment": {"brightness": 0.3, "contrast": 0.3, "erasing": 0.5}},
+    "cutout, class weights": {"augment": {"cutout": 4}, "class_weights": "balanced"},
+    "sampler": {"sampler": "balanced"},
+    "parts": {"accumulate": 3},
+    "all": {
+        "optimizer": "muon",
+        "ema": 0.9,
+        "accumulate": 2,
+        "class_weights": "balanced",
+        "augment": AFFINE | {"flip": "alternating", "mixup": 0.4, "cutmix": 1.0},
+    },
+}
+
+
+@pytest.mark.parametrize("epoch", [1, EPOCHS - 2])
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_whatever_the_settings_the_bits_are_the_same(
+    checkpoint: Checkpoint, epoch: int, settings: dict[str, Any]
+) -> None:
+    assert_goes_on(checkpoint, epoch, settings)
 
 
 def test_an_interrupted_training_stops_early_at_the_same_epoch(checkpoint: Checkpoint) -> None:

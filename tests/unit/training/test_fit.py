@@ -143,14 +143,27 @@ def test_the_loop_is_the_plain_loop(classifier, make_card, data, changes: dict[s
         torch.testing.assert_close(value, weights[key], rtol=1e-4, atol=1e-5, msg=key)
 
 
-@pytest.mark.parametrize("changes", [{"label_smoothing": 0.2}, {"clip_norm": 0.01}, {"weight_decay": 1.0}, {"seed": 1}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"label_smoothing": 0.2},
+        {"clip_norm": 0.01},
+        {"weight_decay": 1.0},
+        {"seed": 1},
+        {"optimizer": "muon"},
+        {"ema": 0.5},
+        {"class_weights": "balanced"},
+        {"sampler": "balanced"},
+    ],
+    ids=str,
+)
 def test_a_setting_changes_the_training(classifier, make_card, data, changes: dict[str, Any]) -> None:
     settings = {"optimizer": "sgd", "lr": 0.05, "epochs": 1}
     torch.manual_seed(0)
     other = build_classifier(Model(name="mlp", hidden=(16,)), make_card())
 
     fit(classifier, *data, train_settings(**settings), Augment())
-    fit(other, *data, train_settings(**settings, **changes), Augment())
+    fit(other, *data, train_settings(**settings | changes), Augment())
 
     assert not torch.equal(classifier.state_dict()["network.1.weight"], other.state_dict()["network.1.weight"])
 

@@ -7,6 +7,7 @@ import torch
 from torch import nn, optim
 
 from darkroom.settings import Train
+from darkroom.training.muon import MuonAdamW
 from darkroom.training.optimisation import build_optimizer, build_schedule
 
 STEPS_PER_EPOCH = 5
@@ -91,6 +92,7 @@ def test_every_schedule_lasts_for_a_training_of_any_length(schedule: str, epochs
             {"weight_decay": 0.3, "momentum": 0.5, "nesterov": True},
         ),
         (Train(optimizer="sgd", lr=0.1, momentum=0.0), optim.SGD, {"momentum": 0.0, "nesterov": False}),
+        (Train(optimizer="muon", lr=0.1, weight_decay=0.3), MuonAdamW, {"weight_decay": 0.3}),
     ],
 )
 def test_the_optimizer_is_the_named_one_with_the_given_settings(settings, kind, expected) -> None:

@@ -105,6 +105,19 @@ def test_without_mixing_it_is_gradient_descent_on_the_cross_entropy(smoothing: f
     assert_same_weights(model, by_hand)
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_step_owes_nothing_to_the_one_before(parts: int) -> None:
+    model = make_model()
+    by_hand = copy.deepcopy(model)
+    step = make_step(model, accumulate=parts)
+
+    for seed in range(3):
+        descend(by_hand, F.cross_entropy(by_hand(pictures(seed)), LABELS))
+        step(pictures(seed), LABELS, seeded())
+
+    assert_same_weights(model, by_hand)
+
+
 def test_without_mixing_nothing_is_drawn() -> None:
     generator = seeded()
 
@@ -135,8 +148,8 @@ def test_balanced_weights_are_scikit_learns_of_the_whole_split(train_labels: Ten
 def test_a_class_that_does_not_occur_does_no_harm(missing: int) -> None:
     model, images = make_model(), pictures()
     by_hand = copy.deepcopy(model)
-    train_labels = TRAIN_LABELS[TRAIN_LABELS != missing]
-    shown = LABELS != missing
+    train_labels = TRAIN_LABELS[missing != TRAIN_LABELS]
+    shown = missing != LABELS
     weights = balanced(train_labels)
     expected = F.cross_entropy(
         by_hand(images[shown]),
