@@ -36,7 +36,9 @@ class Measured:
 
     @property
     def device(self) -> str:
-        return f"{self.conditions['device']}, {self.conditions['threads']} threads, {self.conditions['precision']}"
+        threads = self.conditions["threads"]
+        count = "1 thread" if threads == 1 else f"{threads} threads"
+        return f"{self.conditions['device']}, {count}, {self.conditions['precision']}"
 
     @property
     def train_seconds(self) -> float:

@@ -123,8 +123,12 @@ def test_a_figure_is_the_mean_and_the_sample_standard_deviation_in_percent() -> 
     assert measured.device == "a CPU, 2 threads, fp32"
 
 
-def test_one_run_has_no_spread() -> None:
-    assert Measured([{"accuracy": 0.5, "train_seconds": 1}], {}, {}, 1.0).percent() == "50.00"
+def test_one_run_has_no_spread_and_one_thread_no_plural() -> None:
+    facts = {"device": "a CPU", "threads": 1, "precision": "bf16"}
+    measured = Measured([{"accuracy": 0.5, "train_seconds": 1}], facts, {}, 1.0)
+
+    assert measured.percent() == "50.00"
+    assert measured.device == "a CPU, 1 thread, bf16"
 
 
 # --- using one ---------------------------------------------------------------------------------------

@@ -97,8 +97,8 @@ class TrainBatches:
 
 def _balanced(labels: Tensor) -> Tensor:
     """The chance of each image such that every class that occurs is equally likely, on the CPU."""
-    counts = labels.bincount()
-    return (1 / counts[labels].double()).cpu()
+    labels = labels.cpu()  # Apple's GPUs know no float64
+    return 1 / labels.bincount()[labels].double()
 
 
 def in_order(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
