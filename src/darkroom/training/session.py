@@ -12,8 +12,8 @@ from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import EpochMetrics, FitResult, fit
 
-# Images that a network may look at before it is trained.
-INITIAL_IMAGES = 5000
+# Images that a network may look at before it is trained, and pixels: of large images fewer do.
+INITIAL_IMAGES, INITIAL_PIXELS = 5000, 5_120_000
 
 
 def train_classifier(
@@ -51,6 +51,7 @@ def start_classifier(config: Config, card: DatasetCard, train: Split) -> Classif
     torch.manual_seed(config.train.seed)
     classifier = build_classifier(config.model, card)
     # Evenly from all over the split: its images may lie class by class.
-    count = min(len(train), INITIAL_IMAGES)
+    height, width = card.shape[1:]
+    count = min(len(train), INITIAL_IMAGES, max(2, INITIAL_PIXELS // (height * width)))
     classifier.initialise(train.images[torch.arange(count) * len(train) // count])
     return classifier

@@ -97,6 +97,15 @@ def test_of_a_split_that_lies_class_by_class_every_class_is_seen(make_card, show
     assert tenths.bincount(minlength=10).min() >= 0.09 * session.INITIAL_IMAGES
 
 
+def test_of_large_images_fewer_are_looked_at(monkeypatch, make_card, shown) -> None:
+    monkeypatch.setattr(session, "INITIAL_PIXELS", 7 * 16 * 16 + 1)
+    images = torch.zeros((60, 1, 16, 16), dtype=torch.uint8)
+
+    start_classifier(config(), make_card((1, 16, 16)), Split(images, torch.zeros(60, dtype=torch.int64)))
+
+    assert shown[0].shape == (7, 1, 16, 16)
+
+
 def test_the_initial_images_are_the_same_every_time(make_card, shown) -> None:
     for seed in (1, 1, 2):
         start_classifier(config(seed=seed), make_card(), numbered(7000))
