@@ -53,9 +53,9 @@ def test_what_optuna_suggests_is_a_setting(values: dict[str, Any]) -> None:
     assert found.model.hidden in {(8, 4), (), (16,)}
 
 
-@pytest.mark.parametrize("value", [[8, 4], [16], [], None, True, 3, 0.5, "adamw"])
+@pytest.mark.parametrize("value", [[8, 4], [16], [], None, 3, 0.5, "adamw"])
 def test_a_choice_survives_the_way_through_optuna(value: Any) -> None:
-    (key,) = [{list: "model.hidden", bool: "augment.flip", str: "train.optimizer"}.get(type(value), "train.clip_norm")]
+    (key,) = [{list: "model.hidden", str: "train.optimizer"}.get(type(value), "train.clip_norm")]
     section, name = key.split(".")
     (found,) = distributions(config({section: {name: {"choices": [value]}}}).search.space.flat()).values()
 
