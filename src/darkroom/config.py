@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from darkroom.errors import ConfigError, did_you_mean
 from darkroom.settings import (
+    RECIPE_FORMAT,
     Augment,
     Choices,
     Dataset,
@@ -28,7 +29,6 @@ from darkroom.settings import (
 )
 
 ARCHIVE_SUFFIX = re.compile(r"(\.tar)?\.(zip|tar|gz|bz2|xz|tgz|tbz2?|txz)$", re.IGNORECASE)
-RECIPE_FORMAT = 1
 
 
 class Config(Section):
@@ -146,15 +146,15 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}{line}: not valid YAML: {reason}") from None
     if tree is None:
         tree = {}
-    recipe = tree.get("recipe") if isinstance(tree, dict) else None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected sections such as `dataset:` and `train:`, got a {type(tree).__name__}")
+    recipe = tree.get("recipe")
     form = recipe.get("format") if isinstance(recipe, dict) else None
     if isinstance(form, int) and form > RECIPE_FORMAT:
         # Before all else: what a newer form may hold would look like mistakes.
         raise ConfigError(
             f"{path}: recipe.format: {form} is newer than this Darkroom reads ({RECIPE_FORMAT}); update Darkroom"
         )
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected sections such as `dataset:` and `train:`, got a {type(tree).__name__}")
     return parse(tree, where=f"{path}: ")
 
 

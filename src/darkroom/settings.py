@@ -29,6 +29,8 @@ PositiveInts = Annotated[
 ]
 Seed = Annotated[int, Field(ge=0, lt=2**31, description="seed of this stage's random numbers")]
 
+RECIPE_FORMAT = 1
+
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
@@ -37,7 +39,7 @@ class Section(BaseModel):
 class Recipe(Section):
     """Which experiment this is, where the file is one that was measured."""
 
-    format: Literal[1] = Field(1, description="version of this file's form")
+    format: int = Field(RECIPE_FORMAT, ge=1, le=RECIPE_FORMAT, description="version of this file's form")
     name: str | None = Field(None, min_length=1, description="name of the recipe")
     about: str | None = Field(None, min_length=1, description="what it is, in one line")
 
