@@ -105,8 +105,9 @@ def list_recipes() -> None:
             figures = [measured.percent(), str(len(measured.runs)), f"{measured.train_seconds:,.0f}"]
         table.add_row(name, config.dataset.name, config.model.name, *figures)
     output.print(table)
-    for device in dict.fromkeys(recipe.measured.device for recipe in recipes.values() if recipe.measured):
-        output.print(f"Mean and spread over n seeds on the test split, seconds of training: on {device}.")
+    devices = dict.fromkeys(recipe.measured.device for recipe in recipes.values() if recipe.measured)
+    if devices:
+        output.print(f"Mean and spread over n seeds on the test split, seconds of training: on {'; '.join(devices)}.")
 
 
 @recipe_app.command("show")
