@@ -404,6 +404,11 @@ def test_weights_that_cannot_be_used_are_refused(darkroom, trained, arguments, p
     refused(darkroom("predict", "picture.png", *arguments), pattern)
 
 
+def test_weights_are_not_exported_to_where_their_card_goes(darkroom, trained):
+    refused(darkroom("export", "--output", "digits.json"), r"digits\.json: the card .* goes there; .* such as \.pth")
+    assert not (trained / "digits.json").exists()
+
+
 def test_export_needs_a_model(darkroom, project):
     root = project()
     refused(darkroom("export"), r"model\.json: not found; run `darkroom train`")
