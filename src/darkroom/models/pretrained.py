@@ -2,18 +2,19 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import WeightsEnum
 
 from darkroom.errors import ModelError, did_you_mean
 from darkroom.models.network import Network
 from darkroom.models.registry import Shape, register
 from darkroom.models.weights import check_fit, read_weights
+
+if TYPE_CHECKING:  # torchvision takes seconds to import, and the other architectures do without
+    from torchvision.models import WeightsEnum
 
 # These answer with the logits of auxiliary heads as well while they are trained.
 WITH_AUXILIARY_HEADS = {"googlenet", "inception_v3"}
@@ -47,6 +48,8 @@ def pretrained(
     the one behind it (Howard and Ruder, "Universal language model fine-tuning", 2018). Images are widened to
     three channels, normalised and resized as the weights expect. Raises ModelError for an unknown backbone.
     """
+    import torchvision
+
     available = set(torchvision.models.list_models(module=torchvision.models))
     available -= WITH_AUXILIARY_HEADS | WITH_VERSIONED_WEIGHTS
     if backbone not in available:
@@ -58,6 +61,8 @@ class _Pretrained(Network):
     def __init__(
         self, classes: int, backbone: str, weights_path: Path | None, freeze_epochs: int, layer_lr_decay: float
     ) -> None:
+        import torchvision
+
         super().__init__()
         self.name = backbone
         self.weights: WeightsEnum = torchvision.models.get_model_weights(backbone).DEFAULT

@@ -4,7 +4,6 @@ from collections import OrderedDict
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from darkroom.errors import ModelError
 from darkroom.models.registry import Shape, register
@@ -25,6 +24,9 @@ def resnet(shape: Shape, classes: int, *, depth: int = 18, width: int = 64) -> n
         return _nine_layers(shape[0], classes, width)
     if depth not in BLOCKS:
         raise ModelError(f"model.depth: resnet comes with 9, {', '.join(map(str, BLOCKS))} layers, not with {depth}")
+    # Takes seconds to import, and the other architectures do without.
+    from torchvision.models.resnet import BasicBlock
+
     layers: list[nn.Module] = [_convolution(shape[0], width)]
     inputs = width
     for stage, count in enumerate(BLOCKS[depth]):

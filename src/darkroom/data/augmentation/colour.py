@@ -2,7 +2,6 @@
 
 import torch
 from torch import Generator, Tensor
-from torchvision.transforms.v2.functional import rgb_to_grayscale
 
 
 def brighten(images: Tensor, factors: Tensor) -> Tensor:
@@ -17,10 +16,19 @@ def random_brightness(images: Tensor, most: float, generator: Generator) -> Tens
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Scale the distance of ``images`` uint8 [N, C, H, W] from their mean grey by ``factors`` float [N]."""
-    grey = rgb_to_grayscale(images) if images.shape[1] == 3 else images
-    means = grey.float().mean((1, 2, 3), keepdim=True)
+    means = _grey(images).float().mean((1, 2, 3), keepdim=True)
     share = factors[:, None, None, None]
     return _to_bytes(images * share + means * (1 - share))
+
+
+def _grey(images: Tensor) -> Tensor:
+    if images.shape[1] != 3:
+        return images
+    # Takes seconds to import, and only contrast needs it.
+    from torchvision.transforms.v2.functional import rgb_to_grayscale
+
+    grey: Tensor = rgb_to_grayscale(images)
+    return grey
 
 
 def random_contrast(images: Tensor, most: float, generator: Generator) -> Tensor:

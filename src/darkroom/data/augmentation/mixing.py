@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from scipy.stats import beta
 from torch import Generator, Tensor
 
 from darkroom.data.augmentation.erasing import boxes
@@ -89,5 +88,7 @@ def _draw(alpha: float, count: int, generator: Generator) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _quantiles(alpha: float, device: torch.device) -> Tensor:
+    from scipy.stats import beta  # takes a second to import, and only mixing needs it
+
     places = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
     return torch.from_numpy(beta(alpha, alpha).ppf(places.numpy())).float().to(device)
