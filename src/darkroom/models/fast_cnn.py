@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.errors import ModelError
+from darkroom.models.dropout import Dropout
 from darkroom.models.network import Network
 from darkroom.models.registry import Shape, register
 
@@ -47,7 +48,7 @@ class _FastCnn(Network):
         self.whitening = _Whitening(channels)
         sizes = (self.whitening.outputs, *filters)
         self.groups = nn.Sequential(*(_Group(*pair, convolutions) for pair in pairwise(sizes)))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.head = nn.Linear(filters[-1], classes, bias=False)
 
     def initialise(self, images: Tensor) -> None:

@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from darkroom.models.dropout import Dropout
 from darkroom.models.registry import Shape, register
 
 
@@ -13,6 +14,6 @@ def mlp(shape: Shape, classes: int, *, hidden: tuple[int, ...] = (256, 128), dro
     channels, height, width = shape
     layers: list[nn.Module] = [nn.Flatten()]
     for inputs, outputs in pairwise((channels * height * width, *hidden)):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout)]
+        layers += [nn.Linear(inputs, outputs), nn.ReLU(), Dropout(dropout)]
     inputs = hidden[-1] if hidden else channels * height * width
     return nn.Sequential(*layers, nn.Linear(inputs, classes))

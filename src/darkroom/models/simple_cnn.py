@@ -4,6 +4,7 @@ from itertools import pairwise
 
 from torch import nn
 
+from darkroom.models.dropout import Dropout
 from darkroom.models.registry import Shape, register
 
 
@@ -35,5 +36,5 @@ def simple_cnn(
     layers.append(nn.Flatten())
     sizes = (filters[-1] * height * width, *hidden, classes)
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Dropout(dropout), nn.Linear(inputs, outputs), nn.ReLU()]
+        layers += [Dropout(dropout), nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*layers[:-1])

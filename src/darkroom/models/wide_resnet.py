@@ -4,6 +4,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.errors import ModelError
+from darkroom.models.dropout import Dropout
 from darkroom.models.registry import Shape, register
 
 STEM = 16  # filters before the first stage, as in the paper
@@ -44,7 +45,7 @@ class _Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, kernel_size=3, stride=stride, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(outputs)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv2 = nn.Conv2d(outputs, outputs, kernel_size=3, padding=1, bias=False)
         same = inputs == outputs and stride == 1
         self.shortcut = None if same else nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False)

@@ -1,0 +1,29 @@
+"""Dropout that draws its masks faster."""
+
+import torch
+from torch import Tensor, nn
+
+# A mask is drawn in 16-bit whole numbers: probabilities come in steps of one 65,536th.
+STEPS = 1 << 16
+
+
+class Dropout(nn.Dropout):
+    """torch's dropout, of the same distribution, with four draws taken from each random number on the CPU.
+
+    There torch draws a number for each activation, a tenth of a small network's training time. The probability
+    is rounded to a 65,536th; what is kept is scaled by the rounded one, so that the mean stays exact. Draws come
+    from torch's global generator.
+    """
+
+    def forward(self, activations: Tensor) -> Tensor:
+        dropped = round(self.p * STEPS)
+        if not self.training or activations.device.type != "cpu" or not 0 < dropped < STEPS:
+            dropout: Tensor = super().forward(activations)
+            return dropout
+        count = activations.numel()
+        words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(1 << 63), None)
+        # In the order in which the activations lie in memory: mixing two layouts would be slow.
+        strides = torch.empty_like(activations, device="meta").stride()
+        draws = words.view(torch.int16)[:count].as_strided(activations.shape, strides)
+        kept = draws >= dropped - STEPS // 2
+        return activations * (kept.to(activations.dtype) * (STEPS / (STEPS - dropped)))
