@@ -28,8 +28,8 @@ def _accelerators() -> list[tuple[str, bool]]:
 def choose_precision(settings: Train, device: torch.device) -> str:
     """ "fp32" or "bf16". "auto" takes bf16 where the hardware computes in it, not where it is emulated.
 
-    Without such arithmetic autocast is several times slower than fp32. A CPU counts only with AMX: its
-    tiles are what makes bf16 pay there.
+    Without such arithmetic autocast is several times slower than fp32. Of CPUs those count that have AMX or
+    the bf16 instructions of AVX-512.
     """
     if settings.precision != "auto":
         return settings.precision
@@ -37,7 +37,8 @@ def choose_precision(settings: Train, device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     # Older torch cannot tell what the CPU has; fp32 is right on all but the newest.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bf16" if device.type == "cpu" and capabilities.get("amx_bf16") else "fp32"
+    computes = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
+    return "bf16" if device.type == "cpu" and computes else "fp32"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

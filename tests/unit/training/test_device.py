@@ -63,9 +63,14 @@ def test_auto_takes_bf16_on_gpus_that_do_not_emulate_it(
 
 @pytest.mark.parametrize(
     ("capabilities", "precision"),
-    [({"amx_bf16": True}, "bf16"), ({"amx_bf16": False, "avx512_bf16": True}, "fp32"), ({}, "fp32")],
+    [
+        ({"amx_bf16": True, "avx512_bf16": False}, "bf16"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "bf16"),
+        ({"amx_bf16": False, "avx512_bf16": False, "avx512_f": True}, "fp32"),
+        ({}, "fp32"),
+    ],
 )
-def test_auto_takes_bf16_on_cpus_with_amx_alone(
+def test_auto_takes_bf16_on_cpus_that_compute_in_it(
     monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], precision: str
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
