@@ -15,6 +15,7 @@ from darkroom.data.batches import Split, TrainBatches, in_order
 from darkroom.errors import TrainingError
 from darkroom.models.network import networks
 from darkroom.settings import Augment, Train
+from darkroom.training.allocator import keep_freed_memory
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import autocast, choose_device, choose_precision
 from darkroom.training.optimisation import build_optimizer, build_schedule
@@ -85,6 +86,8 @@ def fit(
     Raises TrainingError if the loss of an epoch is not finite.
     """
     device = choose_device(settings.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     loop = _Loop(model.to(device), train.to(device), val.to(device), settings, augment, device)
     if checkpoint and (state := checkpoint.load()):
         loop.load_state(state)
