@@ -14,23 +14,59 @@ from torch import Tensor
 
 from darkroom.data.augmentation import augment
 from darkroom.data.augmentation.geometry import flip
-from darkroom.data.cache import FORMAT_VERSION, MADE_BY, DatasetCard
+from darkroom.data.cache import FORMAT_VERSION, MADE_BY, DatasetCard, pixels_offset
+from darkroom.data.mapped_images import MappedImages
 from darkroom.errors import CacheError
 from darkroom.settings import Augment
+
+CPU = torch.device("cpu")
+# Of a GPU's free memory at most this share is taken for a split; a larger one stays where it is.
+SHARE_OF_DEVICE = 0.5
+# On a GPU the images of several batches are gathered and augmented at once, of this many bytes together:
+# launching the kernels would take longer than they run.
+BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
 class Split:
-    """``images`` uint8 [N, C, H, W] and ``labels`` int64 [N], on one device."""
+    """``images`` uint8 [N, C, H, W] and ``labels`` int64 [N]; ``mapping``, if the images lie in a file."""
 
     images: Tensor
     labels: Tensor
+    mapping: MappedImages | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> "Split":
+        """The split on ``device``, or as it is if it would not fit there: then its batches are sent one by one."""
+        if device.type == "cpu" or self.images.nbytes > SHARE_OF_DEVICE * _free_bytes(device):
+            return self
         return Split(self.images.to(device), self.labels.to(device))
+
+    def take(self, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+        """The images and labels of ``rows`` int64 [n], which are where the split is, as new tensors on ``device``."""
+        taken = self.images.index_select(0, rows), self.labels.index_select(0, rows)
+        return self._sent(taken, device)
+
+    def in_order(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches as they lie, on ``device``."""
+        for batch in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
+            yield self._sent(batch, device)
+
+    def _sent(self, batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
+        images, labels = batch
+        if device.type == "cuda" and images.device.type == "cpu":
+            # From pinned memory the host need not wait for the copy.
+            images, labels = images.pin_memory(), labels.pin_memory()
+        sent = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        if self.mapping:
+            self.mapping.touched(len(labels))
+        return sent
+
+
+def _free_bytes(device: torch.device) -> float:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
 
 
 def read_split(directory: Path, card: DatasetCard, name: str) -> Split:
@@ -39,25 +75,29 @@ def read_split(directory: Path, card: DatasetCard, name: str) -> Split:
     Raises CacheError if the file is missing, damaged, or not the one that ``card`` describes.
     """
     path = directory / f"{name}.safetensors"
+    shape = (card.sizes[name], *card.shape)
     try:
         with safe_open(path, framework="pt") as opened:
             metadata = opened.metadata() or {}
-            split = Split(opened.get_tensor("images"), opened.get_tensor("labels"))
+            labels = opened.get_tensor("labels")
+            found = tuple(opened.get_slice("images").get_shape())
     except (OSError, SafetensorError) as problem:
         raise CacheError(f"{path}: missing or damaged ({problem}); run `{MADE_BY}` again") from None
     if metadata.get("format_version") != str(FORMAT_VERSION):
         raise CacheError(f"{path}: not in format version {FORMAT_VERSION}; run `{MADE_BY}` again")
-    if metadata.get("fingerprint") != card.fingerprint or split.images.shape != (card.sizes[name], *card.shape):
+    if metadata.get("fingerprint") != card.fingerprint or found != shape:
         raise CacheError(f"{path}: does not belong to {directory / 'dataset.json'}; run `{MADE_BY}` again")
-    return split
+    mapping = MappedImages(path, shape, pixels_offset(path))
+    return Split(mapping.tensor, labels, mapping)
 
 
 class TrainBatches:
     """Shuffled, augmented batches of a split; each iteration is one epoch in a new order.
 
-    ``generator`` (on the CPU) orders the images and ``augment_generator`` (on the split's device) draws
-    the augmentation: their states and ``epoch``, saved with a checkpoint, are all that the next epoch
-    depends on. The last batch of an epoch is smaller if ``batch_size`` does not divide the number of images.
+    Batches are on ``device``, images and labels. ``generator`` (on the CPU) orders the images and
+    ``augment_generator`` (on the device) draws the augmentation: their states and ``epoch``, saved with a
+    checkpoint, are all that the next epoch depends on. The last batch of an epoch is smaller if ``batch_size``
+    does not divide the number of images.
 
     The "balanced" sampler draws as many images, with replacement, from classes that are all equally likely.
     Mirroring in alternation shows each image as it is in one epoch and mirrored in the next, beginning with
@@ -65,28 +105,47 @@ class TrainBatches:
     seconds on a single GPU", 2024).
     """
 
-    def __init__(self, split: Split, batch_size: int, settings: Augment, seed: int, sampler: str = "shuffle") -> None:
+    def __init__(
+        self,
+        split: Split,
+        batch_size: int,
+        settings: Augment,
+        seed: int,
+        sampler: str = "shuffle",
+        device: torch.device = CPU,
+    ) -> None:
         self.split = split
         self.batch_size = min(batch_size, len(split))
         self.settings = settings
+        self.device = device
         self.epoch = 0
         self.generator = torch.Generator().manual_seed(seed)
-        self.augment_generator = torch.Generator(split.images.device).manual_seed(seed)
+        self.augment_generator = torch.Generator(device).manual_seed(seed)
         self.chances = _balanced(split.labels) if sampler == "balanced" else None
         first = torch.rand(len(split), generator=torch.Generator().manual_seed(seed)) < 0.5
         self.first_mirrored = first.to(split.images.device)
+        if split.mapping:
+            split.mapping.expect_any_order()
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.epoch += 1
-        for rows in self._order().to(self.split.images.device).split(self.batch_size):
-            images = self.split.images.index_select(0, rows)
+        for rows in self._order().to(self.split.images.device).split(self._block()):
+            images, labels = self.split.take(rows, self.device)
             if self.settings.flip == "alternating":
-                images = flip(images, self.first_mirrored[rows] ^ bool(self.epoch % 2))
+                mirrored = self.first_mirrored[rows] ^ bool(self.epoch % 2)
+                images = flip(images, mirrored.to(self.device, non_blocking=True))
             images = augment(images, self.settings, self.augment_generator)
-            yield images, self.split.labels.index_select(0, rows)
+            yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
+
+    def _block(self) -> int:
+        """Images that are gathered and augmented at once: a multiple of the batch size."""
+        if self.device.type == "cpu":
+            return self.batch_size
+        batch_bytes = self.batch_size * self.split.images[0].nbytes
+        return self.batch_size * max(1, BLOCK_BYTES // batch_bytes)
 
     def _order(self) -> Tensor:
         count = len(self.split)
@@ -99,8 +158,3 @@ def _balanced(labels: Tensor) -> Tensor:
     """The chance of each image such that every class that occurs is equally likely, on the CPU."""
     labels = labels.cpu()  # Apple's GPUs know no float64
     return 1 / labels.bincount()[labels].double()
-
-
-def in_order(split: Split, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Batches of a split as it lies, for evaluation."""
-    return zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)

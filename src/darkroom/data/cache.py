@@ -162,6 +162,14 @@ def _stamp(path: Path, fingerprint: str) -> None:
         opened.write(header.replace(b"0" * 64, fingerprint.encode(), 1))
 
 
+def pixels_offset(path: Path) -> int:
+    """Where the pixels begin in a split's file, in bytes."""
+    with path.open("rb") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(size))
+    return 8 + size + int(header["images"]["data_offsets"][0])
+
+
 def _chunks(count: int, images: NDArray[np.uint8]) -> Iterator[slice]:
     step = max(1, CHUNK_BYTES // max(1, images[0].nbytes))
     for start in range(0, count, step):

@@ -10,7 +10,7 @@ import torch
 from darkroom import drawing
 from darkroom.config import Config
 from darkroom.console import messages
-from darkroom.data.batches import Split, in_order, read_split
+from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_names
 from darkroom.errors import CacheError
 from darkroom.evaluation import figures
@@ -85,7 +85,8 @@ def _measure(classifier: Classifier, test: Split, dataset: DatasetCard, settings
 @torch.no_grad()
 def predict_logits(classifier: Classifier, split: Split, batch_size: int, tta: str = "none") -> Floats:
     """float32 logits [N, classes] of a split, computed on the CPU in fp32: the same figures on every machine."""
-    return torch.cat([average_logits(classifier, images, tta) for images, _ in in_order(split, batch_size)]).numpy()
+    batches = split.in_order(batch_size, CPU)
+    return torch.cat([average_logits(classifier, images, tta) for images, _ in batches]).numpy()
 
 
 def _find_run(store: Store, card: ModelCard) -> Run | None:

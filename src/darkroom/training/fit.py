@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from darkroom.data.batches import Split, TrainBatches, in_order
+from darkroom.data.batches import Split, TrainBatches
 from darkroom.errors import TrainingError
 from darkroom.models.network import networks
 from darkroom.settings import Augment, Train
@@ -113,7 +113,7 @@ class _Loop:
         self.settings = settings
         self.device = device
         self.precision = choose_precision(settings, device)
-        self.batches = TrainBatches(train, settings.batch_size, augment, settings.seed, settings.sampler)
+        self.batches = TrainBatches(train, settings.batch_size, augment, settings.seed, settings.sampler, device)
         self.val = val
         self.optimizer = build_optimizer(model, settings)
         self.step = TrainStep(model, self.optimizer, train, settings, augment, device, self.precision)
@@ -220,11 +220,11 @@ class _Loop:
 
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, device: torch.device, precision: str = "fp32") -> tuple[float, float]:
-    """Mean cross-entropy and accuracy of ``model`` on ``split``, both on ``device``, in evaluation mode."""
+    """Mean cross-entropy and accuracy of ``model`` on ``split``, computed on ``device``, in evaluation mode."""
     model.eval()
     loss_sum = torch.zeros((), device=device)
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    for images, labels in in_order(split, VALIDATION_BATCH):
+    for images, labels in split.in_order(VALIDATION_BATCH, device):
         with autocast(device, precision):
             logits = model(images)
         loss_sum += F.cross_entropy(logits, labels, reduction="sum")

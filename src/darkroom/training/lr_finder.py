@@ -61,7 +61,7 @@ def find_lr(
     optimizer = build_optimizer(model, start)
     schedule = LambdaLR(optimizer, lambda step: (HIGHEST / LOWEST) ** (step / max(steps - 1, 1)))
     step = TrainStep(model, optimizer, train, settings, augment, device, choose_precision(settings, device))
-    batches = TrainBatches(train, settings.batch_size, augment, settings.seed, settings.sampler)
+    batches = TrainBatches(train, settings.batch_size, augment, settings.seed, settings.sampler, device)
     rates: list[float] = []
     measured: list[float] = []
     losses: list[float] = []

@@ -34,7 +34,7 @@ class TrainStep:
         self.augment = augment
         self.device = device
         self.precision = precision
-        self.weights = _balanced_weights(train.labels) if settings.class_weights == "balanced" else None
+        self.weights = _balanced_weights(train.labels).to(device) if settings.class_weights == "balanced" else None
 
     def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Train on ``images`` uint8 [N, C, H, W] and ``labels`` int64 [N]; ``generator`` draws what is mixed.

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom.data.augmentation import augment
-from darkroom.data.batches import Split, TrainBatches, in_order
+from darkroom.data.batches import CPU, Split, TrainBatches
 from darkroom.settings import Augment
 
 PLAIN = Augment()
@@ -107,7 +107,7 @@ def test_augmentation_leaves_the_split_as_it_is(settings):
 @pytest.mark.parametrize("batch_size", [1, 4, 10, 100])
 def test_batches_in_order_are_the_split_itself(batch_size):
     split = numbered(10)
-    images, labels = epoch(in_order(split, batch_size))
+    images, labels = epoch(split.in_order(batch_size, CPU))
     assert torch.equal(images, split.images)
     assert torch.equal(labels, split.labels)
 
