@@ -109,6 +109,7 @@ class Config(Section):
 def tunable_keys() -> list[str]:
     """The settings that a search may vary, as "section.key"."""
     fixed = {"model.name", "train.epochs", "train.monitor", "train.device", "train.precision", "train.seed"}
+    fixed |= {"train.compile", "train.deterministic"}
     sections = (("model", Model), ("train", Train), ("augment", Augment))
     keys = [f"{section}.{key}" for section, kind in sections for key in kind.model_fields]
     return [key for key in keys if key not in fixed]

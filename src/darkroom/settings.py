@@ -140,6 +140,10 @@ class Train(Section):
     patience: int | None = Field(None, ge=1, description="epochs without improvement before stopping")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the forward pass")
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = Field(
+        "none", description="mode of torch.compile"
+    )
+    deterministic: bool = Field(False, description="on a GPU: the same bits in every run; a CPU gives them anyway")
     seed: Seed = 0
 
     @model_validator(mode="after")

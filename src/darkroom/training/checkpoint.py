@@ -1,5 +1,6 @@
-"""Saving a training after each epoch, and going on from there bit by bit the same."""
+"""Saving a training between epochs, and going on from there bit by bit the same."""
 
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,9 @@ from typing import Any
 import torch
 
 from darkroom.files import atomic_file
+
+# Saving takes at most this share of the time of a training.
+SHARE = 0.02
 
 
 class Checkpoint:
@@ -20,11 +24,19 @@ class Checkpoint:
         self.path = path
         self.key = key
         self.run_id = run_id
+        self._due = 0.0
+
+    def is_due(self) -> bool:
+        """Whether enough time has gone by since the last saving, measured by what that took."""
+        return time.perf_counter() >= self._due
 
     def save(self, state: dict[str, Any]) -> None:
         """Replace the file's state, atomically."""
+        start = time.perf_counter()
         with atomic_file(self.path) as partial:
             torch.save({"key": self.key, "run_id": self.run_id, "state": state}, partial)
+        end = time.perf_counter()
+        self._due = end + (end - start) / SHARE
 
     def load(self) -> dict[str, Any] | None:
         """The saved state, with tensors on the CPU; None if there is none for this key.

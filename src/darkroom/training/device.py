@@ -1,11 +1,13 @@
 """What this machine has, and what it does well."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from darkroom.errors import ConfigError
 from darkroom.settings import Train
+from darkroom.training.allocator import keep_freed_memory
 
 
 def choose_device(name: str) -> torch.device:
@@ -39,6 +41,22 @@ def choose_precision(settings: Train, device: torch.device) -> str:
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     computes = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
     return "bf16" if device.type == "cpu" and computes else "fp32"
+
+
+def prepare(device: torch.device, *, deterministic: bool) -> None:
+    """Set this process to train on ``device``: fast, or with the same bits in every run.
+
+    The CPU gives the same bits at any speed, as long as the number of threads is the same.
+    """
+    if device.type == "cpu":
+        keep_freed_memory()
+        return
+    if deterministic:
+        # cuBLAS asks for it, see https://docs.nvidia.com/cuda/cublas/#results-reproducibility.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
+    # Tries the algorithms for each convolution once and keeps the fastest, which need not be the same each time.
+    torch.backends.cudnn.benchmark = not deterministic
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -15,9 +15,8 @@ from darkroom.data.batches import Split, TrainBatches
 from darkroom.errors import TrainingError
 from darkroom.models.network import networks
 from darkroom.settings import Augment, Train
-from darkroom.training.allocator import keep_freed_memory
 from darkroom.training.checkpoint import Checkpoint
-from darkroom.training.device import autocast, choose_device, choose_precision
+from darkroom.training.device import autocast, choose_device, choose_precision, prepare
 from darkroom.training.optimisation import build_optimizer, build_schedule
 from darkroom.training.step import TrainStep
 
@@ -48,11 +47,15 @@ class EpochMetrics:
 
 @dataclass
 class FitResult:
-    """The epochs of a training, and why it ended."""
+    """The epochs of a training, and why it ended.
+
+    ``warm_up_seconds`` went into compiling and the first launches, before the first epoch.
+    """
 
     monitor: str
     history: list[EpochMetrics] = field(default_factory=list)
     stopped_early: bool = False
+    warm_up_seconds: float = 0.0
 
     @property
     def best(self) -> EpochMetrics:
@@ -79,23 +82,24 @@ def fit(
 
     Afterwards the model is on the CPU, in evaluation mode, with the weights of the best epoch.
     ``on_epoch`` is called after each epoch (what it raises ends the training), ``on_step`` after each
-    optimizer step. With a ``checkpoint`` the state is saved after each epoch; a training that was
-    interrupted goes on from it and ends with the same bits as one that was not, on the same machine.
+    optimizer step. With a ``checkpoint`` the state is saved after the first epoch, after the last, and between
+    them as often as saving is cheap beside training; a training that was interrupted goes on from it and ends
+    with the same bits as one that was not, on the same machine.
     Dropout draws from torch's global generator: seed it before building the model.
 
     Raises TrainingError if the loss of an epoch is not finite.
     """
     device = choose_device(settings.device)
-    if device.type == "cpu":
-        keep_freed_memory()
+    prepare(device, deterministic=settings.deterministic)
     loop = _Loop(model.to(device), train.to(device), val.to(device), settings, augment, device)
     if checkpoint and (state := checkpoint.load()):
         loop.load_state(state)
         for metrics in loop.result.history:
             on_epoch(metrics)
+    loop.warm_up()
     while not loop.finished:
         metrics = loop.run_epoch(on_step)
-        if checkpoint:
+        if checkpoint and (loop.finished or checkpoint.is_due()):
             checkpoint.save(loop.state())
         on_epoch(metrics)
     model.load_state_dict(loop.best_weights)
@@ -123,6 +127,16 @@ class _Loop:
         self.average: AveragedModel | None = None
         if settings.ema is not None:
             self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+
+    def warm_up(self) -> None:
+        """Let the device load and compile what a step needs. The training begins as if this had not been."""
+        if self.device.type == "cpu" and self.settings.compile == "none":
+            return
+        start = time.perf_counter()
+        rows = torch.arange(self.batches.batch_size, device=self.batches.split.images.device)
+        self.model.train()
+        self.step.warm_up(*self.batches.split.take(rows, self.device))
+        self.result.warm_up_seconds = time.perf_counter() - start
 
     @property
     def judged(self) -> nn.Module:

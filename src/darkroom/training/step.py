@@ -1,5 +1,8 @@
 """One optimizer step on one batch."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 import torch
 from torch import Generator, Tensor, nn, optim
 from torch.nn import functional as F
@@ -8,6 +11,9 @@ from darkroom.data.augmentation.mixing import Target, mix
 from darkroom.data.batches import Split
 from darkroom.settings import Augment, Train
 from darkroom.training.device import autocast
+
+# With CUDA graphs the first call warms up, the second records, the third replays.
+WARM_UP_STEPS = 3
 
 
 class TrainStep:
@@ -34,6 +40,9 @@ class TrainStep:
         self.augment = augment
         self.device = device
         self.precision = precision
+        self.forward = _compiled(model, settings.compile)
+        # Compiled code is for one size; the smaller last batch of an epoch goes through the model as it is.
+        self.compiled_size = len(train.labels[: settings.batch_size].chunk(settings.accumulate)[0])
         self.weights = _balanced_weights(train.labels).to(device) if settings.class_weights == "balanced" else None
 
     def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -50,8 +59,7 @@ class TrainStep:
         weight = self._weight(target)
         parts = self.settings.accumulate
         for part, shown in zip(images.chunk(parts), target.chunk(parts), strict=True):
-            with autocast(self.device, self.precision):
-                logits = self.model(part)
+            logits = self._logits(part)
             part_loss = self._losses(logits, shown).sum() / weight
             part_loss.backward()
             loss += part_loss.detach()
@@ -60,6 +68,25 @@ class TrainStep:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
         return loss, correct
+
+    def warm_up(self, images: Tensor, labels: Tensor) -> None:
+        """Compute gradients of a batch as a step does, and leave the model and torch's generators as they were."""
+        parts = self.settings.accumulate
+        buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
+        with _generators_kept(self.device):
+            for _ in range(WARM_UP_STEPS):
+                for shown, right in zip(images.chunk(parts), labels.chunk(parts), strict=True):
+                    self._cross_entropy(self._logits(shown), right).mean().backward()
+                self.optimizer.zero_grad()
+        with torch.no_grad():
+            for name, buffer in self.model.named_buffers():
+                buffer.copy_(buffers[name])
+
+    def _logits(self, images: Tensor) -> Tensor:
+        forward = self.forward if len(images) == self.compiled_size else self.model
+        with autocast(self.device, self.precision):
+            logits: Tensor = forward(images)
+        return logits
 
     def _losses(self, logits: Tensor, target: Target) -> Tensor:
         """The weighted loss of each image."""
@@ -81,6 +108,17 @@ class TrainStep:
         if target.partners is not None and target.share is not None:
             weights = target.share * weights + (1 - target.share) * self.weights[target.partners]
         return weights.sum()
+
+
+def _generators_kept(device: torch.device) -> AbstractContextManager[None]:
+    """Inside, draws come from torch's global generators as usual; afterwards these are as before."""
+    if device.type == "cpu":
+        return torch.random.fork_rng(devices=[])
+    return torch.random.fork_rng(devices=[device.index or 0], device_type=device.type)
+
+
+def _compiled(model: nn.Module, mode: str) -> Callable[[Tensor], Tensor]:
+    return model if mode == "none" else torch.compile(model, mode=mode, dynamic=False)
 
 
 def _balanced_weights(labels: Tensor) -> Tensor:

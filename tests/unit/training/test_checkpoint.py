@@ -1,5 +1,6 @@
 """A training that was interrupted ends with the same bits as one that was not."""
 
+import math
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from darkroom.config import parse
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier
+from darkroom.training import checkpoint as saving
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import EpochMetrics, FitResult
 from darkroom.training.session import train_classifier
@@ -58,8 +60,15 @@ def train(
     )
 
 
+@pytest.fixture(autouse=True)
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save after every epoch, however short they are here."""
+    monkeypatch.setattr(saving, "SHARE", math.inf)
+
+
 def die_after(path: str, steps: int, threads: int) -> None:
     """Train in this process until ``steps`` are done, then kill it without a chance to tidy up."""
+    saving.SHARE = math.inf
     torch.set_num_threads(threads)
     done = 0
 
@@ -213,6 +222,33 @@ def test_the_epochs_before_the_interruption_are_told_again(checkpoint: Checkpoin
     train(checkpoint, lambda metrics: told.append(metrics.epoch))
 
     assert told == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("share", "saved"), [(math.inf, [1, 2, 3, 4, 5]), (1e-9, [1, 5])])
+def test_the_first_and_last_epochs_are_saved_and_others_as_often_as_that_is_cheap(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, share: float, saved: list[int]
+) -> None:
+    monkeypatch.setattr(saving, "SHARE", share)
+    found: list[int] = []
+    save = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda state: (found.append(len(state["history"])), save(state)))
+
+    train(checkpoint)
+
+    assert found == saved
+
+
+def test_saving_waits_until_its_cost_is_a_small_share_of_the_time(
+    checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "SHARE", 0.02)
+    now = iter([0.0, 100.0, 104.0, 303.9, 304.0])
+    monkeypatch.setattr(saving.time, "perf_counter", lambda: next(now))
+
+    assert checkpoint.is_due()
+    checkpoint.save({})  # takes 4 seconds
+
+    assert [checkpoint.is_due(), checkpoint.is_due()] == [False, True]
 
 
 def test_a_finished_training_is_not_trained_again(checkpoint: Checkpoint) -> None:

@@ -1,11 +1,14 @@
 """The device is one that is there, the precision one that the hardware computes in."""
 
+import os
+
 import pytest
 import torch
 
 from darkroom.errors import ConfigError
 from darkroom.settings import Train
-from darkroom.training.device import autocast, choose_device, choose_precision
+from darkroom.training import device as module
+from darkroom.training.device import autocast, choose_device, choose_precision, prepare
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
@@ -96,3 +99,40 @@ def test_the_forward_pass_computes_in_the_chosen_precision(precision: str, dtype
         product = torch.ones(2, 2) @ torch.ones(2, 2)
 
     assert product.dtype == dtype
+
+
+@pytest.fixture
+def switches(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+    """What the process is set to."""
+    found: dict[str, object] = {}
+    monkeypatch.setattr(module, "keep_freed_memory", lambda: found.update(memory="kept"))
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on: found.update(deterministic=on))
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", torch.backends.cudnn.benchmark)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    return found
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_on_the_cpu_freed_memory_is_kept_and_nothing_else_is_changed(switches, deterministic: bool) -> None:
+    before = torch.backends.cudnn.benchmark
+
+    prepare(CPU, deterministic=deterministic)
+
+    assert switches == {"memory": "kept"}
+    assert torch.backends.cudnn.benchmark == before
+
+
+def test_a_gpu_takes_the_fastest_algorithms(switches) -> None:
+    prepare(CUDA, deterministic=False)
+
+    assert switches == {"deterministic": False}
+    assert torch.backends.cudnn.benchmark
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+def test_a_gpu_can_be_told_to_repeat_itself(switches) -> None:
+    prepare(CUDA, deterministic=True)
+
+    assert switches == {"deterministic": True}
+    assert not torch.backends.cudnn.benchmark
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"

@@ -190,8 +190,9 @@ def test_what_it_freezes_for_an_epoch_stays_and_learns_again_in_the_next(data, o
 @pytest.mark.parametrize("done", [1, 2, 3])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_after_an_interruption_the_count_and_the_training_go_on(
-    data, tmp_path: Path, optimizer: str, done: int
+    data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, done: int
 ) -> None:
+    monkeypatch.setattr("darkroom.training.checkpoint.SHARE", math.inf)  # save after every epoch
     settings, checkpoint = train_settings(optimizer=optimizer, lr=0.01), Checkpoint(tmp_path / "train.pt", "key")
 
     def interrupt(metrics: EpochMetrics) -> None:

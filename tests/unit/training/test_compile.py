@@ -1,0 +1,125 @@
+"""Compiled models learn what plain ones learn, from the same beginning."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from darkroom.data.batches import Split
+from darkroom.settings import Augment, Train
+from darkroom.training import step as module
+from darkroom.training.fit import FitResult, fit
+
+compile_model = torch.compile
+
+
+class Scaled(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return images / 128 - 1
+
+
+def make_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        Scaled(), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.3), nn.Linear(64, 3)
+    )
+
+
+def data(count: int) -> Split:
+    generator = torch.Generator().manual_seed(count)
+    images = torch.randint(0, 256, (count, 1, 6, 6), generator=generator).to(torch.uint8)
+    return Split(images, torch.randint(0, 3, (count,), generator=generator))
+
+
+def train(**settings: Any) -> tuple[nn.Module, FitResult]:
+    model = make_model()
+    chosen = Train(**{"epochs": 2, "batch_size": 10, "device": "cpu", "precision": "fp32", **settings})
+    return model, fit(model, data(36), data(12), chosen, Augment())
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, list[int]]]:
+    """Each compilation's mode and the sizes of the batches it was given. Nothing is translated to machine code."""
+    found: list[tuple[str, list[int]]] = []
+
+    def pretend(model: nn.Module, *, mode: str, dynamic: bool) -> Any:
+        assert not dynamic
+        sizes: list[int] = []
+        found.append((mode, sizes))
+        forward = compile_model(model, backend="eager")
+
+        def call(images: Tensor) -> Any:
+            sizes.append(len(images))
+            return forward(images)
+
+        return call
+
+    monkeypatch.setattr(module.torch, "compile", pretend)
+    return found
+
+
+def assert_same(found: nn.Module, expected: nn.Module) -> None:
+    for (name, one), other in zip(found.state_dict().items(), expected.state_dict().values(), strict=True):
+        assert torch.equal(one, other), name
+
+
+def test_nothing_is_compiled_unless_it_is_asked_for(compiled) -> None:
+    result = train()[1]
+
+    assert compiled == []
+    assert result.warm_up_seconds == 0
+
+
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead", "max-autotune"])
+def test_the_mode_is_torchs_own(compiled, mode: str) -> None:
+    train(compile=mode)
+
+    assert [each for each, _ in compiled] == [mode]
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_compiled_training_gives_the_same_bits_as_a_plain_one(compiled, accumulate: int) -> None:
+    found, result = train(compile="default", accumulate=accumulate)
+    expected, _ = train(accumulate=accumulate)
+
+    assert_same(found, expected)
+    assert result.warm_up_seconds > 0
+
+
+def test_the_smaller_last_batch_is_not_compiled_for(compiled) -> None:
+    train(compile="default")
+
+    assert set(compiled[0][1]) == {10}
+
+
+def test_the_warm_up_is_no_part_of_an_epoch(compiled, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = 1000.0
+    clock = iter(range(1000))
+    behind = [0.0]
+    warm_up = module.TrainStep.warm_up
+
+    def late(self: Any, *batch: Tensor) -> None:
+        warm_up(self, *batch)
+        behind[0] += slow
+
+    monkeypatch.setattr(module.TrainStep, "warm_up", late)
+    monkeypatch.setattr("darkroom.training.fit.time.perf_counter", lambda: next(clock) + behind[0])
+    result = train(compile="default")[1]
+
+    assert result.warm_up_seconds > slow
+    assert all(epoch.seconds < slow for epoch in result.history)
+
+
+def test_a_captured_graph_learns_the_same_within_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The graph is captured and its gradients derived; only the C++ compiler, which not every machine has, is left out.
+    monkeypatch.setattr(module.torch, "compile", lambda model, mode, dynamic: compile_aot(model))
+    compile_aot = partial(compile_model, backend="aot_eager")
+    found, result = train(compile="default")
+    expected, plain = train()
+
+    for one, other in zip(result.history, plain.history, strict=True):
+        assert one.train_loss == pytest.approx(other.train_loss, rel=1e-5)
+    for one, other in zip(found.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
