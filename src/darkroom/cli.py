@@ -272,6 +272,10 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     # MLflow's own seven retries keep a user waiting for minutes before a wrong address is reported.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        # A thread that waits for another by spinning takes the core that the other needs: beside other work
+        # training came to a stand. Read by the OpenMP library as torch loads it.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     interruption.install()
     try:
         app()

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import os
 import re
 import shutil
 import sys
@@ -436,3 +437,17 @@ def test_a_learning_rate_is_suggested_and_its_curve_drawn(darkroom, trained):
 def test_a_learning_rate_needs_preprocessed_data(darkroom, project):
     project()
     refused(darkroom("lr-find"), r"dataset\.json: not found; run `darkroom preprocess`")
+
+
+@pytest.mark.parametrize(("chosen", "spins"), [(None, "1000"), ("active", None)])
+def test_threads_do_not_spin_for_long_unless_the_user_has_chosen(monkeypatch, chosen, spins):
+    monkeypatch.setattr(cli, "app", lambda: None)
+    monkeypatch.setenv("GOMP_SPINCOUNT", "")  # restored afterwards
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_WAIT_POLICY", chosen)
+
+    cli.main()
+
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
