@@ -421,7 +421,7 @@ def test_export_needs_a_model(darkroom, project):
 
 def test_a_learning_rate_is_suggested_and_its_curve_drawn(darkroom, trained):
     before = (trained / "params.yaml").read_bytes()
-    code, output, _ = darkroom("lr-find", "--steps", "40")
+    code, output, _ = darkroom("lr-find", "--steps", "100")
     assert code == 0
     report = trained / "reports" / "lr-find"
     rate = json.loads((report / "suggestion.json").read_text())["lr"]
