@@ -3,9 +3,8 @@
 import gzip
 
 import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks.machine import ROOT
+from numpy.typing import NDArray
 
 RAW = ROOT / "data" / "raw" / "fashion-mnist"
 CLASSES = 10

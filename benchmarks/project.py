@@ -10,11 +10,10 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from numpy.typing import NDArray
-from ruamel.yaml import YAML
-
 from benchmarks.images import CLASSES
 from benchmarks.machine import ROOT
+from numpy.typing import NDArray
+from ruamel.yaml import YAML
 
 
 def write_params(changes: Mapping[str, Any], source: Path = ROOT / "params.yaml") -> None:

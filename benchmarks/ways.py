@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
-
 from benchmarks import project
 from benchmarks.harness import NotHere
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import nn

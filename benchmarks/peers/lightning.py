@@ -7,13 +7,12 @@ trial validation, to on_train_end.
 import time
 from typing import Any
 
-import torch
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
-
 import lightning
+import torch
 from benchmarks.ways import LR, MEAN, STD, VALIDATION, WEIGHT_DECAY, Images, Labels, network
 from lightning.pytorch.loggers import CSVLogger
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
 
 class Classifier(lightning.LightningModule):

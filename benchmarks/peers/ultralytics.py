@@ -15,11 +15,10 @@ os.environ["YOLO_OFFLINE"] = "true"
 os.environ["YOLO_CONFIG_DIR"] = "."  # in the job's own directory: a person's settings must not count
 
 import torch
+from benchmarks.ways import LR, VALIDATION, WEIGHT_DECAY, Images, Labels
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
-
-from benchmarks.ways import LR, VALIDATION, WEIGHT_DECAY, Images, Labels
 from ultralytics import settings
 from ultralytics.models.yolo.classify import ClassificationTrainer
 
@@ -42,7 +41,9 @@ class Network(nn.Module):
             return self.loss(batch, self.layers(batch["img"]))
         return self.layers(batch)
 
-    def loss(self, batch: dict[str, torch.Tensor], logits: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss(
+        self, batch: dict[str, torch.Tensor], logits: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss = F.cross_entropy(logits, batch["cls"])
         return loss, {"loss": loss.detach()}
 
