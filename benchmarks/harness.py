@@ -74,7 +74,7 @@ def run(benchmark: Benchmark, options: Namespace) -> None:
             answer = _measure(*key)
             if "figures" in answer:
                 for unit, found in answer["figures"].items():
-                    values.setdefault((*key, unit), []).extend(found if isinstance(found, list) else [found])
+                    values.setdefault((*key, unit), []).extend(_list(found))
             else:
                 missing[key] = answer
             print(f"  round {number + 1} {_told(key)}: {_shown(answer)}", flush=True)
@@ -102,7 +102,14 @@ def turn(jobs: Iterable[Key], number: int) -> list[Key]:
 
 
 def summary(values: Sequence[float]) -> dict[str, float]:
-    return {"n": len(values), "median": statistics.median(values), "low": min(values), "high": max(values)}
+    return {
+        "n": len(values),
+        "median": statistics.median(values),
+        "low": min(values),
+        "high": max(values),
+        "mean": statistics.fmean(values),
+        "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+    }
 
 
 def write(document: Mapping[str, Any], path: Path) -> None:

@@ -1,0 +1,189 @@
+"""Writes docs/performance.md and its pictures from what the benchmarks have left in results/.
+
+python -m benchmarks.performance
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import RESULTS, summary
+from benchmarks.machine import PACKAGES, ROOT
+
+GROUPS = {
+    "cpu": "Training and the pipeline on a CPU",
+    "gpu": "Training on a GPU",
+    "search": "Searching",
+    "serve": "Answering",
+}
+PAGE = ROOT / "docs" / "performance.md"
+PICTURES = ROOT / "docs" / "images" / "performance"
+MACHINE = (
+    "date", "cpu", "cores", "capability", "threads", "memory_gib", "gpu", "os", "python", "commit", "load_at_start",
+    "rounds", *PACKAGES,
+)  # fmt: skip
+
+Document = Mapping[str, Any]
+Result = Mapping[str, Any]
+
+
+def scripts(group: str) -> list[Path]:
+    return sorted((ROOT / "benchmarks" / group).glob("*.py"))
+
+
+def read(results: Path = RESULTS) -> dict[str, Document]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+
+
+def page(documents: Mapping[str, Document]) -> str:
+    lines = [
+        "# Performance",
+        "",
+        "Measured by `make bench` and written from `benchmarks/results` by `benchmarks/performance.py`. Machines differ",
+        "and drift: the ratios within one run are what to look at. A figure is the median (lowest to highest), an",
+        "accuracy the mean ± standard deviation; n counts the measurements, each way in a process of its own, the ways",
+        "in turn. [The scripts](../benchmarks) tell in their first lines what exactly they measure.",
+        "",
+    ]
+    absent: list[str] = []
+    for group, heading in GROUPS.items():
+        lines += [f"## {heading}", ""]
+        for script in scripts(group):
+            document = documents.get(script.stem)
+            if document is None:
+                absent.append(f"- {script.stem}: no run so far (`python -m benchmarks.{group}.{script.stem}`)")
+                continue
+            absent += [f"- {script.stem}, {_way(entry)}: {entry['reason']}" for entry in document["not_measured"]]
+            if document["results"]:
+                lines += [*_section(script, document), ""]
+        if not any(documents.get(script.stem, {}).get("results") for script in scripts(group)):
+            lines += ["Not measured, see below.", ""]
+    lines += ["## Not measured", "", *(absent or ["Every way of every benchmark was measured."])]
+    return "\n".join(lines) + "\n"
+
+
+def _section(script: Path, document: Document) -> list[str]:
+    name = script.stem
+    lines = [f"### {document['title']}", "", f"![{document['title']}](images/performance/{name}.png)", ""]
+    for case, results in cases(document).items():
+        lines += [*([f"{case[:1].upper()}{case[1:]}:", ""] if case else []), *_table(results, document), ""]
+    lines += [f"- {line}" for line in _goals(document)]
+    return [*lines, f"- conditions: {_conditions(document['conditions'])}"]
+
+
+def cases(document: Document) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
+    for result in document["results"]:
+        found.setdefault(result.get("case", ""), []).append(result)
+    return found
+
+
+def _table(results: Sequence[Result], document: Document) -> list[str]:
+    units = list(dict.fromkeys(result["unit"] for result in results))
+    by_way: dict[str, dict[str, Sequence[float]]] = {}
+    for result in results:
+        by_way.setdefault(result["name"], {})[result["unit"]] = result["values"]
+    baselines = [name for name in document.get("baselines", []) if name in by_way]
+    lines = [
+        f"| way | {' | '.join(units)} | {' | '.join([*(f'x {name}' for name in baselines), 'n'])} |",
+        f"|---|{'---|' * (len(units) + len(baselines) + 1)}",
+    ]
+    for name, values in by_way.items():
+        cells = [figure(values[unit], unit) if unit in values else "" for unit in units]
+        ratios = [f"{ratio(results, name, other):.2f}" for other in baselines]
+        counts = dict.fromkeys(str(len(found)) for found in values.values())
+        lines.append(f"| {' | '.join([name, *cells, *ratios, ', '.join(counts)])} |")
+    return lines
+
+
+def figure(values: Sequence[float], unit: str) -> str:
+    found = summary(values)
+    if "accuracy" in unit:
+        return f"{found['mean']:.2f} ± {found['sd']:.2f}"
+    if found["n"] == 1:
+        return number(found["median"])
+    return f"{number(found['median'])} ({number(found['low'])} to {number(found['high'])})"
+
+
+def number(value: float) -> str:
+    """Three digits, and all of those in front of the point."""
+    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{decimals}f}"
+
+
+def ratio(results: Iterable[Result], name: str, other: str) -> float:
+    """Of the medians of two ways in the first unit of both."""
+    medians: dict[str, float] = {}
+    for result in results:
+        medians.setdefault(result["name"], summary(result["values"])["median"])
+    return medians[name] / medians[other]
+
+
+def _goals(document: Document) -> list[str]:
+    lines = []
+    for goal in document.get("goals", []):
+        name, other = goal["ratio"]
+        results = cases(document).get(goal["case"], [])
+        told = f"goal, {goal['case']}: {name} at least {goal['at_least']:g} x {other}"
+        if {name, other} <= {result["name"] for result in results}:
+            reached = ratio(results, name, other)
+            lines.append(f"{told}: {'met' if reached >= goal['at_least'] else '**missed**'} ({reached:.2f})")
+        else:
+            lines.append(f"{told}: not measured")
+    return lines
+
+
+def _conditions(conditions: Mapping[str, Any]) -> str:
+    own = [f"{key.replace('_', ' ')} {value}" for key, value in conditions.items() if key not in MACHINE]
+    machine = [str(conditions["cpu"]), f"{conditions['cores']} cores ({conditions['capability']})"]
+    machine += [f"{conditions['threads']} threads", f"{conditions['memory_gib']} GiB of memory"]
+    machine += [conditions["gpu"]] if conditions.get("gpu") else []
+    versions = [f"{package} {conditions[package]}" for package in PACKAGES if package in conditions]
+    run = [f"load {conditions['load_at_start']} at the start", f"commit {conditions['commit']}", conditions["date"]]
+    software = [conditions["os"], f"Python {conditions['python']}", *versions]
+    return "; ".join(", ".join(part) for part in (own, machine, software, run) if part)
+
+
+def _way(entry: Mapping[str, Any]) -> str:
+    return ", ".join(filter(None, [entry.get("case"), entry["name"]]))
+
+
+def draw(document: Document, path: Path) -> None:
+    """The medians in the first unit as bars, with their ranges; a panel for each case."""
+    from darkroom import drawing
+
+    panels = cases(document)
+    shown = {}
+    for case, results in panels.items():
+        unit = results[0]["unit"]
+        shown[case] = [result for result in results if result["unit"] == unit]
+    rows = max(len(results) for results in shown.values())
+    figure = drawing.new_figure(max(6.0, 4.2 * len(shown)), 1.1 + 0.36 * rows)
+    figure.suptitle(document["title"], x=0.01, ha="left", fontsize=12, fontweight="bold")
+    for axes, (case, results) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
+        found = [summary(result["values"]) for result in results]
+        medians = [each["median"] for each in found]
+        names = [result["name"] for result in results]
+        colours = [drawing.BLUE if "fit" in name or "darkroom" in name else drawing.GREY for name in names]
+        spread = [[each["median"] - each["low"] for each in found], [each["high"] - each["median"] for each in found]]
+        bars = axes.barh(names, medians, xerr=spread, color=colours, height=0.6, ecolor="black", capsize=2)
+        axes.bar_label(bars, [f" {number(median)}" for median in medians], fontsize=8, padding=3)
+        axes.invert_yaxis()
+        axes.margins(x=0.18)
+        drawing.tidy(axes, case, results[0]["unit"])
+        axes.grid(visible=False, axis="y")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing.save(figure, path)
+
+
+def main() -> None:
+    documents = read()
+    for name, document in documents.items():
+        if document["results"]:
+            draw(document, PICTURES / f"{name}.png")
+    PAGE.write_text(page(documents), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
