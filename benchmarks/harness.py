@@ -64,7 +64,7 @@ def run(benchmark: Benchmark, options: Namespace) -> None:
         return
     name = Path(sys.argv[0]).stem
     print(f"{name}: {benchmark.title}", flush=True)
-    conditions = {**benchmark.conditions, "rounds": options.rounds, **_machine()}
+    conditions = {**benchmark.conditions, **_machine()}
     values: dict[tuple[str, str, str], list[float]] = {}
     missing: dict[Key, dict[str, Any]] = {}
     for number in range(options.rounds):
@@ -74,7 +74,7 @@ def run(benchmark: Benchmark, options: Namespace) -> None:
             answer = _measure(*key)
             if "figures" in answer:
                 for unit, found in answer["figures"].items():
-                    values.setdefault((*key, unit), []).extend(_list(found))
+                    values.setdefault((*key, unit), []).extend(_rounded(found))
             else:
                 missing[key] = answer
             print(f"  round {number + 1} {_told(key)}: {_shown(answer)}", flush=True)
@@ -182,8 +182,9 @@ def _shown(answer: Mapping[str, Any]) -> str:
 
 
 def _number(found: float | list[float]) -> str:
-    return " ".join(f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}" for value in _list(found))
+    return " ".join(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" for value in _rounded(found))
 
 
-def _list(found: float | list[float]) -> list[float]:
-    return found if isinstance(found, list) else [found]
+def _rounded(found: float | list[float]) -> list[float]:
+    """To six digits: more are noise, and the files are kept."""
+    return [float(f"{value:.6g}") for value in (found if isinstance(found, list) else [found])]

@@ -54,7 +54,7 @@ def conditions() -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / (1 << 30), 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "os": platform.platform(terse=True),
+        "os": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "commit": commit.stdout.strip(),
         **versions(),

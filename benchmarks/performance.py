@@ -19,10 +19,11 @@ GROUPS = {
 }
 PAGE = ROOT / "docs" / "performance.md"
 PICTURES = ROOT / "docs" / "images" / "performance"
-MACHINE = (
-    "date", "cpu", "cores", "capability", "threads", "memory_gib", "gpu", "os", "python", "commit", "load_at_start",
-    "rounds", *PACKAGES,
-)  # fmt: skip
+MACHINE = {
+    "cpu": "{}", "cores": "cores {}", "capability": "{}", "threads": "threads {}", "memory_gib": "{} GiB of memory",
+    "gpu": "{}", "os": "{}", "python": "Python {}", **{package: f"{package} {{}}" for package in PACKAGES},
+    "load_at_start": "load {} at the start", "commit": "commit {}", "date": "{}",
+}  # fmt: skip
 
 Document = Mapping[str, Any]
 Result = Mapping[str, Any]
@@ -40,10 +41,10 @@ def page(documents: Mapping[str, Document]) -> str:
     lines = [
         "# Performance",
         "",
-        "Measured by `make bench` and written from `benchmarks/results` by `benchmarks/performance.py`. Machines differ",
-        "and drift: the ratios within one run are what to look at. A figure is the median (lowest to highest), an",
-        "accuracy the mean ± standard deviation; n counts the measurements, each way in a process of its own, the ways",
-        "in turn. [The scripts](../benchmarks) tell in their first lines what exactly they measure.",
+        "Measured by `make bench` and written from `benchmarks/results` by `benchmarks/performance.py`. Machines",
+        "differ and drift: the ratios within one run are what to look at. A figure is the median (lowest to highest),",
+        "an accuracy the mean ± standard deviation; n counts the measurements, each round's in a process of its own,",
+        "the ways in turn. [The scripts](../benchmarks) tell in their first lines what exactly they measure.",
         "",
     ]
     absent: list[str] = []
@@ -54,7 +55,7 @@ def page(documents: Mapping[str, Document]) -> str:
             if document is None:
                 absent.append(f"- {script.stem}: no run so far (`python -m benchmarks.{group}.{script.stem}`)")
                 continue
-            absent += [f"- {script.stem}, {_way(entry)}: {entry['reason']}" for entry in document["not_measured"]]
+            absent += _missing(document)
             if document["results"]:
                 lines += [*_section(script, document), ""]
         if not any(documents.get(script.stem, {}).get("results") for script in scripts(group)):
@@ -63,13 +64,25 @@ def page(documents: Mapping[str, Document]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _missing(document: Document) -> list[str]:
+    ways: dict[str, list[str]] = {}
+    for entry in document.get("not_measured", []):
+        ways.setdefault(entry["reason"], []).append(_way(entry))
+    return [f"- {document['benchmark']} ({'; '.join(names)}): {reason}" for reason, names in ways.items()]
+
+
+def _title(document: Document) -> str:
+    title: str = document.get("title", document["benchmark"])
+    return title
+
+
 def _section(script: Path, document: Document) -> list[str]:
     name = script.stem
-    lines = [f"### {document['title']}", "", f"![{document['title']}](images/performance/{name}.png)", ""]
+    title = _title(document)
+    lines = [f"### {title}", "", f"![{title}](images/performance/{name}.png)", ""]
     for case, results in cases(document).items():
         lines += [*([f"{case[:1].upper()}{case[1:]}:", ""] if case else []), *_table(results, document), ""]
-    lines += [f"- {line}" for line in _goals(document)]
-    return [*lines, f"- conditions: {_conditions(document['conditions'])}"]
+    return [*lines, *_goals(document), f"Conditions: {_conditions(document['conditions'])}."]
 
 
 def cases(document: Document) -> dict[str, list[Result]]:
@@ -108,8 +121,7 @@ def figure(values: Sequence[float], unit: str) -> str:
 
 def number(value: float) -> str:
     """Three digits, and all of those in front of the point."""
-    decimals = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{decimals}f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def ratio(results: Iterable[Result], name: str, other: str) -> float:
@@ -125,24 +137,18 @@ def _goals(document: Document) -> list[str]:
     for goal in document.get("goals", []):
         name, other = goal["ratio"]
         results = cases(document).get(goal["case"], [])
-        told = f"goal, {goal['case']}: {name} at least {goal['at_least']:g} x {other}"
+        told = "not measured"
         if {name, other} <= {result["name"] for result in results}:
             reached = ratio(results, name, other)
-            lines.append(f"{told}: {'met' if reached >= goal['at_least'] else '**missed**'} ({reached:.2f})")
-        else:
-            lines.append(f"{told}: not measured")
-    return lines
+            told = f"{reached:.2f}, {'met' if reached >= goal['at_least'] else '**missed**'}"
+        lines.append(f"| {_way({**goal, 'name': name})} | {goal['at_least']:g} x {other} | {told} |")
+    return ["| goal | at least | reached |", "|---|---|---|", *lines, ""] if lines else []
 
 
 def _conditions(conditions: Mapping[str, Any]) -> str:
     own = [f"{key.replace('_', ' ')} {value}" for key, value in conditions.items() if key not in MACHINE]
-    machine = [str(conditions["cpu"]), f"{conditions['cores']} cores ({conditions['capability']})"]
-    machine += [f"{conditions['threads']} threads", f"{conditions['memory_gib']} GiB of memory"]
-    machine += [conditions["gpu"]] if conditions.get("gpu") else []
-    versions = [f"{package} {conditions[package]}" for package in PACKAGES if package in conditions]
-    run = [f"load {conditions['load_at_start']} at the start", f"commit {conditions['commit']}", conditions["date"]]
-    software = [conditions["os"], f"Python {conditions['python']}", *versions]
-    return "; ".join(", ".join(part) for part in (own, machine, software, run) if part)
+    machine = [f"{words.format(conditions[key])}" for key, words in MACHINE.items() if conditions.get(key) is not None]
+    return "; ".join(", ".join(part) for part in (own, machine) if part)
 
 
 def _way(entry: Mapping[str, Any]) -> str:
@@ -160,7 +166,7 @@ def draw(document: Document, path: Path) -> None:
         shown[case] = [result for result in results if result["unit"] == unit]
     rows = max(len(results) for results in shown.values())
     figure = drawing.new_figure(max(6.0, 4.2 * len(shown)), 1.1 + 0.36 * rows)
-    figure.suptitle(document["title"], x=0.01, ha="left", fontsize=12, fontweight="bold")
+    figure.suptitle(_title(document), x=0.01, ha="left", fontsize=12, fontweight="bold")
     for axes, (case, results) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
         found = [summary(result["values"]) for result in results]
         medians = [each["median"] for each in found]
@@ -169,7 +175,7 @@ def draw(document: Document, path: Path) -> None:
         spread = [[each["median"] - each["low"] for each in found], [each["high"] - each["median"] for each in found]]
         bars = axes.barh(names, medians, xerr=spread, color=colours, height=0.6, ecolor="black", capsize=2)
         axes.bar_label(bars, [f" {number(median)}" for median in medians], fontsize=8, padding=3)
-        axes.invert_yaxis()
+        axes.set_ylim(rows - 0.4, -0.6)
         axes.margins(x=0.18)
         drawing.tidy(axes, case, results[0]["unit"])
         axes.grid(visible=False, axis="y")

@@ -39,11 +39,11 @@ def recipe(name: str) -> Job:
         from darkroom.data.batches import Split, read_split
         from darkroom.data.cache import DatasetCard
 
+        if options.device == "cuda" and not torch.cuda.is_available():
+            raise NotHere("there is no CUDA device on this machine")
         path = ROOT / "recipes" / f"{name}.yaml"
         if not path.exists():
             raise NotHere("there is no recipe of this name")
-        if options.device == "cuda" and not torch.cuda.is_available():
-            raise NotHere("there is no CUDA device on this machine")
         changes: dict[str, Any] = {"train.device": options.device}
         if options.epochs:
             changes |= {"train.epochs": options.epochs, "train.warmup_epochs": 0}
