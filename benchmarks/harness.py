@@ -27,6 +27,7 @@ FOREIGN = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFL
 Figures = Mapping[str, float | list[float]]
 Job = Callable[[Namespace], Figures]
 Key = tuple[str, str]
+Values = dict[tuple[str, str, str], list[float]]
 
 
 class NotHere(Exception):  # noqa: N818 - not an error: the benchmark goes on without this way
@@ -65,7 +66,7 @@ def run(benchmark: Benchmark, options: Namespace) -> None:
     name = Path(sys.argv[0]).stem
     print(f"{name}: {benchmark.title}", flush=True)
     conditions = {**benchmark.conditions, **_machine()}
-    values: dict[tuple[str, str, str], list[float]] = {}
+    values: Values = {}
     missing: dict[Key, dict[str, Any]] = {}
     for number in range(options.rounds):
         for key in turn(benchmark.jobs, number):
@@ -78,21 +79,28 @@ def run(benchmark: Benchmark, options: Namespace) -> None:
             else:
                 missing[key] = answer
             print(f"  round {number + 1} {_told(key)}: {_shown(answer)}", flush=True)
-    document = {
-        "benchmark": name,
+        # After each round: one that is interrupted takes nothing of the earlier ones with it.
+        write({"benchmark": name} | _document(benchmark, conditions, values, missing), options.results / f"{name}.json")
+    if any(answer["failed"] for answer in missing.values()):
+        sys.exit(1)
+
+
+def _document(
+    benchmark: Benchmark, conditions: Mapping[str, Any], values: Values, missing: Mapping[Key, Mapping[str, Any]]
+) -> dict[str, Any]:
+    return {
         "title": benchmark.title,
         "conditions": conditions,
         "baselines": list(benchmark.baselines),
         "results": [
             {"case": case, "name": way, "unit": unit, "values": found, **summary(found)}
-            for (case, way), unit, found in _in_order(benchmark.jobs, values)
+            for case, way in benchmark.jobs
+            for (*key, unit), found in values.items()
+            if key == [case, way]
         ],
         "not_measured": [{"case": case, "name": way, **answer} for (case, way), answer in missing.items()],
         "goals": list(benchmark.goals),
     }
-    write(document, options.results / f"{name}.json")
-    if any(answer["failed"] for answer in missing.values()):
-        sys.exit(1)
 
 
 def turn(jobs: Iterable[Key], number: int) -> list[Key]:
@@ -163,12 +171,6 @@ def _machine() -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.machine"]
     ended = subprocess.run(command, cwd=ROOT, env=_environment(), capture_output=True, text=True, check=True)
     return json.loads(ended.stdout) | {"load_at_start": load}
-
-
-def _in_order(
-    jobs: Iterable[Key], values: Mapping[tuple[str, str, str], list[float]]
-) -> list[tuple[Key, str, list[float]]]:
-    return [(key, unit, found) for key in jobs for (*of, unit), found in values.items() if tuple(of) == key]
 
 
 def _told(key: Key) -> str:

@@ -45,12 +45,16 @@ def conditions() -> dict[str, object]:
     import psutil
     import torch
 
+    from darkroom.settings import Train
+    from darkroom.training.device import choose_precision
+
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": processor(),
         "cores": os.cpu_count(),
         "capability": torch.backends.cpu.get_cpu_capability(),
+        "precision_as_chosen": choose_precision(Train(), torch.device("cpu")),
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / (1 << 30), 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,

@@ -20,7 +20,8 @@ GROUPS = {
 PAGE = ROOT / "docs" / "performance.md"
 PICTURES = ROOT / "docs" / "images" / "performance"
 MACHINE = {
-    "cpu": "{}", "cores": "cores {}", "capability": "{}", "threads": "threads {}", "memory_gib": "{} GiB of memory",
+    "cpu": "{}", "cores": "cores {}", "capability": "{}", "threads": "threads {}",
+    "precision_as_chosen": "train.precision auto is {}", "memory_gib": "{} GiB of memory",
     "gpu": "{}", "os": "{}", "python": "Python {}", **{package: f"{package} {{}}" for package in PACKAGES},
     "load_at_start": "load {} at the start", "commit": "commit {}", "date": "{}",
 }  # fmt: skip

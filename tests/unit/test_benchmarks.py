@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks import harness, performance, project, training, ways
+from benchmarks import harness, images, performance, project, training, ways
 from benchmarks.cpu import start_up
 from benchmarks.gpu import speedruns
 from benchmarks.serve import predictor
 
+from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import build_classifier
 from darkroom.settings import Model
@@ -210,6 +211,17 @@ def test_the_seconds_of_each_fit_are_collected(monkeypatch: pytest.MonkeyPatch) 
         session.fit()
 
     assert len(seconds) == 2
+
+
+def test_a_prepared_project_holds_what_a_training_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pictures, labels = images.read(30)
+    project.prepare(pictures, labels, 10)
+
+    directory = Path("data/processed/fashion-mnist")
+    card = DatasetCard.read(directory)
+    assert torch.equal(read_split(directory, card, "train").images, torch.from_numpy(pictures[10:]))
+    assert torch.equal(read_split(directory, card, "val").labels, torch.from_numpy(labels[:10]))
 
 
 def test_the_start_of_a_stage_leaves_its_work_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
