@@ -180,7 +180,7 @@ def _told(key: Key) -> str:
 def _shown(answer: Mapping[str, Any]) -> str:
     if "figures" not in answer:
         return f"not measured, {answer['reason']}"
-    return ", ".join(f"{_number(found)} {unit}" for unit, found in answer["figures"].items())
+    return "; ".join(f"{_number(found)} {unit}" for unit, found in answer["figures"].items())
 
 
 def _number(found: float | list[float]) -> str:
