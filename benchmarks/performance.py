@@ -26,6 +26,9 @@ MACHINE = {
     "load_at_start": "load {} at the start", "commit": "commit {}", "date": "{}",
 }  # fmt: skip
 
+# The ways that are not this project's are drawn in grey.
+OTHERS = ("tutorial", "bare loop", "Lightning", "Keras", "Ultralytics", "airbench")
+
 Document = Mapping[str, Any]
 Result = Mapping[str, Any]
 
@@ -161,27 +164,34 @@ def draw(document: Document, path: Path) -> None:
     from darkroom import drawing
 
     panels = cases(document)
-    shown = {}
-    for case, results in panels.items():
-        unit = results[0]["unit"]
-        shown[case] = [result for result in results if result["unit"] == unit]
-    rows = max(len(results) for results in shown.values())
-    figure = drawing.new_figure(max(6.0, 4.2 * len(shown)), 1.1 + 0.36 * rows)
+    ways = list(dict.fromkeys(result["name"] for result in document["results"]))
+    figure = drawing.new_figure(3.0 + 3.2 * len(panels), 1.1 + 0.36 * len(ways))
     figure.suptitle(_title(document), x=0.01, ha="left", fontsize=12, fontweight="bold")
-    for axes, (case, results) in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True):
-        found = [summary(result["values"]) for result in results]
-        medians = [each["median"] for each in found]
-        names = [result["name"] for result in results]
-        colours = [drawing.BLUE if "fit" in name or "darkroom" in name else drawing.GREY for name in names]
-        spread = [[each["median"] - each["low"] for each in found], [each["high"] - each["median"] for each in found]]
-        bars = axes.barh(names, medians, xerr=spread, color=colours, height=0.6, ecolor="black", capsize=2)
-        axes.bar_label(bars, [f" {number(median)}" for median in medians], fontsize=8, padding=3)
-        axes.set_ylim(rows - 0.4, -0.6)
-        axes.margins(x=0.18)
-        drawing.tidy(axes, case, results[0]["unit"])
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)
+    for axes, (case, results) in zip(grid[0], panels.items(), strict=True):
+        unit = results[0]["unit"]
+        drawing.tidy(axes, case, unit)
         axes.grid(visible=False, axis="y")
+        for result in results:
+            if result["unit"] == unit:
+                _bar(axes, ways.index(result["name"]), result)
+        axes.margins(x=0.2)
+        axes.xaxis.set_major_formatter("{x:,g}")
+    grid[0, 0].set_yticks(range(len(ways)), ways)
+    grid[0, 0].set_ylim(len(ways) - 0.4, -0.6)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.save(figure, path)
+
+
+def _bar(axes: Any, row: int, result: Result) -> None:
+    from darkroom import drawing
+
+    found, name = summary(result["values"]), result["name"]
+    middle = found["median"]
+    spread = [[middle - found["low"]], [found["high"] - middle]]
+    colour = drawing.GREY if name.startswith(OTHERS) else drawing.BLUE
+    bars = axes.barh(row, middle, xerr=spread, color=colour, height=0.6, ecolor="black", capsize=2)
+    axes.bar_label(bars, [f" {number(middle)}"], fontsize=8, padding=3)
 
 
 def main() -> None:
