@@ -144,7 +144,7 @@ def _goals(document: Document) -> list[str]:
         told = "not measured"
         if {name, other} <= {result["name"] for result in results}:
             reached = ratio(results, name, other)
-            told = f"{reached:.2f}, {'met' if reached >= goal['at_least'] else '**missed**'}"
+            told = f"{reached:.3f}, {'met' if reached >= goal['at_least'] else '**missed**'}"
         lines.append(f"| {_way({**goal, 'name': name})} | {goal['at_least']:g} x {other} | {told} |")
     return ["| goal | at least | reached |", "|---|---|---|", *lines, ""] if lines else []
 

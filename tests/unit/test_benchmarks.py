@@ -156,8 +156,8 @@ def test_a_table_shows_ratios_goals_and_what_is_missing() -> None:
 
     assert "| tutorial | 1,000 (900 to 1,100) |  | 1.00 | 3 |" in page
     assert "| fit | 2,500 | 92.00 ± 1.41 | 2.50 | 1, 2 |" in page
-    assert "| batch 64, fit | 2 x tutorial | 2.50, met |" in page
-    assert "| batch 64, fit | 1 x bare | 0.83, **missed** |" in page
+    assert "| batch 64, fit | 2 x tutorial | 2.500, met |" in page
+    assert "| batch 64, fit | 1 x bare | 0.833, **missed** |" in page
     assert "| batch 64, fit | 1 x Keras | not measured |" in page
     assert "- training_cnn (batch 64, Keras): keras is not installed" in page
     assert "- speedruns: no run so far" in page
