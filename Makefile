@@ -1,6 +1,7 @@
 # Everything a person types here. Needs Python 3.11 or newer, make and git.
 
 PYTHON ?= python3
+BENCH ?= cpu
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
@@ -32,8 +33,8 @@ types: $(INSTALLED) ## types, by mypy in strict mode
 ui: $(INSTALLED) ## MLflow's page on http://127.0.0.1:5000
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
 
-bench: $(INSTALLED) ## training speed against the tutorial way and a bare loop (needs Fashion-MNIST)
-	python benchmarks/training_speed.py
+bench: $(INSTALLED) ## measure BENCH=cpu, gpu, serve or search, and write docs/performance.md
+	python -m benchmarks $(BENCH)
 
 lock: $(INSTALLED) ## pin the newest versions that pyproject.toml allows in requirements.lock
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \

@@ -1,8 +1,8 @@
 """Run recipes with several seeds and write what they reach to recipes/measured.json and docs/recipes.md.
 
-    python benchmarks/recipes.py measure fashion-mnist-cnn64 mnist-mlp --seeds 3
-    python benchmarks/recipes.py measure cifar10-cnn64 --set dataset.name=folder --set dataset.path=cifar10.tar.xz
-    python benchmarks/recipes.py page
+    python -m benchmarks.recipes measure fashion-mnist-cnn64 mnist-mlp --seeds 3
+    python -m benchmarks.recipes measure cifar10-cnn64 --set dataset.name=folder --set dataset.path=cifar10.tar.xz
+    python -m benchmarks.recipes page
 
 Each recipe goes through the stages as `dvc repro` runs them, in build/recipes/<name>, with an MLflow store of
 its own. The data are prepared once, then each seed trains and is measured on the test split. A run that is
@@ -14,8 +14,6 @@ import argparse
 import csv
 import json
 import os
-import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -23,6 +21,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from benchmarks.machine import processor
 from ruamel.yaml import YAML
 
 from darkroom.recipes import Measured, Recipe, read_recipes
@@ -117,15 +116,6 @@ def conditions(workspace: Path) -> dict:
         "python": facts["system.python"],
         **{package: facts[f"system.{package}"] for package in ("torch", "torchvision", "darkroom")},
     }
-
-
-def processor() -> str:
-    """What the processor calls itself; platform.processor() is often empty or only the architecture."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def keep_pictures(name: str, workspace: Path) -> None:

@@ -1,0 +1,52 @@
+"""How long a person waits until a stage begins its work.
+
+    python -m benchmarks.cpu.start_up [--rounds 5]
+
+Conditions: seconds of a whole Python process that runs `darkroom <stage>` on the default params.yaml with the stage's
+own work left out: the start of Python, the command line, the settings, and the libraries that the stage imports.
+Files are in the page cache from the second round on.
+"""
+
+import subprocess
+import sys
+import time
+from argparse import Namespace
+
+from benchmarks import harness, project
+from benchmarks.harness import Benchmark, Figures, Job, run
+
+STAGES = ("download", "preprocess", "search", "train", "evaluate")
+# Behind the import of the stage its work is left out.
+WITHOUT_WORK = """
+import importlib, sys
+from darkroom.cli import main
+imported = importlib.import_module
+def import_stage(name, package=None):
+    module = imported(name, package)
+    if name.startswith("darkroom.stages."):
+        module.run = lambda *_: None
+    return module
+importlib.import_module = import_stage
+sys.argv = ["darkroom", "{stage}"]
+main()
+"""
+
+
+def start(stage: str) -> Job:
+    def job(_: Namespace) -> Figures:
+        project.write_params({})
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-c", WITHOUT_WORK.format(stage=stage)], check=True)
+        return {"s": time.perf_counter() - begin}
+
+    return job
+
+
+def main() -> None:
+    options = harness.arguments(__doc__, rounds=5).parse_args()
+    jobs = {("", f"darkroom {stage}"): start(stage) for stage in STAGES}
+    run(Benchmark(title="Seconds until a stage begins its work", jobs=jobs, conditions={}), options)
+
+
+if __name__ == "__main__":
+    main()

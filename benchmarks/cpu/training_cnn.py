@@ -1,0 +1,60 @@
+"""Training a small CNN on the CPU: `darkroom train` beside the tutorial way, bare loops and other trainers.
+
+    python -m benchmarks.cpu.training_cnn [--images 20000] [--rounds 3]
+
+Conditions: Fashion-MNIST from data/raw (`darkroom download` with dataset.name fashion-mnist; made images of the same
+shape without it), 3x3 convolutions 32 and 64 with pooling, dense 128, dropout 0.25; AdamW, fp32; one epoch and one
+pass over 2,000 validation images, after 2,048 images that warm everything up. Each figure is of a process of its own.
+Images a second count the training images over the time from the first batch to the end of validation, and of the
+checkpoint and the logging where a way does them. Peak memory is that of the whole process, libraries included, and
+of fit also that of logging the model; its other seconds are those of the epochs alone and of the whole command.
+
+- tutorial: PIL images through torchvision's transforms and a DataLoader, at the tutorials' batch size only
+- bare loop: indexed tensors; "tuned": the same in channels_last with the fused optimizer
+- fit: the `darkroom train` command, with checkpoint, MLflow run and progress, in fp32 as the others
+- fit, precision as chosen: the same with train.precision auto
+- Lightning, Keras, Ultralytics: see peers/; they need the extra "bench"
+"""
+
+from benchmarks import training, ways
+from benchmarks.harness import Benchmark, run
+from benchmarks.training import peer
+
+WAYS = {
+    "tutorial": ways.tutorial,
+    "bare loop": ways.bare,
+    "bare loop, tuned": ways.tuned,
+    "fit": ways.fit,
+    "fit, precision as chosen": ways.fit_as_chosen,
+    "Lightning": peer("lightning"),
+    "Keras": peer("keras"),
+    "Ultralytics": peer("ultralytics"),
+}
+LARGE = [name for name in WAYS if name != "tutorial"]
+BATCHES = {64: list(WAYS), 256: LARGE, 512: LARGE}
+GOALS = [
+    {"case": "batch 64", "ratio": ["fit", "tutorial"], "at_least": 2.0},
+    *(
+        {"case": f"batch {batch}", "ratio": ["fit", other], "at_least": 1.0}
+        for batch in BATCHES
+        for other in ("bare loop, tuned", "Lightning", "Keras", "Ultralytics")
+    ),
+]
+
+
+def main() -> None:
+    options = training.arguments(__doc__).parse_args()
+    run(
+        Benchmark(
+            title="Training a small CNN on the CPU",
+            jobs=training.jobs("simple-cnn", WAYS, BATCHES),
+            conditions=training.conditions(options),
+            baselines=["tutorial", "bare loop, tuned"],
+            goals=GOALS,
+        ),
+        options,
+    )
+
+
+if __name__ == "__main__":
+    main()

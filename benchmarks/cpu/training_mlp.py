@@ -1,0 +1,43 @@
+"""Training a small MLP on the CPU, where what surrounds the arithmetic weighs most.
+
+    python -m benchmarks.cpu.training_mlp [--images 20000] [--rounds 3]
+
+Conditions: as in training_cnn, with dense layers 784-256-128-10 and without Ultralytics, which trains no such network.
+"""
+
+from benchmarks import training, ways
+from benchmarks.harness import Benchmark, run
+from benchmarks.training import peer
+
+WAYS = {
+    "tutorial": ways.tutorial,
+    "bare loop": ways.bare,
+    "bare loop, tuned": ways.tuned,
+    "fit": ways.fit,
+    "Lightning": peer("lightning"),
+    "Keras": peer("keras"),
+}
+BATCHES = {64: list(WAYS), 256: list(WAYS)}
+GOALS = [
+    {"case": f"batch {batch}", "ratio": ["fit", other], "at_least": 1.0}
+    for batch in BATCHES
+    for other in ("bare loop, tuned", "Lightning", "Keras")
+]
+
+
+def main() -> None:
+    options = training.arguments(__doc__).parse_args()
+    run(
+        Benchmark(
+            title="Training a small MLP on the CPU",
+            jobs=training.jobs("mlp", WAYS, BATCHES),
+            conditions=training.conditions(options),
+            baselines=["tutorial", "bare loop, tuned"],
+            goals=GOALS,
+        ),
+        options,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""The images that the benchmarks of training share."""
+
+import gzip
+
+import numpy as np
+from benchmarks.machine import ROOT
+from numpy.typing import NDArray
+
+RAW = ROOT / "data" / "raw" / "fashion-mnist"
+CLASSES = 10
+
+
+def source() -> str:
+    return "Fashion-MNIST" if RAW.is_dir() else "made images of Fashion-MNIST's shape (speed does not depend on pixels)"
+
+
+def read(count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """``count`` images uint8 [N, 1, 28, 28] and their labels."""
+    if not RAW.is_dir():
+        generator = np.random.default_rng(0)
+        labels = generator.integers(0, CLASSES, count)
+        return generator.integers(0, 256, (count, 1, 28, 28), dtype=np.uint8), labels
+    with gzip.open(RAW / "train-images-idx3-ubyte.gz") as opened:
+        images = np.frombuffer(opened.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    with gzip.open(RAW / "train-labels-idx1-ubyte.gz") as opened:
+        labels = np.frombuffer(opened.read(), np.uint8, offset=8).astype(np.int64)
+    return images[:count].copy(), labels[:count]

@@ -1,0 +1,206 @@
+"""Writes docs/performance.md and its pictures from what the benchmarks have left in results/.
+
+python -m benchmarks.performance
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import RESULTS, summary
+from benchmarks.machine import PACKAGES, ROOT
+
+GROUPS = {
+    "cpu": "Training and the pipeline on a CPU",
+    "gpu": "Training on a GPU",
+    "search": "Searching",
+    "serve": "Answering",
+}
+PAGE = ROOT / "docs" / "performance.md"
+PICTURES = ROOT / "docs" / "images" / "performance"
+MACHINE = {
+    "cpu": "{}", "cores": "cores {}", "capability": "{}", "threads": "threads {}",
+    "precision_as_chosen": "train.precision auto is {}", "memory_gib": "{} GiB of memory",
+    "gpu": "{}", "os": "{}", "python": "Python {}", **{package: f"{package} {{}}" for package in PACKAGES},
+    "load_at_start": "load {} at the start", "commit": "commit {}", "date": "{}",
+}  # fmt: skip
+
+# The ways that are not this project's are drawn in grey.
+OTHERS = ("tutorial", "bare loop", "Lightning", "Keras", "Ultralytics", "airbench")
+
+Document = Mapping[str, Any]
+Result = Mapping[str, Any]
+
+
+def scripts(group: str) -> list[Path]:
+    return sorted((ROOT / "benchmarks" / group).glob("*.py"))
+
+
+def read(results: Path = RESULTS) -> dict[str, Document]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(results.glob("*.json"))}
+
+
+def page(documents: Mapping[str, Document]) -> str:
+    lines = [
+        "# Performance",
+        "",
+        "Measured by `make bench` and written from `benchmarks/results` by `benchmarks/performance.py`. Machines",
+        "differ and drift: the ratios within one run are what to look at. A figure is the median (lowest to highest),",
+        "an accuracy the mean ± standard deviation; n counts the measurements, each round's in a process of its own,",
+        "the ways in turn. [The scripts](../benchmarks) tell in their first lines what exactly they measure.",
+        "",
+    ]
+    absent: list[str] = []
+    for group, heading in GROUPS.items():
+        lines += [f"## {heading}", ""]
+        for script in scripts(group):
+            document = documents.get(script.stem)
+            if document is None:
+                absent.append(f"- {script.stem}: no run so far (`python -m benchmarks.{group}.{script.stem}`)")
+                continue
+            absent += _missing(document)
+            if document["results"]:
+                lines += [*_section(script, document), ""]
+        if not any(documents.get(script.stem, {}).get("results") for script in scripts(group)):
+            lines += ["Not measured, see below.", ""]
+    lines += ["## Not measured", "", *(absent or ["Every way of every benchmark was measured."])]
+    return "\n".join(lines) + "\n"
+
+
+def _missing(document: Document) -> list[str]:
+    ways: dict[str, list[str]] = {}
+    for entry in document.get("not_measured", []):
+        ways.setdefault(entry["reason"], []).append(_way(entry))
+    return [f"- {document['benchmark']} ({'; '.join(names)}): {reason}" for reason, names in ways.items()]
+
+
+def _title(document: Document) -> str:
+    title: str = document.get("title", document["benchmark"])
+    return title
+
+
+def _section(script: Path, document: Document) -> list[str]:
+    name = script.stem
+    title = _title(document)
+    lines = [f"### {title}", "", f"![{title}](images/performance/{name}.png)", ""]
+    for case, results in cases(document).items():
+        lines += [*([f"{case[:1].upper()}{case[1:]}:", ""] if case else []), *_table(results, document), ""]
+    return [*lines, *_goals(document), f"Conditions: {_conditions(document['conditions'])}."]
+
+
+def cases(document: Document) -> dict[str, list[Result]]:
+    found: dict[str, list[Result]] = {}
+    for result in document["results"]:
+        found.setdefault(result.get("case", ""), []).append(result)
+    return found
+
+
+def _table(results: Sequence[Result], document: Document) -> list[str]:
+    units = list(dict.fromkeys(result["unit"] for result in results))
+    by_way: dict[str, dict[str, Sequence[float]]] = {}
+    for result in results:
+        by_way.setdefault(result["name"], {})[result["unit"]] = result["values"]
+    baselines = [name for name in document.get("baselines", []) if name in by_way]
+    lines = [
+        f"| way | {' | '.join(units)} | {' | '.join([*(f'x {name}' for name in baselines), 'n'])} |",
+        f"|---|{'---|' * (len(units) + len(baselines) + 1)}",
+    ]
+    for name, values in by_way.items():
+        cells = [figure(values[unit], unit) if unit in values else "" for unit in units]
+        ratios = [f"{ratio(results, name, other):.2f}" for other in baselines]
+        counts = dict.fromkeys(str(len(found)) for found in values.values())
+        lines.append(f"| {' | '.join([name, *cells, *ratios, ', '.join(counts)])} |")
+    return lines
+
+
+def figure(values: Sequence[float], unit: str) -> str:
+    found = summary(values)
+    if "accuracy" in unit:
+        return f"{found['mean']:.2f} ± {found['sd']:.2f}"
+    if found["n"] == 1:
+        return number(found["median"])
+    return f"{number(found['median'])} ({number(found['low'])} to {number(found['high'])})"
+
+
+def number(value: float) -> str:
+    """Three digits, and all of those in front of the point."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def ratio(results: Iterable[Result], name: str, other: str) -> float:
+    """Of the medians of two ways in the first unit of both."""
+    medians: dict[str, float] = {}
+    for result in results:
+        medians.setdefault(result["name"], summary(result["values"])["median"])
+    return medians[name] / medians[other]
+
+
+def _goals(document: Document) -> list[str]:
+    lines = []
+    for goal in document.get("goals", []):
+        name, other = goal["ratio"]
+        results = cases(document).get(goal["case"], [])
+        told = "not measured"
+        if {name, other} <= {result["name"] for result in results}:
+            reached = ratio(results, name, other)
+            told = f"{reached:.3f}, {'met' if reached >= goal['at_least'] else '**missed**'}"
+        lines.append(f"| {_way({**goal, 'name': name})} | {goal['at_least']:g} x {other} | {told} |")
+    return ["| goal | at least | reached |", "|---|---|---|", *lines, ""] if lines else []
+
+
+def _conditions(conditions: Mapping[str, Any]) -> str:
+    own = [f"{key.replace('_', ' ')} {value}" for key, value in conditions.items() if key not in MACHINE]
+    machine = [f"{words.format(conditions[key])}" for key, words in MACHINE.items() if conditions.get(key) is not None]
+    return "; ".join(", ".join(part) for part in (own, machine) if part)
+
+
+def _way(entry: Mapping[str, Any]) -> str:
+    return ", ".join(filter(None, [entry.get("case"), entry["name"]]))
+
+
+def draw(document: Document, path: Path) -> None:
+    """The medians in the first unit as bars, with their ranges; a panel for each case."""
+    from darkroom import drawing
+
+    panels = cases(document)
+    ways = list(dict.fromkeys(result["name"] for result in document["results"]))
+    figure = drawing.new_figure(3.0 + 3.2 * len(panels), 1.1 + 0.36 * len(ways))
+    figure.suptitle(_title(document), x=0.01, ha="left", fontsize=12, fontweight="bold")
+    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)
+    for axes, (case, results) in zip(grid[0], panels.items(), strict=True):
+        unit = results[0]["unit"]
+        drawing.tidy(axes, case, unit)
+        axes.grid(visible=False, axis="y")
+        for result in results:
+            if result["unit"] == unit:
+                _bar(axes, ways.index(result["name"]), result)
+        axes.margins(x=0.2)
+        axes.xaxis.set_major_formatter("{x:,g}")
+    grid[0, 0].set_yticks(range(len(ways)), ways)
+    grid[0, 0].set_ylim(len(ways) - 0.4, -0.6)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing.save(figure, path)
+
+
+def _bar(axes: Any, row: int, result: Result) -> None:
+    from darkroom import drawing
+
+    found, name = summary(result["values"]), result["name"]
+    middle = found["median"]
+    spread = [[middle - found["low"]], [found["high"] - middle]]
+    colour = drawing.GREY if name.startswith(OTHERS) else drawing.BLUE
+    bars = axes.barh(row, middle, xerr=spread, color=colour, height=0.6, ecolor="black", capsize=2)
+    axes.bar_label(bars, [f" {number(middle)}"], fontsize=8, padding=3)
+
+
+def main() -> None:
+    documents = read()
+    for name, document in documents.items():
+        if document["results"]:
+            draw(document, PICTURES / f"{name}.png")
+    PAGE.write_text(page(documents), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
