@@ -139,14 +139,31 @@ def ratio(results: Iterable[Result], name: str, other: str) -> float:
 def _goals(document: Document) -> list[str]:
     lines = []
     for goal in document.get("goals", []):
-        name, other = goal["ratio"]
         results = cases(document).get(goal["case"], [])
-        told = "not measured"
-        if {name, other} <= {result["name"] for result in results}:
-            reached = ratio(results, name, other)
-            told = f"{reached:.3f}, {'met' if reached >= goal['at_least'] else '**missed**'}"
-        lines.append(f"| {_way({**goal, 'name': name})} | {goal['at_least']:g} x {other} | {told} |")
-    return ["| goal | at least | reached |", "|---|---|---|", *lines, ""] if lines else []
+        lines.append(_ratio_goal(goal, results) if "ratio" in goal else _bound_goal(goal, results))
+    return ["| goal | bound | reached |", "|---|---|---|", *lines, ""] if lines else []
+
+
+def _ratio_goal(goal: Mapping[str, Any], results: Sequence[Result]) -> str:
+    name, other = goal["ratio"]
+    told = "not measured"
+    if {name, other} <= {result["name"] for result in results}:
+        reached = ratio(results, name, other)
+        told = f"{reached:.3f}, {_verdict(reached >= goal['at_least'])}"
+    return f"| {_way({**goal, 'name': name})} | at least {goal['at_least']:g} x {other} | {told} |"
+
+
+def _bound_goal(goal: Mapping[str, Any], results: Sequence[Result]) -> str:
+    told = "not measured"
+    for result in results:
+        if (result["name"], result["unit"]) == (goal["name"], goal["unit"]):
+            reached = summary(result["values"])["median"]
+            told = f"{number(reached)}, {_verdict(reached <= goal['at_most'])}"
+    return f"| {_way(goal)} | at most {goal['at_most']:g} {goal['unit']} | {told} |"
+
+
+def _verdict(met: bool) -> str:
+    return "met" if met else "**missed**"
 
 
 def _conditions(conditions: Mapping[str, Any]) -> str:

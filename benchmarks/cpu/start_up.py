@@ -45,7 +45,8 @@ def start(stage: str) -> Job:
 def main() -> None:
     options = harness.arguments(__doc__, rounds=5).parse_args()
     jobs = {("", f"darkroom {stage}"): start(stage) for stage in STAGES}
-    run(Benchmark(title="Seconds until a stage begins its work", jobs=jobs, conditions={}), options)
+    goals = [{"case": "", "name": way, "unit": "s", "at_most": 3} for _, way in jobs]
+    run(Benchmark(title="Seconds until a stage begins its work", jobs=jobs, conditions={}, goals=goals), options)
 
 
 if __name__ == "__main__":
