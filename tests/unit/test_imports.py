@@ -123,3 +123,11 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
     assert "pydantic" in loaded
     assert not {"torch", "mlflow", "optuna", "matplotlib", "sklearn"} & loaded
+
+
+@pytest.mark.parametrize("stage", ["download", "preprocess"])
+def test_a_stage_that_only_reads_images_starts_without_heavy_libraries(stage: str) -> None:
+    loaded = loaded_by(f"darkroom.stages.{stage}")
+
+    assert "numpy" in loaded
+    assert not {"torch", "torchvision", "matplotlib", "sklearn", "scipy"} & loaded

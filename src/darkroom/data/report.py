@@ -1,16 +1,18 @@
 """The quality of a dataset: what is in it, what is broken, what occurs twice, how it looks."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from darkroom.data.cache import SPLITS
 from darkroom.data.duplicates import find_duplicates
 from darkroom.data.source import Decoded
 from darkroom.drawing import BLUE, GREY, ORANGE, new_figure, shorten, show_image, tidy
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SAMPLES = 10
 MAX_LISTED = 200
@@ -59,7 +61,7 @@ def _named(decoded: Decoded, group: dict[str, list[int]]) -> list[dict[str, Any]
     ]
 
 
-def class_balance(counts: dict[str, dict[str, int]]) -> Figure:
+def class_balance(counts: dict[str, dict[str, int]]) -> "Figure":
     """Images of each class, stacked by split."""
     names = list(counts)
     figure = new_figure(8, float(np.clip(1.4 + 0.3 * len(names), 2.5, 18)))
@@ -81,7 +83,7 @@ def class_balance(counts: dict[str, dict[str, int]]) -> Figure:
 
 def samples(
     images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], classes: Sequence[str], seed: int
-) -> Figure:
+) -> "Figure":
     """A row of random train images for each class (the first 40 classes)."""
     drawn = classes[:MAX_CLASSES_DRAWN]
     figure = new_figure(9.5, 0.6 + 0.85 * len(drawn))
