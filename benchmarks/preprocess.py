@@ -5,6 +5,7 @@ Usage: python benchmarks/preprocess.py [--archive cifar10-jpeg.tar.xz | --images
 Conditions: each round is a new project in a temporary directory, with the settings of params.yaml and dataset.name
 folder. The images are those of the archive, or as many synthetic ones: JPEGs of 32x32, 16 different ones in each of
 10 classes, uncompressed in a zip. Seconds are those of the whole command, start included, its files in the page cache.
+The processor's seconds, of all its processes together, are what other work on the machine changes least.
 Memory is the resident set (RSS), which counts the pages of mapped files too, looked at every 20 ms: the most that the
 command's first process, any worker, and all of them together have taken, less what a process takes that has imported
 the same and done nothing. Looking takes a little of the time that is measured.
@@ -15,6 +16,7 @@ import io
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -74,10 +76,16 @@ def idle(modules):
     return found
 
 
+def processor_time():
+    """Seconds of all processes that this one has started and that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def run(stage, project):
-    """Run a stage. Returns its seconds, and the most MB above its imports as {who: MB}."""
+    """Run a stage. Returns its seconds, those of the processor, and the most MB above its imports as {who: MB}."""
     of_first, of_worker = (idle(modules) for modules in IMPORTS[stage])
-    start = time.perf_counter()
+    start, processor = time.perf_counter(), processor_time()
     started = subprocess.Popen([Path(sys.executable).with_name("darkroom"), stage], cwd=project)
     first = psutil.Process(started.pid)
     peaks = {"first process": 0, "any worker": 0, "together": 0}
@@ -90,7 +98,7 @@ def run(stage, project):
         time.sleep(INTERVAL)
     seconds = time.perf_counter() - start
     assert started.returncode == 0, f"darkroom {stage} failed"
-    return seconds, {who: peak / 1e6 for who, peak in peaks.items()}
+    return seconds, processor_time() - processor, {who: peak / 1e6 for who, peak in peaks.items()}
 
 
 def measure(source, rounds):
@@ -104,12 +112,17 @@ def measure(source, rounds):
             settings["dataset"] |= {"name": "folder", "path": str(source.resolve())}
             yaml.dump(settings, project / "params.yaml")
             for stage in IMPORTS:
-                seconds, peaks = run(stage, project)
+                seconds, processor, peaks = run(stage, project)
                 values[stage, "s"].append(seconds)
+                values[f"{stage}, processor", "s"].append(processor)
                 for who, peak in peaks.items():
                     values[f"{stage}, {who}, above imports", "MB"].append(peak)
             card = json.loads((project / "data/processed/folder/dataset.json").read_text())
-            values["per image", "us"].append(values["preprocess", "s"][-1] / sum(card["sizes"].values()) * 1e6)
+            count = sum(card["sizes"].values())
+            values["preprocess, an image", "us"].append(values["preprocess", "s"][-1] / count * 1e6)
+            values["preprocess, processor, an image", "us"].append(
+                values["preprocess, processor", "s"][-1] / count * 1e6
+            )
     return values, card
 
 
