@@ -131,3 +131,10 @@ def test_a_stage_that_only_reads_images_starts_without_heavy_libraries(stage: st
 
     assert "numpy" in loaded
     assert not {"torch", "torchvision", "matplotlib", "sklearn", "scipy"} & loaded
+
+
+def test_a_process_that_decodes_images_starts_light() -> None:
+    loaded = loaded_by("darkroom.data.decoding")
+
+    assert "PIL" in loaded
+    assert not {"pydantic", "requests", "rich", "sklearn", "torch", "typer"} & loaded
