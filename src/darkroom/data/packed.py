@@ -38,7 +38,7 @@ def read_index(archive: Path) -> tuple[list[str], Records]:
     try:
         with archive.open("rb") as opened:
             return _read_index(opened)
-    except (OSError, ValueError, struct.error):  # UnicodeDecodeError is a ValueError
+    except (OSError, ValueError, OverflowError, struct.error):  # UnicodeDecodeError is a ValueError
         raise damaged(archive) from None
 
 
@@ -63,25 +63,24 @@ def _read_index(opened: BinaryIO) -> tuple[list[str], Records]:
     count, directory = _find_directory(opened)
     opened.seek(directory)
     names: list[str] = []
-    records = np.zeros(count, dtype=RECORD)
     offsets = np.full(count + 1, directory, dtype=np.int64)
     sizes = np.zeros(count, dtype=np.int64)
+    checksums = np.zeros(count, dtype=np.uint32)
     for row in range(count):
-        magic, crc, packed, size, name_length, extra_length, comment_length, offset = ENTRY.unpack(
-            opened.read(ENTRY.size)
-        )
+        entry = ENTRY.unpack(opened.read(ENTRY.size))
+        magic, checksums[row], packed, size, name_length, extra_length, comment_length, offset = entry
+        if magic != b"PK\1\2" or packed != size:
+            raise ValueError("no entry of a stored member")
         names.append(opened.read(name_length).decode())
         extra = opened.read(extra_length)
         opened.read(comment_length)
-        if magic != b"PK\1\2" or packed != size:
-            raise ValueError("no entry of a stored member")
         if offset == BEYOND:
             # After the extra's two numbers of two bytes. Sizes never lie there: no member is that large.
             (offset,) = struct.unpack_from("<Q", extra, 4)
-        offsets[row], sizes[row], records["crc"][row] = offset, size, crc
-    # Each member lies before the next one's header, without anything between.
-    records["size"] = sizes
-    records["start"] = offsets[1:] - sizes
+        offsets[row], sizes[row] = offset, size
+    records = np.empty(count, dtype=RECORD)
+    # Each member ends where the next one's header begins.
+    records["start"], records["size"], records["crc"] = offsets[1:] - sizes, sizes, checksums
     order = sorted(range(count), key=names.__getitem__)
     return [names[row] for row in order], records[order]
 
@@ -95,9 +94,9 @@ def _find_directory(opened: BinaryIO) -> tuple[int, int]:
         raise ValueError("no end of a zip without a comment")
     if count == MANY or directory == BEYOND:
         opened.seek(length - END.size - LOCATOR_SIZE - END_64.size)
-        magic, count, _, directory = END_64.unpack(opened.read(END_64.size))
-        if magic != b"PK\6\6":
-            raise ValueError("no end of a large zip")
+        magic, *large = END_64.unpack(opened.read(END_64.size))
+        if magic == b"PK\6\6":  # else there are just as many members
+            count, _, directory = large
     if not 0 < count * ENTRY.size <= length - directory:
         raise ValueError("no members, or more than there is room for")
     return count, directory

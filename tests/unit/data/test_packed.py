@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from darkroom.data import packed
 from darkroom.data.packed import read_index, read_members
 from darkroom.errors import DataError
 
@@ -48,6 +49,11 @@ def test_an_archive_beyond_the_first_zip_format_is_read(tmp_path, monkeypatch):
     path = write(tmp_path / "images.zip", members)
     assert b"PK\6\6" in path.read_bytes()
     assert read(path) == members
+
+
+def test_just_as_many_members_as_the_first_zip_format_holds_are_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(packed, "MANY", len(MEMBERS))
+    assert read(write(tmp_path / "images.zip", MEMBERS)) == MEMBERS
 
 
 @pytest.mark.parametrize("kept", [0, 10, -1, -23])
