@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from darkroom.data.mapped import gather
 
-DIGEST_BYTES = 16
-
 
 @dataclass(frozen=True)
 class Duplicates:
@@ -27,20 +25,22 @@ class Duplicates:
 def find_duplicates(images: NDArray[np.uint8], rows: dict[str, NDArray[np.int64]]) -> Duplicates:
     """The groups among the ``rows`` of each split of ``images`` [N, C, H, W]; a group's images in that order."""
     members = np.concatenate(list(rows.values()))
-    splits = np.repeat(np.arange(len(rows)), [len(part) for part in rows.values()])
-    keys = np.empty((len(members), DIGEST_BYTES // 8), dtype=np.int64)
+    keys = np.empty((len(members), 2), dtype=np.int64)
     done = 0
     for pixels in gather(images, members):
-        digests = [hashlib.blake2b(image.data, digest_size=DIGEST_BYTES).digest() for image in pixels]
-        keys[done : done + len(pixels)] = np.frombuffer(b"".join(digests), dtype=np.int64).reshape(len(pixels), -1)
+        digests = b"".join(hashlib.blake2b(image.data, digest_size=16).digest() for image in pixels)
+        keys[done : done + len(pixels)] = np.frombuffer(digests, dtype=np.int64).reshape(-1, 2)
         done += len(pixels)
     # lexsort is stable: copies come side by side, in the order of their positions.
     order = np.lexsort(keys.T)
-    begins = np.ones(len(order), dtype=bool)
-    begins[1:] = (keys[order[1:]] != keys[order[:-1]]).any(axis=1)
-    group = np.cumsum(begins) - 1
-    copied = np.bincount(group)[group] > 1
-    first = order[begins][group[copied]]
-    positions = order[copied][np.argsort(first, kind="stable")]
-    _, starts = np.unique(np.sort(first), return_index=True)
-    return Duplicates(members[positions], splits[positions], starts)
+    keys = keys[order]
+    begins = np.ones(len(order) + 1, dtype=bool)
+    begins[1:-1] = (keys[1:] != keys[:-1]).any(axis=1)
+    copied = ~(begins[:-1] & begins[1:])
+    positions, begins = order[copied], begins[:-1][copied]
+    # The groups, each found by its first image, in the order of these.
+    first = positions[begins][np.cumsum(begins) - 1]
+    positions = positions[np.argsort(first, kind="stable")]
+    starts = np.flatnonzero(np.diff(np.sort(first), prepend=-1))
+    ends_of_splits = np.cumsum([len(part) for part in rows.values()])
+    return Duplicates(members[positions], np.searchsorted(ends_of_splits, positions, side="right"), starts)
