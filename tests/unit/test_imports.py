@@ -130,3 +130,18 @@ def test_training_starts_without_libraries_that_only_some_settings_need() -> Non
 
     assert "torch" in loaded
     assert not {"torchvision", "scipy", "sklearn", "matplotlib", "pandas"} & loaded
+
+
+@pytest.mark.parametrize("stage", ["download", "preprocess"])
+def test_a_stage_that_only_reads_images_starts_without_heavy_libraries(stage: str) -> None:
+    loaded = loaded_by(f"darkroom.stages.{stage}")
+
+    assert "numpy" in loaded
+    assert not {"torch", "torchvision", "matplotlib", "sklearn", "scipy"} & loaded
+
+
+def test_a_process_that_decodes_images_starts_light() -> None:
+    loaded = loaded_by("darkroom.data.decoding")
+
+    assert "PIL" in loaded
+    assert not {"pydantic", "requests", "rich", "sklearn", "torch", "typer"} & loaded

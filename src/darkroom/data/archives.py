@@ -170,6 +170,7 @@ def _tar_members(source: Path) -> Iterator[Member]:
                 content = archive.extractfile(info)
                 assert content is not None, "regular files have content"
                 yield name, content
+            archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep a kilobyte for each
         while stream.read(1 << 20):  # to its end, where a compressed stream has its checksum
             pass
 

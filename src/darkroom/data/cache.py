@@ -1,13 +1,14 @@
 """The preprocessed dataset on disk: one safetensors file a split, and a card that describes them.
 
-Images are written row by row into the mapped file and read back mapped, so neither needs the memory
-for a whole split. The format of the files is documented at https://huggingface.co/docs/safetensors.
+Images are written some megabytes at a time and read back mapped, so neither needs the memory for a whole
+split. The format of the files is documented at https://huggingface.co/docs/safetensors.
 """
 
 import csv
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.mapped import allocate
+from darkroom.data.mapped import gather, reserve
 from darkroom.errors import CacheError
 from darkroom.files import check_format, digest, read_json, write_json
 
@@ -23,7 +24,6 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
 CARD = "dataset.json"
 NAMES = "files.csv"
-CHUNK_BYTES = 32 << 20
 MADE_BY = "darkroom preprocess"
 
 
@@ -83,9 +83,11 @@ def write(
     directory without it is no cache.
     """
     contents = hashlib.sha256()
+    counts = {}
     for split in SPLITS:
-        contents.update(_write_split(directory / f"{split}.safetensors", images, labels, rows[split]))
-    mean, std = _mean_and_std(images, rows["train"])
+        checksum, counts[split] = _write_split(directory / f"{split}.safetensors", images, labels, rows[split])
+        contents.update(checksum)
+    mean, std = _mean_and_std(counts["train"])
     card = DatasetCard(
         name=name,
         classes=tuple(classes),
@@ -124,7 +126,7 @@ def read_names(directory: Path, split: str) -> list[str]:
 
 def _header(images: tuple[int, ...], labels: int, fingerprint: str) -> bytes:
     split = labels * 8
-    end = split + int(np.prod(images, dtype=np.int64))
+    end = split + math.prod(images)
     text = json.dumps(
         {
             "__metadata__": {"format_version": str(FORMAT_VERSION), "fingerprint": fingerprint},
@@ -137,19 +139,27 @@ def _header(images: tuple[int, ...], labels: int, fingerprint: str) -> bytes:
     return len(padded).to_bytes(8, "little") + padded
 
 
-def _write_split(path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64]) -> bytes:
-    """Write one split, without its fingerprint. Returns the SHA-256 of its labels and pixels."""
+def _write_split(
+    path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[bytes, NDArray[np.int64]]:
+    """Write one split, without its fingerprint.
+
+    Returns the SHA-256 of its labels and pixels, and how often each channel has each value: int64 [C, 256].
+    """
     shape = (len(rows), *images.shape[1:])
     chosen = labels[rows].astype("<i8").tobytes()
     header = _header(shape, len(rows), "0" * 64)
-    path.write_bytes(header + chosen)
     content = hashlib.sha256(chosen)
-    written = allocate(path, shape, offset=len(header) + len(chosen))
-    for chunk in _chunks(len(rows), images):
-        pixels = images[rows[chunk]]
-        written[chunk] = pixels
-        content.update(pixels.tobytes())
-    return content.digest()
+    counts = np.zeros((shape[1], 256), dtype=np.int64)
+    reserve(path, len(header) + len(chosen) + math.prod(shape))
+    with path.open("rb+") as opened:
+        opened.write(header + chosen)
+        for pixels in gather(images, rows):
+            opened.write(pixels.data)
+            content.update(pixels.data)
+            for channel, count in enumerate(counts):
+                count += np.bincount(pixels[:, channel].ravel(), minlength=256)
+    return content.digest(), counts
 
 
 def _stamp(path: Path, fingerprint: str) -> None:
@@ -170,20 +180,8 @@ def pixels_offset(path: Path) -> int:
     return 8 + size + int(header["images"]["data_offsets"][0])
 
 
-def _chunks(count: int, images: NDArray[np.uint8]) -> Iterator[slice]:
-    step = max(1, CHUNK_BYTES // max(1, images[0].nbytes))
-    for start in range(0, count, step):
-        yield slice(start, min(start + step, count))
-
-
-def _mean_and_std(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per channel, of pixels / 255. Counted, not summed: exact, and the same in any order."""
-    channels = images.shape[1]
-    counts = np.zeros((channels, 256), dtype=np.int64)
-    for chunk in _chunks(len(rows), images):
-        pixels = images[rows[chunk]]
-        for channel in range(channels):
-            counts[channel] += np.bincount(pixels[:, channel].ravel(), minlength=256)
+def _mean_and_std(counts: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Per channel, of pixels / 255, from how often each value occurs: exact, and the same in any order."""
     values = np.arange(256) / 255
     weights = counts / counts.sum(axis=1, keepdims=True)
     mean = weights @ values

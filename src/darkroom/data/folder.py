@@ -1,13 +1,9 @@
 """A person's own images: one sub-folder per class, with or without train, val and test above them."""
 
 import os
-import zipfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.data.archives import pack
-from darkroom.data.images import BrokenImageError, Channels, Header, decode, read_header
-from darkroom.data.mapped import allocate
+from darkroom.data.decoding import decode_into, processes, read_headers
+from darkroom.data.images import Channels
+from darkroom.data.mapped import allocate, release
+from darkroom.data.packed import read_index
 from darkroom.data.source import Decoded, Report
 from darkroom.errors import DataError
 from darkroom.settings import Dataset, Preprocess
@@ -40,40 +38,30 @@ class Folder:
 
     def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: Report) -> Decoded:
         archive = directory / PACKED
-        try:
-            with zipfile.ZipFile(archive) as packed:
-                names = sorted(packed.namelist())
-        except (OSError, zipfile.BadZipFile):
-            raise _damaged(archive) from None
+        names, records = read_index(archive)
         labels, splits, classes = arrange(names)
-        broken: dict[str, str] = {}
+        starts = range(0, len(names), CHUNK)
+        chunks = [records[start : start + CHUNK] for start in starts]
+        workers = (os.cpu_count() or 1) if len(names) >= PARALLEL_FROM else 0
+        with processes(workers) as spread:
+            parts = spread(partial(read_headers, archive), chunks)
+            headers = np.concatenate(list(_reported(parts, partial(report, "read sizes"), len(names))))
+            channels = settings.channels or _common_channels(headers, names)
+            size = settings.image_size or _common_size(headers)
 
-        headers: list[Header | None] = []
-        for part in _each_chunk(archive, names, _read_headers, report, "read sizes"):
-            headers += part
-        known = {name: header for name, header in zip(names, headers, strict=True) if header}
-        channels = settings.channels or _common_channels(known)
-        size = settings.image_size or _common_size(known)
-
-        path = scratch / "images.bin"
-        shape = (len(names), channels, *size)
-        images = allocate(path, shape)
-        work = partial(_decode_into, path, shape)
-        for failures in _each_chunk(archive, names, work, report, "decode"):
-            broken |= failures
-        readable = np.array([name not in broken for name in names], dtype=bool)
+            path = scratch / "images.bin"
+            images = allocate(path, (len(names), channels, *size))
+            failures = spread(partial(decode_into, archive, path, channels, size), starts, chunks)
+            reasons: dict[int, str] = {}
+            for part in _reported(failures, partial(report, "decode"), len(names)):
+                reasons |= part
+        broken = {names[row]: reason for row, reason in reasons.items()}
         if broken:
-            images = _drop_rows(images, readable)
-        sizes = Counter(f"{header.width}x{header.height}" for name, header in known.items() if name not in broken)
-        return Decoded(
-            images,
-            labels[readable],
-            splits[readable],
-            classes,
-            names=tuple(name for name in names if name not in broken),
-            sizes=dict(sizes.most_common()),
-            broken=broken,
-        )
+            whole = np.delete(np.arange(len(names)), list(reasons))
+            images = _keep_rows(images, whole)
+            headers, labels, splits = headers[whole], labels[whole], splits[whole]
+            names = [names[row] for row in whole]
+        return Decoded(images, labels, splits, classes, tuple(names), _count_sizes(headers), broken)
 
 
 def arrange(names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.str_], tuple[str, ...]]:
@@ -83,122 +71,84 @@ def arrange(names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.str_], 
     the class folders, there are fewer than two classes, there is no train split among given splits, or
     a split has a class that train lacks.
     """
-    paths = [PurePosixPath(name).parts for name in names]
-    while len({parts[0] for parts in paths}) == 1 and all(len(parts) > 2 for parts in paths):
-        if paths[0][0].lower() in SPLIT_NAMES:
-            break
-        paths = [parts[1:] for parts in paths]
-    tops = {parts[0].lower() for parts in paths if len(parts) > 1}
+    depth = _count_wrappers(names)
+    tops = {parts[depth].lower() for parts in _parts(names) if len(parts) > depth + 1}
     has_splits = bool(tops) and tops <= SPLIT_NAMES.keys()
-    depth = 3 if has_splits else 2
-    for name, parts in zip(names, paths, strict=True):
-        if len(parts) < depth:
+    depth += has_splits
+    splits = np.full(len(names), "", dtype="<U5")
+    owners: dict[str, int] = {}
+    numbers = np.empty(len(names), dtype=np.int64)
+    for row, parts in enumerate(_parts(names)):
+        if len(parts) < depth + 2:
             place = "a class folder below its split" if has_splits else "a class folder"
-            raise DataError(f"{name}: lies outside {place}; expected one sub-folder per class with images in it")
-    splits = np.array([SPLIT_NAMES[parts[0].lower()] if has_splits else "" for parts in paths], dtype="<U5")
-    owners = np.array([parts[depth - 2] for parts in paths])
-    in_train = (splits == "train") if has_splits else np.ones(len(owners), dtype=bool)
-    classes = sorted(set(owners[in_train].tolist()))
+            raise DataError(f"{names[row]}: lies outside {place}; expected one sub-folder per class with images in it")
+        if has_splits:
+            splits[row] = SPLIT_NAMES[parts[depth - 1].lower()]
+        numbers[row] = owners.setdefault(parts[depth], len(owners))
+    in_train = set(np.unique(numbers[splits == "train"] if has_splits else numbers).tolist())
+    classes = sorted(owner for owner, number in owners.items() if number in in_train)
     if not classes:
         raise DataError(f"splits {', '.join(sorted(tops))} are there, but no train; put the images to learn from there")
-    strangers = sorted(set(owners.tolist()) - set(classes))
+    strangers = sorted(owners.keys() - set(classes))
     if strangers:
         raise DataError(f"class {strangers[0]!r} has images to test on, but none in train; add some or remove it")
     if len(classes) < 2:
         raise DataError(f"one class only ({classes[0]!r}); a classifier needs two at least: one sub-folder per class")
-    return np.searchsorted(classes, owners).astype(np.int64), splits, tuple(classes)
+    return np.searchsorted(classes, list(owners))[numbers], splits, tuple(classes)
 
 
-def _damaged(archive: Path) -> DataError:
-    return DataError(f"{archive}: missing or damaged; run `darkroom download` again")
+def _parts(names: Sequence[str]) -> Iterator[list[str]]:
+    """The parts of each name, one at a time: those of a million names would take more memory than all else."""
+    return (name.split("/") for name in names)
 
 
-def _common_channels(headers: dict[str, Header]) -> Channels:
-    examples: dict[Channels, str] = {}
-    for name, header in headers.items():
-        examples.setdefault(header.channels, name)
-    if len(examples) == 2:
+def _count_wrappers(names: Sequence[str]) -> int:
+    """The number of directories around everything, above the classes and the splits."""
+    # What the first and the last name in their order share, all share.
+    shared = PurePosixPath(os.path.commonpath([min(names), max(names)])).parts
+    shallowest = min(name.count("/") for name in names)
+    outer = shared[: max(0, shallowest - 1)]
+    return next((depth for depth, part in enumerate(outer) if part.lower() in SPLIT_NAMES), len(outer))
+
+
+def _common_channels(headers: NDArray[np.int32], names: Sequence[str]) -> Channels:
+    grey, colour = (np.flatnonzero(headers[:, 2] == channels) for channels in (1, 3))
+    if len(grey) and len(colour):
         raise DataError(
-            f"grey and colour images are mixed ({examples[1]} is grey, {examples[3]} is colour); "
+            f"grey and colour images are mixed ({names[grey[0]]} is grey, {names[colour[0]]} is colour); "
             "set preprocess.channels to 1 or 3 to make them all the same"
         )
-    return next(iter(examples), 3)
+    return 1 if len(grey) else 3
 
 
-def _common_size(headers: dict[str, Header]) -> tuple[int, int]:
-    sizes = {(header.height, header.width) for header in headers.values()}
-    return sizes.pop() if len(sizes) == 1 and max(max(sizes)) <= 512 else DEFAULT_SIZE
+def _common_size(headers: NDArray[np.int32]) -> tuple[int, int]:
+    sizes = headers[headers[:, 2] > 0, :2]
+    if len(sizes) and (sizes == sizes[0]).all() and sizes[0].max() <= 512:
+        width, height = sizes[0].tolist()
+        return height, width
+    return DEFAULT_SIZE
 
 
-def _drop_rows(images: NDArray[np.uint8], keep: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def _count_sizes(headers: NDArray[np.int32]) -> dict[str, int]:
+    """How many images are "width x height", common sizes first; images whose header cannot be read do not count."""
+    widths, heights, _ = headers[headers[:, 2] > 0].astype(np.int64).T
+    # One number for each size: numpy sorts pairs many times slower.
+    sizes, first, counts = np.unique(widths << 32 | heights, return_index=True, return_counts=True)
+    common = np.lexsort((first, -counts))
+    return {f"{sizes[place] >> 32}x{sizes[place] & 0xFFFFFFFF}": int(counts[place]) for place in common}
+
+
+def _keep_rows(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Move the rows to keep together, in place, a chunk at a time, and return just them."""
-    rows = np.flatnonzero(keep)
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
         images[start : start + len(chunk)] = images[chunk]
+        release(images)
     return images[: len(rows)]
 
 
-# --- what runs in the worker processes -------------------------------------------------------------
-
-_archive: zipfile.ZipFile | None = None
-
-
-def _open_archive(path: Path) -> None:
-    """Once per process: reading the index of a large archive costs as much as decoding hundreds of images."""
-    global _archive
-    _archive = zipfile.ZipFile(path)
-
-
-def _content(name: str) -> bytes:
-    assert _archive is not None, "opened by the pool's initialiser"
-    try:
-        return _archive.read(name)
-    except zipfile.BadZipFile:  # its checksum is wrong: damage to our archive, not a broken image
-        raise _damaged(Path(str(_archive.filename))) from None
-
-
-def _read_headers(start: int, names: Sequence[str]) -> list[Header | None]:
-    headers: list[Header | None] = []
-    for name in names:
-        try:
-            headers.append(read_header(_content(name)))
-        except BrokenImageError:
-            headers.append(None)
-    return headers
-
-
-def _decode_into(path: Path, shape: tuple[Any, ...], start: int, names: Sequence[str]) -> dict[str, str]:
-    """Decode images into the rows from ``start``. Returns the reason for each that cannot be decoded."""
-    images = np.memmap(path, dtype=np.uint8, mode="r+", shape=shape)
-    broken = {}
-    for row, name in enumerate(names, start):
-        try:
-            images[row] = decode(_content(name), shape[1], shape[2:])
-        except BrokenImageError as problem:
-            broken[name] = str(problem)
-    return broken
-
-
-def _each_chunk(archive: Path, names: Sequence[str], work: Any, report: Report, what: str) -> Iterator[Any]:
-    """``work(start, names)`` for each chunk, in order, in as many processes as pay."""
-    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
-    starts = range(0, len(names), CHUNK)
-    done = 0
-    if len(names) < PARALLEL_FROM:
-        _open_archive(archive)
-        results: Iterator[Any] = map(work, starts, chunks)
-        pool = None
-    else:
-        # Spawned, not forked: a fork of a process with threads can hang.
-        workers = os.cpu_count() or 1
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_open_archive, initargs=(archive,))
-        results = pool.map(work, starts, chunks)
-    try:
-        for chunk, result in zip(chunks, results, strict=True):
-            done += len(chunk)
-            report(what, done, len(names))
-            yield result
-    finally:
-        if pool:
-            pool.shutdown(cancel_futures=True)
+def _reported(results: Iterator[Any], report: Callable[[int, int], None], total: int) -> Iterator[Any]:
+    """The results of each chunk, the progress reported."""
+    for number, result in enumerate(results, 1):
+        report(min(number * CHUNK, total), total)
+        yield result

@@ -62,8 +62,8 @@ def decode(content: bytes | BinaryIO, channels: Channels, size: tuple[int, int])
     """
     stream = io.BytesIO(content) if isinstance(content, bytes) else content
     with _open(stream) as image:
-        image.load()
-        return fit(ImageOps.exif_transpose(image), channels, size)
+        ImageOps.exif_transpose(image, in_place=True)  # which loads it
+        return fit(image, channels, size)
 
 
 def fit(image: Image.Image, channels: Channels, size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -115,4 +115,5 @@ def _convert(image: Image.Image, channels: Channels) -> Image.Image:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image)
-    return image.convert("L" if channels == 1 else "RGB")
+    mode = "L" if channels == 1 else "RGB"
+    return image if image.mode == mode else image.convert(mode)

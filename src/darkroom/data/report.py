@@ -1,10 +1,9 @@
 """The quality of a dataset: what is in it, what is broken, what occurs twice, how it looks."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from darkroom.data.cache import SPLITS
@@ -12,54 +11,68 @@ from darkroom.data.duplicates import find_duplicates
 from darkroom.data.source import Decoded
 from darkroom.drawing import BLUE, GREY, ORANGE, new_figure, shorten, show_image, tidy
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SAMPLES = 10
 MAX_LISTED = 200
+MAX_EXAMPLES = 20
 MAX_CLASSES_DRAWN = 40
 
 
 def describe(decoded: Decoded, rows: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
     """The figures of report.json. Long lists are cut at 200 entries; the counts beside them are whole."""
-    groups = find_duplicates(decoded.images, rows)
-    crossing = [group for group in groups if len(group) > 1]
+    counts = {split: np.bincount(decoded.labels[rows[split]], minlength=len(decoded.classes)) for split in SPLITS}
     broken = [{"file": name, "reason": reason} for name, reason in sorted(decoded.broken.items())]
     return {
         "images": {split: len(rows[split]) for split in SPLITS},
-        "classes": {name: _counts(decoded, rows, label) for label, name in enumerate(decoded.classes)},
+        "classes": {
+            name: {split: int(counts[split][label]) for split in SPLITS} for label, name in enumerate(decoded.classes)
+        },
         "original_sizes": dict(list(decoded.sizes.items())[:MAX_LISTED]),
         "different_sizes": len(decoded.sizes),
         "broken_count": len(broken),
         "broken": broken[:MAX_LISTED],
-        "duplicates": {
-            "groups": len(groups),
-            "surplus_images": sum(sum(map(len, group.values())) - 1 for group in groups),
-            "groups_across_splits": len(crossing),
-            "groups_with_different_labels": sum(len(_labels(decoded, group)) > 1 for group in groups),
-            "examples": [_named(decoded, group) for group in (crossing + [g for g in groups if len(g) == 1])[:20]],
-        },
+        "duplicates": _describe_duplicates(decoded, rows),
     }
 
 
-def _counts(decoded: Decoded, rows: dict[str, NDArray[np.int64]], label: int) -> dict[str, int]:
-    return {split: int((decoded.labels[rows[split]] == label).sum()) for split in SPLITS}
-
-
-def _labels(decoded: Decoded, group: dict[str, list[int]]) -> set[int]:
-    return {int(decoded.labels[row]) for members in group.values() for row in members}
-
-
-def _named(decoded: Decoded, group: dict[str, list[int]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "split": split,
-            "label": decoded.classes[decoded.labels[row]],
-            "image": decoded.names[row] if decoded.names else row,
-        }
-        for split, members in group.items()
-        for row in members
+def _describe_duplicates(decoded: Decoded, rows: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
+    found = find_duplicates(decoded.images, rows)
+    crossing = _differ(found.splits, found.starts)
+    splits = list(rows)
+    ends = np.append(found.starts[1:], len(found.rows))
+    shown = np.append(np.flatnonzero(crossing), np.flatnonzero(~crossing))[:MAX_EXAMPLES]
+    spans = [
+        slice(start, min(start + MAX_LISTED, end)) for start, end in zip(found.starts[shown], ends[shown], strict=True)
     ]
+    examples = [
+        [
+            {
+                "split": splits[split],
+                "label": decoded.classes[decoded.labels[row]],
+                "image": decoded.names[row] if decoded.names else row,
+            }
+            for row, split in zip(found.rows[span].tolist(), found.splits[span].tolist(), strict=True)
+        ]
+        for span in spans
+    ]
+    return {
+        "groups": len(found.starts),
+        "surplus_images": len(found.rows) - len(found.starts),
+        "groups_across_splits": int(crossing.sum()),
+        "groups_with_different_labels": int(_differ(decoded.labels[found.rows], found.starts).sum()),
+        "examples": examples,
+    }
 
 
-def class_balance(counts: dict[str, dict[str, int]]) -> Figure:
+def _differ(values: NDArray[np.int64], starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether the values of each group, which begins at ``starts``, are not all the same."""
+    differ: NDArray[np.bool_] = np.minimum.reduceat(values, starts) != np.maximum.reduceat(values, starts)
+    return differ
+
+
+def class_balance(counts: dict[str, dict[str, int]]) -> "Figure":
     """Images of each class, stacked by split."""
     names = list(counts)
     figure = new_figure(8, float(np.clip(1.4 + 0.3 * len(names), 2.5, 18)))
@@ -81,7 +94,7 @@ def class_balance(counts: dict[str, dict[str, int]]) -> Figure:
 
 def samples(
     images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], classes: Sequence[str], seed: int
-) -> Figure:
+) -> "Figure":
     """A row of random train images for each class (the first 40 classes)."""
     drawn = classes[:MAX_CLASSES_DRAWN]
     figure = new_figure(9.5, 0.6 + 0.85 * len(drawn))

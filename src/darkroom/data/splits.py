@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
 from darkroom.data.cache import SPLITS
 from darkroom.errors import DataError
@@ -53,5 +52,7 @@ def _cut(
             f"preprocess.{split}_fraction {fraction} at least {needed} are needed: "
             "add images or move the fraction towards 0.5"
         )
+    from sklearn.model_selection import train_test_split  # a second to import: only where something is cut
+
     kept, cut = train_test_split(rows, test_size=fraction, stratify=labels[rows], random_state=seed)
     return np.sort(kept), np.sort(cut)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from darkroom.config import Config
-from darkroom.data import cache
+from darkroom.data import cache, mapped
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard, read_names
 from darkroom.errors import CacheError
@@ -51,7 +51,7 @@ def test_images_of_any_shape_are_read_as_they_were_written(tmp_path_factory, ima
     labels = np.arange(len(images))
     rows = {"train": labels[2:], "val": labels[:1], "test": labels[1:2]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(mapped, "CHUNK_BYTES", chunk_bytes)
         card = write(directory, images=images, labels=labels, rows=rows)
     for name, chosen in rows.items():
         split = read_split(directory, card, name)
@@ -127,7 +127,7 @@ def test_the_fingerprint_changes_with_what_it_stands_for(tmp_path, changed):
 
 def test_the_fingerprint_does_not_change_otherwise(tmp_path, monkeypatch):
     first = write(tmp_path / "one")
-    monkeypatch.setattr(cache, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(mapped, "CHUNK_BYTES", 100)
     second = write(tmp_path / "other", images=IMAGES.copy(), settings={"preprocess": {"seed": 0}})
     assert second == first
     for name in ("train.safetensors", "val.safetensors", "test.safetensors", "dataset.json"):

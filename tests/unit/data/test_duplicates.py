@@ -4,7 +4,17 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkroom.data.duplicates import find_duplicates
+from darkroom.data import duplicates
+
+
+def find_duplicates(images, rows):
+    """The groups, each as {split: rows}."""
+    found = duplicates.find_duplicates(images, rows)
+    groups = [{} for _ in found.starts]
+    numbers = np.searchsorted(found.starts, np.arange(len(found.rows)), side="right") - 1
+    for number, split, row in zip(numbers, found.splits, found.rows, strict=True):
+        groups[number].setdefault(list(rows)[split], []).append(int(row))
+    return groups
 
 
 def levels(*values):

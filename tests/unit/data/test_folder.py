@@ -212,6 +212,12 @@ def test_images_of_different_sizes_become_64_by_64(tmp_path):
     assert found.sizes == {"5x9": 2, "9x5": 1}
 
 
+def test_sizes_are_counted_the_most_common_first_then_the_first_seen(tmp_path):
+    shapes = {"a/1": (2, 9), "a/2": (8, 1), "a/3": (3, 3), "b/1": (8, 1), "b/2": (2, 9), "b/3": (1, 8)}
+    found = decoded(tmp_path, {f"{name}.png": grey(1, *shape) for name, shape in shapes.items()})
+    assert list(found.sizes.items()) == [("9x2", 2), ("1x8", 2), ("3x3", 1), ("8x1", 1)]
+
+
 @pytest.mark.parametrize(("side", "expected"), [(512, 512), (513, 64)])
 def test_a_common_size_is_kept_up_to_512(tmp_path, side, expected):
     found = decoded(tmp_path, {"a/1.png": grey(1, side, side), "b/1.png": grey(2, side, side)})

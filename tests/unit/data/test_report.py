@@ -83,6 +83,15 @@ def test_long_lists_are_cut_and_their_counts_are_whole():
     assert (len(found["original_sizes"]), found["different_sizes"]) == (200, 300)
 
 
+def test_the_examples_of_a_picture_that_is_everywhere_are_cut():
+    images = np.zeros((300, 1, 2, 2), dtype=np.uint8)
+    decoded = Decoded(images, np.zeros(300, dtype=np.int64), np.full(300, ""), ("a",))
+    rows = {"train": np.arange(250), "val": np.arange(250, 275), "test": np.arange(275, 300)}
+    found = describe(decoded, rows)["duplicates"]
+    assert found["surplus_images"] == 299
+    assert [image["image"] for image in found["examples"][0]] == list(range(200))
+
+
 def test_the_report_is_plain_json():
     found = described(broken={"a.png": "truncated"})
     assert json.loads(json.dumps(found, allow_nan=False)) == found
