@@ -138,6 +138,9 @@ def test_a_table_shows_ratios_goals_and_what_is_missing() -> None:
         {"case": "batch 64", "ratio": ["fit", "tutorial"], "at_least": 2},
         {"case": "batch 64", "ratio": ["fit", "bare"], "at_least": 1},
         {"case": "batch 64", "ratio": ["fit", "Keras"], "at_least": 1},
+        {"case": "batch 64", "name": "fit", "unit": "images/s", "at_most": 2500},
+        {"case": "batch 64", "name": "bare", "unit": "images/s", "at_most": 2500},
+        {"case": "batch 64", "name": "bare", "unit": "MiB, peak", "at_most": 300},
     ]
     document = {
         "benchmark": "training_cnn",
@@ -156,9 +159,12 @@ def test_a_table_shows_ratios_goals_and_what_is_missing() -> None:
 
     assert "| tutorial | 1,000 (900 to 1,100) |  | 1.00 | 3 |" in page
     assert "| fit | 2,500 | 92.00 ± 1.41 | 2.50 | 1, 2 |" in page
-    assert "| batch 64, fit | 2 x tutorial | 2.500, met |" in page
-    assert "| batch 64, fit | 1 x bare | 0.833, **missed** |" in page
-    assert "| batch 64, fit | 1 x Keras | not measured |" in page
+    assert "| batch 64, fit | at least 2 x tutorial | 2.500, met |" in page
+    assert "| batch 64, fit | at least 1 x bare | 0.833, **missed** |" in page
+    assert "| batch 64, fit | at least 1 x Keras | not measured |" in page
+    assert "| batch 64, fit | at most 2500 images/s | 2,500, met |" in page
+    assert "| batch 64, bare | at most 2500 images/s | 3,000, **missed** |" in page
+    assert "| batch 64, bare | at most 300 MiB, peak | not measured |" in page
     assert "- training_cnn (batch 64, Keras): keras is not installed" in page
     assert "- speedruns: no run so far" in page
     assert "Conditions: images 5; a CPU, cores 2, 2026-01-01." in page
