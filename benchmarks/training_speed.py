@@ -115,7 +115,7 @@ def fit(images, labels):
     from darkroom.data.cache import DatasetCard
     from darkroom.models.classifier import build_classifier
     from darkroom.settings import Augment, Model, Tracking, Train
-    from darkroom.tracking import connect, epoch_metrics
+    from darkroom.tracking.store import connect, epoch_metrics
     from darkroom.training import fit as training
     from darkroom.training.checkpoint import Checkpoint
 

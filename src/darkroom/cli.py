@@ -178,7 +178,7 @@ def models() -> None:
 
 def _print_versions(config: Config) -> None:
     from darkroom.promotion import versions
-    from darkroom.tracking import connect, store_exists
+    from darkroom.tracking.store import connect, store_exists
 
     name = config.registered_model
     # Looking must not make a store.
@@ -248,7 +248,7 @@ def predict(
 
 def _champion(config: Config) -> "Predictor":
     from darkroom.serving.predictor import Predictor
-    from darkroom.tracking import connect, store_address, store_exists
+    from darkroom.tracking.store import connect, store_address, store_exists
 
     if not store_exists():
         raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")

@@ -14,7 +14,7 @@ from darkroom.promotion import register
 from darkroom.serving.predictor import Predictor
 from darkroom.settings import Model, Tracking
 from darkroom.stages import download, preprocess
-from darkroom.tracking import connect
+from darkroom.tracking.store import connect
 from darkroom.workspace import Workspace
 
 CLASSES = ("dark", "bright")

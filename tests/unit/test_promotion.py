@@ -5,7 +5,7 @@ import pytest
 from darkroom.errors import TrackingError
 from darkroom.promotion import champion, register, versions
 from darkroom.settings import Tracking
-from darkroom.tracking import connect
+from darkroom.tracking.store import connect
 
 NAME = "a-model"
 

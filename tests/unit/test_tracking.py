@@ -17,7 +17,7 @@ from darkroom.errors import TrackingError, TrainingError
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import ModelCard
 from darkroom.settings import Model, Tracking
-from darkroom.tracking import connect, log_training, store_address
+from darkroom.tracking.store import connect, log_training, store_address
 
 DATA = DatasetCard(
     "digits", ("a", "b", "c"), (1, 8, 8), (0.3,), (0.4,), {"train": 4, "val": 2, "test": 2},
@@ -58,7 +58,7 @@ def test_being_stopped_makes_a_killed_run(store, problem):
 
 def test_a_run_whose_process_is_gone_is_ended_when_the_next_one_connects(store, project):
     script = (
-        "import os; from darkroom.config import Tracking; from darkroom.tracking import connect; "
+        "import os; from darkroom.config import Tracking; from darkroom.tracking.store import connect; "
         "print(connect(Tracking()).start('a run', 'train').id, flush=True); os._exit(1)"
     )
     environment = os.environ | {"MLFLOW_LOGGING_LEVEL": "ERROR"}

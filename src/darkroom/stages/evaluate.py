@@ -22,7 +22,7 @@ from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard, load_classifier
 from darkroom.promotion import register
 from darkroom.settings import Evaluate
-from darkroom.tracking import EXAMPLE_IMAGES, WEIGHTS_TAG, Run, Store, connect, log_training
+from darkroom.tracking.store import EXAMPLE_IMAGES, WEIGHTS_TAG, Run, Store, connect, log_training
 from darkroom.workspace import Workspace
 
 TTA_FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")

@@ -18,7 +18,7 @@ from darkroom.interruption import held_back
 from darkroom.search import figures
 from darkroom.search.space import check_space, from_optuna
 from darkroom.search.study import FAILURE, best_trial, open_study, run_trials, used_trials
-from darkroom.tracking import Run, Store, connect, epoch_metrics, system_facts
+from darkroom.tracking.store import Run, Store, connect, epoch_metrics, system_facts
 from darkroom.training.device import choose_device, choose_precision
 from darkroom.training.fit import EpochMetrics
 from darkroom.training.session import train_classifier

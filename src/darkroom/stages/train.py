@@ -16,7 +16,7 @@ from darkroom.files import atomic_directory, digest, read_json, write_json
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard, save_card, save_weights
 from darkroom.models.registry import resolve, without_effect
-from darkroom.tracking import EXAMPLE_IMAGES, Run, connect, epoch_metrics, log_training, system_facts
+from darkroom.tracking.store import EXAMPLE_IMAGES, Run, connect, epoch_metrics, log_training, system_facts
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import choose_device, choose_precision
 from darkroom.training.fit import EpochMetrics, FitResult

@@ -1,0 +1,1 @@
+"""What MLflow is told about the runs."""
