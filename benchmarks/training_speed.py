@@ -115,7 +115,8 @@ def fit(images, labels):
     from darkroom.data.cache import DatasetCard
     from darkroom.models.classifier import build_classifier
     from darkroom.settings import Augment, Model, Tracking, Train
-    from darkroom.tracking.store import connect, epoch_metrics
+    from darkroom.tracking.runs import epoch_metrics
+    from darkroom.tracking.tracker import Tracker
     from darkroom.training import fit as training
     from darkroom.training.checkpoint import Checkpoint
 
@@ -127,8 +128,8 @@ def fit(images, labels):
     with tempfile.TemporaryDirectory() as place:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
         checkpoint = Checkpoint(Path(place, "train.pt"), "benchmark")
-        store = connect(Tracking())
-        with store.start("benchmark", "train") as run, progress() as display:
+        tracker = Tracker(Tracking(), Path(place, "spools"))
+        with tracker, tracker.start("benchmark", "train") as run, progress() as display:
             task = display.add_task("train", total=1, note="")
 
             def on_epoch(metrics):

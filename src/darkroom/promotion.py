@@ -9,7 +9,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
-from darkroom.tracking.store import FINGERPRINT_TAG, WEIGHTS_TAG
+from darkroom.tracking.runs import FINGERPRINT_TAG, WEIGHTS_TAG
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"

@@ -1,124 +1,185 @@
 """Everything MLflow's tracking API is asked: runs, their figures and files, and the models they made."""
 
 import copy
-import json
-import os
-import platform
-import socket
-import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import mlflow
-import mlflow.pytorch
 import numpy as np
-import psutil
+import requests
 import torch
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunStatus, RunTag, ViewType
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunStatus,
+    RunTag,
+    ViewType,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_SOURCE_NAME, MLFLOW_USER
-from mlflow.utils.time import get_current_time_millis
-from sqlalchemy.exc import SQLAlchemyError
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrackingError
 from darkroom.interruption import held_back
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard
-from darkroom.settings import Tracking
+from darkroom.tracking.address import SQLITE, default_address, unusable
+from darkroom.tracking.facts import is_gone
+from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
+from darkroom.tracking.spool import Operation
+from darkroom.workspace import project_root
 
-SQLITE = "sqlite:///"
-DEFAULT_STORE = "mlflow.db"
 ARTIFACTS = "mlruns"
-PROCESS_TAG = "darkroom.process"
-ENDED_TAG = "darkroom.ended"
-KIND_TAG = "darkroom.kind"
-WEIGHTS_TAG = "darkroom.weights_sha256"
-FINGERPRINT_TAG = "darkroom.fingerprint"
 MODEL_NAME = "model"
 # Shows the experiment with MLflow's page for model training instead of the one for language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 MAX_PARAMS_A_BATCH = 100
-EXAMPLE_IMAGES = 4
+MAX_METRICS_A_BATCH = 1000
 
 
-class Run:
-    """A run that is being written, as a context: it never stays RUNNING.
+class Store:
+    """One experiment of a connected MLflow store.
 
-    Leaving the block ends it FINISHED; an exception ends it FAILED with its first line as the tag
-    ``darkroom.ended``; Ctrl-C and termination end it KILLED.
+    Its methods wait for the store, and raise MlflowException where it refuses or does not answer. They may be called
+    from any one thread at a time.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    def __init__(self, client: MlflowClient, experiment_id: str) -> None:
         self.client = client
-        self.id = run_id
+        self.experiment_id = experiment_id
+        self._ids: dict[str, str] = {}
+        self._curves: dict[tuple[str, str], set[int]] = {}
 
-    def __enter__(self) -> Self:
-        return self
+    @classmethod
+    def connect(cls, address: str, experiment: str) -> Self:
+        """Connect to a store; make the experiment if needed. Raises TrackingError if it is deleted."""
+        new_file = Path(address.removeprefix(SQLITE)) if address.startswith(SQLITE) else None
+        if new_file and new_file.exists():
+            new_file = None
+        mlflow.set_tracking_uri(address)
+        try:
+            client = MlflowClient()
+            return cls(client, _experiment_id(client, address, experiment))
+        except (MlflowException, SQLAlchemyError):
+            if new_file:  # half-made: the next attempt would stumble over its tables
+                new_file.unlink(missing_ok=True)
+            raise
 
-    @held_back()
-    def __exit__(
-        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if problem is None:
-            self.client.set_terminated(self.id, "FINISHED")
+    def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
+        """Start a run that is told to the store at once; see ``begin``."""
+        return begin(self.apply, name, kind, key=key, parent=parent)
+
+    def run(self, run_id: str) -> Run:
+        """A run that is there, to tell it more."""
+        self._ids[run_id] = run_id
+        return Run(run_id, self.apply)
+
+    def apply(self, operation: Operation) -> None:
+        """Carry out an operation. One that was carried out already changes nothing."""
+        key = operation["run"]
+        match operation:
+            case {"do": "begin"}:
+                self._begin(key, operation)
+            case {"do": "params", "params": params}:
+                self._log_params(self.id_of(key), params)
+            case {"do": "metrics", "points": points}:
+                self._log_metrics(self.id_of(key), points)
+            case {"do": "tags", "tags": tags}:
+                self.client.log_batch(self.id_of(key), tags=[RunTag(*tag) for tag in tags.items()])
+            case {"do": "files", "directory": directory, "name": name}:
+                # Copies are deleted when all is sent: without them this was not the first time.
+                if Path(directory).is_dir():
+                    self.client.log_artifacts(self.id_of(key), directory, name)
+            case {"do": "dataset", "dataset": dataset, "context": context}:
+                used = DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])
+                self.client.log_inputs(self.id_of(key), [used])
+            case {"do": "end", "status": status, "time": time}:
+                self.client.set_terminated(self.id_of(key), status, time)
+            case _:
+                raise AssertionError(f"not an operation: {operation}")
+
+    def _begin(self, key: str, operation: Operation) -> None:
+        found = self.find(RUN_TAG, key)
+        if found is None:
+            tags = dict(operation["tags"])
+            if operation["parent"]:
+                tags[MLFLOW_PARENT_RUN_ID] = self.id_of(operation["parent"])
+            created = self.client.create_run(self.experiment_id, operation["time"], tags, operation["name"])
+            self._ids[key] = created.info.run_id
             return
-        status = "FAILED" if isinstance(problem, Exception) else "KILLED"
-        reason = str(problem).partition("\n")[0] or type(problem).__name__
-        self.client.set_tag(self.id, ENDED_TAG, reason)
-        self.client.set_terminated(self.id, status)
+        self._ids[key] = found
+        self.client.update_run(found, "RUNNING")
+        self.client.set_tag(found, PROCESS_TAG, operation["tags"][PROCESS_TAG])
+        if ENDED_TAG in self.client.get_run(found).data.tags:
+            self.client.delete_tag(found, ENDED_TAG)  # of an end that was none
 
-    @held_back()
-    def log_params(self, params: Mapping[str, Any]) -> None:
-        """Log settings; one that the run already has keeps its value."""
-        known = self.client.get_run(self.id).data.params
-        new = [Param(key, _text(value)) for key, value in params.items() if key not in known]
+    def _log_params(self, run_id: str, params: dict[str, str]) -> None:
+        known = self.client.get_run(run_id).data.params
+        new = [Param(name, value) for name, value in params.items() if name not in known]
         for start in range(0, len(new), MAX_PARAMS_A_BATCH):
-            self.client.log_batch(self.id, params=new[start : start + MAX_PARAMS_A_BATCH])
+            self.client.log_batch(run_id, params=new[start : start + MAX_PARAMS_A_BATCH])
+
+    def _log_metrics(self, run_id: str, points: list[list[Any]]) -> None:
+        new = [Metric(*point) for point in points if not point[3] or point[3] not in self._curve(run_id, point[0])]
+        for start in range(0, len(new), MAX_METRICS_A_BATCH):
+            batch = new[start : start + MAX_METRICS_A_BATCH]
+            self.client.log_batch(run_id, metrics=batch)
+            for metric in batch:
+                self._curve(run_id, metric.key).add(metric.step)
+
+    def _curve(self, run_id: str, metric: str) -> set[int]:
+        """The steps that a metric has been logged for."""
+        if (run_id, metric) not in self._curves:
+            self._curves[run_id, metric] = {each.step for each in self.client.get_metric_history(run_id, metric)}
+        return self._curves[run_id, metric]
+
+    def id_of(self, key: str) -> str:
+        """MLflow's name of the run ``key``. Raises TrackingError if the store does not hold it."""
+        if key not in self._ids:
+            found = self.find(RUN_TAG, key)
+            if found is None:
+                raise TrackingError(f"run {key} is not in the MLflow store, or deleted")
+            self._ids[key] = found
+        return self._ids[key]
+
+    def find(self, tag: str, value: str) -> str | None:
+        """The newest run of the experiment whose ``tag`` has ``value``; none if it is deleted."""
+        found = self.client.search_runs([self.experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
+        return found[0].info.run_id if found else None
+
+    def end_abandoned(self) -> None:
+        """Mark runs KILLED whose process, on this machine, is gone: a kill -9 leaves them RUNNING."""
+        running = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY)
+        for run in running:
+            if is_gone(run.data.tags.get(PROCESS_TAG, "")):
+                self.client.set_tag(run.info.run_id, ENDED_TAG, "process gone")
+                self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+    def model_uri(self, run_id: str) -> str:
+        """Where the model that a run has logged lies, or "" if it has logged none to its end."""
+        outputs = self.client.get_run(run_id).outputs
+        for model in reversed(outputs.model_outputs if outputs else []):
+            if self.client.get_logged_model(model.model_id).status == LoggedModelStatus.READY:
+                return f"models:/{model.model_id}"
+        return ""
 
     @held_back()
-    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        now = get_current_time_millis()
-        self.client.log_batch(self.id, metrics=[Metric(key, value, now, step) for key, value in metrics.items()])
-
-    @held_back()
-    def log_tags(self, tags: Mapping[str, Any]) -> None:
-        self.client.log_batch(self.id, tags=[RunTag(key, _text(value)) for key, value in tags.items()])
-
-    @held_back()
-    def log_directory(self, directory: Path, name: str) -> None:
-        """Log every file below ``directory`` as artifacts below ``name``."""
-        self.client.log_artifacts(self.id, str(directory), name)
-
-    @held_back()
-    def log_dataset(self, card: DatasetCard, context: str) -> None:
-        """Log the dataset as the run's input, under its fingerprint."""
-        dataset = Dataset(
-            name=card.name,
-            digest=card.fingerprint[:36],  # as long as MLflow stores it
-            source_type="local",
-            source=json.dumps({"fingerprint": card.fingerprint}),
-            schema=json.dumps({"shape": card.shape, "dtype": "uint8", "classes": card.classes}),
-            profile=json.dumps(card.sizes),
-        )
-        self.client.log_inputs(self.id, [DatasetInput(dataset, [InputTag("mlflow.data.context", context)])])
-
-    def last_step(self, metric: str) -> int:
-        """The last step a metric was logged for; 0 if it never was."""
-        return max((point.step for point in self.client.get_metric_history(self.id, metric)), default=0)
-
-    @held_back()
-    def log_model(self, classifier: Classifier, card: ModelCard, example: np.ndarray[Any, Any]) -> None:
+    def log_model(self, key: str, classifier: Classifier, card: ModelCard, example: np.ndarray[Any, Any]) -> None:
         """Log the model as exported graph and weights (pt2), which loads without pickle.
 
-        ``example`` uint8 [n, C, H, W] holds two images or more: from one alone the export would take the
-        batch for fixed.
+        Leaves the run FINISHED. ``example`` uint8 [n, C, H, W] holds two images or more: from one alone the export
+        would take the batch for fixed.
         """
+        import mlflow.pytorch
+
         assert len(example) > 1, "an example of one image would fix the batch size to 1"
         data = card.dataset_card
         signature = ModelSignature(
@@ -127,14 +188,14 @@ class Run:
         )
         # MLflow logs models to the active run only. Requirements are given because inferring them
         # loads the model in another process and takes a dozen seconds.
-        with mlflow.start_run(run_id=self.id, nested=True):
+        with mlflow.start_run(run_id=self.id_of(key), nested=True):
             mlflow.pytorch.log_model(
                 copy.deepcopy(classifier).to(memory_format=torch.contiguous_format),
                 name=MODEL_NAME,
                 serialization_format="pt2",
                 signature=signature,
                 input_example=example,
-                pip_requirements=[f"{name}=={_version(name)}" for name in ("torch", "mlflow", "numpy")],
+                pip_requirements=[f"{name}=={version(name)}" for name in ("torch", "mlflow", "numpy")],
                 metadata={
                     "classes": list(data.classes),
                     "shape": list(data.shape),
@@ -142,226 +203,36 @@ class Run:
                     "fingerprint": data.fingerprint,
                 },
             )
-        self.client.update_run(self.id, "RUNNING")
 
 
-class Store:
-    """A connected MLflow store and the experiment in it."""
-
-    def __init__(self, client: MlflowClient, experiment_id: str) -> None:
-        self.client = client
-        self.experiment_id = experiment_id
-
-    @held_back()
-    def start(self, name: str, kind: str, *, parent: str | None = None) -> Run:
-        """Start a run. Without a ``parent`` it belongs to the project run of `mlflow run`, if there is one."""
-        tags = {
-            KIND_TAG: kind,
-            PROCESS_TAG: _this_process(),
-            MLFLOW_USER: _user(),
-            MLFLOW_SOURCE_NAME: f"darkroom {kind}",
-            **_code_version(),
-        }
-        parent = parent or os.environ.get("MLFLOW_RUN_ID")
-        if parent:
-            tags[MLFLOW_PARENT_RUN_ID] = parent
-        created = self.client.create_run(self.experiment_id, run_name=name, tags=tags)
-        return Run(self.client, created.info.run_id)
-
-    @held_back()
-    def resume(self, run_id: str | None) -> Run | None:
-        """Go on with a run of this store; None if it is not there."""
-        if run_id is None or not self.holds(run_id):
-            return None
-        run = Run(self.client, run_id)
-        self.client.update_run(run_id, "RUNNING")
-        run.log_tags({PROCESS_TAG: _this_process()})
-        if ENDED_TAG in self.client.get_run(run_id).data.tags:
-            self.client.delete_tag(run_id, ENDED_TAG)  # of an end that was none
-        return run
-
-    def holds(self, run_id: str) -> bool:
-        """Whether the run is there and not deleted."""
-        try:
-            return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
-        except MlflowException as problem:
-            if problem.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
-            raise
-
-    def find(self, tag: str, value: str) -> str | None:
-        """The newest run of the experiment whose ``tag`` has ``value``."""
-        found = self.client.search_runs([self.experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
-        return found[0].info.run_id if found else None
-
-    @held_back()
-    def end_abandoned(self) -> None:
-        """Mark runs KILLED whose process, on this machine, is gone: a kill -9 leaves them RUNNING."""
-        running = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY)
-        for run in running:
-            if _is_gone(run.data.tags.get(PROCESS_TAG, "")):
-                self.client.set_tag(run.info.run_id, ENDED_TAG, "process gone")
-                self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
-
-    def model_uri(self, run_id: str) -> str:
-        """Where the model that a run has logged lies, or "" if it has logged none."""
-        outputs = self.client.get_run(run_id).outputs
-        models = outputs.model_outputs if outputs else []
-        return f"models:/{models[-1].model_id}" if models else ""
+def does_not_answer(problem: BaseException) -> bool:
+    """Whether a store may carry out later what it has not now: it is away, or busy, and did not refuse."""
+    if isinstance(problem, MlflowException):
+        status = problem.get_http_status_code()
+        return bool(status >= 500 or status in (requests.codes.request_timeout, requests.codes.too_many_requests))
+    return isinstance(problem, requests.RequestException | OperationalError | OSError)
 
 
-def connect(settings: Tracking) -> Store:
-    """Connect to MLFLOW_TRACKING_URI, else to mlflow.db in the project's root; make the experiment if needed.
-
-    Runs that a killed process of this machine has left behind are ended. Raises TrackingError if the
-    store cannot be reached.
-    """
-    address = store_address()
-    is_new = not store_exists()
-    mlflow.set_tracking_uri(address)
-    try:
-        client = MlflowClient()
-        store = Store(client, _experiment_id(client, settings.experiment))
-        store.end_abandoned()
-    except (MlflowException, SQLAlchemyError) as problem:
-        if is_new:  # half-made: the next attempt would stumble over its tables
-            Path(address.removeprefix(SQLITE)).unlink(missing_ok=True)
-        first_line = str(problem).partition("\n")[0]
-        reason = "no connection" if "Max retries exceeded" in first_line else first_line
-        raise TrackingError(
-            f"MLflow store {address} cannot be used ({reason}); start the server or set MLFLOW_TRACKING_URI to another"
-        ) from None
-    return store
+def reason(problem: BaseException) -> str:
+    """The first line of what MLflow or the database said, in a few words where it is about the network."""
+    first_line = str(problem).partition("\n")[0]
+    if "Max retries exceeded" in first_line:
+        return "no connection"
+    return "no answer" if "failed with timeout" in first_line else first_line or type(problem).__name__
 
 
-def _experiment_id(client: MlflowClient, name: str) -> str:
+def explained(problem: Exception, address: str) -> Exception:
+    """What a user can mend, as a TrackingError; a mistake of ours stays as it is."""
+    is_known = isinstance(problem, MlflowException | SQLAlchemyError | OSError)
+    return unusable(address, reason(problem)) if is_known else problem
+
+
+def _experiment_id(client: MlflowClient, address: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         # Beside the database: MLflow would take the working directory, which a queued experiment loses.
-        files = (_project_root() / ARTIFACTS).as_uri() if store_address() == _default_address() else None
+        files = (project_root() / ARTIFACTS).as_uri() if address == default_address() else None
         return client.create_experiment(name, artifact_location=files, tags=EXPERIMENT_TAGS)
     if experiment.lifecycle_stage != "active":
         raise TrackingError(f"MLflow experiment {name!r} is deleted; restore it or change tracking.experiment")
     return experiment.experiment_id
-
-
-def store_address() -> str:
-    """MLFLOW_TRACKING_URI, else the SQLite file in the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or _default_address()
-
-
-def _default_address() -> str:
-    return f"{SQLITE}{_project_root() / DEFAULT_STORE}"
-
-
-def store_exists() -> bool:
-    """Whether there is a store to look into; of one that is not a local file only connecting tells."""
-    address = store_address()
-    return not address.startswith(SQLITE) or Path(address.removeprefix(SQLITE)).exists()
-
-
-def _project_root() -> Path:
-    """The root of the checkout, also from inside the copy that `dvc exp run --queue` makes below .dvc/tmp."""
-    here = Path.cwd().resolve()
-    outside = [parent.parent for parent in (here, *here.parents) if parent.name == ".dvc"]
-    return outside[-1] if outside else here
-
-
-def system_facts(device: torch.device, precision: str) -> dict[str, Any]:
-    """What a run was made with: device, threads, precision and versions."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "system.device": device.type,
-        "system.device_name": name,
-        "system.precision": precision,
-        "system.threads": torch.get_num_threads(),
-        "system.cpu_count": os.cpu_count(),
-        "system.memory_bytes": psutil.virtual_memory().total,
-        "system.platform": platform.platform(),
-        "system.python": platform.python_version(),
-        **{f"system.{name}": _version(name) for name in ("torch", "torchvision", "mlflow", "numpy", "darkroom")},
-    }
-
-
-def epoch_metrics(epoch: Mapping[str, Any]) -> dict[str, float]:
-    """The fields of ``EpochMetrics`` under their names in MLflow."""
-    return {
-        "train/loss": epoch["train_loss"],
-        "train/accuracy": epoch["train_accuracy"],
-        "val/loss": epoch["val_loss"],
-        "val/accuracy": epoch["val_accuracy"],
-        "train/lr": epoch["lr"],
-        "train/epoch_seconds": epoch["seconds"],
-    }
-
-
-def log_training(
-    run: Run,
-    classifier: Classifier,
-    card: ModelCard,
-    history: Sequence[Mapping[str, Any]],
-    reports: Iterable[Path],
-    example: np.ndarray[Any, Any],
-) -> None:
-    """Log what a finished training has left on disk: figures that are missing, files, data and the model.
-
-    The same whether the run was open during the training or is rebuilt from the files.
-    """
-    run.log_params(
-        {f"{section}.{key}": value for section, keys in card.settings.items() for key, value in keys.items()}
-    )
-    run.log_tags({WEIGHTS_TAG: card.weights_sha256, FINGERPRINT_TAG: card.dataset_card.fingerprint, **card.facts})
-    logged = run.last_step("val/loss")
-    for epoch in history[logged:]:
-        run.log_metrics(epoch_metrics(epoch), step=int(epoch["epoch"]))
-    run.log_metrics({f"best/{key}": card.best_epoch[key] for key in ("epoch", "val_accuracy", "val_loss")})
-    for directory in reports:
-        run.log_directory(directory, directory.name)
-    run.log_dataset(card.dataset_card, "training")
-    run.log_model(classifier, card, example)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
-
-
-def _this_process() -> str:
-    """Host, process id and start time: together they name a process for good, an id alone is used again."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-
-
-def _is_gone(process: str) -> bool:
-    host, _, rest = process.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname():
-        return False  # another machine's, or not ours: nothing is known about it
-    try:
-        return f"{psutil.Process(int(rest)).create_time():.0f}" != process.rpartition(":")[2]
-    except psutil.NoSuchProcess:
-        return True
-
-
-def _user() -> str:
-    try:
-        return psutil.Process().username()
-    except (KeyError, psutil.Error):  # an id without a name, as in some containers
-        return str(os.getuid())
-
-
-def _code_version() -> dict[str, str]:
-    """The git commit and whether tracked files differ from it; empty outside a repository."""
-    try:
-        commit = _git("rev-parse", "HEAD")
-        dirty = _git("status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    return {MLFLOW_GIT_COMMIT: commit, "darkroom.git_dirty": _text(bool(dirty))}
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()
