@@ -5,6 +5,7 @@ that the store has taken (``.sent``) and copies of the files that operations nam
 spool holds a lock on it, which ends with the process, however that ends.
 """
 
+import contextlib
 import fcntl
 import json
 import os
@@ -42,16 +43,12 @@ class Spool:
     def left_behind(cls, directory: Path, store: str) -> Iterator[Self]:
         """The spools for ``store`` that no process holds any more, the oldest first."""
         for path in sorted(directory.glob("*.jsonl")):
-            try:
-                opened = path.open("rb", buffering=0)
-                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (FileNotFoundError, BlockingIOError):
-                continue  # another process has just sent it, or is at it
-            with opened:
+            with contextlib.suppress(FileNotFoundError), path.open("rb", buffering=0) as opened:
                 try:
+                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     about = json.loads(opened.readline())
-                except ValueError:
-                    continue  # torn in its first line: there is nothing to send
+                except (BlockingIOError, ValueError):
+                    continue  # its process goes on, or ended in the first line: there is nothing to send
                 if about.get("store") == store:
                     yield cls(path, opened, store, about["experiment"])
 

@@ -1,6 +1,7 @@
 """Everything MLflow's tracking API is asked: runs, their figures and files, and the models they made."""
 
 import copy
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -216,9 +217,11 @@ def does_not_answer(problem: BaseException) -> bool:
 def reason(problem: BaseException) -> str:
     """The first line of what MLflow or the database said, in a few words where it is about the network."""
     first_line = str(problem).partition("\n")[0]
-    if "Max retries exceeded" in first_line:
-        return "no connection"
-    return "no answer" if "failed with timeout" in first_line else first_line or type(problem).__name__
+    if "timed out" in first_line or "failed with timeout" in first_line:
+        return "no answer"
+    if failed := re.search(r"too many (\d+) error responses", first_line):
+        return f"HTTP {failed[1]}"
+    return "no connection" if "Max retries exceeded" in first_line else first_line or type(problem).__name__
 
 
 def explained(problem: Exception, address: str) -> Exception:
