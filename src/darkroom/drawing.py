@@ -1,32 +1,40 @@
-"""The look that all figures share."""
+"""The look that all figures share.
+
+matplotlib takes half a second to import: it is imported where a figure begins, so that what only might draw starts
+without it.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN, RED, GREY = "#1f5fa8", "#e07b27", "#1a7f37", "#c62828", "#6b7280"
 DPI = 130
 MAX_NAME = 18
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> "Figure":
     """A figure of the given size in inches, drawn without a screen and without pyplot's global state."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: "Figure", path: Path) -> None:
     figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})
 
 
-def tidy(axes: Axes, title: str, x: str = "", y: str = "") -> None:
+def tidy(axes: "Axes", title: str, x: str = "", y: str = "") -> None:
     """A title to the left, labels, a faint grid, no box."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
     axes.set_xlabel(x)
@@ -36,7 +44,14 @@ def tidy(axes: Axes, title: str, x: str = "", y: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def show_image(axes: Axes, image: NDArray[np.uint8]) -> None:
+def count_along_x(axes: "Axes") -> None:
+    """Put ticks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def show_image(axes: "Axes", image: NDArray[np.uint8]) -> None:
     """One uint8 image [C, H, W], its pixels as they are."""
     picture: Any = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
     axes.imshow(picture, cmap="gray" if len(image) == 1 else None, vmin=0, vmax=255, interpolation="nearest")
@@ -50,7 +65,7 @@ def shorten(name: str, longest: int = MAX_NAME) -> str:
     return short.replace("$", r"\$")
 
 
-def image_grid(images: NDArray[np.uint8], titles: Sequence[str], colours: Sequence[str], heading: str) -> Figure:
+def image_grid(images: NDArray[np.uint8], titles: Sequence[str], colours: Sequence[str], heading: str) -> "Figure":
     """Up to 25 uint8 images [N, C, H, W], five a row, each under its title in its colour."""
     rows = max(1, -(-len(images) // 5))
     figure = new_figure(9.5, 1.0 + 2.05 * rows)
