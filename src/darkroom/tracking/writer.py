@@ -131,18 +131,17 @@ class Writer:
         return found
 
     def _send_own(self) -> None:
-        """Send until nothing is left, then wait for more."""
+        """Send what there is, or wait until there is something."""
         assert self.store
-        while not self._closing:
-            with self._state:
-                spool = self._spool
-                pending = spool.pending() if spool else []
-                if not pending:
-                    self._idle, self.trouble, self._hurried = True, "", False
-                    self._state.notify_all()
-                    self._state.wait_for(lambda: not self._idle or self._closing)
-            if spool and pending:
-                self._send(spool, pending, self.store)
+        with self._state:
+            spool = self._spool
+            pending = spool.pending() if spool else []
+            if not pending:
+                self._idle, self.trouble, self._hurried = True, "", False
+                self._state.notify_all()
+                self._state.wait_for(lambda: not self._idle or self._closing)
+        if spool and pending:
+            self._send(spool, pending, self.store)
 
     def _send(self, spool: Spool, pending: list[tuple[Operation, int]], store: "Store") -> None:
         for operation, position in merged(pending):
@@ -157,13 +156,13 @@ class Writer:
         with self._state:
             self.trouble = trouble
             self._attempts += 1
+            self._hurried = False
             self._given_up = gives_up
             self._state.notify_all()
 
     def _rest(self, seconds: float) -> None:
         with self._state:
             self._state.wait_for(lambda: self._hurried or self._closing, seconds)
-            self._hurried = False
 
     def _measure(self) -> None:
         self.cpu_seconds = time.thread_time()
