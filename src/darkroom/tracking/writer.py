@@ -56,11 +56,18 @@ class Writer:
             self._state.notify_all()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until everything is sent; False if it is not after ``seconds``, or as soon as an attempt fails."""
+        """Wait until everything is sent; False if it is not after ``seconds``, or as soon as an attempt fails.
+
+        What this machine does itself, importing and writing to a file, is waited for however long it takes.
+        """
+        self.imported.wait()
         with self._state:
             seen, self._hurried = self._attempts, True
             self._state.notify_all()
-            self._state.wait_for(lambda: self._idle or self.refusal or self._given_up or self._attempts > seen, seconds)
+            self._state.wait_for(
+                lambda: self._idle or self.refusal or self._given_up or self._attempts > seen,
+                None if is_local(self.address) else seconds,
+            )
             return self._idle
 
     def close(self, *, keep: bool) -> None:
