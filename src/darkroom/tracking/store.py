@@ -2,6 +2,7 @@
 
 import copy
 import re
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -62,17 +63,11 @@ class Store:
     @classmethod
     def connect(cls, address: str, experiment: str) -> Self:
         """Connect to a store; make the experiment if needed. Raises TrackingError if it is deleted."""
-        new_file = Path(address.removeprefix(SQLITE)) if address.startswith(SQLITE) else None
-        if new_file and new_file.exists():
-            new_file = None
+        if address.startswith(SQLITE) and not (path := Path(address.removeprefix(SQLITE))).exists():
+            _make_database(path)
         mlflow.set_tracking_uri(address)
-        try:
-            client = MlflowClient()
-            return cls(client, _experiment_id(client, address, experiment))
-        except (MlflowException, SQLAlchemyError):
-            if new_file:  # half-made: the next attempt would stumble over its tables
-                new_file.unlink(missing_ok=True)
-            raise
+        client = MlflowClient()
+        return cls(client, _experiment_id(client, address, experiment))
 
     def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
         """Start a run that is told to the store at once; see ``begin``."""
@@ -228,6 +223,16 @@ def explained(problem: Exception, address: str) -> Exception:
     """What a user can mend, as a TrackingError; a mistake of ours stays as it is."""
     is_known = isinstance(problem, MlflowException | SQLAlchemyError | OSError)
     return unusable(address, reason(problem)) if is_known else problem
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's tables in a new file, which appears as a whole: half of them would be stumbled over."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as place:
+        made = Path(place, path.name)
+        MlflowClient(f"{SQLITE}{made}").search_experiments(max_results=1)
+        if not path.exists():  # another process may have been quicker
+            made.rename(path)
 
 
 def _experiment_id(client: MlflowClient, address: str, name: str) -> str:

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import mlflow
 import numpy as np
@@ -184,8 +185,8 @@ def test_a_deleted_experiment_is_refused(store):
 
 
 def test_a_database_that_cannot_be_made_leaves_nothing_behind(tmp_path, monkeypatch):
-    def fail(self, *arguments, **options):
-        (tmp_path / "mlflow.db").write_bytes(b"half")
+    def fail(self, address):
+        Path(address.removeprefix("sqlite:///")).write_bytes(b"half")
         raise MlflowException("disk full")
 
     monkeypatch.chdir(tmp_path)
@@ -193,6 +194,17 @@ def test_a_database_that_cannot_be_made_leaves_nothing_behind(tmp_path, monkeypa
     with pytest.raises(TrackingError, match=r"mlflow\.db cannot be used \(disk full\)"):
         connect(Tracking(), Workspace().spools)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_that_is_killed_while_it_makes_the_database_leaves_none(tmp_path):
+    script = (
+        "import os, sys; from mlflow import MlflowClient; from darkroom.tracking.store import Store; "
+        "MlflowClient.search_experiments = lambda *_, **__: os._exit(9); Store.connect(sys.argv[1], 'darkroom')"
+    )
+    database = tmp_path / "mlflow.db"
+    ended = subprocess.run([sys.executable, "-c", script, f"sqlite:///{database}"])
+    assert ended.returncode == 9
+    assert not database.exists()
 
 
 def test_the_files_of_a_queued_experiment_lie_in_the_projects_root(project, monkeypatch):
