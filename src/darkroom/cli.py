@@ -178,11 +178,12 @@ def models() -> None:
 
 def _print_versions(config: Config) -> None:
     from darkroom.promotion import versions
-    from darkroom.tracking import connect, store_exists
+    from darkroom.tracking.address import store_exists
+    from darkroom.tracking.tracker import connect
 
     name = config.registered_model
     # Looking must not make a store.
-    found = versions(connect(config.tracking).client, name) if store_exists() else []
+    found = versions(connect(config.tracking, Workspace().spools).client, name) if store_exists() else []
     if not found:
         output.print(f"{name}: no version registered yet; `dvc repro` registers one")
         return
@@ -248,11 +249,12 @@ def predict(
 
 def _champion(config: Config) -> "Predictor":
     from darkroom.serving.predictor import Predictor
-    from darkroom.tracking import connect, store_address, store_exists
+    from darkroom.tracking.address import store_address, store_exists
+    from darkroom.tracking.tracker import connect
 
     if not store_exists():
         raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")
-    return Predictor.champion(connect(config.tracking).client, config.registered_model)
+    return Predictor.champion(connect(config.tracking, Workspace().spools).client, config.registered_model)
 
 
 def _predictor_from(weights: Path, model: str | None, config: Config) -> "Predictor":
@@ -270,8 +272,12 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    # MLflow's own seven retries keep a user waiting for minutes before a wrong address is reported.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    # On a server it would print two lines each time a run ends.
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    # MLflow's own seven retries of two minutes keep a user waiting for a server that is away, and what is asked again
+    # after no answer came is done twice by one that is only slow. The thread that tells it of runs tries again itself.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     if "OMP_WAIT_POLICY" not in os.environ:
         # A thread that waits for another by spinning takes the core that the other needs: beside other work
         # training came to a stand. Read by the OpenMP library as torch loads it.

@@ -1,6 +1,7 @@
 """The look that all figures share.
 
-matplotlib is imported with the first figure: a stage draws when its work is done.
+matplotlib takes half a second to import: it is imported where a figure begins, so that what only might draw starts
+without it.
 """
 
 from collections.abc import Sequence
@@ -41,6 +42,13 @@ def tidy(axes: "Axes", title: str, x: str = "", y: str = "") -> None:
     axes.grid(color="#e5e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def count_along_x(axes: "Axes") -> None:
+    """Put ticks at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def show_image(axes: "Axes", image: NDArray[np.uint8]) -> None:

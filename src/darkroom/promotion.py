@@ -9,8 +9,9 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
-from darkroom.tracking import FINGERPRINT_TAG, WEIGHTS_TAG
+from darkroom.tracking.runs import FINGERPRINT_TAG, WEIGHTS_TAG
 
+LOGGED_MODEL = "models:/"
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 
@@ -48,7 +49,9 @@ def register(
     is_new = version is None
     if version is None:
         tags = {WEIGHTS_TAG: weights_sha256, FINGERPRINT_TAG: fingerprint}
-        version = client.create_model_version(name, model_uri, run_id, tags=tags)
+        # A server takes a logged model's address only with the id that it holds.
+        model_id = model_uri.removeprefix(LOGGED_MODEL) if model_uri.startswith(LOGGED_MODEL) else None
+        version = client.create_model_version(name, model_uri, run_id, tags=tags, model_id=model_id)
     for key, value in metrics.items():
         client.set_model_version_tag(name, version.version, key, f"{value:.6g}")
     client.set_registered_model_alias(name, CHALLENGER, version.version)

@@ -4,6 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def project_root() -> Path:
+    """The root of the checkout, also from inside the copy that `dvc exp run --queue` makes below .dvc/tmp."""
+    here = Path.cwd().resolve()
+    outside = [parent.parent for parent in (here, *here.parents) if parent.name == ".dvc"]
+    return outside[-1] if outside else here
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The directories and files below the project's root."""
@@ -48,3 +55,8 @@ class Workspace:
     def checkpoint(self) -> Path:
         """Outside the stages' outputs, for the same reason."""
         return self.root / "models" / "checkpoints" / "train.pt"
+
+    @property
+    def spools(self) -> Path:
+        """What an MLflow store has not taken yet: in the checkout, as the copy of a queued experiment is deleted."""
+        return project_root() / "models" / "checkpoints" / "tracking"

@@ -39,11 +39,11 @@ class Clone:
         assert not check or ended.returncode == 0, f"{command} failed:\n{ended.stdout}\n{ended.stderr}"
         return ended
 
-    def start(self, *command: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             command,
             cwd=self.root,
-            env=self.environment({}),
+            env=self.environment(environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

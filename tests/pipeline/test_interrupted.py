@@ -105,7 +105,9 @@ def test_no_run_is_left_running_and_no_trial_is_lost(interrupted):
 def test_the_resumed_run_holds_each_epoch_once(interrupted):
     client = MlflowClient(f"sqlite:///{interrupted / 'mlflow.db'}")
     card = json.loads((interrupted / "models" / "model.json").read_text())
-    steps = [point.step for point in client.get_metric_history(card["run_id"], "val/loss")]
+    experiment = client.get_experiment_by_name("darkroom").experiment_id
+    (run,) = client.search_runs([experiment], f"tags.`darkroom.run` = '{card['run_id']}'")
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/loss")]
     assert sorted(steps) == list(range(1, 31))
 
 

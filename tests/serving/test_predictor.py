@@ -14,7 +14,7 @@ from darkroom.promotion import register
 from darkroom.serving.predictor import Predictor
 from darkroom.settings import Model, Tracking
 from darkroom.stages import download, preprocess
-from darkroom.tracking import connect
+from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
 CLASSES = ("dark", "bright")
@@ -70,14 +70,15 @@ def test_a_champion_that_another_program_made_is_refused(project, tmp_path):
     import mlflow
 
     project()
-    store = connect(Tracking())
-    with store.start("foreign", "train") as run, mlflow.start_run(run_id=run.id):
+    store = connect(Tracking(), Workspace().spools)
+    run_id = store.id_of(store.start("foreign", "train").key)
+    with mlflow.start_run(run_id=run_id):
         mlflow.pytorch.log_model(
             torch.nn.Identity(), name="model", serialization_format="pt2",
             input_example=np.zeros((2, 3), np.float32), pip_requirements=["torch"],
         )  # fmt: skip
     register(
-        store.client, "foreign", run_id=run.id, model_uri=store.model_uri(run.id), weights_sha256="a",
+        store.client, "foreign", run_id=run_id, model_uri=store.model_uri(run_id), weights_sha256="a",
         fingerprint="f", metrics={},
     )  # fmt: skip
     with pytest.raises(TrackingError, match="was not made by darkroom: it lacks its class names"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mlflow import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -20,6 +21,7 @@ from darkroom.errors import DarkroomError
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
 from darkroom.stages import download, preprocess, search, train
+from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
 
 
@@ -197,6 +199,39 @@ def test_an_unreachable_tracking_server_is_refused(darkroom, trained, monkeypatc
     refused(
         darkroom("evaluate"), r"MLflow store http://127\.0\.0\.1:9 cannot be used \(no connection\); start the server"
     )
+
+
+def test_a_tracking_address_that_no_store_can_have_is_refused_before_the_training(darkroom, trained, monkeypatch):
+    (trained / "models" / "model.json").unlink()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "htp://127.0.0.1:5000")
+    refused(darkroom("train"), r"MLFLOW_TRACKING_URI=htp://127\.0\.0\.1:5000: MLflow knows no htp: stores; did you")
+    assert not (trained / "models" / "model.json").exists()
+
+
+def test_a_training_whose_server_is_away_is_evaluated_when_it_is_back(darkroom, trained, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    code, _, messages = darkroom("train")
+    assert code == 0
+    assert messages.count("warning:") == 1
+    assert "MLflow store http://127.0.0.1:9 does not answer (no connection); what it lacks is kept in" in messages
+    connect_to(monkeypatch, f"sqlite:///{trained}/mlflow.db")
+    code, _, messages = darkroom("evaluate")
+    assert code == 0
+    assert "has no model in this store yet; completed from the files" in messages
+    client = MlflowClient(f"sqlite:///{trained}/mlflow.db")
+    key = json.loads((trained / "models" / "model.json").read_text())["run_id"]
+    experiment = client.get_experiment_by_name("darkroom").experiment_id
+    (run,) = client.search_runs([experiment], f"tags.`darkroom.run` = '{key}'")
+    assert run.info.status == "FINISHED"
+    assert {"tracking/share", "test/accuracy", "best/val_loss"} <= run.data.metrics.keys()
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "val/loss")] == [1]
+    assert len(run.outputs.model_outputs) == 1
+
+
+def connect_to(monkeypatch, address):
+    """Let what was http://127.0.0.1:9 be the store at ``address``, as if a server ran there again."""
+    real = Store.connect
+    monkeypatch.setattr(Store, "connect", lambda _, experiment: real(address, experiment))
 
 
 def test_predict_needs_a_champion(darkroom, project, tmp_path):

@@ -145,3 +145,18 @@ def test_a_process_that_decodes_images_starts_light() -> None:
 
     assert "PIL" in loaded
     assert not {"pydantic", "requests", "rich", "sklearn", "torch", "typer"} & loaded
+
+
+@pytest.mark.parametrize("stage", ["search", "train", "evaluate"])
+def test_a_stage_starts_without_what_only_its_end_needs(stage: str) -> None:
+    loaded = loaded_by(f"darkroom.stages.{stage}")
+
+    assert "torch" in loaded
+    assert not {"mlflow", "sqlalchemy", "pandas", "matplotlib", "sklearn"} & loaded
+    assert ("optuna" in loaded) == (stage == "search")
+
+
+def test_mlflow_is_imported_where_it_is_asked_alone() -> None:
+    asked = {module for module in MODULES if {"mlflow"} & {name.split(".")[0] for name in imports(module, lazy=False)}}
+
+    assert {module for module in asked if unit_of(module) == "tracking"} == {"darkroom.tracking.store"}

@@ -5,7 +5,8 @@ import pytest
 from darkroom.errors import TrackingError
 from darkroom.promotion import champion, register, versions
 from darkroom.settings import Tracking
-from darkroom.tracking import connect
+from darkroom.tracking.tracker import connect
+from darkroom.workspace import Workspace
 
 NAME = "a-model"
 
@@ -13,7 +14,7 @@ NAME = "a-model"
 @pytest.fixture
 def client(project):
     project()
-    return connect(Tracking()).client
+    return connect(Tracking(), Workspace().spools).client
 
 
 @pytest.fixture

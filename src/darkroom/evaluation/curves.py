@@ -3,12 +3,12 @@
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from darkroom.drawing import BLUE, GREEN, GREY, ORANGE, count_along_x, new_figure, tidy
 
-from darkroom.drawing import BLUE, GREEN, GREY, ORANGE, new_figure, tidy
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 History = Sequence[Mapping[str, Any]]
 
@@ -27,7 +27,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(opened)]
 
 
-def learning_curves(history: History, best_epoch: int, *, label_smoothing: float = 0.0) -> Figure:
+def learning_curves(history: History, best_epoch: int, *, label_smoothing: float = 0.0) -> "Figure":
     """Loss and accuracy of train and validation over the epochs, the best epoch marked.
 
     Smoothed labels raise the training loss but not the validation loss; the legend then says so.
@@ -41,12 +41,12 @@ def learning_curves(history: History, best_epoch: int, *, label_smoothing: float
             axes.plot(epochs, values, color=colour, label=label, marker="o", markersize=3, linewidth=1.8)
         axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")
         tidy(axes, name.capitalize(), "epoch", "nats" if name == "loss" else "share of images")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        count_along_x(axes)
         axes.legend(facecolor="white", edgecolor="none", framealpha=1)
     return figure
 
 
-def lr_curve(rates: Sequence[float], losses: Sequence[float], suggestion: float, present: float) -> Figure:
+def lr_curve(rates: Sequence[float], losses: Sequence[float], suggestion: float, present: float) -> "Figure":
     """Training loss over the learning rate of a range test, with the suggested and the present rate marked."""
     figure = new_figure(7, 4)
     axes = figure.subplots()

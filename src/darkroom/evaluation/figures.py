@@ -1,21 +1,23 @@
 """Pictures of an evaluation."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from darkroom.drawing import BLUE, GREEN, RED, image_grid, new_figure, shorten, tidy
 from darkroom.evaluation.metrics import Evaluation, Ints
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Above this many classes numbers in the cells would be too small to read.
 MAX_ANNOTATED = 25
 GRID = 25
 
 
-def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> Figure:
+def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> "Figure":
     """Counts by true class (rows) and predicted class (columns), coloured by their share of the row."""
     count = len(classes)
     side = float(np.clip(2.2 + 0.62 * count, 5.0, 16.0))
@@ -23,8 +25,11 @@ def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> Fig
     axes = figure.subplots()
     totals = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     shares = confusion / totals
+    from matplotlib.colors import PowerNorm
+
     # The square root makes the few mistakes of a good model visible.
-    drawn = axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, vmin=0, vmax=1), interpolation="nearest")
+    square_root = PowerNorm(0.5, vmin=0, vmax=1)
+    drawn = axes.imshow(shares, cmap="Blues", norm=square_root, interpolation="nearest")
     ticks = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)
     bar = figure.colorbar(drawn, ax=axes, fraction=0.045, pad=0.02, label="share of the true class", ticks=ticks)
     bar.ax.set_yticklabels([f"{tick:.0%}" for tick in ticks])
@@ -46,7 +51,7 @@ def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> Fig
     return figure
 
 
-def prediction_grid(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str], seed: int = 0) -> Figure:
+def prediction_grid(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str], seed: int = 0) -> "Figure":
     """25 random images with true and predicted label, green where right and red where wrong."""
     count = min(GRID, len(found.labels))
     rows = np.sort(np.random.default_rng(seed).choice(len(found.labels), count, replace=False))
@@ -57,7 +62,7 @@ def prediction_grid(images: NDArray[np.uint8], found: Evaluation, classes: Seque
     )
 
 
-def worst_mistakes(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str]) -> Figure:
+def worst_mistakes(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str]) -> "Figure":
     """The up to 25 wrong predictions the model was surest of."""
     rows = found.mistakes[:GRID]
     heading = f"The surest mistakes ({len(found.mistakes):,} of {len(found.labels):,} test images are wrong)"
@@ -73,7 +78,7 @@ def _titles(found: Evaluation, classes: Sequence[str], rows: Ints) -> list[str]:
     ]
 
 
-def class_scores(per_class: dict[str, dict[str, float]]) -> Figure:
+def class_scores(per_class: dict[str, dict[str, float]]) -> "Figure":
     """F1 of each class, the weakest at the top."""
     ordered = sorted(per_class.items(), key=lambda item: item[1]["f1"], reverse=True)
     figure = new_figure(8, float(np.clip(1.2 + 0.28 * len(ordered), 2.5, 18)))

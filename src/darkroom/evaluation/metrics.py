@@ -5,9 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
-from scipy.stats import binomtest
-from sklearn.metrics import classification_report, confusion_matrix, log_loss, precision_recall_fscore_support
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -51,6 +48,11 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
     The summary holds accuracy with its 95 % Wilson interval, macro precision, recall and F1, log-loss
     in nats, top-k accuracy (k at most the number of classes) and the expected calibration error.
     """
+    # Imported here: together they take seconds, which who only needs the types above does not wait for.
+    from scipy.special import softmax
+    from scipy.stats import binomtest
+    from sklearn.metrics import classification_report, confusion_matrix, log_loss, precision_recall_fscore_support
+
     probabilities = softmax(logits.astype(np.float64), axis=1)
     predicted = probabilities.argmax(axis=1)
     numbers = np.arange(len(classes))

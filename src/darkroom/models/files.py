@@ -25,7 +25,7 @@ class ModelCard:
 
     ``dataset`` is the card of the data it was trained on, ``settings`` every resolved setting as
     {section: {key: value}}, ``facts`` the device, threads and precision of the training, ``run_id`` its
-    run in MLflow, ``weights_sha256`` the digest of the weights' file.
+    run in MLflow (the tag ``darkroom.run``), ``weights_sha256`` the digest of the weights' file.
     """
 
     dataset: dict[str, Any]

@@ -1,19 +1,20 @@
 """Pictures of a search."""
 
 import math
+from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from optuna import Study
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from darkroom.drawing import BLUE, GREY, ORANGE, RED, new_figure, tidy
+from darkroom.drawing import BLUE, GREY, ORANGE, RED, count_along_x, new_figure, tidy
 from darkroom.search.study import used_trials
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-def history(study: Study, monitor: str) -> Figure:
+
+def history(study: Study, monitor: str) -> "Figure":
     """The value of each trial in the order they ran, with the best so far as a line."""
     figure = new_figure(8, 4)
     axes = figure.subplots()
@@ -35,16 +36,19 @@ def history(study: Study, monitor: str) -> Figure:
         line.append(best)
     axes.step([order[t.number] for t in complete], line, where="post", color=ORANGE, label="best so far")
     tidy(axes, "Validation figure of each trial", "trial", f"best validation {monitor}")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_along_x(axes)
     axes.legend(frameon=False)
     return figure
 
 
-def importances(study: Study) -> Figure | None:
+def importances(study: Study) -> "Figure | None":
     """The share of the variation that each setting explains (fANOVA); None if that cannot be said.
 
     Hutter, Hoos and Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014.
     """
+    # It imports scikit-learn, which takes seconds that the trials need not wait for.
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < 2 or len({trial.value for trial in complete}) < 2:
         return None

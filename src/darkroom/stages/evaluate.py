@@ -3,6 +3,7 @@
 import csv
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,18 +13,21 @@ from darkroom.config import Config
 from darkroom.console import messages
 from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_names
-from darkroom.errors import CacheError
+from darkroom.errors import CacheError, ModelError
 from darkroom.evaluation import figures
 from darkroom.evaluation.curves import read_history
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.views import average_logits
-from darkroom.files import atomic_directory, write_json
+from darkroom.files import atomic_directory, read_json, write_json
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard, load_classifier
-from darkroom.promotion import register
 from darkroom.settings import Evaluate
-from darkroom.tracking import EXAMPLE_IMAGES, WEIGHTS_TAG, Run, Store, connect, log_training
+from darkroom.tracking.runs import EXAMPLE_IMAGES, RUN_TAG, WEIGHTS_TAG, epoch_metrics, log_training
+from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
+
+if TYPE_CHECKING:
+    from darkroom.tracking.store import Store
 
 TTA_FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
 
@@ -48,15 +52,18 @@ def run(config: Config, workspace: Workspace) -> None:
     with atomic_directory(report) as written:
         _write(found, test, dataset, read_names(directory, "test"), written)
 
-    store = connect(config.tracking)
-    tracked = _find_run(store, card) or _rebuild_run(store, workspace, classifier, card)
+    store = connect(config.tracking, workspace.spools)
+    from darkroom.promotion import register  # with MLflow, for which the measuring has no use
+
+    run_id = _find_run(store, card) or _complete_run(store, workspace, classifier, card)
+    tracked = store.run(run_id)
     tracked.log_metrics({f"test/{key}": value for key, value in found.summary.items()})
     tracked.log_directory(report, "evaluate")
     registered = register(
         store.client,
         config.registered_model,
-        run_id=tracked.id,
-        model_uri=store.model_uri(tracked.id),
+        run_id=run_id,
+        model_uri=store.model_uri(run_id),
         weights_sha256=card.weights_sha256,
         fingerprint=dataset.fingerprint,
         metrics={f"test.{key}": found.summary[key] for key in ("accuracy", "f1_macro", "log_loss")},
@@ -89,25 +96,31 @@ def predict_logits(classifier: Classifier, split: Split, batch_size: int, tta: s
     return torch.cat([average_logits(classifier, images, tta) for images, _ in batches]).numpy()
 
 
-def _find_run(store: Store, card: ModelCard) -> Run | None:
+def _find_run(store: "Store", card: ModelCard) -> str | None:
     """The run that the model's file names, else one that was rebuilt for these weights, if it holds the model."""
-    for run_id in (card.run_id, store.find(WEIGHTS_TAG, card.weights_sha256)):
-        if run_id and store.holds(run_id) and store.model_uri(run_id):
-            return Run(store.client, run_id)
+    for tag, value in ((RUN_TAG, card.run_id), (WEIGHTS_TAG, card.weights_sha256)):
+        run_id = store.find(tag, value)
+        if run_id and store.model_uri(run_id):
+            return run_id
     return None
 
 
-def _rebuild_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> Run:
-    """Make the model's run anew from the files: this store does not hold it."""
+def _complete_run(store: "Store", workspace: Workspace, classifier: Classifier, card: ModelCard) -> str:
+    """Tell the model's run all that the files know: this store does not hold it, or not to its end."""
     name = card.dataset_card.name
-    history = read_history(workspace.report("train") / "history.csv")
+    report = workspace.report("train")
+    summary = read_json(report / "metrics.json", error=ModelError, made_by="darkroom train")
     val = read_split(workspace.processed(name), card.dataset_card, "val")
-    messages.print(f"evaluate: run {card.run_id} is not in this store; rebuilt from the files")
-    with store.start(f"{card.settings['model']['name']} on {name}", "train") as run:
-        run.log_tags({"darkroom.rebuilt_from": card.run_id})
-        reports = [workspace.report("preprocess"), workspace.report("train")]
-        log_training(run, classifier, card, history, reports, val.images[:EXAMPLE_IMAGES].numpy())
-    return run
+    is_there = store.find(RUN_TAG, card.run_id) is not None
+    lack = "has no model in this store yet; completed" if is_there else "is not in this store; rebuilt"
+    messages.print(f"evaluate: run {card.run_id} {lack} from the files")
+    with store.start(f"{card.settings['model']['name']} on {name}", "train", key=card.run_id) as run:
+        for epoch in read_history(report / "history.csv"):
+            run.log_metrics(epoch_metrics(epoch), step=int(epoch["epoch"]))
+        cost = {key: summary[f"tracking_{key}"] for key in ("seconds", "share")}
+        log_training(run, card, cost, [workspace.report("preprocess"), report])
+        store.log_model(run.key, classifier, card, val.images[:EXAMPLE_IMAGES].numpy())
+    return store.id_of(run.key)
 
 
 def _write(found: Evaluation, test: Split, dataset: DatasetCard, names: list[str], directory: Path) -> None:

@@ -18,13 +18,15 @@ from darkroom.interruption import held_back
 from darkroom.search import figures
 from darkroom.search.space import check_space, from_optuna
 from darkroom.search.study import FAILURE, best_trial, open_study, run_trials, used_trials
-from darkroom.tracking import Run, Store, connect, epoch_metrics, system_facts
+from darkroom.tracking.facts import system_facts
+from darkroom.tracking.runs import Run, epoch_metrics
+from darkroom.tracking.tracker import Tracker
 from darkroom.training.device import choose_device, choose_precision
 from darkroom.training.fit import EpochMetrics
 from darkroom.training.session import train_classifier
 from darkroom.workspace import Workspace
 
-RUN_ATTRIBUTE = "mlflow_run_id"
+RUN_ATTRIBUTE = "darkroom_run"
 
 
 def run(config: Config, workspace: Workspace) -> None:
@@ -54,15 +56,17 @@ class _Search:
 
     def run(self, workspace: Workspace) -> None:
         config = self.config
-        store = connect(config.tracking)
         study = open_study(workspace.study_journal, self._key(), config)
-        parent = store.resume(study.user_attrs.get(RUN_ATTRIBUTE))
-        if parent is None:
-            parent = store.start(f"search {config.model.name} on {self.card.name}", "search")
-            study.set_user_attr(RUN_ATTRIBUTE, parent.id)
-        with parent, progress() as display:
+        name, key = f"search {config.model.name} on {self.card.name}", study.user_attrs.get(RUN_ATTRIBUTE)
+        with (
+            Tracker(config.tracking, workspace.spools) as tracker,
+            tracker.start(name, "search", key=key) as parent,
+            progress() as display,
+        ):
+            study.set_user_attr(RUN_ATTRIBUTE, parent.key)
             self._describe(parent)
-            run_trials(study, config, self._objective(store, parent, study, display), self._announce)
+            run_trials(study, config, self._objective(tracker, parent, study, display), self._announce)
+            tracker.finish_import()
             best = best_trial(study)
             result = self._result(study, best)
             with atomic_directory(workspace.report("search")) as directory:
@@ -95,7 +99,7 @@ class _Search:
         parent.log_tags(system_facts(device, choose_precision(config.train, device)))
         parent.log_dataset(self.card, "search")
 
-    def _objective(self, store: Store, parent: Run, study: optuna.Study, display: Progress) -> Any:
+    def _objective(self, tracker: Tracker, parent: Run, study: optuna.Study, display: Progress) -> Any:
         """The objective of one trial, which is a child run with a curve of its own."""
         config = self.config
         epochs = config.search.epochs or config.train.epochs
@@ -106,7 +110,7 @@ class _Search:
             done = used_trials(study)
             display.update(overall, completed=len(done), note=_best_so_far(study))
             display.reset(current, total=epochs, description=f"trial {len(done) + 1}")
-            with store.start(f"trial {trial.number}", "trial", parent=parent.id) as run:
+            with tracker.start(f"trial {trial.number}", "trial", parent=parent.key) as run:
                 run.log_params(settings)
                 pruned = None
 

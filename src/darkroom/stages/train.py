@@ -1,5 +1,6 @@
 """Stage 4: train the final model with the settings that the search found."""
 
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -16,7 +17,9 @@ from darkroom.files import atomic_directory, digest, read_json, write_json
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard, save_card, save_weights
 from darkroom.models.registry import resolve, without_effect
-from darkroom.tracking import EXAMPLE_IMAGES, Run, connect, epoch_metrics, log_training, system_facts
+from darkroom.tracking.facts import system_facts
+from darkroom.tracking.runs import EXAMPLE_IMAGES, Run, epoch_metrics, log_training
+from darkroom.tracking.tracker import Tracker
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import choose_device, choose_precision
 from darkroom.training.fit import EpochMetrics, FitResult
@@ -44,21 +47,28 @@ def run(config: Config, workspace: Workspace) -> None:
     key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where})
     checkpoint = Checkpoint(workspace.checkpoint, key)
     checkpoint.load()  # for its run
-    store = connect(config.tracking)
-    tracked = store.resume(checkpoint.run_id) or store.start(f"{config.model.name} on {card.name}", "train")
-    checkpoint.run_id = tracked.id
-    with tracked, progress() as display:
+    name = f"{config.model.name} on {card.name}"
+    with (
+        Tracker(config.tracking, workspace.spools) as tracker,
+        tracker.start(name, "train", key=checkpoint.run_id) as tracked,
+        progress() as display,
+    ):
+        checkpoint.run_id = tracked.key
         tracked.log_params({f"{part}.{key}": value for part, keys in settings.items() for key, value in keys.items()})
         tracked.log_tags(facts)
         on_epoch = _EpochReport(tracked, config, display)
+        began, before = time.perf_counter(), tracker.seconds
         classifier, result = train_classifier(config, card, train, val, checkpoint=checkpoint, on_epoch=on_epoch)
-        _write(workspace, classifier, result, config.train.label_smoothing)
+        seconds = tracker.seconds - before
+        cost = {"seconds": seconds, "share": seconds / (time.perf_counter() - began)}
+        tracker.finish_import()
+        _write(workspace, classifier, result, cost, config.train.label_smoothing)
         digest_of_weights = save_weights(classifier, workspace.weights)
-        model_card = ModelCard(asdict(card), settings, facts, asdict(result.best), tracked.id, digest_of_weights)
+        model_card = ModelCard(asdict(card), settings, facts, asdict(result.best), tracked.key, digest_of_weights)
         save_card(model_card, workspace.model_card)
-        reports = [workspace.report("preprocess"), workspace.report("train")]
-        history = [asdict(metrics) for metrics in result.history]
-        log_training(tracked, classifier, model_card, history, reports, val.images[:EXAMPLE_IMAGES].numpy())
+        log_training(tracked, model_card, cost, [workspace.report("preprocess"), workspace.report("train")])
+        example = val.images[:EXAMPLE_IMAGES].numpy()
+        tracker.if_it_answers(lambda store: store.log_model(tracked.key, classifier, model_card, example))
     checkpoint.remove()
     best = result.best
     ended = "stopped early after" if result.stopped_early else "trained"
@@ -90,22 +100,22 @@ def _settings(config: Config, card: DatasetCard) -> dict[str, dict[str, Any]]:
 
 
 class _EpochReport:
-    """Logs and shows each epoch; epochs that a resumed run has already logged are only shown."""
+    """Logs and shows each epoch."""
 
     def __init__(self, run: Run, config: Config, display: Progress) -> None:
         self.run = run
-        self.logged = run.last_step("val/loss")
         self.display = display
         self.task = display.add_task("train", total=config.train.epochs, note="")
 
     def __call__(self, metrics: EpochMetrics) -> None:
-        if metrics.epoch > self.logged:
-            self.run.log_metrics(epoch_metrics(asdict(metrics)), step=metrics.epoch)
+        self.run.log_metrics(epoch_metrics(asdict(metrics)), step=metrics.epoch)
         note = f"val accuracy {metrics.val_accuracy:.4f}, loss {metrics.val_loss:.4f}"
         self.display.update(self.task, completed=metrics.epoch, note=note)
 
 
-def _write(workspace: Workspace, classifier: Classifier, result: FitResult, label_smoothing: float) -> None:
+def _write(
+    workspace: Workspace, classifier: Classifier, result: FitResult, cost: dict[str, float], label_smoothing: float
+) -> None:
     best = result.best
     with atomic_directory(workspace.report("train")) as directory:
         rows = [asdict(metrics) for metrics in result.history]
@@ -121,5 +131,6 @@ def _write(workspace: Workspace, classifier: Classifier, result: FitResult, labe
                 "val_loss": best.val_loss,
                 "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
                 "seconds": sum(metrics.seconds for metrics in result.history),
+                **{f"tracking_{key}": value for key, value in cost.items()},
             },
         )

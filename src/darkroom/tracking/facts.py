@@ -1,0 +1,65 @@
+"""What a run was made by and with: the process, the code, the machine, the versions."""
+
+import json
+import os
+import platform
+import socket
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+import psutil
+import torch
+
+
+def system_facts(device: torch.device, precision: str) -> dict[str, Any]:
+    """What a run was made with: device, threads, precision and versions."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "system.device": device.type,
+        "system.device_name": name,
+        "system.precision": precision,
+        "system.threads": torch.get_num_threads(),
+        "system.cpu_count": os.cpu_count(),
+        "system.memory_bytes": psutil.virtual_memory().total,
+        "system.platform": platform.platform(),
+        "system.python": platform.python_version(),
+        **{f"system.{name}": version(name) for name in ("torch", "torchvision", "mlflow", "numpy", "darkroom")},
+    }
+
+
+def this_process() -> str:
+    """Host, process id and start time: together they name a process for good, an id alone is used again."""
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process of this machine, as ``this_process`` named it, has ended."""
+    host, _, rest = process.rpartition(":")[0].rpartition(":")
+    if host != socket.gethostname():
+        return False  # another machine's, or not ours: nothing is known about it
+    try:
+        return f"{psutil.Process(int(rest)).create_time():.0f}" != process.rpartition(":")[2]
+    except psutil.NoSuchProcess:
+        return True
+
+
+def user() -> str:
+    try:
+        return psutil.Process().username()
+    except (KeyError, psutil.Error):  # an id without a name, as in some containers
+        return str(os.getuid())
+
+
+def code_version() -> dict[str, str]:
+    """The git commit and whether tracked files differ from it, as tags; none outside a repository."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        dirty = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"mlflow.source.git.commit": commit, "darkroom.git_dirty": json.dumps(bool(dirty))}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,148 @@
+"""What a run can be told. Everything is an operation, which a spool keeps or a store carries out."""
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from darkroom.data.cache import DatasetCard
+from darkroom.interruption import held_back
+from darkroom.models.files import ModelCard
+from darkroom.tracking.facts import code_version, this_process, user
+from darkroom.tracking.spool import Operation
+
+RUN_TAG = "darkroom.run"
+PROCESS_TAG = "darkroom.process"
+ENDED_TAG = "darkroom.ended"
+KIND_TAG = "darkroom.kind"
+WEIGHTS_TAG = "darkroom.weights_sha256"
+FINGERPRINT_TAG = "darkroom.fingerprint"
+EXAMPLE_IMAGES = 4
+
+
+class Run:
+    """A run that is being written, as a context: it never stays RUNNING.
+
+    Leaving the block ends it FINISHED; an exception ends it FAILED with its first line as the tag
+    ``darkroom.ended``; Ctrl-C and termination end it KILLED. ``key`` is its name in the tag ``darkroom.run``:
+    MLflow's own would have to be waited for. ``send`` takes the operations.
+    """
+
+    def __init__(self, key: str, send: Callable[[Operation], None]) -> None:
+        self.key = key
+        self._take = send
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if problem is None:
+            self._send("end", status="FINISHED", time=_now())
+            return
+        status = "FAILED" if isinstance(problem, Exception) else "KILLED"
+        self.log_tags({ENDED_TAG: str(problem).partition("\n")[0] or type(problem).__name__})
+        self._send("end", status=status, time=_now())
+
+    def log_params(self, params: Mapping[str, Any]) -> None:
+        """Log settings; one that the run already has keeps its value."""
+        self._send("params", params={key: _text(value) for key, value in params.items()})
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log figures; at a ``step`` above 0, a point of a curve that is there already stays as it is."""
+        now = _now()
+        self._send("metrics", points=[[key, value, now, step] for key, value in metrics.items()])
+
+    def log_tags(self, tags: Mapping[str, Any]) -> None:
+        self._send("tags", tags={key: _text(value) for key, value in tags.items()})
+
+    def log_directory(self, directory: Path, name: str) -> None:
+        """Log every file below ``directory`` as artifacts below ``name``."""
+        self._send("files", directory=str(directory), name=name)
+
+    def log_dataset(self, card: DatasetCard, context: str) -> None:
+        """Log the dataset as the run's input, under its fingerprint."""
+        self._send(
+            "dataset",
+            context=context,
+            dataset={
+                "name": card.name,
+                "digest": card.fingerprint[:36],  # as long as MLflow stores it
+                "source_type": "local",
+                "source": json.dumps({"fingerprint": card.fingerprint}),
+                "schema": json.dumps({"shape": card.shape, "dtype": "uint8", "classes": card.classes}),
+                "profile": json.dumps(card.sizes),
+            },
+        )
+
+    @held_back()
+    def _send(self, do: str, **what: Any) -> None:
+        self._take({"do": do, "run": self.key, **what})
+
+
+def begin(
+    send: Callable[[Operation], None], name: str, kind: str, *, key: str | None = None, parent: str | None = None
+) -> Run:
+    """Start the run ``key``, or go on with it if it is there; without a key, a new one.
+
+    ``parent`` is the key of the run above it. A run without one belongs to the project run of `mlflow run`, if there
+    is one.
+    """
+    run = Run(key or uuid.uuid4().hex, send)
+    # The names below mlflow. are those that MLflow documents and shows in columns of their own.
+    tags = {
+        RUN_TAG: run.key,
+        KIND_TAG: kind,
+        PROCESS_TAG: this_process(),
+        "mlflow.user": user(),
+        "mlflow.source.name": f"darkroom {kind}",
+        **code_version(),
+    }
+    project_run = os.environ.get("MLFLOW_RUN_ID")
+    if project_run and not parent:
+        tags["mlflow.parentRunId"] = project_run
+    with held_back():
+        send({"do": "begin", "run": run.key, "name": name, "parent": parent, "time": _now(), "tags": tags})
+    return run
+
+
+def epoch_metrics(epoch: Mapping[str, Any]) -> dict[str, float]:
+    """The fields of ``EpochMetrics`` under their names in MLflow."""
+    return {
+        "train/loss": epoch["train_loss"],
+        "train/accuracy": epoch["train_accuracy"],
+        "val/loss": epoch["val_loss"],
+        "val/accuracy": epoch["val_accuracy"],
+        "train/lr": epoch["lr"],
+        "train/epoch_seconds": epoch["seconds"],
+    }
+
+
+def log_training(run: Run, card: ModelCard, cost: Mapping[str, float], reports: Iterable[Path]) -> None:
+    """Log what a finished training has left on disk, but for its epochs and its model.
+
+    ``cost`` is what tracking took of it: ``seconds``, and their ``share`` of the training's.
+    """
+    run.log_params(
+        {f"{section}.{key}": value for section, keys in card.settings.items() for key, value in keys.items()}
+    )
+    run.log_tags({WEIGHTS_TAG: card.weights_sha256, FINGERPRINT_TAG: card.dataset_card.fingerprint, **card.facts})
+    run.log_metrics({f"best/{key}": card.best_epoch[key] for key in ("epoch", "val_accuracy", "val_loss")})
+    run.log_metrics({f"tracking/{key}": value for key, value in cost.items()})
+    for directory in reports:
+        run.log_directory(directory, directory.name)
+    run.log_dataset(card.dataset_card, "training")
+
+
+def _now() -> int:
+    """Milliseconds, as MLflow counts."""
+    return time.time_ns() // 1_000_000
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

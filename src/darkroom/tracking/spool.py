@@ -1,0 +1,120 @@
+"""What is to be told to a store, in a file: it outlives the process, and a store that does not answer.
+
+The file's first line names the store; each further line is one operation, as JSON. Beside it lie the number of bytes
+that the store has taken (``.sent``) and copies of the files that operations name. The process that writes or sends a
+spool holds a lock on it, which ends with the process, however that ends.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from io import FileIO
+from pathlib import Path
+from typing import Any, Self
+
+Operation = dict[str, Any]
+
+
+class Spool:
+    """The operations for one experiment of one store. One thread may append while another one sends."""
+
+    def __init__(self, path: Path, opened: FileIO, store: str, experiment: str) -> None:
+        self.path = path
+        self.store = store
+        self.experiment = experiment
+        self._opened = opened
+        self._files = 0
+
+    @classmethod
+    def create(cls, directory: Path, store: str, experiment: str) -> Self:
+        """A new spool in ``directory``, in a file whose name sorts by time."""
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / f"{time.time_ns()}-{os.getpid()}.jsonl"
+        opened = path.open("xb", buffering=0)
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        opened.write(_line({"store": store, "experiment": experiment}))
+        return cls(path, opened, store, experiment)
+
+    @classmethod
+    def left_behind(cls, directory: Path, store: str) -> Iterator[Self]:
+        """The spools for ``store`` that no process holds any more, the oldest first."""
+        for path in sorted(directory.glob("*.jsonl")):
+            with contextlib.suppress(FileNotFoundError), path.open("rb", buffering=0) as opened:
+                try:
+                    fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    about = json.loads(opened.readline())
+                except (BlockingIOError, ValueError):
+                    continue  # its process goes on, or ended in the first line: there is nothing to send
+                if about.get("store") == store:
+                    yield cls(path, opened, store, about["experiment"])
+
+    def append(self, operation: Operation) -> None:
+        """Add an operation, in one write: of a process that is killed it is there or not.
+
+        The files below the directory that it names, if it does, are copied: by the time they are sent, other
+        files may lie there.
+        """
+        if "directory" in operation:
+            self._files += 1
+            copy = self._copies / str(self._files)
+            shutil.copytree(operation["directory"], copy)
+            operation = operation | {"directory": str(copy)}
+        self._opened.write(_line(operation))
+
+    def pending(self) -> list[tuple[Operation, int]]:
+        """The operations that were not sent yet, each with the number of bytes that are sent after it."""
+        with self.path.open("rb") as opened:
+            head = len(opened.readline())
+            position = max(head, self._taken())
+            opened.seek(position)
+            found = []
+            for line in opened:
+                if not line.endswith(b"\n"):
+                    break  # being written, or torn by the end of its process
+                position += len(line)
+                found.append((json.loads(line), position))
+        return found
+
+    def mark_sent(self, position: int) -> None:
+        """Remember that the store has taken what stands before ``position``."""
+        self._sent.write_text(str(position))
+
+    def remove(self) -> None:
+        """All has been sent, or will never be."""
+        shutil.rmtree(self._copies, ignore_errors=True)
+        self._sent.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+        self._opened.close()
+
+    def set_aside(self) -> Path:
+        """Keep the file under another name, which is never sent; returns its path."""
+        aside = self.path.with_suffix(".refused")
+        self.path.rename(aside)
+        self._opened.close()
+        return aside
+
+    def close(self) -> None:
+        """Leave the spool to whoever sends it next."""
+        self._opened.close()
+
+    def _taken(self) -> int:
+        try:
+            return int(self._sent.read_text())
+        except (FileNotFoundError, ValueError):  # none yet, or torn: what is sent twice is there once
+            return 0
+
+    @property
+    def _sent(self) -> Path:
+        return self.path.with_suffix(".sent")
+
+    @property
+    def _copies(self) -> Path:
+        return self.path.with_suffix("")
+
+
+def _line(value: Operation) -> bytes:
+    return json.dumps(value).encode() + b"\n"

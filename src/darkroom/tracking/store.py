@@ -1,0 +1,246 @@
+"""Everything MLflow's tracking API is asked: runs, their figures and files, and the models they made."""
+
+import copy
+import re
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import mlflow
+import numpy as np
+import requests
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LoggedModelStatus,
+    Metric,
+    Param,
+    RunStatus,
+    RunTag,
+    ViewType,
+)
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.types.schema import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+
+from darkroom.errors import TrackingError
+from darkroom.interruption import held_back
+from darkroom.models.classifier import Classifier
+from darkroom.models.files import ModelCard
+from darkroom.tracking.address import SQLITE, default_address, unusable
+from darkroom.tracking.facts import is_gone
+from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
+from darkroom.tracking.spool import Operation
+from darkroom.workspace import project_root
+
+ARTIFACTS = "mlruns"
+MODEL_NAME = "model"
+# Shows the experiment with MLflow's page for model training instead of the one for language models.
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+MAX_PARAMS_A_BATCH = 100
+MAX_METRICS_A_BATCH = 1000
+
+
+class Store:
+    """One experiment of a connected MLflow store.
+
+    Its methods wait for the store, and raise MlflowException where it refuses or does not answer. They may be called
+    from any one thread at a time.
+    """
+
+    def __init__(self, client: MlflowClient, experiment_id: str) -> None:
+        self.client = client
+        self.experiment_id = experiment_id
+        self._ids: dict[str, str] = {}
+        self._curves: dict[tuple[str, str], set[int]] = {}
+
+    @classmethod
+    def connect(cls, address: str, experiment: str) -> Self:
+        """Connect to a store; make the experiment if needed. Raises TrackingError if it is deleted."""
+        if address.startswith(SQLITE) and not (path := Path(address.removeprefix(SQLITE))).exists():
+            _make_database(path)
+        mlflow.set_tracking_uri(address)
+        client = MlflowClient()
+        return cls(client, _experiment_id(client, address, experiment))
+
+    def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
+        """Start a run that is told to the store at once; see ``begin``."""
+        return begin(self.apply, name, kind, key=key, parent=parent)
+
+    def run(self, run_id: str) -> Run:
+        """A run that is there, to tell it more."""
+        self._ids[run_id] = run_id
+        return Run(run_id, self.apply)
+
+    def apply(self, operation: Operation) -> None:
+        """Carry out an operation. One that was carried out already changes nothing."""
+        key = operation["run"]
+        match operation:
+            case {"do": "begin"}:
+                self._begin(key, operation)
+            case {"do": "params", "params": params}:
+                self._log_params(self.id_of(key), params)
+            case {"do": "metrics", "points": points}:
+                self._log_metrics(self.id_of(key), points)
+            case {"do": "tags", "tags": tags}:
+                self.client.log_batch(self.id_of(key), tags=[RunTag(*tag) for tag in tags.items()])
+            case {"do": "files", "directory": directory, "name": name}:
+                # Copies are deleted when all is sent: without them this was not the first time.
+                if Path(directory).is_dir():
+                    self.client.log_artifacts(self.id_of(key), directory, name)
+            case {"do": "dataset", "dataset": dataset, "context": context}:
+                used = DatasetInput(Dataset(**dataset), [InputTag("mlflow.data.context", context)])
+                self.client.log_inputs(self.id_of(key), [used])
+            case {"do": "end", "status": status, "time": time}:
+                self.client.set_terminated(self.id_of(key), status, time)
+            case _:
+                raise AssertionError(f"not an operation: {operation}")
+
+    def _begin(self, key: str, operation: Operation) -> None:
+        found = self.find(RUN_TAG, key)
+        if found is None:
+            tags = dict(operation["tags"])
+            if operation["parent"]:
+                tags[MLFLOW_PARENT_RUN_ID] = self.id_of(operation["parent"])
+            created = self.client.create_run(self.experiment_id, operation["time"], tags, operation["name"])
+            self._ids[key] = created.info.run_id
+            return
+        self._ids[key] = found
+        self.client.update_run(found, "RUNNING")
+        self.client.set_tag(found, PROCESS_TAG, operation["tags"][PROCESS_TAG])
+        if ENDED_TAG in self.client.get_run(found).data.tags:
+            self.client.delete_tag(found, ENDED_TAG)  # of an end that was none
+
+    def _log_params(self, run_id: str, params: dict[str, str]) -> None:
+        known = self.client.get_run(run_id).data.params
+        new = [Param(name, value) for name, value in params.items() if name not in known]
+        for start in range(0, len(new), MAX_PARAMS_A_BATCH):
+            self.client.log_batch(run_id, params=new[start : start + MAX_PARAMS_A_BATCH])
+
+    def _log_metrics(self, run_id: str, points: list[list[Any]]) -> None:
+        new = [Metric(*point) for point in points if not point[3] or point[3] not in self._curve(run_id, point[0])]
+        for start in range(0, len(new), MAX_METRICS_A_BATCH):
+            batch = new[start : start + MAX_METRICS_A_BATCH]
+            self.client.log_batch(run_id, metrics=batch)
+            for metric in batch:
+                self._curve(run_id, metric.key).add(metric.step)
+
+    def _curve(self, run_id: str, metric: str) -> set[int]:
+        """The steps that a metric has been logged for."""
+        if (run_id, metric) not in self._curves:
+            self._curves[run_id, metric] = {each.step for each in self.client.get_metric_history(run_id, metric)}
+        return self._curves[run_id, metric]
+
+    def id_of(self, key: str) -> str:
+        """MLflow's name of the run ``key``. Raises TrackingError if the store does not hold it."""
+        if key not in self._ids:
+            found = self.find(RUN_TAG, key)
+            if found is None:
+                raise TrackingError(f"run {key} is not in the MLflow store, or deleted")
+            self._ids[key] = found
+        return self._ids[key]
+
+    def find(self, tag: str, value: str) -> str | None:
+        """The newest run of the experiment whose ``tag`` has ``value``; none if it is deleted."""
+        found = self.client.search_runs([self.experiment_id], f"tags.`{tag}` = '{value}'", max_results=1)
+        return found[0].info.run_id if found else None
+
+    def end_abandoned(self) -> None:
+        """Mark runs KILLED whose process, on this machine, is gone: a kill -9 leaves them RUNNING."""
+        running = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY)
+        for run in running:
+            if is_gone(run.data.tags.get(PROCESS_TAG, "")):
+                self.client.set_tag(run.info.run_id, ENDED_TAG, "process gone")
+                self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+
+    def model_uri(self, run_id: str) -> str:
+        """Where the model that a run has logged lies, or "" if it has logged none to its end."""
+        outputs = self.client.get_run(run_id).outputs
+        for model in reversed(outputs.model_outputs if outputs else []):
+            if self.client.get_logged_model(model.model_id).status == LoggedModelStatus.READY:
+                return f"models:/{model.model_id}"
+        return ""
+
+    @held_back()
+    def log_model(self, key: str, classifier: Classifier, card: ModelCard, example: np.ndarray[Any, Any]) -> None:
+        """Log the model as exported graph and weights (pt2), which loads without pickle.
+
+        Leaves the run FINISHED. ``example`` uint8 [n, C, H, W] holds two images or more: from one alone the export
+        would take the batch for fixed.
+        """
+        import mlflow.pytorch
+
+        assert len(example) > 1, "an example of one image would fix the batch size to 1"
+        data = card.dataset_card
+        signature = ModelSignature(
+            Schema([TensorSpec(np.dtype("uint8"), (-1, *data.shape))]),
+            Schema([TensorSpec(np.dtype("float32"), (-1, len(data.classes)))]),
+        )
+        # MLflow logs models to the active run only. Requirements are given because inferring them
+        # loads the model in another process and takes a dozen seconds.
+        with mlflow.start_run(run_id=self.id_of(key), nested=True):
+            mlflow.pytorch.log_model(
+                copy.deepcopy(classifier).to(memory_format=torch.contiguous_format),
+                name=MODEL_NAME,
+                serialization_format="pt2",
+                signature=signature,
+                input_example=example,
+                pip_requirements=[f"{name}=={version(name)}" for name in ("torch", "mlflow", "numpy")],
+                metadata={
+                    "classes": list(data.classes),
+                    "shape": list(data.shape),
+                    "mean": list(data.mean),
+                    "fingerprint": data.fingerprint,
+                },
+            )
+
+
+def does_not_answer(problem: BaseException) -> bool:
+    """Whether a store may carry out later what it has not now: it is away, or busy, and did not refuse."""
+    if isinstance(problem, MlflowException):
+        status = problem.get_http_status_code()
+        return bool(status >= 500 or status in (requests.codes.request_timeout, requests.codes.too_many_requests))
+    return isinstance(problem, requests.RequestException | OperationalError | OSError)
+
+
+def reason(problem: BaseException) -> str:
+    """The first line of what MLflow or the database said, in a few words where it is about the network."""
+    first_line = str(problem).partition("\n")[0]
+    if "timed out" in first_line or "failed with timeout" in first_line:
+        return "no answer"
+    if failed := re.search(r"too many (\d+) error responses", first_line):
+        return f"HTTP {failed[1]}"
+    return "no connection" if "Max retries exceeded" in first_line else first_line or type(problem).__name__
+
+
+def explained(problem: Exception, address: str) -> Exception:
+    """What a user can mend, as a TrackingError; a mistake of ours stays as it is."""
+    is_known = isinstance(problem, MlflowException | SQLAlchemyError | OSError)
+    return unusable(address, reason(problem)) if is_known else problem
+
+
+def _make_database(path: Path) -> None:
+    """Make MLflow's tables in a new file, which appears as a whole: half of them would be stumbled over."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as place:
+        made = Path(place, path.name)
+        MlflowClient(f"{SQLITE}{made}").search_experiments(max_results=1)
+        if not path.exists():  # another process may have been quicker
+            made.rename(path)
+
+
+def _experiment_id(client: MlflowClient, address: str, name: str) -> str:
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        # Beside the database: MLflow would take the working directory, which a queued experiment loses.
+        files = (project_root() / ARTIFACTS).as_uri() if address == default_address() else None
+        return client.create_experiment(name, artifact_location=files, tags=EXPERIMENT_TAGS)
+    if experiment.lifecycle_stage != "active":
+        raise TrackingError(f"MLflow experiment {name!r} is deleted; restore it or change tracking.experiment")
+    return experiment.experiment_id

@@ -1,0 +1,132 @@
+"""What a stage holds of MLflow: runs that it tells without waiting, and the store where it has to wait."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from darkroom.console import warn
+from darkroom.settings import Tracking
+from darkroom.tracking.address import check_address, shown, store_address, unusable
+from darkroom.tracking.runs import Run, begin
+from darkroom.tracking.spool import Operation
+from darkroom.tracking.writer import Writer
+
+if TYPE_CHECKING:
+    from darkroom.tracking.store import Store
+
+# Seconds that the end of a stage waits for a store that does not answer; of one that is told to end, less than the
+# 30 after which whoever told it would kill it.
+PATIENCE, INTERRUPTED_PATIENCE = 30.0, 10.0
+
+
+class Tracker:
+    """The runs of one stage, as a context.
+
+    What they are told goes to a spool, and from there to the store of MLFLOW_TRACKING_URI as soon as that answers. At
+    the end of the block what remains is waited for, with a bound; then a warning says that it stays in the spool, from
+    which the next command that uses the store brings it there.
+
+    Raises TrackingError if the address is no store's, and from whatever is called first after the store has refused
+    to be connected to.
+    """
+
+    def __init__(self, settings: Tracking, spools: Path) -> None:
+        self._address = store_address()
+        check_address(self._address)
+        self._writer = Writer(self._address, settings.experiment, spools)
+        self._seconds = 0.0
+        self._has_told = False
+        self._trouble = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        is_stopped = problem is not None and not isinstance(problem, Exception)
+        if self._has_told:
+            self._settle(INTERRUPTED_PATIENCE if is_stopped else PATIENCE)
+        refusal = self._writer.refusal
+        self._writer.close(keep=bool(self._trouble) and not refusal)
+        if refusal:
+            if problem is None:
+                raise refusal
+        elif self._trouble:
+            warn(
+                f"MLflow store {shown(self._address)} does not answer ({self._trouble}); what it lacks is kept in "
+                f"{self._writer.directory}, and the next command that uses it, such as `darkroom evaluate`, "
+                "brings it there"
+            )
+
+    @property
+    def seconds(self) -> float:
+        """What tracking has cost so far: seconds that the stage waited for it, and the thread's seconds of CPU."""
+        return self._seconds + self._writer.cpu_seconds
+
+    def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
+        """Start a run, or go on with it; see ``begin``."""
+        return begin(self._send, name, kind, key=key, parent=parent)
+
+    def if_it_answers(self, action: Callable[["Store"], None]) -> None:
+        """Do what has to wait for the store, after all that was told before; not if the store does not answer."""
+        self._settle(PATIENCE)
+        self._check()
+        if self._trouble:
+            return
+        from darkroom.tracking.store import does_not_answer, reason
+
+        assert self._writer.store
+        try:
+            action(self._writer.store)
+        except Exception as problem:
+            if not does_not_answer(problem):
+                raise
+            self._trouble = reason(problem)
+
+    def store(self) -> "Store":
+        """The store, after it was brought what had been left behind. Raises TrackingError if it does not answer."""
+        sent = -1
+        while not self._writer.wait(PATIENCE):
+            self._check()
+            if self._writer.trouble or sent == self._writer.sent:
+                raise unusable(self._address, self._writer.trouble or "no answer")
+            sent = self._writer.sent  # there is much to bring, and it goes on
+        assert self._writer.store
+        return self._writer.store
+
+    def finish_import(self) -> None:
+        """Wait until the thread has imported MLflow.
+
+        Two threads that import big packages at once may meet in modules that import each other, and find them half
+        made: whoever is about to import one calls this first.
+        """
+        self._writer.imported.wait()
+
+    def _send(self, operation: Operation) -> None:
+        began = time.perf_counter()
+        self._check()
+        self._has_told = True
+        self._writer.append(operation)
+        self._seconds += time.perf_counter() - began
+
+    def _check(self) -> None:
+        if self._writer.refusal:
+            raise self._writer.refusal
+
+    def _settle(self, patience: float) -> None:
+        """Wait until all is sent. A store that has once been waited for in vain is not waited for again."""
+        if not self._trouble and not self._writer.wait(patience):
+            self._trouble = self._writer.trouble or "no answer"
+
+
+def connect(settings: Tracking, spools: Path) -> "Store":
+    """Connect to MLFLOW_TRACKING_URI, else to mlflow.db in the project's root; make the experiment if needed.
+
+    What earlier commands could not bring to this store is brought, and runs that a killed process of this machine has
+    left behind are ended. Raises TrackingError if the store cannot be used.
+    """
+    with Tracker(settings, spools) as tracker:
+        return tracker.store()

@@ -1,0 +1,126 @@
+"""A training goes on when its MLflow server dies, and the server has everything once it is back."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+from mlflow import MlflowClient
+
+EPOCHS = 60
+
+
+class Server:
+    """A real MLflow server on this machine, that can be killed and started again."""
+
+    def __init__(self, place):
+        self.place = place
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.process = None
+
+    def start(self):
+        place = [f"--backend-store-uri=sqlite:///{self.place}/server.db", f"--artifacts-destination={self.place}/files"]
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "mlflow",
+                "server",
+                *place,
+                "--host=127.0.0.1",
+                f"--port={self.port}",
+                "--workers=1",
+            ],
+            env=os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 120  # for a broken test; nothing is measured
+        while not self.answers():
+            assert self.process.poll() is None, "the server ended"
+            assert time.monotonic() < deadline, "the server does not start"
+            time.sleep(0.1)
+
+    def answers(self):
+        try:
+            return requests.get(f"{self.address}/health", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def kill(self):
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def story(make_clone, tmp_path_factory):
+    """What is said when a server is killed in the middle of a training, evaluation is tried, and the server is back."""
+    place = tmp_path_factory.mktemp("away")
+    clone, server = make_clone(place), Server(place)
+    params = clone.root / "params.yaml"
+    text = params.read_text().replace("trials: 12", "trials: 0").replace("epochs: 20", f"epochs: {EPOCHS}")
+    params.write_text(text)
+    for command in ("download", "preprocess", "search"):
+        clone.run("darkroom", command)
+    server.start()
+    try:
+        training = clone.start("darkroom", "train", MLFLOW_TRACKING_URI=server.address)
+        client = MlflowClient(server.address)
+        while not runs(client):
+            assert training.poll() is None, training.stdout.read()
+            time.sleep(0.05)
+        server.kill()
+        assert not (clone.root / "models" / "model.json").exists(), "the training was over before the server was killed"
+        trained, _ = training.communicate(timeout=200)
+        refused = clone.run("darkroom", "evaluate", check=False, MLFLOW_TRACKING_URI=server.address)
+        server.start()
+        clone.run("darkroom", "evaluate", MLFLOW_TRACKING_URI=server.address)
+        yield clone.root, client, (training.returncode, trained), (refused.returncode, refused.stderr)
+    finally:
+        server.kill()
+
+
+def runs(client):
+    experiment = client.get_experiment_by_name("darkroom")
+    return client.search_runs([experiment.experiment_id]) if experiment else []
+
+
+def test_the_training_ends_well_with_one_warning(story):
+    root, _, (code, said), _ = story
+    assert code == 0, said
+    assert said.count("warning:") == 1
+    assert "what it lacks is kept in" in said
+    assert "Traceback" not in said
+    assert (root / "models" / "model.safetensors").exists()
+
+
+def test_an_evaluation_is_refused_while_the_server_is_away(story):
+    *_, (code, said) = story
+    assert code == 2
+    assert said.splitlines()[-1].startswith("error: MLflow store http://127.0.0.1:")
+    assert "Traceback" not in said
+
+
+def test_the_server_has_one_run_with_everything_when_it_is_back(story):
+    root, client, *_ = story
+    (run,) = runs(client)
+    assert run.data.tags["darkroom.run"] == json.loads((root / "models" / "model.json").read_text())["run_id"]
+    assert run.info.status == "FINISHED"
+    steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/loss")]
+    assert sorted(steps) == list(range(1, EPOCHS + 1))
+    assert run.data.params["train.epochs"] == str(EPOCHS)
+    assert {"tracking/share", "test/accuracy"} <= run.data.metrics.keys()
+    found = {file.path for name in ("train", "evaluate") for file in client.list_artifacts(run.info.run_id, name)}
+    assert {"train/curves.png", "evaluate/metrics.json"} <= found
+    version = client.get_model_version_by_alias("darkroom-digits", "champion")
+    assert version.run_id == run.info.run_id
+    assert list((root / "models" / "checkpoints" / "tracking").iterdir()) == []
