@@ -131,6 +131,7 @@ def _write(
                 "val_loss": best.val_loss,
                 "parameters": sum(parameter.numel() for parameter in classifier.parameters()),
                 "seconds": sum(metrics.seconds for metrics in result.history),
+                "warm_up_seconds": result.warm_up_seconds,
                 **{f"tracking_{key}": value for key, value in cost.items()},
             },
         )
