@@ -48,6 +48,16 @@ def prepare(images: NDArray[np.uint8], labels: NDArray[np.int64], validation: in
     write_json(workspace.best_params, {"params": {}, "trials": 0})
 
 
+def make_store() -> None:
+    """Make the project's MLflow store, as its first command does."""
+    from darkroom.settings import Tracking
+    from darkroom.tracking.tracker import connect
+    from darkroom.workspace import Workspace
+
+    with patch.dict(os.environ):
+        connect(Tracking(), Workspace().spools)
+
+
 def darkroom(*arguments: str) -> None:
     """Run a command in this process: all that a person pays for is in it, the start of Python excepted."""
     from darkroom.cli import main

@@ -7,10 +7,12 @@ decay 0.01), one epoch, batches of 1,000 in validation where the way lets one ch
 
 import contextlib
 import json
+import os
 import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import numpy as np
 from benchmarks import project
@@ -120,9 +122,11 @@ def fit(model: str, images: Images, labels: Labels, batch: int, precision: str =
     """`darkroom train` on a project with a prepared cache: checkpoint, MLflow run and progress are in the time.
 
     Beside it the sum of the epochs' own seconds, and those of the whole command, which also loads, draws the
-    curves and logs the model.
+    curves and logs the model. The MLflow store is the one that the warm-up has made, as most trainings find one.
     """
-    with tempfile.TemporaryDirectory(dir=".") as place, contextlib.chdir(place):
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{Path.cwd() / 'mlflow.db'}"}
+    place = tempfile.TemporaryDirectory(dir=".")
+    with place as directory, contextlib.chdir(directory), patch.dict(os.environ, store):
         project.write_params(
             {
                 "dataset.name": "fashion-mnist",

@@ -30,8 +30,8 @@ WAYS = {
     "Keras": peer("keras"),
     "Ultralytics": peer("ultralytics"),
 }
-LARGE = [name for name in WAYS if name != "tutorial"]
-BATCHES = {64: list(WAYS), 256: LARGE, 512: LARGE}
+OWN = ["bare loop", "bare loop, tuned", "fit", "fit, precision as chosen"]
+BATCHES = {64: list(WAYS), 256: [*OWN, "Lightning", "Keras"], 512: OWN}
 GOALS = [
     {"case": case, "ratio": ["fit", other], "at_least": bound}
     for case, other, bound in (
