@@ -48,13 +48,17 @@ def train(model: str, *, mapped: bool) -> Job:
         card = DatasetCard("made", tuple("0123456789"), SHAPE, (0.5,) * 3, (0.3,) * 3, {}, {}, "")
         classifier = build_classifier(Model(name=model), card).train()
         settings = Train(batch_size=BATCH, precision="fp32", device="cpu")
+        prepare(CPU, deterministic=False)
+        optimizer = build_optimizer(classifier, settings)
         process = psutil.Process()
         before = process.memory_info().rss
-        mapping = MappedImages(path, (count, *SHAPE), 0)
         labels = torch.arange(count) % CLASSES
-        split = Split(mapping.tensor, labels, mapping) if mapped else Split(mapping.tensor.clone(), labels)
-        prepare(CPU, deterministic=False)
-        step = TrainStep(classifier, build_optimizer(classifier, settings), split, settings, Augment(), CPU, "fp32")
+        if mapped:
+            mapping = MappedImages(path, (count, *SHAPE), 0)
+            split = Split(mapping.tensor, labels, mapping)
+        else:
+            split = Split(torch.from_numpy(np.fromfile(path, np.uint8).reshape(count, *SHAPE)), labels)
+        step = TrainStep(classifier, optimizer, split, settings, Augment(), CPU, "fp32")
         batches = TrainBatches(split, BATCH, Augment(), 0)
         peak = _Peak(process)
         with peak:

@@ -103,7 +103,7 @@ class Tracker:
         Two threads that import big packages at once may meet in modules that import each other, and find them half
         made: whoever is about to import one calls this first.
         """
-        self._writer.imported.wait()
+        self._writer.finish_import()
 
     def _send(self, operation: Operation) -> None:
         began = time.perf_counter()

@@ -12,6 +12,9 @@ from darkroom.tracking.spool import Operation, Spool
 if TYPE_CHECKING:
     from darkroom.tracking.store import Store
 
+# Seconds for which the thread leaves the machine to the stage: importing MLflow, which takes one or two, is then at
+# most a thirtieth of the work that it is done beside. What is shorter is told to the store when it has ended.
+QUIET = 60.0
 # Seconds between two attempts at a store that does not answer: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 
@@ -60,7 +63,7 @@ class Writer:
 
         What this machine does itself, importing and writing to a file, is waited for however long it takes.
         """
-        self.imported.wait()
+        self.finish_import()
         with self._state:
             seen, self._hurried = self._attempts, True
             self._state.notify_all()
@@ -69,6 +72,13 @@ class Writer:
                 None if is_local(self.address) else seconds,
             )
             return self._idle
+
+    def finish_import(self) -> None:
+        """Wait until the thread has imported MLflow, which it now does at once."""
+        with self._state:
+            self._hurried = True
+            self._state.notify_all()
+        self.imported.wait()
 
     def close(self, *, keep: bool) -> None:
         """End the thread, unless it is waiting for the store just now; remove the spool or leave it to the next."""
@@ -87,6 +97,10 @@ class Writer:
 
     def _work(self) -> None:
         try:
+            with self._state:
+                self._state.wait_for(lambda: self._hurried or self._closing, QUIET)
+                if self._closing:
+                    return
             # Here and not above: it imports MLflow, for which the stage does not wait.
             from darkroom.tracking import store
 

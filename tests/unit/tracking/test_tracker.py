@@ -65,6 +65,7 @@ def gate(spools, monkeypatch):
         finally:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", address)  # MLflow has set it to the true one
 
+    monkeypatch.setattr(writer, "QUIET", 0.0)
     monkeypatch.setattr(writer, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(Store, "connect", connect_through)
     monkeypatch.setattr(Store, "apply", lambda *arguments: gate.pass_through(real_apply, *arguments))
@@ -355,3 +356,25 @@ def test_figures_of_one_run_that_follow_each_other_are_sent_together():
     points = [["a", 0.5, 0, 1], ["a", 0.5, 0, 2]]
     together = {"do": "metrics", "run": "1", "points": points}
     assert merged(pending) == [(together, 20), *pending[2:]]
+
+
+def test_a_short_stage_is_told_of_when_it_has_ended(open_tracker, gate, monkeypatch):
+    monkeypatch.setattr(writer, "QUIET", 3600.0)
+    with open_tracker() as tracker:
+        run = tracker.start("short", "train")
+        run.log_metrics({"val/loss": 0.5}, step=1)
+        assert not tracker._writer.imported.is_set()
+        assert not gate.asked.is_set()
+
+    assert gate.asked.is_set()
+    assert not list(tracker._writer.directory.glob("*.jsonl"))
+
+
+def test_a_stage_that_tells_nothing_ends_without_importing(open_tracker, gate, monkeypatch):
+    monkeypatch.setattr(writer, "QUIET", 3600.0)
+    with open_tracker() as tracker:
+        pass
+    tracker._writer._thread.join(60)
+
+    assert not gate.asked.is_set()
+    assert not tracker._writer._thread.is_alive()
