@@ -280,8 +280,9 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     if "OMP_WAIT_POLICY" not in os.environ:
         # A thread that waits for another by spinning takes the core that the other needs: beside other work
-        # training came to a stand. Read by the OpenMP library as torch loads it.
-        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        # training came to a stand. So long is enough where it is alone, for small networks too (measured on two
+        # cores). Read by the OpenMP library as torch loads it.
+        os.environ.setdefault("GOMP_SPINCOUNT", "4000")
     interruption.install()
     try:
         app()

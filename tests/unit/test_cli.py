@@ -474,7 +474,7 @@ def test_a_learning_rate_needs_preprocessed_data(darkroom, project):
     refused(darkroom("lr-find"), r"dataset\.json: not found; run `darkroom preprocess`")
 
 
-@pytest.mark.parametrize(("chosen", "spins"), [(None, "1000"), ("active", None)])
+@pytest.mark.parametrize(("chosen", "spins"), [(None, "4000"), ("active", None)])
 def test_threads_do_not_spin_for_long_unless_the_user_has_chosen(monkeypatch, chosen, spins):
     monkeypatch.setattr(cli, "app", lambda: None)
     monkeypatch.setenv("GOMP_SPINCOUNT", "")  # restored afterwards

@@ -41,6 +41,8 @@ def learning_curves(history: History, best_epoch: int, *, label_smoothing: float
             axes.plot(epochs, values, color=colour, label=label, marker="o", markersize=3, linewidth=1.8)
         axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")
         tidy(axes, name.capitalize(), "epoch", "nats" if name == "loss" else "share of images")
+        if len(epochs) == 1:
+            axes.set_xlim(epochs[0] - 1, epochs[0] + 1)  # or the ticks would be fractions of an epoch
         count_along_x(axes)
         axes.legend(facecolor="white", edgecolor="none", framealpha=1)
     return figure
