@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import harness, images
-from benchmarks.harness import Figures, Job, Key
+from benchmarks.harness import Benchmark, Figures, Job, Key
 from benchmarks.machine import peak_memory
 from benchmarks.ways import VALIDATION, Images, Labels
 
@@ -29,6 +29,26 @@ def conditions(options: Namespace) -> dict[str, Any]:
         "precision": "fp32",
         "optimizer": "AdamW",
     }
+
+
+def compare(
+    about: str | None,
+    title: str,
+    model: str,
+    ways: Mapping[str, Way],
+    batches: Mapping[int, Sequence[str]],
+    goals: Sequence[Mapping[str, Any]],
+) -> None:
+    """Measure the ways of training a model beside each other."""
+    options = arguments(about).parse_args()
+    benchmark = Benchmark(
+        title,
+        jobs(model, ways, batches),
+        conditions(options),
+        baselines=["tutorial", "bare loop, tuned"],
+        goals=goals,
+    )
+    harness.run(benchmark, options)
 
 
 def peer(name: str) -> Way:

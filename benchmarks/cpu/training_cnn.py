@@ -17,7 +17,6 @@ of fit also that of logging the model; its other seconds are those of the epochs
 """
 
 from benchmarks import training, ways
-from benchmarks.harness import Benchmark, run
 from benchmarks.training import peer
 
 WAYS = {
@@ -46,17 +45,7 @@ GOALS = [
 
 
 def main() -> None:
-    options = training.arguments(__doc__).parse_args()
-    run(
-        Benchmark(
-            title="Training a small CNN on the CPU",
-            jobs=training.jobs("simple-cnn", WAYS, BATCHES),
-            conditions=training.conditions(options),
-            baselines=["tutorial", "bare loop, tuned"],
-            goals=GOALS,
-        ),
-        options,
-    )
+    training.compare(__doc__, "Training a small CNN on the CPU", "simple-cnn", WAYS, BATCHES, GOALS)
 
 
 if __name__ == "__main__":

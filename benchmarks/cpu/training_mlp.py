@@ -6,7 +6,6 @@ Conditions: as in training_cnn, with dense layers 784-256-128-10 and without Ult
 """
 
 from benchmarks import training, ways
-from benchmarks.harness import Benchmark, run
 from benchmarks.training import peer
 
 WAYS = {
@@ -26,17 +25,7 @@ GOALS = [
 
 
 def main() -> None:
-    options = training.arguments(__doc__).parse_args()
-    run(
-        Benchmark(
-            title="Training a small MLP on the CPU",
-            jobs=training.jobs("mlp", WAYS, BATCHES),
-            conditions=training.conditions(options),
-            baselines=["tutorial", "bare loop, tuned"],
-            goals=GOALS,
-        ),
-        options,
-    )
+    training.compare(__doc__, "Training a small MLP on the CPU", "mlp", WAYS, BATCHES, GOALS)
 
 
 if __name__ == "__main__":
