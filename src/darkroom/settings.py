@@ -233,12 +233,43 @@ class Space(Section):
         }
 
 
+def _fuse(value: Any) -> Any:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value not in ("auto", "off") and not (is_number and 1 <= value <= 1024):
+        raise ValueError(f"expected auto, off, or a number from 1 to 1024, got {value!r}")
+    return value
+
+
+def _workers(value: Any) -> Any:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value != "auto" and not (is_number and 1 <= value <= 1024):
+        raise ValueError(f"expected auto, or a number from 1 to 1024, got {value!r}")
+    return value
+
+
 class Search(Section):
     """The hyperparameter search."""
 
     trials: int = Field(0, ge=0, le=100_000, description="configurations tried; 0 skips the search")
+    minutes: float | None = Field(None, gt=0, description="wall time after which no trial is begun")
+    stall: int | None = Field(None, ge=1, description="trials without improvement that end the search")
     epochs: int | None = Field(None, ge=1, description="epochs of a trial; null as train.epochs")
-    pruner: Literal["median", "none"] = Field("median", description="stops trials that fall behind")
+    sampler: Literal["tpe", "gp", "cma-es", "random", "grid"] = Field("tpe", description="suggests configurations")
+    pruner: Literal["median", "hyperband", "successive-halving", "wilcoxon", "none"] = Field(
+        "median", description="stops trials that fall behind"
+    )
+    second_objective: Literal["none", "latency", "parameters"] = Field(
+        "none", description="what is weighed against the monitored figure"
+    )
+    finalists: int = Field(2, ge=0, le=100, description="best configurations trained again with other seeds")
+    repeats: int = Field(3, ge=2, le=1000, description="seeds that each finalist is trained with")
+    fuse: Annotated[int | str, PlainValidator(_fuse)] = Field("auto", description="trials trained as one program")
+    workers: Annotated[int | str, PlainValidator(_workers)] = Field("auto", description="processes that train trials")
+    executor: Literal["local", "ray"] = Field("local", description="where the workers run")
+    ray_address: str | None = Field(None, min_length=1, description="ray only: the cluster; null starts one here")
+    worker_cpus: int = Field(1, ge=1, le=1024, description="ray only: processors of each worker")
+    worker_gpus: float = Field(0, ge=0, le=1024, description="ray only: GPUs of each worker")
+    storage: str | None = Field(None, min_length=1, description="Optuna's storage; null a journal file")
     seed: Seed = 0
     space: Space = Field(default_factory=Space, description="settings and the values to try")
 
