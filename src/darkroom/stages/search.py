@@ -22,7 +22,7 @@ from darkroom.tracking.facts import system_facts
 from darkroom.tracking.runs import Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
 from darkroom.training.device import choose_device, choose_precision
-from darkroom.training.fit import EpochMetrics
+from darkroom.training.loop import EpochMetrics
 from darkroom.training.session import train_classifier
 from darkroom.workspace import Workspace
 

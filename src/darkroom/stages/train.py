@@ -22,7 +22,7 @@ from darkroom.tracking.runs import EXAMPLE_IMAGES, Run, epoch_metrics, log_train
 from darkroom.tracking.tracker import Tracker
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import choose_device, choose_precision
-from darkroom.training.fit import EpochMetrics, FitResult
+from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.training.session import train_classifier
 from darkroom.workspace import Workspace
 

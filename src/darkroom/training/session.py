@@ -10,7 +10,8 @@ from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.training.checkpoint import Checkpoint
-from darkroom.training.fit import EpochMetrics, FitResult, fit
+from darkroom.training.fit import fit
+from darkroom.training.loop import EpochMetrics, FitResult
 
 # Images that a network may look at before it is trained, and pixels: of large images fewer do.
 INITIAL_IMAGES, INITIAL_PIXELS = 5000, 5_120_000

@@ -19,7 +19,7 @@ from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier
 from darkroom.training import checkpoint as saving
 from darkroom.training.checkpoint import Checkpoint
-from darkroom.training.fit import EpochMetrics, FitResult
+from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.training.session import train_classifier
 
 EPOCHS = 5

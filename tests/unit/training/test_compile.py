@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from darkroom.data.batches import Split
 from darkroom.settings import Augment, Train
 from darkroom.training import step as module
-from darkroom.training.fit import FitResult, fit
+from darkroom.training.fit import fit
+from darkroom.training.loop import FitResult
 
 compile_model = torch.compile
 

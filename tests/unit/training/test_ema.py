@@ -11,7 +11,8 @@ from torch.nn import functional as F
 from darkroom.data.batches import Split
 from darkroom.models.classifier import Classifier
 from darkroom.settings import Augment, Train
-from darkroom.training.fit import FitResult, fit
+from darkroom.training.fit import fit
+from darkroom.training.loop import FitResult
 
 STEPS_PER_EPOCH = 4
 Weights = dict[str, Tensor]

@@ -14,8 +14,9 @@ from darkroom.data.batches import Split, TrainBatches
 from darkroom.errors import TrainingError
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.settings import Augment, Model, Train
-from darkroom.training import fit as module
-from darkroom.training.fit import EpochMetrics, FitResult, evaluate, fit
+from darkroom.training import loop as module
+from darkroom.training.fit import fit
+from darkroom.training.loop import EpochMetrics, FitResult, evaluate
 from darkroom.training.session import train_classifier
 
 CPU = torch.device("cpu")

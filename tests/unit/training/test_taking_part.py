@@ -12,7 +12,8 @@ from darkroom.data.batches import Split
 from darkroom.models.network import Network
 from darkroom.settings import Augment, Train
 from darkroom.training.checkpoint import Checkpoint
-from darkroom.training.fit import EpochMetrics, fit
+from darkroom.training.fit import fit
+from darkroom.training.loop import EpochMetrics
 from darkroom.training.optimisation import build_optimizer, build_schedule
 
 OPTIMIZERS = ["adam", "adamw", "sgd", "muon"]

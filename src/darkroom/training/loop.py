@@ -1,0 +1,205 @@
+"""The state of a training between epochs, and what one epoch does."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from darkroom.data.batches import Split, TrainBatches
+from darkroom.errors import TrainingError
+from darkroom.models.network import networks
+from darkroom.settings import Augment, Train
+from darkroom.training.device import autocast, choose_precision
+from darkroom.training.optimisation import build_optimizer, build_schedule
+from darkroom.training.step import TrainStep
+
+# Validation needs no gradients, so its batches can be larger than training's.
+VALIDATION_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One epoch: mean losses, accuracies of 0 to 1, the last learning rate, and the time it took.
+
+    The training figures are of the batches as they were trained on: augmented, with dropout, under
+    weights that changed meanwhile.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    lr: float
+    seconds: float
+
+    def monitored(self, monitor: str) -> float:
+        """The validation figure that ``train.monitor`` names."""
+        return self.val_loss if monitor == "loss" else self.val_accuracy
+
+
+@dataclass
+class FitResult:
+    """The epochs of a training, and why it ended.
+
+    ``warm_up_seconds`` went into compiling and the first launches, before the first epoch.
+    """
+
+    monitor: str
+    history: list[EpochMetrics] = field(default_factory=list)
+    stopped_early: bool = False
+    warm_up_seconds: float = 0.0
+
+    @property
+    def best(self) -> EpochMetrics:
+        """The epoch with the best monitored validation figure, whose weights are kept."""
+        return min(self.history, key=self.badness)
+
+    def badness(self, metrics: EpochMetrics) -> tuple[float, float]:
+        """The monitored figure such that lower is better; of equal accuracies the one with less loss is better."""
+        return (0.0 if self.monitor == "loss" else -metrics.val_accuracy), metrics.val_loss
+
+
+class TrainingLoop:
+    """The state of a training between two epochs."""
+
+    def __init__(
+        self, model: nn.Module, train: Split, val: Split, settings: Train, augment: Augment, device: torch.device
+    ) -> None:
+        self.model = model
+        self.settings = settings
+        self.device = device
+        self.precision = choose_precision(settings, device)
+        self.batches = TrainBatches(train, settings.batch_size, augment, settings.seed, settings.sampler, device)
+        self.val = val
+        self.optimizer = build_optimizer(model, settings)
+        self.step = TrainStep(model, self.optimizer, train, settings, augment, device, self.precision)
+        self.schedule = build_schedule(self.optimizer, settings, len(self.batches))
+        self.result = FitResult(settings.monitor)
+        self.best_weights: dict[str, Tensor] = {}
+        self.average: AveragedModel | None = None
+        if settings.ema is not None:
+            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+
+    def warm_up(self) -> None:
+        """Let the device load and compile what a step needs. The training begins as if this had not been."""
+        if self.device.type == "cpu" and self.settings.compile == "none":
+            return
+        start = time.perf_counter()
+        rows = torch.arange(self.batches.batch_size, device=self.batches.split.images.device)
+        self.model.train()
+        self.step.warm_up(*self.batches.split.take(rows, self.device))
+        self.result.warm_up_seconds = time.perf_counter() - start
+
+    @property
+    def judged(self) -> nn.Module:
+        """The model that is validated and kept: the moving average, where there is one."""
+        if self.average is None:
+            return self.model
+        averaged: nn.Module = self.average.module
+        return averaged
+
+    @property
+    def _device_rng(self) -> Any:
+        """The module with the device's own global generator, if it has one beside the CPU's."""
+        return {"cuda": torch.cuda, "mps": torch.mps}.get(self.device.type)
+
+    @property
+    def finished(self) -> bool:
+        history = self.result.history
+        return len(history) == self.settings.epochs or self.result.stopped_early
+
+    def run_epoch(self, on_step: Callable[[], None]) -> EpochMetrics:
+        start = time.perf_counter()
+        epoch = len(self.result.history) + 1
+        train_loss, train_accuracy, lr = self._train(on_step)
+        val_loss, val_accuracy = evaluate(self.judged, self.val, self.device, self.precision)
+        if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
+            raise TrainingError(
+                f"epoch {epoch}: the loss is no longer finite (train {train_loss}, validation {val_loss}); "
+                f"lower train.lr (now {self.settings.lr:g}) or set train.clip_norm"
+            )
+        seconds = time.perf_counter() - start
+        metrics = EpochMetrics(epoch, train_loss, train_accuracy, val_loss, val_accuracy, lr, seconds)
+        self._record(metrics)
+        return metrics
+
+    def _train(self, on_step: Callable[[], None]) -> tuple[float, float, float]:
+        """Loss, accuracy and last learning rate of one pass. The host waits for the device once, at the end."""
+        lr = self.settings.lr
+        self.model.train()
+        for network in networks(self.model):
+            network.begin_epoch(len(self.result.history) + 1)
+        loss_sum = torch.zeros((), device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        for images, labels in self.batches:
+            lr = float(self.optimizer.param_groups[-1]["lr"])
+            loss, right = self.step(images, labels, self.batches.augment_generator)
+            self.schedule.step()
+            if self.average is not None:
+                self.average.update_parameters(self.model)
+            loss_sum += loss * len(labels)
+            correct += right
+            on_step()
+        count = len(self.batches.split)
+        return loss_sum.item() / count, correct.item() / count, lr
+
+    def _record(self, metrics: EpochMetrics) -> None:
+        result = self.result
+        result.history.append(metrics)
+        if result.best is metrics:
+            self.best_weights = {name: value.detach().clone() for name, value in self.judged.state_dict().items()}
+        waited = metrics.epoch - result.best.epoch
+        patience = self.settings.patience
+        result.stopped_early = patience is not None and waited >= patience and metrics.epoch < self.settings.epochs
+
+    def state(self) -> dict[str, Any]:
+        """Everything the remaining epochs depend on."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "order": self.batches.generator.get_state(),
+            "augment": self.batches.augment_generator.get_state(),
+            "average": self.average.state_dict() if self.average is not None else None,
+            "rng": torch.get_rng_state(),
+            "device_rng": self._device_rng.get_rng_state() if self._device_rng else None,
+            "best_weights": self.best_weights,
+            "history": [asdict(metrics) for metrics in self.result.history],
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.batches.generator.set_state(state["order"])
+        self.batches.augment_generator.set_state(state["augment"])
+        self.batches.epoch = len(state["history"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        torch.set_rng_state(state["rng"])
+        if self._device_rng:
+            self._device_rng.set_rng_state(state["device_rng"])
+        for metrics in state["history"]:
+            self._record(EpochMetrics(**metrics))
+        self.best_weights = state["best_weights"]
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, split: Split, device: torch.device, precision: str = "fp32") -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of ``model`` on ``split``, computed on ``device``, in evaluation mode."""
+    model.eval()
+    loss_sum = torch.zeros((), device=device)
+    correct = torch.zeros((), dtype=torch.int64, device=device)
+    for images, labels in split.in_order(VALIDATION_BATCH, device):
+        with autocast(device, precision):
+            logits = model(images)
+        loss_sum += F.cross_entropy(logits, labels, reduction="sum")
+        correct += (logits.argmax(1) == labels).sum()
+    return loss_sum.item() / len(split), correct.item() / len(split)
