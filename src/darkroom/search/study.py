@@ -5,18 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
-from optuna.samplers import TPESampler
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
-from darkroom.errors import ConfigError, ModelError, SearchError, TrainingError
-from darkroom.interruption import held_back
-from darkroom.search.space import distributions, from_optuna, starting_point
+from darkroom.errors import SearchError
+from darkroom.search.space import starting_point
 
 INTERRUPTED = "interrupted"
 FAILURE = "failure"
@@ -51,7 +48,7 @@ def open_study(path: Path, key: str, config: Config) -> optuna.Study:
         start = starting_point(config)
         if start is not None:
             study.enqueue_trial(start)
-    _requeue_interrupted(study)
+    requeue(study, study.get_trials(states=(TrialState.RUNNING,)))
     return study
 
 
@@ -71,17 +68,18 @@ def _pruner(config: Config) -> BasePruner:
     return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, epochs // 5))
 
 
-def _requeue_interrupted(study: optuna.Study) -> None:
-    running = study.get_trials(states=(TrialState.RUNNING,))
-    if not running:
+def requeue(study: optuna.Study, lost: list[FrozenTrial]) -> None:
+    """Mark running trials as interrupted, and have the same configurations tried again."""
+    if not lost:
         return
-    numbers = [*study.user_attrs.get(INTERRUPTED, []), *(trial.number for trial in running)]
+    numbers = [*study.user_attrs.get(INTERRUPTED, []), *(trial.number for trial in lost)]
     study.set_user_attr(INTERRUPTED, numbers)
-    for trial in running:
+    for trial in lost:
         study.tell(trial.number, state=TrialState.FAIL)
-        # What the sampler suggested it will suggest again, also where the end came between two suggestions.
-        if "fixed_params" in trial.system_attrs:
-            study.enqueue_trial(trial.system_attrs["fixed_params"])
+        # Where the end came between two suggestions, the sampler will suggest all of them again alike.
+        known = trial.params if trial.params else trial.system_attrs.get("fixed_params")
+        if known:
+            study.enqueue_trial(known)
 
 
 def used_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -89,39 +87,6 @@ def used_trials(study: optuna.Study) -> list[FrozenTrial]:
     interrupted = study.user_attrs.get(INTERRUPTED, [])
     ended = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
     return [trial for trial in ended if trial.number not in interrupted]
-
-
-def run_trials(
-    study: optuna.Study,
-    config: Config,
-    objective: Objective,
-    on_trial: Callable[[FrozenTrial], None] = lambda trial: None,
-) -> None:
-    """Run trials until ``search.trials`` of them count.
-
-    The sampler is seeded by search.seed and the number of trials that count, so that each suggestion depends on the
-    earlier trials alone: a search that was interrupted goes on as if it had not been. A configuration
-    that cannot be trained is recorded as failed with its reason; anything else ends the search.
-    """
-    kinds = distributions(config.search.space.flat())
-    while (used := len(used_trials(study))) < config.search.trials:
-        (seed,) = np.random.SeedSequence([config.search.seed, used]).generate_state(1)
-        study.sampler = TPESampler(seed=int(seed), n_startup_trials=STARTUP_TRIALS)
-        with held_back():
-            trial = study.ask(kinds)
-        settings = {key: from_optuna(value) for key, value in trial.params.items()}
-        value, state, failure = None, TrialState.COMPLETE, None
-        try:
-            value = objective(trial, settings)
-        except optuna.TrialPruned:
-            state = TrialState.PRUNED
-        except (ConfigError, ModelError, TrainingError, RuntimeError) as problem:
-            state, failure = TrialState.FAIL, str(problem).partition("\n")[0]
-        with held_back():
-            if failure is not None:
-                trial.set_user_attr(FAILURE, failure)
-            ended = study.tell(trial, value, state)
-        on_trial(ended)
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial:

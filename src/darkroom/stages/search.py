@@ -1,29 +1,31 @@
 """Stage 3: search hyperparameters and write what was found."""
 
 import csv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from rich.progress import Progress
+from rich.progress import Progress as RichProgress
 
 from darkroom import drawing
 from darkroom.config import Config
 from darkroom.console import messages, progress
-from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.files import atomic_directory, digest, write_json
-from darkroom.interruption import held_back
 from darkroom.search import figures
+from darkroom.search.conductor import Conductor
+from darkroom.search.executors import InlineSeat
+from darkroom.search.source import TrialSource
 from darkroom.search.space import check_space, from_optuna
-from darkroom.search.study import FAILURE, best_trial, open_study, run_trials, used_trials
+from darkroom.search.study import FAILURE, best_trial, open_study, used_trials
 from darkroom.tracking.facts import system_facts
 from darkroom.tracking.runs import Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
+from darkroom.tracking.trials import TrialRuns
 from darkroom.training.device import choose_device, choose_precision
 from darkroom.training.loop import EpochMetrics
-from darkroom.training.session import train_classifier
 from darkroom.workspace import Workspace
 
 RUN_ATTRIBUTE = "darkroom_run"
@@ -40,19 +42,15 @@ def run(config: Config, workspace: Workspace) -> None:
     check_space(config)
     choose_device(config.train.device)
     directory = workspace.processed(config.dataset.name)
-    card = DatasetCard.read(directory)
-    search = _Search(config, card, read_split(directory, card, "train"), read_split(directory, card, "val"))
-    search.run(workspace)
+    _Search(config, DatasetCard.read(directory)).run(workspace)
 
 
 class _Search:
-    """A study, its parent run in MLflow, and the data its trials train on."""
+    """A study and its parent run in MLflow."""
 
-    def __init__(self, config: Config, card: DatasetCard, train: Split, val: Split) -> None:
+    def __init__(self, config: Config, card: DatasetCard) -> None:
         self.config = config
         self.card = card
-        self.train = train
-        self.val = val
 
     def run(self, workspace: Workspace) -> None:
         config = self.config
@@ -65,7 +63,10 @@ class _Search:
         ):
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
             self._describe(parent)
-            run_trials(study, config, self._objective(tracker, parent, study, display), self._announce)
+            source, seats = TrialSource(study, config), [InlineSeat(config, workspace.processed(config.dataset.name))]
+            epochs = config.search.epochs or config.train.epochs
+            with TrialRuns(tracker, parent) as runs:
+                Conductor(source, config, seats, _Watch(runs, study, config, display, epochs), epochs).run()
             tracker.finish_import()
             best = best_trial(study)
             result = self._result(study, best)
@@ -99,46 +100,6 @@ class _Search:
         parent.log_tags(system_facts(device, choose_precision(config.train, device)))
         parent.log_dataset(self.card, "search")
 
-    def _objective(self, tracker: Tracker, parent: Run, study: optuna.Study, display: Progress) -> Any:
-        """The objective of one trial, which is a child run with a curve of its own."""
-        config = self.config
-        epochs = config.search.epochs or config.train.epochs
-        overall = display.add_task("search", total=config.search.trials, note="")
-        current = display.add_task("trial", total=epochs, note="")
-
-        def objective(trial: optuna.Trial, settings: dict[str, Any]) -> float:
-            done = used_trials(study)
-            display.update(overall, completed=len(done), note=_best_so_far(study))
-            display.reset(current, total=epochs, description=f"trial {len(done) + 1}")
-            with tracker.start(f"trial {trial.number}", "trial", parent=parent.key) as run:
-                run.log_params(settings)
-                pruned = None
-
-                @held_back()
-                def on_epoch(metrics: EpochMetrics) -> None:
-                    run.log_metrics(epoch_metrics(vars(metrics)), step=metrics.epoch)
-                    value = metrics.monitored(config.train.monitor)
-                    display.update(current, completed=metrics.epoch, note=f"val {config.train.monitor} {value:.4f}")
-                    trial.report(value, metrics.epoch)
-                    if metrics.epoch < epochs and trial.should_prune():
-                        raise optuna.TrialPruned(f"pruned after epoch {metrics.epoch}")
-
-                try:
-                    resolved = config.with_settings(settings | {"train.epochs": epochs})
-                    _, result = train_classifier(resolved, self.card, self.train, self.val, on_epoch=on_epoch)
-                except optuna.TrialPruned as problem:
-                    pruned = problem
-                run.log_tags({"trial.state": str(pruned) if pruned else "complete", "trial.number": trial.number})
-            if pruned:
-                raise pruned
-            return result.best.monitored(config.train.monitor)
-
-        return objective
-
-    def _announce(self, trial: FrozenTrial) -> None:
-        if trial.state is TrialState.FAIL:
-            messages.print(f"trial {trial.number} failed: {trial.user_attrs[FAILURE]}")
-
     def _result(self, study: optuna.Study, best: FrozenTrial) -> dict[str, Any]:
         used = used_trials(study)
         states = {state.name.lower(): sum(trial.state is state for trial in used) for state in TrialState}
@@ -168,6 +129,48 @@ class _Search:
                 epochs = len(trial.intermediate_values)
                 reason = trial.user_attrs.get(FAILURE, "")
                 table.writerow([trial.number, trial.state.name.lower(), trial.value, epochs, *values, reason])
+
+
+class _Watch:
+    """Shows the trials and logs each as a child run with a curve of its own."""
+
+    def __init__(
+        self, runs: TrialRuns, study: optuna.Study, config: Config, display: RichProgress, epochs: int
+    ) -> None:
+        self.runs = runs
+        self.study = study
+        self.monitor = config.train.monitor
+        self.display = display
+        self.overall = display.add_task("search", total=config.search.trials, note="")
+        self.current = display.add_task("trial", total=epochs, note="")
+        self.epochs = epochs
+
+    def begun(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None:
+        self.display.update(self.overall, completed=len(used_trials(self.study)), note=_best_so_far(self.study))
+        self.display.reset(self.current, total=self.epochs, description=f"trial {trial.number}")
+        self.runs.begin(_name(trial), settings, {"trial.number": trial.number})
+
+    def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None:
+        self.runs.epoch(_name(trial), epoch_metrics(vars(metrics)), metrics.epoch)
+        note = f"val {self.monitor} {metrics.monitored(self.monitor):.4f}"
+        self.display.update(self.current, completed=metrics.epoch, note=note)
+
+    def ended(self, trial: FrozenTrial) -> None:
+        match trial.state:
+            case TrialState.FAIL:
+                reason = trial.user_attrs[FAILURE]
+                messages.print(f"trial {trial.number} failed: {reason}")
+                self.runs.fail(_name(trial), reason)
+            case TrialState.RUNNING:
+                self.runs.interrupt(_name(trial), "its worker died")
+            case TrialState.PRUNED:
+                self.runs.end(_name(trial), f"pruned after epoch {trial.last_step}")
+            case _:
+                self.runs.end(_name(trial), "complete")
+
+
+def _name(trial: optuna.Trial | FrozenTrial) -> str:
+    return f"trial {trial.number}"
 
 
 def _best_so_far(study: optuna.Study) -> str:

@@ -115,7 +115,7 @@ class TrainingLoop:
         history = self.result.history
         return len(history) == self.settings.epochs or self.result.stopped_early
 
-    def run_epoch(self, on_step: Callable[[], None]) -> EpochMetrics:
+    def run_epoch(self, on_step: Callable[[], None] = lambda: None) -> EpochMetrics:
         start = time.perf_counter()
         epoch = len(self.result.history) + 1
         train_loss, train_accuracy, lr = self._train(on_step)

@@ -1,0 +1,40 @@
+"""Where workers run: in this process, in others of this machine, or in a cluster."""
+
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Protocol
+
+from darkroom.config import Config
+from darkroom.search.worker import Orders, Report, Worker
+
+
+class Seat(Protocol):
+    """A place for one worker, which trains up to ``capacity`` configurations at once.
+
+    A future whose exception is one of ``lost`` says that the worker has died; ``restart`` puts another in its place.
+    """
+
+    capacity: int
+    lost: tuple[type[BaseException], ...]
+
+    def submit(self, orders: Orders) -> Future[Report]: ...
+
+    def restart(self) -> None: ...
+
+
+class InlineSeat:
+    """A worker in this process: each round is over when ``submit`` returns."""
+
+    lost: tuple[type[BaseException], ...] = ()
+
+    def __init__(self, config: Config, directory: Path, capacity: int = 1) -> None:
+        self.capacity = capacity
+        self._worker = Worker(config, directory)
+
+    def submit(self, orders: Orders) -> Future[Report]:
+        future: Future[Report] = Future()
+        future.set_result(self._worker.advance(orders))
+        return future
+
+    def restart(self) -> None:
+        raise AssertionError("this process is not lost")

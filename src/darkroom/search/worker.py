@@ -1,0 +1,96 @@
+"""What trains the configurations of a search, an epoch at a time, wherever it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from darkroom.config import Config
+from darkroom.data.batches import read_split
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import ConfigError, ModelError, TrainingError
+from darkroom.training.device import choose_device, prepare
+from darkroom.training.loop import EpochMetrics, TrainingLoop
+from darkroom.training.session import start_classifier
+
+# What the settings of a trial can be to blame for. Anything else ends the search.
+FAILURES = (ConfigError, ModelError, TrainingError, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A configuration to train: ``settings`` {"section.key": value} take the place of those written."""
+
+    number: int
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker is to begin before its next epoch, and what to give up."""
+
+    begin: tuple[Assignment, ...] = ()
+    give_up: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One more epoch of a configuration; ``is_finished`` if it was the last."""
+
+    metrics: EpochMetrics
+    is_finished: bool
+
+
+@dataclass(frozen=True)
+class Report:
+    """What has become of each configuration in one round: an epoch more, or the reason why it cannot be trained."""
+
+    progress: dict[int, Progress] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+class Worker:
+    """Trains what it is ordered to on the cache in ``directory``, mapped and not copied.
+
+    Raises CacheError if the cache is missing or damaged, ConfigError if the device is not there.
+    """
+
+    def __init__(self, config: Config, directory: Path) -> None:
+        self.config = config
+        self.card = DatasetCard.read(directory)
+        self.device = choose_device(config.train.device)
+        prepare(self.device, deterministic=config.train.deterministic)
+        self.train = read_split(directory, self.card, "train").to(self.device)
+        self.val = read_split(directory, self.card, "val").to(self.device)
+        self._trainings: dict[int, TrainingLoop] = {}
+
+    def advance(self, orders: Orders) -> Report:
+        """Carry out ``orders``, then train an epoch of everything that is under way."""
+        report = Report()
+        for number in orders.give_up:
+            del self._trainings[number]
+        for assignment in orders.begin:
+            try:
+                self._trainings[assignment.number] = self._begin(assignment)
+            except FAILURES as problem:
+                report.failures[assignment.number] = first_line(problem)
+        for number, training in list(self._trainings.items()):
+            try:
+                metrics = training.run_epoch()
+            except FAILURES as problem:
+                report.failures[number] = first_line(problem)
+                del self._trainings[number]
+                continue
+            report.progress[number] = Progress(metrics, training.finished)
+            if training.finished:
+                del self._trainings[number]
+        return report
+
+    def _begin(self, assignment: Assignment) -> TrainingLoop:
+        config = self.config.with_settings(assignment.settings)
+        model = start_classifier(config, self.card, self.train).to(self.device)
+        return TrainingLoop(model, self.train, self.val, config.train, config.augment, self.device)
+
+
+def first_line(problem: BaseException) -> str:
+    return str(problem).partition("\n")[0] or type(problem).__name__
