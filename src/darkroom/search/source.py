@@ -50,5 +50,5 @@ class TrialSource:
     def requeue(self, trial: optuna.Trial) -> FrozenTrial:
         """Have a trial whose worker has died tried again. Returns it as it was, still RUNNING."""
         (found,) = [each for each in self.study.get_trials(states=(TrialState.RUNNING,)) if each.number == trial.number]
-        requeue(self.study, [found])
+        requeue(self.study, [found], self._kinds)
         return found

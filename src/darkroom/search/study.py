@@ -1,9 +1,8 @@
 """The Optuna study: resumable, with every trial in a state that is true."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.pruners import BasePruner, MedianPruner, NopPruner
@@ -15,13 +14,13 @@ from darkroom.config import Config
 from darkroom.errors import SearchError
 from darkroom.search.space import starting_point
 
+# User attribute of a study: the numbers of the trials that were ended from outside.
 INTERRUPTED = "interrupted"
+# User attributes of a trial: why it failed, and the interrupted trial that it stands for.
 FAILURE = "failure"
+AGAIN = "again"
 # Trials drawn at random before TPE models them, and completed before any is pruned.
 STARTUP_TRIALS = 5
-
-# Trains one configuration, reports its epochs to the trial, and returns its value. Raises TrialPruned.
-Objective = Callable[[optuna.Trial, dict[str, Any]], float]
 
 
 def open_study(path: Path, key: str, config: Config) -> optuna.Study:
@@ -48,7 +47,7 @@ def open_study(path: Path, key: str, config: Config) -> optuna.Study:
         start = starting_point(config)
         if start is not None:
             study.enqueue_trial(start)
-    requeue(study, study.get_trials(states=(TrialState.RUNNING,)))
+    requeue(study, study.get_trials(states=(TrialState.RUNNING,)), config.search.space.flat())
     return study
 
 
@@ -68,18 +67,19 @@ def _pruner(config: Config) -> BasePruner:
     return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, epochs // 5))
 
 
-def requeue(study: optuna.Study, lost: list[FrozenTrial]) -> None:
-    """Mark running trials as interrupted, and have the same configurations tried again."""
-    if not lost:
-        return
-    numbers = [*study.user_attrs.get(INTERRUPTED, []), *(trial.number for trial in lost)]
-    study.set_user_attr(INTERRUPTED, numbers)
+def requeue(study: optuna.Study, lost: Iterable[FrozenTrial], keys: Collection[str]) -> None:
+    """Mark running trials as interrupted, and have the same configurations tried again.
+
+    ``keys`` are those of the space. Each step can be the last before a kill: what is done is not done twice.
+    """
     for trial in lost:
-        study.tell(trial.number, state=TrialState.FAIL)
+        study.set_user_attr(INTERRUPTED, sorted({*study.user_attrs.get(INTERRUPTED, []), trial.number}))
         # Where the end came between two suggestions, the sampler will suggest all of them again alike.
-        known = trial.params if trial.params else trial.system_attrs.get("fixed_params")
-        if known:
-            study.enqueue_trial(known)
+        known = trial.system_attrs.get("fixed_params") or (trial.params if trial.params.keys() == set(keys) else None)
+        waiting = study.get_trials(deepcopy=False)
+        if known and not any(other.user_attrs.get(AGAIN) == trial.number for other in waiting):
+            study.enqueue_trial(known, user_attrs={AGAIN: trial.number})
+        study.tell(trial.number, state=TrialState.FAIL)
 
 
 def used_trials(study: optuna.Study) -> list[FrozenTrial]:
