@@ -9,6 +9,7 @@ from darkroom.config import Config
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError, TrainingError
+from darkroom.search.cost import cost
 from darkroom.training.device import choose_device, prepare
 from darkroom.training.loop import EpochMetrics, TrainingLoop
 from darkroom.training.session import start_classifier
@@ -35,10 +36,14 @@ class Orders:
 
 @dataclass(frozen=True)
 class Progress:
-    """One more epoch of a configuration; ``is_finished`` if it was the last."""
+    """One more epoch of a configuration; ``is_finished`` if it was the last.
+
+    ``cost`` is the second objective, where there is one, once the training is finished.
+    """
 
     metrics: EpochMetrics
     is_finished: bool
+    cost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,9 @@ class Worker:
                 report.failures[number] = first_line(problem)
                 del self._trainings[number]
                 continue
-            report.progress[number] = Progress(metrics, training.finished)
+            kind = self.config.search.second_objective
+            price = cost(kind, training.model, self.card) if training.finished and kind != "none" else None
+            report.progress[number] = Progress(metrics, training.finished, price)
             if training.finished:
                 del self._trainings[number]
         return report

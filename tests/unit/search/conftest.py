@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,15 @@ import pytest
 from optuna.trial import FrozenTrial
 
 from darkroom.config import Config
+from darkroom.data.cache import DatasetCard
 from darkroom.search.conductor import Conductor
 from darkroom.search.source import TrialSource
-from darkroom.search.study import open_study
+from darkroom.search.study import Start, journal, open_study
 from darkroom.search.worker import FAILURES, Orders, Progress, Report, first_line
 from darkroom.training.loop import EpochMetrics
 
 Settings = Mapping[str, Any]
+CARD = DatasetCard("small", ("a", "b"), (1, 8, 8), (0.2,), (0.3,), {"train": 60}, {}, fingerprint="0" * 64)
 # Gives the monitored figure of each epoch of a trial, by its number and its settings.
 Objective = Callable[[int, Settings], Iterator[float]]
 
@@ -100,12 +103,22 @@ def run_trials() -> Callable[..., list[FrozenTrial]]:
     return _run_trials
 
 
+def _opened(path: Path, config: Config, *, start: Start = "matching", fingerprint: str = "0" * 64) -> optuna.Study:
+    return open_study(journal(path), config, replace(CARD, fingerprint=fingerprint), start)
+
+
+@pytest.fixture(scope="session")
+def opened() -> Callable[..., optuna.Study]:
+    """Open the study of a journal file as a search does."""
+    return _opened
+
+
 @pytest.fixture(scope="session")
 def search() -> Callable[..., optuna.Study]:
     """Open the study of a journal file as a search does, and run its trials."""
 
     def search(path: Path, config: Config, objective: Objective, **places: int) -> optuna.Study:
-        study = open_study(path, "study", config)
+        study = _opened(path, config)
         _run_trials(study, config, objective, **places)
         return study
 

@@ -16,7 +16,7 @@ from darkroom import drawing
 from darkroom.config import Config, parse
 from darkroom.errors import ConfigError, ModelError, SearchError, TrackingError, TrainingError
 from darkroom.search import figures
-from darkroom.search.study import FAILURE, best_trial, open_study, used_trials
+from darkroom.search.study import FAILURE, best_trial, used_trials
 
 TRIALS = 10  # some drawn at random, some by TPE
 Settings = dict[str, Any]
@@ -59,8 +59,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, search: Search) -> l
     return course(search(tmp_path_factory.mktemp("study") / "journal", config(), objective))
 
 
-def test_as_many_trials_count_as_were_asked_for(journal: Path, run_trials: Callable[..., list[FrozenTrial]]) -> None:
-    study = open_study(journal, "study", config())
+def test_as_many_trials_count_as_were_asked_for(
+    journal: Path, run_trials: Callable[..., list[FrozenTrial]], opened: Search
+) -> None:
+    study = opened(journal, config())
 
     seen = run_trials(study, config(), objective)
 
@@ -121,7 +123,7 @@ def test_an_interrupted_search_takes_the_same_course(
 ) -> None:
     with pytest.raises(KeyboardInterrupt):
         search(journal, config(), raising_at(at, KeyboardInterrupt(), at_epoch=epoch))
-    assert [trial.state for trial in open_study_as_it_lies(journal)].count(TrialState.RUNNING) == 1
+    assert [trial.state for trial in as_it_lies(journal)].count(TrialState.RUNNING) == 1
 
     assert course(search(journal, config(), objective)) == uninterrupted
 
@@ -167,9 +169,9 @@ def test_a_trial_whose_worker_died_is_tried_again(
     assert len(study.trials) == TRIALS + 1
 
 
-def open_study_as_it_lies(path: Path) -> list[FrozenTrial]:
+def as_it_lies(path: Path) -> list[FrozenTrial]:
     storage = JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    return optuna.load_study(study_name="study", storage=storage).trials
+    return optuna.load_study(study_name=None, storage=storage).trials
 
 
 def test_a_last_line_that_was_not_written_to_its_end_is_dropped(
@@ -183,18 +185,20 @@ def test_a_last_line_that_was_not_written_to_its_end_is_dropped(
     assert course(search(journal, config(), objective)) == uninterrupted
 
 
-def test_a_damaged_journal_is_refused(journal: Path, search: Search) -> None:
+def test_a_damaged_journal_is_refused(journal: Path, search: Search, opened: Search) -> None:
     search(journal, config(2), objective)
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:3], b"{damaged\n", *lines[3:]]))
 
     with pytest.raises(SearchError, match=r"study\.journal: damaged \(.*; delete it to start the search anew"):
-        open_study(journal, "study", config())
+        opened(journal, config())
 
 
-def test_more_trials_go_on_with_the_study(journal: Path, uninterrupted: list[Any], search: Search) -> None:
+def test_more_trials_go_on_with_the_study(
+    journal: Path, uninterrupted: list[Any], search: Search, opened: Search
+) -> None:
     search(journal, config(3), objective)
-    assert len(course(open_study(journal, "study", config()))) == 3
+    assert len(course(opened(journal, config()))) == 3
 
     assert course(search(journal, config(), objective)) == uninterrupted
 
@@ -209,10 +213,10 @@ def test_a_finished_search_runs_no_trial(journal: Path, search: Search) -> None:
         assert len(course(search(journal, config(trials), never))) == 3
 
 
-def test_studies_of_other_keys_do_not_mix(journal: Path, search: Search) -> None:
+def test_studies_of_other_data_do_not_mix(journal: Path, search: Search, opened: Search) -> None:
     search(journal, config(3), objective)
 
-    assert course(open_study(journal, "another", config())) == []
+    assert course(opened(journal, config(), fingerprint="1" * 64)) == []
 
 
 @pytest.mark.parametrize(
