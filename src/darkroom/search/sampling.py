@@ -174,9 +174,6 @@ class _Hyperband(HyperbandPruner):
         self._interrupted = sorted(interrupted)
 
     def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
-        if not self._pruners:
-            # Optuna would take every trial for one of the first bracket until it is first asked to prune.
-            self._try_initialization(study)
         if trial.number in self._interrupted:
             return -1  # no bracket's
         counted = copy(trial)

@@ -96,12 +96,23 @@ def test_an_interrupted_search_takes_the_same_course_with_every_sampler(
 def test_an_interrupted_search_takes_the_same_course_with_every_pruner(
     tmp_path: Path, search: Search, pruner: str, sampler: str
 ) -> None:
-    settings = config(sampler, pruner)
+    settings = config(sampler, pruner, seed=1, trials=24)
     whole = course(search(tmp_path / "whole", settings, objective))
 
     states = {state for _, _, state, _, _ in whole}
     assert (TrialState.PRUNED in states) == (pruner != "none")
-    assert searched_in_pieces(search, tmp_path / "pieces", settings, 3, 12, 20, 11, 30) == whole
+    assert searched_in_pieces(search, tmp_path / "pieces", settings, 5, 7, 9, 6, 8, 9, 4) == whole
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_a_search_in_two_halves_takes_the_same_course_with_every_pruner(
+    tmp_path: Path, search: Search, pruner: str
+) -> None:
+    whole = course(search(tmp_path / "whole", config(pruner=pruner, trials=24), objective))
+
+    search(tmp_path / "halves", config(pruner=pruner, trials=12), objective)
+
+    assert course(search(tmp_path / "halves", config(pruner=pruner, trials=24), objective)) == whole
 
 
 @pytest.mark.parametrize("sampler", SPACES)
