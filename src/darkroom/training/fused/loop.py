@@ -1,8 +1,9 @@
 """Several trainings side by side, which come and go between epochs."""
 
 import time
-from collections.abc import Hashable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Generic, TypeVar
 
 import torch
 from torch import Generator
@@ -34,6 +35,25 @@ def group(config: Config) -> str:
     return repr((shape, train))
 
 
+class SingleLoop(Generic[Name]):
+    """What ``FusedLoop`` does, for one training at a time: without a program that is made for several."""
+
+    def __init__(self) -> None:
+        self.loops: dict[Name, TrainingLoop] = {}
+
+    def add(self, name: Name, loop: TrainingLoop) -> None:
+        """Take in the training whose model was the last for which torch's global generator was seeded."""
+        assert not self.loops, "one at a time: they would draw from the same random numbers"
+        self.loops[name] = loop
+
+    def remove(self, name: Name) -> None:
+        del self.loops[name]
+
+    def run_epoch(self) -> dict[Name, EpochMetrics | Exception]:
+        """Train an epoch; the error if it has diverged."""
+        return {name: _attempted(loop.run_epoch) for name, loop in self.loops.items()}
+
+
 class FusedLoop(Generic[Name]):
     """Trains the epochs of several ``TrainingLoop``s of one group as one program.
 
@@ -62,7 +82,7 @@ class FusedLoop(Generic[Name]):
         del self.loops[name], self._generators[name]
         self._step = None
 
-    def run_epoch(self) -> dict[Name, EpochMetrics | TrainingError]:
+    def run_epoch(self) -> dict[Name, EpochMetrics | Exception]:
         """Train an epoch of each; for one that has diverged its error."""
         if self._step is None:
             # What came and went has changed who lies in memory behind whom.
@@ -80,10 +100,15 @@ class FusedLoop(Generic[Name]):
             losses += batch_losses * len(batches[0][1])
             correct += right
         count = len(loops[0].batches.split)
-        found: dict[Name, Any] = {}
-        for name, loop, loss, hits, lr in zip(self.loops, loops, losses.tolist(), correct.tolist(), rates, strict=True):
-            try:
-                found[name] = loop.end_epoch(loss / count, hits / count, lr, start)
-            except TrainingError as problem:
-                found[name] = problem
-        return found
+        figures = zip(self.loops, loops, losses.tolist(), correct.tolist(), rates, strict=True)
+        return {
+            name: _attempted(partial(loop.end_epoch, loss / count, hits / count, lr, start))
+            for name, loop, loss, hits, lr in figures
+        }
+
+
+def _attempted(epoch: Callable[[], EpochMetrics]) -> EpochMetrics | Exception:
+    try:
+        return epoch()
+    except TrainingError as problem:
+        return problem
