@@ -11,8 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config
 from darkroom.interruption import held_back
 from darkroom.search.executors import Seat
-from darkroom.search.source import TrialSource
-from darkroom.search.space import from_optuna
+from darkroom.search.source import Source
 from darkroom.search.worker import Assignment, Orders, Progress, Report
 from darkroom.training.loop import EpochMetrics, FitResult
 
@@ -25,7 +24,10 @@ class Listener(Protocol):
     def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None: ...
 
     def ended(self, trial: FrozenTrial) -> None:
-        """The trial is complete, pruned, failed, or, while its state is still RUNNING, lost with its worker."""
+        """The trial is complete, pruned, failed, or, while its state is still RUNNING, lost with its worker.
+
+        One that repeats another's parameters is only ended, never begun: it has the user attribute ``duplicate_of``.
+        """
 
 
 @dataclass
@@ -54,9 +56,7 @@ class Conductor:
     in values, not in shapes.
     """
 
-    def __init__(
-        self, source: TrialSource, config: Config, seats: Sequence[Seat], listener: Listener, epochs: int
-    ) -> None:
+    def __init__(self, source: Source, config: Config, seats: Sequence[Seat], listener: Listener, epochs: int) -> None:
         self.source = source
         self.config = config
         self.listener = listener
@@ -105,15 +105,15 @@ class Conductor:
                 return None
             with held_back():
                 trial = self.source.ask()
+                self._hear_of_duplicates()
             if trial is None:
                 return None
-            settings = {key: from_optuna(value) for key, value in trial.params.items()}
-            self.waiting.append(_Training(trial, settings, "", FitResult(self.config.train.monitor)))
+            self.waiting.append(_Training(trial, self.source.settings(trial), "", FitResult(self.config.train.monitor)))
 
     @held_back()
     def _take(self, crew: _Crew, report: Report) -> None:
         for number, reason in report.failures.items():
-            self._end(crew.under_way.pop(number), TrialState.FAIL, reason)
+            self._end(crew.under_way.pop(number), TrialState.FAIL, reason=reason)
         for number, progress in report.progress.items():
             training = crew.under_way[number]
             if self._judge(training, progress):
@@ -129,16 +129,26 @@ class Conductor:
         self.listener.epoch(trial, metrics)
         self.source.report(trial, metrics.monitored(self.config.train.monitor), metrics.epoch)
         if progress.is_finished:
-            self._end(training, TrialState.COMPLETE)
+            self._end(training, TrialState.COMPLETE, cost=progress.cost)
         elif self.source.should_prune(trial):
             self._end(training, TrialState.PRUNED)
         else:
             return True
         return False
 
-    def _end(self, training: _Training, state: TrialState, reason: str | None = None) -> None:
-        value = training.result.best.monitored(self.config.train.monitor) if state is TrialState.COMPLETE else None
-        self.listener.ended(self.source.tell(training.trial, value, state, reason))
+    def _end(
+        self, training: _Training, state: TrialState, *, reason: str | None = None, cost: float | None = None
+    ) -> None:
+        values = None
+        if state is TrialState.COMPLETE:
+            figure = training.result.best.monitored(self.config.train.monitor)
+            values = [figure] if cost is None else [figure, cost]
+        self.listener.ended(self.source.tell(training.trial, values, state, reason))
+        self._hear_of_duplicates()
+
+    def _hear_of_duplicates(self) -> None:
+        for trial in self.source.resolved():
+            self.listener.ended(trial)
 
     @held_back()
     def _lost(self, crew: _Crew) -> None:

@@ -9,6 +9,7 @@ from darkroom.config import Config
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError, TrainingError
+from darkroom.search.cost import cost
 from darkroom.training.device import choose_device, prepare
 from darkroom.training.fused.loop import FusedLoop, SingleLoop
 from darkroom.training.loop import EpochMetrics, TrainingLoop
@@ -36,10 +37,14 @@ class Orders:
 
 @dataclass(frozen=True)
 class Progress:
-    """One more epoch of a configuration; ``is_finished`` if it was the last."""
+    """One more epoch of a configuration; ``is_finished`` if it was the last.
+
+    ``cost`` is the second objective, where there is one, once the training is finished.
+    """
 
     metrics: EpochMetrics
     is_finished: bool
+    cost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,11 +84,12 @@ class Worker:
             except FAILURES as problem:
                 report.failures[assignment.number] = first_line(problem)
         for number, found in self._run_epoch().items():
+            training = self._trainings.loops[number]
             if isinstance(found, EpochMetrics):
-                report.progress[number] = Progress(found, self._trainings.loops[number].finished)
+                report.progress[number] = Progress(found, training.finished, self._cost(training))
             else:
                 report.failures[number] = first_line(found)
-            if not isinstance(found, EpochMetrics) or report.progress[number].is_finished:
+            if training.finished or number in report.failures:
                 self._trainings.remove(number)
         return report
 
@@ -94,6 +100,10 @@ class Worker:
         if isinstance(self._trainings, SingleLoop):
             loop.warm_up()
         return loop
+
+    def _cost(self, training: TrainingLoop) -> float | None:
+        kind = self.config.search.second_objective
+        return cost(kind, training.model, self.card) if training.finished and kind != "none" else None
 
     def _run_epoch(self) -> Mapping[int, EpochMetrics | Exception]:
         if not self._trainings.loops:
