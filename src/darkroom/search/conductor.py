@@ -9,12 +9,16 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
+from darkroom.errors import SearchError
 from darkroom.interruption import held_back
 from darkroom.search.executors import Seat
 from darkroom.search.source import TrialSource
 from darkroom.search.space import from_optuna
-from darkroom.search.worker import Assignment, Orders, Progress, Report
+from darkroom.search.worker import Assignment, Orders, Progress, Report, first_line
 from darkroom.training.loop import EpochMetrics, FitResult
+
+# Workers that die one after another in the same seat, none of them having finished an epoch, that end a search.
+DEATHS = 3
 
 
 class Listener(Protocol):
@@ -40,11 +44,12 @@ class _Training:
 
 @dataclass
 class _Crew:
-    """A seat, the trials that its worker is training, and those it is to give up."""
+    """A seat, the trials that its worker is training, those it is to give up, and the deaths since its last report."""
 
     seat: Seat
     under_way: dict[int, _Training] = field(default_factory=dict)
     given_up: list[int] = field(default_factory=list)
+    deaths: int = 0
 
 
 class Conductor:
@@ -66,7 +71,10 @@ class Conductor:
         self.waiting: list[_Training] = []
 
     def run(self) -> None:
-        """Run until the source has no more trials and all are ended."""
+        """Run until the source has no more trials and all are ended.
+
+        Raises SearchError if workers die again and again, and whatever else ends a worker's round.
+        """
         pending: dict[Future[Report], _Crew] = {}
         while True:
             idle = [crew for crew in self.crews if crew not in pending.values()]
@@ -79,8 +87,9 @@ class Conductor:
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 crew = pending.pop(future)
-                if isinstance(future.exception(), crew.seat.lost):
-                    self._lost(crew)
+                problem = future.exception()
+                if isinstance(problem, crew.seat.lost):
+                    self._lost(crew, problem)
                 else:
                     self._take(crew, future.result())
 
@@ -112,6 +121,7 @@ class Conductor:
 
     @held_back()
     def _take(self, crew: _Crew, report: Report) -> None:
+        crew.deaths = 0
         for number, reason in report.failures.items():
             self._end(crew.under_way.pop(number), TrialState.FAIL, reason)
         for number, progress in report.progress.items():
@@ -141,8 +151,14 @@ class Conductor:
         self.listener.ended(self.source.tell(training.trial, value, state, reason))
 
     @held_back()
-    def _lost(self, crew: _Crew) -> None:
+    def _lost(self, crew: _Crew, problem: BaseException) -> None:
         for training in crew.under_way.values():
             self.listener.ended(self.source.requeue(training.trial))
         crew.under_way, crew.given_up = {}, []
+        crew.deaths += 1
+        if crew.deaths == DEATHS:
+            raise SearchError(
+                f"a worker died {DEATHS} times before it finished an epoch ({first_line(problem)}); if the memory is "
+                "too small for so many, lower search.workers or train.batch_size, and run the command again"
+            )
         crew.seat.restart()
