@@ -11,12 +11,13 @@ from rich.progress import Progress as RichProgress
 
 from darkroom import drawing
 from darkroom.config import Config
-from darkroom.console import messages, progress
+from darkroom.console import messages, progress, warn
 from darkroom.data.cache import DatasetCard
 from darkroom.files import atomic_directory, write_json
 from darkroom.search import figures
 from darkroom.search.conductor import Conductor
-from darkroom.search.executors import InlineSeat
+from darkroom.search.executors import make_seats
+from darkroom.search.plan import plan
 from darkroom.search.source import DUPLICATE, TrialSource
 from darkroom.search.space import check_space, from_optuna
 from darkroom.search.study import FAILURE, Start, best_trial, journal, monitored, open_study, ranked, used_trials
@@ -63,9 +64,15 @@ class _Search:
         ):
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
             self._describe(parent)
-            source, seats = TrialSource(study, config), [InlineSeat(config, workspace.processed(config.dataset.name))]
-            epochs = config.search.epochs or config.train.epochs
-            with TrialRuns(tracker, parent) as runs:
+            source, epochs = TrialSource(study, config), config.search.epochs or config.train.epochs
+            planned = plan(config, self.card, choose_device(config.train.device))
+            if planned.note:
+                warn(planned.note)
+            directory = workspace.processed(config.dataset.name)
+            with (
+                TrialRuns(tracker, parent) as runs,
+                make_seats(config, directory, planned.workers, planned.capacity) as seats,
+            ):
                 Conductor(source, config, seats, _Watch(runs, study, config, display, epochs), epochs).run()
             tracker.finish_import()
             best = best_trial(study)
