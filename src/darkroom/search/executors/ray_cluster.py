@@ -216,5 +216,5 @@ def _join(ray: Any, address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, OverflowError, RuntimeError) as problem:
         raise SearchError(
-            f"{away} ({first_line(problem)}); start it with `ray start --head`, or leave it empty"
+            f"search.ray_address: no Ray cluster answers at {address} ({first_line(problem)}); start it with `ray start --head`, or leave it empty"
         ) from None
