@@ -29,7 +29,7 @@ class InlineSeat:
 
     def __init__(self, config: Config, directory: Path, capacity: int = 1) -> None:
         self.capacity = capacity
-        self._worker = Worker(config, directory)
+        self._worker = Worker(config, directory, fuses=capacity > 1)
 
     def submit(self, orders: Orders) -> Future[Report]:
         future: Future[Report] = Future()

@@ -69,7 +69,7 @@ class ProcessSeat:
 
     def __init__(self, config: Config, directory: Path, capacity: int, share: Share) -> None:
         self.capacity = capacity
-        self._make_worker = partial(Worker, config, directory)
+        self._make_worker = partial(Worker, config, directory, fuses=capacity > 1)
         self._share = share
         self._open()
 

@@ -216,5 +216,6 @@ def _join(ray: Any, address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, OverflowError, RuntimeError) as problem:
         raise SearchError(
-            f"search.ray_address: no Ray cluster answers at {address} ({first_line(problem)}); start it with `ray start --head`, or leave it empty"
+            f"search.ray_address: no Ray cluster answers at {address} ({first_line(problem)}); "
+            "start it with `ray start --head`, or leave it empty for one on this machine"
         ) from None
