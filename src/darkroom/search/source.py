@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config
 from darkroom.search.sampling import choose_pruner, choose_sampler, grid
 from darkroom.search.space import distributions, from_optuna
+from darkroom.search.storage import claim
 from darkroom.search.study import FAILURE, end_trial, interrupted, requeue, running_trials, used_trials
 
 # User attribute of a trial: the number of the one with the same parameters, whose outcome it was given.
@@ -143,7 +144,9 @@ class TrialSource:
                 return None
             self.study.enqueue_trial(following)
         self.study.sampler = choose_sampler(self.config, self._taken())
-        return self.study.ask(self._kinds)
+        trial = self.study.ask(self._kinds)
+        claim(trial)
+        return trial
 
     def _repeat(self, trial: optuna.Trial, first: FrozenTrial) -> None:
         trial.set_user_attr(DUPLICATE, first.number)
