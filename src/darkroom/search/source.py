@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config
 from darkroom.search.sampling import choose_pruner, choose_sampler, grid
 from darkroom.search.space import distributions, from_optuna
-from darkroom.search.storage import claim
+from darkroom.search.storage import ask
 from darkroom.search.study import FAILURE, end_trial, interrupted, requeue, running_trials, used_trials
 
 # User attribute of a trial: the number of the one with the same parameters, whose outcome it was given.
@@ -144,9 +144,7 @@ class TrialSource:
                 return None
             self.study.enqueue_trial(following)
         self.study.sampler = choose_sampler(self.config, self._taken())
-        trial = self.study.ask(self._kinds)
-        claim(trial)
-        return trial
+        return ask(self.study, self._kinds)
 
     def _repeat(self, trial: optuna.Trial, first: FrozenTrial) -> None:
         trial.set_user_attr(DUPLICATE, first.number)

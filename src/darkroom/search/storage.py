@@ -15,6 +15,7 @@ from io import FileIO
 from pathlib import Path
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages._heartbeat import BaseHeartbeat
@@ -153,12 +154,16 @@ def _reason(problem: BaseException) -> str:
     return first_line(problem)
 
 
-def claim(trial: optuna.Trial) -> None:
-    """Mark a trial that was just asked for as one that this process has trained."""
+def ask(study: optuna.Study, kinds: dict[str, BaseDistribution]) -> optuna.Trial:
+    """The next trial of a study, marked as one that this process has trained."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Heartbeat of storage")  # `heartbeats` is what Optuna would have done
+        trial = study.ask(kinds)
     trial.set_user_attr(OWNER, this_process())
-    storage = trial.study._storage
+    storage = study._storage
     if isinstance(storage, BaseHeartbeat):
         storage.record_heartbeat(trial._trial_id)
+    return trial
 
 
 @contextmanager
