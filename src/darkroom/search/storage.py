@@ -1,37 +1,27 @@
-"""Where studies are kept, and which of their running trials nobody trains any more.
-
-A journal file serves one machine, a database several. Of this machine's searches the process tells whether it goes on;
-of other machines' a database hears a heartbeat for each running trial, and a journal is locked by whoever uses it.
-"""
+"""Where studies are kept: in a journal file, which serves one machine, or in a database, which serves several."""
 
 import fcntl
-import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from contextlib import contextmanager
 from functools import partial
 from io import FileIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from darkroom.config import Config
 from darkroom.errors import SearchError
-from darkroom.process import is_gone, is_of_this_machine, this_process
 from darkroom.search.worker import first_line
 
-# User attribute of a trial: the process whose workers train it.
-OWNER = "owner"
-# Seconds between two heartbeats, and after which a trial without one is taken for abandoned.
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+# Seconds between two heartbeats of a running trial, and after which one without is taken for abandoned.
 HEARTBEAT, GRACE = 30, 120
 # Seconds in which a database answers.
 ANSWER = 10
@@ -87,17 +77,21 @@ def _mend(path: Path) -> None:
 
 def shown(address: str) -> str:
     """The address of a database as it may be shown and written down: without password and options."""
+    from sqlalchemy.engine import URL, make_url
+    from sqlalchemy.exc import ArgumentError
+
     try:
-        return _without_secrets(make_url(address))
+        url = make_url(address)
     except ArgumentError:
-        return "an address that is none"
-
-
-def _without_secrets(url: URL) -> str:
+        return "what is none"
     return URL.create(url.drivername, url.username, None, url.host, url.port, url.database).render_as_string()
 
 
 def _database(address: str) -> BaseStorage:
+    # Where studies lie in files it is not needed, and it takes long to import.
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
     try:
         return optuna.storages.get_storage(_migrated(make_url(address)))
     except (ArgumentError, NoSuchModuleError):
@@ -116,7 +110,7 @@ def _database(address: str) -> BaseStorage:
         ) from None
 
 
-def _migrated(url: URL) -> RDBStorage:
+def _migrated(url: "URL") -> RDBStorage:
     if url.drivername == "postgresql":
         # Which driver that means changed with SQLAlchemy's releases; this is the one that our extra brings.
         url = url.set(drivername="postgresql+psycopg2")
@@ -152,62 +146,3 @@ def _reason(problem: BaseException) -> str:
     while problem.__cause__ is not None:
         problem = problem.__cause__
     return first_line(problem)
-
-
-def ask(study: optuna.Study, kinds: dict[str, BaseDistribution]) -> optuna.Trial:
-    """The next trial of a study, marked as one that this process has trained."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Heartbeat of storage")  # `heartbeats` is what Optuna would have done
-        trial = study.ask(kinds)
-    trial.set_user_attr(OWNER, this_process())
-    storage = study._storage
-    if isinstance(storage, BaseHeartbeat):
-        storage.record_heartbeat(trial._trial_id)
-    return trial
-
-
-@contextmanager
-def heartbeats(study: optuna.Study) -> Iterator[None]:
-    """Let a database hear every while that this process has its trials trained, until the block ends."""
-    storage, ended = study._storage, threading.Event()
-    if not isinstance(storage, BaseHeartbeat):
-        yield
-        return
-
-    def beat() -> None:
-        while not ended.wait(HEARTBEAT):
-            # A database that does not answer now may do so in time; whoever waits for it says what is wrong.
-            with suppress(StorageInternalError):
-                for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                    if trial.user_attrs.get(OWNER) == this_process():
-                        storage.record_heartbeat(trial._trial_id)
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def abandoned(study: optuna.Study) -> list[FrozenTrial]:
-    """The running trials whose search has ended without ending them, this process's own earlier one among them.
-
-    A search asks before its first trial, not later: what another one has trained meanwhile is none of these.
-    """
-    storage = study._storage
-    silent = set(storage._get_stale_trial_ids(study._study_id)) if isinstance(storage, BaseHeartbeat) else set()
-    oldest = datetime.now() - timedelta(seconds=GRACE)  # noqa: DTZ005 - as Optuna writes the time
-
-    def is_abandoned(trial: FrozenTrial) -> bool:
-        owner = trial.user_attrs.get(OWNER)
-        if owner and is_of_this_machine(owner):
-            return owner == this_process() or is_gone(owner)
-        if not isinstance(storage, BaseHeartbeat):
-            return getattr(storage, "is_alone", True)
-        # Its search was killed before it could claim the trial, or has just asked for it.
-        is_old = trial.datetime_start is not None and trial.datetime_start < oldest
-        return trial._trial_id in silent or (owner is None and is_old)
-
-    return [trial for trial in study.get_trials(states=(TrialState.RUNNING,)) if is_abandoned(trial)]

@@ -15,8 +15,8 @@ from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
 from darkroom.search.identity import base_name, differences, purpose
+from darkroom.search.ownership import abandoned
 from darkroom.search.space import starting_point
-from darkroom.search.storage import abandoned
 
 # User attributes of a study: what it was made for, when a search last opened it, and the numbers of the trials that
 # were ended from outside.

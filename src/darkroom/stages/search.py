@@ -17,10 +17,11 @@ from darkroom.files import atomic_directory, write_json
 from darkroom.search import figures
 from darkroom.search.conductor import Conductor
 from darkroom.search.executors import make_seats
+from darkroom.search.ownership import heartbeats
 from darkroom.search.plan import plan
 from darkroom.search.source import DUPLICATE, TrialSource
 from darkroom.search.space import check_space, from_optuna
-from darkroom.search.storage import explained, heartbeats, open_storage, shown
+from darkroom.search.storage import explained, open_storage, shown
 from darkroom.search.study import FAILURE, Start, best_trial, monitored, open_study, ranked, used_trials
 from darkroom.tracking.facts import system_facts
 from darkroom.tracking.runs import Run, epoch_metrics

@@ -17,8 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import parse
 from darkroom.errors import SearchError
 from darkroom.process import this_process
-from darkroom.search import storage as module
-from darkroom.search.storage import OWNER, abandoned, ask, explained, heartbeats, open_storage
+from darkroom.search import ownership
+from darkroom.search.ownership import OWNER, abandoned, ask, heartbeats
+from darkroom.search.storage import explained, open_storage
 
 HOST = this_process().rsplit(":", 2)[0]
 PARENT = f"{HOST}:{os.getppid()}:{psutil.Process(os.getppid()).create_time():.0f}"
@@ -121,7 +122,7 @@ def stop_the_hearts(database):
 
 
 def test_the_heart_of_a_trial_of_this_process_beats(database, monkeypatch):
-    monkeypatch.setattr(module, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(ownership, "HEARTBEAT", 0.01)
     study = study_in(open_storage(config(f"sqlite:///{database}"), database))
     ask(study, {})
     other = running(study, OWNERS["elsewhere"])

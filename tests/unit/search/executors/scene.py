@@ -15,8 +15,9 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import DarkroomError
 from darkroom.search.conductor import Conductor
 from darkroom.search.executors import make_seats
+from darkroom.search.ownership import heartbeats
 from darkroom.search.source import TrialSource
-from darkroom.search.storage import heartbeats, open_storage
+from darkroom.search.storage import open_storage
 from darkroom.search.study import INTERRUPTED, open_study, used_trials
 
 
