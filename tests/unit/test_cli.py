@@ -21,7 +21,7 @@ from darkroom.config import load, parse
 from darkroom.errors import DarkroomError
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
-from darkroom.search.study import journal
+from darkroom.search.storage import open_storage
 from darkroom.stages import download, preprocess, search, train
 from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
@@ -267,7 +267,8 @@ def searchable(darkroom, project):
 
 
 def studies(root):
-    return optuna.get_all_study_names(journal(root / "models" / "checkpoints" / "study.journal"))
+    storage = open_storage(load(root / "params.yaml"), root / "models" / "checkpoints" / "study.journal")
+    return optuna.get_all_study_names(storage)
 
 
 def test_a_search_can_be_resumed_or_begun_anew(darkroom, searchable):

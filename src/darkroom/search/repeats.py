@@ -10,6 +10,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
+from darkroom.search.ownership import abandoned, ask
 from darkroom.search.source import Point, point
 from darkroom.search.space import from_optuna, starting_point
 from darkroom.search.study import FAILURE, directions, end_trial, ranked, requeue, running_trials, used_trials
@@ -46,7 +47,7 @@ def open_repeats(storage: BaseStorage, study: optuna.Study, config: Config) -> o
         direction=directions(config)[0],
         load_if_exists=True,
     )
-    requeue(repeats, running_trials(repeats), KINDS)
+    requeue(repeats, abandoned(repeats), KINDS)
     return repeats
 
 
@@ -75,7 +76,7 @@ class RepeatSource:
             if following is None:
                 return None
             self.study.enqueue_trial(following)
-        trial = self.study.ask(KINDS)
+        trial = ask(self.study, KINDS)
         for key, value in trial.params.items():
             trial.set_user_attr(key, value)
         return trial

@@ -10,6 +10,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
+from darkroom.search.ownership import ask
 from darkroom.search.sampling import choose_pruner, choose_sampler, grid
 from darkroom.search.space import distributions, from_optuna
 from darkroom.search.study import FAILURE, end_trial, interrupted, requeue, running_trials, used_trials
@@ -146,7 +147,7 @@ class TrialSource:
         last = max(taken, key=lambda trial: trial.number, default=None)
         stuck = last is not None and DUPLICATE in last.user_attrs
         self.study.sampler = choose_sampler(self.config, len(taken), stuck=stuck)
-        return self.study.ask(self._kinds)
+        return ask(self.study, self._kinds)
 
     def _repeat(self, trial: optuna.Trial, first: FrozenTrial) -> None:
         trial.set_user_attr(DUPLICATE, first.number)

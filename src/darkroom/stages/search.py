@@ -17,10 +17,12 @@ from darkroom.files import atomic_directory, write_json
 from darkroom.search import figures
 from darkroom.search.conductor import Conductor
 from darkroom.search.executors import make_seats
+from darkroom.search.ownership import heartbeats
 from darkroom.search.plan import plan
 from darkroom.search.source import DUPLICATE, TrialSource
 from darkroom.search.space import check_space, from_optuna
-from darkroom.search.study import FAILURE, Start, best_trial, journal, monitored, open_study, ranked, used_trials
+from darkroom.search.storage import explained, open_storage, shown
+from darkroom.search.study import FAILURE, Start, best_trial, monitored, open_study, ranked, used_trials
 from darkroom.tracking.facts import system_facts
 from darkroom.tracking.runs import Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
@@ -43,7 +45,8 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     check_space(config)
     choose_device(config.train.device)
     directory = workspace.processed(config.dataset.name)
-    _Search(config, DatasetCard.read(directory)).run(workspace, start)
+    with explained(config):
+        _Search(config, DatasetCard.read(directory)).run(workspace, start)
 
 
 class _Search:
@@ -55,7 +58,7 @@ class _Search:
 
     def run(self, workspace: Workspace, start: Start) -> None:
         config = self.config
-        study = open_study(journal(workspace.study_journal), config, self.card, start)
+        study = open_study(open_storage(config, workspace.study_journal), config, self.card, start)
         name, key = f"search {config.model.name} on {self.card.name}", study.user_attrs.get(RUN_ATTRIBUTE)
         with (
             Tracker(config.tracking, workspace.spools) as tracker,
@@ -71,6 +74,7 @@ class _Search:
             directory = workspace.processed(config.dataset.name)
             with (
                 TrialRuns(tracker, parent) as runs,
+                heartbeats(study),
                 make_seats(config, directory, planned.workers, planned.capacity) as seats,
             ):
                 Conductor(source, config, seats, _Watch(runs, study, config, display, epochs), epochs).run()
@@ -89,6 +93,8 @@ class _Search:
         config = self.config
         device = choose_device(config.train.device)
         flat = config.flat()
+        if config.search.storage is not None:
+            flat["search.storage"] = shown(config.search.storage)
         parent.log_params(
             {key: flat[key] for key in flat if key.split(".")[0] in {"dataset", "model", "train", "augment", "search"}}
         )

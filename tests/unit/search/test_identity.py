@@ -8,8 +8,11 @@ import optuna
 import pytest
 
 from darkroom.config import Config, parse
+from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
-from darkroom.search.study import journal, used_trials
+from darkroom.search.identity import base_name
+from darkroom.search.storage import open_storage
+from darkroom.search.study import used_trials
 
 Open = Callable[..., optuna.Study]
 LR = {"low": 1e-4, "high": 0.1, "log": True}
@@ -29,7 +32,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def names(path: Path) -> list[str]:
-    return optuna.get_all_study_names(journal(path))
+    return optuna.get_all_study_names(open_storage(config(), path))
 
 
 WHAT_DOES_NOT_MATTER: dict[str, Any] = {
@@ -44,7 +47,6 @@ WHAT_DOES_NOT_MATTER: dict[str, Any] = {
     "search__ray_address": "127.0.0.1:6379",
     "search__worker_cpus": 2,
     "search__worker_gpus": 1.0,
-    "search__storage": "postgresql://somebody@somewhere/studies",
     "evaluate__top_k": 5,
 }
 WHAT_MATTERS: dict[str, tuple[Any, str]] = {
@@ -71,6 +73,12 @@ def test_how_much_is_searched_and_where_does_not_make_another_study(
 
     for start in ("matching", "resume"):
         assert opened(path, config(**{name: value}), start=start).study_name == first
+
+
+def test_where_studies_are_kept_does_not_make_another_study(make_card: Callable[[], DatasetCard]) -> None:
+    elsewhere = config(search__storage="postgresql://somebody@somewhere/studies")
+
+    assert base_name(elsewhere, make_card()) == base_name(config(), make_card())
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, (value, _) in WHAT_MATTERS.items()])
@@ -137,7 +145,7 @@ def test_a_fresh_study_leaves_the_old_one_as_it_is(path: Path, opened: Open, run
 
     assert fresh.study_name == f"{old.study_name}-2"
     assert used_trials(fresh) == []
-    assert len(used_trials(optuna.load_study(study_name=old.study_name, storage=journal(path)))) == 3
+    assert len(used_trials(optuna.load_study(study_name=old.study_name, storage=open_storage(config(), path)))) == 3
 
 
 def test_a_search_goes_on_with_the_freshest_study_of_its_settings(path: Path, opened: Open) -> None:
