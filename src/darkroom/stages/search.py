@@ -14,7 +14,7 @@ from darkroom.config import Config
 from darkroom.console import messages, progress
 from darkroom.data.cache import DatasetCard
 from darkroom.files import atomic_directory, digest, write_json
-from darkroom.search import figures
+from darkroom.search import figures, landscape
 from darkroom.search.conductor import Conductor
 from darkroom.search.executors import InlineSeat
 from darkroom.search.source import TrialSource
@@ -117,7 +117,7 @@ class _Search:
     def _report(self, study: optuna.Study, result: dict[str, Any], directory: Path) -> None:
         write_json(directory / "summary.json", result)
         drawing.save(figures.history(study, self.config.train.monitor), directory / "history.png")
-        important = figures.importances(study)
+        important = landscape.importances(study)
         if important:
             drawing.save(important, directory / "importances.png")
         keys = list(self.config.search.space.flat())
