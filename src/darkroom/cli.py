@@ -18,7 +18,7 @@ from rich.table import Table
 from darkroom import __version__, interruption
 from darkroom.config import Config, load
 from darkroom.console import error, messages, output
-from darkroom.errors import DarkroomError, DataError, ModelError, TrackingError, did_you_mean
+from darkroom.errors import DarkroomError, DataError, ModelError, SearchError, TrackingError, did_you_mean
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ def _global_options(
         raise typer.Exit
 
 
-def _run_stage(name: str) -> None:
+def _run_stage(name: str, *arguments: str) -> None:
     workspace = Workspace()
     config = load(workspace.params)
     # Imported only now: each stage brings in just the libraries it uses, and a wrong setting none.
-    importlib.import_module(f"darkroom.stages.{name}").run(config, workspace)
+    importlib.import_module(f"darkroom.stages.{name}").run(config, workspace, *arguments)
 
 
 @app.command(rich_help_panel=STAGE)
@@ -70,9 +70,14 @@ def preprocess() -> None:
 
 
 @app.command(rich_help_panel=STAGE)
-def search() -> None:
+def search(
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the latest study, or say why not.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin a new study; the old one is kept.")] = False,
+) -> None:
     """Search hyperparameters; a search that was interrupted goes on."""
-    _run_stage("search")
+    if resume and fresh:
+        raise SearchError("--resume goes on with a study and --fresh begins a new one; give one of them")
+    _run_stage("search", "resume" if resume else "fresh" if fresh else "matching")
 
 
 @app.command(rich_help_panel=STAGE)

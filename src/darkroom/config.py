@@ -1,7 +1,9 @@
 """params.yaml as one frozen, checked object: reading it, the rules across sections, and what an error says."""
 
+import math
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
@@ -73,6 +75,42 @@ class Config(Section):
             raise ValueError("search.space: empty, but search.trials is not 0; name settings to search or set it to 0")
         return self
 
+    @model_validator(mode="after")
+    def _sampler_takes_the_space(self) -> "Config":
+        search, space = self.search, self.search.space.flat()
+        if search.sampler == "cma-es":
+            for key, values in space.items():
+                if isinstance(values, Choices):
+                    raise ValueError(f"search.space.{key}: search.sampler cma-es takes no choices; give low and high")
+        if search.sampler == "grid":
+            for key, values in space.items():
+                if isinstance(values, Range) and values.step is None and takes_fractions(key):
+                    raise ValueError(f"search.space.{key}: search.sampler grid needs a step; add one, or list choices")
+            count = math.prod(map(_count, space.values()))
+            if search.trials and count > search.trials:
+                raise ValueError(
+                    f"search.sampler: a grid of this space has {count} points, but search.trials is {search.trials}; "
+                    "raise it, search fewer values, or take another sampler"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _two_objectives_are_searchable(self) -> "Config":
+        search = self.search
+        if search.second_objective == "none":
+            return self
+        if search.pruner != "none":
+            raise ValueError(
+                f"search.pruner: {search.pruner} judges by one figure, but search.second_objective is "
+                f"{search.second_objective}; set search.pruner to none"
+            )
+        if search.sampler == "cma-es":
+            raise ValueError(
+                f"search.sampler: cma-es takes one objective, but search.second_objective is "
+                f"{search.second_objective}; choose from: tpe, gp, random, grid"
+            )
+        return self
+
     def _try(self, settings: Mapping[str, Any], blame: str) -> None:
         try:
             self.with_settings(settings)
@@ -104,6 +142,14 @@ class Config(Section):
             for section, fields in self.model_dump(mode="json").items()
             for key, value in fields.items()
         }
+
+
+def _count(values: Range | Choices) -> int:
+    """How many values a grid takes of a range or a list: of whole numbers all, where no step is given."""
+    if isinstance(values, Choices):
+        return len(values.choices)
+    low, high, step = (Fraction(str(value)) for value in (values.low, values.high, values.step or 1))
+    return int((high - low) / step) + 1
 
 
 def tunable_keys() -> list[str]:

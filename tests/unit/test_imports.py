@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src"
 # From the ground up. A unit, a module or package of darkroom, may import what lies in the rows before its own.
 LAYERS = (
-    ("errors", "interruption"),
+    ("errors", "interruption", "process"),
     ("files", "workspace", "settings"),
     ("config",),
     ("drawing", "console"),

@@ -12,7 +12,7 @@ from darkroom.settings import Model
 
 
 class Classifier(nn.Module):
-    """Maps uint8 images [N, C, H, W] to float32 logits [N, classes].
+    """Maps uint8 images [N, C, H, W] to logits [N, classes], float32 (float64 where the weights are).
 
     Normalising inside the model means that training, evaluation, export and serving cannot disagree
     about it. ``mean`` and ``std`` are per channel, of pixels scaled to 0 to 1.
@@ -31,7 +31,7 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(images * self.scale + self.shift)
-        return logits.float()
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     @torch.no_grad()
     def initialise(self, images: Tensor) -> None:

@@ -45,7 +45,7 @@ class _FastCnn(Network):
         self, channels: int, classes: int, filters: tuple[int, ...], convolutions: int, dropout: float
     ) -> None:
         super().__init__()
-        self.whitening = _Whitening(channels)
+        self.whitening = Whitening(channels)
         sizes = (self.whitening.outputs, *filters)
         self.groups = nn.Sequential(*(_Group(*pair, convolutions) for pair in pairwise(sizes)))
         self.dropout = Dropout(dropout)
@@ -60,7 +60,7 @@ class _FastCnn(Network):
         return logits
 
 
-class _Whitening(nn.Module):
+class Whitening(nn.Module):
     """Patches of 2x2 pixels on their principal axes, each scaled to variance 1, with both signs; not trained."""
 
     filters: Tensor

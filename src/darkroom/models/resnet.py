@@ -71,12 +71,12 @@ def _nine_layers(channels: int, classes: int, width: int) -> nn.Module:
             residual3=_Residual(_convolution(last, last), _convolution(last, last)),
             pool=nn.AdaptiveMaxPool2d(1),
             flatten=nn.Flatten(),
-            head=_Scaled(last, classes, factor=0.125),
+            head=ScaledLinear(last, classes, factor=0.125),
         )
     )
 
 
-class _Scaled(nn.Linear):
+class ScaledLinear(nn.Linear):
     """A dense layer whose outputs are scaled: small logits at the start."""
 
     def __init__(self, inputs: int, outputs: int, factor: float) -> None:

@@ -9,12 +9,16 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
+from darkroom.errors import ConfigError, SearchError
 from darkroom.interruption import held_back
 from darkroom.search.executors import Seat
-from darkroom.search.source import TrialSource
-from darkroom.search.space import from_optuna
-from darkroom.search.worker import Assignment, Orders, Progress, Report
+from darkroom.search.source import Source
+from darkroom.search.worker import Assignment, Orders, Progress, Report, first_line
+from darkroom.training.fused.loop import group
 from darkroom.training.loop import EpochMetrics, FitResult
+
+# Workers that die one after another in the same seat, none of them having finished an epoch, that end a search.
+DEATHS = 3
 
 
 class Listener(Protocol):
@@ -25,7 +29,10 @@ class Listener(Protocol):
     def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None: ...
 
     def ended(self, trial: FrozenTrial) -> None:
-        """The trial is complete, pruned, failed, or, while its state is still RUNNING, lost with its worker."""
+        """The trial is complete, pruned, failed, or, while its state is still RUNNING, lost with its worker.
+
+        One that repeats another's parameters is only ended, never begun: it has the user attribute ``duplicate_of``.
+        """
 
 
 @dataclass
@@ -40,11 +47,12 @@ class _Training:
 
 @dataclass
 class _Crew:
-    """A seat, the trials that its worker is training, and those it is to give up."""
+    """A seat, the trials that its worker is training, those it is to give up, and the deaths since its last report."""
 
     seat: Seat
     under_way: dict[int, _Training] = field(default_factory=dict)
     given_up: list[int] = field(default_factory=list)
+    deaths: int = 0
 
 
 class Conductor:
@@ -54,9 +62,7 @@ class Conductor:
     in values, not in shapes.
     """
 
-    def __init__(
-        self, source: TrialSource, config: Config, seats: Sequence[Seat], listener: Listener, epochs: int
-    ) -> None:
+    def __init__(self, source: Source, config: Config, seats: Sequence[Seat], listener: Listener, epochs: int) -> None:
         self.source = source
         self.config = config
         self.listener = listener
@@ -66,7 +72,10 @@ class Conductor:
         self.waiting: list[_Training] = []
 
     def run(self) -> None:
-        """Run until the source has no more trials and all are ended."""
+        """Run until the source has no more trials and all are ended.
+
+        Raises SearchError if workers die again and again, and whatever else ends a worker's round.
+        """
         pending: dict[Future[Report], _Crew] = {}
         while True:
             idle = [crew for crew in self.crews if crew not in pending.values()]
@@ -79,8 +88,9 @@ class Conductor:
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 crew = pending.pop(future)
-                if isinstance(future.exception(), crew.seat.lost):
-                    self._lost(crew)
+                problem = future.exception()
+                if isinstance(problem, crew.seat.lost):
+                    self._lost(crew, problem)
                 else:
                     self._take(crew, future.result())
 
@@ -90,30 +100,39 @@ class Conductor:
         while len(crew.under_way) < crew.seat.capacity and (training := self._next(crew)):
             number = training.trial.number
             crew.under_way[number] = training
-            begun.append(Assignment(number, {**training.settings, "train.epochs": self.epochs}))
+            begun.append(Assignment(number, training.settings))
             self.listener.begun(training.trial, training.settings)
         return Orders(tuple(begun), given_up)
 
     def _next(self, crew: _Crew) -> _Training | None:
         """The next trial that can be trained in this seat; what cannot is kept for another, as many as fit in one."""
-        group = next((each.group for each in crew.under_way.values()), None)
+        seated = next((each.group for each in crew.under_way.values()), None)
         while True:
             for position, training in enumerate(self.waiting):
-                if group is None or training.group == group:
+                if seated is None or training.group == seated:
                     return self.waiting.pop(position)
             if len(self.waiting) >= crew.seat.capacity:
                 return None
             with held_back():
                 trial = self.source.ask()
+                self._hear_of_duplicates()
             if trial is None:
                 return None
-            settings = {key: from_optuna(value) for key, value in trial.params.items()}
-            self.waiting.append(_Training(trial, settings, "", FitResult(self.config.train.monitor)))
+            self.waiting.append(self._training(trial))
+
+    def _training(self, trial: optuna.Trial) -> _Training:
+        settings = {**self.source.settings(trial), "train.epochs": self.epochs}
+        try:
+            shape = group(self.config.with_settings(settings))
+        except ConfigError:  # which the worker will find as well
+            shape = ""
+        return _Training(trial, settings, shape, FitResult(self.config.train.monitor))
 
     @held_back()
     def _take(self, crew: _Crew, report: Report) -> None:
+        crew.deaths = 0
         for number, reason in report.failures.items():
-            self._end(crew.under_way.pop(number), TrialState.FAIL, reason)
+            self._end(crew.under_way.pop(number), TrialState.FAIL, reason=reason)
         for number, progress in report.progress.items():
             training = crew.under_way[number]
             if self._judge(training, progress):
@@ -129,20 +148,36 @@ class Conductor:
         self.listener.epoch(trial, metrics)
         self.source.report(trial, metrics.monitored(self.config.train.monitor), metrics.epoch)
         if progress.is_finished:
-            self._end(training, TrialState.COMPLETE)
+            self._end(training, TrialState.COMPLETE, cost=progress.cost)
         elif self.source.should_prune(trial):
             self._end(training, TrialState.PRUNED)
         else:
             return True
         return False
 
-    def _end(self, training: _Training, state: TrialState, reason: str | None = None) -> None:
-        value = training.result.best.monitored(self.config.train.monitor) if state is TrialState.COMPLETE else None
-        self.listener.ended(self.source.tell(training.trial, value, state, reason))
+    def _end(
+        self, training: _Training, state: TrialState, *, reason: str | None = None, cost: float | None = None
+    ) -> None:
+        values = None
+        if state is TrialState.COMPLETE:
+            figure = training.result.best.monitored(self.config.train.monitor)
+            values = [figure] if cost is None else [figure, cost]
+        self.listener.ended(self.source.tell(training.trial, values, state, reason))
+        self._hear_of_duplicates()
+
+    def _hear_of_duplicates(self) -> None:
+        for trial in self.source.resolved():
+            self.listener.ended(trial)
 
     @held_back()
-    def _lost(self, crew: _Crew) -> None:
+    def _lost(self, crew: _Crew, problem: BaseException) -> None:
         for training in crew.under_way.values():
             self.listener.ended(self.source.requeue(training.trial))
         crew.under_way, crew.given_up = {}, []
+        crew.deaths += 1
+        if crew.deaths == DEATHS:
+            raise SearchError(
+                f"a worker died {DEATHS} times before it finished an epoch ({first_line(problem)}); if the memory is "
+                "too small for so many, lower search.workers or train.batch_size, and run the command again"
+            )
         crew.seat.restart()

@@ -1,54 +1,182 @@
 """The trials of a study: what is tried next, and what became of it."""
 
-import numpy as np
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
 import optuna
-from optuna.samplers import TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
-from darkroom.search.space import distributions
-from darkroom.search.study import FAILURE, STARTUP_TRIALS, requeue, used_trials
+from darkroom.search.sampling import choose_pruner, choose_sampler, grid
+from darkroom.search.space import distributions, from_optuna
+from darkroom.search.study import FAILURE, end_trial, interrupted, requeue, running_trials, used_trials
+
+# User attribute of a trial: the number of the one with the same parameters, whose outcome it was given.
+DUPLICATE = "duplicate_of"
+# User attribute of a study: how long it was searched.
+SECONDS = "seconds"
+
+Point = frozenset[tuple[str, Any]]
+
+
+def point(trial: optuna.Trial | FrozenTrial) -> Point:
+    """The parameters of a trial, such that equal ones are equal."""
+    return frozenset(trial.params.items())
+
+
+class Source(Protocol):
+    """Where the trials come from that a conductor has trained; see ``TrialSource``."""
+
+    def ask(self) -> optuna.Trial | None: ...
+
+    def settings(self, trial: optuna.Trial) -> Mapping[str, Any]: ...
+
+    def resolved(self) -> Sequence[FrozenTrial]: ...
+
+    def report(self, trial: optuna.Trial, value: float, epoch: int) -> None: ...
+
+    def should_prune(self, trial: optuna.Trial) -> bool: ...
+
+    def tell(
+        self, trial: optuna.Trial, values: Sequence[float] | None, state: TrialState, reason: str | None = None
+    ) -> FrozenTrial: ...
+
+    def requeue(self, trial: optuna.Trial) -> FrozenTrial: ...
 
 
 class TrialSource:
-    """Asks a study for trials until ``search.trials`` of them count or are under way.
+    """Asks a study for trials until the budget is spent: ``search.trials``, ``search.minutes`` or ``search.stall``.
 
-    The sampler is seeded by search.seed and the number of those trials: where one is trained after another, each
-    suggestion depends on the earlier trials alone, so that a search that was interrupted goes on as if it had not
-    been.
+    Where one trial is trained after another, each suggestion depends on the earlier trials alone, so that a search
+    that was interrupted goes on as if it had not been.
+
+    A configuration that was tried is not tried again: the trial is given what the first one came to, and
+    one whose twin is under way waits for it. They count, and ``resolved`` names them.
     """
 
-    def __init__(self, study: optuna.Study, config: Config) -> None:
+    def __init__(self, study: optuna.Study, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self.study = study
         self.config = config
         self._kinds = distributions(config.search.space.flat())
+        self._clock = clock
+        self._since = clock() - float(study.user_attrs.get(SECONDS, 0.0))
+        # Why no trial was to be begun when one was last asked for.
+        self.ending: str | None = None
+        self._tried: dict[Point, FrozenTrial] = {}
+        for trial in used_trials(study):
+            self._tried.setdefault(point(trial), trial)
+        self._twins: dict[Point, list[optuna.Trial]] = {}
+        self._resolved: list[FrozenTrial] = []
+        self._grid = grid(self._kinds, config.search.seed) if config.search.sampler == "grid" else None
+        study.pruner = choose_pruner(config, interrupted(study))
+
+    @property
+    def seconds(self) -> float:
+        """How long the study was searched, in this session and those before."""
+        return self._clock() - self._since
 
     def ask(self) -> optuna.Trial | None:
-        """The next trial; None if there is none to begin."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        taken = len(used_trials(self.study)) + len(running)
-        if taken >= self.config.search.trials:
-            return None
-        (seed,) = np.random.SeedSequence([self.config.search.seed, taken]).generate_state(1)
-        self.study.sampler = TPESampler(seed=int(seed), n_startup_trials=STARTUP_TRIALS)
-        return self.study.ask(self._kinds)
+        """The next trial to train; None if there is none to begin, or none before others have ended."""
+        while (ending := self._ending()) is None:
+            trial = self._suggest()
+            if trial is None:
+                ending = "every combination was tried"
+                break
+            key = point(trial)
+            if key in self._tried:
+                self._repeat(trial, self._tried[key])
+            elif key in self._twins:
+                self._twins[key].append(trial)
+            else:
+                self._twins[key] = []
+                return trial
+        self.ending = ending
+        return None
+
+    def settings(self, trial: optuna.Trial) -> dict[str, Any]:
+        """What takes the place of the settings as written, as {"section.key": value}."""
+        return {key: from_optuna(value) for key, value in trial.params.items()}
+
+    def resolved(self) -> list[FrozenTrial]:
+        """The trials that have ended untrained since this was last asked: others had their parameters."""
+        found, self._resolved = self._resolved, []
+        return found
 
     def report(self, trial: optuna.Trial, value: float, epoch: int) -> None:
-        trial.report(value, epoch)
+        if len(self.study.directions) == 1:  # Optuna keeps no epochs beside two objectives
+            trial.report(value, epoch)
 
     def should_prune(self, trial: optuna.Trial) -> bool:
-        return trial.should_prune()
+        if len(self.study.directions) > 1:
+            return False
+        with warnings.catch_warnings():
+            # Where train.patience had stopped the best trial, Optuna leaves out the epochs that it has not.
+            warnings.filterwarnings("ignore", message="WilcoxonPruner finds steps existing")
+            return trial.should_prune()
 
     def tell(
-        self, trial: optuna.Trial, value: float | None, state: TrialState, reason: str | None = None
+        self, trial: optuna.Trial, values: Sequence[float] | None, state: TrialState, reason: str | None = None
     ) -> FrozenTrial:
-        """End a trial, with its reason if it failed."""
-        if reason is not None:
-            trial.set_user_attr(FAILURE, reason)
-        return self.study.tell(trial, value, state)
+        """End a trial, with its objectives if it is complete and the reason if it failed."""
+        ended = self._tried[point(trial)] = end_trial(self.study, trial, values, state, reason)
+        for twin in self._twins.pop(point(trial)):
+            self._repeat(twin, ended)
+        self.study.set_user_attr(SECONDS, self.seconds)
+        return ended
 
     def requeue(self, trial: optuna.Trial) -> FrozenTrial:
         """Have a trial whose worker has died tried again. Returns it as it was, still RUNNING."""
-        (found,) = [each for each in self.study.get_trials(states=(TrialState.RUNNING,)) if each.number == trial.number]
-        requeue(self.study, [found])
-        return found
+        numbers = [trial.number, *(twin.number for twin in self._twins.pop(point(trial)))]
+        found = [each for each in running_trials(self.study) if each.number in numbers]
+        requeue(self.study, found, self._kinds)
+        self.study.pruner = choose_pruner(self.config, interrupted(self.study))
+        return next(each for each in found if each.number == trial.number)
+
+    def _suggest(self) -> optuna.Trial | None:
+        if self._grid is not None and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            known = self._tried.keys() | self._twins.keys()
+            following = next((each for each in self._grid if frozenset(each.items()) not in known), None)
+            if following is None:
+                return None
+            self.study.enqueue_trial(following)
+        self.study.sampler = choose_sampler(self.config, self._taken())
+        return self.study.ask(self._kinds)
+
+    def _repeat(self, trial: optuna.Trial, first: FrozenTrial) -> None:
+        trial.set_user_attr(DUPLICATE, first.number)
+        for epoch, value in first.intermediate_values.items():
+            trial.report(value, epoch)
+        values = first.values if first.state is TrialState.COMPLETE else None
+        self._resolved.append(end_trial(self.study, trial, values, first.state, first.user_attrs.get(FAILURE)))
+
+    def _taken(self) -> int:
+        return len(used_trials(self.study)) + len(running_trials(self.study))
+
+    def _ending(self) -> str | None:
+        """Why no trial is to be begun; None if one is."""
+        search = self.config.search
+        if self._taken() >= search.trials:
+            return f"search.trials: {search.trials} were tried"
+        if search.stall is not None and since_improvement(self.study) >= search.stall:
+            return f"search.stall: the last {search.stall} trials were no improvement"
+        if search.minutes is not None and self.seconds >= 60 * search.minutes:
+            return f"search.minutes: {search.minutes:g} have passed"
+        return None
+
+
+def since_improvement(study: optuna.Study) -> int:
+    """How many trials have ended since one was complete that none before it equals in every objective."""
+    signs = [-1 if direction is StudyDirection.MAXIMIZE else 1 for direction in study.directions]
+    front: list[list[float]] = []
+    waited = 0
+    for trial in sorted(used_trials(study), key=lambda each: (each.datetime_complete, each.number)):
+        waited += 1
+        if trial.state is not TrialState.COMPLETE:
+            continue
+        losses = [sign * value for sign, value in zip(signs, trial.values, strict=True)]
+        if not any(all(mine <= its for mine, its in zip(best, losses, strict=True)) for best in front):
+            front, waited = [*front, losses], 0
+    return waited

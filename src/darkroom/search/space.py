@@ -1,21 +1,28 @@
 """From the declared space to Optuna's suggestions."""
 
+import itertools
 import json
 import math
 from typing import Any
 
+import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from darkroom.config import Config, takes_fractions
-from darkroom.errors import SearchError, did_you_mean
-from darkroom.models.registry import architectures, resolve
+from darkroom.errors import ConfigError, ModelError, SearchError, did_you_mean
+from darkroom.models.registry import architectures, build, resolve
 from darkroom.settings import Choices, Range
+
+# Large enough for every architecture: what is asked is whether its settings go together.
+ANY_SHAPE = (3, 224, 224)
 
 
 def check_space(config: Config) -> None:
-    """Refuse a space that the architecture has no use for. Raises SearchError.
+    """Refuse a space that the architecture has no use for, and values that it cannot be built with in any case.
 
     What can be said without the architecture (names, ranges, types) was checked with the settings.
+
+    Raises SearchError.
     """
     taken = architectures()[config.model.name].defaults
     for key in config.search.space.model:
@@ -23,6 +30,29 @@ def check_space(config: Config) -> None:
             raise SearchError(
                 f"search.space.model.{key}: {config.model.name} does not take it; {did_you_mean(key, taken)}"
             )
+    values = {f"model.{key}": _ends(each) for key, each in config.search.space.model.items()}
+    for key, candidates in values.items():
+        others = itertools.product(*(zip(itertools.repeat(other), values[other]) for other in values if other != key))
+        beside = [{}, *map(dict, others)]
+        for value in candidates:
+            problems = (_refusal(config, {**each, key: value}) for each in beside)
+            first = next(problems)
+            if first and all(problems):
+                raise SearchError(f"search.space.{key}: {first}")
+
+
+def _ends(values: Range | Choices) -> tuple[Any, ...]:
+    return (values.low, values.high) if isinstance(values, Range) else values.choices
+
+
+def _refusal(config: Config, settings: dict[str, Any]) -> str | None:
+    """Why the architecture refuses its ``settings``; None if it does not. It is built without any memory."""
+    try:
+        with torch.device("meta"):
+            build(config.with_settings(settings).model, ANY_SHAPE, classes=2)
+    except (ConfigError, ModelError) as problem:
+        return str(problem)
+    return None
 
 
 def distributions(space: dict[str, Range | Choices]) -> dict[str, BaseDistribution]:

@@ -1,98 +1,175 @@
 """The Optuna study: resumable, with every trial in a state that is true."""
 
 import logging
-from collections.abc import Callable
+import re
+from collections.abc import Collection, Iterable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import optuna
-from optuna.pruners import BasePruner, MedianPruner, NopPruner
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
+from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
+from darkroom.search.identity import base_name, differences, purpose
 from darkroom.search.space import starting_point
 
-INTERRUPTED = "interrupted"
-FAILURE = "failure"
-# Trials drawn at random before TPE models them, and completed before any is pruned.
-STARTUP_TRIALS = 5
+# User attributes of a study: what it was made for, when a search last opened it, and the numbers of the trials that
+# were ended from outside.
+PURPOSE, OPENED, INTERRUPTED = "purpose", "opened", "interrupted"
+# User attributes of a trial: why it failed, and the interrupted trial that it stands for.
+FAILURE, AGAIN = "failure", "again"
 
-# Trains one configuration, reports its epochs to the trial, and returns its value. Raises TrialPruned.
-Objective = Callable[[optuna.Trial, dict[str, Any]], float]
+# Which study a search takes: the one made for the same, if there is one; the latest, and no other; a new one.
+Start = Literal["matching", "resume", "fresh"]
 
 
-def open_study(path: Path, key: str, config: Config) -> optuna.Study:
-    """The study ``key`` in the journal file ``path``, made if it is not there.
-
-    Trials that a killed search has left running are marked failed; they will be suggested again alike.
-
-    Raises SearchError if the file is damaged.
-    """
-    optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
+def journal(path: Path) -> JournalStorage:
+    """The studies in a file, which is made if it is not there. Raises SearchError if it is damaged."""
     path.parent.mkdir(parents=True, exist_ok=True)
     _drop_torn_line(path)
     try:
-        study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(path))),
-            study_name=key,
-            direction="maximize" if config.train.monitor == "accuracy" else "minimize",
-            pruner=_pruner(config),
-            load_if_exists=True,
-        )
+        return JournalStorage(JournalFileBackend(str(path)))
     except (ValueError, LookupError) as problem:
         raise SearchError(f"{path}: damaged ({problem}); delete it to start the search anew") from None
-    if not study.get_trials(deepcopy=False):
-        start = starting_point(config)
-        if start is not None:
-            study.enqueue_trial(start)
-    requeue(study, study.get_trials(states=(TrialState.RUNNING,)))
-    return study
 
 
 def _drop_torn_line(path: Path) -> None:
     """Cut off a last line that was not written to its end: Optuna would append to it and fail from then on."""
     if not path.is_file():
         return
-    with path.open("rb+") as journal:
-        content = journal.read()
-        journal.truncate(content.rfind(b"\n") + 1)
+    with path.open("rb+") as opened:
+        content = opened.read()
+        opened.truncate(content.rfind(b"\n") + 1)
 
 
-def _pruner(config: Config) -> BasePruner:
-    if config.search.pruner == "none":
-        return NopPruner()
-    epochs = config.search.epochs or config.train.epochs
-    return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, epochs // 5))
+def open_study(storage: BaseStorage, config: Config, card: DatasetCard, start: Start = "matching") -> optuna.Study:
+    """The study of a search, made if there is none to go on with; older ones stay in the storage as they are.
+
+    Trials that a killed search has left running are marked as interrupted, and will be tried again.
+
+    Raises SearchError if the study to resume was made for something else.
+    """
+    optuna.logging.get_logger("optuna").setLevel(logging.WARNING)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=_name(storage, config, card, start),
+        directions=directions(config),
+        load_if_exists=True,
+    )
+    study.set_user_attr(PURPOSE, purpose(config, card))
+    study.set_user_attr(OPENED, datetime.now(UTC).isoformat())
+    point = starting_point(config)
+    if point is not None and not study.get_trials(deepcopy=False):
+        study.enqueue_trial(point)
+    requeue(study, running_trials(study), config.search.space.flat())
+    return study
 
 
-def requeue(study: optuna.Study, lost: list[FrozenTrial]) -> None:
-    """Mark running trials as interrupted, and have the same configurations tried again."""
-    if not lost:
-        return
-    numbers = [*study.user_attrs.get(INTERRUPTED, []), *(trial.number for trial in lost)]
-    study.set_user_attr(INTERRUPTED, numbers)
+def directions(config: Config) -> list[StudyDirection]:
+    """Of the monitored figure and, if there are two objectives, of the cost."""
+    monitored = StudyDirection.MAXIMIZE if config.train.monitor == "accuracy" else StudyDirection.MINIMIZE
+    return [monitored] if config.search.second_objective == "none" else [monitored, StudyDirection.MINIMIZE]
+
+
+def _name(storage: BaseStorage, config: Config, card: DatasetCard, start: Start) -> str:
+    base = base_name(config, card)
+    if start == "resume":
+        return _latest(storage, config, card)
+    # The second of a purpose is called base-2, and so on.
+    matches = (re.fullmatch(rf"{re.escape(base)}(?:-(\d+))?", name) for name in optuna.get_all_study_names(storage))
+    last = max((int(match[1] or 1) for match in matches if match), default=0)
+    number = last + 1 if start == "fresh" else max(last, 1)
+    return base if number == 1 else f"{base}-{number}"
+
+
+def _latest(storage: BaseStorage, config: Config, card: DatasetCard) -> str:
+    summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
+    opened = [summary for summary in summaries if OPENED in summary.user_attrs]
+    if not opened:
+        raise SearchError("--resume: there is no study to go on with; leave it out to begin one")
+    latest = max(opened, key=lambda summary: str(summary.user_attrs[OPENED]))
+    other = differences(latest.user_attrs[PURPOSE], purpose(config, card))
+    if other:
+        raise SearchError(
+            f"--resume: the latest study was made for something else ({'; '.join(other)}); "
+            "set that back, or start anew with --fresh"
+        )
+    return latest.study_name
+
+
+def requeue(study: optuna.Study, lost: Iterable[FrozenTrial], keys: Collection[str]) -> None:
+    """Mark running trials as interrupted, and have the same configurations tried again.
+
+    ``keys`` are those of the space. Each step can be the last before a kill: what is done is not done twice.
+    """
     for trial in lost:
-        study.tell(trial.number, state=TrialState.FAIL)
+        study.set_user_attr(INTERRUPTED, sorted({*interrupted(study), trial.number}))
         # Where the end came between two suggestions, the sampler will suggest all of them again alike.
-        known = trial.params if trial.params else trial.system_attrs.get("fixed_params")
-        if known:
-            study.enqueue_trial(known)
+        known = trial.system_attrs.get("fixed_params") or (trial.params if trial.params.keys() == set(keys) else None)
+        if known and not any(each.user_attrs.get(AGAIN) == trial.number for each in study.get_trials(deepcopy=False)):
+            # What the sampler keeps with its suggestions goes along; what a pruner does belongs to the epochs.
+            kept = {key: value for key, value in trial.system_attrs.items() if not key.startswith("completed_rung")}
+            again = optuna.trial.create_trial(
+                state=TrialState.WAITING,
+                system_attrs={**kept, "fixed_params": known},
+                user_attrs={AGAIN: trial.number},
+            )
+            study.add_trial(again)
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def end_trial(
+    study: optuna.Study, trial: optuna.Trial, values: Sequence[float] | None, state: TrialState, reason: str | None
+) -> FrozenTrial:
+    """Tell a study what has become of a trial, with the reason if it failed."""
+    if reason is not None:
+        trial.set_user_attr(FAILURE, reason)
+    return study.tell(trial, values, state)
+
+
+def interrupted(study: optuna.Study) -> list[int]:
+    """The numbers of the trials that were ended from outside, in a state that Optuna calls failed."""
+    return list(study.user_attrs.get(INTERRUPTED, []))
+
+
+def running_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials under way, as they are now."""
+    return study.get_trials(states=(TrialState.RUNNING,))
 
 
 def used_trials(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that count: complete, pruned, or failed for a reason of their own."""
-    interrupted = study.user_attrs.get(INTERRUPTED, [])
-    ended = study.get_trials(states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
-    return [trial for trial in ended if trial.number not in interrupted]
+    hidden = set(interrupted(study))
+    ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL))
+    return [trial for trial in ended if trial.number not in hidden]
+
+
+def monitored(trial: FrozenTrial) -> float | None:
+    """The figure that a trial is judged by, whether or not another is weighed against it; None if it has none."""
+    return trial.values[0] if trial.values else None
+
+
+def ranked(study: optuna.Study) -> list[FrozenTrial]:
+    """The complete trials, the best first; of two objectives those of the Pareto front, by the monitored figure."""
+    if len(study.directions) == 1:
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    else:
+        complete = sorted(study.best_trials, key=lambda trial: trial.number)
+    sign = -1 if study.directions[0] is StudyDirection.MAXIMIZE else 1
+    return sorted(complete, key=lambda trial: sign * trial.values[0])
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial:
-    """The complete trial with the best value. Raises SearchError if no trial was completed."""
-    if study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        return study.best_trial
+    """The complete trial with the best monitored figure. Raises SearchError if no trial was completed."""
+    best = ranked(study)
+    if best:
+        return best[0]
     reasons = [trial.user_attrs[FAILURE] for trial in used_trials(study) if FAILURE in trial.user_attrs]
     raise SearchError(
         f"none of the {len(used_trials(study))} trials was completed; the first failed with: "

@@ -9,7 +9,9 @@ from darkroom.config import Config
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError, TrainingError
+from darkroom.search.cost import cost
 from darkroom.training.device import choose_device, prepare
+from darkroom.training.fused.loop import FusedLoop, SingleLoop
 from darkroom.training.loop import EpochMetrics, TrainingLoop
 from darkroom.training.session import start_classifier
 
@@ -35,10 +37,14 @@ class Orders:
 
 @dataclass(frozen=True)
 class Progress:
-    """One more epoch of a configuration; ``is_finished`` if it was the last."""
+    """One more epoch of a configuration; ``is_finished`` if it was the last.
+
+    ``cost`` is the second objective, where there is one, once the training is finished.
+    """
 
     metrics: EpochMetrics
     is_finished: bool
+    cost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,44 +58,60 @@ class Report:
 class Worker:
     """Trains what it is ordered to on the cache in ``directory``, mapped and not copied.
 
+    With ``fuses`` the configurations that are under way at once are one program, and must be of one group; otherwise
+    there is one at a time.
+
     Raises CacheError if the cache is missing or damaged, ConfigError if the device is not there.
     """
 
-    def __init__(self, config: Config, directory: Path) -> None:
+    def __init__(self, config: Config, directory: Path, *, fuses: bool) -> None:
         self.config = config
         self.card = DatasetCard.read(directory)
         self.device = choose_device(config.train.device)
         prepare(self.device, deterministic=config.train.deterministic)
         self.train = read_split(directory, self.card, "train").to(self.device)
         self.val = read_split(directory, self.card, "val").to(self.device)
-        self._trainings: dict[int, TrainingLoop] = {}
+        self._trainings: FusedLoop[int] | SingleLoop[int] = FusedLoop() if fuses else SingleLoop()
 
     def advance(self, orders: Orders) -> Report:
         """Carry out ``orders``, then train an epoch of everything that is under way."""
         report = Report()
         for number in orders.give_up:
-            del self._trainings[number]
+            self._trainings.remove(number)
         for assignment in orders.begin:
             try:
-                self._trainings[assignment.number] = self._begin(assignment)
+                self._trainings.add(assignment.number, self._begin(assignment))
             except FAILURES as problem:
                 report.failures[assignment.number] = first_line(problem)
-        for number, training in list(self._trainings.items()):
-            try:
-                metrics = training.run_epoch()
-            except FAILURES as problem:
-                report.failures[number] = first_line(problem)
-                del self._trainings[number]
-                continue
-            report.progress[number] = Progress(metrics, training.finished)
-            if training.finished:
-                del self._trainings[number]
+        for number, found in self._run_epoch().items():
+            training = self._trainings.loops[number]
+            if isinstance(found, EpochMetrics):
+                report.progress[number] = Progress(found, training.finished, self._cost(training))
+            else:
+                report.failures[number] = first_line(found)
+            if training.finished or number in report.failures:
+                self._trainings.remove(number)
         return report
 
     def _begin(self, assignment: Assignment) -> TrainingLoop:
         config = self.config.with_settings(assignment.settings)
         model = start_classifier(config, self.card, self.train).to(self.device)
-        return TrainingLoop(model, self.train, self.val, config.train, config.augment, self.device)
+        loop = TrainingLoop(model, self.train, self.val, config.train, config.augment, self.device)
+        if isinstance(self._trainings, SingleLoop):
+            loop.warm_up()
+        return loop
+
+    def _cost(self, training: TrainingLoop) -> float | None:
+        kind = self.config.search.second_objective
+        return cost(kind, training.model, self.card) if training.finished and kind != "none" else None
+
+    def _run_epoch(self) -> Mapping[int, EpochMetrics | Exception]:
+        if not self._trainings.loops:
+            return {}
+        try:
+            return self._trainings.run_epoch()
+        except FAILURES as problem:  # such as memory that does not suffice for all of them
+            return dict.fromkeys(self._trainings.loops, problem)
 
 
 def first_line(problem: BaseException) -> str:

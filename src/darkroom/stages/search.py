@@ -11,15 +11,16 @@ from rich.progress import Progress as RichProgress
 
 from darkroom import drawing
 from darkroom.config import Config
-from darkroom.console import messages, progress
+from darkroom.console import messages, progress, warn
 from darkroom.data.cache import DatasetCard
-from darkroom.files import atomic_directory, digest, write_json
+from darkroom.files import atomic_directory, write_json
 from darkroom.search import figures, landscape
 from darkroom.search.conductor import Conductor
-from darkroom.search.executors import InlineSeat
-from darkroom.search.source import TrialSource
+from darkroom.search.executors import make_seats
+from darkroom.search.plan import plan
+from darkroom.search.source import DUPLICATE, TrialSource
 from darkroom.search.space import check_space, from_optuna
-from darkroom.search.study import FAILURE, best_trial, open_study, used_trials
+from darkroom.search.study import FAILURE, Start, best_trial, journal, monitored, open_study, ranked, used_trials
 from darkroom.tracking.facts import system_facts
 from darkroom.tracking.runs import Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
@@ -31,7 +32,7 @@ from darkroom.workspace import Workspace
 RUN_ATTRIBUTE = "darkroom_run"
 
 
-def run(config: Config, workspace: Workspace) -> None:
+def run(config: Config, workspace: Workspace, start: Start = "matching") -> None:
     """Write models/search/best_params.json and reports/search. Raises SearchError, CacheError or TrackingError."""
     if config.search.trials == 0:
         write_json(workspace.best_params, {"params": {}, "trials": 0})
@@ -42,7 +43,7 @@ def run(config: Config, workspace: Workspace) -> None:
     check_space(config)
     choose_device(config.train.device)
     directory = workspace.processed(config.dataset.name)
-    _Search(config, DatasetCard.read(directory)).run(workspace)
+    _Search(config, DatasetCard.read(directory)).run(workspace, start)
 
 
 class _Search:
@@ -52,9 +53,9 @@ class _Search:
         self.config = config
         self.card = card
 
-    def run(self, workspace: Workspace) -> None:
+    def run(self, workspace: Workspace, start: Start) -> None:
         config = self.config
-        study = open_study(workspace.study_journal, self._key(), config)
+        study = open_study(journal(workspace.study_journal), config, self.card, start)
         name, key = f"search {config.model.name} on {self.card.name}", study.user_attrs.get(RUN_ATTRIBUTE)
         with (
             Tracker(config.tracking, workspace.spools) as tracker,
@@ -63,9 +64,15 @@ class _Search:
         ):
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
             self._describe(parent)
-            source, seats = TrialSource(study, config), [InlineSeat(config, workspace.processed(config.dataset.name))]
-            epochs = config.search.epochs or config.train.epochs
-            with TrialRuns(tracker, parent) as runs:
+            source, epochs = TrialSource(study, config), config.search.epochs or config.train.epochs
+            planned = plan(config, self.card, choose_device(config.train.device))
+            if planned.note:
+                warn(planned.note)
+            directory = workspace.processed(config.dataset.name)
+            with (
+                TrialRuns(tracker, parent) as runs,
+                make_seats(config, directory, planned.workers, planned.capacity) as seats,
+            ):
                 Conductor(source, config, seats, _Watch(runs, study, config, display, epochs), epochs).run()
             tracker.finish_import()
             best = best_trial(study)
@@ -77,18 +84,6 @@ class _Search:
             parent.log_directory(workspace.report("search"), "search")
             write_json(workspace.best_params, result)
         messages.print(f"search: best validation {config.train.monitor} {result['value']:.4f} with {result['params']}")
-
-    def _key(self) -> str:
-        """Names the study: searches that differ in data or settings do not mix, more trials go on with it."""
-        config = self.config
-        parts = {
-            "fingerprint": self.card.fingerprint,
-            "model": config.model.model_dump(mode="json"),
-            "augment": config.augment.model_dump(mode="json"),
-            "train": config.train.model_dump(mode="json"),
-            "search": config.search.model_dump(mode="json", exclude={"trials"}),
-        }
-        return f"{self.card.name}-{config.model.name}-{digest(parts)[:16]}"
 
     def _describe(self, parent: Run) -> None:
         config = self.config
@@ -105,7 +100,7 @@ class _Search:
         states = {state.name.lower(): sum(trial.state is state for trial in used) for state in TrialState}
         return {
             "params": {key: from_optuna(value) for key, value in best.params.items()},
-            "value": best.value,
+            "value": monitored(best),
             "monitor": self.config.train.monitor,
             "trial": best.number,
             "trials": len(used),
@@ -128,7 +123,7 @@ class _Search:
                 values = [trial.params.get(key, "") for key in keys]
                 epochs = len(trial.intermediate_values)
                 reason = trial.user_attrs.get(FAILURE, "")
-                table.writerow([trial.number, trial.state.name.lower(), trial.value, epochs, *values, reason])
+                table.writerow([trial.number, trial.state.name.lower(), monitored(trial), epochs, *values, reason])
 
 
 class _Watch:
@@ -156,6 +151,10 @@ class _Watch:
         self.display.update(self.current, completed=metrics.epoch, note=note)
 
     def ended(self, trial: FrozenTrial) -> None:
+        if DUPLICATE in trial.user_attrs:
+            settings = {key: from_optuna(value) for key, value in trial.params.items()}
+            tags = {"trial.number": trial.number, "trial.duplicate_of": trial.user_attrs[DUPLICATE]}
+            self.runs.begin(_name(trial), settings, tags)
         match trial.state:
             case TrialState.FAIL:
                 reason = trial.user_attrs[FAILURE]
@@ -174,6 +173,5 @@ def _name(trial: optuna.Trial | FrozenTrial) -> str:
 
 
 def _best_so_far(study: optuna.Study) -> str:
-    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-        return ""
-    return f"best {study.best_value:.4f}"
+    best = ranked(study)
+    return f"best {monitored(best[0]):.4f}" if best else ""

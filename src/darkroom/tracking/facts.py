@@ -1,9 +1,8 @@
-"""What a run was made by and with: the process, the code, the machine, the versions."""
+"""What a run was made by and with: the user, the code, the machine, the versions."""
 
 import json
 import os
 import platform
-import socket
 import subprocess
 from importlib.metadata import version
 from typing import Any
@@ -26,22 +25,6 @@ def system_facts(device: torch.device, precision: str) -> dict[str, Any]:
         "system.python": platform.python_version(),
         **{f"system.{name}": version(name) for name in ("torch", "torchvision", "mlflow", "numpy", "darkroom")},
     }
-
-
-def this_process() -> str:
-    """Host, process id and start time: together they name a process for good, an id alone is used again."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
-
-
-def is_gone(process: str) -> bool:
-    """Whether a process of this machine, as ``this_process`` named it, has ended."""
-    host, _, rest = process.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname():
-        return False  # another machine's, or not ours: nothing is known about it
-    try:
-        return f"{psutil.Process(int(rest)).create_time():.0f}" != process.rpartition(":")[2]
-    except psutil.NoSuchProcess:
-        return True
 
 
 def user() -> str:

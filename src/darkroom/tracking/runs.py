@@ -12,7 +12,8 @@ from typing import Any, Self
 from darkroom.data.cache import DatasetCard
 from darkroom.interruption import held_back
 from darkroom.models.files import ModelCard
-from darkroom.tracking.facts import code_version, this_process, user
+from darkroom.process import this_process
+from darkroom.tracking.facts import code_version, user
 from darkroom.tracking.spool import Operation
 
 RUN_TAG = "darkroom.run"

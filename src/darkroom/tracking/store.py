@@ -33,8 +33,8 @@ from darkroom.errors import TrackingError
 from darkroom.interruption import held_back
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard
+from darkroom.process import is_gone
 from darkroom.tracking.address import SQLITE, default_address, unusable
-from darkroom.tracking.facts import is_gone
 from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
 from darkroom.tracking.spool import Operation
 from darkroom.workspace import project_root

@@ -117,8 +117,15 @@ class TrainingLoop:
 
     def run_epoch(self, on_step: Callable[[], None] = lambda: None) -> EpochMetrics:
         start = time.perf_counter()
-        epoch = len(self.result.history) + 1
         train_loss, train_accuracy, lr = self._train(on_step)
+        return self.end_epoch(train_loss, train_accuracy, lr, start)
+
+    def end_epoch(self, train_loss: float, train_accuracy: float, lr: float, start: float) -> EpochMetrics:
+        """Validate and record an epoch that began at ``start``, of time.perf_counter.
+
+        Raises TrainingError if a loss is not finite.
+        """
+        epoch = len(self.result.history) + 1
         val_loss, val_accuracy = evaluate(self.judged, self.val, self.device, self.precision)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise TrainingError(
@@ -133,22 +140,34 @@ class TrainingLoop:
     def _train(self, on_step: Callable[[], None]) -> tuple[float, float, float]:
         """Loss, accuracy and last learning rate of one pass. The host waits for the device once, at the end."""
         lr = self.settings.lr
-        self.model.train()
-        for network in networks(self.model):
-            network.begin_epoch(len(self.result.history) + 1)
+        self.begin_epoch()
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         for images, labels in self.batches:
-            lr = float(self.optimizer.param_groups[-1]["lr"])
+            lr = self.lr
             loss, right = self.step(images, labels, self.batches.augment_generator)
-            self.schedule.step()
-            if self.average is not None:
-                self.average.update_parameters(self.model)
+            self.end_step()
             loss_sum += loss * len(labels)
             correct += right
             on_step()
         count = len(self.batches.split)
         return loss_sum.item() / count, correct.item() / count, lr
+
+    def begin_epoch(self) -> None:
+        self.model.train()
+        for network in networks(self.model):
+            network.begin_epoch(len(self.result.history) + 1)
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next step."""
+        return float(self.optimizer.param_groups[-1]["lr"])
+
+    def end_step(self) -> None:
+        """What follows each optimizer step."""
+        self.schedule.step()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     def _record(self, metrics: EpochMetrics) -> None:
         result = self.result

@@ -56,6 +56,7 @@ class MuonAdamW(optim.Optimizer):
         """One step of both."""
         assert closure is None, "neither part evaluates the loss again"
         for parameter, view in self._views.items():
+            view.data = _as_matrix(parameter)  # which may have moved in memory
             view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, like=parameter)
         for part in self._parts:
             part.step()

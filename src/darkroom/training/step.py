@@ -50,13 +50,11 @@ class TrainStep:
 
         Returns the mean loss and the number of right answers, on the device: the host does not wait for them.
         """
-        target = Target(labels)
-        if self.augment.mixup or self.augment.cutmix:
-            images, target = mix(images, labels, self.augment, generator)
+        images, target = self.mixed(images, labels, generator)
         self.optimizer.zero_grad()
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
-        weight = self._weight(target)
+        weight = self.total_weight(target)
         parts = self.settings.accumulate
         for part, shown in zip(images.chunk(parts), target.chunk(parts), strict=True):
             logits = self._logits(part)
@@ -64,10 +62,20 @@ class TrainStep:
             part_loss.backward()
             loss += part_loss.detach()
             correct += (logits.detach().argmax(1) == shown.dominant).sum()
+        self.update()
+        return loss, correct
+
+    def mixed(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Target]:
+        """The batch as it is trained on."""
+        if self.augment.mixup or self.augment.cutmix:
+            return mix(images, labels, self.augment, generator)
+        return images, Target(labels)
+
+    def update(self) -> None:
+        """Change the weights by the gradients that they have."""
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
         self.optimizer.step()
-        return loss, correct
 
     def warm_up(self, images: Tensor, labels: Tensor) -> None:
         """Compute gradients of a batch as a step does, and leave the model and torch's generators as they were."""
@@ -100,7 +108,7 @@ class TrainStep:
         losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
         return losses if self.weights is None else losses * self.weights[labels]
 
-    def _weight(self, target: Target) -> Tensor | int:
+    def total_weight(self, target: Target) -> Tensor | int:
         """What the images of a batch count together."""
         if self.weights is None:
             return len(target.labels)

@@ -16,11 +16,12 @@ from darkroom import drawing
 from darkroom.config import Config, parse
 from darkroom.errors import ConfigError, ModelError, SearchError, TrackingError, TrainingError
 from darkroom.search import figures
-from darkroom.search.study import FAILURE, best_trial, open_study, run_trials, used_trials
+from darkroom.search.study import FAILURE, best_trial, used_trials
 
 TRIALS = 10  # some drawn at random, some by TPE
 Settings = dict[str, Any]
-Objective = Callable[[optuna.Trial, Settings], float]
+Objective = Callable[[int, Settings], Iterator[float]]
+Search = Callable[..., optuna.Study]
 SPACE = {
     "train": {"lr": {"low": 1e-4, "high": 0.1, "log": True}, "batch_size": {"low": 8, "high": 64}},
     "model": {"hidden": {"choices": [[8], [16, 8], [128]]}},
@@ -28,30 +29,24 @@ SPACE = {
 
 
 def config(trials: int = TRIALS, *, space: dict[str, Any] = SPACE, monitor: str = "accuracy", **search: Any) -> Config:
-    tree = {"search": {"trials": trials, "space": space, **search}, "train": {"epochs": 4, "monitor": monitor}}
+    tree = {"search": {"trials": trials, "space": space, **search}, "train": {"epochs": 3, "monitor": monitor}}
     return parse(tree, where="")
 
 
-def objective(trial: optuna.Trial, settings: Settings) -> float:
+def objective(number: int, settings: Settings) -> Iterator[float]:
     """A smooth function of the settings, whose trials end in every state."""
     if settings["train.batch_size"] > 58:
         raise TrainingError("too many\nto train")
     value = -abs(math.log10(settings["train.lr"]) + 2) + len(settings["model.hidden"])
-    for epoch in (1, 2, 3):
-        trial.report(value * epoch, epoch)
-        if trial.should_prune():
-            raise optuna.TrialPruned
-    return value
+    yield from (value * epoch for epoch in (1, 2, 3))
+
+
+def constant(number: int, settings: Settings) -> Iterator[float]:
+    yield from (1.0, 1.0, 1.0)
 
 
 def course(study: optuna.Study) -> list[tuple[Any, ...]]:
     return [(trial.params, trial.value, trial.state) for trial in used_trials(study)]
-
-
-def search(path: Path, settings: Config, function: Objective = objective) -> optuna.Study:
-    study = open_study(path, "study", settings)
-    run_trials(study, settings, function)
-    return study
 
 
 @pytest.fixture
@@ -60,16 +55,16 @@ def journal(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
-    return course(search(tmp_path_factory.mktemp("study") / "journal", config()))
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, search: Search) -> list[tuple[Any, ...]]:
+    return course(search(tmp_path_factory.mktemp("study") / "journal", config(), objective))
 
 
-def test_as_many_trials_count_as_were_asked_for(journal: Path) -> None:
-    seen: list[FrozenTrial] = []
-    settings = config()
-    study = open_study(journal, "study", settings)
+def test_as_many_trials_count_as_were_asked_for(
+    journal: Path, run_trials: Callable[..., list[FrozenTrial]], opened: Search
+) -> None:
+    study = opened(journal, config())
 
-    run_trials(study, settings, objective, seen.append)
+    seen = run_trials(study, config(), objective)
 
     assert [trial.number for trial in seen] == list(range(TRIALS))
     assert len(used_trials(study)) == len(study.trials) == TRIALS
@@ -83,8 +78,8 @@ def test_the_course_that_is_compared_has_trials_in_every_state(uninterrupted: li
     assert {state for _, _, state in uninterrupted} == {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL}
 
 
-def test_without_a_starting_point_the_sampler_begins(journal: Path) -> None:
-    study = search(journal, config(1, space={"train": {"lr": {"low": 0.5, "high": 1}}}), lambda trial, settings: 1.0)
+def test_without_a_starting_point_the_sampler_begins(journal: Path, search: Search) -> None:
+    study = search(journal, config(1, space={"train": {"lr": {"low": 0.5, "high": 1}}}), constant)
 
     assert 0.5 <= study.trials[0].params["train.lr"] <= 1
 
@@ -97,48 +92,55 @@ def test_every_suggestion_lies_in_the_space(uninterrupted: list[tuple[Any, ...]]
     assert len({params["train.lr"] for params, _, _ in uninterrupted}) == TRIALS
 
 
-def test_the_same_seed_gives_the_same_course(journal: Path, uninterrupted: list[tuple[Any, ...]]) -> None:
-    assert course(search(journal, config())) == uninterrupted
+def test_the_same_seed_gives_the_same_course(
+    journal: Path, uninterrupted: list[tuple[Any, ...]], search: Search
+) -> None:
+    assert course(search(journal, config(), objective)) == uninterrupted
 
 
-def test_another_seed_gives_another_course(journal: Path, uninterrupted: list[tuple[Any, ...]]) -> None:
-    assert course(search(journal, config(seed=5)))[1:] != uninterrupted[1:]
+def test_another_seed_gives_another_course(journal: Path, uninterrupted: list[tuple[Any, ...]], search: Search) -> None:
+    assert course(search(journal, config(seed=5), objective))[1:] != uninterrupted[1:]
 
 
-def raising_at(count: int, problem: BaseException) -> Objective:
-    """The objective, but the trial ``count`` is ended from outside."""
+def raising_at(count: int, problem: BaseException, *, at_epoch: int = 1) -> Objective:
+    """The objective, but the trial ``count`` is ended from outside, in its epoch ``at_epoch``."""
     calls = 0
 
-    def function(trial: optuna.Trial, settings: Settings) -> float:
+    def function(number: int, settings: Settings) -> Iterator[float]:
         nonlocal calls
         calls += 1
-        if calls == count:
-            raise problem
-        return objective(trial, settings)
+        for epoch, figure in enumerate(objective(number, settings), 1):
+            if calls == count and epoch == at_epoch:
+                raise problem
+            yield figure
 
     return function
 
 
-@pytest.mark.parametrize("at", [1, 2, 4, 6, TRIALS])
-def test_an_interrupted_search_takes_the_same_course(journal: Path, uninterrupted: list[Any], at: int) -> None:
+@pytest.mark.parametrize(("at", "epoch"), [(2, 1), (2, 3), (4, 2), (6, 1), (8, 3), (TRIALS, 1)])
+def test_an_interrupted_search_takes_the_same_course(
+    journal: Path, uninterrupted: list[Any], at: int, epoch: int, search: Search
+) -> None:
     with pytest.raises(KeyboardInterrupt):
-        search(journal, config(), raising_at(at, KeyboardInterrupt()))
-    assert [trial.state for trial in open_study_as_it_lies(journal)].count(TrialState.RUNNING) == 1
+        search(journal, config(), raising_at(at, KeyboardInterrupt(), at_epoch=epoch))
+    assert [trial.state for trial in as_it_lies(journal)].count(TrialState.RUNNING) == 1
 
-    assert course(search(journal, config())) == uninterrupted
+    assert course(search(journal, config(), objective)) == uninterrupted
 
 
-def test_a_search_interrupted_time_and_again_takes_the_same_course(journal: Path, uninterrupted: list[Any]) -> None:
-    for at in (1, 1, 3, 1, 2):
+def test_a_search_interrupted_time_and_again_takes_the_same_course(
+    journal: Path, uninterrupted: list[Any], search: Search
+) -> None:
+    for at in (2, 1, 3, 1, 2):
         with pytest.raises(KeyboardInterrupt):
             search(journal, config(), raising_at(at, KeyboardInterrupt()))
 
-    assert course(search(journal, config())) == uninterrupted
+    assert course(search(journal, config(), objective)) == uninterrupted
 
 
 @pytest.mark.parametrize("at", [2, 3, 8, 20])
 def test_an_end_between_two_suggestions_leaves_the_same_course(
-    monkeypatch: pytest.MonkeyPatch, journal: Path, uninterrupted: list[Any], at: int
+    monkeypatch: pytest.MonkeyPatch, journal: Path, uninterrupted: list[Any], at: int, search: Search
 ) -> None:
     write, calls = JournalStorage.set_trial_param, 0
 
@@ -152,55 +154,69 @@ def test_an_end_between_two_suggestions_leaves_the_same_course(
     with monkeypatch.context() as patched:
         patched.setattr(JournalStorage, "set_trial_param", ended)
         with pytest.raises(KeyboardInterrupt):
-            search(journal, config())
+            search(journal, config(), objective)
 
-    assert course(search(journal, config())) == uninterrupted
+    assert course(search(journal, config(), objective)) == uninterrupted
 
 
-def open_study_as_it_lies(path: Path) -> list[FrozenTrial]:
+@pytest.mark.parametrize("at", [2, 5, 8])
+def test_a_trial_whose_worker_died_is_tried_again(
+    journal: Path, uninterrupted: list[Any], at: int, search: Search, worker_died: type[Exception]
+) -> None:
+    study = search(journal, config(), raising_at(at, worker_died("killed"), at_epoch=2))
+
+    assert course(study) == uninterrupted
+    assert len(study.trials) == TRIALS + 1
+
+
+def as_it_lies(path: Path) -> list[FrozenTrial]:
     storage = JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    return optuna.load_study(study_name="study", storage=storage).trials
+    return optuna.load_study(study_name=None, storage=storage).trials
 
 
-def test_a_last_line_that_was_not_written_to_its_end_is_dropped(journal: Path, uninterrupted: list[Any]) -> None:
-    search(journal, config(4))
+def test_a_last_line_that_was_not_written_to_its_end_is_dropped(
+    journal: Path, uninterrupted: list[Any], search: Search
+) -> None:
+    search(journal, config(4), objective)
     with journal.open("ab") as opened:
         opened.write(b'{"op_code":5,"wor')
-    search(journal, config(6))
+    search(journal, config(6), objective)
 
-    assert course(search(journal, config())) == uninterrupted
+    assert course(search(journal, config(), objective)) == uninterrupted
 
 
-def test_a_damaged_journal_is_refused(journal: Path) -> None:
-    search(journal, config(2))
+def test_a_damaged_journal_is_refused(journal: Path, search: Search, opened: Search) -> None:
+    search(journal, config(2), objective)
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:3], b"{damaged\n", *lines[3:]]))
 
     with pytest.raises(SearchError, match=r"study\.journal: damaged \(.*; delete it to start the search anew"):
-        open_study(journal, "study", config())
+        opened(journal, config())
 
 
-def test_more_trials_go_on_with_the_study(journal: Path, uninterrupted: list[Any]) -> None:
-    search(journal, config(3))
-    assert len(course(open_study(journal, "study", config()))) == 3
+def test_more_trials_go_on_with_the_study(
+    journal: Path, uninterrupted: list[Any], search: Search, opened: Search
+) -> None:
+    search(journal, config(3), objective)
+    assert len(course(opened(journal, config()))) == 3
 
-    assert course(search(journal, config())) == uninterrupted
+    assert course(search(journal, config(), objective)) == uninterrupted
 
 
-def test_a_finished_search_runs_no_trial(journal: Path) -> None:
-    search(journal, config(3))
+def test_a_finished_search_runs_no_trial(journal: Path, search: Search) -> None:
+    search(journal, config(3), objective)
 
-    def never(trial: optuna.Trial, settings: Settings) -> float:
+    def never(number: int, settings: Settings) -> Iterator[float]:
         raise AssertionError("a trial was run")
 
     for trials in (3, 2):
         assert len(course(search(journal, config(trials), never))) == 3
 
 
-def test_studies_of_other_keys_do_not_mix(journal: Path) -> None:
-    search(journal, config(3))
+def test_studies_of_other_data_do_not_mix(journal: Path, search: Search, opened: Search) -> None:
+    search(journal, config(3), objective)
 
-    assert course(open_study(journal, "another", config())) == []
+    assert course(opened(journal, config(), fingerprint="1" * 64)) == []
 
 
 @pytest.mark.parametrize(
@@ -213,11 +229,13 @@ def test_studies_of_other_keys_do_not_mix(journal: Path) -> None:
     ],
     ids=lambda problem: type(problem).__name__,
 )
-def test_a_configuration_that_cannot_be_trained_fails_with_its_reason(journal: Path, problem: Exception) -> None:
-    def function(trial: optuna.Trial, settings: Settings) -> float:
-        if trial.number == 1:
+def test_a_configuration_that_cannot_be_trained_fails_with_its_reason(
+    journal: Path, problem: Exception, search: Search
+) -> None:
+    def function(number: int, settings: Settings) -> Iterator[float]:
+        if number == 1:
             raise problem
-        return 1.0
+        yield from constant(number, settings)
 
     trials = used_trials(search(journal, config(3), function))
 
@@ -225,39 +243,32 @@ def test_a_configuration_that_cannot_be_trained_fails_with_its_reason(journal: P
     assert trials[1].user_attrs[FAILURE] == str(problem).splitlines()[0]
 
 
-def test_a_pruned_trial_counts_with_its_last_figure(journal: Path) -> None:
-    def function(trial: optuna.Trial, settings: Settings) -> float:
-        trial.report(0.25, 1)
-        trial.report(0.5, 2)
-        raise optuna.TrialPruned
-
-    (trial,) = used_trials(search(journal, config(1), function))
-
-    assert (trial.state, trial.value) == (TrialState.PRUNED, 0.5)
+def constantly_worse(number: int, settings: Settings) -> Iterator[float]:
+    yield from (-number + 0.1, -number + 0.2, -number + 0.3)
 
 
-def constantly_worse(trial: optuna.Trial, settings: Settings) -> float:
-    for epoch in (1, 2, 3):
-        trial.report(-trial.number, epoch)
-        if trial.should_prune():
-            raise optuna.TrialPruned
-    return -trial.number
+def test_a_pruned_trial_counts_with_its_last_figure(journal: Path, search: Search) -> None:
+    *_, trial = used_trials(search(journal, config(8), constantly_worse))
+
+    assert (trial.state, trial.value) == (TrialState.PRUNED, -6.9)
 
 
-def test_trials_that_fall_behind_are_pruned_once_there_are_some_to_compare_with(journal: Path) -> None:
+def test_trials_that_fall_behind_are_pruned_once_there_are_some_to_compare_with(journal: Path, search: Search) -> None:
     states = [state for _, _, state in course(search(journal, config(8), constantly_worse))]
 
     assert states == [TrialState.COMPLETE] * 5 + [TrialState.PRUNED] * 3
 
 
-def test_without_a_pruner_no_trial_is_pruned(journal: Path) -> None:
+def test_without_a_pruner_no_trial_is_pruned(journal: Path, search: Search) -> None:
     states = {state for _, _, state in course(search(journal, config(8, pruner="none"), constantly_worse))}
 
     assert states == {TrialState.COMPLETE}
 
 
 @pytest.mark.parametrize("problem", [TrackingError("away"), KeyboardInterrupt(), SystemExit(), ValueError("ours")])
-def test_what_is_not_the_configurations_fault_ends_the_search(journal: Path, problem: BaseException) -> None:
+def test_what_is_not_the_configurations_fault_ends_the_search(
+    journal: Path, problem: BaseException, search: Search
+) -> None:
     with pytest.raises(type(problem)) as caught:
         search(journal, config(), raising_at(2, problem))
 
@@ -265,29 +276,32 @@ def test_what_is_not_the_configurations_fault_ends_the_search(journal: Path, pro
 
 
 @pytest.mark.parametrize(("monitor", "best"), [("accuracy", 3.0), ("loss", 1.0)])
-def test_the_best_trial_is_the_one_with_the_best_monitored_figure(journal: Path, monitor: str, best: float) -> None:
-    values: Iterator[float] = iter([2.0, 3.0, 1.0])
+def test_the_best_trial_is_the_one_with_the_best_monitored_figure(
+    journal: Path, monitor: str, best: float, search: Search
+) -> None:
+    def function(number: int, settings: Settings) -> Iterator[float]:
+        yield from [(2.0, 3.0, 1.0)[number]] * 3
 
-    study = search(journal, config(3, monitor=monitor), lambda trial, settings: next(values))
+    study = search(journal, config(3, monitor=monitor), function)
 
     assert best_trial(study).value == best
 
 
-def failing(trial: optuna.Trial, settings: Settings) -> float:
-    raise TrainingError(f"reason {trial.number}")
+def failing(number: int, settings: Settings) -> Iterator[float]:
+    raise TrainingError(f"reason {number}")
 
 
-def pruned(trial: optuna.Trial, settings: Settings) -> float:
-    raise optuna.TrialPruned
+def test_a_search_without_a_complete_trial_is_refused_with_the_first_reason(journal: Path, search: Search) -> None:
+    study = search(journal, config(3), failing)
+
+    with pytest.raises(SearchError, match=r"^none of the 3 trials was completed; the first failed with: reason 0$"):
+        best_trial(study)
 
 
-@pytest.mark.parametrize(("function", "reason"), [(failing, "reason 0"), (pruned, "all were pruned")])
-def test_a_search_without_a_complete_trial_is_refused_with_the_first_reason(
-    journal: Path, function: Objective, reason: str
-) -> None:
-    study = search(journal, config(3), function)
+def test_a_search_whose_trials_were_all_pruned_is_refused() -> None:
+    study = study_of([trial(TrialState.PRUNED, 0.4, reported=0.4)] * 2)
 
-    with pytest.raises(SearchError, match=rf"^none of the 3 trials was completed; the first failed with: {reason}$"):
+    with pytest.raises(SearchError, match=r"^none of the 2 trials was completed; .*: all were pruned$"):
         best_trial(study)
 
 

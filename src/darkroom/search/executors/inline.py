@@ -1,4 +1,4 @@
-"""Where workers run: in this process, in others of this machine, or in a cluster."""
+"""A worker in this process, and what every place for a worker offers."""
 
 from concurrent.futures import Future
 from pathlib import Path
@@ -9,7 +9,7 @@ from darkroom.search.worker import Orders, Report, Worker
 
 
 class Seat(Protocol):
-    """A place for one worker, which trains up to ``capacity`` configurations at once.
+    """A place for one worker, which trains up to ``capacity`` configurations at once; 0 if the place is gone.
 
     A future whose exception is one of ``lost`` says that the worker has died; ``restart`` puts another in its place.
     """
@@ -29,7 +29,7 @@ class InlineSeat:
 
     def __init__(self, config: Config, directory: Path, capacity: int = 1) -> None:
         self.capacity = capacity
-        self._worker = Worker(config, directory)
+        self._worker = Worker(config, directory, fuses=capacity > 1)
 
     def submit(self, orders: Orders) -> Future[Report]:
         future: Future[Report] = Future()

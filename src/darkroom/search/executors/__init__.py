@@ -1,0 +1,32 @@
+"""Where workers run: in this process, in others of this machine, or in a cluster."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from darkroom.config import Config
+from darkroom.search.executors.inline import InlineSeat, Seat
+from darkroom.search.executors.processes import process_seats
+
+__all__ = ["InlineSeat", "Seat", "make_seats"]
+
+
+@contextmanager
+def make_seats(config: Config, directory: Path, workers: int, capacity: int) -> Iterator[Sequence[Seat]]:
+    """Places for ``workers`` workers on the cache in ``directory``, where search.executor says.
+
+    Each worker trains up to ``capacity`` configurations at once. All of them end with the block, however it ends.
+    A cluster may have room for fewer.
+
+    Raises SearchError if there is no cluster, or no room in it.
+    """
+    if config.search.executor == "ray":
+        from darkroom.search.executors.ray_cluster import ray_seats
+
+        with ray_seats(config, directory, workers, capacity) as cluster:
+            yield cluster
+    elif workers == 1:
+        yield [InlineSeat(config, directory, capacity)]
+    else:
+        with process_seats(config, directory, workers, capacity) as processes:
+            yield processes

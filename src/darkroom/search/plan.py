@@ -1,0 +1,83 @@
+"""How many workers a search has, and how many trials each of them trains as one program."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from darkroom.config import Config
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import ModelError
+from darkroom.models import registry
+from darkroom.training.fused.loop import why_not
+
+# Trials as one program. On a CPU small dense layers gain by it and convolutions do not (benchmarks/search measures
+# both); on a GPU whatever is small waits for launches.
+FUSED_ON_GPU, FUSED_DENSE = 16, 8
+# Floating-point operations of a search that is worth several trials at once: about a minute of one core. A shorter one
+# is trained in this process, one trial after another, so that each suggestion knows of all the trials before it.
+WORTH_IT = 3e12
+# A step computes the gradients by the inputs and by the weights, each at the price of the forward pass.
+PASSES = 3
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``workers`` processes that train up to ``capacity`` trials at once; ``note`` says what was asked for in vain."""
+
+    workers: int
+    capacity: int
+    note: str | None = None
+
+
+def plan(config: Config, card: DatasetCard, device: torch.device) -> Plan:
+    """What search.workers and search.fuse ask for; for "auto" what suits model, device and the number of trials.
+
+    The same settings on the same machine give the same plan.
+    """
+    most_workers, most_fused = _useful(config, device) if operations(config, card) >= WORTH_IT else (1, 1)
+    # Trials that run at once know nothing of each other: each place is to see two of them at least.
+    workers, fuse = config.search.workers, config.search.fuse
+    if not isinstance(workers, int):
+        workers = max(1, min(most_workers, config.search.trials // 2))
+    reason = why_not(config)
+    if reason is not None or fuse == "off":
+        note = f"search.fuse: trials are trained one at a time; {reason}" if isinstance(fuse, int) else None
+        return Plan(workers, 1, note)
+    if not isinstance(fuse, int):
+        fuse = max(1, min(most_fused, config.search.trials // (2 * workers)))
+    return Plan(workers, fuse)
+
+
+def _useful(config: Config, device: torch.device) -> tuple[int, int]:
+    """The most workers, and trials in each, that make a long search faster."""
+    match device.type:
+        case "cuda":
+            return torch.cuda.device_count(), FUSED_ON_GPU
+        case "cpu":
+            return _cores(), FUSED_DENSE if config.model.name == "mlp" else 1
+        case _:
+            return 1, 1
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def operations(config: Config, card: DatasetCard) -> float:
+    """Floating-point operations of all trials, were none pruned, with the model as written."""
+    epochs = config.search.epochs or config.train.epochs
+    images = config.search.trials * epochs * card.sizes["train"]
+    return images * PASSES * _forward(config, card)
+
+
+def _forward(config: Config, card: DatasetCard) -> int:
+    """Floating-point operations of one image's way through the model."""
+    try:
+        with torch.device("meta"), FlopCounterMode(display=False) as counter:
+            network = registry.build(config.model, card.shape, len(card.classes)).eval()
+            network(torch.empty(1, *card.shape))
+    except ModelError:  # its trials will say so
+        return 0
+    return counter.get_total_flops()

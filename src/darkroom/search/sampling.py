@@ -1,0 +1,145 @@
+"""What suggests the configurations of a search, and what stops the trials that fall behind.
+
+A search that was interrupted must go on as if it had not been. Its interrupted trials lie in the study all the same:
+where Optuna would count them or take a number of theirs, what is here does without.
+"""
+
+import itertools
+import random
+from bisect import bisect
+from collections.abc import Collection, Iterator, Mapping
+from copy import copy
+from fractions import Fraction
+from typing import Any, cast
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+    WilcoxonPruner,
+)
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from darkroom.config import Config
+
+# Trials drawn at random before a model of them suggests more, and completed before the median prunes any.
+STARTUP_TRIALS = 5
+
+
+def choose_sampler(config: Config, taken: int) -> BaseSampler:
+    """The sampler of the next suggestion, where ``taken`` trials count or are under way.
+
+    It is seeded by search.seed and ``taken``, so that each suggestion depends on the trials before it alone.
+    """
+    (state,) = np.random.SeedSequence([config.search.seed, taken]).generate_state(1)
+    seed = int(state)
+    match config.search.sampler:
+        case "tpe":
+            return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+        case "gp":
+            return GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
+        case "cma-es":
+            return _CmaEs(seed, taken)
+        case _:  # of a grid, every point is queued
+            return RandomSampler(seed=seed)
+
+
+class _CmaEs(CmaEsSampler):
+    """Counts the trials that count, where Optuna mixes a trial's number into the seed."""
+
+    def __init__(self, seed: int, taken: int) -> None:
+        super().__init__(seed=seed)
+        self._taken = taken
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        counted = copy(trial)
+        counted.number = self._taken
+        return super().sample_relative(study, counted, search_space)
+
+
+def grid(kinds: Mapping[str, BaseDistribution], seed: int) -> Iterator[dict[str, Any]]:
+    """Every combination of the values of a space once, in an order that ``seed`` decides."""
+    points = [dict(zip(kinds, values, strict=True)) for values in itertools.product(*map(_values, kinds.values()))]
+    random.Random(seed).shuffle(points)  # noqa: S311
+    return iter(points)
+
+
+def _values(kind: BaseDistribution) -> list[Any]:
+    if isinstance(kind, CategoricalDistribution):
+        return list(kind.choices)
+    assert isinstance(kind, FloatDistribution | IntDistribution)
+    assert kind.step is not None, "a grid over fractions without a step was refused with the settings"
+    # Exactly as they were written: in binary 3 * 0.1 is not 0.3.
+    low, high, step = (Fraction(str(value)) for value in (kind.low, kind.high, kind.step))
+    convert = int if isinstance(kind, IntDistribution) else float
+    return [convert(low + count * step) for count in range(int((high - low) / step) + 1)]
+
+
+def choose_pruner(config: Config, interrupted: Collection[int]) -> BasePruner:
+    """The pruner of the settings. ``interrupted`` are numbers of trials that it is to leave out of account."""
+    epochs = config.search.epochs or config.train.epochs
+    match config.search.pruner:
+        case "median":
+            return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, epochs // 5))
+        case "hyperband":
+            return _Hyperband(epochs, interrupted)
+        case "successive-halving":
+            return _SuccessiveHalving(interrupted)
+        case "wilcoxon":
+            return WilcoxonPruner()
+        case _:
+            return NopPruner()
+
+
+class _SuccessiveHalving(SuccessiveHalvingPruner):
+    """Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020."""
+
+    def __init__(self, interrupted: Collection[int]) -> None:
+        super().__init__(min_resource=1)
+        self._interrupted = interrupted
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        return super().prune(cast(optuna.Study, _Without(study, self._interrupted)), trial)
+
+
+class _Without:
+    """A study as if some of its trials had not been."""
+
+    def __init__(self, study: optuna.Study, hidden: Collection[int]) -> None:
+        self._study = study
+        self._hidden = hidden
+
+    def get_trials(self, deepcopy: bool = True, states: Collection[TrialState] | None = None) -> list[FrozenTrial]:
+        return [trial for trial in self._study.get_trials(deepcopy, states) if trial.number not in self._hidden]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+
+class _Hyperband(HyperbandPruner):
+    """Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 18, 2018.
+
+    Optuna draws a trial's bracket by its number; here by how many trials that count come before it.
+    """
+
+    def __init__(self, epochs: int, interrupted: Collection[int]) -> None:
+        super().__init__(max_resource=epochs)
+        self._interrupted = sorted(interrupted)
+
+    def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
+        if not self._pruners:
+            # Optuna would take every trial for one of the first bracket until it is first asked to prune.
+            self._try_initialization(study)
+        if trial.number in self._interrupted:
+            return -1  # no bracket's
+        counted = copy(trial)
+        counted.number -= bisect(self._interrupted, trial.number)
+        return super()._get_bracket_id(study, counted)

@@ -1,0 +1,108 @@
+"""One optimizer step of K models at once."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from darkroom.data.augmentation.mixing import Target
+from darkroom.training.device import autocast
+from darkroom.training.fused.network import fuse
+from darkroom.training.loop import TrainingLoop
+
+
+class FusedStep:
+    """What ``TrainStep`` does, for the models of ``loops``: one forward and backward pass, then each one's update.
+
+    The losses of the models are added up, so that each model's gradient is that of its own loss. ``generators``, one
+    for each model and on its device, draw dropout.
+    """
+
+    def __init__(self, loops: Sequence[TrainingLoop], generators: Sequence[Generator]) -> None:
+        self.loops = loops
+        self.device, self.precision = loops[0].device, loops[0].precision
+        self.parts = loops[0].settings.accumulate
+        self.model, self.layers = fuse([loop.model for loop in loops], generators)
+        smoothing = [loop.settings.label_smoothing for loop in loops]
+        self.smoothing = _like_weights(smoothing, loops[0].model)[:, None] if any(smoothing) else None
+        self.class_weights = _class_weights(loops)
+
+    def __call__(self, batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Train each model on its batch: images uint8 [N, C, H, W] and labels int64 [N], N the same for all.
+
+        Returns the mean losses float [K] and the numbers of right answers int64 [K], on the device.
+        """
+        mixed = [
+            loop.step.mixed(images, labels, loop.batches.augment_generator)
+            for loop, (images, labels) in zip(self.loops, batches, strict=True)
+        ]
+        totals = torch.tensor(
+            [loop.step.total_weight(target) for loop, (_, target) in zip(self.loops, mixed, strict=True)],
+            device=self.device,
+        )
+        shown = [images.chunk(self.parts) for images, _ in mixed]
+        targets = [target.chunk(self.parts) for _, target in mixed]
+        count = len(self.loops)
+        losses = torch.zeros(count, device=self.device)
+        correct = torch.zeros(count, dtype=torch.int64, device=self.device)
+        for layer in self.layers:
+            layer.forget_gradients()
+        for images, target in zip(zip(*shown, strict=True), zip(*targets, strict=True), strict=True):
+            together = _behind_each_other(target)
+            with autocast(self.device, self.precision):
+                logits = self.model(torch.cat(images))
+            part_losses = self._losses(logits, together).sum(1) / totals
+            part_losses.sum().backward()
+            losses += part_losses.detach()
+            correct += (logits.detach().argmax(1) == together.dominant).view(count, -1).sum(1)
+        for layer in self.layers:
+            layer.share_gradients()
+        for loop in self.loops:
+            loop.step.update()
+            loop.end_step()
+        return losses, correct
+
+    def _losses(self, logits: Tensor, target: Target) -> Tensor:
+        """The weighted loss of each image: [K, N]."""
+        log_probabilities = F.log_softmax(logits, 1).unflatten(0, (len(self.loops), -1))
+        losses = self._cross_entropy(log_probabilities, target.labels)
+        if target.partners is None or target.share is None:
+            return losses
+        share = target.share.view_as(losses)
+        return share * losses + (1 - share) * self._cross_entropy(log_probabilities, target.partners)
+
+    def _cross_entropy(self, log_probabilities: Tensor, labels: Tensor) -> Tensor:
+        """As torch's, whose label smoothing is one number for all."""
+        labels = labels.view(len(self.loops), -1)
+        losses = -log_probabilities.gather(2, labels[:, :, None])[:, :, 0]
+        if self.smoothing is not None:
+            losses = losses - self.smoothing * (losses + log_probabilities.mean(2))
+        if self.class_weights is not None:
+            losses = losses * self.class_weights.gather(1, labels)
+        return losses
+
+
+def _like_weights(values: Sequence[float], model: nn.Module) -> Tensor:
+    return next(model.parameters()).new_tensor(values)
+
+
+def _class_weights(loops: Sequence[TrainingLoop]) -> Tensor | None:
+    """[K, classes], if any model weighs its classes."""
+    given = next((loop.step.weights for loop in loops if loop.step.weights is not None), None)
+    if given is None:
+        return None
+    alike = torch.ones_like(given)
+    return torch.stack([alike if loop.step.weights is None else loop.step.weights for loop in loops])
+
+
+def _behind_each_other(targets: Sequence[Target]) -> Target:
+    labels = torch.cat([target.labels for target in targets])
+    if all(target.partners is None for target in targets):
+        return Target(labels)
+    partners = [target.labels if target.partners is None else target.partners for target in targets]
+    shares = [
+        torch.ones(len(target.labels), device=labels.device) if target.share is None else target.share
+        for target in targets
+    ]
+    return Target(labels, torch.cat(partners), torch.cat(shares))

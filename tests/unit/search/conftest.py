@@ -1,0 +1,131 @@
+"""Searches whose trials are trained by a function: the conductor is the real one, no network is trained."""
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial
+
+from darkroom.config import Config
+from darkroom.data.cache import DatasetCard
+from darkroom.search.conductor import Conductor
+from darkroom.search.source import TrialSource
+from darkroom.search.study import Start, journal, open_study
+from darkroom.search.worker import FAILURES, Orders, Progress, Report, first_line
+from darkroom.training.loop import EpochMetrics
+
+Settings = Mapping[str, Any]
+CARD = DatasetCard("small", ("a", "b"), (1, 8, 8), (0.2,), (0.3,), {"train": 60}, {}, fingerprint="0" * 64)
+# Gives the monitored figure of each epoch of a trial, by its number and its settings.
+Objective = Callable[[int, Settings], Iterator[float]]
+
+
+class WorkerDiedError(Exception):
+    """Raised by an objective: the worker is gone, and with it everything it was training."""
+
+
+class FakeSeat:
+    """A worker that asks ``objective`` instead of training."""
+
+    lost = (WorkerDiedError,)
+
+    def __init__(self, objective: Objective, capacity: int) -> None:
+        self.objective = objective
+        self.capacity = capacity
+        self.under_way: dict[int, tuple[Iterator[tuple[int, float]], int]] = {}
+
+    def submit(self, orders: Orders) -> Future[Report]:
+        future: Future[Report] = Future()
+        try:
+            future.set_result(self._advance(orders))
+        except WorkerDiedError as death:
+            future.set_exception(death)
+        return future
+
+    def restart(self) -> None:
+        self.under_way = {}
+
+    def _advance(self, orders: Orders) -> Report:
+        report = Report()
+        for number in orders.give_up:
+            del self.under_way[number]
+        for assignment in orders.begin:
+            try:
+                figures = enumerate(self.objective(assignment.number, assignment.settings), 1)
+            except FAILURES as problem:
+                report.failures[assignment.number] = first_line(problem)
+                continue
+            self.under_way[assignment.number] = (figures, assignment.settings["train.epochs"])
+        for number, (figures, epochs) in list(self.under_way.items()):
+            try:
+                epoch, figure = next(figures)
+            except FAILURES as problem:
+                report.failures[number] = first_line(problem)
+                del self.under_way[number]
+                continue
+            metrics = EpochMetrics(epoch, figure, figure, figure, figure, lr=0.1, seconds=0.0)
+            report.progress[number] = Progress(metrics, is_finished=epoch == epochs)
+            if epoch == epochs:
+                del self.under_way[number]
+        return report
+
+
+class Silent:
+    """A listener that remembers the trials that ended, and is otherwise not interested."""
+
+    def __init__(self) -> None:
+        self.seen: list[FrozenTrial] = []
+
+    def begun(self, trial: optuna.Trial, settings: Settings) -> None: ...
+
+    def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None: ...
+
+    def ended(self, trial: FrozenTrial) -> None:
+        self.seen.append(trial)
+
+
+def _run_trials(
+    study: optuna.Study, config: Config, objective: Objective, *, seats: int = 1, capacity: int = 1
+) -> list[FrozenTrial]:
+    listener = Silent()
+    places = [FakeSeat(objective, capacity) for _ in range(seats)]
+    Conductor(TrialSource(study, config), config, places, listener, config.train.epochs).run()
+    return listener.seen
+
+
+@pytest.fixture(scope="session")
+def run_trials() -> Callable[..., list[FrozenTrial]]:
+    """Run the trials of a study, each trained by the objective; gives those that ended, in order."""
+    return _run_trials
+
+
+def _opened(path: Path, config: Config, *, start: Start = "matching", fingerprint: str = "0" * 64) -> optuna.Study:
+    return open_study(journal(path), config, replace(CARD, fingerprint=fingerprint), start)
+
+
+@pytest.fixture(scope="session")
+def opened() -> Callable[..., optuna.Study]:
+    """Open the study of a journal file as a search does."""
+    return _opened
+
+
+@pytest.fixture(scope="session")
+def search() -> Callable[..., optuna.Study]:
+    """Open the study of a journal file as a search does, and run its trials."""
+
+    def search(path: Path, config: Config, objective: Objective, **places: int) -> optuna.Study:
+        study = _opened(path, config)
+        _run_trials(study, config, objective, **places)
+        return study
+
+    return search
+
+
+@pytest.fixture(scope="session")
+def worker_died() -> type[Exception]:
+    """What an objective raises to take its worker with it."""
+    return WorkerDiedError

@@ -1,0 +1,115 @@
+"""A small cache, searches on it, and such searches in processes of their own."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import psutil
+import pytest
+
+from darkroom.config import Config, parse
+from darkroom.data import cache
+from darkroom.search.study import open_study
+
+SCENE = Path(__file__).with_name("scene.py")
+SPACE = {"train": {"lr": {"low": 1e-3, "high": 0.1, "log": True}}}
+
+
+@pytest.fixture(scope="session")
+def small_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 images of 4 by 4 in two classes, preprocessed."""
+    directory = tmp_path_factory.mktemp("processed") / "small"
+    directory.mkdir()
+    labels = np.arange(60) % 2
+    images = np.random.default_rng(0).integers(0, 100, (60, 1, 4, 4), dtype=np.uint8)
+    images[labels == 1] += 100
+    rows = {"train": np.arange(40), "val": np.arange(40, 50), "test": np.arange(50, 60)}
+    cache.write(directory, images, labels, rows, name="small", classes=["a", "b"], names=[], settings={})
+    return directory
+
+
+def settings(trials: int = 6, epochs: int = 2, **search: Any) -> dict[str, Any]:
+    return {
+        "model": {"name": "mlp", "hidden": 4},
+        "train": {"epochs": epochs, "device": "cpu"},
+        "search": {"trials": trials, "pruner": "none", "space": SPACE, **search},
+    }
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., Config]:
+    return lambda *given, **search: parse(settings(*given, **search), where="")
+
+
+@pytest.fixture
+def study_of(tmp_path: Path) -> Callable[[Config], optuna.Study]:
+    return lambda config: open_study(tmp_path / "study.journal", "study", config)
+
+
+class Scene:
+    """A search in a process of its own."""
+
+    def __init__(self, directory: Path, journal: Path, settings: dict[str, Any], workers: int, deaths: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, SCENE, directory, journal, json.dumps(settings), str(workers), str(deaths)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # signals to its group must not reach the tests
+        )
+
+    def wait_until_it_trains(self) -> list[psutil.Process]:
+        """All its descendants, once a trial has had an epoch."""
+        assert self.process.stdout
+        assert self.process.stdout.readline() == "epoch\n", self.process.communicate()[1]
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def result(self) -> dict[str, Any]:
+        """What it printed at its end."""
+        printed, complaints = self.process.communicate(timeout=240)
+        assert self.process.returncode == 0, complaints
+        found: dict[str, Any] = json.loads(printed.splitlines()[-1])
+        return found | {"complaints": complaints}
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            for each in psutil.Process(self.process.pid).children(recursive=True):
+                each.kill()
+            self.process.kill()
+        with self.process:  # closes its pipes, and waits for it
+            pass
+
+
+@pytest.fixture
+def scene(small_cache: Path, tmp_path: Path) -> Iterator[Callable[..., Scene]]:
+    """Start a search with workers, ``deaths`` of which are killed in the middle of it."""
+    started: list[Scene] = []
+
+    def start(workers: int = 2, deaths: int = 0, **given: Any) -> Scene:
+        started.append(Scene(small_cache, tmp_path / "study.journal", settings(**given), workers, deaths))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.end()
+
+
+@pytest.fixture(scope="session")
+def all_end() -> Callable[[list[psutil.Process]], bool]:
+    """Whether all of some processes end, given time."""
+    return _all_end
+
+
+def _all_end(processes: list[psutil.Process]) -> bool:
+    deadline = time.monotonic() + 60  # for a broken test; nothing is measured
+    while any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,75 @@
+"""Runs a search in this process, and kills some of its workers on the way.
+
+Writes a line with each epoch, and at the end what has become of the trials, as JSON.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import psutil
+
+from darkroom import interruption
+from darkroom.config import parse
+from darkroom.errors import DarkroomError
+from darkroom.search.conductor import Conductor
+from darkroom.search.executors import make_seats
+from darkroom.search.source import TrialSource
+from darkroom.search.study import INTERRUPTED, open_study, used_trials
+
+
+class Killer:
+    """Kills a worker with each third epoch, ``deaths`` of them."""
+
+    def __init__(self, deaths):
+        self.deaths = deaths
+        self.epochs = 0
+
+    def begun(self, trial, settings):
+        pass
+
+    def epoch(self, trial, metrics):
+        sys.stdout.write("epoch\n")
+        sys.stdout.flush()
+        self.epochs += 1
+        if self.deaths and self.epochs % 3 == 0:
+            self.deaths -= 1
+            worker_processes()[-1].kill()
+
+    def ended(self, trial):
+        pass
+
+
+def worker_processes():
+    """Those of this process's descendants that train."""
+    return [
+        child
+        for child in psutil.Process().children(recursive=True)
+        if any("spawn_main" in part or part.startswith("ray::Trainer") for part in child.cmdline())
+    ]
+
+
+def main():
+    interruption.install()
+    directory, journal, settings, workers, deaths = sys.argv[1:]
+    config = parse(json.loads(settings), where="")
+    study = open_study(Path(journal), "study", config)
+    with make_seats(config, Path(directory), int(workers), 1) as seats:
+        Conductor(TrialSource(study, config), config, seats, Killer(int(deaths)), config.train.epochs).run()
+    used, interrupted = used_trials(study), study.user_attrs.get(INTERRUPTED, [])
+    found = {
+        "states": [trial.state.name for trial in used],
+        "epochs": [len(trial.intermediate_values) for trial in used],
+        "params": [trial.params for trial in used],
+        "interrupted": [[trial.state.name, trial.params] for trial in study.trials if trial.number in interrupted],
+        "running": sum(trial.state.name == "RUNNING" for trial in study.trials),
+        "imported": [name for name in ("mlflow", "ray") if name in sys.modules],
+    }
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except DarkroomError as problem:
+        sys.exit(str(problem))

@@ -1,0 +1,209 @@
+"""Trainings as one program come to what each comes to alone."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from darkroom.config import Config, parse
+from darkroom.data.batches import Split
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import TrainingError
+from darkroom.models.registry import architectures
+from darkroom.training.fused.loop import FusedLoop, group, why_not
+from darkroom.training.loop import EpochMetrics, TrainingLoop
+from darkroom.training.session import start_classifier
+
+Settings = dict[str, Any]
+CPU = torch.device("cpu")
+# In float64, where only the order of summation differs.
+CLOSE = 1e-10
+SIDE, IMAGES = 17, 13  # a last batch that is smaller
+# Values in which trials of one group may differ, each of them away from its default in one trial at least.
+TRIALS: list[Settings] = [
+    {"train.lr": 0.003, "train.weight_decay": 0.1, "train.seed": 5, "train.label_smoothing": 0.1},
+    {"train.lr": 0.01, "train.schedule": "one-cycle", "train.clip_norm": 0.5, "augment.translate": 2},
+    {"train.ema": 0.9, "train.class_weights": "balanced", "augment.mixup": 0.5, "train.momentum": 0.5},
+    {"train.sampler": "balanced", "augment.cutmix": 1.0, "augment.flip": "random", "train.warmup_epochs": 1},
+]
+DROPOUTS = (0.0, 0.3, 0.6, 0.1)
+MODELS: dict[str, Settings] = {
+    "mlp": {"model.name": "mlp", "model.hidden": [6, 5]},
+    "simple-cnn": {"model.name": "simple-cnn", "model.filters": [3, 4], "model.hidden": [6]},
+    "fast-cnn": {"model.name": "fast-cnn", "model.filters": [25, 26, 27]},
+    "resnet 9": {"model.name": "resnet", "model.depth": 9, "model.width": 2},
+    "resnet 10": {"model.name": "resnet", "model.depth": 10, "model.width": 2},
+    "wide-resnet": {"model.name": "wide-resnet", "model.depth": 10, "model.widen_factor": 1},
+}
+TAKES_DROPOUT = {"mlp", "simple-cnn", "fast-cnn", "wide-resnet"}
+
+
+def split(count: int, seed: int) -> Split:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 1, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+    return Split(images, torch.randint(0, 3, (count,), generator=generator))
+
+
+TRAIN, VAL = split(IMAGES, 0), split(9, 1)
+CARD = DatasetCard(
+    name="made up", classes=("a", "b", "c"), shape=(1, SIDE, SIDE), mean=(0.5,), std=(0.3,),
+    sizes={"train": IMAGES, "val": 9, "test": 0}, settings={}, fingerprint="0" * 64,
+)  # fmt: skip
+
+
+def configured(*changes: Settings) -> Config:
+    written = parse({"train": {"epochs": 3, "batch_size": 8, "precision": "fp32", "device": "cpu"}}, where="")
+    return written.with_settings({key: value for each in changes for key, value in each.items()})
+
+
+def begin(config: Config, dtype: torch.dtype = torch.float64) -> TrainingLoop:
+    model = start_classifier(config, CARD, TRAIN).to(dtype)
+    return TrainingLoop(model, TRAIN, VAL, config.train, config.augment, CPU)
+
+
+def alone(config: Config, epochs: int, dtype: torch.dtype = torch.float64) -> TrainingLoop:
+    loop = begin(config, dtype)
+    for _ in range(epochs):
+        loop.run_epoch()
+    return loop
+
+
+def difference(loop: TrainingLoop, other: TrainingLoop) -> float:
+    """The largest of any weight, buffer, average and figure, each relative to its size."""
+    found = [relative(loop.judged.state_dict()[name], value) for name, value in other.judged.state_dict().items()]
+    found += [relative(loop.best_weights[name], value) for name, value in other.best_weights.items()]
+    for metrics, expected in zip(loop.result.history, other.result.history, strict=True):
+        for name, value in vars(expected).items():
+            if name != "seconds":
+                found.append(relative(torch.tensor(vars(metrics)[name]), torch.tensor(value)))
+    return max(found)
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    return float((found.double() - expected.double()).abs().max() / expected.double().abs().max().clamp(min=1))
+
+
+def trials(model: str, **changes: Any) -> list[Config]:
+    dropouts = DROPOUTS if model in TAKES_DROPOUT else (None,) * len(TRIALS)
+    return [
+        configured(MODELS[model], values, {"model.dropout": dropout}, changes)
+        for values, dropout in zip(TRIALS, dropouts, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
+@pytest.mark.parametrize("model", MODELS)
+def test_each_training_comes_to_what_it_comes_to_alone(model: str, optimizer: str) -> None:
+    configs = trials(model, **{"train.optimizer": optimizer})
+    together: FusedLoop[int] = FusedLoop()
+    for name, config in enumerate(configs):
+        together.add(name, begin(config))
+
+    for _ in range(2):
+        together.run_epoch()
+
+    for name, config in enumerate(configs):
+        assert difference(together.loops[name], alone(config, 2)) < CLOSE
+
+
+def test_every_architecture_but_pretrained_is_compared() -> None:
+    compared = {settings["model.name"] for settings in MODELS.values()}
+
+    assert compared == {name for name in architectures() if why_not(configured({"model.name": name})) is None}
+    assert set(architectures()) - compared == {"pretrained"}
+
+
+def test_a_training_that_begins_half_way_and_one_that_outlives_others_are_as_alone() -> None:
+    first, second, third, last = trials("simple-cnn")
+    together: FusedLoop[str] = FusedLoop()
+    together.add("first", begin(first))
+    together.add("second", begin(second))
+    together.run_epoch()
+    together.remove("first")
+    together.add("third", begin(third))
+    together.run_epoch()
+    together.add("last", begin(last))
+    together.run_epoch()
+    outlived = together.loops["second"]
+    together.remove("second")
+    together.remove("third")
+    together.run_epoch()
+
+    assert difference(outlived, alone(second, 3)) < CLOSE
+    assert difference(together.loops["last"], alone(last, 2)) < CLOSE
+
+
+@pytest.mark.parametrize("dropouts", [(0.0, 0.0), (0.0, 0.5)], ids=["without dropout", "with dropout"])
+def test_batches_in_parts_give_the_gradient_of_the_whole(dropouts: tuple[float, float]) -> None:
+    configs = [
+        configured(MODELS["mlp"], TRIALS[number], {"model.dropout": dropout, "train.accumulate": 3})
+        for number, dropout in enumerate(dropouts)
+    ]
+    together: FusedLoop[int] = FusedLoop()
+    for name, config in enumerate(configs):
+        together.add(name, begin(config))
+
+    together.run_epoch()
+
+    for name, config in enumerate(configs):
+        assert difference(together.loops[name], alone(config, 1)) < CLOSE
+
+
+def test_in_float32_trainings_drift_apart_by_rounding_alone() -> None:
+    configs = trials("mlp", **{"train.optimizer": "sgd"})
+    together: FusedLoop[int] = FusedLoop()
+    for name, config in enumerate(configs):
+        together.add(name, begin(config, torch.float32))
+
+    together.run_epoch()
+
+    drifts = [difference(together.loops[name], alone(config, 1, torch.float32)) for name, config in enumerate(configs)]
+    assert max(drifts) < 1e-5
+
+
+def test_one_that_diverges_does_not_touch_the_others() -> None:
+    good = configured(MODELS["mlp"], TRIALS[0])
+    bad = configured(MODELS["mlp"], {"train.optimizer": "sgd", "train.lr": 100.0, "train.weight_decay": 10.0})
+    together: FusedLoop[str] = FusedLoop()
+    together.add("bad", begin(bad, torch.float32))
+    together.add("good", begin(good, torch.float32))
+
+    for _ in range(20):
+        ended = together.run_epoch()
+        if isinstance(ended["bad"], TrainingError):
+            break
+
+    assert isinstance(ended["bad"], TrainingError)
+    assert "the loss is no longer finite" in str(ended["bad"])
+    assert isinstance(ended["good"], EpochMetrics)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        ({"train.lr": 0.5}, True),
+        ({"train.optimizer": "muon"}, True),
+        ({"model.dropout": 0.5}, True),
+        ({"augment.rotate": 5.0}, True),
+        ({"train.seed": 3}, True),
+        ({"model.hidden": [7]}, False),
+        ({"train.batch_size": 4}, False),
+        ({"train.accumulate": 2}, False),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_group_holds_what_differs_in_values_and_not_in_shapes(change: Settings, is_same: bool) -> None:
+    assert (group(configured(MODELS["mlp"], change)) == group(configured(MODELS["mlp"]))) is is_same
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"model.name": "pretrained"}, "the layers of a pretrained model learn from epochs of their own"),
+        ({"train.compile": "default"}, "train.compile is for a single model"),
+    ],
+    ids=["pretrained", "compiled"],
+)
+def test_what_cannot_be_fused_says_why(change: Settings, reason: str) -> None:
+    assert why_not(configured(change)) == reason
