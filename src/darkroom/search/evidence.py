@@ -6,10 +6,9 @@ from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
-from darkroom.search.repeats import Candidate
+from darkroom.search.repeats import STARTING_POINT, Candidate
 
 CONFIDENCE = 0.95
-STARTING_POINT = "starting point"
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class Evidence:
             return f"The {won}: no configuration that was found does better, and the settings stay as written."
         won = f"{won[0].upper()}{won[1:]}."
         if self.start is None:
-            return f"{won} The settings as written lie outside the space: there is nothing to compare it with."
+            return f"{won} The settings as written were not trained again: there is nothing to compare it with."
         if self.gain is None:
             reason = self.start.failures[0] if self.start.failures else "it was not trained"
             return f"{won} The starting point cannot be compared with it: {reason}."

@@ -122,7 +122,7 @@ def front(study: Study, monitor: str, second: str) -> "Figure | None":
     show_range(axes, [monitored(trial) for trial in shown])
     numbered = (-math.inf, -math.inf)
     for trial, place in zip(chosen, places, strict=True):
-        spot = axes.transData.transform(place)
+        spot = tuple(axes.transData.transform(place))
         if math.dist(spot, numbered) > NUMBER_PIXELS:
             above = (0, 6 if maximised(study) else -13)
             axes.annotate(str(trial.number), place, above, textcoords="offset points", fontsize=8, ha="center")

@@ -1,8 +1,9 @@
 """The best configurations and the starting point, trained again with other seeds."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+STARTING_POINT = "starting point"
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,6 @@ class Candidate:
 
     label: str
     trial: int | None
-    settings: Mapping[str, Any]
+    settings: dict[str, Any]
     values: tuple[float, ...]
     failures: tuple[str, ...]

@@ -10,14 +10,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
+from darkroom.search.attributes import DUPLICATE, FAILURE, SECONDS
 from darkroom.search.sampling import choose_pruner, choose_sampler, grid
 from darkroom.search.space import distributions, from_optuna
-from darkroom.search.study import FAILURE, end_trial, interrupted, requeue, running_trials, used_trials
-
-# User attribute of a trial: the number of the one with the same parameters, whose outcome it was given.
-DUPLICATE = "duplicate_of"
-# User attribute of a study: how long it was searched.
-SECONDS = "seconds"
+from darkroom.search.study import end_trial, interrupted, requeue, running_trials, used_trials
 
 Point = frozenset[tuple[str, Any]]
 

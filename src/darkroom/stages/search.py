@@ -15,12 +15,13 @@ from darkroom.console import messages, progress, warn
 from darkroom.data.cache import DatasetCard
 from darkroom.files import atomic_directory, write_json
 from darkroom.search import figures, landscape
+from darkroom.search.attributes import DUPLICATE, FAILURE
 from darkroom.search.conductor import Conductor
 from darkroom.search.executors import make_seats
 from darkroom.search.plan import plan
-from darkroom.search.source import DUPLICATE, TrialSource
+from darkroom.search.source import TrialSource
 from darkroom.search.space import check_space, from_optuna
-from darkroom.search.study import FAILURE, Start, best_trial, journal, monitored, open_study, ranked, used_trials
+from darkroom.search.study import Start, best_trial, journal, monitored, open_study, ranked, used_trials
 from darkroom.tracking.facts import system_facts
 from darkroom.tracking.runs import Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker

@@ -152,7 +152,7 @@ def test_without_a_starting_point_there_is_nothing_to_compare() -> None:
 
     assert evidence.winner is CLEAR
     assert evidence.gain is None
-    assert "lie outside the space" in evidence.verdict
+    assert "were not trained again: there is nothing to compare it with" in evidence.verdict
 
 
 def test_where_every_candidate_failed_nobody_wins_and_the_first_reason_is_shown() -> None:

@@ -16,7 +16,8 @@ from darkroom import drawing
 from darkroom.config import Config, parse
 from darkroom.errors import ConfigError, ModelError, SearchError, TrackingError, TrainingError
 from darkroom.search import figures
-from darkroom.search.study import FAILURE, best_trial, used_trials
+from darkroom.search.attributes import FAILURE
+from darkroom.search.study import best_trial, used_trials
 
 TRIALS = 10  # some drawn at random, some by TPE
 Settings = dict[str, Any]

@@ -12,10 +12,11 @@ import psutil
 from darkroom import interruption
 from darkroom.config import parse
 from darkroom.errors import DarkroomError
+from darkroom.search.attributes import INTERRUPTED
 from darkroom.search.conductor import Conductor
 from darkroom.search.executors import make_seats
 from darkroom.search.source import TrialSource
-from darkroom.search.study import INTERRUPTED, open_study, used_trials
+from darkroom.search.study import open_study, used_trials
 
 
 class Killer:
