@@ -82,7 +82,7 @@ def page(study: Study, config: Config, found: Mapping[str, Any], evidence: Evide
         _beside(config, found["params"]),
         _front(config, found) if "front" in found else "",
         "## Trials",
-        f"{found['trials']} trials: {_counted(found['states'])}. The search ended by {ending}.",
+        f"{found['trials']} trials: {_counted(found['states'])}. The search ended: {ending}.",
         _first_failure(study),
     ]
     return "\n\n".join(part for part in parts if part)

@@ -1,27 +1,27 @@
 """Stage 3: search hyperparameters and write what was found."""
 
-import csv
+from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from rich.progress import Progress as RichProgress
 
-from darkroom import drawing
 from darkroom.config import Config
-from darkroom.console import messages, progress, warn
+from darkroom.console import messages, warn
 from darkroom.data.cache import DatasetCard
 from darkroom.files import atomic_directory, write_json
-from darkroom.search import figures, landscape
+from darkroom.search import report
 from darkroom.search.attributes import DUPLICATE, FAILURE
 from darkroom.search.conductor import Conductor
+from darkroom.search.display import SearchDisplay
+from darkroom.search.evidence import weigh
 from darkroom.search.executors import make_seats
 from darkroom.search.plan import plan
 from darkroom.search.source import TrialSource
 from darkroom.search.space import check_space, from_optuna
-from darkroom.search.study import Start, best_trial, journal, monitored, open_study, ranked, used_trials
+from darkroom.search.study import Start, journal, monitored, open_study, ranked, used_trials
+from darkroom.search.table import STATES
 from darkroom.tracking.facts import system_facts
 from darkroom.tracking.runs import Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
@@ -61,7 +61,6 @@ class _Search:
         with (
             Tracker(config.tracking, workspace.spools) as tracker,
             tracker.start(name, "search", key=key) as parent,
-            progress() as display,
         ):
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
             self._describe(parent)
@@ -70,18 +69,25 @@ class _Search:
             if planned.note:
                 warn(planned.note)
             directory = workspace.processed(config.dataset.name)
+            limit = None if config.search.minutes is None else 60 * config.search.minutes - source.seconds
             with (
+                SearchDisplay(
+                    messages, "search", config.train.monitor, config.search.trials, epochs, seconds=limit
+                ) as display,
                 TrialRuns(tracker, parent) as runs,
                 make_seats(config, directory, planned.workers, planned.capacity) as seats,
             ):
-                Conductor(source, config, seats, _Watch(runs, study, config, display, epochs), epochs).run()
+                Conductor(source, config, seats, _Watch(runs, study, config, display), epochs).run()
             tracker.finish_import()
-            best = best_trial(study)
-            result = self._result(study, best)
+            evidence = weigh([], config.train.monitor)
+            result = report.result(study, config, self.card.fingerprint, evidence)
+            ending = str(source.ending)
             with atomic_directory(workspace.report("search")) as directory:
-                self._report(study, result, directory)
+                report.write(directory, study, config, result, evidence, ending)
             parent.log_metrics({f"best/{config.train.monitor}": result["value"], "trials": float(result["trials"])})
-            parent.log_tags({"best_params": result["params"]})
+            # MLflow shows the note as the run's description.
+            note = report.page(study, config, result, evidence, ending)
+            parent.log_tags({"best_params": result["params"], "mlflow.note.content": note})
             parent.log_directory(workspace.report("search"), "search")
             write_json(workspace.best_params, result)
         messages.print(f"search: best validation {config.train.monitor} {result['value']:.4f} with {result['params']}")
@@ -96,66 +102,32 @@ class _Search:
         parent.log_tags(system_facts(device, choose_precision(config.train, device)))
         parent.log_dataset(self.card, "search")
 
-    def _result(self, study: optuna.Study, best: FrozenTrial) -> dict[str, Any]:
-        used = used_trials(study)
-        states = {state.name.lower(): sum(trial.state is state for trial in used) for state in TrialState}
-        return {
-            "params": {key: from_optuna(value) for key, value in best.params.items()},
-            "value": monitored(best),
-            "monitor": self.config.train.monitor,
-            "trial": best.number,
-            "trials": len(used),
-            "states": {state: count for state, count in states.items() if count},
-            "study": study.study_name,
-            "fingerprint": self.card.fingerprint,
-        }
-
-    def _report(self, study: optuna.Study, result: dict[str, Any], directory: Path) -> None:
-        write_json(directory / "summary.json", result)
-        drawing.save(figures.history(study, self.config.train.monitor), directory / "history.png")
-        important = landscape.importances(study)
-        if important:
-            drawing.save(important, directory / "importances.png")
-        keys = list(self.config.search.space.flat())
-        with (directory / "trials.csv").open("w", newline="", encoding="utf-8") as opened:
-            table = csv.writer(opened)
-            table.writerow(["trial", "state", "value", "epochs", *keys, "reason"])
-            for trial in used_trials(study):
-                values = [trial.params.get(key, "") for key in keys]
-                epochs = len(trial.intermediate_values)
-                reason = trial.user_attrs.get(FAILURE, "")
-                table.writerow([trial.number, trial.state.name.lower(), monitored(trial), epochs, *values, reason])
-
 
 class _Watch:
     """Shows the trials and logs each as a child run with a curve of its own."""
 
-    def __init__(
-        self, runs: TrialRuns, study: optuna.Study, config: Config, display: RichProgress, epochs: int
-    ) -> None:
+    def __init__(self, runs: TrialRuns, study: optuna.Study, config: Config, display: SearchDisplay) -> None:
         self.runs = runs
         self.study = study
         self.monitor = config.train.monitor
         self.display = display
-        self.overall = display.add_task("search", total=config.search.trials, note="")
-        self.current = display.add_task("trial", total=epochs, note="")
-        self.epochs = epochs
+        display.known(Counter(STATES[trial.state] for trial in used_trials(study)), _best_so_far(study))
 
     def begun(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None:
-        self.display.update(self.overall, completed=len(used_trials(self.study)), note=_best_so_far(self.study))
-        self.display.reset(self.current, total=self.epochs, description=f"trial {trial.number}")
+        self.display.begun(trial.number)
         self.runs.begin(_name(trial), settings, {"trial.number": trial.number})
 
     def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None:
         self.runs.epoch(_name(trial), epoch_metrics(vars(metrics)), metrics.epoch)
-        note = f"val {self.monitor} {metrics.monitored(self.monitor):.4f}"
-        self.display.update(self.current, completed=metrics.epoch, note=note)
+        self.display.epoch(trial.number, metrics.epoch, metrics.monitored(self.monitor))
 
     def ended(self, trial: FrozenTrial) -> None:
         if DUPLICATE in trial.user_attrs:
             settings = {key: from_optuna(value) for key, value in trial.params.items()}
             tags = {"trial.number": trial.number, "trial.duplicate_of": trial.user_attrs[DUPLICATE]}
             self.runs.begin(_name(trial), settings, tags)
+        state = "interrupted" if trial.state is TrialState.RUNNING else STATES[trial.state]
+        self.display.ended(trial.number, state, _best_so_far(self.study))
         match trial.state:
             case TrialState.FAIL:
                 reason = trial.user_attrs[FAILURE]
@@ -175,4 +147,4 @@ def _name(trial: optuna.Trial | FrozenTrial) -> str:
 
 def _best_so_far(study: optuna.Study) -> str:
     best = ranked(study)
-    return f"best {monitored(best[0]):.4f}" if best else ""
+    return f"best {monitored(best[0]):.4f} (trial {best[0].number})" if best else ""
