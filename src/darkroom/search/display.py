@@ -104,7 +104,7 @@ class SearchDisplay:
             self.title,
             _bar(done, self.trials),
             f"{done}/{self.trials}",
-            "" if left is None else f"about {_clock(left)} left",
+            "" if not left else f"about {_clock(left)} left",
         )
         for number, trial in running[:MAX_LINES]:
             figure = "" if trial.figure is None else f"val {self.monitor} {trial.figure:.4f}"

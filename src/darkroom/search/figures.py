@@ -26,29 +26,29 @@ NUMBER_PIXELS = 20
 
 
 def history(study: Study, monitor: str) -> "Figure":
-    """The monitored figure of each trial in the order they ran, with the best so far as a line."""
+    """The monitored figure of each trial by its number, with the best so far as a line."""
     figure = new_figure(8, 4)
     axes = figure.subplots()
     trials = used_trials(study)
-    order = {trial.number: position for position, trial in enumerate(trials, 1)}
     complete = of_state(trials, TrialState.COMPLETE)
     pruned = [trial for trial in of_state(trials, TrialState.PRUNED) if trial.values]
-    failed = [order[trial.number] for trial in of_state(trials, TrialState.FAIL)]
+    failed = [trial.number for trial in of_state(trials, TrialState.FAIL)]
     for group, colour, marker, name in ((complete, BLUE, "o", "complete"), (pruned, GREY, "x", "pruned")):
         if group:
-            places, values = [order[trial.number] for trial in group], [monitored(trial) for trial in group]
+            places, values = [trial.number for trial in group], [monitored(trial) for trial in group]
             axes.scatter(places, values, c=colour, marker=marker, s=26, linewidths=1, label=name)
     if failed:  # at the bottom edge, whatever the figures above it
         edge = axes.get_xaxis_transform()
         axes.scatter(failed, [0.02] * len(failed), c=RED, marker="|", transform=edge, label="failed")
     best = list(accumulate((monitored(trial) for trial in complete), max if maximised(study) else min))
     if best:  # the line goes on to the last trial, which need not be a complete one
-        steps = [*(order[trial.number] for trial in complete), len(trials)]
+        steps = [*(trial.number for trial in complete), trials[-1].number]
         axes.step(steps, [*best, best[-1]], where="post", color=ORANGE, label="best so far")
     shown, note = near(study, [*complete, *pruned])
     show_range(axes, [monitored(trial) for trial in shown])
     tidy(axes, f"Validation figure of each trial{note}", "trial", f"best validation {monitor}")
-    axes.set_xlim(0.5 - 0.02 * len(trials), max(1, len(trials)) + 0.5 + 0.02 * len(trials))
+    last = max((trial.number for trial in trials), default=0)
+    axes.set_xlim(-0.5 - 0.02 * last, last + 0.5 + 0.02 * last)
     count_along_x(axes)
     if complete or pruned or failed:
         figure.legend(loc="outside lower center", ncols=4, frameon=False)

@@ -72,7 +72,7 @@ def write(
 def page(study: Study, config: Config, found: Mapping[str, Any], evidence: Evidence, ending: str) -> str:
     """The study in Markdown, without its pictures."""
     parts = [
-        f"# Search: {config.model.name}, {study.study_name}",
+        f"# Search: {config.model.name} on {config.dataset.name}",
         f"**{_sentence(found, evidence)}** {evidence.verdict}",
         _candidates(evidence),
         "The interval speaks of the noise of seeds, on one validation split; the test split was not looked at."
@@ -82,7 +82,7 @@ def page(study: Study, config: Config, found: Mapping[str, Any], evidence: Evide
         _beside(config, found["params"]),
         _front(config, found) if "front" in found else "",
         "## Trials",
-        f"{found['trials']} trials: {_counted(found['states'])}. The search ended: {ending}.",
+        f"{_counted(found['states'])}, in the study {study.study_name}. Why it ended: {ending}.",
         _first_failure(study),
     ]
     return "\n\n".join(part for part in parts if part)
