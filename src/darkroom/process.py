@@ -11,12 +11,19 @@ def this_process() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
 
 
+def is_of_this_machine(process: str) -> bool:
+    """Whether ``this_process`` could have named a process so here."""
+    return process.rsplit(":", 2)[0] == socket.gethostname()
+
+
 def is_gone(process: str) -> bool:
     """Whether a process of this machine, as ``this_process`` named it, has ended."""
-    host, _, rest = process.rpartition(":")[0].rpartition(":")
-    if host != socket.gethostname():
+    if not is_of_this_machine(process):
         return False  # another machine's, or not ours: nothing is known about it
+    _, number, start = process.rsplit(":", 2)
     try:
-        return f"{psutil.Process(int(rest)).create_time():.0f}" != process.rpartition(":")[2]
+        found = psutil.Process(int(number))
+        # One that has ended keeps its number until its parent asks for it, which some never do.
+        return f"{found.create_time():.0f}" != start or found.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

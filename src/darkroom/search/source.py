@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
 from darkroom.search.attributes import DUPLICATE, FAILURE, SECONDS
+from darkroom.search.ownership import ask
 from darkroom.search.sampling import choose_pruner, choose_sampler, grid
 from darkroom.search.space import distributions, from_optuna
 from darkroom.search.study import end_trial, interrupted, requeue, running_trials, used_trials
@@ -139,7 +140,7 @@ class TrialSource:
                 return None
             self.study.enqueue_trial(following)
         self.study.sampler = choose_sampler(self.config, self._taken())
-        return self.study.ask(self._kinds)
+        return ask(self.study, self._kinds)
 
     def _repeat(self, trial: optuna.Trial, first: FrozenTrial) -> None:
         trial.set_user_attr(DUPLICATE, first.number)

@@ -4,12 +4,10 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Literal
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -18,29 +16,11 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
 from darkroom.search.attributes import AGAIN, FAILURE, INTERRUPTED, OPENED, PURPOSE
 from darkroom.search.identity import base_name, differences, purpose
+from darkroom.search.ownership import abandoned
 from darkroom.search.space import starting_point
 
 # Which study a search takes: the one made for the same, if there is one; the latest, and no other; a new one.
 Start = Literal["matching", "resume", "fresh"]
-
-
-def journal(path: Path) -> JournalStorage:
-    """The studies in a file, which is made if it is not there. Raises SearchError if it is damaged."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _drop_torn_line(path)
-    try:
-        return JournalStorage(JournalFileBackend(str(path)))
-    except (ValueError, LookupError) as problem:
-        raise SearchError(f"{path}: damaged ({problem}); delete it to start the search anew") from None
-
-
-def _drop_torn_line(path: Path) -> None:
-    """Cut off a last line that was not written to its end: Optuna would append to it and fail from then on."""
-    if not path.is_file():
-        return
-    with path.open("rb+") as opened:
-        content = opened.read()
-        opened.truncate(content.rfind(b"\n") + 1)
 
 
 def open_study(storage: BaseStorage, config: Config, card: DatasetCard, start: Start = "matching") -> optuna.Study:
@@ -62,7 +42,7 @@ def open_study(storage: BaseStorage, config: Config, card: DatasetCard, start: S
     point = starting_point(config)
     if point is not None and not study.get_trials(deepcopy=False):
         study.enqueue_trial(point)
-    requeue(study, running_trials(study), config.search.space.flat())
+    requeue(study, abandoned(study), config.search.space.flat())
     return study
 
 

@@ -228,7 +228,7 @@ def _existing_database(address: str, where: str) -> BaseStorage:
         return RDBStorage(address, skip_table_creation=True)
     except (SQLAlchemyError, ImportError, RuntimeError) as problem:
         reason = str(problem).partition("\n")[0]
-        raise SearchError(f"{where}: cannot be read ({reason}); start the server or mend search.storage") from None
+        raise SearchError(f"{where} cannot be read ({reason}); start the server or mend the address") from None
 
 
 def _has_studies(url: "URL") -> bool:
@@ -242,4 +242,9 @@ def _has_studies(url: "URL") -> bool:
 
 
 def _where(config: Config, journal: Path) -> str:
-    return str(journal) if config.search.storage is None else "search.storage"
+    if config.search.storage is None:
+        return str(journal)
+    # Brings torch with it, for which a journal need not wait.
+    from darkroom.search.storage import shown
+
+    return f"search.storage: {shown(config.search.storage)}"

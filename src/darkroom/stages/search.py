@@ -17,10 +17,12 @@ from darkroom.search.conductor import Conductor
 from darkroom.search.display import SearchDisplay
 from darkroom.search.evidence import weigh
 from darkroom.search.executors import make_seats
+from darkroom.search.ownership import heartbeats
 from darkroom.search.plan import plan
 from darkroom.search.source import TrialSource
 from darkroom.search.space import check_space, from_optuna
-from darkroom.search.study import Start, journal, monitored, open_study, ranked, used_trials
+from darkroom.search.storage import explained, open_storage, shown
+from darkroom.search.study import Start, monitored, open_study, ranked, used_trials
 from darkroom.search.table import STATES
 from darkroom.tracking.facts import system_facts
 from darkroom.tracking.runs import Run, epoch_metrics
@@ -44,7 +46,8 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     check_space(config)
     choose_device(config.train.device)
     directory = workspace.processed(config.dataset.name)
-    _Search(config, DatasetCard.read(directory)).run(workspace, start)
+    with explained(config):
+        _Search(config, DatasetCard.read(directory)).run(workspace, start)
 
 
 class _Search:
@@ -56,7 +59,7 @@ class _Search:
 
     def run(self, workspace: Workspace, start: Start) -> None:
         config = self.config
-        study = open_study(journal(workspace.study_journal), config, self.card, start)
+        study = open_study(open_storage(config, workspace.study_journal), config, self.card, start)
         name, key = f"search {config.model.name} on {self.card.name}", study.user_attrs.get(RUN_ATTRIBUTE)
         with (
             Tracker(config.tracking, workspace.spools) as tracker,
@@ -75,6 +78,7 @@ class _Search:
                     messages, "search", config.train.monitor, config.search.trials, epochs, seconds=limit
                 ) as display,
                 TrialRuns(tracker, parent) as runs,
+                heartbeats(study),
                 make_seats(config, directory, planned.workers, planned.capacity) as seats,
             ):
                 Conductor(source, config, seats, _Watch(runs, study, config, display), epochs).run()
@@ -96,6 +100,8 @@ class _Search:
         config = self.config
         device = choose_device(config.train.device)
         flat = config.flat()
+        if config.search.storage is not None:
+            flat["search.storage"] = shown(config.search.storage)
         parent.log_params(
             {key: flat[key] for key in flat if key.split(".")[0] in {"dataset", "model", "train", "augment", "search"}}
         )

@@ -14,7 +14,8 @@ from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.search.conductor import Conductor
 from darkroom.search.source import TrialSource
-from darkroom.search.study import Start, journal, open_study
+from darkroom.search.storage import open_storage
+from darkroom.search.study import Start, open_study
 from darkroom.search.worker import FAILURES, Orders, Progress, Report, first_line
 from darkroom.training.loop import EpochMetrics
 
@@ -104,7 +105,7 @@ def run_trials() -> Callable[..., list[FrozenTrial]]:
 
 
 def _opened(path: Path, config: Config, *, start: Start = "matching", fingerprint: str = "0" * 64) -> optuna.Study:
-    return open_study(journal(path), config, replace(CARD, fingerprint=fingerprint), start)
+    return open_study(open_storage(config, path), config, replace(CARD, fingerprint=fingerprint), start)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ import pytest
 
 from darkroom.config import Config, parse
 from darkroom.data import cache
+from darkroom.data.cache import DatasetCard
+from darkroom.search.storage import open_storage
 from darkroom.search.study import open_study
 
 SCENE = Path(__file__).with_name("scene.py")
@@ -48,8 +50,11 @@ def make_config() -> Callable[..., Config]:
 
 
 @pytest.fixture
-def study_of(tmp_path: Path) -> Callable[[Config], optuna.Study]:
-    return lambda config: open_study(tmp_path / "study.journal", "study", config)
+def study_of(tmp_path: Path, small_cache: Path) -> Callable[[Config], optuna.Study]:
+    def opened(config: Config) -> optuna.Study:
+        return open_study(open_storage(config, tmp_path / "study.journal"), config, DatasetCard.read(small_cache))
+
+    return opened
 
 
 class Scene:

@@ -11,11 +11,14 @@ import psutil
 
 from darkroom import interruption
 from darkroom.config import parse
+from darkroom.data.cache import DatasetCard
 from darkroom.errors import DarkroomError
 from darkroom.search.attributes import INTERRUPTED
 from darkroom.search.conductor import Conductor
 from darkroom.search.executors import make_seats
+from darkroom.search.ownership import heartbeats
 from darkroom.search.source import TrialSource
+from darkroom.search.storage import open_storage
 from darkroom.search.study import open_study, used_trials
 
 
@@ -54,8 +57,8 @@ def main():
     interruption.install()
     directory, journal, settings, workers, deaths = sys.argv[1:]
     config = parse(json.loads(settings), where="")
-    study = open_study(Path(journal), "study", config)
-    with make_seats(config, Path(directory), int(workers), 1) as seats:
+    study = open_study(open_storage(config, Path(journal)), config, DatasetCard.read(Path(directory)))
+    with heartbeats(study), make_seats(config, Path(directory), int(workers), 1) as seats:
         Conductor(TrialSource(study, config), config, seats, Killer(int(deaths)), config.train.epochs).run()
     used, interrupted = used_trials(study), study.user_attrs.get(INTERRUPTED, [])
     found = {

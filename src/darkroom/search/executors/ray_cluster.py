@@ -1,0 +1,221 @@
+"""Workers as actors of a Ray cluster.
+
+Every node needs this package, and the preprocessed images at the same path: a file system that the nodes share.
+"""
+
+import logging
+import math
+import os
+import platform
+import re
+import signal
+import socket
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darkroom.config import Config
+from darkroom.console import warn
+from darkroom.errors import CacheError, SearchError
+from darkroom.interruption import SIGNALS, held_back
+from darkroom.search.worker import Orders, Report, Worker, first_line
+
+# Seconds in which a cluster answers, and in which it starts the workers where others use it too.
+ANSWER, START = 10, 120
+# Ray reads these as it is imported: nothing is reported, a cluster that does not answer is soon known, and what it has
+# to say about a dead worker is left to the search.
+ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "1",
+    "RAY_py_gcs_connect_timeout_s": str(ANSWER),
+    "RAY_gcs_rpc_server_connect_timeout_s": str(ANSWER),
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
+}
+# Named for the systems on which Ray does so by itself; on all of them it keeps a cluster of one machine on loopback.
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Orders and reports are small; the images are read from the cache.
+OBJECT_STORE_BYTES = 100 << 20
+
+
+class Trainer:
+    """A worker in the cluster. Its ``Worker`` is made by the first orders, whose future can tell what is wrong."""
+
+    def __init__(self, config: Config, directory: Path) -> None:
+        self._directory = directory
+        self._worker = cache(partial(Worker, config, directory))
+        torch.set_num_threads(config.search.worker_cpus)
+
+    def start(self) -> None:
+        """Answers once there was room for this worker."""
+
+    def advance(self, orders: Orders) -> Report:
+        if not self._directory.is_dir():
+            raise CacheError(
+                f"{self._directory}: not on the node {platform.node()}; the workers of a cluster read the preprocessed "
+                "images at the same path as the search, from a file system that the nodes share"
+            )
+        return self._worker().advance(orders)
+
+
+@contextmanager
+def ray_seats(config: Config, directory: Path, workers: int, capacity: int) -> Iterator[list["RaySeat"]]:
+    """Seats for ``workers`` workers in the cluster of search.ray_address, or in one that is started for them here.
+
+    There are fewer, with a warning, if the cluster has no room for so many. All of them end with the block, and so
+    does the cluster that was started here.
+
+    Raises SearchError if Ray is not installed, if the cluster does not answer, or if it has no room for any.
+    """
+    with _connected(config, workers) as ray:
+        cluster = _Cluster(ray, config, directory.resolve())
+        cluster.open(workers, capacity)
+        yield cluster.seats
+
+
+class _Cluster:
+    """Has room for workers, until it loses nodes."""
+
+    def __init__(self, ray: Any, config: Config, directory: Path) -> None:
+        self.ray = ray
+        self.config = config
+        self.seats: list[RaySeat] = []
+        self._actor = ray.remote(num_cpus=config.search.worker_cpus, num_gpus=config.search.worker_gpus)(Trainer)
+        self._directory = directory
+
+    def open(self, workers: int, capacity: int) -> None:
+        """Take seats for up to ``workers`` workers."""
+        tried = [RaySeat(self, capacity) for _ in range(min(workers, self.room()))]
+        starts = {seat.actor.start.remote(): seat for seat in tried}
+        started, late = self.ray.wait(list(starts), num_returns=len(tried), timeout=START) if tried else ([], [])
+        for each in late:
+            self.ray.kill(starts[each].actor)
+        self.seats = [starts[each] for each in started]
+        if not self.seats:
+            raise SearchError(f"{self._where()} has no room for a worker, {self._needs()}")
+        if len(self.seats) < workers:
+            warn(f"{self._where()} has room for {len(self.seats)} of {workers} workers, {self._needs()}")
+
+    def room(self) -> int:
+        """How many workers its nodes can hold, if nobody else uses them."""
+        search = self.config.search
+        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
+        by_cpus = [node.get("CPU", 0) // search.worker_cpus for node in nodes]
+        by_gpus = [node.get("GPU", 0) / search.worker_gpus if search.worker_gpus else math.inf for node in nodes]
+        return sum(int(min(fits)) for fits in zip(by_cpus, by_gpus, strict=True))
+
+    def new_actor(self) -> Any:
+        return self._actor.remote(self.config, self._directory)
+
+    def leave(self, seat: "RaySeat") -> None:
+        """Give up a seat for good. Raises SearchError if it was the last."""
+        seat.capacity = 0
+        if not any(each.capacity for each in self.seats):
+            raise SearchError(f"{self._where()} has no room for a worker any more, {self._needs()}")
+
+    def is_full(self) -> bool:
+        """Whether nodes have gone on which its seats were."""
+        return self.room() < sum(each.capacity > 0 for each in self.seats)
+
+    def _where(self) -> str:
+        return f"search.ray_address: the cluster at {self.config.search.ray_address or 'this machine'}"
+
+    def _needs(self) -> str:
+        search = self.config.search
+        return (
+            f"which needs {search.worker_cpus} CPUs and {search.worker_gpus:g} GPUs of a node that are free; "
+            "see search.worker_cpus and search.worker_gpus"
+        )
+
+
+class RaySeat:
+    """A worker somewhere in the cluster."""
+
+    def __init__(self, cluster: _Cluster, capacity: int) -> None:
+        self.capacity = capacity
+        self.lost: tuple[type[BaseException], ...] = (cluster.ray.exceptions.RayActorError,)
+        self.actor = cluster.new_actor()
+        self._cluster = cluster
+
+    def submit(self, orders: Orders) -> Future[Report]:
+        answer: Future[Report] = Future()
+        self.actor.advance.remote(orders).future().add_done_callback(partial(_hand_over, answer))
+        return answer
+
+    def restart(self) -> None:
+        # It may be alive beyond a network that is not.
+        self._cluster.ray.kill(self.actor)
+        if self._cluster.is_full():
+            self._cluster.leave(self)
+        else:
+            self.actor = self._cluster.new_actor()
+
+
+def _hand_over(answer: Future[Report], done: Future[Report]) -> None:
+    problem = done.exception()
+    if problem is None:
+        answer.set_result(done.result())
+    else:
+        # Ray wraps what a worker raises, and makes a page of its message.
+        answer.set_exception(getattr(problem, "cause", None) or problem)
+
+
+@contextmanager
+def _connected(config: Config, workers: int) -> Iterator[Any]:
+    """Ray, connected to the cluster; in the end what it has changed in this process is as it was."""
+    address = config.search.ray_address
+    for name, value in (ENVIRONMENT | ({} if address else LOOPBACK)).items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise SearchError(
+            "search.executor: ray is not installed; run `pip install --editable '.[ray]'`, or set it to local"
+        ) from None
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as directory:
+        try:
+            with held_back():
+                if address is None:
+                    _start(ray, directory, workers * config.search.worker_cpus)
+                else:
+                    _join(ray, address)
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+            yield ray
+        finally:
+            with held_back():
+                ray.shutdown()
+
+
+def _start(ray: Any, directory: str, cpus: int) -> None:
+    ray.init(
+        address="local",
+        num_cpus=max(cpus, os.cpu_count() or 1),
+        object_store_memory=OBJECT_STORE_BYTES,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.CRITICAL,
+        _temp_dir=directory,
+    )
+
+
+def _join(ray: Any, address: str) -> None:
+    found = re.fullmatch(r"([^:/]+):(\d+)", address)
+    if address != "auto" and not found:
+        raise SearchError(f"search.ray_address: expected host:port, or auto on a node of the cluster, got {address}")
+    try:
+        if found:
+            # Ray itself is slow to see that nobody is there.
+            socket.create_connection((found[1], int(found[2])), ANSWER).close()
+        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
+    except (OSError, OverflowError, RuntimeError) as problem:
+        raise SearchError(
+            f"search.ray_address: no Ray cluster answers at {address} ({first_line(problem)}); "
+            "start it with `ray start --head`, or leave it empty for one on this machine"
+        ) from None

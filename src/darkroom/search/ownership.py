@@ -1,0 +1,80 @@
+"""Whose a running trial is: that of a search which goes on, or of one that was killed.
+
+Of this machine's searches the process tells whether it goes on. Of those elsewhere a database hears a heartbeat for
+each running trial, and a journal is locked by whoever searches in it.
+"""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import StorageInternalError
+from optuna.storages._heartbeat import BaseHeartbeat
+from optuna.trial import FrozenTrial, TrialState
+
+from darkroom.process import is_gone, is_of_this_machine, this_process
+from darkroom.search.attributes import OWNER
+from darkroom.search.storage import GRACE, HEARTBEAT
+
+
+def ask(study: optuna.Study, kinds: dict[str, BaseDistribution]) -> optuna.Trial:
+    """The next trial of a study, marked as one that this process has trained."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Heartbeat of storage")  # `heartbeats` is what Optuna would have done
+        trial = study.ask(kinds)
+    trial.set_user_attr(OWNER, this_process())
+    storage = study._storage
+    if isinstance(storage, BaseHeartbeat):
+        storage.record_heartbeat(trial._trial_id)
+    return trial
+
+
+@contextmanager
+def heartbeats(study: optuna.Study) -> Iterator[None]:
+    """Let a database hear every while that this process has its trials trained, until the block ends."""
+    storage, ended = study._storage, threading.Event()
+    if not isinstance(storage, BaseHeartbeat):
+        yield
+        return
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT):
+            # A database that does not answer now may do so in time; whoever waits for it says what is wrong.
+            with suppress(StorageInternalError):
+                for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                    if trial.user_attrs.get(OWNER) == this_process():
+                        storage.record_heartbeat(trial._trial_id)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def abandoned(study: optuna.Study) -> list[FrozenTrial]:
+    """The running trials whose search has ended without ending them, this process's own earlier one among them.
+
+    A search asks before its first trial, not later: what another one has trained meanwhile is none of these.
+    """
+    storage = study._storage
+    silent = set(storage._get_stale_trial_ids(study._study_id)) if isinstance(storage, BaseHeartbeat) else set()
+    oldest = datetime.now() - timedelta(seconds=GRACE)  # noqa: DTZ005 - as Optuna writes the time
+
+    def is_abandoned(trial: FrozenTrial) -> bool:
+        owner = trial.user_attrs.get(OWNER)
+        if owner and is_of_this_machine(owner):
+            return owner == this_process() or is_gone(owner)
+        if not isinstance(storage, BaseHeartbeat):
+            return getattr(storage, "is_alone", True)
+        # Its search was killed before it could claim the trial, or has just asked for it.
+        is_old = trial.datetime_start is not None and trial.datetime_start < oldest
+        return trial._trial_id in silent or (owner is None and is_old)
+
+    return [trial for trial in study.get_trials(states=(TrialState.RUNNING,)) if is_abandoned(trial)]
