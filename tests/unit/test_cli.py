@@ -9,6 +9,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -20,6 +21,7 @@ from darkroom.config import load, parse
 from darkroom.errors import DarkroomError
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
+from darkroom.search.attributes import OPENED
 from darkroom.stages import download, preprocess, search, train
 from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
@@ -486,3 +488,43 @@ def test_threads_do_not_spin_for_long_unless_the_user_has_chosen(monkeypatch, ch
     cli.main()
 
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+def test_the_trials_of_the_latest_search_are_shown_in_three_forms(project, darkroom):
+    project()
+    make_study(Workspace().study_journal)
+
+    code, table, _ = darkroom("trials")
+    _, as_json, _ = darkroom("trials", "--json")
+    _, as_csv, _ = darkroom("trials", "--csv")
+
+    assert code == 0
+    assert "complete, the best" in table
+    assert json.loads(as_json)["trials"][0]["values"] == [0.75]
+    assert as_csv.splitlines()[0] == "trial,state,value,epochs,seconds,train.lr,note"
+    assert as_csv.splitlines()[1].startswith("0,complete,0.75,0,")
+
+
+def make_study(path):
+    path.parent.mkdir(parents=True)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    study = optuna.create_study(storage=storage, direction="maximize")
+    study.set_user_attr(OPENED, "2026-01-01")
+    study.ask({"train.lr": optuna.distributions.FloatDistribution(0, 1)})
+    study.tell(0, 0.75)
+
+
+def test_the_trials_are_shown_in_one_form_at_a_time(project, darkroom):
+    project()
+    make_study(Workspace().study_journal)
+
+    refused(darkroom("trials", "--json", "--csv"), "--json and --csv are two forms of the same; give one of them")
+
+
+def test_without_a_search_there_are_no_trials_to_show_and_none_are_made(project, darkroom):
+    root = project()
+    before = sorted(root.rglob("*"))
+
+    refused(darkroom("trials"), r"study\.journal: no study yet; `darkroom search` makes one$")
+
+    assert sorted(root.rglob("*")) == before

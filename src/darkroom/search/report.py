@@ -97,7 +97,9 @@ def _sentence(found: Mapping[str, Any], evidence: Evidence) -> str:
 def _candidates(evidence: Evidence) -> str:
     if not evidence.candidates:
         return ""
-    lines = [_line(each, evidence) for each in evidence.candidates[:MAX_ROWS]]
+    # Those that the verdict speaks of come first: they must not be among the ones left out.
+    ordered = sorted(evidence.candidates, key=lambda each: each is not evidence.winner and each is not evidence.start)
+    lines = [_line(each, evidence) for each in ordered[:MAX_ROWS]]
     if len(evidence.candidates) > MAX_ROWS:
         lines.append([f"and {len(evidence.candidates) - MAX_ROWS} more", "", "", ""])
     return _table(["configuration", f"validation {evidence.monitor}, mean ± sd", "n", "failed"], lines)
