@@ -46,9 +46,9 @@ OBJECT_STORE_BYTES = 100 << 20
 class Trainer:
     """A worker in the cluster. Its ``Worker`` is made by the first orders, whose future can tell what is wrong."""
 
-    def __init__(self, config: Config, directory: Path) -> None:
+    def __init__(self, config: Config, directory: Path, capacity: int) -> None:
         self._directory = directory
-        self._worker = cache(partial(Worker, config, directory))
+        self._worker = cache(partial(Worker, config, directory, fuses=capacity > 1))
         torch.set_num_threads(config.search.worker_cpus)
 
     def start(self) -> None:
@@ -73,12 +73,12 @@ def ray_seats(config: Config, directory: Path, workers: int, capacity: int) -> I
     Raises SearchError if Ray is not installed, if the cluster does not answer, or if it has no room for any.
     """
     with _connected(config, workers) as ray:
-        cluster = _Cluster(ray, config, directory.resolve())
+        cluster = Cluster(ray, config, directory.resolve())
         cluster.open(workers, capacity)
         yield cluster.seats
 
 
-class _Cluster:
+class Cluster:
     """Has room for workers, until it loses nodes."""
 
     def __init__(self, ray: Any, config: Config, directory: Path) -> None:
@@ -109,8 +109,8 @@ class _Cluster:
         by_gpus = [node.get("GPU", 0) / search.worker_gpus if search.worker_gpus else math.inf for node in nodes]
         return sum(int(min(fits)) for fits in zip(by_cpus, by_gpus, strict=True))
 
-    def new_actor(self) -> Any:
-        return self._actor.remote(self.config, self._directory)
+    def new_actor(self, capacity: int) -> Any:
+        return self._actor.remote(self.config, self._directory, capacity)
 
     def leave(self, seat: "RaySeat") -> None:
         """Give up a seat for good. Raises SearchError if it was the last."""
@@ -136,10 +136,10 @@ class _Cluster:
 class RaySeat:
     """A worker somewhere in the cluster."""
 
-    def __init__(self, cluster: _Cluster, capacity: int) -> None:
+    def __init__(self, cluster: Cluster, capacity: int) -> None:
         self.capacity = capacity
         self.lost: tuple[type[BaseException], ...] = (cluster.ray.exceptions.RayActorError,)
-        self.actor = cluster.new_actor()
+        self.actor = cluster.new_actor(capacity)
         self._cluster = cluster
 
     def submit(self, orders: Orders) -> Future[Report]:
@@ -153,7 +153,7 @@ class RaySeat:
         if self._cluster.is_full():
             self._cluster.leave(self)
         else:
-            self.actor = self._cluster.new_actor()
+            self.actor = self._cluster.new_actor(self.capacity)
 
 
 def _hand_over(answer: Future[Report], done: Future[Report]) -> None:
