@@ -1,0 +1,141 @@
+"""A worker trains what it is ordered to, an epoch at a time, and says what became of it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom.config import Config, parse
+from darkroom.data import cache
+from darkroom.data.batches import read_split
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import CacheError, ConfigError
+from darkroom.search.worker import Assignment, Orders, Progress, Worker
+from darkroom.training.session import train_classifier
+
+Settings = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("processed") / "small"
+    directory.mkdir()
+    labels = np.arange(60) % 2
+    images = np.random.default_rng(0).integers(0, 100, (60, 1, 5, 5), dtype=np.uint8)
+    images[labels == 1] += 60
+    rows = {"train": np.arange(40), "val": np.arange(40, 50), "test": np.arange(50, 60)}
+    cache.write(directory, images, labels, rows, name="small", classes=["a", "b"], names=[], settings={})
+    return directory
+
+
+def config(**search: Any) -> Config:
+    train = {"epochs": 3, "batch_size": 16, "device": "cpu", "precision": "fp32"}
+    return parse({"model": {"name": "mlp", "hidden": [8], "dropout": 0.2}, "train": train, "search": search}, where="")
+
+
+def assignment(number: int, **settings: Any) -> Assignment:
+    return Assignment(number, {"train.epochs": 3, **{key.replace("__", "."): value for key, value in settings.items()}})
+
+
+@pytest.fixture(params=[False, True], ids=["one at a time", "fused"])
+def worker(request: pytest.FixtureRequest, directory: Path) -> Worker:
+    return Worker(config(), directory, fuses=request.param)
+
+
+def trained(directory: Path, **settings: Any) -> list[tuple[float, float]]:
+    """The validation loss and accuracy of each epoch of the same training in one piece."""
+    card = DatasetCard.read(directory)
+    splits = [read_split(directory, card, name) for name in ("train", "val")]
+    changed = config().with_settings(assignment(0, **settings).settings)
+    _, result = train_classifier(changed, card, *splits)
+    return [(metrics.val_loss, metrics.val_accuracy) for metrics in result.history]
+
+
+def figures(found: list[Progress]) -> list[tuple[float, float]]:
+    return [(progress.metrics.val_loss, progress.metrics.val_accuracy) for progress in found]
+
+
+def test_a_round_is_an_epoch_and_the_last_one_says_so(worker: Worker, directory: Path) -> None:
+    rounds = [worker.advance(Orders((assignment(7, train__lr=0.01),)))] + [worker.advance(Orders()) for _ in range(2)]
+
+    found = [each.progress[7] for each in rounds]
+    assert [progress.metrics.epoch for progress in found] == [1, 2, 3]
+    assert [progress.is_finished for progress in found] == [False, False, True]
+    np.testing.assert_allclose(figures(found), trained(directory, train__lr=0.01), rtol=1e-4)
+    assert worker.advance(Orders()).progress == {}
+
+
+def test_trials_that_begin_and_are_given_up_do_not_change_the_others(directory: Path) -> None:
+    worker = Worker(config(), directory, fuses=True)
+    first = worker.advance(Orders((assignment(1, train__lr=0.01), assignment(2, train__seed=9))))
+    second = worker.advance(Orders((assignment(3, model__dropout=0.6),), give_up=(1,)))
+    third = worker.advance(Orders((assignment(4),)))
+
+    assert [sorted(each.progress) for each in (first, second, third)] == [[1, 2], [2, 3], [2, 3, 4]]
+    found = [each.progress[2] for each in (first, second, third)]
+    np.testing.assert_allclose(figures(found), trained(directory, train__seed=9), rtol=1e-4)
+    assert [number for number, progress in third.progress.items() if progress.is_finished] == [2]
+    assert sorted(worker.advance(Orders()).progress) == [3, 4]
+
+
+def test_the_place_of_a_finished_trial_is_free(worker: Worker) -> None:
+    for number in (1, 2):
+        worker.advance(Orders((assignment(number),)))
+        worker.advance(Orders())
+        assert worker.advance(Orders()).progress[number].is_finished
+
+
+def test_settings_that_contradict_each_other_are_that_trials_failure(worker: Worker) -> None:
+    report = worker.advance(Orders((assignment(1, augment__cutout=2, augment__erasing=0.5),)))
+
+    assert report.progress == {}
+    assert report.failures[1].startswith("augment.cutout and erasing contradict each other")
+    assert worker.advance(Orders((assignment(2),))).progress.keys() == {2}
+
+
+def test_a_trial_that_diverges_fails_and_the_others_go_on(directory: Path) -> None:
+    worker = Worker(config(), directory, fuses=True)
+    wild = assignment(1, train__lr=100.0, train__optimizer="sgd", train__weight_decay=10.0, train__epochs=50)
+    report = worker.advance(Orders((wild, assignment(2, train__epochs=50))))
+    while not report.failures:
+        assert report.progress[1].metrics.epoch < 50
+        report = worker.advance(Orders())
+
+    assert "the loss is no longer finite" in report.failures[1]
+    assert report.progress.keys() == {2}
+    assert worker.advance(Orders()).progress.keys() == {2}
+
+
+def test_a_failure_of_the_whole_program_is_every_trials(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Worker(config(), directory, fuses=True)
+
+    def run_epoch() -> None:
+        raise RuntimeError("out of memory\nwith details")
+
+    monkeypatch.setattr(worker._trainings, "run_epoch", run_epoch)
+
+    assert worker.advance(Orders((assignment(1), assignment(2)))).failures == {1: "out of memory", 2: "out of memory"}
+    monkeypatch.undo()
+    assert worker.advance(Orders((assignment(3),))).progress.keys() == {3}
+
+
+def test_a_finished_trial_has_its_cost_where_one_is_weighed(directory: Path) -> None:
+    worker = Worker(config(second_objective="parameters", pruner="none"), directory, fuses=True)
+    worker.advance(Orders((assignment(1),)))
+    middle, last = worker.advance(Orders()), worker.advance(Orders())
+
+    assert middle.progress[1].cost is None
+    assert last.progress[1].cost == 25 * 8 + 8 + 8 * 2 + 2
+
+
+def test_a_cache_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="not found"):
+        Worker(config(), tmp_path / "nothing", fuses=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_refused(directory: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^train\.device: cuda is not available here"):
+        Worker(parse({"train": {"device": "cuda"}}, where=""), directory, fuses=False)
