@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -26,8 +27,9 @@ from darkroom.errors import CacheError, SearchError
 from darkroom.interruption import SIGNALS, held_back
 from darkroom.search.worker import Orders, Report, Worker, first_line
 
-# Seconds in which a cluster answers, and in which it starts the workers where others use it too.
-ANSWER, START = 10, 120
+# Seconds in which a cluster answers, in which it starts the workers where others use it too, and in which it starts
+# one in place of one that died, while the search waits.
+ANSWER, START, RESTART = 10, 120, 30
 # Ray reads these as it is imported: nothing is reported, a cluster that does not answer is soon known, and what it has
 # to say about a dead worker is left to the search.
 ENVIRONMENT = {
@@ -112,15 +114,21 @@ class Cluster:
     def new_actor(self, capacity: int) -> Any:
         return self._actor.remote(self.config, self._directory, capacity)
 
+    def restarts(self, actor: Any) -> bool:
+        """Whether there is room for the actor that takes a dead one's place: its node may have died with it."""
+        start, deadline = actor.start.remote(), time.monotonic() + RESTART
+        while self.room() >= sum(seat.capacity > 0 for seat in self.seats) and time.monotonic() < deadline:
+            if self.ray.wait([start], num_returns=1, timeout=1)[0]:
+                return True
+        return False
+
     def leave(self, seat: "RaySeat") -> None:
         """Give up a seat for good. Raises SearchError if it was the last."""
         seat.capacity = 0
-        if not any(each.capacity for each in self.seats):
+        left = sum(each.capacity > 0 for each in self.seats)
+        if not left:
             raise SearchError(f"{self._where()} has no room for a worker any more, {self._needs()}")
-
-    def is_full(self) -> bool:
-        """Whether nodes have gone on which its seats were."""
-        return self.room() < sum(each.capacity > 0 for each in self.seats)
+        warn(f"{self._where()} has room for {left} workers only: where one died, no other could be started")
 
     def _where(self) -> str:
         return f"search.ray_address: the cluster at {self.config.search.ray_address or 'this machine'}"
@@ -150,10 +158,10 @@ class RaySeat:
     def restart(self) -> None:
         # It may be alive beyond a network that is not.
         self._cluster.ray.kill(self.actor)
-        if self._cluster.is_full():
+        self.actor = self._cluster.new_actor(self.capacity)
+        if not self._cluster.restarts(self.actor):
+            self._cluster.ray.kill(self.actor)
             self._cluster.leave(self)
-        else:
-            self.actor = self._cluster.new_actor(self.capacity)
 
 
 def _hand_over(answer: Future[Report], done: Future[Report]) -> None:

@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -67,6 +69,9 @@ def test_nothing_of_a_cluster_of_its_own_survives_the_search(scene, all_end, num
     assert ended
     assert places
     assert listening == {"127.0.0.1"}
+
+
+NODES = Path(__file__).with_name("nodes.py")
 
 
 class FakeRay:
@@ -204,4 +209,36 @@ def test_without_ray_the_extra_is_named(refusal, monkeypatch):
 
     assert refusal() == (
         "search.executor: ray is not installed; run `pip install --editable '.[ray]'`, or set it to local"
+    )
+
+
+@pytest.fixture
+def two_nodes(monkeypatch):
+    """The address of a cluster with room for two workers, and a process that takes away one of its nodes when told."""
+    for name, value in (ENVIRONMENT | LOOPBACK).items():
+        monkeypatch.setenv(name, value)
+    # Ray leaves its logs there; pytest's own directories are too deep for its sockets.
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as directory:
+        monkeypatch.setenv("RAY_TMPDIR", directory)
+        with subprocess.Popen(
+            [sys.executable, NODES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as nodes:
+            yield nodes.stdout.readline().strip(), nodes.stdin
+            nodes.communicate()
+
+
+def test_a_search_goes_on_where_a_cluster_has_lost_a_node(scene, two_nodes):
+    address, commands = two_nodes
+    running = scene(workers=3, executor="ray", ray_address=address, trials=4, epochs=300)
+    running.wait_until_it_trains()
+    commands.write("lose a node\n")
+    commands.flush()
+    found = running.result()
+
+    assert (found["states"], found["running"]) == (["COMPLETE"] * 4, 0)
+    ((state, params),) = found["interrupted"]
+    assert state == "FAIL"
+    assert params in found["params"]
+    assert found["complaints"].startswith(
+        f"warning: search.ray_address: the cluster at {address} has room for 2 of 3 workers"
     )
