@@ -69,6 +69,10 @@ class Config(Section):
             for value in (values.low, values.high) if isinstance(values, Range) else values.choices:
                 self._try({key: value}, blame=f"search.space.{key}")
                 self._try({**trial, key: value}, blame=f"search.space.{key}, with search.epochs")
+            if isinstance(values, Choices):
+                found = [self.with_settings({key: value}).flat()[key] for value in values.choices]
+                if any(value in found[:position] for position, value in enumerate(found)):
+                    raise ValueError(f"search.space.{key}: choices must differ, got {list(values.choices)}")
             if isinstance(values, Range) and isinstance(values.step, float) and not takes_fractions(key):
                 raise ValueError(f"search.space.{key}.step: expected integer, got {values.step}")
         if self.search.trials and not space:

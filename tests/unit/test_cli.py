@@ -22,6 +22,7 @@ from darkroom.errors import DarkroomError
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
 from darkroom.search.attributes import OPENED
+from darkroom.search.study import journal
 from darkroom.stages import download, preprocess, search, train
 from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
@@ -248,6 +249,89 @@ def test_predict_needs_a_store(darkroom, project):
     (root / "mlflow.db").unlink()
     (root / "1.png").write_bytes(b"")
     refused(darkroom("predict", "1.png"), r"no MLflow store at sqlite:.*mlflow\.db; run `dvc repro`")
+
+
+@pytest.fixture
+def searchable(darkroom, project):
+    """Make a project with data and a search of two short trials, with changes to its settings; gives its root."""
+    few = {"train": {"batch_size": {"choices": [64, 128, 256]}}}
+    short = {"model__name": "mlp", "search__space": few, "search__trials": 2, "search__epochs": 1}
+
+    def make(**changes):
+        root = project(**short | changes)
+        if not (root / "data" / "processed").exists():
+            for command in ("download", "preprocess"):
+                assert darkroom(command)[0] == 0
+        return root
+
+    return make
+
+
+def studies(root):
+    return optuna.get_all_study_names(journal(root / "models" / "checkpoints" / "study.journal"))
+
+
+def test_a_search_can_be_resumed_or_begun_anew(darkroom, searchable):
+    root = searchable()
+    for option in ((), ("--resume",), ("--fresh",), ("--resume",)):
+        assert darkroom("search", *option)[0] == 0
+
+    first, second = sorted(studies(root))
+    assert second == f"{first}-2"
+    assert json.loads((root / "reports" / "search" / "summary.json").read_text())["study"] == second
+
+
+def test_a_search_for_something_else_is_not_resumed(darkroom, searchable):
+    root = searchable()
+    assert darkroom("search")[0] == 0
+    before = studies(root)
+
+    searchable(train__weight_decay=0.5)
+    refused(darkroom("search", "--resume"), r"train\.weight_decay: was 0\.01, is 0\.5\); .* start anew with --fresh$")
+    assert studies(root) == before
+    assert darkroom("search", "--fresh")[0] == 0
+    assert len(studies(root)) == 2
+
+
+def test_a_search_that_was_never_begun_is_not_resumed(darkroom, searchable):
+    searchable()
+    refused(darkroom("search", "--resume"), r"--resume: there is no study to go on with; leave it out to begin one$")
+
+
+def test_a_search_is_not_resumed_and_begun_anew_at_once(darkroom, project):
+    project()
+    refused(
+        darkroom("search", "--resume", "--fresh"), r"--resume goes on .* --fresh begins a new one; give one of them$"
+    )
+
+
+@pytest.mark.parametrize("second", ["latency", "parameters"])
+def test_a_search_weighs_two_objectives(darkroom, searchable, second):
+    space = {"model": {"hidden": {"choices": [[8], [16, 8]]}}}
+    changes = {"search__second_objective": second, "search__pruner": "none", "search__sampler": "grid"}
+    root = searchable(search__space=space, **changes)
+
+    assert darkroom("search")[0] == 0
+
+    (name,) = studies(root)
+    study = optuna.load_study(study_name=name, storage=journal(root / "models" / "checkpoints" / "study.journal"))
+    costs = {trial.params["model.hidden"]: trial.values[1] for trial in study.trials}
+    if second == "parameters":
+        assert costs == {"[8]": 64 * 8 + 8 + 8 * 10 + 10, "[16, 8]": 64 * 16 + 16 + 16 * 8 + 8 + 8 * 10 + 10}
+    assert len(costs) == 2
+    assert min(costs.values()) > 0
+
+
+def test_a_configuration_that_was_tried_is_a_run_that_says_so(darkroom, searchable):
+    root = searchable(search__trials=8, search__sampler="random")
+
+    assert darkroom("search")[0] == 0
+
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("darkroom").experiment_id
+    runs = client.search_runs([experiment], "tags.`trial.duplicate_of` != ''")
+    assert len(runs) == 5
+    assert {run.info.status for run in runs} == {"FINISHED"}
 
 
 def test_the_test_split_is_read_by_evaluate_alone(darkroom, project):

@@ -259,6 +259,10 @@ REFUSED_SPACES: dict[str, tuple[dict[str, Any], str]] = {
     "no choice": (space("train", "lr", {"choices": []}), rf"^{LR}\.choices: expected at least 1 value, got \[\]"),
     "choices not a list": (space("train", "lr", {"choices": 3}), rf"^{LR}\.choices: expected a list, got 3"),
     "a choice twice": (space("train", "lr", {"choices": [1, 2, 1]}), rf"^{LR}: choices must differ, got \[1, 2, 1\]"),
+    "a list and its only number": (
+        space("model", "filters", {"choices": [8, [8], 16]}),
+        r"^search\.space\.model\.filters: choices must differ, got \[8, \(8,\), 16\]$",
+    ),
     "a list twice": (
         space("model", "filters", {"choices": [[8, 16], [8, 16]]}),
         r"^search\.space\.model\.filters: choices must differ",
@@ -291,6 +295,48 @@ REFUSED_SPACES: dict[str, tuple[dict[str, Any], str]] = {
         {"train": {"warmup_epochs": 1}, **space("train", "schedule", {"choices": ["cosine", "one-cycle"]})},
         r"^search\.space\.train\.schedule: train\.warmup_epochs: one-cycle warms up by itself",
     ),
+    "choices of several types": (
+        space("train", "lr", {"choices": [0.1, "fast"]}),
+        rf"^{LR}: train\.lr: expected number, got 'fast'$",
+    ),
+    "names for numbers": (
+        space("train", "optimizer", {"choices": ["sgd", 1]}),
+        r"^search\.space\.train\.optimizer: train\.optimizer: expected 'adam', 'adamw', 'sgd' or 'muon', got 1$",
+    ),
+    "a grid over fractions without a step": (
+        space("train", "lr", {"low": 0.1, "high": 0.3}, sampler="grid", trials=9),
+        rf"^{LR}: search\.sampler grid needs a step; add one, or list choices$",
+    ),
+    "a grid of more points than trials": (
+        space("train", "batch_size", {"low": 16, "high": 64, "step": 16}, sampler="grid", trials=3),
+        r"^search\.sampler: a grid of this space has 4 points, but search\.trials is 3; raise it, search fewer ",
+    ),
+    "a grid of whole numbers and choices": (
+        {
+            "search": {
+                "sampler": "grid",
+                "trials": 20,
+                "space": {
+                    "augment": {"translate": {"low": 0, "high": 2}},
+                    "model": {"dropout": {"low": 0, "high": 0.3, "step": 0.1}},
+                    "train": {"optimizer": {"choices": ["sgd", "adam"]}},
+                },
+            }
+        },
+        r"^search\.sampler: a grid of this space has 24 points, but search\.trials is 20;",
+    ),
+    "choices for CMA-ES": (
+        space("train", "optimizer", {"choices": ["sgd", "adam"]}, sampler="cma-es"),
+        r"^search\.space\.train\.optimizer: search\.sampler cma-es takes no choices; give low and high$",
+    ),
+    "two objectives for CMA-ES": (
+        space("train", "lr", {"low": 0.1, "high": 0.3}, sampler="cma-es", second_objective="latency", pruner="none"),
+        r"^search\.sampler: cma-es takes one objective, but search\.second_objective is latency; choose from: ",
+    ),
+    "two objectives for a pruner": (
+        space("train", "lr", {"low": 0.1, "high": 0.3}, second_objective="parameters"),
+        r"^search\.pruner: median judges by one figure, but search\.second_objective is parameters; set .* to none$",
+    ),
     "end that the shorter trials cannot take": (
         space("train", "warmup_epochs", {"low": 0, "high": 5}, epochs=3),
         r"^search\.space\.train\.warmup_epochs.*: must be below epochs \(3\), got 5",
@@ -302,6 +348,26 @@ REFUSED_SPACES: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_wrong_search_is_refused_with_its_key_rule_and_value(sections: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse(sections, where="")
+
+
+@pytest.mark.parametrize(
+    ("values", "trials"),
+    [
+        ({"low": 16, "high": 64, "step": 16}, 4),
+        ({"low": 16, "high": 19}, 4),
+        ({"choices": [8, 16, 32]}, 3),
+        ({"choices": list(range(1, 9))}, 0),
+    ],
+)
+def test_a_grid_that_the_trials_can_hold_is_accepted(values: dict[str, Any], trials: int) -> None:
+    assert parse(space("train", "batch_size", values, sampler="grid", trials=trials), where="").search.trials == trials
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "grid"])
+def test_two_objectives_are_accepted_without_a_pruner(sampler: str) -> None:
+    values = {"low": 0.1, "high": 0.3, "step": 0.1}
+
+    parse(space("train", "lr", values, sampler=sampler, second_objective="latency", pruner="none"), where="")
 
 
 def test_every_wrong_setting_has_a_line_of_its_own(read: Any, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a trained model costs: the second objective of a search."""
 
 import statistics
-import time
+from time import perf_counter
 from typing import Literal
 
 import torch
@@ -31,7 +31,7 @@ def _times(model: nn.Module, card: DatasetCard) -> list[float]:
     image = torch.zeros(1, *card.shape, dtype=torch.uint8, device=device)
     times = []
     for _ in range(WARM_UP_CALLS + CALLS):
-        start = time.perf_counter()
+        start = perf_counter()
         model(image).cpu()  # waits for the device
-        times.append(1000 * (time.perf_counter() - start))
+        times.append(1000 * (perf_counter() - start))
     return times

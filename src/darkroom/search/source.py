@@ -139,7 +139,10 @@ class TrialSource:
             if following is None:
                 return None
             self.study.enqueue_trial(following)
-        self.study.sampler = choose_sampler(self.config, self._taken())
+        taken = self._taken()
+        last = max(taken, key=lambda trial: trial.number, default=None)
+        stuck = last is not None and DUPLICATE in last.user_attrs
+        self.study.sampler = choose_sampler(self.config, len(taken), stuck=stuck)
         return ask(self.study, self._kinds)
 
     def _repeat(self, trial: optuna.Trial, first: FrozenTrial) -> None:
@@ -149,13 +152,13 @@ class TrialSource:
         values = first.values if first.state is TrialState.COMPLETE else None
         self._resolved.append(end_trial(self.study, trial, values, first.state, first.user_attrs.get(FAILURE)))
 
-    def _taken(self) -> int:
-        return len(used_trials(self.study)) + len(running_trials(self.study))
+    def _taken(self) -> list[FrozenTrial]:
+        return [*used_trials(self.study), *running_trials(self.study)]
 
     def _ending(self) -> str | None:
         """Why no trial is to be begun; None if one is."""
         search = self.config.search
-        if self._taken() >= search.trials:
+        if len(self._taken()) >= search.trials:
             return f"search.trials: {search.trials} were tried"
         if search.stall is not None and since_improvement(self.study) >= search.stall:
             return f"search.stall: the last {search.stall} trials were no improvement"

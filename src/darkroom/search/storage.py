@@ -1,11 +1,11 @@
 """Where studies are kept: in a journal file, which serves one machine, or in a database, which serves several."""
 
 import fcntl
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +40,8 @@ def open_storage(config: Config, journal: Path) -> BaseStorage:
     return _database(config.search.storage)
 
 
-# The journals that this process searches in, locked until it ends or opens them again.
-_held: dict[Path, FileIO] = {}
+# The descriptors of the journals that this process searches in, locked until it ends or opens them again.
+_held: dict[Path, int] = {}
 
 
 class _Journal(JournalStorage):
@@ -49,9 +49,9 @@ class _Journal(JournalStorage):
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if previous := _held.pop(path.resolve(), None):
-            previous.close()
-        opened = _held[path.resolve()] = path.open("ab", buffering=0)
+        if (previous := _held.pop(path.resolve(), None)) is not None:
+            os.close(previous)
+        opened = _held[path.resolve()] = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.is_alone = True

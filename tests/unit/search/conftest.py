@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.search.conductor import Conductor
-from darkroom.search.source import TrialSource
+from darkroom.search.source import Source, TrialSource
 from darkroom.search.storage import open_storage
 from darkroom.search.study import Start, open_study
 from darkroom.search.worker import FAILURES, Orders, Progress, Report, first_line
@@ -23,6 +23,8 @@ Settings = Mapping[str, Any]
 CARD = DatasetCard("small", ("a", "b"), (1, 8, 8), (0.2,), (0.3,), {"train": 60}, {}, fingerprint="0" * 64)
 # Gives the monitored figure of each epoch of a trial, by its number and its settings.
 Objective = Callable[[int, Settings], Iterator[float]]
+# Gives the second objective of a trial that was trained to its end.
+Cost = Callable[[int, Settings], float]
 
 
 class WorkerDiedError(Exception):
@@ -34,10 +36,11 @@ class FakeSeat:
 
     lost = (WorkerDiedError,)
 
-    def __init__(self, objective: Objective, capacity: int) -> None:
+    def __init__(self, objective: Objective, capacity: int, cost: Cost | None) -> None:
         self.objective = objective
         self.capacity = capacity
-        self.under_way: dict[int, tuple[Iterator[tuple[int, float]], int]] = {}
+        self.cost = cost
+        self.under_way: dict[int, tuple[Iterator[tuple[int, float]], Settings]] = {}
 
     def submit(self, orders: Orders) -> Future[Report]:
         future: Future[Report] = Future()
@@ -60,8 +63,8 @@ class FakeSeat:
             except FAILURES as problem:
                 report.failures[assignment.number] = first_line(problem)
                 continue
-            self.under_way[assignment.number] = (figures, assignment.settings["train.epochs"])
-        for number, (figures, epochs) in list(self.under_way.items()):
+            self.under_way[assignment.number] = (figures, assignment.settings)
+        for number, (figures, settings) in list(self.under_way.items()):
             try:
                 epoch, figure = next(figures)
             except FAILURES as problem:
@@ -69,8 +72,10 @@ class FakeSeat:
                 del self.under_way[number]
                 continue
             metrics = EpochMetrics(epoch, figure, figure, figure, figure, lr=0.1, seconds=0.0)
-            report.progress[number] = Progress(metrics, is_finished=epoch == epochs)
-            if epoch == epochs:
+            is_finished = epoch == settings["train.epochs"]
+            cost = self.cost(number, settings) if self.cost and is_finished else None
+            report.progress[number] = Progress(metrics, is_finished, cost)
+            if is_finished:
                 del self.under_way[number]
         return report
 
@@ -90,11 +95,18 @@ class Silent:
 
 
 def _run_trials(
-    study: optuna.Study, config: Config, objective: Objective, *, seats: int = 1, capacity: int = 1
+    study: optuna.Study,
+    config: Config,
+    objective: Objective,
+    *,
+    cost: Cost | None = None,
+    seats: int = 1,
+    capacity: int = 1,
+    source: Source | None = None,
 ) -> list[FrozenTrial]:
     listener = Silent()
-    places = [FakeSeat(objective, capacity) for _ in range(seats)]
-    Conductor(TrialSource(study, config), config, places, listener, config.train.epochs).run()
+    places = [FakeSeat(objective, capacity, cost) for _ in range(seats)]
+    Conductor(source or TrialSource(study, config), config, places, listener, config.train.epochs).run()
     return listener.seen
 
 
@@ -105,7 +117,7 @@ def run_trials() -> Callable[..., list[FrozenTrial]]:
 
 
 def _opened(path: Path, config: Config, *, start: Start = "matching", fingerprint: str = "0" * 64) -> optuna.Study:
-    return open_study(open_storage(config, path), config, replace(CARD, fingerprint=fingerprint), start)
+    return open_study(open_storage(Config(), path), config, replace(CARD, fingerprint=fingerprint), start)
 
 
 @pytest.fixture(scope="session")
@@ -118,9 +130,9 @@ def opened() -> Callable[..., optuna.Study]:
 def search() -> Callable[..., optuna.Study]:
     """Open the study of a journal file as a search does, and run its trials."""
 
-    def search(path: Path, config: Config, objective: Objective, **places: int) -> optuna.Study:
+    def search(path: Path, config: Config, objective: Objective, **options: Any) -> optuna.Study:
         study = _opened(path, config)
-        _run_trials(study, config, objective, **places)
+        _run_trials(study, config, objective, **options)
         return study
 
     return search

@@ -30,9 +30,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]], 
 
 def test_the_page_is_served_to_this_machine_alone(tmp_path: Path, install: Callable[..., None]) -> None:
     served: dict[str, Any] = {}
-    install(
-        lambda storage, **where: served.update(where, names=[each.study_name for each in storage.get_all_studies()])
-    )
+    install(lambda storage, **where: served.update(where, studies=storage.get_all_studies()))
     study_of([], storage=JournalStorage(JournalFileBackend(str(tmp_path / "journal"))))
 
     serve(Config(), tmp_path / "journal", 8123)

@@ -122,6 +122,50 @@ def test_settings_that_the_architecture_takes_pass() -> None:
     check_space(config(space, model={"name": "mlp"}))
 
 
+REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "a choice": (
+        {"name": "resnet"},
+        {"depth": {"choices": [10, 11, 18]}},
+        r"^search\.space\.model\.depth: model\.depth: resnet comes with 9, 10, 18, 34 layers, not with 11$",
+    ),
+    "a list of the wrong length": (
+        {"name": "fast-cnn"},
+        {"filters": {"choices": [[64, 256, 256], [64, 256]]}},
+        r"^search\.space\.model\.filters: model\.filters: fast-cnn has 3 groups, so it needs 3 .*, got \[64, 256\]$",
+    ),
+    "an end of a range": (
+        {"name": "wide-resnet"},
+        {"depth": {"low": 10, "high": 20}},
+        r"^search\.space\.model\.depth: model\.depth: wide-resnet has 6n \+ 4 layers \(10, .*\), not 20$",
+    ),
+    "a choice that no other value helps": (
+        {"name": "resnet"},
+        {"width": {"choices": [8, 16]}, "depth": {"choices": [9, 12]}},
+        r"^search\.space\.model\.depth: model\.depth: resnet comes with .* not with 12$",
+    ),
+    "a backbone": (
+        {"name": "pretrained"},
+        {"backbone": {"choices": ["resnet18", "resnet19"]}},
+        r"^search\.space\.model\.backbone: model\.backbone: no model 'resnet19'; did you mean ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "space", "message"), REFUSED.values(), ids=REFUSED)
+def test_values_that_the_architecture_cannot_be_built_with_are_refused(
+    model: dict[str, Any], space: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(SearchError, match=message):
+        check_space(config({"model": space}, model=model))
+
+
+def test_a_value_that_goes_with_another_one_of_the_space_passes() -> None:
+    """The depth as written is none that the architecture has, whatever its filters."""
+    space = {"filters": {"choices": [[8, 8, 8], [16, 16, 16]]}, "depth": {"choices": [8, 11]}}
+
+    check_space(config({"model": space}, model={"name": "fast-cnn", "depth": 9}))
+
+
 def test_every_searchable_setting_has_a_distribution() -> None:
     defaults = Config().flat() | {"model.filters": [8], "model.hidden": [8], "model.dropout": 0.1}
 

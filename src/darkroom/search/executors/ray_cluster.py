@@ -46,9 +46,9 @@ OBJECT_STORE_BYTES = 100 << 20
 class Trainer:
     """A worker in the cluster. Its ``Worker`` is made by the first orders, whose future can tell what is wrong."""
 
-    def __init__(self, config: Config, directory: Path) -> None:
+    def __init__(self, config: Config, directory: Path, *, fuses: bool) -> None:
         self._directory = directory
-        self._worker = cache(partial(Worker, config, directory))
+        self._worker = cache(partial(Worker, config, directory, fuses=fuses))
         torch.set_num_threads(config.search.worker_cpus)
 
     def start(self) -> None:
@@ -73,24 +73,25 @@ def ray_seats(config: Config, directory: Path, workers: int, capacity: int) -> I
     Raises SearchError if Ray is not installed, if the cluster does not answer, or if it has no room for any.
     """
     with _connected(config, workers) as ray:
-        cluster = _Cluster(ray, config, directory.resolve())
-        cluster.open(workers, capacity)
+        cluster = _Cluster(ray, config, directory.resolve(), capacity)
+        cluster.open(workers)
         yield cluster.seats
 
 
 class _Cluster:
     """Has room for workers, until it loses nodes."""
 
-    def __init__(self, ray: Any, config: Config, directory: Path) -> None:
+    def __init__(self, ray: Any, config: Config, directory: Path, capacity: int) -> None:
         self.ray = ray
         self.config = config
+        self.capacity = capacity
         self.seats: list[RaySeat] = []
         self._actor = ray.remote(num_cpus=config.search.worker_cpus, num_gpus=config.search.worker_gpus)(Trainer)
         self._directory = directory
 
-    def open(self, workers: int, capacity: int) -> None:
+    def open(self, workers: int) -> None:
         """Take seats for up to ``workers`` workers."""
-        tried = [RaySeat(self, capacity) for _ in range(min(workers, self.room()))]
+        tried = [RaySeat(self) for _ in range(min(workers, self.room()))]
         starts = {seat.actor.start.remote(): seat for seat in tried}
         started, late = self.ray.wait(list(starts), num_returns=len(tried), timeout=START) if tried else ([], [])
         for each in late:
@@ -98,7 +99,8 @@ class _Cluster:
         self.seats = [starts[each] for each in started]
         if not self.seats:
             raise SearchError(f"{self._where()} has no room for a worker, {self._needs()}")
-        if len(self.seats) < workers:
+        # Of workers that nobody counted as many are taken as there is room for.
+        if len(self.seats) < workers and self.config.search.workers != "auto":
             warn(f"{self._where()} has room for {len(self.seats)} of {workers} workers, {self._needs()}")
 
     def room(self) -> int:
@@ -110,7 +112,7 @@ class _Cluster:
         return sum(int(min(fits)) for fits in zip(by_cpus, by_gpus, strict=True))
 
     def new_actor(self) -> Any:
-        return self._actor.remote(self.config, self._directory)
+        return self._actor.remote(self.config, self._directory, fuses=self.capacity > 1)
 
     def leave(self, seat: "RaySeat") -> None:
         """Give up a seat for good. Raises SearchError if it was the last."""
@@ -136,8 +138,8 @@ class _Cluster:
 class RaySeat:
     """A worker somewhere in the cluster."""
 
-    def __init__(self, cluster: _Cluster, capacity: int) -> None:
-        self.capacity = capacity
+    def __init__(self, cluster: _Cluster) -> None:
+        self.capacity = cluster.capacity
         self.lost: tuple[type[BaseException], ...] = (cluster.ray.exceptions.RayActorError,)
         self.actor = cluster.new_actor()
         self._cluster = cluster
