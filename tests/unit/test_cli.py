@@ -17,12 +17,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from darkroom import __version__, cli
-from darkroom.config import load, parse
+from darkroom.config import Config, load, parse
 from darkroom.errors import DarkroomError
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
 from darkroom.search.attributes import OPENED
-from darkroom.search.study import journal
+from darkroom.search.storage import open_storage
 from darkroom.stages import download, preprocess, search, train
 from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
@@ -268,7 +268,9 @@ def searchable(darkroom, project):
 
 
 def studies(root):
-    return optuna.get_all_study_names(journal(root / "models" / "checkpoints" / "study.journal"))
+    return optuna.get_all_study_names(
+        open_storage(load(Path("params.yaml")), root / "models" / "checkpoints" / "study.journal")
+    )
 
 
 def test_a_search_can_be_resumed_or_begun_anew(darkroom, searchable):
@@ -314,7 +316,8 @@ def test_a_search_weighs_two_objectives(darkroom, searchable, second):
     assert darkroom("search")[0] == 0
 
     (name,) = studies(root)
-    study = optuna.load_study(study_name=name, storage=journal(root / "models" / "checkpoints" / "study.journal"))
+    storage = open_storage(Config(), root / "models" / "checkpoints" / "study.journal")
+    study = optuna.load_study(study_name=name, storage=storage)
     costs = {trial.params["model.hidden"]: trial.values[1] for trial in study.trials}
     if second == "parameters":
         assert costs == {"[8]": 64 * 8 + 8 + 8 * 10 + 10, "[16, 8]": 64 * 16 + 16 + 16 * 8 + 8 + 8 * 10 + 10}

@@ -93,9 +93,20 @@ class TrialSource:
         self.ending = ending
         return None
 
-    def settings(self, trial: optuna.Trial) -> dict[str, Any]:
+    def settings(self, trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
         """What takes the place of the settings as written, as {"section.key": value}."""
         return {key: from_optuna(value) for key, value in trial.params.items()}
+
+    def name(self, trial: optuna.Trial | FrozenTrial) -> str:
+        """Such as "trial 4"."""
+        return f"trial {trial.number}"
+
+    def tags(self, trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
+        """What the trial's run is found by."""
+        tags = {"trial.number": trial.number}
+        if DUPLICATE in trial.user_attrs:
+            tags["trial.duplicate_of"] = trial.user_attrs[DUPLICATE]
+        return tags
 
     def resolved(self) -> list[FrozenTrial]:
         """The trials that have ended untrained since this was last asked: others had their parameters."""

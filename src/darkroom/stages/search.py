@@ -1,7 +1,7 @@
 """Stage 3: search hyperparameters and write what was found."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
@@ -16,13 +16,14 @@ from darkroom.search.attributes import DUPLICATE, FAILURE
 from darkroom.search.conductor import Conductor
 from darkroom.search.display import SearchDisplay
 from darkroom.search.evidence import weigh
-from darkroom.search.executors import make_seats
+from darkroom.search.executors import Seat, make_seats
 from darkroom.search.ownership import heartbeats
 from darkroom.search.plan import plan
+from darkroom.search.repeats import RepeatSource, open_repeats
 from darkroom.search.source import TrialSource
-from darkroom.search.space import check_space, from_optuna
+from darkroom.search.space import check_space
 from darkroom.search.storage import explained, open_storage, shown
-from darkroom.search.study import Start, monitored, open_study, ranked, used_trials
+from darkroom.search.study import Start, best_trial, monitored, open_study, ranked, used_trials
 from darkroom.search.table import STATES
 from darkroom.tracking.facts import system_facts
 from darkroom.tracking.runs import Run, epoch_metrics
@@ -59,7 +60,8 @@ class _Search:
 
     def run(self, workspace: Workspace, start: Start) -> None:
         config = self.config
-        study = open_study(open_storage(config, workspace.study_journal), config, self.card, start)
+        storage = open_storage(config, workspace.study_journal)
+        study = open_study(storage, config, self.card, start)
         name, key = f"search {config.model.name} on {self.card.name}", study.user_attrs.get(RUN_ATTRIBUTE)
         with (
             Tracker(config.tracking, workspace.spools) as tracker,
@@ -67,25 +69,24 @@ class _Search:
         ):
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
             self._describe(parent)
-            source, epochs = TrialSource(study, config), config.search.epochs or config.train.epochs
             planned = plan(config, self.card, choose_device(config.train.device))
             if planned.note:
                 warn(planned.note)
             directory = workspace.processed(config.dataset.name)
-            limit = None if config.search.minutes is None else 60 * config.search.minutes - source.seconds
             with (
-                SearchDisplay(
-                    messages, "search", config.train.monitor, config.search.trials, epochs, seconds=limit
-                ) as display,
                 TrialRuns(tracker, parent) as runs,
-                heartbeats(study),
                 make_seats(config, directory, planned.workers, planned.capacity) as seats,
             ):
-                Conductor(source, config, seats, _Watch(runs, study, config, display), epochs).run()
+                trials = TrialSource(study, config)
+                limit = None if config.search.minutes is None else 60 * config.search.minutes - trials.seconds
+                self._conduct(trials, seats, runs, "search", config.search.trials, limit)
+                best_trial(study)  # raises if there is none
+                repeats = RepeatSource(study, open_repeats(storage, study, config), config)
+                self._conduct(repeats, seats, runs, "repeats", repeats.total)
             tracker.finish_import()
-            evidence = weigh([], config.train.monitor)
+            evidence = weigh(repeats.candidates(), config.train.monitor)
             result = report.result(study, config, self.card.fingerprint, evidence)
-            ending = str(source.ending)
+            ending = str(trials.ending)
             with atomic_directory(workspace.report("search")) as directory:
                 report.write(directory, study, config, result, evidence, ending)
             parent.log_metrics({f"best/{config.train.monitor}": result["value"], "trials": float(result["trials"])})
@@ -95,6 +96,26 @@ class _Search:
             parent.log_directory(workspace.report("search"), "search")
             write_json(workspace.best_params, result)
         messages.print(f"search: best validation {config.train.monitor} {result['value']:.4f} with {result['params']}")
+        messages.print(f"search: {evidence.verdict}")
+
+    def _conduct(
+        self,
+        source: TrialSource | RepeatSource,
+        seats: Sequence[Seat],
+        runs: TrialRuns,
+        title: str,
+        most: int,
+        seconds: float | None = None,
+    ) -> None:
+        """Have all trials of ``source`` trained, of which there are ``most``; ``title`` is shown beside their number."""
+        config = self.config
+        epochs = config.search.epochs or config.train.epochs
+        with (
+            SearchDisplay(messages, title, config.train.monitor, most, epochs, seconds=seconds) as display,
+            heartbeats(source.study),
+        ):
+            watch = _Watch(runs, source, config.train.monitor, display)
+            Conductor(source, config, seats, watch, epochs).run()
 
     def _describe(self, parent: Run) -> None:
         config = self.config
@@ -112,45 +133,42 @@ class _Search:
 class _Watch:
     """Shows the trials and logs each as a child run with a curve of its own."""
 
-    def __init__(self, runs: TrialRuns, study: optuna.Study, config: Config, display: SearchDisplay) -> None:
+    def __init__(
+        self, runs: TrialRuns, source: TrialSource | RepeatSource, monitor: str, display: SearchDisplay
+    ) -> None:
         self.runs = runs
-        self.study = study
-        self.monitor = config.train.monitor
+        self.source = source
+        self.monitor = monitor
         self.display = display
-        display.known(Counter(STATES[trial.state] for trial in used_trials(study)), _best_so_far(study))
+        ended = used_trials(source.study)
+        display.known(Counter(STATES[trial.state] for trial in ended), self._best_so_far())
 
     def begun(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None:
         self.display.begun(trial.number)
-        self.runs.begin(_name(trial), settings, {"trial.number": trial.number})
+        self.runs.begin(self.source.name(trial), settings, self.source.tags(trial))
 
     def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None:
-        self.runs.epoch(_name(trial), epoch_metrics(vars(metrics)), metrics.epoch)
+        self.runs.epoch(self.source.name(trial), epoch_metrics(vars(metrics)), metrics.epoch)
         self.display.epoch(trial.number, metrics.epoch, metrics.monitored(self.monitor))
 
     def ended(self, trial: FrozenTrial) -> None:
+        name = self.source.name(trial)
         if DUPLICATE in trial.user_attrs:
-            settings = {key: from_optuna(value) for key, value in trial.params.items()}
-            tags = {"trial.number": trial.number, "trial.duplicate_of": trial.user_attrs[DUPLICATE]}
-            self.runs.begin(_name(trial), settings, tags)
+            self.runs.begin(name, self.source.settings(trial), self.source.tags(trial))
         state = "interrupted" if trial.state is TrialState.RUNNING else STATES[trial.state]
-        self.display.ended(trial.number, state, _best_so_far(self.study))
+        self.display.ended(trial.number, state, self._best_so_far())
         match trial.state:
             case TrialState.FAIL:
                 reason = trial.user_attrs[FAILURE]
-                messages.print(f"trial {trial.number} failed: {reason}")
-                self.runs.fail(_name(trial), reason)
+                messages.print(f"{name} failed: {reason}")
+                self.runs.fail(name, reason)
             case TrialState.RUNNING:
-                self.runs.interrupt(_name(trial), "its worker died")
+                self.runs.interrupt(name, "its worker died")
             case TrialState.PRUNED:
-                self.runs.end(_name(trial), f"pruned after epoch {trial.last_step}")
+                self.runs.end(name, f"pruned after epoch {trial.last_step}")
             case _:
-                self.runs.end(_name(trial), "complete")
+                self.runs.end(name, "complete")
 
-
-def _name(trial: optuna.Trial | FrozenTrial) -> str:
-    return f"trial {trial.number}"
-
-
-def _best_so_far(study: optuna.Study) -> str:
-    best = ranked(study)
-    return f"best {monitored(best[0]):.4f} (trial {best[0].number})" if best else ""
+    def _best_so_far(self) -> str:
+        best = ranked(self.source.study)
+        return f"best {monitored(best[0]):.4f} ({self.source.name(best[0])})" if best else ""
