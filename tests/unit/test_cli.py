@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from darkroom import __version__, cli
-from darkroom.config import Config, load, parse
+from darkroom.config import load, parse
 from darkroom.errors import DarkroomError
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
