@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from darkroom import __version__, cli
-from darkroom.config import Config, load, parse
+from darkroom.config import load, parse
 from darkroom.errors import DarkroomError
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
@@ -268,9 +268,8 @@ def searchable(darkroom, project):
 
 
 def studies(root):
-    return optuna.get_all_study_names(
-        open_storage(load(Path("params.yaml")), root / "models" / "checkpoints" / "study.journal")
-    )
+    storage = open_storage(load(root / "params.yaml"), root / "models" / "checkpoints" / "study.journal")
+    return [name for name in optuna.get_all_study_names(storage) if not name.endswith("-repeats")]
 
 
 def test_a_search_can_be_resumed_or_begun_anew(darkroom, searchable):

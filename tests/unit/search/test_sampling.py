@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from darkroom.config import Config, parse
 from darkroom.errors import TrainingError
+from darkroom.search.attributes import DUPLICATE
 from darkroom.search.sampling import choose_sampler, grid
-from darkroom.search.source import DUPLICATE
 from darkroom.search.space import distributions
 from darkroom.search.study import interrupted, used_trials
 
