@@ -315,7 +315,7 @@ def test_a_search_weighs_two_objectives(darkroom, searchable, second):
     assert darkroom("search")[0] == 0
 
     (name,) = studies(root)
-    storage = open_storage(Config(), root / "models" / "checkpoints" / "study.journal")
+    storage = open_storage(load(root / "params.yaml"), root / "models" / "checkpoints" / "study.journal")
     study = optuna.load_study(study_name=name, storage=storage)
     costs = {trial.params["model.hidden"]: trial.values[1] for trial in study.trials}
     if second == "parameters":
