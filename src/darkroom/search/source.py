@@ -62,7 +62,6 @@ class TrialSource:
         self._since = clock() - float(study.user_attrs.get(SECONDS, 0.0))
         # Why no trial was to be begun when one was last asked for.
         self.ending: str | None = None
-        self._tried = {point(trial): trial for trial in reversed(used_trials(study))}
         self._twins: dict[Point, list[optuna.Trial]] = {}
         self._resolved: list[FrozenTrial] = []
         self._grid = grid(self._kinds, config.search.seed) if config.search.sampler == "grid" else None
@@ -81,8 +80,10 @@ class TrialSource:
                 ending = "every combination was tried"
                 break
             key = point(trial)
-            if key in self._tried:
-                self._repeat(trial, self._tried[key])
+            # Looked up each time: other machines may search in the same study.
+            tried = {point(each): each for each in reversed(used_trials(self.study))}
+            if key in tried:
+                self._repeat(trial, tried[key])
             elif key in self._twins:
                 self._twins[key].append(trial)
             else:
@@ -127,7 +128,7 @@ class TrialSource:
         self, trial: optuna.Trial, values: Sequence[float] | None, state: TrialState, reason: str | None = None
     ) -> FrozenTrial:
         """End a trial, with its objectives if it is complete and the reason if it failed."""
-        ended = self._tried[point(trial)] = end_trial(self.study, trial, values, state, reason)
+        ended = end_trial(self.study, trial, values, state, reason)
         for twin in self._twins.pop(point(trial)):
             self._repeat(twin, ended)
         self.study.set_user_attr(SECONDS, self.seconds)

@@ -152,6 +152,15 @@ def test_a_search_of_few_combinations_killed_at_any_point_takes_the_same_course(
         assert course(search(path, config(30), Objective())) == whole
 
 
+def test_what_another_search_of_the_study_has_tried_is_not_trained_again(journal: Path, opened: Search) -> None:
+    first, second = (TrialSource(opened(journal, config(trials)), config(trials)) for trials in (20, 30))
+    while train(first, 1.0):
+        pass
+
+    assert second.ask() is None
+    assert [trial.user_attrs[DUPLICATE] < 20 for trial in second.resolved()] == [True] * 10
+
+
 class Clock:
     now = 0.0
 
