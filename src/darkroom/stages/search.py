@@ -107,7 +107,7 @@ class _Search:
         most: int,
         seconds: float | None = None,
     ) -> None:
-        """Have all trials of ``source`` trained, of which there are ``most``; ``title`` is shown beside their number."""
+        """Have all trials of ``source`` trained, ``most`` of them; ``title`` is shown beside their number."""
         config = self.config
         epochs = config.search.epochs or config.train.epochs
         with (
@@ -144,8 +144,9 @@ class _Watch:
         display.known(Counter(STATES[trial.state] for trial in ended), self._best_so_far())
 
     def begun(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None:
-        self.display.begun(trial.number)
-        self.runs.begin(self.source.name(trial), settings, self.source.tags(trial))
+        name = self.source.name(trial)
+        self.display.begun(trial.number, name)
+        self.runs.begin(name, settings, self.source.tags(trial))
 
     def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None:
         self.runs.epoch(self.source.name(trial), epoch_metrics(vars(metrics)), metrics.epoch)
