@@ -11,6 +11,7 @@ import re
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -26,8 +27,9 @@ from darkroom.errors import CacheError, SearchError
 from darkroom.interruption import SIGNALS, held_back
 from darkroom.search.worker import Orders, Report, Worker, first_line
 
-# Seconds in which a cluster answers, and in which it starts the workers where others use it too.
-ANSWER, START = 10, 120
+# Seconds in which a cluster answers, in which it starts the workers where others use it too, and in which it starts
+# one in place of one that died, while the search waits.
+ANSWER, START, RESTART = 10, 120, 30
 # Ray reads these as it is imported: nothing is reported, a cluster that does not answer is soon known, and what it has
 # to say about a dead worker is left to the search.
 ENVIRONMENT = {
@@ -46,9 +48,9 @@ OBJECT_STORE_BYTES = 100 << 20
 class Trainer:
     """A worker in the cluster. Its ``Worker`` is made by the first orders, whose future can tell what is wrong."""
 
-    def __init__(self, config: Config, directory: Path, *, fuses: bool) -> None:
+    def __init__(self, config: Config, directory: Path, capacity: int) -> None:
         self._directory = directory
-        self._worker = cache(partial(Worker, config, directory, fuses=fuses))
+        self._worker = cache(partial(Worker, config, directory, fuses=capacity > 1))
         torch.set_num_threads(config.search.worker_cpus)
 
     def start(self) -> None:
@@ -73,25 +75,24 @@ def ray_seats(config: Config, directory: Path, workers: int, capacity: int) -> I
     Raises SearchError if Ray is not installed, if the cluster does not answer, or if it has no room for any.
     """
     with _connected(config, workers) as ray:
-        cluster = _Cluster(ray, config, directory.resolve(), capacity)
-        cluster.open(workers)
+        cluster = Cluster(ray, config, directory.resolve())
+        cluster.open(workers, capacity)
         yield cluster.seats
 
 
-class _Cluster:
+class Cluster:
     """Has room for workers, until it loses nodes."""
 
-    def __init__(self, ray: Any, config: Config, directory: Path, capacity: int) -> None:
+    def __init__(self, ray: Any, config: Config, directory: Path) -> None:
         self.ray = ray
         self.config = config
-        self.capacity = capacity
         self.seats: list[RaySeat] = []
         self._actor = ray.remote(num_cpus=config.search.worker_cpus, num_gpus=config.search.worker_gpus)(Trainer)
         self._directory = directory
 
-    def open(self, workers: int) -> None:
+    def open(self, workers: int, capacity: int) -> None:
         """Take seats for up to ``workers`` workers."""
-        tried = [RaySeat(self) for _ in range(min(workers, self.room()))]
+        tried = [RaySeat(self, capacity) for _ in range(min(workers, self.room()))]
         starts = {seat.actor.start.remote(): seat for seat in tried}
         started, late = self.ray.wait(list(starts), num_returns=len(tried), timeout=START) if tried else ([], [])
         for each in late:
@@ -111,18 +112,24 @@ class _Cluster:
         by_gpus = [node.get("GPU", 0) / search.worker_gpus if search.worker_gpus else math.inf for node in nodes]
         return sum(int(min(fits)) for fits in zip(by_cpus, by_gpus, strict=True))
 
-    def new_actor(self) -> Any:
-        return self._actor.remote(self.config, self._directory, fuses=self.capacity > 1)
+    def new_actor(self, capacity: int) -> Any:
+        return self._actor.remote(self.config, self._directory, capacity)
+
+    def restarts(self, actor: Any) -> bool:
+        """Whether there is room for the actor that takes a dead one's place: its node may have died with it."""
+        start, deadline = actor.start.remote(), time.monotonic() + RESTART
+        while self.room() >= sum(seat.capacity > 0 for seat in self.seats) and time.monotonic() < deadline:
+            if self.ray.wait([start], num_returns=1, timeout=1)[0]:
+                return True
+        return False
 
     def leave(self, seat: "RaySeat") -> None:
         """Give up a seat for good. Raises SearchError if it was the last."""
         seat.capacity = 0
-        if not any(each.capacity for each in self.seats):
+        left = sum(each.capacity > 0 for each in self.seats)
+        if not left:
             raise SearchError(f"{self._where()} has no room for a worker any more, {self._needs()}")
-
-    def is_full(self) -> bool:
-        """Whether nodes have gone on which its seats were."""
-        return self.room() < sum(each.capacity > 0 for each in self.seats)
+        warn(f"{self._where()} has room for {left} workers only: where one died, no other could be started")
 
     def _where(self) -> str:
         return f"search.ray_address: the cluster at {self.config.search.ray_address or 'this machine'}"
@@ -138,10 +145,10 @@ class _Cluster:
 class RaySeat:
     """A worker somewhere in the cluster."""
 
-    def __init__(self, cluster: _Cluster) -> None:
-        self.capacity = cluster.capacity
+    def __init__(self, cluster: Cluster, capacity: int) -> None:
+        self.capacity = capacity
         self.lost: tuple[type[BaseException], ...] = (cluster.ray.exceptions.RayActorError,)
-        self.actor = cluster.new_actor()
+        self.actor = cluster.new_actor(capacity)
         self._cluster = cluster
 
     def submit(self, orders: Orders) -> Future[Report]:
@@ -152,10 +159,10 @@ class RaySeat:
     def restart(self) -> None:
         # It may be alive beyond a network that is not.
         self._cluster.ray.kill(self.actor)
-        if self._cluster.is_full():
+        self.actor = self._cluster.new_actor(self.capacity)
+        if not self._cluster.restarts(self.actor):
+            self._cluster.ray.kill(self.actor)
             self._cluster.leave(self)
-        else:
-            self.actor = self._cluster.new_actor()
 
 
 def _hand_over(answer: Future[Report], done: Future[Report]) -> None:

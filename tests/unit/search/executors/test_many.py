@@ -1,0 +1,59 @@
+"""Eight workers and many short trials, on what lies in files by default: nothing fails, and no row is lost."""
+
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+from darkroom.search.conductor import Conductor
+from darkroom.search.executors import make_seats
+from darkroom.search.ownership import OWNER
+from darkroom.search.source import TrialSource
+from darkroom.settings import Tracking
+from darkroom.tracking.tracker import Tracker
+from darkroom.tracking.trials import TrialRuns
+from darkroom.workspace import Workspace
+
+WORKERS, TRIALS = 8, 8 * 50
+
+
+class Logging:
+    """Logs each trial as a child run, as the stage does."""
+
+    def __init__(self, runs):
+        self.runs = runs
+
+    def begun(self, trial, settings):
+        self.runs.begin(str(trial.number), settings, {"trial.number": trial.number})
+
+    def epoch(self, trial, metrics):
+        self.runs.epoch(str(trial.number), {"val/loss": metrics.val_loss}, metrics.epoch)
+
+    def ended(self, trial):
+        self.runs.end(str(trial.number), trial.state.name.lower())
+
+
+def test_many_short_trials_on_eight_workers_lose_no_row(make_config, small_cache, study_of, project):
+    root = project()
+    config = make_config(TRIALS, 1, sampler="random")
+    study = study_of(config)
+
+    with (
+        Tracker(Tracking(), Workspace().spools) as tracker,
+        tracker.start("search", "search") as parent,
+        TrialRuns(tracker, parent) as runs,
+        make_seats(config, small_cache, WORKERS, 1) as seats,
+    ):
+        Conductor(TrialSource(study, config), config, seats, Logging(runs), 1).run()
+
+    assert [trial.number for trial in study.trials] == list(range(TRIALS))
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+    assert all(trial.intermediate_values == {1: trial.value} and OWNER in trial.user_attrs for trial in study.trials)
+    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+    (experiment,) = [each for each in client.search_experiments() if each.name == Tracking().experiment]
+    found = client.search_runs([experiment.experiment_id], "tags.darkroom.kind = 'trial'", max_results=1000)
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert sorted(int(run.data.tags["trial.number"]) for run in found) == list(range(TRIALS))
+    for run in found:
+        trial = study.trials[int(run.data.tags["trial.number"])]
+        assert float(run.data.params["train.lr"]) == pytest.approx(trial.params["train.lr"])
+        assert "val/loss" in run.data.metrics
