@@ -158,6 +158,28 @@ def results() -> None:
 
 
 @app.command(rich_help_panel=LOOK)
+def trials(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the study and its trials as JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a line for each trial, separated by commas.")] = False,
+) -> None:
+    """Show the trials of the latest search, also while it runs."""
+    if as_json and as_csv:
+        raise SearchError("--json and --csv are two forms of the same; give one of them")
+    workspace = Workspace()
+    config = load(workspace.params)
+
+    from darkroom.search import table
+
+    study = table.latest_study(config, workspace.study_journal)
+    if as_json:
+        typer.echo(json.dumps(table.as_json(study), ensure_ascii=False, indent=2))
+    elif as_csv:
+        table.write_csv(study, sys.stdout)
+    else:
+        table.show(study, output)
+
+
+@app.command(rich_help_panel=LOOK)
 def datasets() -> None:
     """List the datasets that dataset.name can be set to."""
     from darkroom.data.catalog import CATALOG

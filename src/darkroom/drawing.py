@@ -48,7 +48,7 @@ def count_along_x(axes: "Axes") -> None:
     """Put ticks at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
 
 
 def show_image(axes: "Axes", image: NDArray[np.uint8]) -> None:

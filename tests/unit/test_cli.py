@@ -17,11 +17,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from darkroom import __version__, cli
-from darkroom.config import load, parse
+from darkroom.config import Config, load, parse
 from darkroom.errors import DarkroomError
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
-from darkroom.search.study import journal
+from darkroom.search.attributes import OPENED
+from darkroom.search.storage import open_storage
 from darkroom.stages import download, preprocess, search, train
 from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
@@ -267,7 +268,9 @@ def searchable(darkroom, project):
 
 
 def studies(root):
-    return optuna.get_all_study_names(journal(root / "models" / "checkpoints" / "study.journal"))
+    return optuna.get_all_study_names(
+        open_storage(load(Path("params.yaml")), root / "models" / "checkpoints" / "study.journal")
+    )
 
 
 def test_a_search_can_be_resumed_or_begun_anew(darkroom, searchable):
@@ -313,7 +316,8 @@ def test_a_search_weighs_two_objectives(darkroom, searchable, second):
     assert darkroom("search")[0] == 0
 
     (name,) = studies(root)
-    study = optuna.load_study(study_name=name, storage=journal(root / "models" / "checkpoints" / "study.journal"))
+    storage = open_storage(Config(), root / "models" / "checkpoints" / "study.journal")
+    study = optuna.load_study(study_name=name, storage=storage)
     costs = {trial.params["model.hidden"]: trial.values[1] for trial in study.trials}
     if second == "parameters":
         assert costs == {"[8]": 64 * 8 + 8 + 8 * 10 + 10, "[16, 8]": 64 * 16 + 16 + 16 * 8 + 8 + 8 * 10 + 10}
@@ -571,3 +575,43 @@ def test_threads_do_not_spin_for_long_unless_the_user_has_chosen(monkeypatch, ch
     cli.main()
 
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+def test_the_trials_of_the_latest_search_are_shown_in_three_forms(project, darkroom):
+    project()
+    make_study(Workspace().study_journal)
+
+    code, table, _ = darkroom("trials")
+    _, as_json, _ = darkroom("trials", "--json")
+    _, as_csv, _ = darkroom("trials", "--csv")
+
+    assert code == 0
+    assert "complete, the best" in table
+    assert json.loads(as_json)["trials"][0]["values"] == [0.75]
+    assert as_csv.splitlines()[0] == "trial,state,value,epochs,seconds,train.lr,note"
+    assert as_csv.splitlines()[1].startswith("0,complete,0.75,0,")
+
+
+def make_study(path):
+    path.parent.mkdir(parents=True)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    study = optuna.create_study(storage=storage, direction="maximize")
+    study.set_user_attr(OPENED, "2026-01-01")
+    study.ask({"train.lr": optuna.distributions.FloatDistribution(0, 1)})
+    study.tell(0, 0.75)
+
+
+def test_the_trials_are_shown_in_one_form_at_a_time(project, darkroom):
+    project()
+    make_study(Workspace().study_journal)
+
+    refused(darkroom("trials", "--json", "--csv"), "--json and --csv are two forms of the same; give one of them")
+
+
+def test_without_a_search_there_are_no_trials_to_show_and_none_are_made(project, darkroom):
+    root = project()
+    before = sorted(root.rglob("*"))
+
+    refused(darkroom("trials"), r"study\.journal: no study yet; `darkroom search` makes one$")
+
+    assert sorted(root.rglob("*")) == before

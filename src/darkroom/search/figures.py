@@ -1,66 +1,208 @@
-"""Pictures of a search."""
+"""Pictures of what a search has tried and found.
+
+They are our own: Optuna's draw through pyplot, whose state is global, and change its style for whatever comes after.
+"""
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate
+from statistics import fmean, quantiles, stdev
 from typing import TYPE_CHECKING
 
 from optuna import Study
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from darkroom.drawing import BLUE, GREY, ORANGE, RED, count_along_x, new_figure, tidy
+from darkroom.drawing import BLUE, GREY, ORANGE, RED, count_along_x, new_figure, shorten, tidy
+from darkroom.search.evidence import Evidence
 from darkroom.search.study import used_trials
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+# Trials on the front that are nearer to each other would have their numbers written over each other.
+NUMBER_PIXELS = 20
 
 
 def history(study: Study, monitor: str) -> "Figure":
-    """The value of each trial in the order they ran, with the best so far as a line."""
+    """The monitored figure of each trial by its number, with the best so far as a line."""
     figure = new_figure(8, 4)
     axes = figure.subplots()
     trials = used_trials(study)
-    order = {trial.number: position for position, trial in enumerate(trials, 1)}
-    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
-    pruned = [trial for trial in trials if trial.state is TrialState.PRUNED and trial.value is not None]
-    failed = [trial for trial in trials if trial.state is TrialState.FAIL]
+    complete = of_state(trials, TrialState.COMPLETE)
+    pruned = [trial for trial in of_state(trials, TrialState.PRUNED) if trial.values]
+    failed = [trial.number for trial in of_state(trials, TrialState.FAIL)]
     for group, colour, marker, name in ((complete, BLUE, "o", "complete"), (pruned, GREY, "x", "pruned")):
-        axes.scatter(
-            [order[t.number] for t in group], [t.value or 0.0 for t in group], c=colour, marker=marker, label=name
-        )
-    for trial in failed:
-        axes.axvline(order[trial.number], color=RED, linestyle=":", label="failed" if trial is failed[0] else None)
-    maximise = study.direction is StudyDirection.MAXIMIZE
-    best, line = -math.inf if maximise else math.inf, []
-    for trial in complete:
-        best = (max if maximise else min)(best, trial.value or 0.0)
-        line.append(best)
-    axes.step([order[t.number] for t in complete], line, where="post", color=ORANGE, label="best so far")
-    tidy(axes, "Validation figure of each trial", "trial", f"best validation {monitor}")
+        if group:
+            places, values = [trial.number for trial in group], [monitored(trial) for trial in group]
+            axes.scatter(places, values, c=colour, marker=marker, s=26, linewidths=1, label=name)
+    if failed:  # at the bottom edge, whatever the figures above it
+        edge = axes.get_xaxis_transform()
+        axes.scatter(failed, [0.02] * len(failed), c=RED, marker="|", transform=edge, label="failed")
+    best = list(accumulate((monitored(trial) for trial in complete), max if maximised(study) else min))
+    if best:  # the line goes on to the last trial, which need not be a complete one
+        steps = [*(trial.number for trial in complete), trials[-1].number]
+        axes.step(steps, [*best, best[-1]], where="post", color=ORANGE, label="best so far")
+    shown, note = near(study, [*complete, *pruned])
+    show_range(axes, [monitored(trial) for trial in shown])
+    tidy(axes, f"Validation figure of each trial{note}", "trial", f"best validation {monitor}")
+    last = max((trial.number for trial in trials), default=0)
+    axes.set_xlim(-0.5 - 0.02 * last, last + 0.5 + 0.02 * last)
     count_along_x(axes)
-    axes.legend(frameon=False)
+    if complete or pruned or failed:
+        figure.legend(loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def importances(study: Study) -> "Figure | None":
-    """The share of the variation that each setting explains (fANOVA); None if that cannot be said.
+def curves(study: Study, monitor: str) -> "Figure | None":
+    """The monitored figure of each trial after each epoch, None if there is none.
 
-    Hutter, Hoos and Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014.
+    The curves of pruned and failed trials end early, with a cross.
     """
-    # It imports scikit-learn, which takes seconds that the trials need not wait for.
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < 2 or len({trial.value for trial in complete}) < 2:
+    trials = [trial for trial in used_trials(study) if trial.intermediate_values]
+    if not trials:
         return None
-    try:
-        shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
-    except RuntimeError:  # the settings explain nothing: the forest found no variance
-        return None
-    names, values = list(shares)[::-1], list(shares.values())[::-1]
-    figure = new_figure(8, 1.4 + 0.45 * len(names))
+    figure = new_figure(8, 4)
     axes = figure.subplots()
-    bars = axes.barh(names, values, color=BLUE, height=0.6)
-    axes.bar_label(bars, [f"{value:.0%}" for value in values], padding=4)
-    tidy(axes, f"What mattered in {len(complete)} complete trials", "share of the variation explained (fANOVA)")
-    axes.set_xlim(0, 1.08)
+    complete = of_state(trials, TrialState.COMPLETE)
+    best = (max if maximised(study) else min)(complete, key=monitored, default=None)
+    strength = max(0.15, min(0.8, 8 / len(trials)))
+    for state, colour, name in (
+        (TrialState.PRUNED, GREY, "pruned"),
+        (TrialState.FAIL, RED, "failed"),
+        (TrialState.COMPLETE, BLUE, "complete"),
+    ):
+        for position, trial in enumerate(of_state(trials, state)):
+            epochs, values = _curve(trial)
+            axes.plot(epochs, values, color=colour, alpha=strength, linewidth=1.2, label=None if position else name)
+            if state is not TrialState.COMPLETE or len(epochs) == 1:  # of which no line would be seen
+                end = "o" if state is TrialState.COMPLETE else "x"
+                axes.plot(epochs[-1:], values[-1:], color=colour, alpha=max(strength, 0.5), marker=end, markersize=4)
+    if best:
+        epochs, values = _curve(best)
+        axes.plot(
+            epochs,
+            values,
+            color=ORANGE,
+            linewidth=2.2,
+            marker="o" if len(epochs) == 1 else "",
+            label=f"best (trial {best.number})",
+        )
+    shown, note = near(study, [trial for trial in trials if trial.values])
+    show_range(axes, [value for trial in shown for value in trial.intermediate_values.values()])
+    tidy(axes, f"Each trial after each epoch{note}", "epoch", f"validation {monitor}")
+    count_along_x(axes)
+    legend = figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)
     return figure
+
+
+def front(study: Study, monitor: str, second: str) -> "Figure | None":
+    """The complete trials of a search with two objectives, and those of them that no other beats in both.
+
+    ``second`` names the second objective, with its unit. None without a complete trial.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        return None
+    figure = new_figure(8, 4.5)
+    axes = figure.subplots()
+    shown, note = near(study, complete)
+    costs = [trial.values[1] for trial in shown]
+    axes.scatter(costs, [monitored(trial) for trial in shown], c=GREY, s=26, alpha=0.5, label="complete")
+    numbers = {trial.number for trial in study.best_trials}
+    chosen = sorted((trial for trial in shown if trial.number in numbers), key=lambda trial: trial.values[1])
+    places = [(trial.values[1], monitored(trial)) for trial in chosen]
+    axes.step(*zip(*places, strict=True), where="post", color=ORANGE, linewidth=1.2, marker="o", label="Pareto front")
+    if 0 < 10 * min(costs) < max(costs):
+        axes.set_xscale("log")
+    show_range(axes, [monitored(trial) for trial in shown])
+    numbered = (-math.inf, -math.inf)
+    for trial, place in zip(chosen, places, strict=True):
+        spot = tuple(axes.transData.transform(place))
+        if math.dist(spot, numbered) > NUMBER_PIXELS:
+            above = (0, 6 if maximised(study) else -13)
+            axes.annotate(str(trial.number), place, above, textcoords="offset points", fontsize=8, ha="center")
+            numbered = spot
+    tidy(axes, f"What a better {monitor} costs; numbers are trials{note}", second, f"best validation {monitor}")
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def repeats(evidence: Evidence) -> "Figure | None":
+    """Each candidate's figure with each seed, with mean ± standard deviation; None if none has a figure."""
+    candidates = [candidate for candidate in evidence.candidates if candidate.values][::-1]
+    if not candidates:
+        return None
+    figure = new_figure(8, 1.5 + 0.45 * len(candidates))
+    axes = figure.subplots()
+    for place, candidate in enumerate(candidates):
+        colour = ORANGE if candidate is evidence.winner else GREY if candidate is evidence.start else BLUE
+        values = candidate.values
+        axes.plot(values, [place - 0.16] * len(values), "o", color=colour, markersize=4, alpha=0.6)
+        spread = stdev(values) if len(values) > 1 else None
+        axes.errorbar(fmean(values), place + 0.1, xerr=spread, fmt="D", color=colour, markersize=6, capsize=4)
+    if evidence.start and evidence.start.values:
+        axes.axvline(fmean(evidence.start.values), color=GREY, linestyle="--", linewidth=1)
+    names = [
+        shorten(each.label, 30)
+        + (" (best mean)" if each is evidence.winner else "")
+        + (f" ({len(each.failures)} failed)" if each.failures else "")
+        for each in candidates
+    ]
+    axes.set_yticks(range(len(candidates)), names)
+    axes.set_ylim(-0.6, len(candidates) - 0.4)
+    tidy(axes, "Trained again with other seeds: each figure, mean ± sd", f"best validation {evidence.monitor}")
+    axes.grid(visible=False, axis="y")
+    return figure
+
+
+def monitored(trial: FrozenTrial) -> float:
+    """The monitored figure of a trial that has one: with two objectives the first."""
+    return float(trial.values[0])
+
+
+def maximised(study: Study) -> bool:
+    return study.directions[0] is StudyDirection.MAXIMIZE
+
+
+def of_state(trials: Sequence[FrozenTrial], state: TrialState) -> list[FrozenTrial]:
+    return [trial for trial in trials if trial.state is state]
+
+
+def near(study: Study, trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], str]:
+    """The trials that a picture has room for, and a note on the others.
+
+    One that has learned nothing would leave all others on one line. Left out is what lies more than three
+    interquartile ranges beyond the worse quartile (Tukey, "Exploratory Data Analysis", 1977: far out).
+    """
+    values = [monitored(trial) for trial in trials]
+    if len(values) < 4:
+        return list(trials), ""
+    lower, _, upper = quantiles(values, method="inclusive")
+    reach = 3 * (upper - lower)
+    if reach == 0:
+        return list(trials), ""
+    low, high = (lower - reach, math.inf) if maximised(study) else (-math.inf, upper + reach)
+    shown = [trial for trial in trials if low <= monitored(trial) <= high]
+    hidden = len(trials) - len(shown)
+    return shown, f" ({hidden} far {'below' if maximised(study) else 'above'} left out)" if hidden else ""
+
+
+def show_range(axes: "Axes", values: Sequence[float]) -> None:
+    """Make the vertical axis hold ``values``, if there are any."""
+    if not values:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no trial has a figure", transform=axes.transAxes, ha="center", color=GREY)
+        return
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low) or 0.02 * abs(high) or 0.02
+    axes.set_ylim(low - margin, high + margin)
+
+
+def _curve(trial: FrozenTrial) -> tuple[list[int], list[float]]:
+    epochs = sorted(trial.intermediate_values)
+    return epochs, [trial.intermediate_values[epoch] for epoch in epochs]

@@ -17,10 +17,8 @@ from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.process import is_gone, is_of_this_machine, this_process
+from darkroom.search.attributes import OWNER
 from darkroom.search.storage import GRACE, HEARTBEAT
-
-# User attribute of a trial: the process that has it trained.
-OWNER = "owner"
 
 
 def ask(study: optuna.Study, kinds: dict[str, BaseDistribution]) -> optuna.Trial:

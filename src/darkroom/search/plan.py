@@ -52,11 +52,15 @@ def plan(config: Config, card: DatasetCard, device: torch.device) -> Plan:
 
 def _useful(config: Config, device: torch.device) -> tuple[int, int]:
     """The most workers, and trials in each, that make a long search faster."""
+    on_gpu = config.search.worker_gpus > 0 if config.search.executor == "ray" else device.type == "cuda"
+    fused = FUSED_ON_GPU if on_gpu else FUSED_DENSE if config.model.name == "mlp" else 1
+    if config.search.executor == "ray":
+        return config.search.trials, fused  # as far as the cluster has room
     match device.type:
         case "cuda":
-            return torch.cuda.device_count(), FUSED_ON_GPU
+            return torch.cuda.device_count(), fused
         case "cpu":
-            return _cores(), FUSED_DENSE if config.model.name == "mlp" else 1
+            return _cores(), fused
         case _:
             return 1, 1
 

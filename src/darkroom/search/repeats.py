@@ -10,10 +10,11 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
+from darkroom.search.attributes import FAILURE
 from darkroom.search.ownership import abandoned, ask
 from darkroom.search.source import Point, point
 from darkroom.search.space import from_optuna, starting_point
-from darkroom.search.study import FAILURE, directions, end_trial, ranked, requeue, running_trials, used_trials
+from darkroom.search.study import directions, end_trial, ranked, requeue, running_trials, used_trials
 
 STARTING_POINT = "starting point"
 # Parameters and user attributes of a repeat: the number of the trial that it repeats, and train.seed.
@@ -81,7 +82,7 @@ class RepeatSource:
             trial.set_user_attr(key, value)
         return trial
 
-    def settings(self, trial: optuna.Trial) -> dict[str, Any]:
+    def settings(self, trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
         """What takes the place of the settings as written, as {"section.key": value}."""
         return {**self._settings(trial.params[REPEAT_OF]), "train.seed": trial.params[SEED]}
 
@@ -109,6 +110,16 @@ class RepeatSource:
     def name(self, trial: optuna.Trial | FrozenTrial) -> str:
         """Such as "trial 4, seed 2"."""
         return f"{_label(trial.params[REPEAT_OF])}, seed {trial.params[SEED]}"
+
+    def tags(self, trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
+        """What the repeat's run is found by."""
+        number, seed = trial.params[REPEAT_OF], trial.params[SEED]
+        return {"trial.repeat_of": STARTING_POINT if number == AS_WRITTEN else number, "trial.seed": seed}
+
+    @property
+    def total(self) -> int:
+        """How many repeats there are."""
+        return len(self._candidates) * len(self._seeds)
 
     def candidates(self) -> list[Candidate]:
         """What was trained again, the settings as written first, with what came of it so far."""

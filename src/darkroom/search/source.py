@@ -10,15 +10,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
+from darkroom.search.attributes import DUPLICATE, FAILURE, SECONDS
 from darkroom.search.ownership import ask
 from darkroom.search.sampling import choose_pruner, choose_sampler, grid
 from darkroom.search.space import distributions, from_optuna
-from darkroom.search.study import FAILURE, end_trial, interrupted, requeue, running_trials, used_trials
-
-# User attribute of a trial: the number of the one with the same parameters, whose outcome it was given.
-DUPLICATE = "duplicate_of"
-# User attribute of a study: how long it was searched.
-SECONDS = "seconds"
+from darkroom.search.study import end_trial, interrupted, requeue, running_trials, used_trials
 
 Point = frozenset[tuple[str, Any]]
 
@@ -97,9 +93,20 @@ class TrialSource:
         self.ending = ending
         return None
 
-    def settings(self, trial: optuna.Trial) -> dict[str, Any]:
+    def settings(self, trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
         """What takes the place of the settings as written, as {"section.key": value}."""
         return {key: from_optuna(value) for key, value in trial.params.items()}
+
+    def name(self, trial: optuna.Trial | FrozenTrial) -> str:
+        """Such as "trial 4"."""
+        return f"trial {trial.number}"
+
+    def tags(self, trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
+        """What the trial's run is found by."""
+        tags = {"trial.number": trial.number}
+        if DUPLICATE in trial.user_attrs:
+            tags["trial.duplicate_of"] = trial.user_attrs[DUPLICATE]
+        return tags
 
     def resolved(self) -> list[FrozenTrial]:
         """The trials that have ended untrained since this was last asked: others had their parameters."""

@@ -14,15 +14,10 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
+from darkroom.search.attributes import AGAIN, FAILURE, INTERRUPTED, OPENED, PURPOSE
 from darkroom.search.identity import base_name, differences, purpose
 from darkroom.search.ownership import abandoned
 from darkroom.search.space import starting_point
-
-# User attributes of a study: what it was made for, when a search last opened it, and the numbers of the trials that
-# were ended from outside.
-PURPOSE, OPENED, INTERRUPTED = "purpose", "opened", "interrupted"
-# User attributes of a trial: why it failed, and the interrupted trial that it stands for.
-FAILURE, AGAIN = "failure", "again"
 
 # Which study a search takes: the one made for the same, if there is one; the latest, and no other; a new one.
 Start = Literal["matching", "resume", "fresh"]

@@ -1,28 +1,30 @@
 """Stage 3: search hyperparameters and write what was found."""
 
-import csv
-from collections.abc import Mapping
-from pathlib import Path
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
-from rich.progress import Progress as RichProgress
 
-from darkroom import drawing
 from darkroom.config import Config
-from darkroom.console import messages, progress, warn
+from darkroom.console import messages, warn
 from darkroom.data.cache import DatasetCard
 from darkroom.files import atomic_directory, write_json
-from darkroom.search import figures
+from darkroom.search import report
+from darkroom.search.attributes import DUPLICATE, FAILURE
 from darkroom.search.conductor import Conductor
-from darkroom.search.executors import make_seats
+from darkroom.search.display import SearchDisplay
+from darkroom.search.evidence import weigh
+from darkroom.search.executors import Seat, make_seats
 from darkroom.search.ownership import heartbeats
 from darkroom.search.plan import plan
-from darkroom.search.source import DUPLICATE, TrialSource
-from darkroom.search.space import check_space, from_optuna
+from darkroom.search.repeats import RepeatSource, open_repeats
+from darkroom.search.source import TrialSource
+from darkroom.search.space import check_space
 from darkroom.search.storage import explained, open_storage, shown
-from darkroom.search.study import FAILURE, Start, best_trial, monitored, open_study, ranked, used_trials
+from darkroom.search.study import Start, best_trial, monitored, open_study, ranked, used_trials
+from darkroom.search.table import STATES
 from darkroom.tracking.facts import system_facts
 from darkroom.tracking.runs import Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
@@ -58,36 +60,62 @@ class _Search:
 
     def run(self, workspace: Workspace, start: Start) -> None:
         config = self.config
-        study = open_study(open_storage(config, workspace.study_journal), config, self.card, start)
+        storage = open_storage(config, workspace.study_journal)
+        study = open_study(storage, config, self.card, start)
         name, key = f"search {config.model.name} on {self.card.name}", study.user_attrs.get(RUN_ATTRIBUTE)
         with (
             Tracker(config.tracking, workspace.spools) as tracker,
             tracker.start(name, "search", key=key) as parent,
-            progress() as display,
         ):
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
             self._describe(parent)
-            source, epochs = TrialSource(study, config), config.search.epochs or config.train.epochs
             planned = plan(config, self.card, choose_device(config.train.device))
             if planned.note:
                 warn(planned.note)
             directory = workspace.processed(config.dataset.name)
             with (
                 TrialRuns(tracker, parent) as runs,
-                heartbeats(study),
                 make_seats(config, directory, planned.workers, planned.capacity) as seats,
             ):
-                Conductor(source, config, seats, _Watch(runs, study, config, display, epochs), epochs).run()
+                trials = TrialSource(study, config)
+                limit = None if config.search.minutes is None else 60 * config.search.minutes - trials.seconds
+                self._conduct(trials, seats, runs, "search", config.search.trials, limit)
+                best_trial(study)  # raises if there is none
+                repeats = RepeatSource(study, open_repeats(storage, study, config), config)
+                self._conduct(repeats, seats, runs, "repeats", repeats.total)
             tracker.finish_import()
-            best = best_trial(study)
-            result = self._result(study, best)
+            evidence = weigh(repeats.candidates(), config.train.monitor)
+            result = report.result(study, config, self.card.fingerprint, evidence)
+            ending = str(trials.ending)
             with atomic_directory(workspace.report("search")) as directory:
-                self._report(study, result, directory)
+                report.write(directory, study, config, result, evidence, ending)
             parent.log_metrics({f"best/{config.train.monitor}": result["value"], "trials": float(result["trials"])})
-            parent.log_tags({"best_params": result["params"]})
+            # MLflow shows the note as the run's description.
+            note = report.page(study, config, result, evidence, ending)
+            parent.log_tags({"best_params": result["params"], "mlflow.note.content": note})
             parent.log_directory(workspace.report("search"), "search")
             write_json(workspace.best_params, result)
         messages.print(f"search: best validation {config.train.monitor} {result['value']:.4f} with {result['params']}")
+        messages.print(f"search: {evidence.verdict}")
+
+    def _conduct(
+        self,
+        source: TrialSource | RepeatSource,
+        seats: Sequence[Seat],
+        runs: TrialRuns,
+        title: str,
+        most: int,
+        seconds: float | None = None,
+    ) -> None:
+        """Have all trials of ``source`` trained, of which there are ``most``; ``title`` is shown beside their number."""
+        config = self.config
+        epochs = config.search.epochs or config.train.epochs
+        with (
+            SearchDisplay(messages, title, config.train.monitor, most, epochs, seconds=seconds) as display,
+            heartbeats(source.study),
+        ):
+            watch = _Watch(runs, source, config.train.monitor, display)
+            Conductor(source, config, seats, watch, epochs).run()
 
     def _describe(self, parent: Run) -> None:
         config = self.config
@@ -101,83 +129,46 @@ class _Search:
         parent.log_tags(system_facts(device, choose_precision(config.train, device)))
         parent.log_dataset(self.card, "search")
 
-    def _result(self, study: optuna.Study, best: FrozenTrial) -> dict[str, Any]:
-        used = used_trials(study)
-        states = {state.name.lower(): sum(trial.state is state for trial in used) for state in TrialState}
-        return {
-            "params": {key: from_optuna(value) for key, value in best.params.items()},
-            "value": monitored(best),
-            "monitor": self.config.train.monitor,
-            "trial": best.number,
-            "trials": len(used),
-            "states": {state: count for state, count in states.items() if count},
-            "study": study.study_name,
-            "fingerprint": self.card.fingerprint,
-        }
-
-    def _report(self, study: optuna.Study, result: dict[str, Any], directory: Path) -> None:
-        write_json(directory / "summary.json", result)
-        drawing.save(figures.history(study, self.config.train.monitor), directory / "history.png")
-        important = figures.importances(study)
-        if important:
-            drawing.save(important, directory / "importances.png")
-        keys = list(self.config.search.space.flat())
-        with (directory / "trials.csv").open("w", newline="", encoding="utf-8") as opened:
-            table = csv.writer(opened)
-            table.writerow(["trial", "state", "value", "epochs", *keys, "reason"])
-            for trial in used_trials(study):
-                values = [trial.params.get(key, "") for key in keys]
-                epochs = len(trial.intermediate_values)
-                reason = trial.user_attrs.get(FAILURE, "")
-                table.writerow([trial.number, trial.state.name.lower(), monitored(trial), epochs, *values, reason])
-
 
 class _Watch:
     """Shows the trials and logs each as a child run with a curve of its own."""
 
     def __init__(
-        self, runs: TrialRuns, study: optuna.Study, config: Config, display: RichProgress, epochs: int
+        self, runs: TrialRuns, source: TrialSource | RepeatSource, monitor: str, display: SearchDisplay
     ) -> None:
         self.runs = runs
-        self.study = study
-        self.monitor = config.train.monitor
+        self.source = source
+        self.monitor = monitor
         self.display = display
-        self.overall = display.add_task("search", total=config.search.trials, note="")
-        self.current = display.add_task("trial", total=epochs, note="")
-        self.epochs = epochs
+        ended = used_trials(source.study)
+        display.known(Counter(STATES[trial.state] for trial in ended), self._best_so_far())
 
     def begun(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None:
-        self.display.update(self.overall, completed=len(used_trials(self.study)), note=_best_so_far(self.study))
-        self.display.reset(self.current, total=self.epochs, description=f"trial {trial.number}")
-        self.runs.begin(_name(trial), settings, {"trial.number": trial.number})
+        self.display.begun(trial.number)
+        self.runs.begin(self.source.name(trial), settings, self.source.tags(trial))
 
     def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None:
-        self.runs.epoch(_name(trial), epoch_metrics(vars(metrics)), metrics.epoch)
-        note = f"val {self.monitor} {metrics.monitored(self.monitor):.4f}"
-        self.display.update(self.current, completed=metrics.epoch, note=note)
+        self.runs.epoch(self.source.name(trial), epoch_metrics(vars(metrics)), metrics.epoch)
+        self.display.epoch(trial.number, metrics.epoch, metrics.monitored(self.monitor))
 
     def ended(self, trial: FrozenTrial) -> None:
+        name = self.source.name(trial)
         if DUPLICATE in trial.user_attrs:
-            settings = {key: from_optuna(value) for key, value in trial.params.items()}
-            tags = {"trial.number": trial.number, "trial.duplicate_of": trial.user_attrs[DUPLICATE]}
-            self.runs.begin(_name(trial), settings, tags)
+            self.runs.begin(name, self.source.settings(trial), self.source.tags(trial))
+        state = "interrupted" if trial.state is TrialState.RUNNING else STATES[trial.state]
+        self.display.ended(trial.number, state, self._best_so_far())
         match trial.state:
             case TrialState.FAIL:
                 reason = trial.user_attrs[FAILURE]
-                messages.print(f"trial {trial.number} failed: {reason}")
-                self.runs.fail(_name(trial), reason)
+                messages.print(f"{name} failed: {reason}")
+                self.runs.fail(name, reason)
             case TrialState.RUNNING:
-                self.runs.interrupt(_name(trial), "its worker died")
+                self.runs.interrupt(name, "its worker died")
             case TrialState.PRUNED:
-                self.runs.end(_name(trial), f"pruned after epoch {trial.last_step}")
+                self.runs.end(name, f"pruned after epoch {trial.last_step}")
             case _:
-                self.runs.end(_name(trial), "complete")
+                self.runs.end(name, "complete")
 
-
-def _name(trial: optuna.Trial | FrozenTrial) -> str:
-    return f"trial {trial.number}"
-
-
-def _best_so_far(study: optuna.Study) -> str:
-    best = ranked(study)
-    return f"best {monitored(best[0]):.4f}" if best else ""
+    def _best_so_far(self) -> str:
+        best = ranked(self.source.study)
+        return f"best {monitored(best[0]):.4f} ({self.source.name(best[0])})" if best else ""

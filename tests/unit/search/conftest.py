@@ -117,7 +117,7 @@ def run_trials() -> Callable[..., list[FrozenTrial]]:
 
 
 def _opened(path: Path, config: Config, *, start: Start = "matching", fingerprint: str = "0" * 64) -> optuna.Study:
-    return open_study(open_storage(config, path), config, replace(CARD, fingerprint=fingerprint), start)
+    return open_study(open_storage(Config(), path), config, replace(CARD, fingerprint=fingerprint), start)
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,8 @@ def config(model: str = "mlp", *, trials: int = 100, compiled: str = "none", **s
         (config("mlp", fuse=5), CARD, CPU, Plan(4, 5)),
         (config("mlp", fuse="off"), CARD, CPU, Plan(4, 1)),
         (config("pretrained"), CARD, GPU, Plan(2, 1)),
+        (config("mlp", executor="ray"), CARD, CPU, Plan(50, 1)),
+        (config("mlp", executor="ray", workers=4, worker_gpus=1), CARD, CPU, Plan(4, 12)),
     ],
     ids=[
         "dense layers gain by both",
@@ -70,6 +72,8 @@ def config(model: str = "mlp", *, trials: int = 100, compiled: str = "none", **s
         "fused as asked for in each worker",
         "not fused",
         "a pretrained model is not fused",
+        "as many workers as a cluster has room for",
+        "GPUs of a cluster",
     ],
 )
 def test_a_search_is_planned(settings: Config, card: DatasetCard, device: torch.device, expected: Plan) -> None:

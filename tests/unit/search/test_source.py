@@ -99,7 +99,7 @@ def test_what_is_under_way_is_not_trained_beside_itself(
 ) -> None:
     objective = Objective()
 
-    trials = used_trials(search(journal, config(30), objective, seats=seats, capacity=capacity))
+    trials = used_trials(search(journal, config(30, pruner="none"), objective, seats=seats, capacity=capacity))
 
     assert sorted(objective.trained) == [8, 16, 32, 64]
     assert len(trials) == 30

@@ -18,7 +18,8 @@ from darkroom.config import parse
 from darkroom.errors import SearchError
 from darkroom.process import this_process
 from darkroom.search import ownership
-from darkroom.search.ownership import OWNER, abandoned, ask, heartbeats
+from darkroom.search.attributes import OWNER
+from darkroom.search.ownership import abandoned, ask, heartbeats
 from darkroom.search.storage import explained, open_storage
 
 HOST = this_process().rsplit(":", 2)[0]

@@ -7,16 +7,14 @@ from typing import Any
 
 import optuna
 import pytest
-from matplotlib.figure import Figure
-from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
+from tests.unit.search.made_up import study_of, trial
 
-from darkroom import drawing
 from darkroom.config import Config, parse
 from darkroom.errors import ConfigError, ModelError, SearchError, TrackingError, TrainingError
-from darkroom.search import figures
-from darkroom.search.study import FAILURE, best_trial, used_trials
+from darkroom.search.attributes import FAILURE
+from darkroom.search.study import best_trial, used_trials
 
 TRIALS = 10  # some drawn at random, some by TPE
 Settings = dict[str, Any]
@@ -299,90 +297,7 @@ def test_a_search_without_a_complete_trial_is_refused_with_the_first_reason(jour
 
 
 def test_a_search_whose_trials_were_all_pruned_is_refused() -> None:
-    study = study_of([trial(TrialState.PRUNED, 0.4, reported=0.4)] * 2)
+    study = study_of([trial(TrialState.PRUNED, 0.4)] * 2)
 
     with pytest.raises(SearchError, match=r"^none of the 2 trials was completed; .*: all were pruned$"):
         best_trial(study)
-
-
-def trial(state: TrialState, value: float | None = None, x: float = 0.5, reported: float | None = None) -> FrozenTrial:
-    return create_trial(
-        state=state,
-        value=value,
-        params={"x": x, "y": 7 * x % 1, "only": "choice"},
-        distributions={
-            "x": FloatDistribution(0, 1),
-            "y": FloatDistribution(0, 1),
-            "only": CategoricalDistribution(["choice"]),
-        },
-        intermediate_values={} if reported is None else {1: reported},
-    )
-
-
-COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
-STUDIES: dict[str, list[FrozenTrial]] = {
-    "no trial": [],
-    "one trial": [trial(COMPLETE, 0.9)],
-    "only failed": [trial(FAIL), trial(FAIL)],
-    "only pruned": [trial(PRUNED, 0.4, reported=0.4), trial(PRUNED)],
-    "equal values": [trial(COMPLETE, 0.9, 0.1), trial(COMPLETE, 0.9, 0.2)],
-    "equal settings": [trial(COMPLETE, 0.9), trial(COMPLETE, 0.8)],
-}
-MIXED = [
-    trial(FAIL),
-    trial(COMPLETE, 0.0, 0.1),
-    trial(PRUNED, 0.4, reported=0.4),
-    trial(COMPLETE, 0.9, 0.2),
-    trial(FAIL),
-]
-
-
-def study_of(trials: list[FrozenTrial], direction: str = "maximize") -> optuna.Study:
-    study = optuna.create_study(direction=direction)
-    study.add_trials(trials)
-    return study
-
-
-def assert_drawn(figure: Figure, path: Path) -> None:
-    drawing.save(figure, path)
-    assert path.read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("trials", STUDIES.values(), ids=STUDIES)
-def test_a_study_without_variation_has_a_history_and_no_importances(tmp_path: Path, trials: list[FrozenTrial]) -> None:
-    study = study_of(trials)
-
-    assert_drawn(figures.history(study, "accuracy"), tmp_path / "history.png")
-    assert figures.importances(study) is None
-
-
-@pytest.mark.parametrize(("direction", "line"), [("maximize", [0.0, 0.9]), ("minimize", [0.0, 0.0])])
-def test_the_history_shows_each_trial_and_the_best_so_far(tmp_path: Path, direction: str, line: list[float]) -> None:
-    figure = figures.history(study_of(MIXED, direction), "accuracy")
-
-    (axes,) = figure.axes
-    complete, behind = (collection.get_offsets().tolist() for collection in axes.collections)
-    failed = [drawn.get_xdata()[0] for drawn in axes.lines if drawn.get_linestyle() == ":"]
-    (best,) = [drawn for drawn in axes.lines if drawn.get_label() == "best so far"]
-    assert (complete, behind, failed) == ([[2, 0.0], [4, 0.9]], [[3, 0.4]], [1, 5])
-    assert best.get_ydata().tolist() == line
-    assert_drawn(figure, tmp_path / "history.png")
-
-
-def test_the_importances_name_every_setting_and_add_up_to_one(tmp_path: Path) -> None:
-    figure = figures.importances(study_of([*MIXED, trial(COMPLETE, 0.5, 0.9)]))
-
-    assert figure is not None
-    (axes,) = figure.axes
-    assert {label.get_text() for label in axes.get_yticklabels()} == {"x", "y", "only"}
-    assert sum(bar.get_width() for bar in axes.patches) == pytest.approx(1)
-    assert_drawn(figure, tmp_path / "importances.png")
-
-
-def test_the_importances_of_a_study_are_the_same_each_time() -> None:
-    trials = [trial(COMPLETE, math.sin(9 * x), x) for x in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)]
-    first, again = (figures.importances(study_of(trials)) for _ in range(2))
-
-    assert first is not None
-    assert again is not None
-    assert [bar.get_width() for bar in first.axes[0].patches] == [bar.get_width() for bar in again.axes[0].patches]

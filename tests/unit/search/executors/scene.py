@@ -13,12 +13,13 @@ from darkroom import interruption
 from darkroom.config import parse
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import DarkroomError
+from darkroom.search.attributes import INTERRUPTED
 from darkroom.search.conductor import Conductor
 from darkroom.search.executors import make_seats
 from darkroom.search.ownership import heartbeats
 from darkroom.search.source import TrialSource
 from darkroom.search.storage import open_storage
-from darkroom.search.study import INTERRUPTED, open_study, used_trials
+from darkroom.search.study import open_study, used_trials
 
 
 class Killer:

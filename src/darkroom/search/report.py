@@ -1,0 +1,177 @@
+"""What a search leaves behind: its result as JSON, its trials as CSV, its pictures, and the page that people read."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from optuna import Study
+
+from darkroom import drawing
+from darkroom.config import Config
+from darkroom.files import write_json
+from darkroom.models.registry import resolve
+from darkroom.search import figures, landscape, table
+from darkroom.search.attributes import DUPLICATE, FAILURE
+from darkroom.search.evidence import Evidence
+from darkroom.search.repeats import Candidate
+from darkroom.search.space import from_optuna
+from darkroom.search.study import best_trial, monitored, ranked, used_trials
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# MLflow takes no longer text than 8,000 characters as a description.
+MAX_ROWS = 15
+SECOND = {"parameters": "parameters", "latency": "latency, ms"}
+
+
+def result(study: Study, config: Config, fingerprint: str, evidence: Evidence) -> dict[str, Any]:
+    """What best_params.json holds: the settings that won, and what their lead is worth.
+
+    They are those of the best mean over seeds; where none were trained again, those of the best trial.
+    ``fingerprint`` is the data's. Raises SearchError if no trial was completed.
+    """
+    best, winner, used = best_trial(study), evidence.winner, used_trials(study)
+    found: dict[str, Any] = {
+        "params": winner.settings if winner else _settings(best.params),
+        "value": fmean(winner.values) if winner else monitored(best),
+        "monitor": config.train.monitor,
+        "trial": winner.trial if winner else best.number,
+        "trials": len(used),
+        "states": _states(study),
+        "study": study.study_name,
+        "fingerprint": fingerprint,
+        "evidence": evidence.as_dict(),
+    }
+    if len(study.directions) > 1:
+        found["front"] = [
+            {"trial": trial.number, "values": list(trial.values), "params": _settings(trial.params)}
+            for trial in ranked(study)
+        ]
+    return found
+
+
+def write(
+    directory: Path, study: Study, config: Config, found: Mapping[str, Any], evidence: Evidence, ending: str
+) -> None:
+    """Fill ``directory``. ``found`` is what ``result`` gave, ``ending`` why no more trials were begun."""
+    write_json(directory / "summary.json", found)
+    with (directory / "trials.csv").open("w", newline="", encoding="utf-8") as opened:
+        table.write_csv(study, opened)
+    drawn = {name: figure for name, figure in _figures(study, config, evidence).items() if figure is not None}
+    for name, figure in drawn.items():
+        drawing.save(figure, directory / f"{name}.png")
+    text = page(study, config, found, evidence, ending)
+    pictures = [f"![{name.replace('_', ' ')}]({name}.png)" for name in drawn]
+    (directory / "report.md").write_text("\n\n".join([text, "## Pictures", *pictures]) + "\n", encoding="utf-8")
+
+
+def page(study: Study, config: Config, found: Mapping[str, Any], evidence: Evidence, ending: str) -> str:
+    """The study in Markdown, without its pictures."""
+    parts = [
+        f"# Search: {config.model.name} on {config.dataset.name}",
+        f"**{_sentence(found, evidence)}** {evidence.verdict}",
+        _candidates(evidence),
+        "The interval speaks of the noise of seeds, on one validation split; the test split was not looked at."
+        if evidence.gain and evidence.gain.low is not None
+        else "",
+        "## Settings",
+        _beside(config, found["params"]),
+        _front(config, found) if "front" in found else "",
+        "## Trials",
+        f"{_counted(found['states'])}, in the study {study.study_name}. Why it ended: {ending}.",
+        _first_failure(study),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _sentence(found: Mapping[str, Any], evidence: Evidence) -> str:
+    over = f", mean of {len(evidence.winner.values)} seeds" if evidence.winner else ", in one trial"
+    who = evidence.winner.label if evidence.winner else f"trial {found['trial']}"
+    return f"Best validation {found['monitor']} {found['value']:.4f} ({who}{over})."
+
+
+def _candidates(evidence: Evidence) -> str:
+    if not evidence.candidates:
+        return ""
+    # Those that the verdict speaks of come first: they must not be among the ones left out.
+    ordered = sorted(evidence.candidates, key=lambda each: each is not evidence.winner and each is not evidence.start)
+    lines = [_line(each, evidence) for each in ordered[:MAX_ROWS]]
+    if len(evidence.candidates) > MAX_ROWS:
+        lines.append([f"and {len(evidence.candidates) - MAX_ROWS} more", "", "", ""])
+    return _table(["configuration", f"validation {evidence.monitor}, mean ± sd", "n", "failed"], lines)
+
+
+def _line(candidate: Candidate, evidence: Evidence) -> list[str]:
+    values = candidate.values
+    mean = f"{fmean(values):.4f}" if values else "none"
+    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+    name = f"**{candidate.label}**" if candidate is evidence.winner else candidate.label
+    return [name, mean + spread, str(len(values)), candidate.failures[0] if candidate.failures else ""]
+
+
+def _beside(config: Config, params: Mapping[str, Any]) -> str:
+    """The settings of the space as written, and as they are now."""
+    written = {**config.flat(), **{f"model.{key}": value for key, value in resolve(config.model).items()}}
+    lines = [
+        [f"`{key}`", _shown(written[key]), _shown(params[key]) if key in params else "as written"]
+        for key in config.search.space.flat()
+    ]
+    return _table(["setting", "as written", "best"], lines)
+
+
+def _front(config: Config, found: Mapping[str, Any]) -> str:
+    second = SECOND[config.search.second_objective]
+    lines = [
+        [str(each["trial"]), f"{each['values'][0]:.4f}", f"{each['values'][1]:,.6g}"]
+        for each in found["front"][:MAX_ROWS]
+    ]
+    return "No other trial beats these in both objectives:\n\n" + _table(
+        ["trial", f"validation {config.train.monitor}", second], lines
+    )
+
+
+def _counted(states: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in states.items())
+
+
+def _first_failure(study: Study) -> str:
+    reasons = [trial.user_attrs[FAILURE] for trial in used_trials(study) if FAILURE in trial.user_attrs]
+    return f"The first that failed: {reasons[0]}." if reasons else ""
+
+
+def _states(study: Study) -> dict[str, int]:
+    """How many trials are in each state, and how many of them had another's parameters."""
+    found = Counter(row.state for row in table.rows(study))
+    duplicates = sum(DUPLICATE in trial.user_attrs for trial in used_trials(study))
+    return {**found, **({"duplicate": duplicates} if duplicates else {})}
+
+
+def _figures(study: Study, config: Config, evidence: Evidence) -> dict[str, "Figure | None"]:
+    monitor, second = config.train.monitor, config.search.second_objective
+    return {
+        "repeats": figures.repeats(evidence),
+        "history": figures.history(study, monitor),
+        "pareto_front": None if second == "none" else figures.front(study, monitor, SECOND[second]),
+        "curves": figures.curves(study, monitor),
+        "importances": landscape.importances(study),
+        "slices": landscape.slices(study, monitor),
+        "parallel_coordinates": landscape.parallel_coordinates(study, monitor),
+    }
+
+
+def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: from_optuna(value) for key, value in params.items()}
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown; a bar in a cell would end it."""
+    rows = [heading, ["---"] * len(heading), *lines]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '¦') for cell in row)} |" for row in rows)

@@ -1,0 +1,250 @@
+"""The trials of a study as a table: what was tried, what became of it, and what it came to."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import optuna
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from darkroom.config import Config
+from darkroom.errors import SearchError
+from darkroom.process import is_gone
+from darkroom.search.attributes import AGAIN, DUPLICATE, FAILURE, INTERRUPTED, OPENED, OWNER
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
+
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial. ``values`` are its objectives, the last epoch's figure if it was pruned; ``seconds`` until it ended.
+
+    ``state`` is complete, pruned, failed, interrupted, running or waiting, ``note`` what else there is to say of it.
+    """
+
+    number: int
+    state: str
+    note: str
+    values: tuple[float, ...]
+    epochs: int
+    seconds: float | None
+    settings: Mapping[str, Any]
+    is_best: bool
+
+    @property
+    def told(self) -> str:
+        """The state and the note."""
+        return f"{self.state}{': ' if self.state == 'failed' and self.note else ' ' if self.note else ''}{self.note}"
+
+
+def latest_study(config: Config, journal: Path) -> optuna.Study:
+    """The study that a search has opened last, in search.storage or else in the file ``journal``; nothing is changed.
+
+    Raises SearchError if there is none, or the storage cannot be read.
+    """
+    storage = _existing_storage(config, journal)
+    summaries = [
+        summary
+        for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)
+        if OPENED in summary.user_attrs
+    ]
+    if not summaries:
+        raise SearchError(f"{_where(config, journal)}: no study yet; `darkroom search` makes one")
+    latest = max(summaries, key=lambda summary: str(summary.user_attrs[OPENED]))
+    return optuna.load_study(study_name=latest.study_name, storage=storage)
+
+
+def rows(study: optuna.Study) -> list[Row]:
+    """All trials in the order of their numbers."""
+    trials = study.get_trials(deepcopy=False)
+    hidden = set(study.user_attrs.get(INTERRUPTED, []))
+    best = _best(study, trials)
+    return [_row(trial, trial.number in hidden, trial.number in best) for trial in trials]
+
+
+def objectives(study: optuna.Study) -> list[str]:
+    """What the columns of the values are called."""
+    return ["value", "cost"][: len(study.directions)]
+
+
+def write_csv(study: optuna.Study, target: TextIO) -> None:
+    """All trials, with each setting in a column of its own."""
+    found, names = rows(study), objectives(study)
+    keys = _keys(found)
+    table = csv.writer(target)
+    table.writerow(["trial", "state", *names, "epochs", "seconds", *keys, "note"])
+    for row in found:
+        values = [*row.values, *[""] * len(names)][: len(names)]
+        settings = [row.settings.get(key, "") for key in keys]
+        seconds = "" if row.seconds is None else round(row.seconds, 3)
+        table.writerow([row.number, row.state, *values, row.epochs, seconds, *settings, row.note])
+
+
+def as_json(study: optuna.Study) -> dict[str, Any]:
+    """The study and all its trials as an object of JSON."""
+    return {
+        "study": study.study_name,
+        "directions": [direction.name.lower() for direction in study.directions],
+        "trials": [
+            {
+                "trial": row.number,
+                "state": row.state,
+                "note": row.note,
+                "best": row.is_best,
+                "values": list(row.values),
+                "epochs": row.epochs,
+                "seconds": row.seconds,
+                "settings": dict(row.settings),
+            }
+            for row in rows(study)
+        ],
+    }
+
+
+def show(study: optuna.Study, console: Console) -> None:
+    """Print the trials, each setting in a column of its own where there is room for that."""
+    found = rows(study)
+    wide = _table(study, found, _keys(found))
+    needed = console.measure(wide, options=console.options.update(width=10_000)).minimum
+    console.print(wide if needed <= console.width else _table(study, found, []), soft_wrap=False)
+    counts = {state: sum(row.state == state for row in found) for state in dict.fromkeys(row.state for row in found)}
+    told = ", ".join(f"{count} {state}" for state, count in counts.items())
+    console.print(f"{study.study_name}: {told or 'no trial yet'}.")
+
+
+def _table(study: optuna.Study, found: Sequence[Row], keys: Sequence[str]) -> Table:
+    names = objectives(study)
+    table = Table("trial", *names, "epochs", "seconds", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        column.justify, column.no_wrap = "right", True
+    table.add_column("state", overflow="fold", min_width=22)
+    for heading in keys or ["settings"]:
+        table.add_column(heading, overflow="fold", no_wrap=bool(keys))
+    for row in found:
+        values = [*(f"{value:.0f}" if value >= 1000 else f"{value:.4f}" for value in row.values), *[""] * len(names)]
+        settings = [_text(row.settings.get(key, "")) for key in keys]
+        if not keys:
+            settings = [", ".join(f"{key.rpartition('.')[2]} {_text(value)}" for key, value in row.settings.items())]
+        seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
+        told = f"{row.told}, the best" if row.is_best and len(names) == 1 else row.told
+        told = f"{row.told}, on the front" if row.is_best and len(names) > 1 else told
+        table.add_row(
+            str(row.number),
+            *values[: len(names)],
+            str(row.epochs),
+            seconds,
+            told,
+            *settings,
+            style="bold" if row.is_best else "",
+        )
+    return table
+
+
+def _text(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _keys(found: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(key for row in found for key in row.settings))
+
+
+def _row(trial: FrozenTrial, is_interrupted: bool, is_best: bool) -> Row:
+    state, notes = STATES[trial.state], []
+    if is_interrupted or (trial.state is TrialState.RUNNING and is_gone(str(trial.user_attrs.get(OWNER, "")))):
+        state = "interrupted"
+    if state == "pruned" and trial.last_step is not None:
+        notes.append(f"after epoch {trial.last_step}")
+    if state == "failed":
+        notes.append(str(trial.user_attrs.get(FAILURE, "")))
+    if DUPLICATE in trial.user_attrs:
+        notes.append(f"(duplicate of {trial.user_attrs[DUPLICATE]})")
+    if AGAIN in trial.user_attrs:
+        notes.append(f"(again, for {trial.user_attrs[AGAIN]})")
+    seconds = None
+    if trial.datetime_start and trial.datetime_complete:
+        seconds = (trial.datetime_complete - trial.datetime_start).total_seconds()
+    return Row(
+        number=trial.number,
+        state=state,
+        note=" ".join(note for note in notes if note),
+        values=tuple(trial.values or ()),
+        epochs=len(trial.intermediate_values),
+        seconds=seconds,
+        settings=trial.params or trial.system_attrs.get("fixed_params", {}),
+        is_best=is_best,
+    )
+
+
+def _best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> set[int]:
+    """The best trial's number; of two objectives those of the Pareto front."""
+    if len(study.directions) > 1:
+        return {trial.number for trial in study.best_trials}
+    complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
+    choose = max if study.direction is StudyDirection.MAXIMIZE else min
+    best = choose(complete, key=lambda trial: float(trial.values[0]), default=None)
+    return set() if best is None else {best.number}
+
+
+def _existing_storage(config: Config, journal: Path) -> BaseStorage:
+    """The storage as it lies: opening it as a search does would make or mend it."""
+    where = _where(config, journal)
+    if config.search.storage is None:
+        if not journal.is_file():
+            raise SearchError(f"{where}: no study yet; `darkroom search` makes one")
+        try:
+            return JournalStorage(JournalFileBackend(str(journal)))
+        except (ValueError, LookupError) as problem:
+            raise SearchError(f"{where}: damaged ({problem}); delete it to start the search anew") from None
+    return _existing_database(config.search.storage, where)
+
+
+def _existing_database(address: str, where: str) -> BaseStorage:
+    # Takes half a second that a journal does not need.
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        url = make_url(address)
+        missing = url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_file()
+        if missing or not _has_studies(url):
+            raise SearchError(f"{where}: no study yet; `darkroom search` makes one")
+        return RDBStorage(address, skip_table_creation=True)
+    except (SQLAlchemyError, ImportError, RuntimeError) as problem:
+        reason = str(problem).partition("\n")[0]
+        raise SearchError(f"{where} cannot be read ({reason}); start the server or mend the address") from None
+
+
+def _has_studies(url: "URL") -> bool:
+    from sqlalchemy import create_engine, inspect
+
+    engine = create_engine(url)
+    try:
+        return inspect(engine).has_table("studies")
+    finally:
+        engine.dispose()
+
+
+def _where(config: Config, journal: Path) -> str:
+    if config.search.storage is None:
+        return str(journal)
+    # Brings torch with it, for which a journal need not wait.
+    from darkroom.search.storage import shown
+
+    return f"search.storage: {shown(config.search.storage)}"
