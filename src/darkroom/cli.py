@@ -169,14 +169,28 @@ def trials(
     config = load(workspace.params)
 
     from darkroom.search import table
+    from darkroom.search.existing import latest_study
 
-    study = table.latest_study(config, workspace.study_journal)
+    study = latest_study(config, workspace.study_journal)
     if as_json:
         typer.echo(json.dumps(table.as_json(study), ensure_ascii=False, indent=2))
     elif as_csv:
         table.write_csv(study, sys.stdout)
     else:
         table.show(study, output)
+
+
+@app.command(rich_help_panel=LOOK)
+def dashboard(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Where it listens, on 127.0.0.1.")] = 8080,
+) -> None:
+    """Open Optuna's own page on the studies, until Ctrl-C."""
+    workspace = Workspace()
+    config = load(workspace.params)
+
+    from darkroom.search.dashboard import serve
+
+    serve(config, workspace.study_journal, port)
 
 
 @app.command(rich_help_panel=LOOK)

@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from darkroom import __version__, cli
-from darkroom.config import Config, load, parse
+from darkroom.config import load, parse
 from darkroom.errors import DarkroomError
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
@@ -268,9 +268,8 @@ def searchable(darkroom, project):
 
 
 def studies(root):
-    return optuna.get_all_study_names(
-        open_storage(load(Path("params.yaml")), root / "models" / "checkpoints" / "study.journal")
-    )
+    storage = open_storage(load(root / "params.yaml"), root / "models" / "checkpoints" / "study.journal")
+    return [name for name in optuna.get_all_study_names(storage) if not name.endswith("-repeats")]
 
 
 def test_a_search_can_be_resumed_or_begun_anew(darkroom, searchable):
@@ -305,24 +304,6 @@ def test_a_search_is_not_resumed_and_begun_anew_at_once(darkroom, project):
     refused(
         darkroom("search", "--resume", "--fresh"), r"--resume goes on .* --fresh begins a new one; give one of them$"
     )
-
-
-@pytest.mark.parametrize("second", ["latency", "parameters"])
-def test_a_search_weighs_two_objectives(darkroom, searchable, second):
-    space = {"model": {"hidden": {"choices": [[8], [16, 8]]}}}
-    changes = {"search__second_objective": second, "search__pruner": "none", "search__sampler": "grid"}
-    root = searchable(search__space=space, **changes)
-
-    assert darkroom("search")[0] == 0
-
-    (name,) = studies(root)
-    storage = open_storage(Config(), root / "models" / "checkpoints" / "study.journal")
-    study = optuna.load_study(study_name=name, storage=storage)
-    costs = {trial.params["model.hidden"]: trial.values[1] for trial in study.trials}
-    if second == "parameters":
-        assert costs == {"[8]": 64 * 8 + 8 + 8 * 10 + 10, "[16, 8]": 64 * 16 + 16 + 16 * 8 + 8 + 8 * 10 + 10}
-    assert len(costs) == 2
-    assert min(costs.values()) > 0
 
 
 def test_a_configuration_that_was_tried_is_a_run_that_says_so(darkroom, searchable):

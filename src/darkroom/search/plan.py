@@ -24,7 +24,7 @@ PASSES = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """``workers`` processes that train up to ``capacity`` trials at once; ``note`` says what was asked for in vain."""
+    """``workers`` processes train up to ``capacity`` trials at once; ``note`` says why not more, if more would be."""
 
     workers: int
     capacity: int
@@ -43,8 +43,8 @@ def plan(config: Config, card: DatasetCard, device: torch.device) -> Plan:
         workers = max(1, min(most_workers, config.search.trials // 2))
     reason = why_not(config)
     if reason is not None or fuse == "off":
-        note = f"search.fuse: trials are trained one at a time; {reason}" if isinstance(fuse, int) else None
-        return Plan(workers, 1, note)
+        would = isinstance(fuse, int) or (fuse == "auto" and most_fused > 1)
+        return Plan(workers, 1, f"search.fuse: trials are trained one at a time; {reason}" if would else None)
     if not isinstance(fuse, int):
         fuse = max(1, min(most_fused, config.search.trials // (2 * workers)))
     return Plan(workers, fuse)

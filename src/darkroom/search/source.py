@@ -62,9 +62,7 @@ class TrialSource:
         self._since = clock() - float(study.user_attrs.get(SECONDS, 0.0))
         # Why no trial was to be begun when one was last asked for.
         self.ending: str | None = None
-        self._tried: dict[Point, FrozenTrial] = {}
-        for trial in used_trials(study):
-            self._tried.setdefault(point(trial), trial)
+        self._tried = {point(trial): trial for trial in reversed(used_trials(study))}
         self._twins: dict[Point, list[optuna.Trial]] = {}
         self._resolved: list[FrozenTrial] = []
         self._grid = grid(self._kinds, config.search.seed) if config.search.sampler == "grid" else None
@@ -145,7 +143,7 @@ class TrialSource:
 
     def _suggest(self) -> optuna.Trial | None:
         if self._grid is not None and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            known = self._tried.keys() | self._twins.keys()
+            known = {point(trial) for trial in self._taken()}
             following = next((each for each in self._grid if frozenset(each.items()) not in known), None)
             if following is None:
                 return None
@@ -153,7 +151,7 @@ class TrialSource:
         taken = self._taken()
         last = max(taken, key=lambda trial: trial.number, default=None)
         stuck = last is not None and DUPLICATE in last.user_attrs
-        self.study.sampler = choose_sampler(self.config, len(taken), stuck=stuck)
+        self.study.sampler = choose_sampler(self.config, len(taken), interrupted(self.study), stuck=stuck)
         return ask(self.study, self._kinds)
 
     def _repeat(self, trial: optuna.Trial, first: FrozenTrial) -> None:

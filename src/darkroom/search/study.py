@@ -145,8 +145,11 @@ def best_trial(study: optuna.Study) -> FrozenTrial:
     best = ranked(study)
     if best:
         return best[0]
-    reasons = [trial.user_attrs[FAILURE] for trial in used_trials(study) if FAILURE in trial.user_attrs]
+    used = used_trials(study)
+    if not used:
+        raise SearchError("search.minutes: had passed before a trial was completed; raise it")
+    reasons = [trial.user_attrs[FAILURE] for trial in used if FAILURE in trial.user_attrs]
     raise SearchError(
-        f"none of the {len(used_trials(study))} trials was completed; the first failed with: "
+        f"none of the {len(used)} trials was completed; the first failed with: "
         f"{reasons[0] if reasons else 'all were pruned'}"
     )

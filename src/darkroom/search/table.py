@@ -3,25 +3,17 @@
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from darkroom.config import Config
-from darkroom.errors import SearchError
 from darkroom.process import is_gone
-from darkroom.search.attributes import AGAIN, DUPLICATE, FAILURE, INTERRUPTED, OPENED, OWNER
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import URL
+from darkroom.search.attributes import AGAIN, DUPLICATE, FAILURE, INTERRUPTED, OWNER
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -52,23 +44,6 @@ class Row:
     def told(self) -> str:
         """The state and the note."""
         return f"{self.state}{': ' if self.state == 'failed' and self.note else ' ' if self.note else ''}{self.note}"
-
-
-def latest_study(config: Config, journal: Path) -> optuna.Study:
-    """The study that a search has opened last, in search.storage or else in the file ``journal``; nothing is changed.
-
-    Raises SearchError if there is none, or the storage cannot be read.
-    """
-    storage = _existing_storage(config, journal)
-    summaries = [
-        summary
-        for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)
-        if OPENED in summary.user_attrs
-    ]
-    if not summaries:
-        raise SearchError(f"{_where(config, journal)}: no study yet; `darkroom search` makes one")
-    latest = max(summaries, key=lambda summary: str(summary.user_attrs[OPENED]))
-    return optuna.load_study(study_name=latest.study_name, storage=storage)
 
 
 def rows(study: optuna.Study) -> list[Row]:
@@ -200,51 +175,3 @@ def _best(study: optuna.Study, trials: Sequence[FrozenTrial]) -> set[int]:
     choose = max if study.direction is StudyDirection.MAXIMIZE else min
     best = choose(complete, key=lambda trial: float(trial.values[0]), default=None)
     return set() if best is None else {best.number}
-
-
-def _existing_storage(config: Config, journal: Path) -> BaseStorage:
-    """The storage as it lies: opening it as a search does would make or mend it."""
-    where = _where(config, journal)
-    if config.search.storage is None:
-        if not journal.is_file():
-            raise SearchError(f"{where}: no study yet; `darkroom search` makes one")
-        try:
-            return JournalStorage(JournalFileBackend(str(journal)))
-        except (ValueError, LookupError) as problem:
-            raise SearchError(f"{where}: damaged ({problem}); delete it to start the search anew") from None
-    return _existing_database(config.search.storage, where)
-
-
-def _existing_database(address: str, where: str) -> BaseStorage:
-    # Takes half a second that a journal does not need.
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        url = make_url(address)
-        missing = url.get_backend_name() == "sqlite" and url.database and not Path(url.database).is_file()
-        if missing or not _has_studies(url):
-            raise SearchError(f"{where}: no study yet; `darkroom search` makes one")
-        return RDBStorage(address, skip_table_creation=True)
-    except (SQLAlchemyError, ImportError, RuntimeError) as problem:
-        reason = str(problem).partition("\n")[0]
-        raise SearchError(f"{where} cannot be read ({reason}); start the server or mend the address") from None
-
-
-def _has_studies(url: "URL") -> bool:
-    from sqlalchemy import create_engine, inspect
-
-    engine = create_engine(url)
-    try:
-        return inspect(engine).has_table("studies")
-    finally:
-        engine.dispose()
-
-
-def _where(config: Config, journal: Path) -> str:
-    if config.search.storage is None:
-        return str(journal)
-    # Brings torch with it, for which a journal need not wait.
-    from darkroom.search.storage import shown
-
-    return f"search.storage: {shown(config.search.storage)}"

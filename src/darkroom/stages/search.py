@@ -107,7 +107,7 @@ class _Search:
         most: int,
         seconds: float | None = None,
     ) -> None:
-        """Have all trials of ``source`` trained, of which there are ``most``; ``title`` is shown beside their number."""
+        """Have the trials of ``source`` trained, of which there are ``most``; ``title`` stands beside their number."""
         config = self.config
         epochs = config.search.epochs or config.train.epochs
         with (

@@ -27,6 +27,7 @@ VALIDATION_BATCH = 1024
 class EpochMetrics:
     """One epoch: mean losses, accuracies of 0 to 1, the last learning rate, and the time it took.
 
+    Of trainings that are one program each has the time of all of them.
     The training figures are of the batches as they were trained on: augmented, with dropout, under
     weights that changed meanwhile.
     """

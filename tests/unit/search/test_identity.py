@@ -8,7 +8,9 @@ import optuna
 import pytest
 
 from darkroom.config import Config, parse
+from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
+from darkroom.search.identity import base_name
 from darkroom.search.storage import open_storage
 from darkroom.search.study import used_trials
 
@@ -45,7 +47,6 @@ WHAT_DOES_NOT_MATTER: dict[str, Any] = {
     "search__ray_address": "127.0.0.1:6379",
     "search__worker_cpus": 2,
     "search__worker_gpus": 1.0,
-    "search__storage": "postgresql://somebody@somewhere/studies",
     "evaluate__top_k": 5,
 }
 WHAT_MATTERS: dict[str, tuple[Any, str]] = {
@@ -72,6 +73,12 @@ def test_how_much_is_searched_and_where_does_not_make_another_study(
 
     for start in ("matching", "resume"):
         assert opened(path, config(**{name: value}), start=start).study_name == first
+
+
+def test_where_studies_are_kept_does_not_make_another_study(make_card: Callable[[], DatasetCard]) -> None:
+    elsewhere = config(search__storage="postgresql://somebody@somewhere/studies")
+
+    assert base_name(elsewhere, make_card()) == base_name(config(), make_card())
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, (value, _) in WHAT_MATTERS.items()])

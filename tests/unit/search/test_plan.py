@@ -51,7 +51,7 @@ def config(model: str = "mlp", *, trials: int = 100, compiled: str = "none", **s
         (config("mlp", fuse=5), SMALL, CPU, Plan(1, 5)),
         (config("mlp", fuse=5), CARD, CPU, Plan(4, 5)),
         (config("mlp", fuse="off"), CARD, CPU, Plan(4, 1)),
-        (config("pretrained"), CARD, GPU, Plan(2, 1)),
+        (config("pretrained"), CARD, CPU, Plan(4, 1)),
         (config("mlp", executor="ray"), CARD, CPU, Plan(50, 1)),
         (config("mlp", executor="ray", workers=4, worker_gpus=1), CARD, CPU, Plan(4, 12)),
     ],
@@ -83,13 +83,14 @@ def test_a_search_is_planned(settings: Config, card: DatasetCard, device: torch.
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
+        (config("pretrained"), "the layers of a pretrained model learn from epochs of their own"),
         (config("pretrained", fuse=4), "the layers of a pretrained model learn from epochs of their own"),
         (config("mlp", fuse=4, compiled="default"), "train.compile is for a single model"),
     ],
-    ids=["pretrained", "compiled"],
+    ids=["pretrained", "pretrained, asked for", "compiled"],
 )
-def test_fusing_that_was_asked_for_in_vain_says_why(settings: Config, reason: str) -> None:
-    assert plan(settings, CARD, CPU) == Plan(4, 1, f"search.fuse: trials are trained one at a time; {reason}")
+def test_trials_that_would_be_fused_and_cannot_say_why(settings: Config, reason: str) -> None:
+    assert plan(settings, CARD, GPU) == Plan(2, 1, f"search.fuse: trials are trained one at a time; {reason}")
 
 
 def test_operations_are_those_of_all_trials() -> None:

@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 
 from darkroom.config import Config, parse
 from darkroom.errors import TrainingError
+from darkroom.search.attributes import DUPLICATE
 from darkroom.search.sampling import choose_sampler, grid
-from darkroom.search.source import DUPLICATE
 from darkroom.search.space import distributions
 from darkroom.search.study import interrupted, used_trials
 
@@ -148,6 +148,34 @@ def test_a_gaussian_process_does_not_suggest_what_was_pruned_again_and_again(tmp
     assert not any(DUPLICATE in trial.user_attrs for trial in trials)
 
 
+@pytest.mark.parametrize(("sampler", "most"), [("tpe", 18), ("gp", 8)])
+def test_a_sampler_learns_from_failures(tmp_path: Path, search: Search, sampler: str, most: int) -> None:
+    def diverging(number: int, settings: Settings) -> Iterator[float]:
+        if settings["train.lr"] > 0.02:
+            raise TrainingError("the loss is no longer finite")
+        yield from (5 + math.log10(settings["train.lr"]) - 1 / epoch for epoch in range(1, 10))
+
+    trials = used_trials(search(tmp_path / "journal", config(sampler, "none", trials=40), diverging))
+
+    failed = sum(trial.state is TrialState.FAIL for trial in trials)
+    assert 0 < failed <= most
+    assert max(trial.params["train.lr"] for trial in trials if trial.state is TrialState.COMPLETE) > 0.015
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_a_sampler_of_two_objectives_bears_failures(tmp_path: Path, search: Search, sampler: str) -> None:
+    def failing_at_times(number: int, given: Settings) -> Iterator[float]:
+        if number % 4 == 1:
+            raise TrainingError("at times")
+        yield from objective(number, {**given, "train.batch_size": 20})
+
+    settings = config(sampler, "none", second_objective="parameters")
+
+    study = search(tmp_path / "journal", settings, failing_at_times, cost=lambda number, given: given["train.lr"])
+
+    assert {trial.state for trial in used_trials(study)} == {TrialState.COMPLETE, TrialState.FAIL}
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "cma-es"])
 def test_a_sampler_learns_from_the_trials(tmp_path: Path, search: Search, sampler: str) -> None:
     study = search(tmp_path / "journal", config(sampler, "none", trials=30), objective)
@@ -194,5 +222,5 @@ def test_the_seed_decides_the_order_of_a_grid() -> None:
 
 
 def test_a_sampler_that_repeats_itself_gives_its_turn_to_chance() -> None:
-    assert isinstance(choose_sampler(config(), taken=9, stuck=True), optuna.samplers.RandomSampler)
-    assert isinstance(choose_sampler(config(), taken=9), optuna.samplers.TPESampler)
+    assert isinstance(choose_sampler(config(), 9, [], stuck=True), optuna.samplers.RandomSampler)
+    assert isinstance(choose_sampler(config(), 9, []), optuna.samplers.TPESampler)

@@ -10,8 +10,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config, parse
 from darkroom.errors import SearchError, TrainingError
-from darkroom.search.source import DUPLICATE, TrialSource, since_improvement
-from darkroom.search.study import FAILURE, best_trial, interrupted, ranked, used_trials
+from darkroom.search.attributes import DUPLICATE, FAILURE
+from darkroom.search.source import TrialSource, since_improvement
+from darkroom.search.study import best_trial, interrupted, ranked, used_trials
 
 Settings = Mapping[str, Any]
 Search = Callable[..., optuna.Study]

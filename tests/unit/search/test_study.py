@@ -296,6 +296,11 @@ def test_a_search_without_a_complete_trial_is_refused_with_the_first_reason(jour
         best_trial(study)
 
 
+def test_a_search_whose_time_was_over_before_its_first_trial_is_refused() -> None:
+    with pytest.raises(SearchError, match=r"^search\.minutes: had passed before a trial was completed; raise it$"):
+        best_trial(study_of([]))
+
+
 def test_a_search_whose_trials_were_all_pruned_is_refused() -> None:
     study = study_of([trial(TrialState.PRUNED, 0.4)] * 2)
 

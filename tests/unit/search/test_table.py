@@ -19,6 +19,7 @@ from darkroom.config import Config, parse
 from darkroom.errors import SearchError
 from darkroom.process import this_process
 from darkroom.search import table
+from darkroom.search.existing import latest_study
 
 
 def config(storage: str | None = None) -> Config:
@@ -161,7 +162,7 @@ def test_the_study_that_was_opened_last_is_shown(tmp_path: Path) -> None:
         study_of([], storage=storage, name=name).set_user_attr("opened", f"2026-01-0{day}")
     optuna.create_study(storage=storage, study_name="latest-repeats")  # which no search opens by itself
 
-    assert table.latest_study(config(), tmp_path / "journal").study_name == "latest"
+    assert latest_study(config(), tmp_path / "journal").study_name == "latest"
 
 
 def test_looking_changes_nothing(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
         opened.write(b'{"op_code":5,"wor')  # a running search is writing this line
     before = path.read_bytes()
 
-    rows = table.rows(table.latest_study(config(), path))
+    rows = table.rows(latest_study(config(), path))
 
     assert [row.state for row in rows] == ["running"]
     assert path.read_bytes() == before
@@ -180,7 +181,7 @@ def test_looking_changes_nothing(tmp_path: Path) -> None:
 
 def test_without_a_journal_there_is_no_study_and_none_is_made(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match=r"journal: no study yet; `darkroom search` makes one$"):
-        table.latest_study(config(), tmp_path / "checkpoints" / "journal")
+        latest_study(config(), tmp_path / "checkpoints" / "journal")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -189,14 +190,14 @@ def test_a_journal_without_a_study_has_none(tmp_path: Path) -> None:
     (tmp_path / "journal").touch()
 
     with pytest.raises(SearchError, match="no study yet"):
-        table.latest_study(config(), tmp_path / "journal")
+        latest_study(config(), tmp_path / "journal")
 
 
 def test_a_damaged_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "journal").write_bytes(b"{damaged\n{}\n")
 
     with pytest.raises(SearchError, match=r"journal: damaged \(.*; delete it"):
-        table.latest_study(config(), tmp_path / "journal")
+        latest_study(config(), tmp_path / "journal")
 
 
 def test_a_database_is_read(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_a_database_is_read(tmp_path: Path) -> None:
     study = study_of([trial(COMPLETE, 0.9)], storage=RDBStorage(address))
     assert study.trials[0].state is TrialState.COMPLETE
 
-    found = table.latest_study(config(address), tmp_path / "journal")
+    found = latest_study(config(address), tmp_path / "journal")
 
     assert told(found) == ["complete"]
     for storage in (study._storage, found._storage):
@@ -213,7 +214,7 @@ def test_a_database_is_read(tmp_path: Path) -> None:
 
 def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(SearchError, match=r"^search\.storage: sqlite:///.*studies\.db: no study yet"):
-        table.latest_study(config(f"sqlite:///{tmp_path / 'studies.db'}"), tmp_path / "journal")
+        latest_study(config(f"sqlite:///{tmp_path / 'studies.db'}"), tmp_path / "journal")
 
     assert list(tmp_path.iterdir()) == []
 
@@ -221,7 +222,7 @@ def test_a_database_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize("address", ["postgresql://someone:secret@127.0.0.1:9/none", "nonsense", "noengine://here"])
 def test_a_database_that_cannot_be_read_is_named_without_its_password(tmp_path: Path, address: str) -> None:
     with pytest.raises(SearchError, match=r"^search\.storage: .* cannot be read \(.*\); start the server") as refused:
-        table.latest_study(config(address), tmp_path / "journal")
+        latest_study(config(address), tmp_path / "journal")
 
     assert "secret" not in str(refused.value)
     assert "\n" not in str(refused.value)
