@@ -24,7 +24,7 @@ PASSES = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """``workers`` processes that train up to ``capacity`` trials at once; ``note`` says why trials are not fused that would be."""
+    """``workers`` processes train up to ``capacity`` trials at once; ``note`` says why not more, if more would be."""
 
     workers: int
     capacity: int

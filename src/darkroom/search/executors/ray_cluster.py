@@ -48,9 +48,9 @@ OBJECT_STORE_BYTES = 100 << 20
 class Trainer:
     """A worker in the cluster. Its ``Worker`` is made by the first orders, whose future can tell what is wrong."""
 
-    def __init__(self, config: Config, directory: Path, capacity: int) -> None:
+    def __init__(self, config: Config, directory: Path, *, fuses: bool) -> None:
         self._directory = directory
-        self._worker = cache(partial(Worker, config, directory, fuses=capacity > 1))
+        self._worker = cache(partial(Worker, config, directory, fuses=fuses))
         torch.set_num_threads(config.search.worker_cpus)
 
     def start(self) -> None:
@@ -75,24 +75,25 @@ def ray_seats(config: Config, directory: Path, workers: int, capacity: int) -> I
     Raises SearchError if Ray is not installed, if the cluster does not answer, or if it has no room for any.
     """
     with _connected(config, workers) as ray:
-        cluster = Cluster(ray, config, directory.resolve())
-        cluster.open(workers, capacity)
+        cluster = Cluster(ray, config, directory.resolve(), capacity)
+        cluster.open(workers)
         yield cluster.seats
 
 
 class Cluster:
     """Has room for workers, until it loses nodes."""
 
-    def __init__(self, ray: Any, config: Config, directory: Path) -> None:
+    def __init__(self, ray: Any, config: Config, directory: Path, capacity: int) -> None:
         self.ray = ray
         self.config = config
+        self.capacity = capacity
         self.seats: list[RaySeat] = []
         self._actor = ray.remote(num_cpus=config.search.worker_cpus, num_gpus=config.search.worker_gpus)(Trainer)
         self._directory = directory
 
-    def open(self, workers: int, capacity: int) -> None:
+    def open(self, workers: int) -> None:
         """Take seats for up to ``workers`` workers."""
-        tried = [RaySeat(self, capacity) for _ in range(min(workers, self.room()))]
+        tried = [RaySeat(self) for _ in range(min(workers, self.room()))]
         starts = {seat.actor.start.remote(): seat for seat in tried}
         started, late = self.ray.wait(list(starts), num_returns=len(tried), timeout=START) if tried else ([], [])
         for each in late:
@@ -112,8 +113,8 @@ class Cluster:
         by_gpus = [node.get("GPU", 0) / search.worker_gpus if search.worker_gpus else math.inf for node in nodes]
         return sum(int(min(fits)) for fits in zip(by_cpus, by_gpus, strict=True))
 
-    def new_actor(self, capacity: int) -> Any:
-        return self._actor.remote(self.config, self._directory, capacity)
+    def new_actor(self) -> Any:
+        return self._actor.remote(self.config, self._directory, fuses=self.capacity > 1)
 
     def restarts(self, actor: Any) -> bool:
         """Whether there is room for the actor that takes a dead one's place: its node may have died with it."""
@@ -145,10 +146,10 @@ class Cluster:
 class RaySeat:
     """A worker somewhere in the cluster."""
 
-    def __init__(self, cluster: Cluster, capacity: int) -> None:
-        self.capacity = capacity
+    def __init__(self, cluster: Cluster) -> None:
+        self.capacity = cluster.capacity
         self.lost: tuple[type[BaseException], ...] = (cluster.ray.exceptions.RayActorError,)
-        self.actor = cluster.new_actor(capacity)
+        self.actor = cluster.new_actor()
         self._cluster = cluster
 
     def submit(self, orders: Orders) -> Future[Report]:
@@ -159,7 +160,7 @@ class RaySeat:
     def restart(self) -> None:
         # It may be alive beyond a network that is not.
         self._cluster.ray.kill(self.actor)
-        self.actor = self._cluster.new_actor(self.capacity)
+        self.actor = self._cluster.new_actor()
         if not self._cluster.restarts(self.actor):
             self._cluster.ray.kill(self.actor)
             self._cluster.leave(self)
@@ -177,7 +178,7 @@ def _hand_over(answer: Future[Report], done: Future[Report]) -> None:
 @contextmanager
 def _connected(config: Config, workers: int) -> Iterator[Any]:
     """Ray, connected to the cluster; in the end what it has changed in this process is as it was."""
-    address = config.search.ray_address
+    address, counted = config.search.ray_address, config.search.workers != "auto"
     for name, value in (ENVIRONMENT | ({} if address else LOOPBACK)).items():
         os.environ.setdefault(name, value)
     try:
@@ -191,7 +192,7 @@ def _connected(config: Config, workers: int) -> Iterator[Any]:
         try:
             with held_back():
                 if address is None:
-                    _start(ray, directory, workers * config.search.worker_cpus)
+                    _start(ray, directory, workers * config.search.worker_cpus if counted else 0)
                 else:
                     _join(ray, address)
                 for number, handler in handlers.items():
@@ -203,6 +204,7 @@ def _connected(config: Config, workers: int) -> Iterator[Any]:
 
 
 def _start(ray: Any, directory: str, cpus: int) -> None:
+    """Start a cluster that has this machine's processors, or says so of ``cpus`` if those are more."""
     ray.init(
         address="local",
         num_cpus=max(cpus, os.cpu_count() or 1),

@@ -97,7 +97,9 @@ def scene(small_cache: Path, tmp_path: Path) -> Iterator[Callable[..., Scene]]:
     started: list[Scene] = []
 
     def start(workers: int = 2, deaths: int = 0, **given: Any) -> Scene:
-        started.append(Scene(small_cache, tmp_path / "study.journal", settings(**given), workers, deaths))
+        started.append(
+            Scene(small_cache, tmp_path / "study.journal", settings(workers=workers, **given), workers, deaths)
+        )
         return started[-1]
 
     yield start

@@ -82,7 +82,7 @@ def test_a_worker_has_its_share_alone_and_the_same_answer(seat, make_config, sma
 
 
 def test_a_worker_that_dies_is_lost_and_another_takes_its_place(seat):
-    seat.submit(BEGIN).result()
+    seat.submit(Orders()).result()
     for child in psutil.Process().children():
         if child.pid in seat._pool._processes:
             child.kill()

@@ -3,10 +3,8 @@
 Ray runs in processes of its own, as it leaves threads, sockets and warnings behind in the one that uses it.
 """
 
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,17 +19,6 @@ from darkroom.search.executors import make_seats
 from darkroom.search.executors.ray_cluster import ENVIRONMENT, LOOPBACK, Cluster
 
 
-def test_a_search_in_a_cluster_of_its_own_survives_the_death_of_a_worker(scene):
-    found = scene(executor="ray", trials=6, deaths=1).result()
-
-    assert (found["states"], found["epochs"], found["running"]) == (["COMPLETE"] * 6, [2] * 6, 0)
-    ((state, params),) = found["interrupted"]
-    assert state == "FAIL"
-    assert params in found["params"]
-    assert found["imported"] == ["ray"]
-    assert found["complaints"] == ""
-
-
 def name_of(process):
     """Its name, or nothing if it has ended."""
     try:
@@ -40,35 +27,50 @@ def name_of(process):
         return ""
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_of_a_cluster_of_its_own_survives_the_search(scene, all_end, number):
-    running = scene(executor="ray", epochs=10_000)
+def places_of(family):
+    """Where the processes of a cluster leave their files."""
+    return {Path(place) for each in family for place in re.findall(r"/tmp/ray\w+", " ".join(each.cmdline()))}
+
+
+def test_a_search_in_a_cluster_of_its_own_survives_the_death_of_a_worker_and_leaves_nothing_behind(scene, all_end):
+    running = scene(executor="ray", trials=6, deaths=1, epochs=20)
     family = running.wait_until_it_trains()
-    assert sum(name_of(process).startswith("ray::Trainer") for process in family) == 2
-    places = {Path(place) for each in family for place in re.findall(r"/tmp/ray\w+", " ".join(each.cmdline()))}
+    trainers = [process for process in family if name_of(process).startswith("ray::Trainer")]
+    places = places_of(family)
     listening = {
         connection.laddr.ip.removeprefix("::ffff:")
         for process in family
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     }
-    if number == signal.SIGINT:
-        os.killpg(running.process.pid, number)
-        running.process.wait(60)
-        assert not [place for place in places if place.exists()]
-    else:
-        running.process.kill()
-        # Ray's agents, which train nothing, would see it a minute later.
-        for process in family:
-            if "Agent" in name_of(process):
-                process.kill()
+    found = running.result()
+
+    assert (found["states"], found["epochs"], found["running"]) == (["COMPLETE"] * 6, [20] * 6, 0)
+    ((state, params),) = found["interrupted"]
+    assert state == "FAIL"
+    assert params in found["params"]
+    assert (found["imported"], found["complaints"]) == (["ray"], "")
+    assert listening == {"127.0.0.1"}
+    assert len(trainers) == 2
+    assert all_end(family)
+    assert places
+    assert not [place for place in places if place.exists()]
+
+
+def test_no_worker_of_a_cluster_of_its_own_survives_a_search_that_is_killed(scene, all_end):
+    running = scene(executor="ray", epochs=10_000)
+    family = running.wait_until_it_trains()
+    places = places_of(family)
+    running.process.kill()
+    # Ray's agents, which train nothing, would see it a minute later.
+    for process in family:
+        if "Agent" in name_of(process):
+            process.kill()
     ended = all_end(family)
     for place in places:
-        shutil.rmtree(place, ignore_errors=True)
+        shutil.rmtree(place)
 
     assert ended
-    assert places
-    assert listening == {"127.0.0.1"}
 
 
 NODES = Path(__file__).with_name("nodes.py")
@@ -89,7 +91,7 @@ class FakeRay:
 
     def remote(self, **needs):
         start = SimpleNamespace(remote=object)
-        return lambda trainer: SimpleNamespace(remote=lambda *given: SimpleNamespace(start=start))
+        return lambda trainer: SimpleNamespace(remote=lambda *given, **named: SimpleNamespace(start=start))
 
     def wait(self, starts, num_returns, timeout):
         assert num_returns == len(starts)
@@ -102,9 +104,9 @@ class FakeRay:
 
 @pytest.fixture
 def open_cluster(make_config, tmp_path):
-    def opened(ray, workers, **search):
-        cluster = Cluster(ray, make_config(ray_address="host:1", **search), tmp_path)
-        cluster.open(workers, 2)
+    def opened(ray, count, **search):
+        cluster = Cluster(ray, make_config(ray_address="host:1", **{"workers": count} | search), tmp_path, 2)
+        cluster.open(count)
         return cluster
 
     return opened
@@ -133,6 +135,11 @@ def test_a_cluster_takes_as_many_of_eight_workers_as_its_nodes_hold(open_cluster
     assert [seat.capacity for seat in cluster.seats] == [2] * seats
     said = f"has room for {seats} of 8 workers, which needs" in capsys.readouterr().err
     assert said == (seats < 8)
+
+
+def test_workers_that_nobody_counted_are_as_many_as_there_is_room_for(open_cluster, capsys):
+    assert len(open_cluster(FakeRay(CPUS), 8, workers="auto").seats) == 2
+    assert capsys.readouterr().err == ""
 
 
 def test_a_cluster_that_others_use_takes_the_workers_for_which_it_finds_room(open_cluster):
