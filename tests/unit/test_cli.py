@@ -306,6 +306,24 @@ def test_a_search_is_not_resumed_and_begun_anew_at_once(darkroom, project):
     )
 
 
+@pytest.mark.parametrize("second", ["latency", "parameters"])
+def test_a_search_weighs_two_objectives(darkroom, searchable, second):
+    space = {"model": {"hidden": {"choices": [[8], [16, 8]]}}}
+    changes = {"search__second_objective": second, "search__pruner": "none", "search__sampler": "grid"}
+    root = searchable(search__space=space, **changes)
+
+    assert darkroom("search")[0] == 0
+
+    (name,) = studies(root)
+    storage = open_storage(load(root / "params.yaml"), root / "models" / "checkpoints" / "study.journal")
+    study = optuna.load_study(study_name=name, storage=storage)
+    costs = {trial.params["model.hidden"]: trial.values[1] for trial in study.trials}
+    if second == "parameters":
+        assert costs == {"[8]": 64 * 8 + 8 + 8 * 10 + 10, "[16, 8]": 64 * 16 + 16 + 16 * 8 + 8 + 8 * 10 + 10}
+    assert len(costs) == 2
+    assert min(costs.values()) > 0
+
+
 def test_a_configuration_that_was_tried_is_a_run_that_says_so(darkroom, searchable):
     root = searchable(search__trials=8, search__sampler="random")
 

@@ -20,6 +20,7 @@ BAR = 24
 
 @dataclass
 class _Running:
+    name: str
     epoch: int = 0
     figure: float | None = None
 
@@ -74,11 +75,11 @@ class SearchDisplay:
         """Take up what an earlier session has done: how many trials ended in which state, and the best of them."""
         self._ended, self._before, self._best = ended, ended.total(), best
 
-    def begun(self, number: int) -> None:
-        self._running[number] = _Running()
+    def begun(self, number: int, name: str) -> None:
+        self._running[number] = _Running(name)
 
     def epoch(self, number: int, epoch: int, figure: float) -> None:
-        self._running[number] = _Running(epoch, figure)
+        self._running[number] = _Running(self._running[number].name, epoch, figure)
 
     def ended(self, number: int, state: str, best: str) -> None:
         """``best`` says which trial is the best so far, as it is to be shown."""
@@ -106,9 +107,9 @@ class SearchDisplay:
             f"{done}/{self.trials}",
             "" if not left else f"about {_clock(left)} left",
         )
-        for number, trial in running[:MAX_LINES]:
+        for _, trial in running[:MAX_LINES]:
             figure = "" if trial.figure is None else f"val {self.monitor} {trial.figure:.4f}"
-            table.add_row(f"trial {number}", _bar(trial.epoch, self.epochs), f"{trial.epoch}/{self.epochs}", figure)
+            table.add_row(trial.name, _bar(trial.epoch, self.epochs), f"{trial.epoch}/{self.epochs}", figure)
         counts = [f"{count} {state}" for state, count in self._ended.items()]
         told = ", ".join([*([self._best] if self._best else []), *counts, f"{len(running)} running"])
         hidden = len(running) - MAX_LINES

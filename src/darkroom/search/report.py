@@ -73,7 +73,7 @@ def page(study: Study, config: Config, found: Mapping[str, Any], evidence: Evide
     """The study in Markdown, without its pictures."""
     parts = [
         f"# Search: {config.model.name} on {config.dataset.name}",
-        f"**{_sentence(found, evidence)}** {evidence.verdict}",
+        evidence.verdict if evidence.winner else f"{_sentence(found)} {evidence.verdict}",
         _candidates(evidence),
         "The interval speaks of the noise of seeds, on one validation split; the test split was not looked at."
         if evidence.gain and evidence.gain.low is not None
@@ -88,10 +88,8 @@ def page(study: Study, config: Config, found: Mapping[str, Any], evidence: Evide
     return "\n\n".join(part for part in parts if part)
 
 
-def _sentence(found: Mapping[str, Any], evidence: Evidence) -> str:
-    over = f", mean of {len(evidence.winner.values)} seeds" if evidence.winner else ", in one trial"
-    who = evidence.winner.label if evidence.winner else f"trial {found['trial']}"
-    return f"Best validation {found['monitor']} {found['value']:.4f} ({who}{over})."
+def _sentence(found: Mapping[str, Any]) -> str:
+    return f"Trial {found['trial']} has the best validation {found['monitor']}, {found['value']:.4f}."
 
 
 def _candidates(evidence: Evidence) -> str:

@@ -144,8 +144,9 @@ class _Watch:
         display.known(Counter(STATES[trial.state] for trial in ended), self._best_so_far())
 
     def begun(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None:
-        self.display.begun(trial.number)
-        self.runs.begin(self.source.name(trial), settings, self.source.tags(trial))
+        name = self.source.name(trial)
+        self.display.begun(trial.number, name)
+        self.runs.begin(name, settings, self.source.tags(trial))
 
     def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None:
         self.runs.epoch(self.source.name(trial), epoch_metrics(vars(metrics)), metrics.epoch)

@@ -40,8 +40,8 @@ def test_at_the_start_there_is_nothing_to_tell() -> None:
 
 def test_each_running_trial_has_a_line() -> None:
     display, _ = display_of()
-    display.begun(3)
-    display.begun(4)
+    display.begun(3, "trial 3")
+    display.begun(4, "trial 4")
     display.epoch(3, 5, 0.91234)
 
     _, third, fourth, last = lines(display)
@@ -55,7 +55,7 @@ def test_each_running_trial_has_a_line() -> None:
 def test_of_many_the_first_are_shown_and_the_others_counted(width: int) -> None:
     display, _ = display_of(300)
     for number in range(16):
-        display.begun(number)
+        display.begun(number, f"trial {number}")
         display.epoch(number, 1, 0.5)
 
     found = lines(display, width)
@@ -67,7 +67,7 @@ def test_of_many_the_first_are_shown_and_the_others_counted(width: int) -> None:
 def test_what_has_ended_is_counted_by_its_state() -> None:
     display, _ = display_of()
     for number, state in enumerate(["complete", "complete", "pruned", "failed", "interrupted"]):
-        display.begun(number)
+        display.begun(number, f"trial {number}")
         display.ended(number, state, "best 0.9000 (trial 1)")
 
     first, last = lines(display)
@@ -89,7 +89,7 @@ def test_the_time_left_is_judged_by_the_trials_of_this_session() -> None:
     assert display.remaining() is None
 
     for number in (6, 7):
-        display.begun(number)
+        display.begun(number, f"trial {number}")
         display.ended(number, "complete", "")
 
     assert display.remaining() == pytest.approx(40)  # 10 seconds each
@@ -127,7 +127,7 @@ def test_more_trials_than_were_asked_for_leave_no_time() -> None:
 def written(*, terminal: bool) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
     with SearchDisplay(console, "search", "accuracy", 12, 10) as display:
-        display.begun(3)
+        display.begun(3, "trial 3")
         display.epoch(3, 5, 0.9)
         display.ended(3, "complete", "best 0.9000 (trial 3)")
     assert isinstance(console.file, io.StringIO)

@@ -148,14 +148,14 @@ def test_a_gaussian_process_does_not_suggest_what_was_pruned_again_and_again(tmp
     assert not any(DUPLICATE in trial.user_attrs for trial in trials)
 
 
-@pytest.mark.parametrize(("sampler", "most"), [("tpe", 18), ("gp", 8)])
+@pytest.mark.parametrize(("sampler", "most"), [("tpe", 11), ("gp", 4)])
 def test_a_sampler_learns_from_failures(tmp_path: Path, search: Search, sampler: str, most: int) -> None:
     def diverging(number: int, settings: Settings) -> Iterator[float]:
         if settings["train.lr"] > 0.02:
             raise TrainingError("the loss is no longer finite")
         yield from (5 + math.log10(settings["train.lr"]) - 1 / epoch for epoch in range(1, 10))
 
-    trials = used_trials(search(tmp_path / "journal", config(sampler, "none", trials=40), diverging))
+    trials = used_trials(search(tmp_path / "journal", config(sampler, "none", trials=24), diverging))
 
     failed = sum(trial.state is TrialState.FAIL for trial in trials)
     assert 0 < failed <= most
@@ -176,7 +176,7 @@ def test_a_sampler_of_two_objectives_bears_failures(tmp_path: Path, search: Sear
     assert {trial.state for trial in used_trials(study)} == {TrialState.COMPLETE, TrialState.FAIL}
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "gp", "cma-es"])
+@pytest.mark.parametrize("sampler", ["tpe", "cma-es"])
 def test_a_sampler_learns_from_the_trials(tmp_path: Path, search: Search, sampler: str) -> None:
     study = search(tmp_path / "journal", config(sampler, "none", trials=30), objective)
     values = [trial.value or 0.0 for trial in used_trials(study)]
