@@ -3,20 +3,24 @@
 Ray runs in processes of its own, as it leaves threads, sockets and warnings behind in the one that uses it.
 """
 
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
-from darkroom.errors import SearchError
+from darkroom.errors import CacheError, SearchError
 from darkroom.search.executors import make_seats
-from darkroom.search.executors.ray_cluster import ENVIRONMENT, LOOPBACK, Cluster
+from darkroom.search.executors.ray_cluster import ENVIRONMENT, LOOPBACK, Cluster, Trainer
+from darkroom.search.worker import Orders
 
 
 def command_of(process):
@@ -174,6 +178,25 @@ def test_a_worker_whose_node_is_gone_leaves_its_seat_and_the_last_one_ends_the_s
     first.restart()
     with pytest.raises(SearchError, match=rf"^{NO_ROOM} any more"):
         fourth.restart()
+
+
+def test_a_node_without_the_images_is_named(make_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    trainer = Trainer(make_config(), tmp_path / "none", fuses=False)
+
+    with pytest.raises(CacheError, match=rf"/none: not on the node {platform.node()}; .* a file system that the nodes"):
+        trainer.advance(Orders())
+
+
+def test_what_a_worker_raises_arrives_as_it_was(open_cluster):
+    (seat,) = open_cluster(FakeRay({"CPU": 1}), 1).seats
+    wrapped, raised = RuntimeError("a page of it"), CacheError("one line")
+    wrapped.cause = raised
+    answer = Future()
+    answer.set_exception(wrapped)
+    seat.actor.advance = SimpleNamespace(remote=lambda orders: SimpleNamespace(future=lambda: answer))
+
+    assert seat.submit(Orders()).exception() is raised
 
 
 @pytest.fixture
