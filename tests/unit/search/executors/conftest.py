@@ -115,8 +115,15 @@ def all_end() -> Callable[[list[psutil.Process]], bool]:
 
 def _all_end(processes: list[psutil.Process]) -> bool:
     deadline = time.monotonic() + 60  # for a broken test; nothing is measured
-    while any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in processes):
+    while any(map(_lives, processes)):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.02)
     return True
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -3,46 +3,43 @@
 Ray runs in processes of its own, as it leaves threads, sockets and warnings behind in the one that uses it.
 """
 
+import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
+import torch
 
-from darkroom.errors import SearchError
+from darkroom.errors import CacheError, SearchError
 from darkroom.search.executors import make_seats
-from darkroom.search.executors.ray_cluster import ENVIRONMENT, LOOPBACK, Cluster
+from darkroom.search.executors.ray_cluster import ENVIRONMENT, LOOPBACK, Cluster, Trainer
+from darkroom.search.worker import Orders
 
 
-def name_of(process):
-    """Its name, or nothing if it has ended."""
+def command_of(process):
+    """How it was started, or, if Ray has named it, its name; nothing if it has ended."""
     try:
-        return process.name()
+        return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
 
 
 def places_of(family):
     """Where the processes of a cluster leave their files."""
-    return {Path(place) for each in family for place in re.findall(r"/tmp/ray\w+", " ".join(each.cmdline()))}
+    return {Path(place) for process in family for place in re.findall(r"/tmp/ray\w+", command_of(process))}
 
 
 def test_a_search_in_a_cluster_of_its_own_survives_the_death_of_a_worker_and_leaves_nothing_behind(scene, all_end):
     running = scene(executor="ray", trials=6, deaths=1, epochs=20)
     family = running.wait_until_it_trains()
-    trainers = [process for process in family if name_of(process).startswith("ray::Trainer")]
     places = places_of(family)
-    listening = {
-        connection.laddr.ip.removeprefix("::ffff:")
-        for process in family
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
     found = running.result()
 
     assert (found["states"], found["epochs"], found["running"]) == (["COMPLETE"] * 6, [20] * 6, 0)
@@ -50,8 +47,6 @@ def test_a_search_in_a_cluster_of_its_own_survives_the_death_of_a_worker_and_lea
     assert state == "FAIL"
     assert params in found["params"]
     assert (found["imported"], found["complaints"]) == (["ray"], "")
-    assert listening == {"127.0.0.1"}
-    assert len(trainers) == 2
     assert all_end(family)
     assert places
     assert not [place for place in places if place.exists()]
@@ -61,16 +56,25 @@ def test_no_worker_of_a_cluster_of_its_own_survives_a_search_that_is_killed(scen
     running = scene(executor="ray", epochs=10_000)
     family = running.wait_until_it_trains()
     places = places_of(family)
+    trainers = [process for process in family if command_of(process).startswith("ray::Trainer")]
+    listening = {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in family
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    }
     running.process.kill()
     # Ray's agents, which train nothing, would see it a minute later.
     for process in family:
-        if "Agent" in name_of(process):
+        if "Agent" in command_of(process):
             process.kill()
     ended = all_end(family)
     for place in places:
         shutil.rmtree(place)
 
     assert ended
+    assert len(trainers) == 2
+    assert listening == {"127.0.0.1"}
 
 
 NODES = Path(__file__).with_name("nodes.py")
@@ -174,6 +178,25 @@ def test_a_worker_whose_node_is_gone_leaves_its_seat_and_the_last_one_ends_the_s
     first.restart()
     with pytest.raises(SearchError, match=rf"^{NO_ROOM} any more"):
         fourth.restart()
+
+
+def test_a_node_without_the_images_is_named(make_config, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    trainer = Trainer(make_config(), tmp_path / "none", fuses=False)
+
+    with pytest.raises(CacheError, match=rf"/none: not on the node {platform.node()}; .* a file system that the nodes"):
+        trainer.advance(Orders())
+
+
+def test_what_a_worker_raises_arrives_as_it_was(open_cluster):
+    (seat,) = open_cluster(FakeRay({"CPU": 1}), 1).seats
+    wrapped, raised = RuntimeError("a page of it"), CacheError("one line")
+    wrapped.cause = raised
+    answer = Future()
+    answer.set_exception(wrapped)
+    seat.actor.advance = SimpleNamespace(remote=lambda orders: SimpleNamespace(future=lambda: answer))
+
+    assert seat.submit(Orders()).exception() is raised
 
 
 @pytest.fixture
