@@ -72,19 +72,17 @@ def darkroom(*arguments: str) -> None:
 
 
 @contextmanager
-def timed_fits() -> Iterator[list[float]]:
-    """Collects the seconds of each call of `fit`: all epochs, with validation, checkpoint and logging."""
-    from darkroom.training import session
-
+def timed(owner: Any, name: str) -> Iterator[list[float]]:
+    """Collects the seconds of each call of the function ``name`` of a module or class."""
     seconds: list[float] = []
-    fit = session.fit
+    function = getattr(owner, name)
 
-    def timed(*given: Any, **named: Any) -> Any:
+    def wrapped(*given: Any, **named: Any) -> Any:
         start = time.perf_counter()
         try:
-            return fit(*given, **named)
+            return function(*given, **named)
         finally:
             seconds.append(time.perf_counter() - start)
 
-    with patch.object(session, "fit", timed):
+    with patch.object(owner, name, wrapped):
         yield seconds

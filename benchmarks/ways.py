@@ -141,7 +141,9 @@ def fit(model: str, images: Images, labels: Labels, batch: int, precision: str =
             }
         )
         project.prepare(images, labels, VALIDATION)
-        with project.timed_fits() as seconds:
+        from darkroom.training import session
+
+        with project.timed(session, "fit") as seconds:
             start = time.perf_counter()
             project.darkroom("train")
             command = time.perf_counter() - start

@@ -47,6 +47,8 @@ def store(kind: str) -> Iterator[dict[str, str]]:
 def train(kind: str) -> Job:
     def job(options: Namespace) -> Figures:
         pictures, labels = images.read(options.images + ways.VALIDATION)
+        from darkroom.training import session
+
         changes = {
             "dataset.name": "fashion-mnist",
             "model.name": "simple-cnn",
@@ -60,7 +62,7 @@ def train(kind: str) -> Job:
             project.prepare(pictures, labels, ways.VALIDATION)
             if kind == "SQLite":
                 project.make_store()
-            with patch.dict(os.environ, address), project.timed_fits() as seconds:
+            with patch.dict(os.environ, address), project.timed(session, "fit") as seconds:
                 start = time.perf_counter()
                 project.darkroom("train")
                 command = time.perf_counter() - start

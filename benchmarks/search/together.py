@@ -9,12 +9,9 @@ network, or eight of the dense one. The seconds are those from the first trial a
 starting the worker processes is in them. "one after another" has all threads; a worker has one core.
 """
 
-import time
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
-from unittest.mock import patch
 
 from benchmarks import harness, images, project
 from benchmarks.harness import Benchmark, Figures, Job, Key, NotHere, run
@@ -55,29 +52,14 @@ def search(model: str, device: str, precision: str, settings: Mapping[str, Any])
             }
         )
         project.prepare(pictures, labels, VALIDATION)
-        with timed_trials() as seconds:
+        from darkroom.search.conductor import Conductor
+
+        with project.timed(Conductor, "run") as seconds:
             project.darkroom("search")
         rate = options.trials * EPOCHS[model] / sum(seconds)
         return {"trial-epochs/s": rate, "images/s": options.images * rate}
 
     return job
-
-
-@contextmanager
-def timed_trials() -> Iterator[list[float]]:
-    """Collects the seconds that conductors take for all their trials, workers' starts among them."""
-    from darkroom.search.conductor import Conductor
-
-    seconds: list[float] = []
-    conduct = Conductor.run
-
-    def timed(conductor: Conductor) -> None:
-        start = time.perf_counter()
-        conduct(conductor)
-        seconds.append(time.perf_counter() - start)
-
-    with patch.object(Conductor, "run", timed):
-        yield seconds
 
 
 def ways(workers: int) -> dict[str, dict[str, Any]]:

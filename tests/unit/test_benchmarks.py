@@ -209,10 +209,10 @@ def test_a_way_reports_images_a_second_and_memory(way: str) -> None:
     assert all(figure > 0 for figure in figures.values())
 
 
-def test_the_seconds_of_each_fit_are_collected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seconds_of_each_call_are_collected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "fit", lambda *given, **named: (given, named))
 
-    with project.timed_fits() as seconds:
+    with project.timed(session, "fit") as seconds:
         assert session.fit(1, on_epoch=2) == ((1,), {"on_epoch": 2})
         session.fit()
 
