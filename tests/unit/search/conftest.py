@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import FrozenTrial
 
 from darkroom.config import Config
+from darkroom.data import cache
 from darkroom.data.cache import DatasetCard
 from darkroom.search.conductor import Conductor
 from darkroom.search.source import Source, TrialSource
@@ -108,6 +110,19 @@ def _run_trials(
     places = [FakeSeat(objective, capacity, cost) for _ in range(seats)]
     Conductor(source or TrialSource(study, config), config, places, listener, config.train.epochs).run()
     return listener.seen
+
+
+@pytest.fixture(scope="session")
+def small_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 images of 4 by 4 in two classes, preprocessed."""
+    directory = tmp_path_factory.mktemp("processed") / "small"
+    directory.mkdir()
+    labels = np.arange(60) % 2
+    images = np.random.default_rng(0).integers(0, 100, (60, 1, 4, 4), dtype=np.uint8)
+    images[labels == 1] += 100
+    rows = {"train": np.arange(40), "val": np.arange(40, 50), "test": np.arange(50, 60)}
+    cache.write(directory, images, labels, rows, name="small", classes=["a", "b"], names=[], settings={})
+    return directory
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from darkroom.config import Config, parse
-from darkroom.data import cache
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import CacheError, ConfigError
@@ -18,16 +17,9 @@ from darkroom.training.session import train_classifier
 Settings = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("processed") / "small"
-    directory.mkdir()
-    labels = np.arange(60) % 2
-    images = np.random.default_rng(0).integers(0, 100, (60, 1, 5, 5), dtype=np.uint8)
-    images[labels == 1] += 60
-    rows = {"train": np.arange(40), "val": np.arange(40, 50), "test": np.arange(50, 60)}
-    cache.write(directory, images, labels, rows, name="small", classes=["a", "b"], names=[], settings={})
-    return directory
+@pytest.fixture
+def directory(small_cache: Path) -> Path:
+    return small_cache
 
 
 def config(**search: Any) -> Config:
@@ -127,7 +119,7 @@ def test_a_finished_trial_has_its_cost_where_one_is_weighed(directory: Path) -> 
     middle, last = worker.advance(Orders()), worker.advance(Orders())
 
     assert middle.progress[1].cost is None
-    assert last.progress[1].cost == 25 * 8 + 8 + 8 * 2 + 2
+    assert last.progress[1].cost == 16 * 8 + 8 + 8 * 2 + 2
 
 
 def test_a_cache_that_is_not_there_is_refused(tmp_path: Path) -> None:

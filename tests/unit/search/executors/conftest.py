@@ -8,32 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import psutil
 import pytest
 
 from darkroom.config import Config, parse
-from darkroom.data import cache
 from darkroom.data.cache import DatasetCard
 from darkroom.search.storage import open_storage
 from darkroom.search.study import open_study
 
 SCENE = Path(__file__).with_name("scene.py")
 SPACE = {"train": {"lr": {"low": 1e-3, "high": 0.1, "log": True}}}
-
-
-@pytest.fixture(scope="session")
-def small_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 images of 4 by 4 in two classes, preprocessed."""
-    directory = tmp_path_factory.mktemp("processed") / "small"
-    directory.mkdir()
-    labels = np.arange(60) % 2
-    images = np.random.default_rng(0).integers(0, 100, (60, 1, 4, 4), dtype=np.uint8)
-    images[labels == 1] += 100
-    rows = {"train": np.arange(40), "val": np.arange(40, 50), "test": np.arange(50, 60)}
-    cache.write(directory, images, labels, rows, name="small", classes=["a", "b"], names=[], settings={})
-    return directory
 
 
 def settings(trials: int = 6, epochs: int = 2, **search: Any) -> dict[str, Any]:
