@@ -74,7 +74,8 @@ def test_every_figure_and_table_is_there(reproduced):
     found = {str(path.relative_to(reports)) for path in reports.rglob("*") if path.is_file()}
     assert found == {
         "preprocess/report.json", "preprocess/class_balance.png", "preprocess/samples.png",
-        "search/summary.json", "search/history.png", "search/importances.png", "search/trials.csv",
+        "search/summary.json", "search/trials.csv", "search/report.md", "search/repeats.png", "search/history.png",
+        "search/curves.png", "search/importances.png", "search/slices.png", "search/parallel_coordinates.png",
         "train/history.csv", "train/curves.png", "train/metrics.json",
         "evaluate/metrics.json", "evaluate/per_class.json", "evaluate/classification_report.txt",
         "evaluate/confusion_matrix.json", "evaluate/confusion_matrix.csv", "evaluate/confusion_matrix.png",
@@ -95,8 +96,12 @@ def test_the_confusion_matrix_the_predictions_and_the_accuracy_agree(reproduced)
     assert np.array(table, dtype=int).tolist() == confusion.tolist()
 
 
-def test_every_run_has_ended_and_says_how(runs):
-    assert {kind: len(found) for kind, found in runs.items()} == {"search": 1, "trial": TRIALS, "train": 1}
+def test_every_run_has_ended_and_says_how(runs, reproduced):
+    candidates = read(reproduced, "models/search/best_params.json")["evidence"]["candidates"]
+    repeats = sum(candidate["n"] for candidate in candidates)
+    expected = {"search": 1, "trial": TRIALS, "repeat": repeats, "train": 1}
+    assert {kind: len(found) for kind, found in runs.items()} == expected
+    assert {run.data.tags["trial.state"] for run in runs["repeat"]} == {"complete"}
     assert {run.info.status for found in runs.values() for run in found} == {"FINISHED"}
     states = [run.data.tags["trial.state"] for run in runs["trial"]]
     assert all(state == "complete" or state.startswith("pruned after epoch") for state in states)
@@ -111,7 +116,17 @@ def test_pruned_trials_have_trained_fewer_epochs_than_complete_ones(runs, client
 
 def test_trials_are_children_of_the_search(runs):
     (search,) = runs["search"]
-    assert {run.data.tags["mlflow.parentRunId"] for run in runs["trial"]} == {search.info.run_id}
+    children = [*runs["trial"], *runs["repeat"]]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {search.info.run_id}
+
+
+def test_the_best_settings_are_those_of_the_best_mean_over_seeds(reproduced):
+    found = read(reproduced, "models/search/best_params.json")
+    candidates = found["evidence"]["candidates"]
+    assert {len(candidate["values"]) for candidate in candidates} == {3}
+    best = max(candidate["mean"] for candidate in candidates)
+    assert found["value"] == pytest.approx(best)
+    assert found["params"] in [candidate["settings"] for candidate in candidates if candidate["mean"] == best]
 
 
 def test_the_models_run_holds_settings_curves_facts_and_data(runs, client, reproduced):

@@ -59,6 +59,8 @@ class RepeatSource:
     trials had. In the interface of ``TrialSource``.
     """
 
+    kind = "repeat"
+
     def __init__(self, study: optuna.Study, repeats: optuna.Study, config: Config) -> None:
         self.study = repeats
         self.config = config

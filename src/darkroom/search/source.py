@@ -54,6 +54,8 @@ class TrialSource:
     one whose twin is under way waits for it. They count, and ``resolved`` names them.
     """
 
+    kind = "trial"
+
     def __init__(self, study: optuna.Study, config: Config, clock: Callable[[], float] = time.monotonic) -> None:
         self.study = study
         self.config = config

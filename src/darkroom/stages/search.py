@@ -146,7 +146,7 @@ class _Watch:
     def begun(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None:
         name = self.source.name(trial)
         self.display.begun(trial.number, name)
-        self.runs.begin(name, settings, self.source.tags(trial))
+        self.runs.begin(name, self.source.kind, settings, self.source.tags(trial))
 
     def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None:
         self.runs.epoch(self.source.name(trial), epoch_metrics(vars(metrics)), metrics.epoch)
@@ -155,7 +155,7 @@ class _Watch:
     def ended(self, trial: FrozenTrial) -> None:
         name = self.source.name(trial)
         if DUPLICATE in trial.user_attrs:
-            self.runs.begin(name, self.source.settings(trial), self.source.tags(trial))
+            self.runs.begin(name, self.source.kind, self.source.settings(trial), self.source.tags(trial))
         state = "interrupted" if trial.state is TrialState.RUNNING else STATES[trial.state]
         self.display.ended(trial.number, state, self._best_so_far())
         match trial.state:

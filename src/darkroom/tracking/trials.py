@@ -26,8 +26,8 @@ class TrialRuns:
         for name in list(self._open):
             self.interrupt(name, "the search was interrupted")
 
-    def begin(self, name: str, settings: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
-        run = self._open[name] = self._tracker.start(name, "trial", parent=self._parent.key)
+    def begin(self, name: str, kind: str, settings: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
+        run = self._open[name] = self._tracker.start(name, kind, parent=self._parent.key)
         run.log_params(settings)
         run.log_tags(tags)
 

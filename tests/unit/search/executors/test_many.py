@@ -23,7 +23,7 @@ class Logging:
         self.runs = runs
 
     def begun(self, trial, settings):
-        self.runs.begin(str(trial.number), settings, {"trial.number": trial.number})
+        self.runs.begin(str(trial.number), "trial", settings, {"trial.number": trial.number})
 
     def epoch(self, trial, metrics):
         self.runs.epoch(str(trial.number), {"val/loss": metrics.val_loss}, metrics.epoch)
