@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from collections import Counter
 
 import psutil
 import pytest
@@ -96,10 +97,23 @@ def test_the_search_finds_the_same_in_the_same_trials(uninterrupted, interrupted
 def test_no_run_is_left_running_and_no_trial_is_lost(interrupted):
     client = MlflowClient(f"sqlite:///{interrupted / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])
-    kinds = sorted((run.data.tags["darkroom.kind"], run.info.status) for run in runs)
-    assert kinds == sorted(
-        [("search", "FINISHED"), ("train", "FINISHED"), ("trial", "KILLED"), *[("trial", "FINISHED")] * 6]
-    )
+    kinds = Counter((run.data.tags["darkroom.kind"], run.info.status) for run in runs)
+    evidence = json.loads((interrupted / "models" / "search" / "best_params.json").read_text())["evidence"]
+    assert kinds == {
+        ("search", "FINISHED"): 1,
+        ("train", "FINISHED"): 1,
+        ("trial", "KILLED"): 1,
+        ("trial", "FINISHED"): 6,
+        ("repeat", "FINISHED"): sum(candidate["n"] for candidate in evidence["candidates"]),
+    }
+
+
+def test_the_best_settings_and_their_evidence_are_the_same(uninterrupted, interrupted):
+    def told(root):
+        found = json.loads((root / "models" / "search" / "best_params.json").read_text())
+        return found["params"], [(each["settings"], each["values"]) for each in found["evidence"]["candidates"]]
+
+    assert told(interrupted) == told(uninterrupted)
 
 
 def test_the_resumed_run_holds_each_epoch_once(interrupted):
