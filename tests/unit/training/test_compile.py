@@ -106,7 +106,7 @@ def test_the_warm_up_is_no_part_of_an_epoch(compiled, monkeypatch: pytest.Monkey
         behind[0] += slow
 
     monkeypatch.setattr(module.TrainStep, "warm_up", late)
-    monkeypatch.setattr("darkroom.training.fit.time.perf_counter", lambda: next(clock) + behind[0])
+    monkeypatch.setattr("darkroom.training.loop.time.perf_counter", lambda: next(clock) + behind[0])
     result = train(compile="default")[1]
 
     assert result.warm_up_seconds > slow
