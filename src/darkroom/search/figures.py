@@ -105,6 +105,8 @@ def front(study: Study, monitor: str, second: str) -> "Figure | None":
 
     ``second`` names the second objective, with its unit. None without a complete trial.
     """
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
         return None
@@ -119,6 +121,10 @@ def front(study: Study, monitor: str, second: str) -> "Figure | None":
     axes.step(*zip(*places, strict=True), where="post", color=ORANGE, linewidth=1.2, marker="o", label="Pareto front")
     if 0 < 10 * min(costs) < max(costs):
         axes.set_xscale("log")
+        # matplotlib's own ticks of one or two powers of ten stand so close that they cannot be read.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.10g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
     show_range(axes, [monitored(trial) for trial in shown])
     numbered = (-math.inf, -math.inf)
     for trial, place in zip(chosen, places, strict=True):
