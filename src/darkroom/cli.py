@@ -218,7 +218,7 @@ def models() -> None:
 
 
 def _print_versions(config: Config) -> None:
-    from darkroom.promotion import versions
+    from darkroom.promotion.registry import versions
     from darkroom.tracking.address import store_exists
     from darkroom.tracking.tracker import connect
 

@@ -20,6 +20,7 @@ from darkroom.settings import (
     Choices,
     Dataset,
     Evaluate,
+    Gate,
     Model,
     Preprocess,
     Range,
@@ -44,6 +45,7 @@ class Config(Section):
     train: Train = Train()
     search: Search = Search()
     evaluate: Evaluate = Evaluate()
+    gate: Gate = Gate()
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")

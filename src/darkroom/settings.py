@@ -285,6 +285,21 @@ class Evaluate(Section):
     )
 
 
+class Gate(Section):
+    """What a model must pass before it becomes champion."""
+
+    min_accuracy: float = Field(0.0, ge=0, le=1, description="test accuracy that every champion has")
+    alpha: float = Field(0.05, gt=0, lt=0.5, description="risk of promoting a model that is no better")
+    margin: float = Field(0.005, gt=0, le=1, description="accuracy that a model with a gain may lack")
+    gain: Literal["none", "smaller", "faster", "any"] = Field("none", description="what may stand in for better")
+    min_gain: float = Field(0.2, gt=0, lt=1, description="share of size or latency that a gain saves")
+    max_class_drop: float = Field(0.05, ge=0, le=1, description="recall that a class may lose")
+    max_calibration_error: float | None = Field(None, gt=0, le=1, description="expected calibration error")
+    max_latency_ms: float | None = Field(None, gt=0, description="95th percentile, one image, CPU")
+    max_size_mb: float | None = Field(None, gt=0, description="the registered model's files, megabytes")
+    export: Literal["none", "pt2"] = Field("none", description="form that must be proven equal")
+
+
 class Tracking(Section):
     """Names in MLflow. The address of the server is MLflow's own MLFLOW_TRACKING_URI."""
 

@@ -10,7 +10,7 @@ from darkroom.data.cache import DatasetCard
 from darkroom.data.images import read
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError
 from darkroom.models.classifier import build_classifier
-from darkroom.promotion import register
+from darkroom.promotion.registry import register
 from darkroom.serving.predictor import Predictor
 from darkroom.settings import Model, Tracking
 from darkroom.stages import download, preprocess

@@ -19,7 +19,7 @@ from darkroom.data.images import BrokenImageError, Channels, read
 from darkroom.errors import DataError, ModelError, TrackingError
 from darkroom.models.files import ModelCard, load_weights
 from darkroom.models.registry import architectures
-from darkroom.promotion import champion
+from darkroom.promotion.registry import champion
 from darkroom.settings import Model
 from darkroom.workspace import Workspace
 

@@ -53,7 +53,7 @@ def run(config: Config, workspace: Workspace) -> None:
         _write(found, test, dataset, read_names(directory, "test"), written)
 
     store = connect(config.tracking, workspace.spools)
-    from darkroom.promotion import register  # with MLflow, for which the measuring has no use
+    from darkroom.promotion.registry import register  # with MLflow, for which the measuring has no use
 
     run_id = _find_run(store, card) or _complete_run(store, workspace, classifier, card)
     tracked = store.run(run_id)

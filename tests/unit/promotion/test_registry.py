@@ -3,7 +3,7 @@
 import pytest
 
 from darkroom.errors import TrackingError
-from darkroom.promotion import champion, register, versions
+from darkroom.promotion.registry import champion, register, versions
 from darkroom.settings import Tracking
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
