@@ -19,6 +19,7 @@ from darkroom import __version__, interruption
 from darkroom.config import Config, load
 from darkroom.console import error, messages, output
 from darkroom.errors import DarkroomError, DataError, ModelError, SearchError, TrackingError, did_you_mean
+from darkroom.registry_cli import app as registry_app
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 recipe_app = typer.Typer(help="Complete settings of known experiments, to start from.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe", rich_help_panel="Settings")
+app.add_typer(registry_app)
 STAGE = "Stages (dvc repro runs them in order)"
 LOOK = "Looking and using"
 FULL_DISK_BYTES = 1 << 20
@@ -313,6 +315,7 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # On a server it would print two lines each time a run ends.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     # MLflow's own seven retries of two minutes keep a user waiting for a server that is away, and what is asked again

@@ -21,7 +21,8 @@ LAYERS = (
     ("search", "tracking"),
     ("promotion",),
     ("stages",),
-    ("export", "lr_find", "recipes", "results", "serving"),
+    ("compare", "export", "lr_find", "recipes", "register", "reproduce", "results", "serving"),
+    ("registry_cli",),
     ("cli",),
     ("__main__",),
 )

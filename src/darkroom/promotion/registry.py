@@ -1,19 +1,27 @@
-"""Everything MLflow's model registry is asked."""
+"""What MLflow's model registry is asked: which versions there are, and which of them somebody means."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
-from darkroom.tracking.runs import FINGERPRINT_TAG, WEIGHTS_TAG
+from darkroom.tracking.facts import user
+from darkroom.tracking.runs import PREDICTIONS_TAG, WEIGHTS_TAG
 
 LOGGED_MODEL = "models:/"
 CHALLENGER = "challenger"
 CHAMPION = "champion"
+PREVIOUS = "previous"
+REGISTERED_BY_TAG = "darkroom.registered_by"
+# What MLflow answers for a name, a version or an alias that it does not know.
+UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+RUN_ID = re.compile(r"[0-9a-f]{32}")
+# models:/name/3, name/3 and name@alias, as MLflow writes them; names hold neither of the signs.
+NAMED = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 
 
 @dataclass(frozen=True)
@@ -26,39 +34,59 @@ class Registered:
     is_new: bool
 
 
+@dataclass(frozen=True)
+class Contender:
+    """A model that can be compared with another one: a version in the registry, or a run that made a model.
+
+    ``uri`` is where MLflow loads it from; ``tags`` hold the fingerprint of its data and the digests of its files.
+    """
+
+    run_id: str
+    uri: str
+    tags: Mapping[str, str]
+    version: str | None = None
+    aliases: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"version {self.version}" if self.version else f"run {self.run_id}"
+
+
 def register(
     client: MlflowClient,
     name: str,
     *,
     run_id: str,
     model_uri: str,
-    weights_sha256: str,
-    fingerprint: str,
-    metrics: Mapping[str, Any],
+    digests: Mapping[str, str],
+    metrics: Mapping[str, float],
 ) -> Registered:
-    """Make the model a version of ``name`` and its challenger; the first version also becomes champion.
+    """Make the model a version of ``name`` and its challenger.
 
-    A model with the same weights that is already registered keeps its version.
+    ``digests`` are the tags with the digests of its weights, data, predictions and registered file; a model with the
+    same weights that is already registered keeps its version, with the digests and ``metrics`` of now.
     """
-    try:
-        client.create_registered_model(name)
-    except MlflowException as problem:
-        if problem.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    version = _same_weights(client, name, weights_sha256)
+    make_registered_model(client, name)
+    version = _same_weights(client, name, digests[WEIGHTS_TAG])
     is_new = version is None
     if version is None:
-        tags = {WEIGHTS_TAG: weights_sha256, FINGERPRINT_TAG: fingerprint}
+        tags = {**digests, REGISTERED_BY_TAG: user()}
         # A server takes a logged model's address only with the id that it holds.
         model_id = model_uri.removeprefix(LOGGED_MODEL) if model_uri.startswith(LOGGED_MODEL) else None
         version = client.create_model_version(name, model_uri, run_id, tags=tags, model_id=model_id)
-    for key, value in metrics.items():
-        client.set_model_version_tag(name, version.version, key, f"{value:.6g}")
+    for key, value in {**digests, **{key: f"{value:.6g}" for key, value in metrics.items()}}.items():
+        client.set_model_version_tag(name, version.version, key, value)
     client.set_registered_model_alias(name, CHALLENGER, version.version)
-    if CHAMPION not in client.get_registered_model(name).aliases:
-        client.set_registered_model_alias(name, CHAMPION, version.version)
     current = client.get_model_version(name, version.version)
     return Registered(name, str(version.version), tuple(sorted(current.aliases)), is_new)
+
+
+def make_registered_model(client: MlflowClient, name: str, description: str | None = None) -> None:
+    """Make the registered model ``name``, unless it is there."""
+    try:
+        client.create_registered_model(name, description=description)
+    except MlflowException as problem:
+        if problem.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def versions(client: MlflowClient, name: str) -> list[ModelVersion]:
@@ -72,11 +100,68 @@ def champion(client: MlflowClient, name: str) -> ModelVersion:
     try:
         return client.get_model_version_by_alias(name, CHAMPION)
     except MlflowException as problem:
-        if problem.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+        if problem.error_code in UNKNOWN:
             raise TrackingError(
-                f"registered model {name!r} has no champion; run `dvc repro` to train and register one"
+                f"registered model {name!r} has no champion; `dvc repro` trains and registers a model, "
+                "`darkroom promote` makes it champion"
             ) from None
         raise
+
+
+def find(client: MlflowClient, name: str, reference: str) -> Contender:
+    """The model that ``reference`` means: a version or an alias of ``name``, or the id of a run.
+
+    Raises TrackingError if there is none, or if it is another registered model's.
+    """
+    if RUN_ID.fullmatch(reference):
+        return _run(client, reference)
+    if named := NAMED.fullmatch(reference):
+        if named["name"] != name:
+            raise TrackingError(
+                f"{reference}: of the registered model {named['name']}, but params.yaml names {name}; "
+                "models of one dataset are compared with each other only"
+            )
+        reference = named["version"] or named["alias"]
+    try:
+        if reference.isdecimal():
+            found = client.get_model_version(name, reference)
+        else:
+            found = client.get_model_version_by_alias(name, reference)
+    except MlflowException as problem:
+        if problem.error_code not in UNKNOWN:
+            raise
+        raise TrackingError(f"{reference}: {_what_there_is(client, name)}") from None
+    return Contender(
+        run_id=found.run_id or "",
+        uri=f"{LOGGED_MODEL}{name}/{found.version}",
+        tags=found.tags,
+        version=str(found.version),
+        aliases=tuple(sorted(found.aliases)),
+    )
+
+
+def _run(client: MlflowClient, run_id: str) -> Contender:
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as problem:
+        if problem.error_code not in UNKNOWN:
+            raise
+        raise TrackingError(
+            f"run {run_id}: not in the MLflow store; `make ui` lists those that are, "
+            "MLFLOW_TRACKING_URI says which store is asked"
+        ) from None
+    models = run.outputs.model_outputs if run.outputs else []
+    if not models or PREDICTIONS_TAG not in run.data.tags:
+        raise TrackingError(f"run {run_id}: made no model that was evaluated; name the run of a training")
+    return Contender(run_id, f"{LOGGED_MODEL}{models[-1].model_id}", run.data.tags)
+
+
+def _what_there_is(client: MlflowClient, name: str) -> str:
+    found = versions(client, name)
+    if not found:
+        return f"the registry holds no versions of {name}; `dvc repro` trains and registers one"
+    known = [str(each.version) for each in found] + sorted({alias for each in found for alias in each.aliases})
+    return f"{name} has no such version or alias; choose from: {', '.join(known)}, or give the id of a run"
 
 
 def _same_weights(client: MlflowClient, name: str, weights_sha256: str) -> ModelVersion | None:

@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from darkroom import drawing
@@ -13,21 +12,20 @@ from darkroom.config import Config
 from darkroom.console import messages
 from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_names
-from darkroom.errors import CacheError, ModelError
+from darkroom.errors import CacheError
 from darkroom.evaluation import figures
-from darkroom.evaluation.curves import read_history
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
+from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
 from darkroom.evaluation.views import average_logits
-from darkroom.files import atomic_directory, read_json, write_json
+from darkroom.files import atomic_directory, sha256, write_json
 from darkroom.models.classifier import Classifier
-from darkroom.models.files import ModelCard, load_classifier
+from darkroom.models.files import load_classifier
 from darkroom.settings import Evaluate
-from darkroom.tracking.runs import EXAMPLE_IMAGES, RUN_TAG, WEIGHTS_TAG, epoch_metrics, log_training
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:
-    from darkroom.tracking.store import Store
+    pass
 
 TTA_FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
 
@@ -51,23 +49,13 @@ def run(config: Config, workspace: Workspace) -> None:
     report = workspace.report("evaluate")
     with atomic_directory(report) as written:
         _write(found, test, dataset, read_names(directory, "test"), written)
+        identity = Identity(card.weights_sha256, dataset.fingerprint, sha256(written / PREDICTIONS))
+        write_json(written / IDENTITY, asdict(identity))
+
+    from darkroom.promotion.registration import register_work_tree  # with MLflow, for which the measuring has no use
 
     store = connect(config.tracking, workspace.spools)
-    from darkroom.promotion.registry import register  # with MLflow, for which the measuring has no use
-
-    run_id = _find_run(store, card) or _complete_run(store, workspace, classifier, card)
-    tracked = store.run(run_id)
-    tracked.log_metrics({f"test/{key}": value for key, value in found.summary.items()})
-    tracked.log_directory(report, "evaluate")
-    registered = register(
-        store.client,
-        config.registered_model,
-        run_id=run_id,
-        model_uri=store.model_uri(run_id),
-        weights_sha256=card.weights_sha256,
-        fingerprint=dataset.fingerprint,
-        metrics={f"test.{key}": found.summary[key] for key in ("accuracy", "f1_macro", "log_loss")},
-    )
+    registered = register_work_tree(store, config, workspace)
     write_json(report / "registered.json", asdict(registered))
     state = "registered as" if registered.is_new else "already registered as"
     messages.print(
@@ -96,33 +84,6 @@ def predict_logits(classifier: Classifier, split: Split, batch_size: int, tta: s
     return torch.cat([average_logits(classifier, images, tta) for images, _ in batches]).numpy()
 
 
-def _find_run(store: "Store", card: ModelCard) -> str | None:
-    """The run that the model's file names, else one that was rebuilt for these weights, if it holds the model."""
-    for tag, value in ((RUN_TAG, card.run_id), (WEIGHTS_TAG, card.weights_sha256)):
-        run_id = store.find(tag, value)
-        if run_id and store.model_uri(run_id):
-            return run_id
-    return None
-
-
-def _complete_run(store: "Store", workspace: Workspace, classifier: Classifier, card: ModelCard) -> str:
-    """Tell the model's run all that the files know: this store does not hold it, or not to its end."""
-    name = card.dataset_card.name
-    report = workspace.report("train")
-    summary = read_json(report / "metrics.json", error=ModelError, made_by="darkroom train")
-    val = read_split(workspace.processed(name), card.dataset_card, "val")
-    is_there = store.find(RUN_TAG, card.run_id) is not None
-    lack = "has no model in this store yet; completed" if is_there else "is not in this store; rebuilt"
-    messages.print(f"evaluate: run {card.run_id} {lack} from the files")
-    with store.start(f"{card.settings['model']['name']} on {name}", "train", key=card.run_id) as run:
-        for epoch in read_history(report / "history.csv"):
-            run.log_metrics(epoch_metrics(epoch), step=int(epoch["epoch"]))
-        cost = {key: summary[f"tracking_{key}"] for key in ("seconds", "share")}
-        log_training(run, card, cost, [workspace.report("preprocess"), report])
-        store.log_model(run.key, classifier, card, val.images[:EXAMPLE_IMAGES].numpy())
-    return store.id_of(run.key)
-
-
 def _write(found: Evaluation, test: Split, dataset: DatasetCard, names: list[str], directory: Path) -> None:
     images, classes = test.images.numpy(), dataset.classes
     write_json(directory / "metrics.json", found.summary)
@@ -133,7 +94,7 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, names: list[str
         table = csv.writer(opened)
         table.writerow(["true \\ predicted", *classes])
         table.writerows([name, *row] for name, row in zip(classes, found.confusion.tolist(), strict=True))
-    _write_predictions(found, classes, names, directory / "predictions.csv")
+    write_predictions(found, classes, names, directory / PREDICTIONS)
     title = f"Accuracy {found.summary['accuracy']:.2%} on {len(found.labels):,} test images"
     for name, figure in (
         ("confusion_matrix", figures.confusion_matrix(found.confusion, classes, title)),
@@ -142,14 +103,3 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, names: list[str
         ("worst_mistakes", figures.worst_mistakes(images, found, classes)),
     ):
         drawing.save(figure, directory / f"{name}.png")
-
-
-def _write_predictions(found: Evaluation, classes: tuple[str, ...], names: list[str], path: Path) -> None:
-    own = found.probabilities[np.arange(len(found.labels)), found.labels]
-    with path.open("w", newline="", encoding="utf-8") as opened:
-        table = csv.writer(opened)
-        table.writerow(["image", "actual", "predicted", "correct", "confidence", "probability_of_actual"])
-        for row, (label, guess) in enumerate(zip(found.labels, found.predicted, strict=True)):
-            name = names[row] if names else row
-            figures_of_row = [f"{found.confidence[row]:.6f}", f"{own[row]:.6f}"]
-            table.writerow([name, classes[label], classes[guess], int(label == guess), *figures_of_row])

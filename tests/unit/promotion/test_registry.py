@@ -24,8 +24,8 @@ def add(client, tmp_path):
     def add(weights, accuracy=0.9):
         run = client.create_run("0")
         return register(
-            client, NAME, run_id=run.info.run_id, model_uri=str(tmp_path), weights_sha256=weights, fingerprint="f",
-            metrics={"test.accuracy": accuracy},
+            client, NAME, run_id=run.info.run_id, model_uri=str(tmp_path),
+            digests={"darkroom.weights_sha256": weights}, metrics={"test.accuracy": accuracy},
         )  # fmt: skip
 
     return add

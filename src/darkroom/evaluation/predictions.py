@@ -1,0 +1,83 @@
+"""What a model said of each test image, as a table file."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.evaluation.metrics import Evaluation, Floats, Ints
+from darkroom.files import digest
+
+PREDICTIONS = "predictions.csv"
+IDENTITY = "identity.json"
+COLUMNS = ("image", "actual", "predicted", "correct", "confidence", "probability_of_actual")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an evaluation is of, as SHA-256: the weights' file, the data (its fingerprint), the predictions' file."""
+
+    weights_sha256: str
+    fingerprint: str
+    predictions_sha256: str
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers of one model for a test split of N images.
+
+    ``images`` names each image: its file, or its position; ``labels`` and ``predicted`` int64 [N] index ``classes``;
+    ``confidence`` float64 [N] is the probability of the predicted class.
+    """
+
+    classes: tuple[str, ...]
+    images: tuple[str, ...]
+    labels: Ints
+    predicted: Ints
+    confidence: Floats
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """Which images were answered rightly [N]."""
+        return np.equal(self.predicted, self.labels)
+
+    @property
+    def split(self) -> str:
+        """SHA-256 over the images' names, their classes and their order: equal for answers that can be paired."""
+        return digest([self.images, [self.classes[label] for label in self.labels]])
+
+
+def write_predictions(found: Evaluation, classes: Sequence[str], names: Sequence[str], path: Path) -> None:
+    """Write a line for each image; ``names`` are its files, if it has any, else it is named by its position."""
+    own = found.probabilities[np.arange(len(found.labels)), found.labels]
+    with path.open("w", newline="", encoding="utf-8") as opened:
+        table = csv.writer(opened)
+        table.writerow(COLUMNS)
+        for row, (label, guess) in enumerate(zip(found.labels, found.predicted, strict=True)):
+            name = names[row] if names else row
+            figures_of_row = [f"{found.confidence[row]:.6f}", f"{own[row]:.6f}"]
+            table.writerow([name, classes[label], classes[guess], int(label == guess), *figures_of_row])
+
+
+def read_predictions(path: Path, classes: Sequence[str]) -> Answers:
+    """The answers that ``write_predictions`` wrote for a model that knows ``classes``.
+
+    Raises ValueError if a line lacks a column or names another class.
+    """
+    number = {name: index for index, name in enumerate(classes)}
+    images, labels, predicted, confidence = [], [], [], []
+    with path.open(newline="", encoding="utf-8") as opened:
+        for row in csv.DictReader(opened):
+            try:
+                labels.append(number[row["actual"]])
+                predicted.append(number[row["predicted"]])
+                confidence.append(float(row["confidence"]))
+                images.append(row["image"])
+            except KeyError as problem:
+                raise ValueError(f"line {len(images) + 2}: no {problem}") from None
+    return Answers(
+        tuple(classes), tuple(images), np.array(labels, np.int64), np.array(predicted, np.int64), np.array(confidence)
+    )

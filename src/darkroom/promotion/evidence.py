@@ -1,0 +1,87 @@
+"""What is known of a model that is compared: its answers for the test split and its files, as they were registered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow.pytorch
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from torch import Tensor
+
+from darkroom.errors import TrackingError
+from darkroom.evaluation.predictions import PREDICTIONS, Answers, read_predictions
+from darkroom.files import sha256
+from darkroom.promotion.registration import MODEL_FILE
+from darkroom.promotion.registry import Contender
+from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG
+from darkroom.tracking.store import does_not_answer
+
+ANEW = "run `darkroom register` where its files lie, or train it anew"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A contender with its answers; ``fingerprint`` is that of its data.
+
+    ``shape`` is that of the images it takes, (channels, height, width); ``model`` the directory of a copy that MLflow
+    loads, with the digest that was registered.
+    """
+
+    contender: Contender
+    answers: Answers
+    fingerprint: str
+    shape: tuple[int, ...]
+    model: Path
+
+    @property
+    def size_bytes(self) -> int:
+        return (self.model / MODEL_FILE).stat().st_size
+
+    def load(self) -> Callable[[Tensor], Tensor]:
+        """The model: uint8 images [N, *shape] to float32 logits [N, classes], on the CPU."""
+        model: Callable[[Tensor], Tensor] = mlflow.pytorch.load_model(str(self.model))
+        return model
+
+
+def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evidence:
+    """Bring what is known of a contender to ``directory``, and check that it is what was registered.
+
+    Raises TrackingError if a file is missing, differs from its digest or is not one of ours, and MlflowException if the
+    store does not answer.
+    """
+    digests = {key: contender.tags.get(key) for key in (FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)}
+    for key, value in digests.items():
+        if not value:
+            raise TrackingError(f"{contender}: has no tag {key}, as of an earlier Darkroom or another program; {ANEW}")
+    place = directory / (contender.version or contender.run_id)
+    predictions = _fetch(f"runs:/{contender.run_id}/evaluate/{PREDICTIONS}", contender, place)
+    model = _fetch(contender.uri, contender, place / "model")
+    for path, key in ((predictions, PREDICTIONS_TAG), (model / MODEL_FILE, MODEL_TAG)):
+        if (found := sha256(path)) != digests[key]:
+            raise TrackingError(
+                f"{contender}: {path.name} is not the one that was registered (SHA-256 {found[:12]}, expected "
+                f"{str(digests[key])[:12]}): changed in the store; {ANEW}"
+            )
+    metadata: dict[str, Any] = Model.load(model).metadata or {}
+    try:
+        answers = read_predictions(predictions, metadata["classes"])
+    except (KeyError, ValueError) as problem:
+        raise TrackingError(f"{contender}: its predictions do not fit its model ({problem}); {ANEW}") from None
+    return Evidence(contender, answers, str(digests[FINGERPRINT_TAG]), tuple(metadata["shape"]), model)
+
+
+def _fetch(uri: str, contender: Contender, place: Path) -> Path:
+    place.mkdir(parents=True, exist_ok=True)
+    try:
+        return Path(download_artifacts(uri, dst_path=str(place)))
+    except (MlflowException, OSError) as problem:
+        if does_not_answer(problem) and not isinstance(problem, FileNotFoundError):
+            raise
+        raise TrackingError(
+            f"{contender}: the store of run {contender.run_id} lacks {uri}; is "
+            f"MLFLOW_TRACKING_URI that of this registry? Else {ANEW}"
+        ) from None

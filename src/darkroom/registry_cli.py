@@ -1,0 +1,94 @@
+"""The commands about models in the registry: `darkroom compare`, `promote` and so on."""
+
+from typing import Annotated
+
+import typer
+
+from darkroom.config import load
+from darkroom.errors import TrackingError
+from darkroom.workspace import Workspace
+
+app = typer.Typer()
+REGISTRY = "Models in the registry"
+# What the gate, or a reproduction, has to say is no error: the command did its work.
+REFUSED = 3
+Reference = typer.Argument(help="A version, an alias, or the id of a run.", show_default=True)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def register() -> None:
+    """Register the model that lies here, such as one that `dvc pull` brought, in the store of MLFLOW_TRACKING_URI."""
+    workspace = Workspace()
+    config = load(workspace.params)
+
+    from darkroom.register import run
+
+    run(config, workspace)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def compare(
+    a: Annotated[str, Reference] = "champion",
+    b: Annotated[str, Reference] = "challenger",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+) -> None:
+    """Compare two models on the same test images: is the second one better than the first?"""
+    workspace = Workspace()
+    config = load(workspace.params)
+
+    from darkroom.compare import run
+
+    run(config, workspace, a, b, as_json=as_json)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def promote(
+    version: Annotated[str, Reference] = "challenger",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Run the gate, change and record nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Promote even what the gate refuses; needs --reason.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Why, for the history.")] = None,
+) -> None:
+    """Make a version champion if it passes the gate; exit code 3 if it does not."""
+    if force and not (reason or "").strip():
+        raise TrackingError("--force needs --reason: the history says why the gate was overruled")
+    workspace = Workspace()
+    config = load(workspace.params)
+
+    from darkroom.promotion.promote import run
+
+    if not run(config, workspace, version, dry_run=dry_run, force=force, reason=reason or ""):
+        raise typer.Exit(REFUSED)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def rollback(reason: Annotated[str, typer.Option(help="Why, for the history.")] = "") -> None:
+    """Make the previous champion champion again."""
+    workspace = Workspace()
+    config = load(workspace.params)
+
+    from darkroom.promotion.promote import roll_back
+
+    roll_back(config, workspace, reason)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def history(as_json: Annotated[bool, typer.Option("--json", help="Print every entry as JSON.")] = False) -> None:
+    """Show every promotion, refusal and rollback: when, who, from what to what, and why."""
+    workspace = Workspace()
+    config = load(workspace.params)
+
+    from darkroom.promotion.history_table import show_history
+
+    show_history(config, workspace, as_json=as_json)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN", help="The id of a run of a training.")]) -> None:
+    """Train a run again with its settings, code and data, and say whether the same came out; exit code 3 if not."""
+    workspace = Workspace()
+    config = load(workspace.params)
+
+    from darkroom.reproduce import run
+
+    if not run(config, workspace, run_id):
+        raise typer.Exit(REFUSED)
