@@ -17,16 +17,18 @@ LARGE_BATCH, LARGE_CALLS = 64, 2
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds that a model takes for one image: the median, and the 95th percentile."""
+    """Milliseconds that a model takes for one image, the median and the 95th percentile, with torch's ``threads``."""
 
     p50_ms: float
     p95_ms: float
+    threads: int
 
 
 def latencies(models: Sequence[Model], shape: Sequence[int]) -> list[Latency]:
     """The latency of each model for one image of ``shape`` (channels, height, width), on the CPU."""
     image = torch.zeros(1, *shape, dtype=torch.uint8)
-    return [Latency(*np.percentile(each, (50, 95)).tolist()) for each in _in_turn(models, image, CALLS)]
+    threads = torch.get_num_threads()
+    return [Latency(*np.percentile(each, (50, 95)).tolist(), threads) for each in _in_turn(models, image, CALLS)]
 
 
 def throughputs(models: Sequence[Model], shape: Sequence[int]) -> list[float]:
