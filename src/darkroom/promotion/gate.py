@@ -1,6 +1,7 @@
 """What a model must pass before it becomes champion: a list of rules, each with its value and verdict."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from darkroom.promotion.evidence import Evidence
 from darkroom.settings import Gate
@@ -27,6 +28,23 @@ class Verdict:
     @property
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
+
+    @property
+    def summary(self) -> str:
+        """Why, in one line: what failed, or that nothing did."""
+        failed = [f"{check.rule} {check.value}, required {check.required}" for check in self.checks if not check.passed]
+        return "; ".join(failed) or "passed the gate"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, as it is kept with the version."""
+        return asdict(self) | {"passed": self.passed}
+
+    def tags(self) -> dict[str, str]:
+        """All of it in short, as tags of the version."""
+        said = {
+            f"gate.{check.rule}": f"{'passed' if check.passed else 'FAILED'}: {check.value}" for check in self.checks
+        }
+        return {"gate.verdict": self.summary} | said
 
 
 def judge(settings: Gate, challenger: Evidence, champion: Evidence | None) -> Verdict:
