@@ -133,12 +133,11 @@ class Comparison:
         return np.flatnonzero(self.a.predicted != self.b.predicted)
 
     def as_json(self, *, alpha: float, bins: int) -> dict[str, Any]:
-        """Every figure as JSON values; ``bins`` are those of the calibration error."""
-        low, high = self.difference_interval()
+        """The figures as JSON values, but for the bootstrap's; ``bins`` are those of the calibration error."""
         return {
             "images": len(self.a.labels),
             "accuracy": {"a": _accuracy(self.a), "b": _accuracy(self.b)},
-            "difference": {"value": self.difference, "low": low, "high": high},
+            "difference": self.difference,
             "p_better": self.p_better,
             "p_different": self.p_different,
             "at_worst": {"value": self.at_worst(alpha), "alpha": alpha},

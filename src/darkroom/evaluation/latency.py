@@ -28,7 +28,8 @@ def latencies(models: Sequence[Model], shape: Sequence[int]) -> list[Latency]:
     """The latency of each model for one image of ``shape`` (channels, height, width), on the CPU."""
     image = torch.zeros(1, *shape, dtype=torch.uint8)
     threads = torch.get_num_threads()
-    return [Latency(*np.percentile(each, (50, 95)).tolist(), threads) for each in _in_turn(models, image, CALLS)]
+    percentiles = [np.percentile(each, (50, 95)).tolist() for each in _in_turn(models, image, CALLS)]
+    return [Latency(p50, p95, threads) for p50, p95 in percentiles]
 
 
 def throughputs(models: Sequence[Model], shape: Sequence[int]) -> list[float]:

@@ -12,7 +12,6 @@ from darkroom.evaluation.latency import Latency, latencies
 from darkroom.evaluation.metrics import expected_calibration_error
 from darkroom.promotion.evidence import Evidence
 from darkroom.promotion.exported import differing_answers
-from darkroom.promotion.registry import Contender
 from darkroom.settings import Gate
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, WEIGHTS_TAG
 
@@ -40,44 +39,43 @@ class Check:
 class Verdict:
     """What the gate says of a challenger against a champion, None if there was none.
 
-    ``comparison`` is that of the champion (a) with the challenger (b), where they could be paired; ``latency`` what was
-    measured, where a rule asked for it, by "champion" and "challenger".
+    ``facts`` is what the checks rest on, as JSON values.
     """
 
-    settings: Gate
-    bins: int
-    challenger: Contender
-    champion: Contender | None
+    challenger: str
+    champion: str | None
     checks: tuple[Check, ...]
-    comparison: Comparison | None = None
-    latency: Mapping[str, Latency] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
 
-    def __str__(self) -> str:
-        refused = ", ".join(check.rule for check in self.checks if not check.passed)
-        return f"refused: {refused}" if refused else "passed"
+    @property
+    def failed(self) -> list[Check]:
+        return [check for check in self.checks if not check.passed]
 
-    def tags(self) -> dict[str, str]:
-        """The verdict and that of each rule, as tags of the challenger."""
-        checks = {f"gate.{check.rule}": f"{check.verdict}: {check.value} ({check.required})" for check in self.checks}
-        return {"gate.verdict": str(self), **checks}
+    @property
+    def summary(self) -> str:
+        """Why, in one line: what failed, or that nothing did."""
+        failed = [f"{check.rule} {check.value}, required {check.required}" for check in self.failed]
+        return "; ".join(failed) or "passed the gate"
 
     def as_json(self) -> dict[str, Any]:
-        """The verdict with all that it rests on, as JSON values. In the statistics a is the champion, b the other."""
-        comparison = self.comparison
+        """All of it, as it is kept with the version."""
         return {
-            "verdict": str(self),
             "passed": self.passed,
-            "challenger": _described(self.challenger),
-            "champion": _described(self.champion) if self.champion else None,
+            "challenger": self.challenger,
+            "champion": self.champion,
             "checks": [asdict(check) for check in self.checks],
-            "settings": {**self.settings.model_dump(mode="json"), "calibration_bins": self.bins},
-            "statistics": comparison.as_json(alpha=self.settings.alpha, bins=self.bins) if comparison else None,
-            "latency": {name: asdict(each) for name, each in self.latency.items()},
+            **self.facts,
         }
+
+    def tags(self) -> dict[str, str]:
+        """All of it in short, as tags of the version."""
+        refused = ", ".join(check.rule for check in self.failed)
+        said = {f"gate.{check.rule}": f"{check.verdict}: {check.value} ({check.required})" for check in self.checks}
+        return {"gate.verdict": f"refused: {refused}" if refused else "passed", **said}
 
 
 def judge(settings: Gate, challenger: Evidence, champion: Evidence | None, *, bins: int, cache: Path) -> Verdict:
@@ -88,38 +86,43 @@ def judge(settings: Gate, challenger: Evidence, champion: Evidence | None, *, bi
 
     Raises TrackingError if that rule is set and the cache is not that of the challenger.
     """
+    name, against = str(challenger.contender), str(champion.contender) if champion else None
+    facts = {
+        "settings": {**settings.model_dump(mode="json"), "calibration_bins": bins},
+        "digests": {
+            role: {key: each.contender.tags.get(key) for key in DIGESTS}
+            for role, each in (("challenger", challenger), ("champion", champion))
+            if each
+        },
+    }
     checks = []
     comparison = None
-    latency: dict[str, Latency] = {}
     if champion:
         same_data, comparison = _pair(challenger, champion)
-        if comparison is None:
-            return Verdict(settings, bins, challenger.contender, champion.contender, (same_data,))
         checks.append(same_data)
+        if comparison is None:
+            return Verdict(name, against, tuple(checks), facts)
+        # Of the champion (a) with the challenger (b).
+        facts["statistics"] = comparison.as_json(alpha=settings.alpha, bins=bins)
+    latency: dict[str, Latency] = {}
     if settings.max_latency_ms is not None or (comparison and _is_speed_asked(settings, comparison)):
         latency = _measure_latency(challenger, champion)
+        facts["latency"] = {role: asdict(each) for role, each in latency.items()}
     answers = challenger.answers
-    accuracy = float(answers.correct.mean())
-    minimum = settings.min_accuracy
+    accuracy, minimum = float(answers.correct.mean()), settings.min_accuracy
     checks.append(Check("accuracy", f"{accuracy:.4f}", f"at least {minimum:g}", accuracy >= minimum))
     if champion and comparison:
         checks.append(_better(settings, comparison, _saved(settings, challenger, champion, latency)))
         checks.append(_class_recall(settings, comparison))
     calibration = expected_calibration_error(answers.confidence, answers.correct, bins)
-    checks.append(_at_most("calibration", calibration, settings.max_calibration_error, "{:.4f}"))
     p95 = latency["challenger"].p95_ms if latency else None
-    checks.append(_at_most("latency", p95, settings.max_latency_ms, "{:.3f} ms"))
-    checks.append(_at_most("size", challenger.size_bytes / MEGABYTE, settings.max_size_mb, "{:.3f} MB"))
-    checks.append(_export(settings, challenger, cache))
-    return Verdict(
-        settings,
-        bins,
-        challenger.contender,
-        champion.contender if champion else None,
-        tuple(checks),
-        comparison,
-        latency,
-    )
+    checks += [
+        _at_most("calibration", calibration, settings.max_calibration_error, "{:.4f}"),
+        _at_most("latency", p95, settings.max_latency_ms, "{:.3f} ms"),
+        _at_most("size", challenger.size_bytes / MEGABYTE, settings.max_size_mb, "{:.3f} MB"),
+        _export(settings, challenger, cache),
+    ]
+    return Verdict(name, against, tuple(checks), facts)
 
 
 def _pair(challenger: Evidence, champion: Evidence) -> tuple[Check, Comparison | None]:
@@ -218,12 +221,3 @@ def _export(settings: Gate, challenger: Evidence, cache: Path) -> Check:
     count = differing_answers(challenger, cache)
     value = f"{count:,} of {len(challenger.answers.labels):,} answers differ"
     return Check("export", value, f"{settings.export} gives every recorded answer", count == 0)
-
-
-def _described(contender: Contender) -> dict[str, Any]:
-    return {
-        "name": str(contender),
-        "version": contender.version,
-        "run_id": contender.run_id,
-        "digests": {key: contender.tags.get(key) for key in DIGESTS},
-    }
