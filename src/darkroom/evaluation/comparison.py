@@ -84,6 +84,11 @@ class Comparison:
         """How likely equally good models show at least this gain: one-sided exact p."""
         return mcnemar(self.losses, self.gains, "greater")
 
+    @cached_property
+    def p_worse(self) -> float:
+        """How likely equally good models show at least this loss: one-sided exact p."""
+        return mcnemar(self.gains, self.losses, "greater")
+
     @property
     def p_different(self) -> float:
         """How likely equally good models show at least this difference in either direction: two-sided exact p."""

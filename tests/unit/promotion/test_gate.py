@@ -305,11 +305,11 @@ def test_the_form_cannot_be_asked_without_the_images(cached):
     cache, _ = cached
     challenger = evidence(answers([True] * 100), network=reads)
 
-    with pytest.raises(TrackingError, match=r"does not hold the images ffffffffffff .*run `dvc repro preprocess`$"):
-        judged(challenger, export="pt2")
     with pytest.raises(
-        TrackingError, match=r"holds small [0-9a-f]{12} and not the images ffff.*`dvc repro preprocess`$"
+        TrackingError, match=r"^no cache: does not hold the test images of version 2 \(dataset f{12}\); run `dvc"
     ):
+        judged(challenger, export="pt2")
+    with pytest.raises(TrackingError, match=r"\(dataset f{12}, found [0-9a-f]{12}\); run `dvc repro preprocess`$"):
         judged(challenger, cache=cache, export="pt2")
 
 
