@@ -36,7 +36,10 @@ def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) 
     """
     store = connect(config.tracking, workspace.spools)
     contenders = [find(store.client, config.registered_model, each) for each in (a, b)]
-    _refuse_the_same(*contenders)
+    if _are_the_same(*contenders):
+        raise TrackingError(
+            f"{a} and {b} are the same model, {contenders[0]}; name two that differ (`darkroom models` lists them)"
+        )
     with tempfile.TemporaryDirectory() as place:
         first, second = (gather(store.client, each, Path(place)) for each in contenders)
         comparison = _pair(first, second)
@@ -55,12 +58,9 @@ def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) 
     messages.print(f"compare: {directory} holds the report and the images; also with {contenders[1]} in MLflow")
 
 
-def _refuse_the_same(a: Contender, b: Contender) -> None:
+def _are_the_same(a: Contender, b: Contender) -> bool:
     weights = a.tags.get(WEIGHTS_TAG)
-    if a.uri == b.uri or (weights and weights == b.tags.get(WEIGHTS_TAG)):
-        raise TrackingError(
-            f"{a} and {b} are the same model; name two, such as a version and an alias (`darkroom models` lists them)"
-        )
+    return a.uri == b.uri or bool(weights and weights == b.tags.get(WEIGHTS_TAG))
 
 
 def _pair(a: Evidence, b: Evidence) -> Comparison:
@@ -91,7 +91,8 @@ def _report(config: Config, comparison: Comparison, a: Evidence, b: Evidence, ve
     models = [each.load() for each in (a, b)]
     speeds = zip(latencies(models, a.shape), throughputs(models, a.shape), strict=True)
     first, second = (
-        Side(_short(each.contender), each.size_bytes, *speed) for each, speed in zip((a, b), speeds, strict=True)
+        Side(_short(each.contender), each.contender.run_id, each.size_bytes, *speed)
+        for each, speed in zip((a, b), speeds, strict=True)
     )
     checks = [
         (check.rule.replace("_", " "), check.value, check.required, check.verdict)

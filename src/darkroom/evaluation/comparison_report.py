@@ -19,9 +19,10 @@ Row = Sequence[str]
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two models: its name, the size of its file, and how fast it is on this machine."""
+    """One of the two models: its name and run, the size of its file, and how fast it is on this machine."""
 
     name: str
+    run_id: str
     size_bytes: int
     latency: Latency
     images_per_second: float
@@ -149,7 +150,7 @@ class Report:
         if len(changed) > MAX_CLASSES:
             parts += [f"And {len(changed) - MAX_CLASSES} more with smaller changes, in comparison.json."]
         if self.checks:
-            parts += ["### What the gate says", _table(("rule", "found", "required", "verdict"), self.checks)]
+            parts += ["### What the gate says", _table(("rule", "found", "required", "verdict"), self.checks, "---")]
         return "\n\n".join(parts) + "\n"
 
 
@@ -173,9 +174,10 @@ def disagreement_rows(found: Comparison) -> list[tuple[str, str, str, float, str
     ]
 
 
-def _table(header: Row, rows: Iterable[Row]) -> str:
-    align = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(map(_cell, row)) + " |" for row in (header, align, *rows))
+def _table(header: Row, rows: Iterable[Row], alignment: str = "---:") -> str:
+    """A table in Markdown, its first column to the left and the others as ``alignment`` says."""
+    lines = [map(_cell, header), ["---", *[alignment] * (len(header) - 1)], *(map(_cell, row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _cell(text: str) -> str:

@@ -193,14 +193,13 @@ def _class_recall(settings: Gate, comparison: Comparison) -> Check:
     change = after - before
     limit, share = settings.max_class_drop, settings.alpha / len(change)
     # Rounded: 0.9 - 0.85 is a little more than 0.05.
-    dropped = np.flatnonzero(np.round(-change, 9) > limit)
-    lost = [number for number in dropped if comparison.class_p_worse(int(number)) < share]
-    names = comparison.a.classes
-    worst = int(np.argmin(change))
-    value = f"{names[worst]} {change[worst]:+.4f}"
+    dropped = [int(number) for number in np.argsort(change) if round(-change[number], 9) > limit]
+    lost = [number for number in dropped if comparison.class_p_worse(number) < share]
+    worst = (lost or [int(np.argmin(change))])[0]
+    value = f"{comparison.a.classes[worst]} {change[worst]:+.4f}"
     if lost:
-        value = ", ".join(f"{names[number]} {change[number]:+.4f}" for number in lost)
-    elif len(dropped):
+        value += f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+    elif dropped:
         p, images = comparison.class_p_worse(worst), comparison.class_sizes[worst]
         value += f", which may be chance (p {p:.2g}, {images} images)"
     return Check("class_recall", value, f"no class loses more than {limit:g}", not lost)

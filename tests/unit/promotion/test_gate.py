@@ -220,6 +220,13 @@ def test_no_class_may_be_given_up_for_the_others():
     assert verdict.summary == "class_recall class 3 -0.0600, required no class loses more than 0.05"
 
 
+def test_of_several_classes_that_lost_the_worst_is_named():
+    both = without(3, 0.06) & without(7, 0.2) & without(8, 0.1)
+    verdict = judged(evidence(answers(both)), evidence(answers(np.ones(10_000, bool)), version="1"))
+
+    assert check(verdict, "class_recall").value == "class 7 -0.2000 and 2 more"
+
+
 def test_a_class_may_lose_what_is_allowed():
     champion = evidence(answers(np.ones(10_000, bool)), version="1")
 
