@@ -122,6 +122,8 @@ def _meet_gate(
                 config.gate,
                 gather(client, challenger, place),
                 gather(client, champion, place) if champion else None,
+                bins=config.evaluate.calibration_bins,
+                cache=workspace.processed(config.dataset.name),
             )
         except TrackingError as problem:
             if not force:
