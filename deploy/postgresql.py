@@ -17,7 +17,12 @@ from darkroom.errors import TrackingError
 HOST = "127.0.0.1"
 USER = "darkroom"
 # Where the packages of Debian, Fedora and Homebrew put programs that are not on PATH.
-PLACES = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/opt/postgresql*/bin", "usr/local/opt/postgresql*/bin")  # fmt: skip
+PLACES = (
+    "usr/lib/postgresql/*/bin",
+    "usr/pgsql-*/bin",
+    "opt/homebrew/opt/postgresql*/bin",
+    "usr/local/opt/postgresql*/bin",
+)
 
 
 class PostgreSQL:

@@ -6,6 +6,7 @@ Everything it keeps lies in .server/; Ctrl-C stops what it started, and the next
 """
 
 import argparse
+import contextlib
 import fcntl
 import os
 import secrets
@@ -20,10 +21,10 @@ from pathlib import Path
 from typing import IO
 
 import requests
+from deploy.postgresql import HOST, PostgreSQL
 
 from darkroom.console import error, messages
 from darkroom.errors import DarkroomError, TrackingError
-from deploy.postgresql import HOST, PostgreSQL
 
 ROOT = Path(__file__).parents[1]
 ADMIN = "admin"
@@ -141,10 +142,8 @@ class Server:
     def _end(self, how: signal.Signals) -> None:
         if self._process is None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, how)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         self._process = None
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from deploy.postgresql import programs
+from deploy.server import Server
 from mlflow import MlflowClient
 
 from darkroom.errors import TrackingError
-from deploy.postgresql import programs
-from deploy.server import Server
 
 
 @pytest.fixture(scope="session")

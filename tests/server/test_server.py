@@ -1,14 +1,12 @@
 """The server itself: who is let in, and what it keeps."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import requests
+from deploy.server import Server
 
 from darkroom.errors import TrackingError
-from deploy.server import Server
 
 ROOT = Path(__file__).parents[2]
 
