@@ -89,10 +89,11 @@ class Entry:
     def sentence(self) -> str:
         """What happened, for people."""
         instead = f" instead of version {self.before}" if self.before else ""
+        stays = f", version {self.before} stays champion" if self.before else ""
         told = {
             Kind.PROMOTED: f"version {self.version} became champion{instead}",
             Kind.FORCED: f"version {self.version} was made champion{instead} against the gate's verdict",
-            Kind.REFUSED: f"version {self.version} was refused{instead}",
+            Kind.REFUSED: f"version {self.version} was refused{stays}",
             Kind.ROLLED_BACK: f"back to version {self.version} from version {self.before}",
         }[self.kind]
         return f"{told}, by {self.who}" + (f": {self.reason}" if self.reason else "")
@@ -127,7 +128,6 @@ class History:
         """
         entry = seal(replace(entry, after=state_of(entries).number), entries)
         tags = {key: str(value) for key, value in asdict(entry).items() if value != "" and key != "number"}
-        make_registered_model(self._client, self.name, ABOUT.format(name=self._of))
         for attempt in range(ATTEMPTS):
             try:
                 made = self._client.create_model_version(
@@ -140,6 +140,9 @@ class History:
                 )
                 return replace(entry, number=int(made.version))
             except MlflowException as problem:
+                if problem.error_code == "RESOURCE_DOES_NOT_EXIST":  # the first entry
+                    make_registered_model(self._client, self.name, ABOUT.format(name=self._of))
+                    continue
                 if (taken := self._find(entry.id)) is not None:
                     return taken  # only the answer was lost
                 # MLflow itself tries three numbers, and all may have been taken by others meanwhile.

@@ -47,5 +47,4 @@ def _local(entry: Entry) -> str:
 
 
 def _what(entry: Entry) -> str:
-    steps = f"{entry.before or 'none'} → {entry.version}"
-    return f"{entry.kind}: {steps}"
+    return f"{entry.kind}: " + (f"{entry.before or 'none'} → {entry.version}" if entry.changes else entry.version)
