@@ -9,6 +9,7 @@ DarkroomError                 one line: what is wrong, where, what was expected,
 ├── TrainingError             the loss is no longer finite
 ├── SearchError               a space that cannot be searched, a study without a result
 └── TrackingError             MLflow store or registry away, or without what was asked for
+    └── OvertakenError        another champion was made while one was being decided on
 """
 
 from collections.abc import Iterable
@@ -51,6 +52,10 @@ class SearchError(DarkroomError):
 
 class TrackingError(DarkroomError):
     """The MLflow store or registry cannot be reached or lacks what was asked for."""
+
+
+class OvertakenError(TrackingError):
+    """Another change of the champion came first; nothing was changed by this one."""
 
 
 def did_you_mean(given: str, choices: Iterable[str]) -> str:

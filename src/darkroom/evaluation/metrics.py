@@ -50,7 +50,6 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
     """
     # Imported here: together they take seconds, which who only needs the types above does not wait for.
     from scipy.special import softmax
-    from scipy.stats import binomtest
     from sklearn.metrics import classification_report, confusion_matrix, log_loss, precision_recall_fscore_support
 
     probabilities = softmax(logits.astype(np.float64), axis=1)
@@ -58,7 +57,7 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
     numbers = np.arange(len(classes))
     confusion = confusion_matrix(labels, predicted, labels=numbers)
     correct = int((predicted == labels).sum())
-    interval = binomtest(correct, len(labels)).proportion_ci(0.95, method="wilson")
+    low, high = accuracy_interval(correct, len(labels))
     scores = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0.0)
     precision, recall, f1 = (float(score.mean()) for score in scores[:3])
     k = min(top_k, len(classes))
@@ -67,14 +66,14 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
     assert np.isclose(confusion.trace() / confusion.sum(), accuracy), "confusion matrix disagrees with accuracy"
     summary = {
         "accuracy": accuracy,
-        "accuracy_low": float(interval.low),
-        "accuracy_high": float(interval.high),
+        "accuracy_low": low,
+        "accuracy_high": high,
         "precision_macro": precision,
         "recall_macro": recall,
         "f1_macro": f1,
         "log_loss": float(log_loss(labels, probabilities, labels=numbers)),
         f"top_{k}_accuracy": top_k_accuracy(probabilities, labels, k),
-        "calibration_error": expected_calibration_error(probabilities, labels, bins),
+        "calibration_error": expected_calibration_error(probabilities.max(axis=1), predicted == labels, bins),
         "images": len(labels),
     }
     columns = ("precision", "recall", "f1", "support")
@@ -88,6 +87,14 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
     return Evaluation(summary, per_class, confusion, report, probabilities, labels, predicted)
 
 
+def accuracy_interval(correct: int, images: int) -> tuple[float, float]:
+    """The 95 % interval of the accuracy that ``correct`` right answers for ``images`` show (Wilson, 1927)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, images).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def top_k_accuracy(probabilities: Floats, labels: Ints, k: int) -> float:
     """Share of rows whose label is among the k most probable classes; ties count against the label.
 
@@ -98,13 +105,12 @@ def top_k_accuracy(probabilities: Floats, labels: Ints, k: int) -> float:
     return float((rank <= k).mean())
 
 
-def expected_calibration_error(probabilities: Floats, labels: Ints, bins: int) -> float:
+def expected_calibration_error(confidence: Floats, correct: NDArray[np.bool_], bins: int) -> float:
     """Mean distance between confidence and accuracy over equally wide bins of confidence, weighted by size.
 
-    After Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
+    ``confidence`` [N] is the probability of the predicted class, ``correct`` [N] says whether that was right. After
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
-    confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
     member = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = np.bincount(member, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    return float(np.abs(gaps).sum() / len(confidence))

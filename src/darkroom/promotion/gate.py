@@ -1,9 +1,24 @@
 """What a model must pass before it becomes champion: a list of rules, each with its value and verdict."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from darkroom.evaluation.comparison import Comparison
+from darkroom.evaluation.latency import Latency, latencies
+from darkroom.evaluation.metrics import expected_calibration_error
 from darkroom.promotion.evidence import Evidence
+from darkroom.promotion.exported import differing_answers
 from darkroom.settings import Gate
+from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, WEIGHTS_TAG
+
+DIGESTS = (WEIGHTS_TAG, FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)
+GAINS = {"none": (), "smaller": ("size",), "faster": ("latency",), "any": ("size", "latency")}
+NO_LIMIT = "no limit"
+MEGABYTE = 1e6
 
 
 @dataclass(frozen=True)
@@ -15,24 +30,194 @@ class Check:
     required: str
     passed: bool
 
+    @property
+    def verdict(self) -> str:
+        return "passed" if self.passed else "refused"
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says of a challenger against a champion, None if there was none."""
+    """What the gate says of a challenger against a champion, None if there was none.
+
+    ``facts`` is what the checks rest on, as JSON values.
+    """
 
     challenger: str
     champion: str | None
     checks: tuple[Check, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
         return all(check.passed for check in self.checks)
 
+    @property
+    def failed(self) -> list[Check]:
+        return [check for check in self.checks if not check.passed]
 
-def judge(settings: Gate, challenger: Evidence, champion: Evidence | None) -> Verdict:
-    """Hold a challenger against every rule, and against the champion if there is one."""
-    accuracy = float(challenger.answers.correct.mean())
-    checks = [
-        Check("accuracy", f"{accuracy:.4f}", f"at least {settings.min_accuracy:g}", accuracy >= settings.min_accuracy)
+    @property
+    def summary(self) -> str:
+        """Why, in one line: what failed, or that nothing did."""
+        failed = [f"{check.rule} {check.value}, required {check.required}" for check in self.failed]
+        return "; ".join(failed) or "passed the gate"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, as it is kept with the version."""
+        return {
+            "passed": self.passed,
+            "challenger": self.challenger,
+            "champion": self.champion,
+            "checks": [asdict(check) for check in self.checks],
+            **self.facts,
+        }
+
+    def tags(self) -> dict[str, str]:
+        """All of it in short, as tags of the version."""
+        refused = ", ".join(check.rule for check in self.failed)
+        said = {f"gate.{check.rule}": f"{check.verdict}: {check.value} ({check.required})" for check in self.checks}
+        return {"gate.verdict": f"refused: {refused}" if refused else "passed", **said}
+
+
+def judge(settings: Gate, challenger: Evidence, champion: Evidence | None, *, bins: int, cache: Path) -> Verdict:
+    """Hold a challenger against every rule, and against the champion if there is one.
+
+    Models of other data than the champion's are refused without a look at the other rules. ``bins`` are those of the
+    calibration error; ``cache`` is where the preprocessed images lie, for the rule that asks the model again.
+
+    Raises TrackingError if that rule is set and the cache is not that of the challenger.
+    """
+    name, against = str(challenger.contender), str(champion.contender) if champion else None
+    facts = {
+        "settings": {**settings.model_dump(mode="json"), "calibration_bins": bins},
+        "digests": {
+            role: {key: each.contender.tags.get(key) for key in DIGESTS}
+            for role, each in (("challenger", challenger), ("champion", champion))
+            if each
+        },
+    }
+    checks = []
+    comparison = None
+    if champion:
+        same_data, comparison = _pair(challenger, champion)
+        checks.append(same_data)
+        if comparison is None:
+            return Verdict(name, against, tuple(checks), facts)
+        # Of the champion (a) with the challenger (b).
+        facts["statistics"] = comparison.as_json(alpha=settings.alpha, bins=bins)
+    latency: dict[str, Latency] = {}
+    if settings.max_latency_ms is not None or (comparison and _is_speed_asked(settings, comparison)):
+        latency = _measure_latency(challenger, champion)
+        facts["latency"] = {role: asdict(each) for role, each in latency.items()}
+    answers = challenger.answers
+    accuracy, minimum = float(answers.correct.mean()), settings.min_accuracy
+    checks.append(Check("accuracy", f"{accuracy:.4f}", f"at least {minimum:g}", accuracy >= minimum))
+    if champion and comparison:
+        checks.append(_better(settings, comparison, _saved(settings, challenger, champion, latency)))
+        checks.append(_class_recall(settings, comparison))
+    calibration = expected_calibration_error(answers.confidence, answers.correct, bins)
+    p95 = latency["challenger"].p95_ms if latency else None
+    checks += [
+        _at_most("calibration", calibration, settings.max_calibration_error, "{:.4f}"),
+        _at_most("latency", p95, settings.max_latency_ms, "{:.3f} ms"),
+        _at_most("size", challenger.size_bytes / MEGABYTE, settings.max_size_mb, "{:.3f} MB"),
+        _export(settings, challenger, cache),
     ]
-    return Verdict(str(challenger.contender), str(champion.contender) if champion else None, tuple(checks))
+    return Verdict(name, against, tuple(checks), facts)
+
+
+def _pair(challenger: Evidence, champion: Evidence) -> tuple[Check, Comparison | None]:
+    required = "the champion's"
+    if challenger.fingerprint != champion.fingerprint:
+        value = f"dataset {challenger.fingerprint[:12]}, the champion's {champion.fingerprint[:12]}"
+        return Check("same_data", value, required, False), None
+    try:
+        comparison = Comparison(champion.answers, challenger.answers)
+    except ValueError as problem:
+        return Check("same_data", str(problem), required, False), None
+    return Check("same_data", f"dataset {challenger.fingerprint[:12]}", required, True), comparison
+
+
+def _measure_latency(challenger: Evidence, champion: Evidence | None) -> dict[str, Latency]:
+    measured = {"champion": champion, "challenger": challenger} if champion else {"challenger": challenger}
+    models = [each.load() for each in measured.values() if each]
+    return dict(zip(measured, latencies(models, challenger.shape), strict=True))
+
+
+def _is_better(settings: Gate, comparison: Comparison) -> bool:
+    return comparison.p_better < settings.alpha
+
+
+def _is_not_worse(settings: Gate, comparison: Comparison) -> bool:
+    return comparison.at_worst(settings.alpha) >= -settings.margin
+
+
+def _is_speed_asked(settings: Gate, comparison: Comparison) -> bool:
+    """Whether the verdict hangs on which model is faster: measuring takes time, and says little beside other work."""
+    is_open = not _is_better(settings, comparison) and _is_not_worse(settings, comparison)
+    return is_open and "latency" in GAINS[settings.gain]
+
+
+def _saved(
+    settings: Gate, challenger: Evidence, champion: Evidence, latency: Mapping[str, Latency]
+) -> dict[str, float]:
+    """The shares of the champion's size and median latency that the challenger saves, of those that count."""
+    saved = {"size": 1 - challenger.size_bytes / champion.size_bytes}
+    if latency:
+        saved["latency"] = 1 - latency["challenger"].p50_ms / latency["champion"].p50_ms
+    return {name: saved[name] for name in GAINS[settings.gain] if name in saved}
+
+
+def _better(settings: Gate, comparison: Comparison, saved: Mapping[str, float]) -> Check:
+    """Better by the test, or not much worse and with a gain."""
+    passed = _is_better(settings, comparison)
+    value = f"{comparison.difference:+.4f}, p {comparison.p_better:.3g}"
+    required = f"p below {settings.alpha:g}"
+    if settings.gain != "none":
+        value += f", at worst {comparison.at_worst(settings.alpha):+.4f}"
+        value += "".join(f", {name} {-share:+.0%}" for name, share in saved.items())
+        gains = " or ".join(f"{name} {-settings.min_gain:+.0%}" for name in GAINS[settings.gain])
+        required += f", or at worst {-settings.margin:+g} with {gains}"
+        has_gain = any(share >= settings.min_gain for share in saved.values())
+        passed = passed or (_is_not_worse(settings, comparison) and has_gain)
+    return Check("better", value, required, passed)
+
+
+def _class_recall(settings: Gate, comparison: Comparison) -> Check:
+    """No class loses more recall than allowed, unless so few of its images changed that it may be chance.
+
+    Of a hundred classes with a hundred images each, some lose five of them in any model that is as good. A loss beyond
+    the limit counts if McNemar's exact test within the class finds it, at ``alpha`` shared among the classes
+    (Bonferroni): classes of one model as good as the other are taken for worse at most at the rate ``alpha``.
+    """
+    before, after = comparison.recalls
+    change = after - before
+    limit, share = settings.max_class_drop, settings.alpha / len(change)
+    # Rounded: 0.9 - 0.85 is a little more than 0.05.
+    dropped = np.flatnonzero(np.round(-change, 9) > limit)
+    lost = [number for number in dropped if comparison.class_p_worse(int(number)) < share]
+    names = comparison.a.classes
+    worst = int(np.argmin(change))
+    value = f"{names[worst]} {change[worst]:+.4f}"
+    if lost:
+        value = ", ".join(f"{names[number]} {change[number]:+.4f}" for number in lost)
+    elif len(dropped):
+        value += (
+            f", which may be chance (p {comparison.class_p_worse(worst):.2g} of {comparison.class_sizes[worst]} images)"
+        )
+    return Check("class_recall", value, f"no class loses more than {limit:g}", not lost)
+
+
+def _at_most(rule: str, value: float | None, limit: float | None, form: str) -> Check:
+    shown = "not measured" if value is None else form.format(value)
+    if limit is None:
+        return Check(rule, shown, NO_LIMIT, True)
+    assert value is not None, "a limit is of something that was measured"
+    return Check(rule, shown, f"at most {limit:g}", value <= limit)
+
+
+def _export(settings: Gate, challenger: Evidence, cache: Path) -> Check:
+    if settings.export == "none":
+        return Check("export", "not asked", NO_LIMIT, True)
+    count = differing_answers(challenger, cache)
+    value = f"{count:,} of {len(challenger.answers.labels):,} answers differ"
+    return Check("export", value, f"{settings.export} gives every recorded answer", count == 0)

@@ -52,15 +52,16 @@ def run(config: Config, workspace: Workspace) -> None:
         identity = Identity(card.weights_sha256, dataset.fingerprint, sha256(written / PREDICTIONS))
         write_json(written / IDENTITY, asdict(identity))
 
-    from darkroom.promotion.registration import register_work_tree  # with MLflow, for which the measuring has no use
+    from darkroom.promotion.promote import register_and_crown  # with MLflow, for which the measuring has no use
 
     store = connect(config.tracking, workspace.spools)
-    registered = register_work_tree(store, config, workspace)
+    registered = register_and_crown(config, workspace, store)
     write_json(report / "registered.json", asdict(registered))
     state = "registered as" if registered.is_new else "already registered as"
     messages.print(
         f"evaluate: test accuracy {found.summary['accuracy']:.4f} (95 % interval {found.summary['accuracy_low']:.4f} "
-        f"to {found.summary['accuracy_high']:.4f}), {state} {registered.name} version {registered.version}"
+        f"to {found.summary['accuracy_high']:.4f}), {state} {registered.name} version {registered.version} "
+        f"({', '.join(registered.aliases)})"
     )
 
 

@@ -28,6 +28,9 @@ def system_facts(device: torch.device, precision: str) -> dict[str, Any]:
 
 
 def user() -> str:
+    """Who it is: by the name that an MLflow server asks for, else by that of the machine's account."""
+    if name := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return name
     try:
         return psutil.Process().username()
     except (KeyError, psutil.Error):  # an id without a name, as in some containers

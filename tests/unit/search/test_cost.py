@@ -54,6 +54,6 @@ def test_the_latency_is_the_median_after_a_warm_up(
     # The first calls take a second each, the others 1, 2, 3, ... milliseconds.
     durations = [1.0] * 5 + [count / 1000 for count in range(1, 51)]
     clock = iter([moment for duration in durations for moment in (0.0, duration)])
-    monkeypatch.setattr("darkroom.search.cost.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("darkroom.evaluation.latency.perf_counter", lambda: next(clock))
 
     assert cost("latency", Recorder(), make_card()) == pytest.approx(25.5)

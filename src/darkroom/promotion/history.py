@@ -1,0 +1,192 @@
+"""Who is champion, and how it came to that: a log in the registry itself, which only grows.
+
+The entries of a registered model NAME are the versions of another one, NAME-history. MLflow's registry gives each
+version a number that no other version gets, in one transaction with its tags, and in their order: of two writers at
+once, on whichever machines, one is the first. An entry that changes the champion names the change that it was decided
+on, and counts only if that is still the latest when it is written. So the log alone tells who is champion; the
+aliases follow it, and whoever finds them behind moves them on.
+"""
+
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Self
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from darkroom.errors import TrackingError
+from darkroom.files import digest
+from darkroom.promotion.registry import make_registered_model
+
+ATTEMPTS = 20
+ABOUT = (
+    "The history of `{name}`: every promotion, refusal and rollback, one version each. "
+    "Written by `darkroom promote` and `darkroom rollback`; `darkroom history` reads it. Do not change it by hand."
+)
+
+
+class Kind(StrEnum):
+    """What an entry tells of. A refusal changes nothing, the others the champion."""
+
+    PROMOTED = "promoted"
+    FORCED = "forced"
+    REFUSED = "refused"
+    ROLLED_BACK = "rolled back"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry, of a version that was to become champion.
+
+    ``before`` was champion when it was written; ``champion`` and ``previous`` are what the aliases are to say after it,
+    if it counts. ``after`` is the number of the change that it follows, 0 for the first one. ``evidence`` is where the
+    gate's findings lie, with their SHA-256. ``digest`` is the SHA-256 of all the other fields and of the digest of the
+    entry ``after``: to change an entry unnoticed, all that follow would have to be changed. ``number`` is the
+    registry's, and 0 before it is written.
+    """
+
+    kind: Kind
+    version: str
+    weights_sha256: str
+    run_id: str
+    who: str
+    before: str = ""
+    champion: str = ""
+    previous: str = ""
+    after: int = 0
+    reason: str = ""
+    evidence: str = ""
+    evidence_sha256: str = ""
+    when: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    digest: str = ""
+    number: int = 0
+
+    @classmethod
+    def parse(cls, version: ModelVersion) -> Self:
+        """The entry that a version of the history holds. Raises TrackingError if it holds none."""
+        known = {each.name for each in fields(cls)}
+        tags: dict[str, Any] = {key: value for key, value in version.tags.items() if key in known}
+        try:
+            kind, after = Kind(tags.pop("kind")), int(tags.pop("after"))
+            return cls(kind=kind, after=after, number=int(version.version), **tags)
+        except (KeyError, TypeError, ValueError) as problem:
+            raise TrackingError(
+                f"{version.name} version {version.version}: not an entry of the history ({problem}); "
+                "if it was made by hand, delete it in MLflow's page"
+            ) from None
+
+    @property
+    def changes(self) -> bool:
+        return self.kind is not Kind.REFUSED
+
+    def sentence(self) -> str:
+        """What happened, for people."""
+        instead = f" instead of version {self.before}" if self.before else ""
+        stays = f", version {self.before} stays champion" if self.before else ""
+        told = {
+            Kind.PROMOTED: f"version {self.version} became champion{instead}",
+            Kind.FORCED: f"version {self.version} was made champion{instead} against the gate's verdict",
+            Kind.REFUSED: f"version {self.version} was refused{stays}",
+            Kind.ROLLED_BACK: f"back to version {self.version} from version {self.before}",
+        }[self.kind]
+        return f"{told}, by {self.who}" + (f": {self.reason}" if self.reason else "")
+
+
+@dataclass(frozen=True)
+class State:
+    """What the aliases are to say ("" for no such version), by the change ``number``, 0 if there was none."""
+
+    champion: str = ""
+    previous: str = ""
+    number: int = 0
+
+
+class History:
+    """The history of the registered model ``name``."""
+
+    def __init__(self, client: MlflowClient, name: str) -> None:
+        self.name = f"{name}-history"
+        self._client = client
+        self._of = name
+
+    def read(self) -> list[Entry]:
+        """Every entry, the oldest first."""
+        found = self._client.search_model_versions(f"name = '{self.name}'")
+        return sorted((Entry.parse(each) for each in found), key=lambda entry: entry.number)
+
+    def append(self, entry: Entry, entries: Sequence[Entry]) -> Entry:
+        """Write an entry after ``entries``, those that it was decided on. Returns it with its number and digest.
+
+        Raises MlflowException if the registry refused or does not answer; in the second case it may have taken it.
+        """
+        entry = seal(replace(entry, after=state_of(entries).number), entries)
+        tags = {key: str(value) for key, value in asdict(entry).items() if value != "" and key != "number"}
+        make_registered_model(self._client, self.name, ABOUT.format(name=self._of))
+        for attempt in range(ATTEMPTS):
+            try:
+                made = self._client.create_model_version(
+                    self.name,
+                    f"runs:/{entry.run_id}/evaluate",
+                    entry.run_id,
+                    tags=tags,
+                    description=entry.sentence(),
+                    await_creation_for=0,
+                )
+                return replace(entry, number=int(made.version))
+            except MlflowException as problem:
+                if (taken := self._find(entry.id)) is not None:
+                    return taken  # only the answer was lost
+                # MLflow itself tries three numbers, and all may have been taken by others meanwhile.
+                if "Giving up after" not in str(problem) or attempt == ATTEMPTS - 1:
+                    raise
+                time.sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 5)))  # noqa: S311 - to meet others less often
+        raise AssertionError("unreachable")
+
+    def _find(self, entry_id: str) -> Entry | None:
+        return next((entry for entry in self.read() if entry.id == entry_id), None)
+
+
+def seal(entry: Entry, entries: Sequence[Entry]) -> Entry:
+    """The entry with its digest."""
+    followed = next((each.digest for each in entries if each.number == entry.after), "")
+    content = {key: value for key, value in asdict(entry).items() if key not in {"digest", "number"}}
+    return replace(entry, digest=digest([content, followed]))
+
+
+def counting(entries: Sequence[Entry]) -> list[Entry]:
+    """The changes that count: each was decided on the one before it. The others were overtaken while they decided.
+
+    One that follows an entry which was deleted since counts: that it is named shows that it did.
+    """
+    there = {entry.number for entry in entries}
+    found: list[Entry] = []
+    for entry in entries:
+        last = found[-1].number if found else 0
+        if entry.changes and (entry.after == last or (entry.after > last and entry.after not in there)):
+            found.append(entry)
+    return found
+
+
+def state_of(entries: Sequence[Entry]) -> State:
+    """What the latest change that counts says."""
+    changes = counting(entries)
+    return State(changes[-1].champion, changes[-1].previous, changes[-1].number) if changes else State()
+
+
+def damage(entries: Sequence[Entry]) -> list[str]:
+    """What shows that entries were changed or deleted since they were written: a line for each."""
+    found = [
+        f"entry {entry.number} was changed after it was written: its digest differs"
+        for entry in entries
+        if seal(entry, entries).digest != entry.digest
+    ]
+    numbers = {entry.number for entry in entries}
+    gone = sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)
+    return found + [f"entry {number} was deleted" for number in gone]

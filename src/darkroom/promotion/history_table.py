@@ -1,0 +1,50 @@
+"""`darkroom history`: the log of promotions, refusals and rollbacks."""
+
+import json
+from dataclasses import asdict
+from datetime import datetime
+
+import typer
+from rich.table import Table
+
+from darkroom.config import Config
+from darkroom.console import output, warn
+from darkroom.promotion.history import Entry, counting, damage
+from darkroom.promotion.transaction import settle
+from darkroom.tracking.address import store_exists
+from darkroom.tracking.tracker import connect
+from darkroom.workspace import Workspace
+
+MARK = {True: "", False: " (overtaken: did not count)"}
+
+
+def show_history(config: Config, workspace: Workspace, *, as_json: bool) -> None:
+    """Print every entry, the oldest first, after moving the aliases to where the history says. Raises TrackingError."""
+    name = config.registered_model
+    # Looking must not make a store.
+    entries = settle(connect(config.tracking, workspace.spools).client, name)[0] if store_exists() else []
+    for line in damage(entries):
+        warn(f"{name}-history: {line}")
+    counted = {entry.number for entry in counting(entries)}
+    counts = {entry.number: not entry.changes or entry.number in counted for entry in entries}
+    if as_json:
+        listed = [asdict(entry) | {"counts": counts[entry.number]} for entry in entries]
+        typer.echo(json.dumps({"model": name, "entries": listed}, ensure_ascii=False, indent=2))
+        return
+    if not entries:
+        output.print(f"{name}: no history yet; `darkroom promote` begins it")
+        return
+    table = Table("entry", "when", "who", "what", "why", title=f"History of {name}", title_justify="left")
+    for entry in entries:
+        table.add_row(
+            str(entry.number), _local(entry), entry.who, _what(entry) + MARK[counts[entry.number]], entry.reason
+        )
+    output.print(table)
+
+
+def _local(entry: Entry) -> str:
+    return f"{datetime.fromisoformat(entry.when).astimezone():%Y-%m-%d %H:%M}"
+
+
+def _what(entry: Entry) -> str:
+    return f"{entry.kind}: " + (f"{entry.before or 'none'} → {entry.version}" if entry.changes else entry.version)

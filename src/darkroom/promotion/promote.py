@@ -1,0 +1,184 @@
+"""`darkroom promote` and `darkroom rollback`: what they ask, decide, record and say."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from mlflow import MlflowClient
+from rich.table import Table
+
+from darkroom.config import Config
+from darkroom.console import messages, output
+from darkroom.errors import OvertakenError, TrackingError
+from darkroom.files import sha256, write_json
+from darkroom.promotion.evidence import gather
+from darkroom.promotion.gate import Check, Verdict, judge
+from darkroom.promotion.history import Entry, Kind, State, counting
+from darkroom.promotion.registration import register_work_tree
+from darkroom.promotion.registry import Contender, Registered, find
+from darkroom.promotion.transaction import change, settle, version_of
+from darkroom.tracking.facts import user
+from darkroom.tracking.runs import WEIGHTS_TAG
+from darkroom.tracking.store import Store, does_not_answer
+from darkroom.tracking.store import reason as reason_of
+from darkroom.tracking.tracker import connect
+from darkroom.workspace import Workspace
+
+# Below the model's own files in the store, a file for each time that it met the gate.
+EVIDENCE = "gate"
+
+
+def run(config: Config, workspace: Workspace, reference: str, *, dry_run: bool, force: bool, reason: str) -> bool:
+    """Hold the model that ``reference`` means against the gate, and make it champion if it passes.
+
+    With ``force`` also if it does not; with ``dry_run`` nothing is changed and nothing recorded. Returns whether it
+    is champion now, or would be. Raises TrackingError.
+    """
+    store, name = connect(config.tracking, workspace.spools), config.registered_model
+    with _before_any_change(name):
+        entries, state = settle(store.client, name)
+        challenger = find(store.client, name, reference)
+        if challenger.version is None:
+            raise TrackingError(
+                f"{reference}: a run, but only a version can become champion; `darkroom register` makes one of a model"
+            )
+        if challenger.version == state.champion:
+            messages.print(f"promote: {name} version {challenger.version} is champion already")
+            return True
+        verdict = _meet_gate(config, workspace, store.client, challenger, state, force=force)
+    output.print(_table(verdict))
+    kind = Kind.PROMOTED if verdict.passed else Kind.FORCED if force else Kind.REFUSED
+    entry = _entry(kind, challenger, state, reason or verdict.summary)
+    if dry_run:
+        messages.print(f"promote: {name} {entry.sentence()} (not done: --dry-run)")
+        return entry.changes
+    with _before_any_change(name):
+        entry = _record(store, name, challenger, verdict, entry)
+    entry = change(store.client, name, entry, entries)
+    messages.print(f"promote: {name} {entry.sentence()} (history, entry {entry.number})")
+    return entry.changes
+
+
+def roll_back(config: Config, workspace: Workspace, reason: str) -> None:
+    """Make the champion before the present one champion again. Raises TrackingError if there is none."""
+    store, name = connect(config.tracking, workspace.spools), config.registered_model
+    with _before_any_change(name):
+        entries, state = settle(store.client, name)
+        if not state.previous:
+            raise TrackingError(
+                f"{name}: no previous champion to go back to; `darkroom history` shows those there were"
+            )
+        target = find(store.client, name, state.previous)
+        # What was previous then is so again: to roll back twice goes back two champions.
+        then = next((each for each in reversed(counting(entries)) if each.champion == target.version), None)
+        entry = replace(
+            _entry(Kind.ROLLED_BACK, target, state, reason),
+            previous=then.previous if then else "",
+        )
+    entry = change(store.client, name, entry, entries)
+    messages.print(f"rollback: {name} {entry.sentence()} (history, entry {entry.number})")
+
+
+def register_and_crown(config: Config, workspace: Workspace, store: Store) -> Registered:
+    """Register the model in the work tree; where there never was a champion it becomes that, if it passes the gate.
+
+    Raises what ``register_work_tree`` and the gate raise.
+    """
+    registered = register_work_tree(store, config, workspace)
+    _crown_first(config, workspace, store, registered.version)
+    aliases = store.client.get_model_version(registered.name, registered.version).aliases
+    return replace(registered, aliases=tuple(sorted(aliases)))
+
+
+def _crown_first(config: Config, workspace: Workspace, store: Store, version: str) -> None:
+    name = config.registered_model
+    entries, state = settle(store.client, name)
+    if state.champion or counting(entries):
+        return
+    challenger = find(store.client, name, version)
+    verdict = _meet_gate(config, workspace, store.client, challenger, state, force=False)
+    if not verdict.passed:
+        messages.print(f"{name} has no champion yet, and version {version} does not pass the gate: {verdict.summary}")
+        return
+    entry = _entry(Kind.PROMOTED, challenger, state, "the first that passes the gate")
+    try:
+        change(store.client, name, _record(store, name, challenger, verdict, entry), entries)
+    except OvertakenError as problem:
+        messages.print(str(problem))
+
+
+def _meet_gate(
+    config: Config, workspace: Workspace, client: MlflowClient, challenger: Contender, state: State, *, force: bool
+) -> Verdict:
+    name = config.registered_model
+    has_champion = state.champion and version_of(client, name, state.champion) is not None
+    champion = find(client, name, state.champion) if has_champion else None
+    with tempfile.TemporaryDirectory() as directory:
+        place = Path(directory)
+        try:
+            return judge(
+                config.gate,
+                gather(client, challenger, place),
+                gather(client, champion, place) if champion else None,
+                bins=config.evaluate.calibration_bins,
+                cache=workspace.processed(config.dataset.name),
+            )
+        except TrackingError as problem:
+            if not force:
+                raise
+            # What cannot be judged can be forced; the history then says that it was not judged.
+            lacking = Check("evidence", str(problem), "as it was registered", passed=False)
+            return Verdict(str(challenger), str(champion) if champion else None, (lacking,))
+
+
+def _entry(kind: Kind, target: Contender, state: State, reason: str) -> Entry:
+    changes = kind is not Kind.REFUSED
+    return Entry(
+        kind=kind,
+        version=str(target.version),
+        weights_sha256=target.tags.get(WEIGHTS_TAG, ""),
+        run_id=target.run_id,
+        who=user(),
+        before=state.champion,
+        champion=str(target.version) if changes else state.champion,
+        previous=state.champion if changes else state.previous,
+        reason=reason.strip(),
+    )
+
+
+def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, entry: Entry) -> Entry:
+    """Write what the gate found on the version: as a JSON artifact and as tags. Returns the entry that names it."""
+    model_id = store.model_uri(challenger.run_id).rpartition("/")[2]
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory, f"{entry.id}.json")
+        write_json(path, verdict.as_json())
+        store.client.log_model_artifact(model_id, str(path), EVIDENCE)
+        written = replace(entry, evidence=f"{challenger.uri}/{EVIDENCE}/{path.name}", evidence_sha256=sha256(path))
+    for key, value in verdict.tags().items():
+        store.client.set_model_version_tag(name, challenger.version, key, value)
+    return written
+
+
+def _table(verdict: Verdict) -> Table:
+    against = f"against {verdict.champion}, the champion" if verdict.champion else "no champion yet"
+    table = Table(
+        "rule", "found", "required", "", title=f"The gate: {verdict.challenger}, {against}", title_justify="left"
+    )
+    for check in verdict.checks:
+        table.add_row(check.rule.replace("_", " "), check.value, check.required, "passed" if check.passed else "FAILED")
+    return table
+
+
+@contextmanager
+def _before_any_change(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as problem:
+        if isinstance(problem, TrackingError) or not does_not_answer(problem):
+            raise
+        raise TrackingError(
+            f"MLflow's store stopped answering ({reason_of(problem)}); the champion of {name} was not changed: "
+            "run the command again when it answers"
+        ) from problem

@@ -1,0 +1,150 @@
+"""Changing the champion so that it is changed or not, whatever happens in between.
+
+One call to the registry decides: the one that appends to the history. All before it can be thrown away, all after it,
+moving the aliases, is done again by whoever finds it undone. What this guarantees, on every store that MLflow keeps in
+a database: of changes decided on the same champion one counts, and the aliases end where the history says. What it does
+not: between the two steps the alias still names the champion before, for as long as it takes to move it, or, if the
+process dies there, until the next command; and it does not keep anybody from moving an alias by hand, which the next
+command undoes.
+"""
+
+from collections.abc import Sequence
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from darkroom.console import warn
+from darkroom.errors import OvertakenError, TrackingError
+from darkroom.promotion.history import Entry, History, State, counting, state_of
+from darkroom.promotion.registry import CHAMPION, PREVIOUS, UNKNOWN
+from darkroom.tracking.runs import WEIGHTS_TAG
+from darkroom.tracking.store import does_not_answer, reason
+
+
+def change(client: MlflowClient, name: str, entry: Entry, entries: Sequence[Entry]) -> Entry:
+    """Append an entry that was decided on ``entries``, and move the aliases if it counts. Returns it as written.
+
+    Raises OvertakenError if another change came first, and TrackingError if the store stops answering: it says how far
+    it came.
+    """
+    history = History(client, name)
+    try:
+        written = history.append(entry, entries)
+    except Exception as problem:
+        if not does_not_answer(problem):
+            raise
+        raise TrackingError(
+            f"MLflow's store stopped answering ({reason(problem)}) while the history of {name} was being written; "
+            "nothing is moved by halves: when it answers, `darkroom history` tells whether the entry is there, "
+            "and finishes what is"
+        ) from problem
+    if not entry.changes:
+        return written
+    try:
+        now = history.read()
+        if written.number not in {each.number for each in counting(now)}:
+            first = next(each for each in counting(now) if each.number > written.after)
+            raise OvertakenError(
+                f"{name}: {first.sentence()}, while the gate ran (history, entry {first.number}); "
+                "nothing was changed; run the command again to be judged against that one"
+            )
+        _follow(client, name)
+    except Exception as problem:
+        if isinstance(problem, TrackingError) or not does_not_answer(problem):
+            raise
+        raise TrackingError(
+            f"MLflow's store stopped answering ({reason(problem)}) after entry {written.number} of the history of "
+            f"{name} was written ({written.sentence()}); the aliases may not have moved yet: when it answers, any of "
+            "`darkroom history`, `models` and `promote` moves them"
+        ) from problem
+    return written
+
+
+def settle(client: MlflowClient, name: str) -> tuple[list[Entry], State]:
+    """Move the aliases to where the history says, if they are not there, and say so. Returns the history and its state.
+
+    Before there is a history the aliases themselves tell the state. Raises TrackingError if the history is not of these
+    versions.
+    """
+    entries, state, found = _follow(client, name)
+    if found is not None:
+        named = f"version {found}" if found else "no version"
+        warn(
+            f"{name}: the alias champion named {named}, but entry {state.number} of the history says "
+            f"version {state.champion}, which it names now"
+        )
+    return entries, state
+
+
+def _follow(client: MlflowClient, name: str) -> tuple[list[Entry], State, str | None]:
+    """Move the aliases. Also returns the version that champion named, if it had to be moved."""
+    history, found = History(client, name), None
+    while True:
+        entries = history.read()
+        aliases = _aliases(client, name)
+        changes = counting(entries)
+        if not changes:
+            return entries, State(aliases.get(CHAMPION, ""), aliases.get(PREVIOUS, "")), None
+        wanted = state_of(entries)
+        # Previous first: a version that is no longer champion can always be gone back to.
+        moves = {
+            alias: version
+            for alias, version in ((PREVIOUS, wanted.previous), (CHAMPION, wanted.champion))
+            if aliases.get(alias, "") != version
+        }
+        if not moves:
+            return entries, wanted, found
+        _check_weights(client, name, changes[-1])
+        for alias, version in moves.items():
+            if not _move(client, name, alias, version):
+                warn(f"{name} version {version}, {alias} by the history, was deleted from the registry")
+            elif alias == CHAMPION:
+                found = aliases.get(CHAMPION, "")
+        # What was true when it was read may not be so any more: if the history has grown, they are moved again.
+        if history.read()[-1].number == entries[-1].number:
+            return entries, wanted, found
+
+
+def _check_weights(client: MlflowClient, name: str, latest: Entry) -> None:
+    version = version_of(client, name, latest.champion)
+    if version is not None and version.tags.get(WEIGHTS_TAG, "") != latest.weights_sha256:
+        raise TrackingError(
+            f"{name} version {latest.champion} is not the model that its history tells of (weights "
+            f"{version.tags.get(WEIGHTS_TAG, 'unknown')[:12]}, expected {latest.weights_sha256[:12]}): two registries "
+            f"are mixed up; set MLFLOW_TRACKING_URI to the right one, or delete {name}-history to begin a new history"
+        )
+
+
+def _move(client: MlflowClient, name: str, alias: str, version: str) -> bool:
+    """Whether the alias could be moved: not to a version that was deleted."""
+    if not version:
+        client.delete_registered_model_alias(name, alias)
+        return True
+    try:
+        client.set_registered_model_alias(name, alias, version)
+    except MlflowException as problem:
+        if problem.error_code not in UNKNOWN:
+            raise
+        return False
+    return True
+
+
+def version_of(client: MlflowClient, name: str, version: str) -> ModelVersion | None:
+    """A version, or None if it was deleted."""
+    try:
+        return client.get_model_version(name, version)
+    except MlflowException as problem:
+        if problem.error_code not in UNKNOWN:
+            raise
+        return None
+
+
+def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    try:
+        found = client.get_registered_model(name).aliases
+        return {alias: str(version) for alias, version in found.items()}
+    except MlflowException as problem:
+        if problem.error_code not in UNKNOWN:
+            raise
+        return {}
