@@ -2,16 +2,16 @@
 
 from darkroom.config import Config
 from darkroom.console import messages
-from darkroom.promotion.registration import register_work_tree
+from darkroom.promotion.promote import register_and_crown
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
     """Register models/ and reports/evaluate, which stay as they are. Raises ModelError or TrackingError."""
-    registered = register_work_tree(connect(config.tracking, workspace.spools), config, workspace)
+    registered = register_and_crown(config, workspace, connect(config.tracking, workspace.spools))
     state = "registered as" if registered.is_new else "already registered as"
-    aliases = f" ({', '.join(registered.aliases)})" if registered.aliases else ""
     messages.print(
-        f"register: {workspace.weights}, {state} {registered.name} version {registered.version}{aliases}"
+        f"register: {workspace.weights}, {state} {registered.name} version {registered.version} "
+        f"({', '.join(registered.aliases)})"
     )

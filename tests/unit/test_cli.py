@@ -241,7 +241,7 @@ def test_predict_needs_a_champion(darkroom, project, tmp_path):
     project()
     picture = tmp_path / "1.png"
     picture.write_bytes(b"")
-    refused(darkroom("predict", str(picture)), r"'darkroom-digits' has no champion; run `dvc repro`")
+    refused(darkroom("predict", str(picture)), r"'darkroom-digits' has no champion; `dvc repro` trains")
 
 
 def test_predict_needs_a_store(darkroom, project):

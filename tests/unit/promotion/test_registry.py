@@ -80,10 +80,10 @@ def test_a_name_with_a_quote_is_a_name_like_any_other(add, client):
 
 
 def test_a_registry_without_a_champion_is_refused(add, client):
-    with pytest.raises(TrackingError, match="'a-model' has no champion; `dvc repro` .* `darkroom promote` makes"):
+    with pytest.raises(TrackingError, match=r"'a-model' has no champion; `dvc repro` .* `darkroom promote` makes"):
         champion(client, NAME)
     add("a")
-    with pytest.raises(TrackingError, match="'a-model' has no champion; `dvc repro` .* `darkroom promote` makes"):
+    with pytest.raises(TrackingError, match=r"'a-model' has no champion; `dvc repro` .* `darkroom promote` makes"):
         champion(client, NAME)
 
 
