@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -147,9 +148,10 @@ def find(client: MlflowClient, name: str, reference: str) -> Contender:
     )
 
 
-def _run(client: MlflowClient, run_id: str) -> Contender:
+def run_of(client: MlflowClient, run_id: str) -> Run:
+    """The run of this id. Raises TrackingError if the store does not hold it."""
     try:
-        run = client.get_run(run_id)
+        return client.get_run(run_id)
     except MlflowException as problem:
         if problem.error_code not in UNKNOWN:
             raise
@@ -157,6 +159,10 @@ def _run(client: MlflowClient, run_id: str) -> Contender:
             f"run {run_id}: not in the MLflow store; `make ui` lists those that are, "
             "MLFLOW_TRACKING_URI says which store is asked"
         ) from None
+
+
+def _run(client: MlflowClient, run_id: str) -> Contender:
+    run = run_of(client, run_id)
     models = run.outputs.model_outputs if run.outputs else []
     if not models or PREDICTIONS_TAG not in run.data.tags:
         raise TrackingError(f"run {run_id}: made no model that was evaluated; name the run of a training")
