@@ -109,7 +109,6 @@ def test_a_challenger_that_is_no_better_is_refused_with_exit_code_3(registry, da
 
     assert code == 3
     assert "version 2 was refused, version 1 stays champion" in said
-    assert "FAILED" in said
     assert aliases() == {"challenger": "2", "champion": "1"}
 
 
@@ -120,7 +119,7 @@ def test_the_verdict_stands_on_the_version_as_tags_and_as_an_artifact_with_its_d
 
     tags = client.get_model_version(NAME, "2").tags
     assert tags["gate.verdict"].startswith("refused")
-    assert tags["gate.better"].startswith("FAILED")
+    assert tags["gate.better"].startswith("refused")
     entry = History(client, NAME).read()[-1]
     path = Path(download_artifacts(entry.evidence))
     assert sha256(path) == entry.evidence_sha256
