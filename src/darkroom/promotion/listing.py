@@ -10,6 +10,7 @@ from rich.table import Table
 from darkroom.config import Config
 from darkroom.promotion.gate import VERDICT_TAG
 from darkroom.promotion.registry import CHAMPION, REGISTERED_BY_TAG, versions
+from darkroom.promotion.transaction import settle
 from darkroom.tracking.address import store_exists
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.tracking.tracker import connect
@@ -20,13 +21,13 @@ UNKNOWN = "-"
 
 
 def show_versions(config: Config, workspace: Workspace, output: Console) -> None:
-    """Print the versions of the registered model, the newest first.
+    """Print the versions of the registered model, the newest first, after moving the aliases to where the history says.
 
     Raises TrackingError or MlflowException if the store cannot be asked.
     """
     name = config.registered_model
     # Looking must not make a store.
-    found = versions(connect(config.tracking, workspace.spools).client, name) if store_exists() else []
+    found = _found(config, workspace) if store_exists() else []
     if not found:
         output.print(f"{name}: no version registered yet; `dvc repro` registers one")
         return
@@ -40,6 +41,12 @@ def show_versions(config: Config, workspace: Workspace, output: Console) -> None
     output.print(table)
     if not any(CHAMPION in version.aliases for version in found):
         output.print("None of them is champion; `darkroom promote VERSION` makes one that passes the gate champion.")
+
+
+def _found(config: Config, workspace: Workspace) -> list[ModelVersion]:
+    client, name = connect(config.tracking, workspace.spools).client, config.registered_model
+    settle(client, name)
+    return versions(client, name)
 
 
 def _row(version: ModelVersion) -> list[str]:

@@ -6,8 +6,11 @@ import pytest
 from rich.console import Console
 
 from darkroom.config import load
+from darkroom.promotion.history import Entry, History, Kind
 from darkroom.promotion.listing import show_versions
+from darkroom.promotion.transaction import change
 from darkroom.settings import Tracking
+from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
@@ -109,6 +112,16 @@ def test_without_a_champion_it_says_how_to_get_one(shown, add):
     assert shown()[-1].startswith("None of them is champion; `darkroom promote VERSION`")
     add("champion", **TAGS)
     assert "None of them" not in "\n".join(shown())
+
+
+def test_an_alias_that_the_history_has_left_behind_is_moved_first(shown, add, client):
+    for _ in range(2):
+        add(**TAGS | {WEIGHTS_TAG: "a"})
+    for version in ("1", "2"):
+        entries = History(client, NAME).read()
+        change(client, NAME, Entry(Kind.FORCED, version, "a", "b", "ada", champion=version), entries)
+    client.set_registered_model_alias(NAME, "champion", "1")
+    assert any(line.split()[:2] == ["2", "champion"] for line in shown())
 
 
 def test_without_versions_it_says_how_to_get_one(shown, client):
