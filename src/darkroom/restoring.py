@@ -17,6 +17,8 @@ from darkroom.promotion.recorded import Training
 from darkroom.workspace import Workspace
 
 SOURCE = "src"
+# Seconds in which a command that is interrupted may end the processes it began.
+GRACE = 3.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,7 @@ class Checkout:
             try:
                 _, said = child.communicate()
             except BaseException:
-                child.terminate()  # and waited for: it writes to the place that is removed next
-                child.wait()
+                _end(child)  # it writes to the place that is removed next
                 raise
         if child.returncode:
             why = said.strip().rpartition("\n")[2].removeprefix("error: ") if said else "see above"
@@ -62,6 +63,15 @@ class Checkout:
         }
         threads = self.training.facts.get("system.threads")
         return kept | ({"OMP_NUM_THREADS": threads} if threads else {})
+
+
+def _end(child: subprocess.Popen[str]) -> None:
+    child.terminate()
+    try:
+        child.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def bring_code(training: Training, workspace: Workspace, place: Path) -> tuple[Path, list[str]]:
