@@ -163,11 +163,10 @@ def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, en
 
 def _table(verdict: Verdict) -> Table:
     against = f"against {verdict.champion}, the champion" if verdict.champion else "no champion yet"
-    table = Table(
-        "rule", "found", "required", "", title=f"The gate: {verdict.challenger}, {against}", title_justify="left"
-    )
+    title = f"The gate: {verdict.challenger}, {against}"
+    table = Table("rule", "found", "required", "verdict", title=title, title_justify="left")
     for check in verdict.checks:
-        table.add_row(check.rule.replace("_", " "), check.value, check.required, "passed" if check.passed else "FAILED")
+        table.add_row(check.rule.replace("_", " "), check.value, check.required, check.verdict)
     return table
 
 
