@@ -7,7 +7,6 @@ import os
 import shutil
 import sys
 import traceback
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -216,29 +215,12 @@ def models() -> None:
         settings = ", ".join(f"{key} {json.dumps(value)}" for key, value in architecture.defaults.items())
         table.add_row(architecture.name, architecture.about, settings)
     output.print(table)
-    _print_versions(load(Workspace().params))
+    workspace = Workspace()
+    config = load(workspace.params)
 
+    from darkroom.promotion.listing import show_versions
 
-def _print_versions(config: Config) -> None:
-    from darkroom.promotion.registry import versions
-    from darkroom.tracking.address import store_exists
-    from darkroom.tracking.tracker import connect
-
-    name = config.registered_model
-    # Looking must not make a store.
-    found = versions(connect(config.tracking, Workspace().spools).client, name) if store_exists() else []
-    if not found:
-        output.print(f"{name}: no version registered yet; `dvc repro` registers one")
-        return
-    table = Table(
-        "version", "aliases", "test accuracy", "registered", title=f"Registered as {name}", title_justify="left"
-    )
-    for version in found:
-        registered = f"{datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).astimezone():%Y-%m-%d %H:%M}"
-        table.add_row(
-            str(version.version), ", ".join(sorted(version.aliases)), version.tags.get("test.accuracy", ""), registered
-        )
-    output.print(table)
+    show_versions(config, workspace, output)
 
 
 @app.command(rich_help_panel=LOOK)

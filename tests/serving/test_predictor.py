@@ -14,6 +14,7 @@ from darkroom.promotion.registry import register
 from darkroom.serving.predictor import Predictor
 from darkroom.settings import Model, Tracking
 from darkroom.stages import download, preprocess
+from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
@@ -78,9 +79,10 @@ def test_a_champion_that_another_program_made_is_refused(project, tmp_path):
             input_example=np.zeros((2, 3), np.float32), pip_requirements=["torch"],
         )  # fmt: skip
     register(
-        store.client, "foreign", run_id=run_id, model_uri=store.model_uri(run_id), weights_sha256="a",
-        fingerprint="f", metrics={},
+        store.client, "foreign", run_id=run_id, model_uri=store.model_uri(run_id),
+        digests={WEIGHTS_TAG: "a"}, metrics={},
     )  # fmt: skip
+    store.client.set_registered_model_alias("foreign", "champion", "1")
     with pytest.raises(TrackingError, match="was not made by darkroom: it lacks its class names"):
         Predictor.champion(store.client, "foreign")
 

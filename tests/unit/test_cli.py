@@ -220,7 +220,7 @@ def test_a_training_whose_server_is_away_is_evaluated_when_it_is_back(darkroom, 
     connect_to(monkeypatch, f"sqlite:///{trained}/mlflow.db")
     code, _, messages = darkroom("evaluate")
     assert code == 0
-    assert "has no model in this store yet; completed from the files" in messages
+    assert "lacks its model in this store; completed from the files" in messages
     client = MlflowClient(f"sqlite:///{trained}/mlflow.db")
     key = json.loads((trained / "models" / "model.json").read_text())["run_id"]
     experiment = client.get_experiment_by_name("darkroom").experiment_id
@@ -241,7 +241,7 @@ def test_predict_needs_a_champion(darkroom, project, tmp_path):
     project()
     picture = tmp_path / "1.png"
     picture.write_bytes(b"")
-    refused(darkroom("predict", str(picture)), r"'darkroom-digits' has no champion; run `dvc repro`")
+    refused(darkroom("predict", str(picture)), r"'darkroom-digits' has no champion; `dvc repro` trains")
 
 
 def test_predict_needs_a_store(darkroom, project):

@@ -20,7 +20,7 @@ LAYERS = (
     ("training", "evaluation"),
     ("search", "tracking"),
     ("promotion",),
-    ("stages",),
+    ("restoring", "stages"),
     ("compare", "export", "lr_find", "recipes", "register", "reproduce", "results", "serving"),
     ("registry_cli",),
     ("cli",),

@@ -77,7 +77,7 @@ def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evide
             raise TrackingError(f"{contender}: has no tag {key}, as of an earlier Darkroom or another program; {ANEW}")
     place = directory / (contender.version or contender.run_id)
     predictions = _fetch(f"runs:/{contender.run_id}/evaluate/{PREDICTIONS}", contender, place)
-    model = _fetch(contender.uri, contender, place / "model")
+    model = _fetch(contender.uri, contender, place / "model", MODEL_FILE)
     for path, key in ((predictions, PREDICTIONS_TAG), (model / MODEL_FILE, MODEL_TAG)):
         if (found := sha256(path)) != digests[key]:
             raise TrackingError(
@@ -86,20 +86,24 @@ def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evide
             )
     metadata: dict[str, Any] = Model.load(model).metadata or {}
     try:
+        shape = tuple(metadata["shape"])
         answers = read_predictions(predictions, metadata["classes"])
     except (KeyError, ValueError) as problem:
         raise TrackingError(f"{contender}: its predictions do not fit its model ({problem}); {ANEW}") from None
-    return Evidence(contender, answers, str(digests[FINGERPRINT_TAG]), tuple(metadata["shape"]), model)
+    return Evidence(contender, answers, str(digests[FINGERPRINT_TAG]), shape, model)
 
 
-def _fetch(uri: str, contender: Contender, place: Path) -> Path:
+def _fetch(uri: str, contender: Contender, place: Path, needed: str = "") -> Path:
+    """Bring a file, or a directory with the file ``needed``: of an absent one MLflow makes an empty copy."""
     place.mkdir(parents=True, exist_ok=True)
     try:
-        return Path(download_artifacts(uri, dst_path=str(place)))
+        found = Path(download_artifacts(uri, dst_path=str(place)))
+        if (found / needed).is_file():
+            return found
     except (MlflowException, OSError) as problem:
         if does_not_answer(problem) and not isinstance(problem, FileNotFoundError):
             raise
-        raise TrackingError(
-            f"{contender}: the store of run {contender.run_id} lacks {uri}; is "
-            f"MLFLOW_TRACKING_URI that of this registry? Else {ANEW}"
-        ) from None
+    raise TrackingError(
+        f"{contender}: the store of run {contender.run_id} lacks {uri}; is "
+        f"MLFLOW_TRACKING_URI that of this registry? Else {ANEW}"
+    )

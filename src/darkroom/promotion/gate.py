@@ -19,6 +19,7 @@ DIGESTS = (WEIGHTS_TAG, FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)
 GAINS = {"none": (), "smaller": ("size",), "faster": ("latency",), "any": ("size", "latency")}
 NO_LIMIT = "no limit"
 MEGABYTE = 1e6
+VERDICT_TAG = "gate.verdict"
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Verdict:
         """All of it in short, as tags of the version."""
         refused = ", ".join(check.rule for check in self.failed)
         said = {f"gate.{check.rule}": f"{check.verdict}: {check.value} ({check.required})" for check in self.checks}
-        return {"gate.verdict": f"refused: {refused}" if refused else "passed", **said}
+        return {VERDICT_TAG: f"refused: {refused}" if refused else "passed", **said}
 
 
 def judge(settings: Gate, challenger: Evidence, champion: Evidence | None, *, bins: int, cache: Path) -> Verdict:

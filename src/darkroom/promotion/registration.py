@@ -1,13 +1,18 @@
 """Registering the model that lies in the work tree, whoever trained it, in whichever store."""
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+from mlflow.entities import LifecycleStage, Run
+from mlflow.exceptions import MlflowException
 
 from darkroom.config import Config
-from darkroom.console import messages
+from darkroom.console import messages, warn
 from darkroom.data.batches import read_split
 from darkroom.data.cache import CARD
 from darkroom.errors import ModelError
@@ -15,8 +20,8 @@ from darkroom.evaluation.curves import read_history
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity
 from darkroom.files import read_json, sha256
 from darkroom.models.classifier import Classifier
-from darkroom.models.files import ModelCard, load_classifier
-from darkroom.promotion.registry import Registered, register
+from darkroom.models.files import MADE_BY, ModelCard, load_classifier
+from darkroom.promotion.registry import UNKNOWN, Registered, register, with_weights
 from darkroom.tracking.runs import (
     EXAMPLE_IMAGES,
     FINGERPRINT_TAG,
@@ -27,81 +32,178 @@ from darkroom.tracking.runs import (
     epoch_metrics,
     log_training,
 )
-from darkroom.tracking.store import Store
+from darkroom.tracking.store import Store, does_not_answer
 from darkroom.workspace import Workspace
 
 # Below a logged model: what MLflow loads. The files beside it are MLflow's own descriptions.
 MODEL_FILE = "data/model.pt2"
 METRICS = ("accuracy", "accuracy_low", "accuracy_high", "f1_macro", "log_loss", "calibration_error")
+EVALUATE = "darkroom evaluate"
+
+
+@dataclass(frozen=True)
+class _Held:
+    """A model as the store holds it: the run that made it, where MLflow loads it from, and its file's SHA-256."""
+
+    run_id: str
+    uri: str
+    model_sha256: str
 
 
 def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Registered:
     """Register models/model.safetensors with what reports/evaluate says of it, as challenger.
 
-    Its run is rebuilt from the files where the store lacks it. Raises ModelError if the files do not belong together,
-    TrackingError or MlflowException from the store.
+    Its run is rebuilt from the files where the store lacks it; these stay as they are. Raises ModelError if the files
+    are not there or do not belong together, TrackingError or MlflowException from the store.
     """
-    classifier, card = load_classifier(workspace.weights, workspace.model_card)
+    classifier, card = _load(config, workspace)
     report = workspace.report("evaluate")
-    identity = _identity(report, card)
-    summary = read_json(report / "metrics.json", error=ModelError, made_by="darkroom evaluate")
-    run_id = _find_run(store, card) or _complete_run(store, workspace, classifier, card)
-    uri = store.model_uri(run_id)
-    with tempfile.TemporaryDirectory() as place:
-        model_sha256 = sha256(Path(download_artifacts(uri, dst_path=place)) / MODEL_FILE)
+    identity, summary = _identity(report, card), _summary(report)
+    name = config.registered_model
+    registered = _of_version(store.client, name, card.weights_sha256)
+    own = _of_run(store, card)
+    if not (registered or own):
+        own = _complete_run(store, workspace, classifier, card)
     digests = {
         WEIGHTS_TAG: identity.weights_sha256,
         FINGERPRINT_TAG: identity.fingerprint,
         PREDICTIONS_TAG: identity.predictions_sha256,
-        MODEL_TAG: model_sha256,
     }
-    tracked = store.run(run_id)
-    tracked.log_metrics({f"test/{key}": value for key, value in summary.items()})
-    tracked.log_directory(report, "evaluate")
-    tracked.log_tags(digests)
+    # A training that was repeated to the same weights has another run than their version.
+    for held in filter(None, (registered, own)):
+        run = store.run(held.run_id)
+        run.log_metrics({f"test/{key}": value for key, value in summary.items()})
+        run.log_directory(report, "evaluate")
+        run.log_tags(digests | {MODEL_TAG: held.model_sha256})
+    chosen = registered or own
+    assert chosen, "a run is completed where there is none"
     return register(
         store.client,
-        config.registered_model,
-        run_id=run_id,
-        model_uri=uri,
-        digests=digests,
+        name,
+        run_id=chosen.run_id,
+        model_uri=chosen.uri,
+        digests=digests | {MODEL_TAG: chosen.model_sha256},
         metrics={f"test.{key}": summary[key] for key in METRICS},
     )
 
 
+def _load(config: Config, workspace: Workspace) -> tuple[Classifier, ModelCard]:
+    for path in (workspace.model_card, workspace.weights):
+        _need(path, MADE_BY)
+    classifier, card = load_classifier(workspace.weights, workspace.model_card)
+    data = card.dataset_card.name
+    if data != config.dataset.name:
+        raise ModelError(
+            f"{workspace.weights}: a model of {data}, but params.yaml names {config.dataset.name}; "
+            f"set dataset.name to {data}, or run `dvc repro`"
+        )
+    return classifier, card
+
+
 def _identity(report: Path, card: ModelCard) -> Identity:
-    found = Identity(**read_json(report / IDENTITY, error=ModelError, made_by="darkroom evaluate"))
+    path = _need(report / IDENTITY, EVALUATE)
+    try:
+        found = Identity(**read_json(path, error=ModelError, made_by=EVALUATE))
+    except TypeError as problem:
+        raise ModelError(f"{path}: damaged, or of another Darkroom ({problem}); run `{EVALUATE}` again") from None
     if found.weights_sha256 != card.weights_sha256:
-        raise ModelError(f"{report}: an evaluation of other weights than models/ holds; run `darkroom evaluate` again")
-    if sha256(report / PREDICTIONS) != found.predictions_sha256:
-        raise ModelError(f"{report / PREDICTIONS}: changed since it was written; run `darkroom evaluate` again")
+        raise ModelError(f"{report}: an evaluation of other weights than models/ holds; run `{EVALUATE}` again")
+    if found.fingerprint != card.dataset_card.fingerprint:
+        raise ModelError(f"{report}: an evaluation on other data than models/ was trained on; run `{EVALUATE}` again")
+    predictions = _need(report / PREDICTIONS, EVALUATE)
+    if sha256(predictions) != found.predictions_sha256:
+        raise ModelError(f"{predictions}: changed since it was written; run `{EVALUATE}` again")
     return found
 
 
-def _find_run(store: Store, card: ModelCard) -> str | None:
-    """The run that the model's file names, else one that was rebuilt for these weights, if it holds the model."""
-    for tag, value in ((RUN_TAG, card.run_id), (WEIGHTS_TAG, card.weights_sha256)):
-        run_id = store.find(tag, value)
-        if run_id and store.model_uri(run_id):
-            return run_id
+def _summary(report: Path) -> dict[str, Any]:
+    path = _need(report / "metrics.json", EVALUATE)
+    found = read_json(path, error=ModelError, made_by=EVALUATE)
+    if lacking := [key for key in METRICS if key not in found]:
+        raise ModelError(f"{path}: lacks {', '.join(lacking)}; run `{EVALUATE}` again")
+    return found
+
+
+def _need(path: Path, made_by: str) -> Path:
+    if not path.is_file():
+        raise ModelError(f"{path}: not found; `dvc pull` brings it if it was pushed, `{made_by}` makes it")
+    return path
+
+
+def _of_version(client: MlflowClient, name: str, weights_sha256: str) -> _Held | None:
+    """The first version of these weights that can still be loaded and compared, as it was registered."""
+    for version in with_weights(client, name, weights_sha256):
+        run = _find_active(client, version.run_id or "")
+        held = run and _held(run, version.source or "", version.tags.get(MODEL_TAG))
+        if held:
+            return held
+        lack = "its model was changed in the store" if run else "its run is not in this store"
+        warn(f"{name} version {version.version} has the same weights, but {lack}: it no longer counts")
     return None
 
 
-def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> str:
+def _of_run(store: Store, card: ModelCard) -> _Held | None:
+    """The model of the run that the model's file names, else of one that was rebuilt for these weights."""
+    for tag, value in ((RUN_TAG, card.run_id), (WEIGHTS_TAG, card.weights_sha256)):
+        run_id = store.find(tag, value)
+        uri = store.model_uri(run_id) if run_id else ""
+        if run_id and uri:
+            run = store.client.get_run(run_id)
+            is_of_these = run.data.tags.get(WEIGHTS_TAG) == card.weights_sha256
+            if is_of_these and (held := _held(run, uri, run.data.tags.get(MODEL_TAG))):
+                return held
+    return None
+
+
+def _held(run: Run, uri: str, expected: str | None) -> _Held | None:
+    """The model at ``uri``, unless its file is gone or has not the SHA-256 that was ``expected``, if any was."""
+    found = _model_sha256(uri)
+    return _Held(run.info.run_id, uri, found) if found and expected in (None, found) else None
+
+
+def _model_sha256(uri: str) -> str | None:
+    """None if the store has no such file. Raises MlflowException if it does not answer."""
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            return sha256(Path(download_artifacts(uri, dst_path=place)) / MODEL_FILE)
+        except FileNotFoundError:
+            return None
+        except MlflowException as problem:
+            if does_not_answer(problem):
+                raise
+            return None
+
+
+def _find_active(client: MlflowClient, run_id: str) -> Run | None:
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as problem:
+        if problem.error_code not in UNKNOWN:
+            raise
+        return None
+    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+
+
+def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> _Held:
     """Tell the model's run all that the files know: this store does not hold it, or not to its end."""
     name = card.dataset_card.name
     report = workspace.report("train")
-    summary = read_json(report / "metrics.json", error=ModelError, made_by="darkroom train")
+    history = read_history(_need(report / "history.csv", MADE_BY))
+    summary = read_json(_need(report / "metrics.json", MADE_BY), error=ModelError, made_by=MADE_BY)
     is_there = store.find(RUN_TAG, card.run_id) is not None
-    lack = "has no model in this store yet; completed" if is_there else "is not in this store; rebuilt"
+    lack = "lacks its model in this store; completed" if is_there else "is not in this store; rebuilt"
     messages.print(f"run {card.run_id} {lack} from the files")
     with store.start(f"{card.settings['model']['name']} on {name}", "train", key=card.run_id) as run:
-        for epoch in read_history(report / "history.csv"):
+        for epoch in history:
             run.log_metrics(epoch_metrics(epoch), step=int(epoch["epoch"]))
         cost = {key: summary[f"tracking_{key}"] for key in ("seconds", "share")}
         log_training(run, card, cost, [workspace.report("preprocess"), report])
         store.log_model(run.key, classifier, card, _example(workspace, card))
-    return store.id_of(run.key)
+    run_id = store.id_of(run.key)
+    uri = store.model_uri(run_id)
+    digest = _model_sha256(uri)
+    assert digest, "the model has just been logged"
+    return _Held(run_id, uri, digest)
 
 
 def _example(workspace: Workspace, card: ModelCard) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

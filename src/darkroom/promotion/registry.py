@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -64,11 +65,12 @@ def register(
 ) -> Registered:
     """Make the model a version of ``name`` and its challenger.
 
-    ``digests`` are the tags with the digests of its weights, data, predictions and registered file; a model with the
-    same weights that is already registered keeps its version, with the digests and ``metrics`` of now.
+    ``digests`` are the tags with the digests of its weights, data, predictions and registered file; a model that is
+    already registered from the same place keeps its version, with the digests and ``metrics`` of now.
     """
     make_registered_model(client, name)
-    version = _same_weights(client, name, digests[WEIGHTS_TAG])
+    known = with_weights(client, name, digests[WEIGHTS_TAG])
+    version = next((each for each in known if each.source == model_uri), None)
     is_new = version is None
     if version is None:
         tags = {**digests, REGISTERED_BY_TAG: user()}
@@ -93,8 +95,14 @@ def make_registered_model(client: MlflowClient, name: str, description: str | No
 
 def versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     """All versions of ``name``, the newest first; none if it is not registered. Aliases are filled in."""
-    found = client.search_model_versions(f"name = '{name}'")
+    found = client.search_model_versions(_named(name))
     return [client.get_model_version(name, each.version) for each in sorted(found, key=lambda v: -int(v.version))]
+
+
+def with_weights(client: MlflowClient, name: str, weights_sha256: str) -> list[ModelVersion]:
+    """The versions of ``name`` whose weights' file has this SHA-256, the oldest first. Aliases are not filled in."""
+    found = client.search_model_versions(f"{_named(name)} AND tags.`{WEIGHTS_TAG}` = '{weights_sha256}'")
+    return sorted(found, key=lambda version: int(version.version))
 
 
 def champion(client: MlflowClient, name: str) -> ModelVersion:
@@ -158,9 +166,10 @@ def existing(client: MlflowClient, name: str, version: str) -> ModelVersion | No
         return None
 
 
-def _run(client: MlflowClient, run_id: str) -> Contender:
+def run_of(client: MlflowClient, run_id: str) -> Run:
+    """The run of this id. Raises TrackingError if the store does not hold it."""
     try:
-        run = client.get_run(run_id)
+        return client.get_run(run_id)
     except MlflowException as problem:
         if problem.error_code not in UNKNOWN:
             raise
@@ -168,6 +177,10 @@ def _run(client: MlflowClient, run_id: str) -> Contender:
             f"run {run_id}: not in the MLflow store; `make ui` lists those that are, "
             "MLFLOW_TRACKING_URI says which store is asked"
         ) from None
+
+
+def _run(client: MlflowClient, run_id: str) -> Contender:
+    run = run_of(client, run_id)
     models = run.outputs.model_outputs if run.outputs else []
     if not models or PREDICTIONS_TAG not in run.data.tags:
         raise TrackingError(f"run {run_id}: made no model that was evaluated; name the run of a training")
@@ -183,8 +196,7 @@ def _what_there_is(client: MlflowClient, name: str) -> str:
     return f"{name} has no such version or alias; choose from: {', '.join(known)}, or give the id of a run"
 
 
-def _same_weights(client: MlflowClient, name: str, weights_sha256: str) -> ModelVersion | None:
-    for version in client.search_model_versions(f"name = '{name}'"):
-        if version.tags.get(WEIGHTS_TAG) == weights_sha256:
-            return version
-    return None
+def _named(name: str) -> str:
+    """MLflow's filter for a name: a folder of images may well be called o'hare."""
+    quote = '"' if "'" in name else "'"
+    return f"name = {quote}{name}{quote}"

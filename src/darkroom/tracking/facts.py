@@ -10,6 +10,9 @@ from typing import Any
 import psutil
 import torch
 
+COMMIT_TAG = "mlflow.source.git.commit"
+DIRTY_TAG = "darkroom.git_dirty"
+
 
 def system_facts(device: torch.device, precision: str) -> dict[str, Any]:
     """What a run was made with: device, threads, precision and versions."""
@@ -44,7 +47,7 @@ def code_version() -> dict[str, str]:
         dirty = _git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
         return {}
-    return {"mlflow.source.git.commit": commit, "darkroom.git_dirty": json.dumps(bool(dirty))}
+    return {COMMIT_TAG: commit, DIRTY_TAG: json.dumps(bool(dirty))}
 
 
 def _git(*arguments: str) -> str:

@@ -1,10 +1,12 @@
-"""The registry: one version for the same weights, one champion."""
+"""The registry: one version for the same model, and what a reference to one means."""
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
-from darkroom.promotion.registry import champion, register, versions
+from darkroom.promotion.registry import REGISTERED_BY_TAG, champion, find, register, versions, with_weights
 from darkroom.settings import Tracking
+from darkroom.tracking.facts import user
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
@@ -19,32 +21,37 @@ def client(project):
 
 @pytest.fixture
 def add(client, tmp_path):
-    """Register a model with the given weights."""
+    """Register a model with the given weights, which lies at a place of its own."""
 
-    def add(weights, accuracy=0.9):
+    def add(weights, accuracy=0.9, *, name=NAME, place=None):
         run = client.create_run("0")
         return register(
-            client, NAME, run_id=run.info.run_id, model_uri=str(tmp_path),
+            client, name, run_id=run.info.run_id, model_uri=str(tmp_path / (place or weights)),
             digests={"darkroom.weights_sha256": weights}, metrics={"test.accuracy": accuracy},
         )  # fmt: skip
 
     return add
 
 
-def test_the_first_version_is_challenger_and_champion(add):
-    first = add("a")
-    assert (first.version, first.aliases, first.is_new) == ("1", ("challenger", "champion"), True)
+# --- registering -------------------------------------------------------------------------------------------
 
 
-def test_a_later_version_is_only_challenger(add, client):
+def test_every_version_is_registered_as_challenger_alone(add):
+    for weights, number in (("a", "1"), ("b", "2")):
+        registered = add(weights)
+        assert (registered.version, registered.aliases, registered.is_new) == (number, ("challenger",), True)
+
+
+def test_a_registration_leaves_the_champion_alone(add, client):
     add("a")
-    second = add("b")
-    assert (second.version, second.aliases, second.is_new) == ("2", ("challenger",), True)
+    client.set_registered_model_alias(NAME, "champion", "1")
+    add("b")
     assert str(champion(client, NAME).version) == "1"
 
 
-def test_the_same_weights_keep_their_version_and_become_challenger_again(add, client):
+def test_the_same_model_keeps_its_version_and_becomes_challenger_again(add, client):
     add("a", accuracy=0.9)
+    client.set_registered_model_alias(NAME, "champion", "1")
     add("b")
     again = add("a", accuracy=0.8)
     assert (again.version, again.aliases, again.is_new) == ("1", ("challenger", "champion"), False)
@@ -53,14 +60,104 @@ def test_the_same_weights_keep_their_version_and_become_challenger_again(add, cl
     assert found[1].tags["test.accuracy"] == "0.8"
 
 
+def test_the_same_weights_logged_anew_get_a_version_of_their_own(add, client):
+    add("a")
+    add("b")
+    assert add("a", place="rebuilt").version == "3"
+    assert [str(version.version) for version in with_weights(client, NAME, "a")] == ["1", "3"]
+
+
+def test_a_version_says_who_registered_it(add, client):
+    add("a")
+    assert client.get_model_version(NAME, "1").tags[REGISTERED_BY_TAG] == user()
+
+
+def test_a_name_with_a_quote_is_a_name_like_any_other(add, client):
+    name = "darkroom-o'hare"
+    add("a", name=name)
+    assert not add("a", name=name).is_new
+    assert [str(version.version) for version in versions(client, name)] == ["1"]
+
+
 def test_a_registry_without_a_champion_is_refused(add, client):
-    with pytest.raises(TrackingError, match="'a-model' has no champion; run `dvc repro`"):
+    with pytest.raises(TrackingError, match=r"'a-model' has no champion; `dvc repro` .* `darkroom promote` makes"):
         champion(client, NAME)
     add("a")
-    client.delete_registered_model_alias(NAME, "champion")
-    with pytest.raises(TrackingError, match="'a-model' has no champion; run `dvc repro`"):
+    with pytest.raises(TrackingError, match=r"'a-model' has no champion; `dvc repro` .* `darkroom promote` makes"):
         champion(client, NAME)
 
 
 def test_a_name_that_is_not_registered_has_no_versions(client):
     assert versions(client, "nothing") == []
+
+
+# --- finding -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(add, client):
+    """Three versions: 1 is champion, 2 has no alias, 3 is challenger."""
+    for weights in ("a", "b", "c"):
+        add(weights)
+    client.set_registered_model_alias(NAME, "champion", "1")
+
+
+@pytest.mark.parametrize(
+    ("reference", "version"),
+    [
+        ("2", "2"),
+        ("champion", "1"),
+        ("challenger", "3"),
+        (f"models:/{NAME}/2", "2"),
+        (f"{NAME}/2", "2"),
+        (f"models:/{NAME}@champion", "1"),
+        (f"{NAME}@challenger", "3"),
+    ],
+)
+def test_a_version_is_found_by_its_number_its_alias_and_mlflows_names(three, client, reference, version):
+    found = find(client, NAME, reference)
+    registered = client.get_model_version(NAME, version)
+    assert (found.version, found.run_id, found.uri) == (version, registered.run_id, f"models:/{NAME}/{version}")
+    assert found.tags == registered.tags
+    assert found.aliases == tuple(registered.aliases)
+    assert str(found) == f"version {version}"
+
+
+@pytest.mark.parametrize("reference", ["models:/other/1", "other/1", "other@champion", "models:/other@champion"])
+def test_a_version_of_another_registered_model_is_refused(three, add, client, reference):
+    add("d", name="other")
+    with pytest.raises(TrackingError, match=r"of the registered model other, but params\.yaml names a-model"):
+        find(client, NAME, reference)
+
+
+@pytest.mark.parametrize("reference", ["4", "0", "previous", "champoin", "a b", f"{NAME}/9", "runs:/x/model", ""])
+def test_what_is_no_version_or_alias_is_refused_with_those_there_are(three, client, reference):
+    with pytest.raises(TrackingError, match="choose from: 3, 2, 1, challenger, champion, or give the id of a run"):
+        find(client, NAME, reference)
+
+
+def test_a_registry_without_versions_says_how_to_get_one(client):
+    with pytest.raises(TrackingError, match="holds no versions of a-model; `dvc repro` trains and registers one"):
+        find(client, NAME, "challenger")
+
+
+def test_a_run_that_the_store_lacks_is_refused(client):
+    with pytest.raises(TrackingError, match=r"run 0{32}: not in the MLflow store; .*MLFLOW_TRACKING_URI says which"):
+        find(client, NAME, "0" * 32)
+
+
+def test_a_run_that_made_no_model_is_refused(client):
+    run_id = client.create_run("0").info.run_id
+    with pytest.raises(TrackingError, match=f"run {run_id}: made no model that was evaluated"):
+        find(client, NAME, run_id)
+
+
+@pytest.mark.parametrize("reference", ["1", "champion", "0" * 32])
+def test_a_store_that_does_not_answer_is_not_taken_for_one_without_the_model(client, monkeypatch, reference):
+    def away(*arguments):
+        raise MlflowException("API request failed: Max retries exceeded")
+
+    for method in ("get_model_version", "get_model_version_by_alias", "get_run"):
+        monkeypatch.setattr(client, method, away)
+    with pytest.raises(MlflowException, match="Max retries exceeded"):
+        find(client, NAME, reference)

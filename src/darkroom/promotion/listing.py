@@ -1,0 +1,71 @@
+"""The registered versions as `darkroom models` shows them."""
+
+from datetime import UTC, datetime
+
+from mlflow.entities.model_registry import ModelVersion
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from darkroom.config import Config
+from darkroom.promotion.gate import VERDICT_TAG
+from darkroom.promotion.registry import CHAMPION, REGISTERED_BY_TAG, versions
+from darkroom.promotion.transaction import settle
+from darkroom.tracking.address import store_exists
+from darkroom.tracking.runs import FINGERPRINT_TAG
+from darkroom.tracking.tracker import connect
+from darkroom.workspace import Workspace
+
+# What an older Darkroom, or another program, did not write.
+UNKNOWN = "-"
+
+
+def show_versions(config: Config, workspace: Workspace, output: Console) -> None:
+    """Print the versions of the registered model, the newest first, after moving the aliases to where the history says.
+
+    Raises TrackingError or MlflowException if the store cannot be asked.
+    """
+    name = config.registered_model
+    # Looking must not make a store.
+    found = _found(config, workspace) if store_exists() else []
+    if not found:
+        output.print(f"{name}: no version registered yet; `dvc repro` registers one")
+        return
+    # Two lines a version, so that all of it fits into 80 columns.
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"Registered as {name}", title_justify="left")
+    for heading in ("version", "aliases", "test accuracy\n95 % interval", "data", "registered\nby"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("gate")
+    for version in found:
+        table.add_row(*_row(version))
+    output.print(table)
+    if not any(CHAMPION in version.aliases for version in found):
+        output.print("None of them is champion; `darkroom promote VERSION` makes one that passes the gate champion.")
+
+
+def _found(config: Config, workspace: Workspace) -> list[ModelVersion]:
+    client, name = connect(config.tracking, workspace.spools).client, config.registered_model
+    settle(client, name)
+    return versions(client, name)
+
+
+def _row(version: ModelVersion) -> list[str]:
+    tags = version.tags
+    when = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).astimezone()
+    return [
+        str(version.version),
+        "\n".join(sorted(version.aliases)),
+        f"{_share(tags.get('test.accuracy'))}\n{_interval(tags)}",
+        tags.get(FINGERPRINT_TAG, UNKNOWN)[:12],
+        f"{when:%Y-%m-%d}\n{tags.get(REGISTERED_BY_TAG, UNKNOWN)}",
+        tags.get(VERDICT_TAG, "not judged"),
+    ]
+
+
+def _interval(tags: dict[str, str]) -> str:
+    low, high = tags.get("test.accuracy_low"), tags.get("test.accuracy_high")
+    return f"{_share(low)} to {_share(high)}" if low and high else ""
+
+
+def _share(value: str | None) -> str:
+    return f"{float(value):.4f}" if value else UNKNOWN

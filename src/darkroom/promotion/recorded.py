@@ -1,0 +1,71 @@
+"""What the store says of a training: its settings, its code, its data, and what came out."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow import MlflowClient
+from mlflow.entities import RunStatus
+
+from darkroom.errors import TrackingError
+from darkroom.promotion.registry import run_of
+from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG
+from darkroom.tracking.runs import ENDED_TAG, FINGERPRINT_TAG, KIND_TAG, WEIGHTS_TAG
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training as its run tells of it.
+
+    ``settings`` is {section: {key: value}}; ``commit`` is that of the code, None if it was trained outside git, and
+    ``was_dirty`` whether tracked files differed from it; ``facts`` are the tags ``system.*``, ``metrics`` the latest
+    value of each.
+    """
+
+    run_id: str
+    settings: dict[str, dict[str, Any]]
+    commit: str | None
+    was_dirty: bool
+    facts: Mapping[str, str]
+    metrics: Mapping[str, float]
+    weights_sha256: str
+    fingerprint: str
+
+    def __str__(self) -> str:
+        return f"run {self.run_id}"
+
+
+def recorded_training(client: MlflowClient, run_id: str) -> Training:
+    """Read the run of a training. Raises TrackingError if there is none, or it is no training that has ended well."""
+    run = run_of(client, run_id)
+    tags, status = run.data.tags, run.info.status
+    if (kind := tags.get(KIND_TAG, "foreign")) != "train":
+        raise TrackingError(f"run {run_id}: a {kind} run; only what `darkroom train` trained can be reproduced")
+    if status != RunStatus.to_string(RunStatus.FINISHED):
+        why = f" ({tags[ENDED_TAG]})" if ENDED_TAG in tags else ""
+        raise TrackingError(f"run {run_id}: is {status}{why}, so it has no result that could come out again")
+    if lacking := [tag for tag in (WEIGHTS_TAG, FINGERPRINT_TAG) if tag not in tags]:
+        raise TrackingError(f"run {run_id}: has no tag {lacking[0]}: it did not end, or an older Darkroom made it")
+    settings: dict[str, dict[str, Any]] = {}
+    for name, text in run.data.params.items():
+        section, _, key = name.partition(".")
+        settings.setdefault(section, {})[key] = _value(text)
+    return Training(
+        run_id=run_id,
+        settings=settings,
+        commit=tags.get(COMMIT_TAG),
+        was_dirty=tags.get(DIRTY_TAG) == json.dumps(True),
+        facts={key: value for key, value in tags.items() if key.startswith("system.")},
+        metrics=run.data.metrics,
+        weights_sha256=tags[WEIGHTS_TAG],
+        fingerprint=tags[FINGERPRINT_TAG],
+    )
+
+
+def _value(text: str) -> Any:
+    """A setting from its param: strings are logged as they are, all else as JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text

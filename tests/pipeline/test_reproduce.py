@@ -1,0 +1,98 @@
+"""A training comes out again, to the last bit, from its own commit, whatever lies in the work tree by then."""
+
+import shutil
+import signal
+import sys
+import time
+
+import pytest
+from mlflow import MlflowClient
+
+IDENTITY = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+TRAIN = """
+from darkroom.config import load
+from darkroom.stages import download, preprocess, search, train
+from darkroom.workspace import Workspace
+
+for stage in (download, preprocess, search, train):
+    stage.run(load(Workspace().params), Workspace())
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(make_clone, empty_store, tmp_path_factory):
+    """A clone with a committed training; since then its code is another, and what it holds is not committed."""
+    clone = make_clone(tmp_path_factory.mktemp("reproduce"))
+    params = clone.root / "params.yaml"
+    text = params.read_text()
+    for old, new in (("trials: 12", "trials: 0"), ("epochs: 20", "epochs: 2"), ("name: simple-cnn", "name: mlp")):
+        assert old in text
+        text = text.replace(old, new, 1)
+    params.write_text(text)
+    clone.run("git", *IDENTITY, "commit", "--quiet", "--all", "--message=mlp")
+    shutil.copyfile(empty_store, clone.root / "mlflow.db")
+    source = clone.root / "src"
+    clone.run(sys.executable, "-c", TRAIN, PYTHONPATH=str(source), OMP_NUM_THREADS="1")
+
+    session = source / "darkroom" / "training" / "session.py"
+    code = session.read_text()
+    assert "torch.manual_seed(config.train.seed)" in code
+    session.write_text(code.replace("torch.manual_seed(config.train.seed)", "torch.manual_seed(config.train.seed + 1)"))
+    clone.run("git", *IDENTITY, "commit", "--quiet", "--all", "--message=another code")
+    params.write_text(text.replace("lr: 0.001 ", "lr: 0.01 ", 1))
+    return clone
+
+
+@pytest.fixture(scope="module")
+def run_id(trained):
+    client = MlflowClient(f"sqlite:///{trained.root / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])
+    assert run.data.tags["darkroom.git_dirty"] == "false"
+    return run.info.run_id
+
+
+def command(*arguments):
+    return (sys.executable, "-m", "darkroom", *arguments)
+
+
+def files(root):
+    """Everything of the project, git's own files and the store's included, but for what Python compiles."""
+    found = [path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in found if path.name != "mlflow.db"}
+
+
+def test_the_same_bits_come_out_and_nothing_of_the_project_changes(trained, run_id, tmp_path):
+    before = files(trained.root)
+    client = MlflowClient(f"sqlite:///{trained.root / 'mlflow.db'}")
+    runs = len(client.search_runs([client.get_experiment_by_name("darkroom").experiment_id]))
+
+    ended = trained.run(
+        *command("reproduce", run_id),
+        PYTHONPATH=str(trained.root / "src"), OMP_NUM_THREADS="2", TMPDIR=str(tmp_path),
+    )  # fmt: skip
+
+    assert ended.stdout.splitlines()[-1] == "Reproduced: the same weights and figures, to the last bit."
+    assert "DIFFERS" not in ended.stdout
+    assert files(trained.root) == before
+    assert len(client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])) == runs
+    assert client.search_registered_models() == []
+    assert list(tmp_path.glob("darkroom-*")) == []
+
+
+def test_what_is_temporary_goes_when_it_is_interrupted(trained, run_id, tmp_path):
+    reproducing = trained.start(
+        *command("reproduce", run_id), PYTHONPATH=str(trained.root / "src"), TMPDIR=str(tmp_path)
+    )
+    try:
+        deadline = time.monotonic() + 120  # for a broken test; nothing is measured
+        while not list(tmp_path.glob("darkroom-reproduce-*/project/models/checkpoints")):
+            assert reproducing.poll() is None, reproducing.stdout.read()
+            assert time.monotonic() < deadline, "the training does not begin"
+            time.sleep(0.02)
+        reproducing.send_signal(signal.SIGINT)
+        said, _ = reproducing.communicate(timeout=60)
+    finally:
+        reproducing.kill()
+    assert reproducing.returncode not in (0, 3)
+    assert "Reproduced" not in said
+    assert list(tmp_path.glob("darkroom-*")) == []

@@ -1,0 +1,277 @@
+"""Registering what lies in the work tree: once for the same weights, in whichever store, and only what belongs
+together.
+"""
+
+import json
+import shutil
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from tests.unit.promotion.conftest import QUICK
+
+from darkroom.config import load
+from darkroom.errors import ModelError
+from darkroom.promotion import registration
+from darkroom.promotion.evidence import gather
+from darkroom.promotion.registry import find
+from darkroom.register import run
+from darkroom.tracking.store import Store
+from darkroom.workspace import Workspace
+
+NAME = "darkroom-digits"
+EVALUATE_AGAIN = "; run `darkroom evaluate` again$"
+
+
+@pytest.fixture
+def client(evaluated):
+    return MlflowClient(f"sqlite:///{evaluated / 'mlflow.db'}")
+
+
+def runs(client):
+    return client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])
+
+
+def files(root):
+    """The pipeline's files with their content and times."""
+    places = [path for name in ("data", "models", "reports") for path in (root / name).rglob("*") if path.is_file()]
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in places}
+
+
+def damage(root):
+    """Change every model in the store's files."""
+    for path in (root / "mlruns").rglob("model.pt2"):
+        path.write_bytes(path.read_bytes() + b"changed")
+
+
+# --- a store that has not heard of the model ----------------------------------------------------------------
+
+
+def test_the_run_is_rebuilt_from_the_files_and_the_files_stay_as_they_are(bring, client, evaluated):
+    before = files(evaluated)
+    registered = bring()
+    assert (registered.name, registered.version, registered.is_new) == (NAME, "1", True)
+    assert files(evaluated) == before
+    (run,) = runs(client)
+    card = json.loads((evaluated / "models" / "model.json").read_text())
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["darkroom.run"] == card["run_id"]
+    assert run.data.params["model.hidden"] == "[8]"
+    assert {"val/loss", "best/val_loss", "test/accuracy", "train/epoch_seconds"} <= run.data.metrics.keys()
+    listed = {file.path for name in ("train", "evaluate") for file in client.list_artifacts(run.info.run_id, name)}
+    assert {"train/curves.png", "evaluate/predictions.csv", "evaluate/identity.json"} <= listed
+
+
+def test_what_was_registered_is_evidence_that_holds(bring, client, evaluated, tmp_path):
+    bring()
+    for reference in ("challenger", runs(client)[0].info.run_id):
+        evidence = gather(client, find(client, NAME, reference), tmp_path / reference)
+        accuracy = json.loads((evaluated / "reports" / "evaluate" / "metrics.json").read_text())["accuracy"]
+        assert evidence.answers.correct.mean() == pytest.approx(accuracy)
+        assert (
+            evidence.fingerprint
+            == json.loads((evaluated / "models" / "model.json").read_text())["dataset"]["fingerprint"]
+        )
+
+
+def test_the_data_need_not_be_here(bring, evaluated):
+    shutil.rmtree(evaluated / "data" / "processed")
+    assert bring().is_new
+
+
+def test_the_command_says_what_was_registered_and_whether_it_is_new(evaluated, capsys):
+    config = load(evaluated / "params.yaml")
+    for state in ("registered as", "already registered as"):
+        run(config, Workspace())
+        said = capsys.readouterr().err.splitlines()[-1]
+        assert said == f"register: models/model.safetensors, {state} {NAME} version 1 (challenger, champion)"
+
+
+# --- the same weights again ---------------------------------------------------------------------------------
+
+
+def test_the_same_weights_get_no_second_version_and_the_digests_of_now(bring, client, evaluated):
+    bring()
+    report = evaluated / "reports" / "evaluate"
+    predictions = report / "predictions.csv"
+    predictions.write_text(predictions.read_text().replace("\n", "\r\n"))
+    identity = json.loads((report / "identity.json").read_text())
+    identity["predictions_sha256"] = registration.sha256(predictions)
+    (report / "identity.json").write_text(json.dumps(identity))
+
+    again = bring()
+
+    assert (again.version, again.is_new) == ("1", False)
+    (run,) = runs(client)
+    for tags in (run.data.tags, client.get_model_version(NAME, "1").tags):
+        assert tags["darkroom.predictions_sha256"] == identity["predictions_sha256"]
+    gather(client, find(client, NAME, "1"), evaluated / "evidence")  # finds the file of these digests
+
+
+def test_a_training_repeated_to_the_same_weights_has_a_run_of_its_own_and_no_version(bring, client, evaluated):
+    bring()
+    path = evaluated / "models" / "model.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"run_id": "another"}))
+    config = load(evaluated / "params.yaml")
+    store = registration.Store(client, client.get_experiment_by_name("darkroom").experiment_id)
+    classifier, card = registration._load(config, Workspace())
+    registration._complete_run(store, Workspace(), classifier, card)
+
+    assert not bring().is_new
+
+    assert ["test/accuracy" in each.data.metrics for each in runs(client)] == [True, True]
+    for reference in ("1", *(each.info.run_id for each in runs(client))):
+        gather(client, find(client, NAME, reference), evaluated / "evidence")
+
+
+@pytest.mark.parametrize("step", ["create_model_version", "set_model_version_tag", "set_registered_model_alias"])
+def test_a_registration_that_was_broken_off_is_completed_by_the_next(bring, client, monkeypatch, step):
+    def break_off(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, step, break_off)
+        with pytest.raises(KeyboardInterrupt):
+            bring()
+    registered = bring()
+    assert (registered.version, registered.aliases) == ("1", ("challenger",))
+    assert len(runs(client)) == 1
+    assert client.get_model_version(NAME, "1").tags["test.accuracy"]
+
+
+def test_a_run_that_was_broken_off_before_its_model_is_completed(bring, client, monkeypatch, capsys):
+    def break_off(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "log_model", break_off)
+        with pytest.raises(KeyboardInterrupt):
+            bring()
+    assert [run.info.status for run in runs(client)] == ["KILLED"]
+    capsys.readouterr()
+
+    assert bring().is_new
+    assert "lacks its model in this store; completed from the files" in capsys.readouterr().err
+    (run,) = runs(client)
+    assert run.info.status == "FINISHED"
+
+
+# --- a store in which something is wrong --------------------------------------------------------------------
+
+
+def test_a_changed_model_in_the_store_is_not_blessed_but_registered_anew(bring, client, evaluated, capsys, tmp_path):
+    bring()
+    digest = client.get_model_version(NAME, "1").tags["darkroom.model_sha256"]
+    damage(evaluated)
+    capsys.readouterr()
+
+    registered = bring()
+
+    assert (registered.version, registered.is_new) == ("2", True)
+    assert f"{NAME} version 1 has the same weights, but its model was changed in the store" in capsys.readouterr().err
+    assert client.get_model_version(NAME, "1").tags["darkroom.model_sha256"] == digest
+    gather(client, find(client, NAME, "2"), tmp_path)
+    assert not bring().is_new
+
+
+def test_a_version_whose_run_was_deleted_no_longer_counts(bring, client, capsys):
+    bring()
+    client.delete_run(runs(client)[0].info.run_id)
+    capsys.readouterr()
+
+    registered = bring()
+
+    assert (registered.version, registered.is_new) == ("2", True)
+    assert "version 1 has the same weights, but its run is not in this store" in capsys.readouterr().err
+
+
+def test_a_store_that_does_not_answer_is_not_taken_for_a_damaged_one(bring, client, monkeypatch):
+    bring()
+
+    def away(*arguments, **options):
+        raise MlflowException("API request failed: Max retries exceeded")
+
+    monkeypatch.setattr(registration, "download_artifacts", away)
+    with pytest.raises(MlflowException, match="Max retries exceeded"):
+        bring()
+    assert len(client.search_model_versions(f"name = '{NAME}'")) == 1
+
+
+# --- files that do not belong together -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "made_by"),
+    [
+        ("models/model.json", "darkroom train"),
+        ("models/model.safetensors", "darkroom train"),
+        ("reports/train/metrics.json", "darkroom train"),
+        ("reports/train/history.csv", "darkroom train"),
+        ("reports/evaluate/identity.json", "darkroom evaluate"),
+        ("reports/evaluate/metrics.json", "darkroom evaluate"),
+        ("reports/evaluate/predictions.csv", "darkroom evaluate"),
+    ],
+)
+def test_a_missing_file_is_named_with_the_commands_that_bring_it(bring, client, evaluated, name, made_by):
+    (evaluated / name).unlink()
+    with pytest.raises(ModelError, match=rf"^{name}: not found; `dvc pull` brings it .*, `{made_by}` makes it$"):
+        bring()
+    assert client.search_model_versions() == []
+    assert client.get_experiment_by_name("darkroom") is None or runs(client) == []
+
+
+def change(path, **fields):
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "pattern"),
+    [
+        ("identity.json", {"weights_sha256": "0" * 64}, "an evaluation of other weights than models/ holds"),
+        ("identity.json", {"fingerprint": "0" * 64}, "an evaluation on other data than models/ was trained on"),
+        ("identity.json", {"more": 1}, r"identity\.json: damaged, or of another Darkroom \(.*'more'\)"),
+    ],
+)
+def test_an_evaluation_of_something_else_is_refused(bring, evaluated, name, fields, pattern):
+    change(evaluated / "reports" / "evaluate" / name, **fields)
+    with pytest.raises(ModelError, match=pattern + EVALUATE_AGAIN):
+        bring()
+
+
+def test_an_identity_of_an_older_form_is_refused(bring, evaluated):
+    path = evaluated / "reports" / "evaluate" / "identity.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps({"weights_sha256": found["weights_sha256"]}))
+    with pytest.raises(ModelError, match=r"identity\.json: damaged, or of another Darkroom" + ".*" + EVALUATE_AGAIN):
+        bring()
+
+
+@pytest.mark.parametrize("name", ["identity.json", "metrics.json"])
+@pytest.mark.parametrize("content", ["{", "[]", "\0"])
+def test_a_damaged_file_is_refused(bring, evaluated, name, content):
+    (evaluated / "reports" / "evaluate" / name).write_text(content)
+    with pytest.raises(ModelError, match=name.replace(".", r"\.") + ".*" + EVALUATE_AGAIN):
+        bring()
+
+
+def test_figures_of_an_older_form_are_refused(bring, evaluated):
+    path = evaluated / "reports" / "evaluate" / "metrics.json"
+    path.write_text(json.dumps({"accuracy": 0.9}))
+    with pytest.raises(ModelError, match=r"metrics\.json: lacks accuracy_low, .*" + EVALUATE_AGAIN):
+        bring()
+
+
+def test_predictions_that_were_changed_are_refused(bring, evaluated):
+    path = evaluated / "reports" / "evaluate" / "predictions.csv"
+    path.write_text(path.read_text().replace(",0,", ",1,"))
+    with pytest.raises(ModelError, match=r"predictions\.csv: changed since it was written" + EVALUATE_AGAIN):
+        bring()
+
+
+def test_a_model_of_another_dataset_than_the_settings_name_is_refused(evaluated, project):
+    project(**QUICK, dataset__name="mnist")
+    config = load(evaluated / "params.yaml")
+    with pytest.raises(
+        ModelError, match=r"a model of digits, but params\.yaml names mnist; set dataset\.name to digits"
+    ):
+        run(config, Workspace())
