@@ -56,9 +56,9 @@ def evidence(
     network: Network = torch.Tensor.float,
 ) -> MadeUp:
     contender = Contender(
-        name="a",
         run_id="r" * 32,
         uri=f"models:/a/{version}",
+        model_id="m-0",
         tags={"darkroom.fingerprint": fingerprint},
         version=version,
     )
