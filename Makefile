@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BENCH ?= cpu
+PORT ?= 5000
+DATABASE_PORT ?= 5433
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
@@ -11,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types ui dashboard lock clean bench
+.PHONY: help run test lint types ui server dashboard lock clean bench
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +34,9 @@ types: $(INSTALLED) ## types, by mypy in strict mode
 
 ui: $(INSTALLED) ## MLflow's page on http://127.0.0.1:5000
 	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
+
+server: $(INSTALLED) ## MLflow for a team, with passwords, on PostgreSQL; PORT and DATABASE_PORT to choose
+	python -m deploy.server --port $(PORT) --database-port $(DATABASE_PORT)
 
 dashboard: $(INSTALLED) ## Optuna Dashboard on http://127.0.0.1:8080, for the searches
 	darkroom dashboard

@@ -41,13 +41,13 @@ class PostgreSQL:
         listen = (f"listen_addresses={HOST}", f"port={port}", "unix_socket_directories=")
         self._options = [part for option in (*listen, *options) for part in ("-c", option)]
 
-    def address(self, database: str) -> str:
+    def address(self, database: str, user: str = USER) -> str:
         """Of a database, for SQLAlchemy; without the password, which libpq takes from PGPASSWORD or ~/.pgpass."""
         # Which driver a bare postgresql:// means changed with SQLAlchemy's releases.
-        return f"postgresql+psycopg2://{USER}@{HOST}:{self.port}/{database}"
+        return f"postgresql+psycopg2://{user}@{HOST}:{self.port}/{database}"
 
-    def start(self, *databases: str) -> None:
-        """Start the server, and make what it lacks: itself, and the databases."""
+    def start(self) -> None:
+        """Start the server, which is made the first time."""
         if not self.data.exists():
             self._make()
         if self._run("pg_ctl", "-D", self.data, "status", check=False).returncode == 0:
@@ -67,7 +67,16 @@ class PostgreSQL:
         )
         if started.returncode:
             raise TrackingError(f"PostgreSQL does not start on {HOST}:{self.port} ({_reason(log)}); see {log}")
-        self._make_databases(databases)
+
+    def script(self, path: Path, **environment: str) -> None:
+        """Run a shell script that tells this server something through psql, as PostgreSQL's image runs such ones."""
+        given = {"POSTGRES_USER": USER, "PGHOST": HOST, "PGPORT": str(self.port), "PGPASSWORD": self._password}
+        search = {"PATH": f"{self._programs}{os.pathsep}{os.environ['PATH']}"}
+        ended = subprocess.run(
+            ["sh", path], env=os.environ | given | search | environment, capture_output=True, text=True, check=False
+        )
+        if ended.returncode:
+            raise TrackingError(f"{path.name} failed on {HOST}:{self.port} ({ended.stderr.strip().splitlines()[-1]})")
 
     def stop(self, mode: str = "fast") -> None:
         """Stop the server; ``immediate`` as if the machine had lost its power."""
@@ -87,21 +96,6 @@ class PostgreSQL:
             login = (f"--username={USER}", f"--pwfile={secret.name}", "--auth=scram-sha-256")
             self._run("initdb", "-D", made, *login, "--encoding=UTF8", "--locale=C")
         made.rename(self.data)
-
-    def _make_databases(self, names: tuple[str, ...]) -> None:
-        import psycopg2
-
-        connection = psycopg2.connect(host=HOST, port=self.port, user=USER, password=self._password, dbname="postgres")
-        connection.autocommit = True  # a database is not made in a transaction
-        try:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT datname FROM pg_database")
-                known = {name for (name,) in cursor.fetchall()}
-                for name in names:
-                    if name not in known:
-                        cursor.execute(f'CREATE DATABASE "{name}"')
-        finally:
-            connection.close()
 
     def _version(self) -> str | None:
         """The major version that has made the directory: no other one reads it."""

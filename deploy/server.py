@@ -28,7 +28,7 @@ from darkroom.errors import DarkroomError, TrackingError
 
 ROOT = Path(__file__).parents[1]
 ADMIN = "admin"
-# Of MLflow's runs and registry, of its users, and of Optuna's studies.
+# The databases of databases.sh: MLflow's runs and registry, its users, and Optuna's studies with their own user.
 RUNS, USERS, STUDIES = "mlflow", "mlflow_auth", "optuna"
 WORKERS = 2
 # Seconds for MLflow to make its tables and to answer, on a slow machine.
@@ -50,12 +50,12 @@ class Server:
         self.address = f"http://{HOST}:{port}"
         self._database_password = _secret(self.directory / "postgres.password")
         self.postgresql = PostgreSQL(self.directory, database_port, self._database_password, *database_options)
-        self.studies = self.postgresql.address(STUDIES)
+        self.studies = self.postgresql.address(STUDIES, STUDIES)
         self.environment = {
             "MLFLOW_TRACKING_URI": self.address,
             "MLFLOW_TRACKING_USERNAME": ADMIN,
             "MLFLOW_TRACKING_PASSWORD": _secret(self.directory / "password"),
-            "PGPASSWORD": self._database_password,
+            "PGPASSWORD": _secret(self.directory / "optuna.password"),
         }
         self._lock: IO[str] | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,7 +66,10 @@ class Server:
         try:
             for port in (self.port, self.postgresql.port):
                 _check_free(port)
-            self.postgresql.start(RUNS, USERS, STUDIES)
+            self.postgresql.start()
+            self.postgresql.script(
+                Path(__file__).with_name("databases.sh"), OPTUNA_PASSWORD=self.environment["PGPASSWORD"]
+            )
             self._start_mlflow()
         except BaseException:
             self.stop()
@@ -213,7 +216,7 @@ def main() -> None:
 
 
 def _usage(server: Server) -> str:
-    given = {"MLFLOW_TRACKING_PASSWORD": "password", "PGPASSWORD": "postgres.password"}
+    given = {"MLFLOW_TRACKING_PASSWORD": "password", "PGPASSWORD": "optuna.password"}
     lines = [
         f'export {key}="$(cat {shlex.quote(str(server.directory / given[key]))})"'
         if key in given

@@ -1,14 +1,19 @@
-"""A real tracking server for a team, as `make server` starts it: MLflow over HTTP, with passwords, on PostgreSQL."""
+"""A real tracking server for a team, as `make server` starts it, and a project that ran against it."""
 
+import json
 import socket
+import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from deploy.postgresql import programs
 from deploy.server import Server
 from mlflow import MlflowClient
+from ruamel.yaml import YAML
+from tests.clone import Clone, copy_project
 
 from darkroom.errors import TrackingError
 
@@ -37,6 +42,34 @@ def client(server: Server, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
     for key, value in server.environment.items():
         monkeypatch.setenv(key, value)
     return MlflowClient(server.address)
+
+
+@dataclass(frozen=True)
+class Team:
+    """A clone of the project, whose commands use the server."""
+
+    clone: Clone
+    server: Server
+
+    def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        return self.clone.run(*command, check=check, **(self.server.environment | environment))
+
+    def read(self, name: str) -> dict[str, object]:
+        found: dict[str, object] = json.loads((self.clone.root / name).read_text())
+        return found
+
+
+@pytest.fixture(scope="session")
+def team(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Team:
+    """The project after `dvc repro`: a small search with two workers, whose study lies in the database, and a model."""
+    clone, yaml = copy_project(tmp_path_factory.mktemp("team")), YAML()
+    settings = yaml.load(clone.root / "params.yaml")
+    settings["search"].update(trials=2, epochs=1, finalists=0, workers=2, storage=server.studies)
+    settings["train"]["epochs"] = 2
+    yaml.dump(settings, clone.root / "params.yaml")
+    made = Team(clone, server)
+    made.run("dvc", "repro")
+    return made
 
 
 def free_port() -> int:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 import requests
 from deploy.server import Server
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
 
 from darkroom.errors import TrackingError
 
@@ -28,10 +30,19 @@ def test_who_has_no_password_is_not_let_in(server, signed_in):
 
 
 def test_secrets_are_for_their_owner_alone(server):
-    secrets = [server.directory / name for name in ("password", "postgres.password", "secret_key")]
-    assert [oct(path.stat().st_mode)[-3:] for path in secrets] == ["600"] * 3
-    assert len({path.read_text() for path in secrets}) == 3
+    secrets = [server.directory / name for name in ("password", "postgres.password", "optuna.password", "secret_key")]
+    assert [oct(path.stat().st_mode)[-3:] for path in secrets] == ["600"] * 4
+    assert len({path.read_text() for path in secrets}) == 4
     assert server.environment["MLFLOW_TRACKING_PASSWORD"] not in (server.directory / "mlflow.log").read_text()
+
+
+@pytest.mark.parametrize("database", ["mlflow", "mlflow_auth", "postgres"])
+def test_who_may_search_gets_at_the_studies_alone(server, client, database):
+    studies = make_url(server.studies)
+    with create_engine(studies).connect() as allowed:
+        assert allowed.execute(text("SELECT current_user")).scalar() == "optuna"
+    with pytest.raises(OperationalError, match=f'permission denied for database "{database}"'):
+        create_engine(studies.set(database=database)).connect()
 
 
 def test_a_second_server_on_the_same_data_is_refused(server):

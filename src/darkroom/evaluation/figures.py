@@ -1,7 +1,7 @@
 """Pictures of an evaluation."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +10,10 @@ from darkroom.drawing import BLUE, GREEN, RED, image_grid, new_figure, shorten, 
 from darkroom.evaluation.metrics import Evaluation, Ints
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+DARK = "#111827"
 # Above this many classes numbers in the cells would be too small to read.
 MAX_ANNOTATED = 25
 GRID = 25
@@ -19,10 +21,7 @@ GRID = 25
 
 def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> "Figure":
     """Counts by true class (rows) and predicted class (columns), coloured by their share of the row."""
-    count = len(classes)
-    side = float(np.clip(2.2 + 0.62 * count, 5.0, 16.0))
-    figure = new_figure(side + 1, side)
-    axes = figure.subplots()
+    figure, axes = class_table(classes, title)
     totals = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     shares = confusion / totals
     from matplotlib.colors import PowerNorm
@@ -33,7 +32,17 @@ def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> "Fi
     ticks = (0, 0.01, 0.05, 0.1, 0.25, 0.5, 1)
     bar = figure.colorbar(drawn, ax=axes, fraction=0.045, pad=0.02, label="share of the true class", ticks=ticks)
     bar.ax.set_yticklabels([f"{tick:.0%}" for tick in ticks])
-    font = float(np.clip(200 / count, 5, 10))
+    write_counts(axes, confusion, np.where(shares > 0.25, "white", DARK), "{:,}")
+    return figure
+
+
+def class_table(classes: Sequence[str], title: str) -> "tuple[Figure, Axes]":
+    """A figure for a matrix with true classes as rows and predicted classes as columns, named on both sides."""
+    count = len(classes)
+    side = float(np.clip(2.2 + 0.62 * count, 5.0, 16.0))
+    figure = new_figure(side + 1, side)
+    axes = figure.subplots()
+    font = _font(count)
     names = [shorten(name) for name in classes]
     slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(count), names, fontsize=font, **(slanted if count <= 12 else {"rotation": 90}))
@@ -41,14 +50,21 @@ def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> "Fi
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
-    if count <= MAX_ANNOTATED:
-        for row, column in np.ndindex(confusion.shape):
-            if confusion[row, column]:
-                colour = "white" if shares[row, column] > 0.25 else "#111827"
-                axes.text(
-                    column, row, f"{confusion[row, column]:,}", ha="center", va="center", color=colour, fontsize=font
-                )
-    return figure
+    return figure, axes
+
+
+def write_counts(axes: "Axes", counts: Ints, colours: NDArray[np.str_], form: str) -> None:
+    """Write each count [classes, classes] that is not 0 in its cell, unless there are too many classes to read it."""
+    if len(counts) > MAX_ANNOTATED:
+        return
+    centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": _font(len(counts))}
+    for row, column in np.argwhere(counts):
+        text = form.format(counts[row, column])
+        axes.text(column, row, text, color=colours[row, column], **centred)
+
+
+def _font(classes: int) -> float:
+    return float(np.clip(200 / classes, 5, 10))
 
 
 def prediction_grid(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str], seed: int = 0) -> "Figure":

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from time import perf_counter
 
 import numpy as np
@@ -11,8 +12,9 @@ from torch import Tensor
 Model = Callable[[Tensor], Tensor]
 # The first calls choose kernels and fill caches, also after another model had its turn.
 WARM_UP_CALLS = 5
-ROUNDS, CALLS = 5, 40
-LARGE_BATCH, LARGE_CALLS = 64, 2
+# A turn of a slow model ends when it has lasted so long.
+ROUNDS, CALLS, TURN_MS = 5, 100, 1000.0
+LARGE_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -28,30 +30,33 @@ def latencies(models: Sequence[Model], shape: Sequence[int]) -> list[Latency]:
     """The latency of each model for one image of ``shape`` (channels, height, width), on the CPU."""
     image = torch.zeros(1, *shape, dtype=torch.uint8)
     threads = torch.get_num_threads()
-    percentiles = [np.percentile(each, (50, 95)).tolist() for each in _in_turn(models, image, CALLS)]
+    percentiles = [np.percentile(each, (50, 95)).tolist() for each in _in_turn(models, image)]
     return [Latency(p50, p95, threads) for p50, p95 in percentiles]
 
 
 def throughputs(models: Sequence[Model], shape: Sequence[int]) -> list[float]:
     """The images a second that each model answers, in batches of ``LARGE_BATCH``, on the CPU."""
     images = torch.zeros(LARGE_BATCH, *shape, dtype=torch.uint8)
-    return [LARGE_BATCH / float(np.median(each)) * 1000 for each in _in_turn(models, images, LARGE_CALLS)]
+    return [LARGE_BATCH / float(np.median(each)) * 1000 for each in _in_turn(models, images)]
 
 
-def _in_turn(models: Sequence[Model], images: Tensor, calls: int) -> list[list[float]]:
-    """The milliseconds of ``ROUNDS`` times ``calls`` calls of each model."""
+def _in_turn(models: Sequence[Model], images: Tensor) -> list[list[float]]:
+    """The milliseconds of every call of each model that counts."""
     found: list[list[float]] = [[] for _ in models]
     for _ in range(ROUNDS):
         for model, own in zip(models, found, strict=True):
-            own += call_times(model, images, calls)
+            own += call_times(model, images, CALLS, TURN_MS)
     return found
 
 
 @torch.no_grad()
-def call_times(model: Model, images: Tensor, calls: int) -> list[float]:
-    """The milliseconds of each of ``calls`` calls, after a warm-up that is not counted."""
-    times = []
-    for _ in range(WARM_UP_CALLS + calls):
+def call_times(model: Model, images: Tensor, calls: int, at_most_ms: float = inf) -> list[float]:
+    """The milliseconds of each of ``calls`` calls, after a warm-up that is not counted.
+
+    They are fewer, but one at least, if all together took longer than ``at_most_ms``.
+    """
+    times: list[float] = []
+    while len(times) < WARM_UP_CALLS + calls and (len(times) <= WARM_UP_CALLS or sum(times) < at_most_ms):
         start = perf_counter()
         model(images).cpu()  # waits for the device
         times.append(1000 * (perf_counter() - start))

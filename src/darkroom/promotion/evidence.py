@@ -12,7 +12,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from torch import Tensor
 
-from darkroom.errors import TrackingError
+from darkroom.data.batches import Split, read_split
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import CacheError, TrackingError
 from darkroom.evaluation.predictions import PREDICTIONS, Answers, read_predictions
 from darkroom.files import sha256
 from darkroom.promotion.registration import MODEL_FILE
@@ -45,6 +47,22 @@ class Evidence:
         """The model: uint8 images [N, *shape] to float32 logits [N, classes], on the CPU."""
         model: Callable[[Tensor], Tensor] = mlflow.pytorch.load_model(str(self.model))
         return model
+
+    def test_split(self, cache: Path) -> Split:
+        """The images that were answered, in the order of the answers, from the preprocessed images in ``cache``.
+
+        Raises TrackingError if it does not hold them, CacheError if it is damaged.
+        """
+        try:
+            card = DatasetCard.read(cache)
+        except CacheError:
+            card = None
+        if card is None or card.fingerprint != self.fingerprint:
+            raise TrackingError(
+                f"{cache}: does not hold the test images of {self.contender} (dataset {self.fingerprint[:12]}"
+                f"{f', found {card.fingerprint[:12]}' if card else ''}); run `dvc repro preprocess`"
+            )
+        return read_split(cache, card, "test")
 
 
 def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evidence:

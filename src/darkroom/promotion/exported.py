@@ -4,9 +4,7 @@ from pathlib import Path
 
 import torch
 
-from darkroom.data.batches import CPU, Split, read_split
-from darkroom.data.cache import DatasetCard
-from darkroom.errors import CacheError, TrackingError
+from darkroom.data.batches import CPU, Split
 from darkroom.promotion.evidence import Evidence
 
 # An export may have fixed the size of a batch, or compute otherwise for one image, a few, and a power of two.
@@ -21,7 +19,7 @@ def differing_answers(evidence: Evidence, cache: Path) -> int:
 
     Raises TrackingError if ``cache`` does not hold the images that were answered, CacheError if it is damaged.
     """
-    test = _test_split(evidence, cache)
+    test = evidence.test_split(cache)
     model = evidence.load()
     recorded = torch.from_numpy(evidence.answers.predicted)
     differs = torch.zeros(len(test), dtype=torch.bool)
@@ -34,20 +32,3 @@ def differing_answers(evidence: Evidence, cache: Path) -> int:
             except (AssertionError, RuntimeError):  # how an exported graph refuses a shape that it was not made for
                 differs[batch] = True
     return int(differs.sum())
-
-
-def _test_split(evidence: Evidence, cache: Path) -> Split:
-    try:
-        card = DatasetCard.read(cache)
-    except CacheError:
-        raise _lacking(evidence, f"{cache} does not hold") from None
-    if card.fingerprint != evidence.fingerprint:
-        raise _lacking(evidence, f"{cache} holds {card.name} {card.fingerprint[:12]} and not")
-    return read_split(cache, card, "test")
-
-
-def _lacking(evidence: Evidence, what: str) -> TrackingError:
-    return TrackingError(
-        f"gate.export: {what} the images {evidence.fingerprint[:12]} that {evidence.contender} is to be asked again; "
-        "run `dvc repro preprocess`"
-    )

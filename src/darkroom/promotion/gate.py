@@ -113,7 +113,7 @@ def judge(settings: Gate, challenger: Evidence, champion: Evidence | None, *, bi
     accuracy, minimum = float(answers.correct.mean()), settings.min_accuracy
     checks.append(Check("accuracy", f"{accuracy:.4f}", f"at least {minimum:g}", accuracy >= minimum))
     if champion and comparison:
-        checks.append(_better(settings, comparison, _saved(settings, challenger, champion, latency)))
+        checks.append(_better(settings, comparison, _ratios(settings, challenger, champion, latency)))
         checks.append(_class_recall(settings, comparison))
     calibration = expected_calibration_error(answers.confidence, answers.correct, bins)
     p95 = latency["challenger"].p95_ms if latency else None
@@ -158,27 +158,27 @@ def _is_speed_asked(settings: Gate, comparison: Comparison) -> bool:
     return is_open and "latency" in GAINS[settings.gain]
 
 
-def _saved(
+def _ratios(
     settings: Gate, challenger: Evidence, champion: Evidence, latency: Mapping[str, Latency]
 ) -> dict[str, float]:
-    """The shares of the champion's size and median latency that the challenger saves, of those that count."""
-    saved = {"size": 1 - challenger.size_bytes / champion.size_bytes}
+    """The challenger's size and median latency as shares of the champion's, of those that count."""
+    ratios = {"size": challenger.size_bytes / champion.size_bytes}
     if latency:
-        saved["latency"] = 1 - latency["challenger"].p50_ms / latency["champion"].p50_ms
-    return {name: saved[name] for name in GAINS[settings.gain] if name in saved}
+        ratios["latency"] = latency["challenger"].p50_ms / latency["champion"].p50_ms
+    return {name: ratios[name] for name in GAINS[settings.gain] if name in ratios}
 
 
-def _better(settings: Gate, comparison: Comparison, saved: Mapping[str, float]) -> Check:
+def _better(settings: Gate, comparison: Comparison, ratios: Mapping[str, float]) -> Check:
     """Better by the test, or not much worse and with a gain."""
     passed = _is_better(settings, comparison)
     value = f"{comparison.difference:+.4f}, p {comparison.p_better:.3g}"
     required = f"p below {settings.alpha:g}"
     if settings.gain != "none":
         value += f", at worst {comparison.at_worst(settings.alpha):+.4f}"
-        value += "".join(f", {name} {-share:+.0%}" for name, share in saved.items())
+        value += "".join(f", {name} {ratio - 1:+.0%}" for name, ratio in ratios.items())
         gains = " or ".join(f"{name} {-settings.min_gain:+.0%}" for name in GAINS[settings.gain])
         required += f", or at worst {-settings.margin:+g} with {gains}"
-        has_gain = any(share >= settings.min_gain for share in saved.values())
+        has_gain = any(ratio <= 1 - settings.min_gain for ratio in ratios.values())
         passed = passed or (_is_not_worse(settings, comparison) and has_gain)
     return Check("better", value, required, passed)
 
@@ -194,17 +194,15 @@ def _class_recall(settings: Gate, comparison: Comparison) -> Check:
     change = after - before
     limit, share = settings.max_class_drop, settings.alpha / len(change)
     # Rounded: 0.9 - 0.85 is a little more than 0.05.
-    dropped = np.flatnonzero(np.round(-change, 9) > limit)
-    lost = [number for number in dropped if comparison.class_p_worse(int(number)) < share]
-    names = comparison.a.classes
-    worst = int(np.argmin(change))
-    value = f"{names[worst]} {change[worst]:+.4f}"
+    dropped = [int(number) for number in np.argsort(change) if round(-change[number], 9) > limit]
+    lost = [number for number in dropped if comparison.class_p_worse(number) < share]
+    worst = (lost or [int(np.argmin(change))])[0]
+    value = f"{comparison.a.classes[worst]} {change[worst]:+.4f}"
     if lost:
-        value = ", ".join(f"{names[number]} {change[number]:+.4f}" for number in lost)
-    elif len(dropped):
-        value += (
-            f", which may be chance (p {comparison.class_p_worse(worst):.2g} of {comparison.class_sizes[worst]} images)"
-        )
+        value += f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+    elif dropped:
+        p, images = comparison.class_p_worse(worst), comparison.class_sizes[worst]
+        value += f", which may be chance (p {p:.2g}, {images} images)"
     return Check("class_recall", value, f"no class loses more than {limit:g}", not lost)
 
 

@@ -128,7 +128,6 @@ class History:
         """
         entry = seal(replace(entry, after=state_of(entries).number), entries)
         tags = {key: str(value) for key, value in asdict(entry).items() if value != "" and key != "number"}
-        make_registered_model(self._client, self.name, ABOUT.format(name=self._of))
         for attempt in range(ATTEMPTS):
             try:
                 made = self._client.create_model_version(
@@ -141,6 +140,9 @@ class History:
                 )
                 return replace(entry, number=int(made.version))
             except MlflowException as problem:
+                if problem.error_code == "RESOURCE_DOES_NOT_EXIST":  # the first entry
+                    make_registered_model(self._client, self.name, ABOUT.format(name=self._of))
+                    continue
                 if (taken := self._find(entry.id)) is not None:
                     return taken  # only the answer was lost
                 # MLflow itself tries three numbers, and all may have been taken by others meanwhile.

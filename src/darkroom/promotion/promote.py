@@ -17,8 +17,8 @@ from darkroom.promotion.evidence import gather
 from darkroom.promotion.gate import Check, Verdict, judge
 from darkroom.promotion.history import Entry, Kind, State, counting
 from darkroom.promotion.registration import register_work_tree
-from darkroom.promotion.registry import Contender, Registered, find
-from darkroom.promotion.transaction import change, settle, version_of
+from darkroom.promotion.registry import Contender, Registered, contender, existing, find
+from darkroom.promotion.transaction import change, settle
 from darkroom.tracking.facts import user
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import Store, does_not_answer
@@ -112,9 +112,8 @@ def _crown_first(config: Config, workspace: Workspace, store: Store, version: st
 def _meet_gate(
     config: Config, workspace: Workspace, client: MlflowClient, challenger: Contender, state: State, *, force: bool
 ) -> Verdict:
-    name = config.registered_model
-    has_champion = state.champion and version_of(client, name, state.champion) is not None
-    champion = find(client, name, state.champion) if has_champion else None
+    serving = existing(client, config.registered_model, state.champion) if state.champion else None
+    champion = contender(serving) if serving else None
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory)
         try:
@@ -150,11 +149,10 @@ def _entry(kind: Kind, target: Contender, state: State, reason: str) -> Entry:
 
 def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, entry: Entry) -> Entry:
     """Write what the gate found on the version: as a JSON artifact and as tags. Returns the entry that names it."""
-    model_id = store.model_uri(challenger.run_id).rpartition("/")[2]
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, f"{entry.id}.json")
         write_json(path, verdict.as_json())
-        store.client.log_model_artifact(model_id, str(path), EVIDENCE)
+        store.client.log_model_artifact(challenger.model_id, str(path), EVIDENCE)
         written = replace(entry, evidence=f"{challenger.uri}/{EVIDENCE}/{path.name}", evidence_sha256=sha256(path))
     for key, value in verdict.tags().items():
         store.client.set_model_version_tag(name, challenger.version, key, value)
@@ -163,11 +161,10 @@ def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, en
 
 def _table(verdict: Verdict) -> Table:
     against = f"against {verdict.champion}, the champion" if verdict.champion else "no champion yet"
-    table = Table(
-        "rule", "found", "required", "", title=f"The gate: {verdict.challenger}, {against}", title_justify="left"
-    )
+    title = f"The gate: {verdict.challenger}, {against}"
+    table = Table("rule", "found", "required", "verdict", title=title, title_justify="left")
     for check in verdict.checks:
-        table.add_row(check.rule.replace("_", " "), check.value, check.required, "passed" if check.passed else "FAILED")
+        table.add_row(check.rule.replace("_", " "), check.value, check.required, check.verdict)
     return table
 
 

@@ -39,11 +39,13 @@ class Registered:
 class Contender:
     """A model that can be compared with another one: a version in the registry, or a run that made a model.
 
-    ``uri`` is where MLflow loads it from; ``tags`` hold the fingerprint of its data and the digests of its files.
+    ``uri`` is where MLflow loads it from, ``model_id`` the model that its run has logged; ``tags`` hold the fingerprint
+    of its data and the digests of its files.
     """
 
     run_id: str
     uri: str
+    model_id: str
     tags: Mapping[str, str]
     version: str | None = None
     aliases: tuple[str, ...] = ()
@@ -139,13 +141,29 @@ def find(client: MlflowClient, name: str, reference: str) -> Contender:
         if problem.error_code not in UNKNOWN:
             raise
         raise TrackingError(f"{reference}: {_what_there_is(client, name)}") from None
+    return contender(found)
+
+
+def contender(version: ModelVersion) -> Contender:
+    """A version as one that can be compared."""
     return Contender(
-        run_id=found.run_id or "",
-        uri=f"{LOGGED_MODEL}{name}/{found.version}",
-        tags=found.tags,
-        version=str(found.version),
-        aliases=tuple(sorted(found.aliases)),
+        run_id=version.run_id or "",
+        uri=f"{LOGGED_MODEL}{version.name}/{version.version}",
+        model_id=str(version.source).removeprefix(LOGGED_MODEL),
+        tags=version.tags,
+        version=str(version.version),
+        aliases=tuple(sorted(version.aliases)),
     )
+
+
+def existing(client: MlflowClient, name: str, version: str) -> ModelVersion | None:
+    """A version, or None if there is none or it was deleted."""
+    try:
+        return client.get_model_version(name, version)
+    except MlflowException as problem:
+        if problem.error_code not in UNKNOWN:
+            raise
+        return None
 
 
 def run_of(client: MlflowClient, run_id: str) -> Run:
@@ -166,7 +184,8 @@ def _run(client: MlflowClient, run_id: str) -> Contender:
     models = run.outputs.model_outputs if run.outputs else []
     if not models or PREDICTIONS_TAG not in run.data.tags:
         raise TrackingError(f"run {run_id}: made no model that was evaluated; name the run of a training")
-    return Contender(run_id, f"{LOGGED_MODEL}{models[-1].model_id}", run.data.tags)
+    model_id = models[-1].model_id
+    return Contender(run_id, f"{LOGGED_MODEL}{model_id}", model_id, run.data.tags)
 
 
 def _what_there_is(client: MlflowClient, name: str) -> str:

@@ -11,13 +11,12 @@ command undoes.
 from collections.abc import Sequence
 
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from darkroom.console import warn
 from darkroom.errors import OvertakenError, TrackingError
 from darkroom.promotion.history import Entry, History, State, counting, state_of
-from darkroom.promotion.registry import CHAMPION, PREVIOUS, UNKNOWN
+from darkroom.promotion.registry import CHAMPION, PREVIOUS, UNKNOWN, existing
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import does_not_answer, reason
 
@@ -42,14 +41,7 @@ def change(client: MlflowClient, name: str, entry: Entry, entries: Sequence[Entr
     if not entry.changes:
         return written
     try:
-        now = history.read()
-        if written.number not in {each.number for each in counting(now)}:
-            first = next(each for each in counting(now) if each.number > written.after)
-            raise OvertakenError(
-                f"{name}: {first.sentence()}, while the gate ran (history, entry {first.number}); "
-                "nothing was changed; run the command again to be judged against that one"
-            )
-        _follow(client, name)
+        now, _, _ = _follow(client, name)
     except Exception as problem:
         if isinstance(problem, TrackingError) or not does_not_answer(problem):
             raise
@@ -58,6 +50,13 @@ def change(client: MlflowClient, name: str, entry: Entry, entries: Sequence[Entr
             f"{name} was written ({written.sentence()}); the aliases may not have moved yet: when it answers, any of "
             "`darkroom history`, `models` and `promote` moves them"
         ) from problem
+    counted = counting(now)
+    if written.number not in {each.number for each in counted}:
+        first = next(each for each in counted if each.number > written.after)
+        raise OvertakenError(
+            f"{name}: {first.sentence()}, while the gate ran (history, entry {first.number}); "
+            "nothing was changed; run the command again to be judged against that one"
+        )
     return written
 
 
@@ -107,7 +106,7 @@ def _follow(client: MlflowClient, name: str) -> tuple[list[Entry], State, str | 
 
 
 def _check_weights(client: MlflowClient, name: str, latest: Entry) -> None:
-    version = version_of(client, name, latest.champion)
+    version = existing(client, name, latest.champion)
     if version is not None and version.tags.get(WEIGHTS_TAG, "") != latest.weights_sha256:
         raise TrackingError(
             f"{name} version {latest.champion} is not the model that its history tells of (weights "
@@ -128,16 +127,6 @@ def _move(client: MlflowClient, name: str, alias: str, version: str) -> bool:
             raise
         return False
     return True
-
-
-def version_of(client: MlflowClient, name: str, version: str) -> ModelVersion | None:
-    """A version, or None if it was deleted."""
-    try:
-        return client.get_model_version(name, version)
-    except MlflowException as problem:
-        if problem.error_code not in UNKNOWN:
-            raise
-        return None
 
 
 def _aliases(client: MlflowClient, name: str) -> dict[str, str]:

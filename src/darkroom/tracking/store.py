@@ -34,7 +34,7 @@ from darkroom.interruption import held_back
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard
 from darkroom.process import is_gone
-from darkroom.tracking.address import SQLITE, default_address, unusable
+from darkroom.tracking.address import SQLITE, default_address, shown, unusable
 from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
 from darkroom.tracking.spool import Operation
 from darkroom.workspace import project_root
@@ -221,6 +221,11 @@ def reason(problem: BaseException) -> str:
 
 def explained(problem: Exception, address: str) -> Exception:
     """What a user can mend, as a TrackingError; a mistake of ours stays as it is."""
+    if isinstance(problem, MlflowException) and problem.get_http_status_code() == requests.codes.unauthorized:
+        return TrackingError(
+            f"MLflow store {shown(address)} does not know this user or password; "
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+        )
     is_known = isinstance(problem, MlflowException | SQLAlchemyError | OSError)
     return unusable(address, reason(problem)) if is_known else problem
 

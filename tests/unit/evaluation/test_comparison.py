@@ -145,8 +145,16 @@ def test_the_lower_bound_lies_below_what_was_seen(losses, gains, others, alpha):
 
 
 def test_the_lower_bound_without_discordant_images_is_known_in_closed_form():
-    # No losses among n images: their share is below 1 - (alpha / 2) ** (1 / n), but for the rate alpha / 2.
-    assert lower_bound(0, 0, 360, 0.05) == pytest.approx(0.025 ** (1 / 360) - 1)
+    # None among n images: their share is below 1 - r ** (1 / n), but for the rate r: a fifth of alpha, on two sides.
+    assert lower_bound(0, 0, 360, 0.05) == pytest.approx(0.005 ** (1 / 360) - 1)
+
+
+@pytest.mark.parametrize(("losses", "gains"), [(250, 250), (240, 270), (270, 240)])
+def test_the_lower_bound_of_models_about_as_good_is_near_that_of_the_normal_distribution(losses, gains):
+    images, difference = 10_000, (gains - losses) / 10_000
+    normal = difference - 1.645 * np.sqrt((losses + gains) / images - difference**2) / np.sqrt(images)
+
+    assert 1.0 < (difference - lower_bound(losses, gains, images, 0.05)) / (difference - normal) < 1.5
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])

@@ -59,7 +59,7 @@ def test_a_refusal_changes_nothing_and_is_followed_by_nothing():
 
 
 def test_a_change_that_follows_a_deleted_one_counts():
-    first, second, third = written(entry(), entry(version="2", after=1), entry(version="3", after=2))
+    first, _, third = written(entry(), entry(version="2", after=1), entry(version="3", after=2))
 
     assert state_of([first, third]).champion == "3"
     assert damage([first, third])[-1] == "entry 2 was deleted"

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mlflow.artifacts import download_artifacts
+from tests.unit.promotion.conftest import NAME
 
 from darkroom import cli
 from darkroom.evaluation.predictions import Answers
@@ -13,7 +14,6 @@ from darkroom.files import sha256
 from darkroom.promotion import promote
 from darkroom.promotion.evidence import Evidence
 from darkroom.promotion.history import History
-from tests.unit.promotion.conftest import NAME
 
 IMAGES = 400
 

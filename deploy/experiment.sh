@@ -1,0 +1,18 @@
+#!/bin/sh
+# What the entry points of MLproject run: one stage, `evaluate` for all of them, and what it needs, with settings.
+#
+#     sh deploy/experiment.sh STAGE [KEY=VALUE ...]
+#
+# A setting without a value stays as params.yaml has it. DVC runs what has changed, and writes down with what.
+set -eu
+stage=$1
+shift
+for setting in "$@"; do
+    shift
+    case $setting in
+        *=) ;;
+        *) set -- "$@" --set-param "$setting" ;;
+    esac
+done
+# The environment that MLflow makes keeps the package as it was then; PYTHONPATH takes it from here.
+PYTHONPATH=src exec dvc exp run "$@" "$stage"

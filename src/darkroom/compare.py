@@ -1,0 +1,154 @@
+"""`darkroom compare`: two models of the registry on the same test images, as a table, as files and in MLflow."""
+
+import csv
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from darkroom import drawing
+from darkroom.config import Config
+from darkroom.console import messages, output
+from darkroom.errors import TrackingError
+from darkroom.evaluation import comparison_figures as figures
+from darkroom.evaluation.comparison import Comparison
+from darkroom.evaluation.comparison_report import DISAGREEMENT, Report, Side, disagreement_rows
+from darkroom.evaluation.latency import latencies, throughputs
+from darkroom.files import atomic_directory, write_json
+from darkroom.promotion.evidence import Evidence, gather
+from darkroom.promotion.gate import Verdict, judge
+from darkroom.promotion.registry import Contender, find
+from darkroom.tracking.runs import WEIGHTS_TAG
+from darkroom.tracking.tracker import connect
+from darkroom.workspace import Workspace
+
+SHOWN_CLASSES = 5
+
+
+def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) -> None:
+    """Compare two models, show what was found, and write it to reports/compare and to the second one's run.
+
+    ``a`` and ``b`` are versions, aliases or ids of runs. Raises TrackingError if one is not there, is not as it was
+    registered, or if they cannot be paired.
+    """
+    store = connect(config.tracking, workspace.spools)
+    contenders = [find(store.client, config.registered_model, each) for each in (a, b)]
+    if _are_the_same(*contenders):
+        raise TrackingError(
+            f"{a} and {b} are the same model, {contenders[0]}; name two that differ (`darkroom models` lists them)"
+        )
+    with tempfile.TemporaryDirectory() as place:
+        first, second = (gather(store.client, each, Path(place)) for each in contenders)
+        comparison = _pair(first, second)
+        verdict = _judge(config, workspace, first, second)
+        report = _report(config, comparison, first, second, verdict)
+        directory = workspace.report("compare")
+        with atomic_directory(directory) as written:
+            _write(report, verdict, written)
+            _draw_disagreements(report, second, workspace.processed(config.dataset.name), written)
+    left, right = (each.version or each.run_id for each in contenders)
+    store.run(contenders[1].run_id).log_directory(directory, f"compare/{left}-{right}")
+    if as_json:
+        typer.echo((directory / "comparison.json").read_text(encoding="utf-8"), nl=False)
+    else:
+        _show(report)
+    messages.print(f"compare: {directory} holds the report and the images; also with {contenders[1]} in MLflow")
+
+
+def _are_the_same(a: Contender, b: Contender) -> bool:
+    weights = a.tags.get(WEIGHTS_TAG)
+    return a.uri == b.uri or bool(weights and weights == b.tags.get(WEIGHTS_TAG))
+
+
+def _pair(a: Evidence, b: Evidence) -> Comparison:
+    if a.fingerprint != b.fingerprint:
+        raise TrackingError(
+            f"{a.contender} and {b.contender} are of different data ({a.fingerprint[:12]} and {b.fingerprint[:12]}); "
+            "train one anew on the other's: models are compared on the same test images only"
+        )
+    try:
+        return Comparison(a.answers, b.answers)
+    except ValueError as problem:
+        raise TrackingError(f"{a.contender} and {b.contender} cannot be compared: {problem}") from None
+
+
+def _judge(config: Config, workspace: Workspace, a: Evidence, b: Evidence) -> Verdict | None:
+    """What the gate would say of ``b`` if ``a`` were champion; only versions can be."""
+    if not (a.contender.version and b.contender.version):
+        return None
+    cache = workspace.processed(config.dataset.name)
+    try:
+        return judge(config.gate, b, a, bins=config.evaluate.calibration_bins, cache=cache)
+    except TrackingError as problem:
+        messages.print(f"compare: the gate was not asked ({problem})")
+        return None
+
+
+def _report(config: Config, comparison: Comparison, a: Evidence, b: Evidence, verdict: Verdict | None) -> Report:
+    models = [each.load() for each in (a, b)]
+    speeds = zip(latencies(models, a.shape), throughputs(models, a.shape), strict=True)
+    first, second = (
+        Side(_short(each.contender), each.contender.run_id, each.size_bytes, *speed)
+        for each, speed in zip((a, b), speeds, strict=True)
+    )
+    checks = [
+        (check.rule.replace("_", " "), check.value, check.required, check.verdict)
+        for check in (verdict.checks if verdict else ())
+    ]
+    return Report(comparison, first, second, config.gate.alpha, config.evaluate.calibration_bins, checks)
+
+
+def _short(contender: Contender) -> str:
+    return str(contender) if contender.version else f"run {contender.run_id[:8]}"
+
+
+def _write(report: Report, verdict: Verdict | None, directory: Path) -> None:
+    found = report.comparison
+    names = (report.a.name, report.b.name)
+    write_json(directory / "comparison.json", report.as_json() | {"gate": verdict.as_json() if verdict else None})
+    (directory / "comparison.md").write_text(report.markdown(), encoding="utf-8")
+    first, second = found.confusions
+    _write_csv(
+        directory / "confusion_difference.csv",
+        ["true \\ predicted", *found.a.classes],
+        ([name, *row] for name, row in zip(found.a.classes, (second - first).tolist(), strict=True)),
+    )
+    drawing.save(figures.confusion_difference(found, names), directory / "confusion_difference.png")
+    _write_csv(directory / "disagreements.csv", DISAGREEMENT, disagreement_rows(found))
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as opened:
+        table = csv.writer(opened)
+        table.writerow(header)
+        table.writerows(rows)
+
+
+def _draw_disagreements(report: Report, evidence: Evidence, cache: Path, directory: Path) -> None:
+    try:
+        images = evidence.test_split(cache).images.numpy()
+    except TrackingError as problem:
+        messages.print(f"compare: the images on which they disagree are not drawn ({problem})")
+        return
+    figure = figures.disagreements(images, report.comparison, (report.a.name, report.b.name))
+    drawing.save(figure, directory / "disagreements.png")
+
+
+def _show(report: Report) -> None:
+    a, b = report.a.name, report.b.name
+    output.print(report.headline)
+    for header, rows in (
+        (("", a, b, "change"), report.figures),
+        (("test images", f"{b} right", f"{b} wrong"), report.table),
+        (("recall that changed most", a, b, "change"), report.classes[:SHOWN_CLASSES]),
+        (("the gate", "found", "required", "verdict"), report.checks),
+    ):
+        if rows:
+            table = Table(*header, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+            for row in rows:
+                table.add_row(*row)
+            output.print(table)
+    output.print(f"{report.tests} {report.conditions}")

@@ -1,0 +1,97 @@
+"""Every picture of a comparison can be drawn, and shows where the second model is better."""
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from darkroom import drawing
+from darkroom.evaluation.comparison import Comparison
+from darkroom.evaluation.comparison_figures import confusion_difference, disagreements
+from darkroom.evaluation.predictions import Answers
+
+NAMES = ("version 1", "version 2")
+
+
+def made_up(classes, *, images=200, alike=False):
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, classes, images)
+    first = generator.integers(0, classes, images)
+    second = first if alike else generator.integers(0, classes, images)
+    names = tuple(f"a$1_${{}} with a name that is far too long {number}" for number in range(classes))
+    return Comparison(*(
+        Answers(names, tuple(map(str, range(images))), labels, predicted, generator.random(images))
+        for predicted in (first, second)
+    ))  # fmt: skip
+
+
+def saved_size(figure, path):
+    drawing.save(figure, path)
+    with Image.open(path) as image:
+        image.load()
+        return image.size
+
+
+def pictures(count, channels=1):
+    return np.random.default_rng(1).integers(0, 256, (count, channels, 6, 8), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("alike", [True, False])
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_the_difference_is_drawn_for_any_number_of_classes(tmp_path, classes, alike):
+    width, height = saved_size(confusion_difference(made_up(classes, alike=alike), NAMES), tmp_path / "x.png")
+
+    assert 500 <= height < width <= 2500
+
+
+def test_the_difference_is_blue_where_the_second_model_is_better():
+    labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    answers = [
+        Answers(("cat", "dog"), tuple("abcdefgh"), labels, np.array(predicted), np.ones(8))
+        for predicted in ([0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 0, 0])
+    ]
+
+    axes = confusion_difference(Comparison(*answers), NAMES).axes[0]
+
+    shown = {text.get_position()[::-1]: text.get_text() for text in axes.texts}
+    assert shown == {(0, 0): "+1", (0, 1): "-1", (1, 0): "+2", (1, 1): "-2"}
+    red, _, blue, _ = axes.images[0].to_rgba(axes.images[0].get_array())[0, 0]
+    assert red < blue
+    for row, column in ((1, 0), (1, 1)):
+        red, _, blue, _ = axes.images[0].to_rgba(axes.images[0].get_array())[row, column]
+        assert red > blue
+    np.testing.assert_allclose(axes.images[0].get_array(), [[0.25, 0.25], [-0.5, -0.5]])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_disagreements_are_drawn_in_the_colour_of_who_is_right(tmp_path, channels):
+    found, images = made_up(4), pictures(200, channels)
+
+    figure = disagreements(images, found, NAMES)
+
+    drawn = [axes for axes in figure.axes if axes.images]
+    assert len(drawn) == 25
+    by_pixels = {images[row].tobytes(): row for row in range(200)}
+    for axes in drawn:
+        picture = np.asarray(axes.images[0].get_array(), np.uint8)
+        row = by_pixels[(picture[None] if channels == 1 else picture.transpose(2, 0, 1)).tobytes()]
+        assert row in found.disagreements
+        colour = drawing.GREEN if found.only_b[row] else drawing.RED if found.only_a[row] else drawing.GREY
+        assert to_hex(axes.title.get_color()) == colour
+        assert f"version 2: a\\$1_\\${{}} wit… {found.b.confidence[row]:.0%}" in axes.get_title()
+    assert min(saved_size(figure, tmp_path / "x.png")) > 500
+
+
+def test_few_disagreements_are_all_drawn():
+    found = made_up(2, images=10)
+
+    figure = disagreements(pictures(10), found, NAMES)
+
+    assert sum(bool(axes.images) for axes in figure.axes) == len(found.disagreements)
+
+
+def test_models_that_answer_alike_have_a_picture_that_says_so(tmp_path):
+    figure = disagreements(pictures(200), made_up(3, alike=True), NAMES)
+
+    assert "no test image on which they disagree" in figure.get_suptitle()
+    assert min(saved_size(figure, tmp_path / "x.png")) > 100

@@ -1,0 +1,65 @@
+"""Evidence of models that nobody trained: as much of it as the gate asks for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darkroom.evaluation.predictions import Answers
+from darkroom.promotion.evidence import Evidence
+from darkroom.promotion.registry import Contender
+
+CLASSES = tuple(f"class {number}" for number in range(10))
+FINGERPRINT = "f" * 64
+Network = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class MadeUp(Evidence):
+    """Evidence whose model is a function, and of any size."""
+
+    network: Network = field(default=torch.Tensor.float)
+    size: int = 1_000_000
+
+    @property
+    def size_bytes(self) -> int:
+        return self.size
+
+    def load(self) -> Network:
+        return self.network
+
+
+def labels_of(images: int, classes: int = len(CLASSES)) -> np.ndarray:
+    """As many images of each class, in turn."""
+    return np.arange(images) % classes
+
+
+def answers(
+    correct: Sequence[bool] | np.ndarray, *, confidence: float = 0.9, classes: Sequence[str] = CLASSES
+) -> Answers:
+    """Answers that are right where ``correct`` [N] says so, and else one class beside."""
+    labels = labels_of(len(correct), len(classes))
+    predicted = np.where(correct, labels, (labels + 1) % len(classes))
+    images = tuple(map(str, range(len(labels))))
+    return Answers(tuple(classes), images, labels, predicted, np.full(len(labels), confidence))
+
+
+def evidence(
+    found: Answers,
+    *,
+    version: str = "2",
+    fingerprint: str = FINGERPRINT,
+    size: int = 1_000_000,
+    network: Network = torch.Tensor.float,
+) -> MadeUp:
+    contender = Contender("r" * 32, f"models:/a/{version}", {"darkroom.fingerprint": fingerprint}, version)
+    return MadeUp(contender, found, fingerprint, (1, 2, 2), Path("nowhere"), network, size)
+
+
+def table(both: int, losses: int, gains: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which images two models answer rightly, spread evenly over the classes."""
+    kinds = np.repeat([0, 1, 2, 3], [both, losses, gains, neither])
+    return kinds <= 1, (kinds == 0) | (kinds == 2)

@@ -1,0 +1,86 @@
+"""How often the gate errs, over many pairs of models whose true accuracies are known.
+
+Pairs are made up image by image: with probability ``losses`` the champion alone is right, with ``gains`` the challenger
+alone. Seeds are fixed; a bound on a count is the one that a gate which keeps its promise would break once in a million
+runs of the test, by the binomial distribution.
+"""
+
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+from tests.unit.promotion.made_up import answers, evidence
+
+from darkroom.evaluation.comparison import lower_bound, mcnemar
+from darkroom.promotion.gate import judge
+from darkroom.settings import Gate
+
+ONCE_IN_A_MILLION = 1e-6
+
+
+def promotions(generator, *, pairs, images, losses, gains, accuracy=0.9, classes=10, **settings):
+    """How many challengers the gate promotes; the champions have the given accuracy."""
+    names = tuple(f"class {number}" for number in range(classes))
+    cumulative = np.cumsum([accuracy - losses, losses, gains])
+    promoted = 0
+    for _ in range(pairs):
+        kind = np.searchsorted(cumulative, generator.random(images), side="right")
+        champion, challenger = kind <= 1, (kind == 0) | (kind == 2)
+        verdict = judge(
+            Gate(**settings),
+            evidence(answers(challenger, classes=names)),
+            evidence(answers(champion, classes=names), version="1"),
+            bins=15,
+            cache=Path("no cache"),
+        )
+        promoted += verdict.passed
+    return promoted
+
+
+def test_of_a_thousand_equally_good_challengers_no_more_are_promoted_than_alpha_says():
+    generator = np.random.default_rng(0)
+
+    promoted = promotions(generator, pairs=1_000, images=500, losses=0.05, gains=0.05, alpha=0.05)
+
+    assert promoted <= binom.ppf(1 - ONCE_IN_A_MILLION, 1_000, 0.05)
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+@pytest.mark.parametrize("losses", [0.01, 0.03, 0.06])
+def test_a_challenger_better_by_one_point_is_mostly_promoted_on_ten_thousand_images(losses, classes):
+    generator = np.random.default_rng(1)
+
+    promoted = promotions(generator, pairs=200, images=10_000, losses=losses, gains=losses + 0.01, classes=classes)
+
+    assert promoted >= 0.8 * 200
+
+
+p_better, bound = cache(partial(mcnemar, alternative="greater")), cache(lower_bound)
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.05, 0.2])
+@pytest.mark.parametrize("images", [100, 1_000, 10_000])
+@pytest.mark.parametrize("disagreement", [0.01, 0.1, 0.5])
+def test_the_rule_keeps_alpha_whatever_it_is_and_however_alike_the_models_answer(alpha, images, disagreement):
+    generator = np.random.default_rng(2)
+    share = disagreement / 2
+    losses, gains, _ = generator.multinomial(images, [share, share, 1 - disagreement], size=1_000).T
+
+    promoted = sum(p_better(*pair) < alpha for pair in zip(losses.tolist(), gains.tolist(), strict=True))
+
+    assert promoted <= binom.ppf(1 - ONCE_IN_A_MILLION, 1_000, alpha)
+
+
+@pytest.mark.parametrize("disagreement", [0.006, 0.02, 0.2])
+def test_a_challenger_worse_by_the_margin_is_rarely_taken_for_as_good(disagreement):
+    """At the margin itself the promise is hardest to keep."""
+    generator = np.random.default_rng(3)
+    alpha, margin, images = 0.05, 0.005, 10_000
+    shares = [(disagreement + margin) / 2, (disagreement - margin) / 2, 1 - disagreement]
+    losses, gains, _ = generator.multinomial(images, shares, size=1_000).T
+
+    accepted = sum(bound(*pair, images, alpha) >= -margin for pair in zip(losses.tolist(), gains.tolist(), strict=True))
+
+    assert accepted <= binom.ppf(1 - ONCE_IN_A_MILLION, 1_000, alpha)
