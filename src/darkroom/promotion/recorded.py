@@ -54,7 +54,7 @@ def recorded_training(client: MlflowClient, run_id: str) -> Training:
     return Training(
         run_id=run_id,
         settings=settings,
-        commit=tags.get(COMMIT_TAG),
+        commit=tags.get(COMMIT_TAG) or None,
         was_dirty=tags.get(DIRTY_TAG) == json.dumps(True),
         facts={key: value for key, value in tags.items() if key.startswith("system.")},
         metrics=run.data.metrics,
