@@ -64,6 +64,15 @@ def test_the_code_is_that_of_the_commit_and_the_repository_stays_as_it_is(reposi
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
+def test_a_commit_without_the_package_is_refused(repository, tmp_path):
+    root, _ = repository
+    git(root, "rm", "--quiet", "--force", "-r", "src")
+    git(root, "commit", "--quiet", "--message=gone")
+    commit = git(root, "rev-parse", "HEAD").strip()
+    with pytest.raises(TrackingError, match=f"commit {commit[:12]}, and this repository holds no src/darkroom of it"):
+        bring_code(training(commit=commit), Workspace(root), tmp_path / "code")
+
+
 def test_the_code_of_a_project_below_the_repositorys_root_is_found(tmp_path):
     root = tmp_path / "repository"
     code = root / "project" / "src" / "darkroom" / "code.py"
@@ -86,7 +95,10 @@ def test_a_tree_that_was_dirty_is_told_of(repository, tmp_path, capsys):
 
 def test_a_commit_that_the_repository_lacks_is_refused(repository, tmp_path):
     root, _ = repository
-    with pytest.raises(TrackingError, match=r"^run a{32}: trained with commit 0{12}, and no src/ of .*; fetch it"):
+    with pytest.raises(
+        TrackingError,
+        match=r"^run a{32}: trained with commit 0{12}, and this repository holds no src/darkroom of it; fetch",
+    ):
         bring_code(training(commit="0" * 40), Workspace(root), tmp_path / "code")
 
 
@@ -133,8 +145,10 @@ def restored(project_root, checkout, found):
 def test_the_settings_are_those_of_the_run_and_not_of_today(project, checkout):
     root = project(train__epochs=3, train__lr=0.00001, model__name="mlp", model__hidden=[8, 4], augment__flip="random")
     found = recorded(load(root / "params.yaml"))
-    project(train__epochs=7)
-    assert recorded(restored(root, checkout, found)) == found
+    project(train__epochs=7, evaluate__batch_size=99)
+    config = restored(root, checkout, found)
+    assert recorded(config) == found
+    assert config.evaluate.batch_size == 99  # which no run records
     assert json.loads((checkout().workspace.best_params).read_text()) == {"params": {}}
 
 
@@ -269,6 +283,13 @@ def test_a_command_that_fails_is_told_in_one_line(code):
     made = code("import sys; print('warning: x\\nerror: params.yaml: no\\n', file=sys.stderr); sys.exit(2)")
     with pytest.raises(TrainingError, match=r"^run a{32}: `darkroom preprocess` of its code failed: params\.yaml: no$"):
         made.darkroom("preprocess")
+
+
+def test_a_training_that_fails_has_said_why_itself(code, capfd):
+    made = code("import sys; print('error: no such device', file=sys.stderr); sys.exit(2)")
+    with pytest.raises(TrainingError, match=r"^run a{32}: `darkroom train` of its code failed: see above$"):
+        made.darkroom("train")
+    assert capfd.readouterr().err == "error: no such device\n"
 
 
 def test_torch_takes_the_number_of_threads_that_a_run_had(code, monkeypatch):
