@@ -58,9 +58,10 @@ class Verdict:
 
     @property
     def summary(self) -> str:
-        """Why, in one line: what failed, or that nothing did."""
+        """Why, in one line: what failed, or by what it passed."""
         failed = [f"{check.rule} {check.value}, required {check.required}" for check in self.failed]
-        return "; ".join(failed) or "passed the gate"
+        passed = [f"{check.rule} {check.value}" for check in self.checks if check.rule == "better"]
+        return "; ".join(failed or passed) or "passed the gate"
 
     def as_json(self) -> dict[str, Any]:
         """All of it, as it is kept with the version."""
