@@ -50,8 +50,6 @@ class PostgreSQL:
         """Start the server, which is made the first time."""
         if not self.data.exists():
             self._make()
-        if self._run("pg_ctl", "-D", self.data, "status", check=False).returncode == 0:
-            self.stop()  # left behind by a process that was killed
         log = self.data / "log"
         started = self._run(
             "pg_ctl",

@@ -64,6 +64,7 @@ class Server:
         """Start both, and return when they answer; what was started is stopped again if one does not."""
         self._lock = _only_one(self.directory / "lock")
         try:
+            self.postgresql.stop()  # what was left by a process that was killed: nobody else has the lock
             for port in (self.port, self.postgresql.port):
                 _check_free(port)
             self.postgresql.start()

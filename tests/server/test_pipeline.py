@@ -5,9 +5,6 @@ from pathlib import Path
 
 import optuna
 import pytest
-import requests
-from deploy.server import ADMIN
-from mlflow.exceptions import MlflowException
 
 MODEL = "darkroom-digits"
 
@@ -64,25 +61,3 @@ def test_a_study_without_its_password_is_one_line(team):
     (line,) = ended.stderr.splitlines()
     assert line.startswith("error: search.storage: postgresql+psycopg2://optuna@127.0.0.1:")
     assert "password authentication failed" in line
-
-
-def test_a_colleague_adds_to_what_others_made_and_deletes_none_of_it(team, client, champion, monkeypatch):
-    grace, admin = ("grace", "a long enough one"), (ADMIN, team.server.environment["MLFLOW_TRACKING_PASSWORD"])
-    requests.post(
-        f"{team.server.address}/api/2.0/mlflow/users/create",
-        json={"username": grace[0], "password": grace[1]},
-        auth=admin,
-        timeout=30,
-    ).raise_for_status()
-    signed_in = dict(zip(("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"), grace, strict=True))
-    assert "already registered" in team.run("darkroom", "evaluate", **signed_in).stderr
-    for key, value in signed_in.items():
-        monkeypatch.setenv(key, value)
-    client.create_run(client.get_run(champion.run_id).info.experiment_id)
-    for forbidden in (
-        lambda: client.delete_model_version(MODEL, champion.version),
-        lambda: client.delete_registered_model(MODEL),
-        lambda: client.delete_run(champion.run_id),
-    ):
-        with pytest.raises(MlflowException, match="Permission denied"):
-            forbidden()
