@@ -14,8 +14,7 @@ from mlflow.exceptions import MlflowException
 from darkroom.config import Config
 from darkroom.console import messages, warn
 from darkroom.data.batches import read_split
-from darkroom.data.cache import CARD
-from darkroom.errors import ModelError
+from darkroom.errors import CacheError, ModelError
 from darkroom.evaluation.curves import read_history
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity
 from darkroom.files import read_json, sha256
@@ -189,18 +188,24 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
     """Tell the model's run all that the files know: this store does not hold it, or not to its end."""
     name = card.dataset_card.name
     report = workspace.report("train")
-    history = read_history(_need(report / "history.csv", MADE_BY))
-    summary = read_json(_need(report / "metrics.json", MADE_BY), error=ModelError, made_by=MADE_BY)
+    history, figures = _need(report / "history.csv", MADE_BY), _need(report / "metrics.json", MADE_BY)
+    try:
+        epochs = {int(epoch["epoch"]): epoch_metrics(epoch) for epoch in read_history(history)}
+        summary = read_json(figures, error=ModelError, made_by=MADE_BY)
+        cost = {key: summary[f"tracking_{key}"] for key in ("seconds", "share")}
+        if len(epochs) != summary["epochs"]:
+            raise ValueError(f"{len(epochs)} of {summary['epochs']} epochs")
+    except (KeyError, TypeError, ValueError) as problem:
+        raise ModelError(f"{report}: damaged, or of another Darkroom ({problem}); run `{MADE_BY}` again") from None
     is_there = store.find(RUN_TAG, card.run_id) is not None
     lack = "lacks its model in this store; completed" if is_there else "is not in this store; rebuilt"
     messages.print(f"run {card.run_id} {lack} from the files")
     with store.start(f"{card.settings['model']['name']} on {name}", "train", key=card.run_id) as run:
-        for epoch in history:
-            run.log_metrics(epoch_metrics(epoch), step=int(epoch["epoch"]))
+        for epoch, metrics in epochs.items():
+            run.log_metrics(metrics, step=epoch)
         if not is_there:
             # Of whoever brings it here; of whoever trained it the model's file tells, if it was in a repository.
             run.log_tags({COMMIT_TAG: "", DIRTY_TAG: ""})
-        cost = {key: summary[f"tracking_{key}"] for key in ("seconds", "share")}
         log_training(run, card, cost, [workspace.report("preprocess"), report])
         store.log_model(run.key, classifier, card, _example(workspace, card))
     run_id = store.id_of(run.key)
@@ -213,7 +218,7 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
 def _example(workspace: Workspace, card: ModelCard) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Images to show what the model takes: blank ones where only the model was brought here, not its data."""
     data = card.dataset_card
-    directory = workspace.processed(data.name)
-    if not (directory / CARD).exists():
+    try:
+        return read_split(workspace.processed(data.name), data, "val").images[:EXAMPLE_IMAGES].numpy()
+    except CacheError:
         return np.zeros((EXAMPLE_IMAGES, *data.shape), np.uint8)
-    return read_split(directory, data, "val").images[:EXAMPLE_IMAGES].numpy()

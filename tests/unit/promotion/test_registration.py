@@ -17,6 +17,7 @@ from darkroom.promotion.evidence import gather
 from darkroom.promotion.recorded import recorded_training
 from darkroom.promotion.registry import find
 from darkroom.register import run
+from darkroom.stages import download, preprocess
 from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
 
@@ -93,8 +94,14 @@ def test_what_was_registered_is_evidence_that_holds(bring, client, evaluated, tm
         )
 
 
-def test_the_data_need_not_be_here(bring, evaluated):
-    shutil.rmtree(evaluated / "data" / "processed")
+@pytest.mark.parametrize("lies_here", ["nothing", "data of other settings"])
+def test_the_data_need_not_be_here(bring, evaluated, project, lies_here):
+    if lies_here == "nothing":
+        shutil.rmtree(evaluated / "data" / "processed")
+    else:
+        project(**QUICK, preprocess__image_size=[9, 9])
+        for stage in (download, preprocess):
+            stage.run(load(evaluated / "params.yaml"), Workspace())
     assert bring().is_new
 
 
@@ -270,6 +277,15 @@ def test_an_identity_of_an_older_form_is_refused(bring, evaluated):
 def test_a_damaged_file_is_refused(bring, evaluated, name, content):
     (evaluated / "reports" / "evaluate" / name).write_text(content)
     with pytest.raises(ModelError, match=name.replace(".", r"\.") + ".*" + EVALUATE_AGAIN):
+        bring()
+
+
+@pytest.mark.parametrize("content", ["epoch,val_loss\n1,0.5\n", "epoch\nx\n", "epoch,val_loss\n1\n", "\0", "twice"])
+def test_a_damaged_course_of_the_training_is_refused(bring, evaluated, content):
+    path = evaluated / "reports" / "train" / "history.csv"
+    heading, epoch = path.read_text().splitlines()
+    path.write_text("\n".join([heading, epoch, epoch.replace("1", "2", 1)]) if content == "twice" else content)
+    with pytest.raises(ModelError, match=r"^reports/train: damaged, or of .*; run `darkroom train` again$"):
         bring()
 
 
