@@ -17,6 +17,7 @@ from darkroom.promotion.recorded import Training
 from darkroom.workspace import Workspace
 
 SOURCE = "src"
+PACKAGE = f"{SOURCE}/darkroom"
 # Seconds in which a command that is interrupted may end the processes it began.
 GRACE = 3.0
 
@@ -86,10 +87,10 @@ def bring_code(training: Training, workspace: Workspace, place: Path) -> tuple[P
         return _of_today(training, f"is of commit {training.commit[:12]}, but this is no git repository")
     # An archive and no `git worktree`: nothing is left in the repository, however this ends.
     archive = place.with_suffix(".zip")
-    if _git(workspace, "archive", f"--output={archive.resolve()}", training.commit, SOURCE) is None:
+    if _git(workspace, "archive", f"--output={archive.resolve()}", training.commit, PACKAGE) is None:
         raise TrackingError(
-            f"{training}: trained with commit {training.commit[:12]}, and no {SOURCE}/ of that commit is in this "
-            "repository; fetch it from where it was committed"
+            f"{training}: trained with commit {training.commit[:12]}, and this repository holds no {PACKAGE} of it; "
+            "fetch it from where it was committed"
         )
     shutil.unpack_archive(archive, place)
     messages.print(f"reproduce: code of commit {training.commit[:12]}")
@@ -129,6 +130,8 @@ def bring_settings(training: Training, config: Config, workspace: Workspace, che
     }
     if weights := settings["model"].get("weights_path"):
         settings["model"]["weights_path"] = str(root / weights)
+    # Of the evaluation a run holds no settings; this one changes the last digits of its figures.
+    settings["evaluate"] = {"batch_size": config.evaluate.batch_size}
     # JSON is YAML. What a search has found is among the settings already.
     write_json(checkout.workspace.params, settings | {"search": {"trials": 0}})
     write_json(checkout.workspace.best_params, {"params": {}})

@@ -1,5 +1,6 @@
 """A training comes out again, to the last bit, from its own commit, whatever lies in the work tree by then."""
 
+import json
 import shutil
 import signal
 import sys
@@ -49,6 +50,12 @@ def run_id(trained):
     (run,) = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])
     assert run.data.tags["darkroom.git_dirty"] == "false"
     return run.info.run_id
+
+
+def test_the_models_file_says_of_which_commit_it_is(trained):
+    facts = json.loads((trained.root / "models" / "model.json").read_text())["facts"]
+    assert facts["mlflow.source.git.commit"] == trained.run("git", "rev-parse", "HEAD~").stdout.strip()
+    assert facts["darkroom.git_dirty"] == "false"
 
 
 def command(*arguments):

@@ -32,6 +32,7 @@ def two_versions(tmp_path_factory, empty_store, write_params):
     (root / "mlflow.db").write_bytes(empty_store.read_bytes())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it to the store of the last test
         for epochs in (1, 4):
             write_params(root, model__name="mlp", search__trials=0, train__epochs=epochs)
             config = load(Path("params.yaml"))

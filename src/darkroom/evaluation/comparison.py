@@ -181,8 +181,8 @@ def lower_bound(losses: int, gains: int, images: int, alpha: float) -> float:
     are gains. Either share has its exact bounds (Clopper and Pearson, Biometrika 26, 1934), that of the gains whatever
     the number of such images is. Together they are wrong at most at the rate ``alpha``, as their two rates add up to it
     (Bonferroni); nothing more is supposed. The usual bound, from the normal distribution, keeps no rate where few
-    images are discordant, as between two good models. Of models about as good as each other this one lies lower by a
-    fifth; the exact bounds of losses and gains by themselves, added up, would lie lower by three fifths.
+    images are discordant, as between two good models. For models that are about as good this one lies lower by a
+    fifth to a third; the exact bounds of losses and gains by themselves, added up, would by two thirds.
     """
     from scipy.stats import binomtest
 

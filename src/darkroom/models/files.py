@@ -24,7 +24,7 @@ class ModelCard:
     """What model.json says about the weights beside it.
 
     ``dataset`` is the card of the data it was trained on, ``settings`` every resolved setting as
-    {section: {key: value}}, ``facts`` the device, threads and precision of the training, ``run_id`` its
+    {section: {key: value}}, ``facts`` the device, threads, precision and commit of the training, ``run_id`` its
     run in MLflow (the tag ``darkroom.run``), ``weights_sha256`` the digest of the weights' file.
     """
 

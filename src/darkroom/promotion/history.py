@@ -22,7 +22,7 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
 from darkroom.files import digest
-from darkroom.promotion.registry import make_registered_model
+from darkroom.promotion.registry import by_name, make_registered_model
 
 ATTEMPTS = 20
 ABOUT = (
@@ -118,7 +118,7 @@ class History:
 
     def read(self) -> list[Entry]:
         """Every entry, the oldest first."""
-        found = self._client.search_model_versions(f"name = '{self.name}'")
+        found = self._client.search_model_versions(by_name(self.name))
         return sorted((Entry.parse(each) for each in found), key=lambda entry: entry.number)
 
     def append(self, entry: Entry, entries: Sequence[Entry]) -> Entry:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from datetime import datetime
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
@@ -34,7 +35,9 @@ def show_history(config: Config, workspace: Workspace, *, as_json: bool) -> None
     if not entries:
         output.print(f"{name}: no history yet; `darkroom promote` begins it")
         return
-    table = Table("entry", "when", "who", "what", "why", title=f"History of {name}", title_justify="left")
+    table = Table(
+        "entry", "when", "who", "what", "why", title=f"History of {name}", title_justify="left", box=SIMPLE_HEAD
+    )
     for entry in entries:
         table.add_row(
             str(entry.number), _local(entry), entry.who, _what(entry) + MARK[counts[entry.number]], entry.reason

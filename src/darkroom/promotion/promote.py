@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlflow import MlflowClient
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
@@ -162,7 +163,7 @@ def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, en
 def _table(verdict: Verdict) -> Table:
     against = f"against {verdict.champion}, the champion" if verdict.champion else "no champion yet"
     title = f"The gate: {verdict.challenger}, {against}"
-    table = Table("rule", "found", "required", "verdict", title=title, title_justify="left")
+    table = Table("rule", "found", "required", "verdict", title=title, title_justify="left", box=SIMPLE_HEAD)
     for check in verdict.checks:
         table.add_row(check.rule.replace("_", " "), check.value, check.required, check.verdict)
     return table

@@ -1,6 +1,7 @@
 """What the store says of a training: its settings, its code, its data, and what came out."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,10 @@ from darkroom.errors import TrackingError
 from darkroom.promotion.registry import run_of
 from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG
 from darkroom.tracking.runs import ENDED_TAG, FINGERPRINT_TAG, KIND_TAG, WEIGHTS_TAG
+
+COMMIT = re.compile(r"[0-9a-f]{40,64}")
+# The settings without which no training can be told from another.
+NEEDED = (("dataset", "name"), ("model", "name"), ("train", "seed"))
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,13 @@ def recorded_training(client: MlflowClient, run_id: str) -> Training:
     for name, text in run.data.params.items():
         section, _, key = name.partition(".")
         settings.setdefault(section, {})[key] = _value(text)
+    if lacking := [f"{section}.{key}" for section, key in NEEDED if key not in settings.get(section, {})]:
+        raise TrackingError(f"run {run_id}: has no param {lacking[0]}: its settings are not all there")
     return Training(
         run_id=run_id,
         settings=settings,
-        commit=tags.get(COMMIT_TAG),
+        # It is told to git, which would take other texts for options.
+        commit=tags[COMMIT_TAG] if COMMIT.fullmatch(tags.get(COMMIT_TAG, "")) else None,
         was_dirty=tags.get(DIRTY_TAG) == json.dumps(True),
         facts={key: value for key, value in tags.items() if key.startswith("system.")},
         metrics=run.data.metrics,

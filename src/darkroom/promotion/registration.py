@@ -22,6 +22,7 @@ from darkroom.files import read_json, sha256
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import MADE_BY, ModelCard, load_classifier
 from darkroom.promotion.registry import UNKNOWN, Registered, register, with_weights
+from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG
 from darkroom.tracking.runs import (
     EXAMPLE_IMAGES,
     FINGERPRINT_TAG,
@@ -196,6 +197,9 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
     with store.start(f"{card.settings['model']['name']} on {name}", "train", key=card.run_id) as run:
         for epoch in history:
             run.log_metrics(epoch_metrics(epoch), step=int(epoch["epoch"]))
+        if not is_there:
+            # Of whoever brings it here; of whoever trained it the model's file tells, if it was in a repository.
+            run.log_tags({COMMIT_TAG: "", DIRTY_TAG: ""})
         cost = {key: summary[f"tracking_{key}"] for key in ("seconds", "share")}
         log_training(run, card, cost, [workspace.report("preprocess"), report])
         store.log_model(run.key, classifier, card, _example(workspace, card))

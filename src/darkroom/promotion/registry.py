@@ -45,10 +45,10 @@ class Contender:
 
     run_id: str
     uri: str
-    model_id: str
     tags: Mapping[str, str]
     version: str | None = None
     aliases: tuple[str, ...] = ()
+    model_id: str = ""
 
     def __str__(self) -> str:
         return f"version {self.version}" if self.version else f"run {self.run_id}"
@@ -95,13 +95,13 @@ def make_registered_model(client: MlflowClient, name: str, description: str | No
 
 def versions(client: MlflowClient, name: str) -> list[ModelVersion]:
     """All versions of ``name``, the newest first; none if it is not registered. Aliases are filled in."""
-    found = client.search_model_versions(_named(name))
+    found = client.search_model_versions(by_name(name))
     return [client.get_model_version(name, each.version) for each in sorted(found, key=lambda v: -int(v.version))]
 
 
 def with_weights(client: MlflowClient, name: str, weights_sha256: str) -> list[ModelVersion]:
     """The versions of ``name`` whose weights' file has this SHA-256, the oldest first. Aliases are not filled in."""
-    found = client.search_model_versions(f"{_named(name)} AND tags.`{WEIGHTS_TAG}` = '{weights_sha256}'")
+    found = client.search_model_versions(f"{by_name(name)} AND tags.`{WEIGHTS_TAG}` = '{weights_sha256}'")
     return sorted(found, key=lambda version: int(version.version))
 
 
@@ -149,10 +149,10 @@ def contender(version: ModelVersion) -> Contender:
     return Contender(
         run_id=version.run_id or "",
         uri=f"{LOGGED_MODEL}{version.name}/{version.version}",
-        model_id=str(version.source).removeprefix(LOGGED_MODEL),
         tags=version.tags,
         version=str(version.version),
         aliases=tuple(sorted(version.aliases)),
+        model_id=str(version.source).removeprefix(LOGGED_MODEL),
     )
 
 
@@ -185,7 +185,7 @@ def _run(client: MlflowClient, run_id: str) -> Contender:
     if not models or PREDICTIONS_TAG not in run.data.tags:
         raise TrackingError(f"run {run_id}: made no model that was evaluated; name the run of a training")
     model_id = models[-1].model_id
-    return Contender(run_id, f"{LOGGED_MODEL}{model_id}", model_id, run.data.tags)
+    return Contender(run_id, f"{LOGGED_MODEL}{model_id}", run.data.tags, model_id=model_id)
 
 
 def _what_there_is(client: MlflowClient, name: str) -> str:
@@ -196,7 +196,7 @@ def _what_there_is(client: MlflowClient, name: str) -> str:
     return f"{name} has no such version or alias; choose from: {', '.join(known)}, or give the id of a run"
 
 
-def _named(name: str) -> str:
+def by_name(name: str) -> str:
     """MLflow's filter for a name: a folder of images may well be called o'hare."""
     quote = '"' if "'" in name else "'"
     return f"name = {quote}{name}{quote}"

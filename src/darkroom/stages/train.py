@@ -17,7 +17,7 @@ from darkroom.files import atomic_directory, digest, read_json, write_json
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard, save_card, save_weights
 from darkroom.models.registry import resolve, without_effect
-from darkroom.tracking.facts import system_facts
+from darkroom.tracking.facts import code_version, system_facts
 from darkroom.tracking.runs import EXAMPLE_IMAGES, Run, epoch_metrics, log_training
 from darkroom.tracking.tracker import Tracker
 from darkroom.training.checkpoint import Checkpoint
@@ -38,7 +38,7 @@ def run(config: Config, workspace: Workspace) -> None:
     for key in without_effect(config.model):
         warn(f"model.{key} has no effect on {config.model.name}")
     device = choose_device(config.train.device)
-    facts = system_facts(device, choose_precision(config.train, device))
+    facts = system_facts(device, choose_precision(config.train, device)) | code_version()
     settings = _settings(config, card)
     train, val = read_split(directory, card, "train"), read_split(directory, card, "val")
 

@@ -55,7 +55,13 @@ def evidence(
     size: int = 1_000_000,
     network: Network = torch.Tensor.float,
 ) -> MadeUp:
-    contender = Contender("r" * 32, f"models:/a/{version}", {"darkroom.fingerprint": fingerprint}, version)
+    contender = Contender(
+        run_id="r" * 32,
+        uri=f"models:/a/{version}",
+        model_id="m-0",
+        tags={"darkroom.fingerprint": fingerprint},
+        version=version,
+    )
     return MadeUp(contender, found, fingerprint, (1, 2, 2), Path("nowhere"), network, size)
 
 

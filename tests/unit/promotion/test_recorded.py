@@ -15,7 +15,7 @@ SETTINGS = {
     "dataset": {"name": "digits", "on_broken": "stop"},
     "preprocess": {"image_size": [8, 8], "channels": None, "val_fraction": 0.1, "seed": 0},
     "model": {"name": "mlp", "hidden": [8], "dropout": 0.0},
-    "train": {"epochs": 2, "lr": 1e-05, "deterministic": False, "compile": "none", "clip_norm": None},
+    "train": {"epochs": 2, "seed": 0, "lr": 1e-05, "deterministic": False, "compile": "none", "clip_norm": None},
 }
 ENDED = {WEIGHTS_TAG: "a" * 64, FINGERPRINT_TAG: "b" * 64}
 
@@ -24,12 +24,12 @@ ENDED = {WEIGHTS_TAG: "a" * 64, FINGERPRINT_TAG: "b" * 64}
 def train(store):
     """A run of a training, or of another kind; gives its id."""
 
-    def train(kind="train", tags=ENDED, problem=None):
+    def train(kind="train", tags=ENDED, problem=None, settings=SETTINGS):
         ending = pytest.raises(type(problem)) if problem else nullcontext()
         with ending, store.start("a run", kind) as run:
             if problem:
                 raise problem
-            run.log_params({f"{part}.{key}": value for part, keys in SETTINGS.items() for key, value in keys.items()})
+            run.log_params({f"{part}.{key}": value for part, keys in settings.items() for key, value in keys.items()})
             run.log_tags(tags)
             run.log_metrics({"best/val_loss": 0.1 + 0.2})
         return store.client.search_runs([store.experiment_id])[0].info.run_id
@@ -66,6 +66,18 @@ def test_the_code_is_told_by_commit_and_whether_the_tree_was_dirty(client, train
     tags = ENDED | {"mlflow.source.git.commit": "c" * 40, "darkroom.git_dirty": json.dumps(dirty)}
     found = recorded_training(client, train(tags=tags))
     assert (found.commit, found.was_dirty) == ("c" * 40, dirty)
+
+
+@pytest.mark.parametrize("text", ["", "--remote=elsewhere", "HEAD", "c" * 39])
+def test_what_is_no_commit_is_not_taken_for_one(client, train, text):
+    run_id = train(tags=ENDED | {"mlflow.source.git.commit": text})
+    assert recorded_training(client, run_id).commit is None
+
+
+@pytest.mark.parametrize("part", ["dataset", "model", "train"])
+def test_a_training_without_all_its_settings_is_refused(client, train, part):
+    run_id = train(settings={key: SETTINGS[key] for key in SETTINGS if key != part})
+    refused(client, run_id, rf"has no param {part}\.\w+: its settings are not all there")
 
 
 def test_a_run_that_the_store_lacks_is_refused(client):

@@ -14,6 +14,7 @@ from darkroom.config import load
 from darkroom.errors import ModelError
 from darkroom.promotion import registration
 from darkroom.promotion.evidence import gather
+from darkroom.promotion.recorded import recorded_training
 from darkroom.promotion.registry import find
 from darkroom.register import run
 from darkroom.tracking.store import Store
@@ -60,6 +61,24 @@ def test_the_run_is_rebuilt_from_the_files_and_the_files_stay_as_they_are(bring,
     assert {"val/loss", "best/val_loss", "test/accuracy", "train/epoch_seconds"} <= run.data.metrics.keys()
     listed = {file.path for name in ("train", "evaluate") for file in client.list_artifacts(run.info.run_id, name)}
     assert {"train/curves.png", "evaluate/predictions.csv", "evaluate/identity.json"} <= listed
+
+
+@pytest.mark.parametrize("trained_in", ["f" * 40, None])
+def test_a_rebuilt_run_tells_the_commit_of_the_training_and_not_of_who_brings_it(
+    bring, client, evaluated, monkeypatch, trained_in
+):
+    code = {"mlflow.source.git.commit": trained_in, "darkroom.git_dirty": "true"} if trained_in else {}
+    path = evaluated / "models" / "model.json"
+    card = json.loads(path.read_text())
+    facts = {key: value for key, value in card["facts"].items() if key.startswith("system.")}
+    path.write_text(json.dumps(card | {"facts": facts | code}))
+    today = {"mlflow.source.git.commit": "0" * 40, "darkroom.git_dirty": "false"}
+    monkeypatch.setattr("darkroom.tracking.runs.code_version", lambda: today)
+
+    bring()
+
+    found = recorded_training(client, runs(client)[0].info.run_id)
+    assert (found.commit, found.was_dirty) == (trained_in, trained_in is not None)
 
 
 def test_what_was_registered_is_evidence_that_holds(bring, client, evaluated, tmp_path):
