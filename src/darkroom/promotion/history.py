@@ -164,21 +164,16 @@ class History:
         raise AssertionError("unreachable")
 
     def describe(self, entries: Sequence[Entry]) -> None:
-        """Show the latest entries as a table above the history in MLflow's page, whose rows cut them off."""
-        rows = [
-            f"| {entry.number} | {entry.when[:16].replace('T', ' ')} | {_cell(entry.sentence())} |"
+        """Show the latest entries as a list above the history in MLflow's page, whose rows cut them off."""
+        lines = [
+            f"- {entry.when[:16].replace('T', ' ')} UTC: "
+            + textwrap.shorten(f"entry {entry.number}, {entry.sentence()}", LONGEST, placeholder="…")
             for entry in reversed(entries[-LATEST:])
         ]
-        table = ["| entry | when (UTC) | what |", "|---|---|---|", *rows]
-        self._client.update_registered_model(self.name, "\n".join([ABOUT.format(name=self._of), "", *table]))
+        self._client.update_registered_model(self.name, "\n".join([ABOUT.format(name=self._of), "", *lines]))
 
     def _find(self, entry_id: str) -> Entry | None:
         return next((entry for entry in self.read() if entry.id == entry_id), None)
-
-
-def _cell(text: str) -> str:
-    """A text as a cell of a table in Markdown."""
-    return textwrap.shorten(text, LONGEST, placeholder="…").replace("|", "\\|")
 
 
 def seal(entry: Entry, entries: Sequence[Entry]) -> Entry:
