@@ -68,3 +68,11 @@ def test_a_colleague_promotes_rolls_back_and_deletes_nothing(signed_in):
 
 def test_a_colleague_registers_what_others_have_trained(team, grace):
     assert "already registered" in team.run("darkroom", "evaluate", **grace).stderr
+
+
+def test_a_colleague_makes_no_users_and_nobody_signs_themselves_up(server, grace):
+    users = f"{server.address}/api/2.0/mlflow/users/create"
+    new = {"username": "mallory", "password": "also long enough"}
+    assert requests.post(users, json=new, auth=GRACE, timeout=30).status_code == 403
+    assert requests.post(users, json=new, timeout=30).status_code == 401
+    assert requests.get(f"{server.address}/signup", timeout=30).status_code == 401

@@ -18,6 +18,7 @@ from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, 
 DIGESTS = (WEIGHTS_TAG, FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)
 GAINS = {"none": (), "smaller": ("size",), "faster": ("latency",), "any": ("size", "latency")}
 NO_LIMIT = "no limit"
+HEADING = "The gate:"
 MEGABYTE = 1e6
 VERDICT_TAG = "gate.verdict"
 
@@ -72,6 +73,15 @@ class Verdict:
             "checks": [asdict(check) for check in self.checks],
             **self.facts,
         }
+
+    def as_markdown(self) -> str:
+        """All of it as a table, for the version's description in MLflow's page."""
+        said = "passed" if self.passed else "refused"
+        rows = [f"| {check.rule} | {check.value} | {check.required} | {check.verdict} |" for check in self.checks]
+        heading = (
+            f"{HEADING} **{said}**, against {f'{self.champion}, the champion' if self.champion else 'no champion'}"
+        )
+        return "\n".join([heading, "", "| rule | found | required | verdict |", "|---|---|---|---|", *rows])
 
     def tags(self) -> dict[str, str]:
         """All of it in short, as tags of the version."""

@@ -7,11 +7,13 @@ on, and counts only if that is still the latest when it is written. So the log a
 aliases follow it, and whoever finds them behind moves them on.
 """
 
+import json
 import random
+import textwrap
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
@@ -29,6 +31,11 @@ ABOUT = (
     "The history of `{name}`: every promotion, refusal and rollback, one version each. "
     "Written by `darkroom promote` and `darkroom rollback`; `darkroom history` reads it. Do not change it by hand."
 )
+# What MLflow's page shows of an entry in its list, as tags; the other fields are one more, as JSON.
+SHOWN = ("kind", "version", "before", "who", "reason")
+DETAILS = "details"
+# MLflow keeps 5,000 characters of a description.
+LATEST, LONGEST = 20, 160
 
 
 class Kind(StrEnum):
@@ -71,16 +78,22 @@ class Entry:
     @classmethod
     def parse(cls, version: ModelVersion) -> Self:
         """The entry that a version of the history holds. Raises TrackingError if it holds none."""
-        known = {each.name for each in fields(cls)}
-        tags: dict[str, Any] = {key: value for key, value in version.tags.items() if key in known}
         try:
-            kind, after = Kind(tags.pop("kind")), int(tags.pop("after"))
-            return cls(kind=kind, after=after, number=int(version.version), **tags)
+            details = json.loads(version.tags[DETAILS])
+            shown: dict[str, Any] = {key: version.tags[key] for key in SHOWN if key in version.tags}
+            shown["kind"] = Kind(shown["kind"])
+            return cls(**shown, **details, number=int(version.version))
         except (KeyError, TypeError, ValueError) as problem:
             raise TrackingError(
                 f"{version.name} version {version.version}: not an entry of the history ({problem}); "
                 "if it was made by hand, delete it in MLflow's page"
             ) from None
+
+    def tags(self) -> dict[str, str]:
+        """The entry as tags of a version; ``parse`` reads them."""
+        content = {key: value for key, value in asdict(self).items() if key != "number"}
+        shown = {key: str(content.pop(key)) for key in SHOWN}
+        return {key: value for key, value in shown.items() if value} | {DETAILS: json.dumps(content)}
 
     @property
     def changes(self) -> bool:
@@ -127,14 +140,13 @@ class History:
         Raises MlflowException if the registry refused or does not answer; in the second case it may have taken it.
         """
         entry = seal(replace(entry, after=state_of(entries).number), entries)
-        tags = {key: str(value) for key, value in asdict(entry).items() if value != "" and key != "number"}
         for attempt in range(ATTEMPTS):
             try:
                 made = self._client.create_model_version(
                     self.name,
                     f"runs:/{entry.run_id}/evaluate",
                     entry.run_id,
-                    tags=tags,
+                    tags=entry.tags(),
                     description=entry.sentence(),
                     await_creation_for=0,
                 )
@@ -151,8 +163,22 @@ class History:
                 time.sleep(random.uniform(0, 0.05 * 2 ** min(attempt, 5)))  # noqa: S311 - to meet others less often
         raise AssertionError("unreachable")
 
+    def describe(self, entries: Sequence[Entry]) -> None:
+        """Show the latest entries as a table above the history in MLflow's page, whose rows cut them off."""
+        rows = [
+            f"| {entry.number} | {entry.when[:16].replace('T', ' ')} | {_cell(entry.sentence())} |"
+            for entry in reversed(entries[-LATEST:])
+        ]
+        table = ["| entry | when (UTC) | what |", "|---|---|---|", *rows]
+        self._client.update_registered_model(self.name, "\n".join([ABOUT.format(name=self._of), "", *table]))
+
     def _find(self, entry_id: str) -> Entry | None:
         return next((entry for entry in self.read() if entry.id == entry_id), None)
+
+
+def _cell(text: str) -> str:
+    """A text as a cell of a table in Markdown."""
+    return textwrap.shorten(text, LONGEST, placeholder="…").replace("|", "\\|")
 
 
 def seal(entry: Entry, entries: Sequence[Entry]) -> Entry:

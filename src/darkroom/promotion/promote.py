@@ -15,7 +15,7 @@ from darkroom.console import messages, output
 from darkroom.errors import OvertakenError, TrackingError
 from darkroom.files import sha256, write_json
 from darkroom.promotion.evidence import gather
-from darkroom.promotion.gate import Check, Verdict, judge
+from darkroom.promotion.gate import HEADING, Check, Verdict, judge
 from darkroom.promotion.history import Entry, Kind, State, counting
 from darkroom.promotion.registration import register_work_tree
 from darkroom.promotion.registry import Contender, Registered, contender, existing, find
@@ -149,7 +149,10 @@ def _entry(kind: Kind, target: Contender, state: State, reason: str) -> Entry:
 
 
 def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, entry: Entry) -> Entry:
-    """Write what the gate found on the version: as a JSON artifact and as tags. Returns the entry that names it."""
+    """Write what the gate found on the version: as a JSON artifact, as tags and as the description that its page shows.
+
+    Returns the entry that names it.
+    """
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory, f"{entry.id}.json")
         write_json(path, verdict.as_json())
@@ -157,6 +160,8 @@ def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, en
         written = replace(entry, evidence=f"{challenger.uri}/{EVIDENCE}/{path.name}", evidence_sha256=sha256(path))
     for key, value in verdict.tags().items():
         store.client.set_model_version_tag(name, challenger.version, key, value)
+    if not challenger.description or challenger.description.startswith(HEADING):  # somebody else's text stays
+        store.client.update_model_version(name, str(challenger.version), verdict.as_markdown())
     return written
 
 

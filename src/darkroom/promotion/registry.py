@@ -50,6 +50,7 @@ class Contender:
     version: str | None = None
     aliases: tuple[str, ...] = ()
     model_id: str = ""
+    description: str = ""
 
     def __str__(self) -> str:
         return f"version {self.version}" if self.version else f"run {self.run_id}"
@@ -154,6 +155,7 @@ def contender(version: ModelVersion) -> Contender:
         version=str(version.version),
         aliases=tuple(sorted(version.aliases)),
         model_id=str(version.source).removeprefix(LOGGED_MODEL),
+        description=version.description or "",
     )
 
 

@@ -38,10 +38,9 @@ def change(client: MlflowClient, name: str, entry: Entry, entries: Sequence[Entr
             "nothing is moved by halves: when it answers, `darkroom history` tells whether the entry is there, "
             "and finishes what is"
         ) from problem
-    if not entry.changes:
-        return written
     try:
         now, _, _ = _follow(client, name)
+        history.describe(now)
     except Exception as problem:
         if isinstance(problem, TrackingError) or not does_not_answer(problem):
             raise
@@ -51,7 +50,7 @@ def change(client: MlflowClient, name: str, entry: Entry, entries: Sequence[Entr
             "`darkroom history`, `models` and `promote` moves them"
         ) from problem
     counted = counting(now)
-    if written.number not in {each.number for each in counted}:
+    if entry.changes and written.number not in {each.number for each in counted}:
         first = next(each for each in counted if each.number > written.after)
         raise OvertakenError(
             f"{name}: {first.sentence()}, while the gate ran (history, entry {first.number}); "

@@ -137,7 +137,21 @@ def test_the_page_of_mlflow_shows_each_entry_as_a_sentence(client, add):
     (shown,) = client.search_model_versions(f"name = '{NAME}-history'")
     assert "every promotion, refusal and rollback" in about
     assert shown.description == "version 2 became champion instead of version 1, by somebody: fewer mistakes"
+    assert shown.tags.keys() == {"kind", "version", "before", "who", "reason", "details"}
     assert shown.tags["who"] == "somebody"
+
+
+def test_the_page_shows_the_latest_entries_in_a_table_that_its_field_can_hold(client, add):
+    history, run = History(client, NAME), add()
+    history.append(entry(run_id=run), [])
+    log = written(*(entry(reason="a | b " * 2000, run_id=run) for _ in range(300)))
+
+    history.describe(log)
+
+    about = client.get_registered_model(f"{NAME}-history").description
+    assert "| 300 | " in about
+    assert r"a \| b" in about
+    assert len(about) <= 5000
 
 
 def test_a_version_that_somebody_registered_in_the_history_is_refused(client, add, tmp_path):

@@ -126,6 +126,19 @@ def test_the_verdict_stands_on_the_version_as_tags_and_as_an_artifact_with_its_d
     assert json.loads(path.read_text())["passed"] is False
 
 
+def test_the_page_of_the_version_shows_the_rules_unless_somebody_has_described_it(registry, darkroom):
+    client = registry(390, 300, 310)
+    client.update_model_version(NAME, "3", "trained on a Friday")
+    for version in "123":
+        darkroom("promote", version)
+
+    shown = [client.get_model_version(NAME, version).description for version in "123"]
+    assert shown[0].startswith("The gate: **passed**, against no champion")
+    assert shown[1].startswith("The gate: **refused**, against version 1, the champion")
+    assert "| better | " in shown[1]
+    assert shown[2] == "trained on a Friday"
+
+
 def test_a_dry_run_judges_but_changes_and_records_nothing(registry, darkroom, aliases):
     client = registry(300, 390)
     darkroom("promote", "1")
