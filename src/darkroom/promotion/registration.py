@@ -207,12 +207,10 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
             # Of whoever brings it here; of whoever trained it the model's file tells, if it was in a repository.
             run.log_tags({COMMIT_TAG: "", DIRTY_TAG: ""})
         log_training(run, card, cost, [workspace.report("preprocess"), report])
-        store.log_model(run.key, classifier, card, _example(workspace, card))
-    run_id = store.id_of(run.key)
-    uri = store.model_uri(run_id)
+        uri = store.log_model(run.key, classifier, card, _example(workspace, card))
     digest = _model_sha256(uri)
     assert digest, "the model has just been logged"
-    return _Held(run_id, uri, digest)
+    return _Held(store.id_of(run.key), uri, digest)
 
 
 def _example(workspace: Workspace, card: ModelCard) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from darkroom.errors import TrackingError
 from darkroom.tracking.facts import user
 from darkroom.tracking.runs import PREDICTIONS_TAG, WEIGHTS_TAG
+from darkroom.tracking.store import newest_model
 
 LOGGED_MODEL = "models:/"
 CHALLENGER = "challenger"
@@ -183,11 +184,10 @@ def run_of(client: MlflowClient, run_id: str) -> Run:
 
 def _run(client: MlflowClient, run_id: str) -> Contender:
     run = run_of(client, run_id)
-    models = run.outputs.model_outputs if run.outputs else []
-    if not models or PREDICTIONS_TAG not in run.data.tags:
+    uri = newest_model(client, run)
+    if not uri or PREDICTIONS_TAG not in run.data.tags:
         raise TrackingError(f"run {run_id}: made no model that was evaluated; name the run of a training")
-    model_id = models[-1].model_id
-    return Contender(run_id, f"{LOGGED_MODEL}{model_id}", run.data.tags, model_id=model_id)
+    return Contender(run_id, uri, run.data.tags, model_id=uri.removeprefix(LOGGED_MODEL))
 
 
 def _what_there_is(client: MlflowClient, name: str) -> str:

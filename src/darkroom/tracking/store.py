@@ -23,6 +23,7 @@ from mlflow.entities import (
     RunTag,
     ViewType,
 )
+from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
@@ -161,15 +162,11 @@ class Store:
 
     def model_uri(self, run_id: str) -> str:
         """Where the model that a run has logged lies, or "" if it has logged none to its end."""
-        outputs = self.client.get_run(run_id).outputs
-        for model in reversed(outputs.model_outputs if outputs else []):
-            if self.client.get_logged_model(model.model_id).status == LoggedModelStatus.READY:
-                return f"models:/{model.model_id}"
-        return ""
+        return newest_model(self.client, self.client.get_run(run_id))
 
     @held_back()
-    def log_model(self, key: str, classifier: Classifier, card: ModelCard, example: np.ndarray[Any, Any]) -> None:
-        """Log the model as exported graph and weights (pt2), which loads without pickle.
+    def log_model(self, key: str, classifier: Classifier, card: ModelCard, example: np.ndarray[Any, Any]) -> str:
+        """Log the model as exported graph and weights (pt2), which loads without pickle. Returns where it lies.
 
         Leaves the run FINISHED. ``example`` uint8 [n, C, H, W] holds two images or more: from one alone the export
         would take the batch for fixed.
@@ -185,7 +182,7 @@ class Store:
         # MLflow logs models to the active run only. Requirements are given because inferring them
         # loads the model in another process and takes a dozen seconds.
         with mlflow.start_run(run_id=self.id_of(key), nested=True):
-            mlflow.pytorch.log_model(
+            logged = mlflow.pytorch.log_model(
                 copy.deepcopy(classifier).to(memory_format=torch.contiguous_format),
                 name=MODEL_NAME,
                 serialization_format="pt2",
@@ -199,6 +196,15 @@ class Store:
                     "fingerprint": data.fingerprint,
                 },
             )
+        return str(logged.model_uri)
+
+
+def newest_model(client: MlflowClient, run: MlflowRun) -> str:
+    """Where the model lies that ``run`` has logged last, or "" if it has logged none to its end."""
+    # The order in which MLflow lists them says nothing.
+    models = [client.get_logged_model(each.model_id) for each in (run.outputs.model_outputs if run.outputs else [])]
+    ready = [model for model in models if model.status == LoggedModelStatus.READY]
+    return f"models:/{max(ready, key=lambda model: model.creation_timestamp).model_id}" if ready else ""
 
 
 def does_not_answer(problem: BaseException) -> bool:

@@ -70,7 +70,7 @@ class Tracker:
         """Start a run, or go on with it; see ``begin``."""
         return begin(self._send, name, kind, key=key, parent=parent)
 
-    def if_it_answers(self, action: Callable[["Store"], None]) -> None:
+    def if_it_answers(self, action: Callable[["Store"], object]) -> None:
         """Do what has to wait for the store, after all that was told before; not if the store does not answer."""
         self._settle(PATIENCE)
         self._check()

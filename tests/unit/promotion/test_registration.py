@@ -18,7 +18,7 @@ from darkroom.promotion.recorded import recorded_training
 from darkroom.promotion.registry import find
 from darkroom.register import run
 from darkroom.stages import download, preprocess
-from darkroom.tracking.store import Store
+from darkroom.tracking.store import Store, newest_model
 from darkroom.workspace import Workspace
 
 NAME = "darkroom-digits"
@@ -198,6 +198,20 @@ def test_a_changed_model_in_the_store_is_not_blessed_but_registered_anew(bring, 
     assert client.get_model_version(NAME, "1").tags["darkroom.model_sha256"] == digest
     gather(client, find(client, NAME, "2"), tmp_path)
     assert not bring().is_new
+
+
+def test_of_several_models_of_a_run_the_last_one_counts_in_whatever_order_mlflow_lists_them(bring, client, evaluated):
+    bring()
+    uris = set()
+    for _ in range(4):
+        damage(evaluated)
+        bring()
+        (run,) = runs(client)
+        uris.add(newest_model(client, run))
+        model = client.get_logged_model(newest_model(client, run).rpartition("/")[2])
+        others = [client.get_logged_model(each.model_id) for each in run.outputs.model_outputs]
+        assert model.creation_timestamp == max(each.creation_timestamp for each in others)
+    assert len(uris) == 4
 
 
 def test_a_version_whose_run_was_deleted_no_longer_counts(bring, client, capsys):
