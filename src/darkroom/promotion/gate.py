@@ -75,13 +75,15 @@ class Verdict:
         }
 
     def as_markdown(self) -> str:
-        """All of it as a table, for the version's description in MLflow's page."""
+        """All of it as a list, for the version's description in MLflow's page."""
         said = "passed" if self.passed else "refused"
-        rows = [f"| {check.rule} | {check.value} | {check.required} | {check.verdict} |" for check in self.checks]
-        heading = (
-            f"{HEADING} **{said}**, against {f'{self.champion}, the champion' if self.champion else 'no champion'}"
-        )
-        return "\n".join([heading, "", "| rule | found | required | verdict |", "|---|---|---|---|", *rows])
+        against = f"{self.champion}, the champion" if self.champion else "no champion"
+        lines = [
+            f"- {check.rule.replace('_', ' ')}: {check.value} ({check.required}), "
+            + (check.verdict if check.passed else f"**{check.verdict}**")
+            for check in self.checks
+        ]
+        return "\n".join([f"{HEADING} **{said}**, against {against}", "", *lines])
 
     def tags(self) -> dict[str, str]:
         """All of it in short, as tags of the version."""

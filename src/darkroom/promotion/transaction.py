@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.console import warn
 from darkroom.errors import OvertakenError, TrackingError
-from darkroom.promotion.history import Entry, History, State, counting, state_of
+from darkroom.promotion.history import ATTEMPTS, Entry, History, State, counting, state_of
 from darkroom.promotion.registry import CHAMPION, PREVIOUS, UNKNOWN, existing
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import does_not_answer, reason
@@ -78,7 +78,7 @@ def settle(client: MlflowClient, name: str) -> tuple[list[Entry], State]:
 def _follow(client: MlflowClient, name: str) -> tuple[list[Entry], State, str | None]:
     """Move the aliases. Also returns the version that champion named, if it had to be moved."""
     history, found = History(client, name), None
-    while True:
+    for attempt in range(ATTEMPTS):
         entries = history.read()
         aliases = _aliases(client, name)
         changes = counting(entries)
@@ -94,14 +94,21 @@ def _follow(client: MlflowClient, name: str) -> tuple[list[Entry], State, str | 
         if not moves:
             return entries, wanted, found
         _check_weights(client, name, changes[-1])
-        for alias, version in moves.items():
-            if not _move(client, name, alias, version):
-                warn(f"{name} version {version}, {alias} by the history, was deleted from the registry")
-            elif alias == CHAMPION:
-                found = aliases.get(CHAMPION, "")
+        try:
+            for alias, version in moves.items():
+                if not _move(client, name, alias, version):
+                    warn(f"{name} version {version}, {alias} by the history, was deleted from the registry")
+                elif alias == CHAMPION:
+                    found = aliases.get(CHAMPION, "")
+        except MlflowException as problem:
+            # MLflow's answer to the later one of two who make the same alias at once.
+            if problem.error_code != "BAD_REQUEST" or attempt == ATTEMPTS - 1:
+                raise
+            continue
         # What was true when it was read may not be so any more: if the history has grown, they are moved again.
         if history.read()[-1].number == entries[-1].number:
-            return entries, wanted, found
+            break
+    return entries, wanted, found
 
 
 def _check_weights(client: MlflowClient, name: str, latest: Entry) -> None:

@@ -135,7 +135,7 @@ def test_the_page_of_the_version_shows_the_rules_unless_somebody_has_described_i
     shown = [client.get_model_version(NAME, version).description for version in "123"]
     assert shown[0].startswith("The gate: **passed**, against no champion")
     assert shown[1].startswith("The gate: **refused**, against version 1, the champion")
-    assert "| better | " in shown[1]
+    assert "\n- better: " in shown[1]
     assert shown[2] == "trained on a Friday"
 
 
