@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
+import scipy.stats  # noqa: F401 - for the parent of all promoters: each would import what the gate needs
 from mlflow import MlflowClient
 
 from darkroom.config import parse
@@ -18,7 +19,7 @@ from darkroom.promotion.evidence import Evidence
 from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
 
-IMAGES = 1000
+IMAGES = 200
 # More calls than a promotion takes: some of those that are to be killed come through.
 MOST_CALLS = 20
 ROLLBACKS = 0.15

@@ -15,7 +15,7 @@ from darkroom.promotion.transaction import settle
 from darkroom.tracking.runs import WEIGHTS_TAG
 
 NAME = "a-race"
-PROMOTERS, ROUNDS, VERSIONS = 8, 12, 12
+PROMOTERS, ROUNDS, VERSIONS = 8, 50, 12
 
 
 @pytest.fixture(scope="module")
