@@ -20,7 +20,10 @@ MARK = {True: "", False: " (overtaken: did not count)"}
 
 
 def show_history(config: Config, workspace: Workspace, *, as_json: bool) -> None:
-    """Print every entry, the oldest first, after moving the aliases to where the history says. Raises TrackingError."""
+    """Print every entry, the oldest first, after moving the aliases to where the history says.
+
+    ``evidence`` is the beginning of the SHA-256 of what the gate found. Raises TrackingError.
+    """
     name = config.registered_model
     # Looking must not make a store.
     entries = settle(connect(config.tracking, workspace.spools).client, name)[0] if store_exists() else []
@@ -35,12 +38,12 @@ def show_history(config: Config, workspace: Workspace, *, as_json: bool) -> None
     if not entries:
         output.print(f"{name}: no history yet; `darkroom promote` begins it")
         return
-    table = Table(
-        "entry", "when", "who", "what", "why", title=f"History of {name}", title_justify="left", box=SIMPLE_HEAD
-    )
+    columns = ("entry", "when", "who", "what", "why", "evidence")
+    table = Table(*columns, title=f"History of {name}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for entry in entries:
+        what = _what(entry) + MARK[counts[entry.number]]
         table.add_row(
-            str(entry.number), _local(entry), entry.who, _what(entry) + MARK[counts[entry.number]], entry.reason
+            str(entry.number), _local(entry), entry.who, what, entry.reason, entry.evidence_sha256[:12] or "-"
         )
     output.print(table)
 

@@ -168,7 +168,9 @@ def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, en
 def _table(verdict: Verdict) -> Table:
     against = f"against {verdict.champion}, the champion" if verdict.champion else "no champion yet"
     title = f"The gate: {verdict.challenger}, {against}"
-    table = Table("rule", "found", "required", "verdict", title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        "rule", "found", "required", "verdict", title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for check in verdict.checks:
         table.add_row(check.rule.replace("_", " "), check.value, check.required, check.verdict)
     return table

@@ -276,7 +276,7 @@ def test_without_a_champion_there_is_nothing_to_roll_back(registry, darkroom):
 
 
 def test_the_history_shows_every_promotion_refusal_force_and_rollback(registry, darkroom):
-    registry(350, 390, 300)
+    client = registry(350, 390, 300)
     for arguments in (["1"], ["2"], ["3"], ["3", "--force", "--reason", "a test"]):
         darkroom("promote", *arguments)
     darkroom("rollback")
@@ -286,6 +286,8 @@ def test_the_history_shows_every_promotion_refusal_force_and_rollback(registry, 
     for line in ("promoted: none → 1", "promoted: 1 → 2", "refused: 3", "forced: 2 → 3", "rolled back: 3 → 2"):
         assert line in said
     assert "a test" in said
+    judged = [entry.evidence_sha256 for entry in History(client, NAME).read() if entry.kind != "rolled back"]
+    assert all(len(digest) == 64 and digest[:12] in said for digest in judged)
 
 
 def test_the_history_as_json_holds_every_field(registry, darkroom):
