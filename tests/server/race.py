@@ -53,12 +53,12 @@ class Mortal:
         return call
 
 
-def run(environment: dict[str, str], place: str, name: str, versions: int, seed: int, *, is_mortal: bool) -> None:
-    """Try to make a random version champion, through the real gate; half of those that are mortal are killed."""
+def run(environment: dict[str, str], place: str, name: str, versions: int, seed: int) -> None:
+    """Try to make a random version champion, through the real gate; half of them are killed."""
     os.environ |= environment
     promote.output.quiet = promote.messages.quiet = True
     chance = random.Random(seed)
-    calls = chance.randrange(MOST_CALLS) if is_mortal and chance.random() < 0.5 else None
+    calls = chance.randrange(MOST_CALLS) if chance.random() < 0.5 else None
     is_late = chance.random() < 0.5
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
     promote.connect = lambda *given: Store(Mortal(MlflowClient(), calls, is_late=is_late), "0")

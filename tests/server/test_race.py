@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 
@@ -15,16 +16,17 @@ from darkroom.promotion.transaction import settle
 from darkroom.tracking.runs import WEIGHTS_TAG
 
 NAME = "a-race"
-PROMOTERS, ROUNDS, VERSIONS = 8, 50, 12
+PROMOTERS, VERSIONS = 8, 12
 
 
-@pytest.fixture(scope="module")
-def registry(server):
-    """A registry on the server with versions of which one in three does not pass the gate."""
-    with pytest.MonkeyPatch.context() as patch:
-        for key, value in server.environment.items():
-            patch.setenv(key, value)
-        client = MlflowClient(server.address)
+@pytest.fixture
+def start(monkeypatch):
+    """Begin a race in the store of an environment: versions of which one in three does not pass the gate."""
+
+    def start(environment):
+        for key, value in environment.items():
+            monkeypatch.setenv(key, value)
+        client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
         experiment = client.create_experiment(NAME)
         client.create_registered_model(NAME)
         for number in range(1, VERSIONS + 1):
@@ -34,39 +36,60 @@ def registry(server):
             client.log_outputs(run_id, [LoggedModelOutput(model_id, 0)])
             tags = {WEIGHTS_TAG: f"weights of {number}"}
             client.create_model_version(NAME, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
-        yield client
+        return client
+
+    return start
 
 
-@pytest.mark.timeout(600)
-def test_eight_promoters_that_are_killed_at_any_step_leave_one_champion_in_every_round(
-    registry, server, tmp_path, monkeypatch
-):
+@pytest.fixture
+def run_rounds(tmp_path, monkeypatch):
+    """Let promoters race for some rounds, and look at the registry after each; returns how they ended."""
     # Promoters begin with MLflow imported, which takes longer than what is tested. Their parent finds it by PYTHONPATH.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.server.race"])
-    ends = set()
-    for number in range(ROUNDS):
-        promoters = [
-            context.Process(
-                target=race.run,
-                args=(server.environment, str(tmp_path), NAME, VERSIONS, PROMOTERS * number + each),
-                kwargs={"is_mortal": True},
-            )
-            for each in range(PROMOTERS)
-        ]
-        for each in promoters:
-            each.start()
-        for each in promoters:
-            each.join()
-            ends.add(each.exitcode)
-        check(registry)
-    assert ends == {0, -signal.SIGKILL}
-    history = History(registry, NAME).read()
-    changes = counting(history)
+
+    def run_rounds(client, environment, rounds):
+        ends = set()
+        for number in range(rounds):
+            promoters = [
+                context.Process(
+                    target=race.run, args=(environment, str(tmp_path), NAME, VERSIONS, PROMOTERS * number + each)
+                )
+                for each in range(PROMOTERS)
+            ]
+            for each in promoters:
+                each.start()
+            for each in promoters:
+                each.join()
+                ends.add(each.exitcode)
+            check(client)
+        return ends
+
+    return run_rounds
+
+
+@pytest.mark.timeout(900)
+def test_eight_promoters_that_are_killed_at_any_step_leave_one_champion_in_every_round(server, start, run_rounds):
+    client = start(server.environment)
+
+    assert run_rounds(client, server.environment, 50) == {0, -signal.SIGKILL}
+
+    history = History(client, NAME).read()
     assert {entry.kind for entry in history} == {Kind.PROMOTED, Kind.REFUSED, Kind.ROLLED_BACK}
-    assert len([entry for entry in history if entry.changes]) > len(changes), "nobody was ever overtaken"
+    assert len([entry for entry in history if entry.changes]) > len(counting(history)), "nobody was ever overtaken"
     assert damage(history) == []
+
+
+def test_so_do_those_who_share_a_file_on_one_machine(empty_store, start, run_rounds, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where MLflow puts the files
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    client = start(environment)
+
+    assert run_rounds(client, environment, 5) == {0, -signal.SIGKILL}
+
+    assert damage(History(client, NAME).read()) == []
 
 
 def check(client):
