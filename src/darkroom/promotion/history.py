@@ -34,8 +34,9 @@ ABOUT = (
 # What MLflow's page shows of an entry in its list, as tags; the other fields are one more, as JSON.
 SHOWN = ("kind", "version", "before", "who", "reason")
 DETAILS = "details"
-# MLflow keeps 5,000 characters of a description.
-LATEST, LONGEST = 20, 160
+# MLflow keeps 5,000 characters of a description: of the history the latest entries, in a line each.
+LONGEST_DESCRIPTION = 5_000
+LATEST, LONGEST_LINE = 20, 160
 
 
 class Kind(StrEnum):
@@ -147,12 +148,12 @@ class History:
                     f"runs:/{entry.run_id}/evaluate",
                     entry.run_id,
                     tags=entry.tags(),
-                    description=entry.sentence(),
+                    description=textwrap.shorten(entry.sentence(), LONGEST_DESCRIPTION, placeholder="…"),
                     await_creation_for=0,
                 )
                 return replace(entry, number=int(made.version))
             except MlflowException as problem:
-                if problem.error_code == "RESOURCE_DOES_NOT_EXIST":  # the first entry
+                if problem.error_code == "RESOURCE_DOES_NOT_EXIST" and attempt == 0:  # the first entry
                     make_registered_model(self._client, self.name, ABOUT.format(name=self._of))
                     continue
                 if (taken := self._find(entry.id)) is not None:
@@ -167,7 +168,7 @@ class History:
         """Show the latest entries as a list above the history in MLflow's page, whose rows cut them off."""
         lines = [
             f"- {entry.when[:16].replace('T', ' ')} UTC: "
-            + textwrap.shorten(f"entry {entry.number}, {entry.sentence()}", LONGEST, placeholder="…")
+            + textwrap.shorten(f"entry {entry.number}, {entry.sentence()}", LONGEST_LINE, placeholder="…")
             for entry in reversed(entries[-LATEST:])
         ]
         self._client.update_registered_model(self.name, "\n".join([ABOUT.format(name=self._of), "", *lines]))

@@ -153,6 +153,15 @@ def test_the_page_shows_the_latest_entries_in_a_list_that_its_field_can_hold(cli
     assert len(about) <= 5000
 
 
+def test_a_reason_of_any_length_is_kept_whole(client, add):
+    history, long = History(client, NAME), "many words " * 2000
+    history.append(entry(run_id=add(), reason=long), [])
+
+    (shown,) = client.search_model_versions(f"name = '{NAME}-history'")
+    assert history.read()[0].reason == long
+    assert len(shown.description) <= 5000
+
+
 def test_a_version_that_somebody_registered_in_the_history_is_refused(client, add, tmp_path):
     run = add()
     client.create_registered_model(f"{NAME}-history")
