@@ -94,10 +94,7 @@ def _report(config: Config, comparison: Comparison, a: Evidence, b: Evidence, ve
         Side(_short(each.contender), each.contender.run_id, each.size_bytes, *speed)
         for each, speed in zip((a, b), speeds, strict=True)
     )
-    checks = [
-        (check.rule.replace("_", " "), check.value, check.required, check.verdict)
-        for check in (verdict.checks if verdict else ())
-    ]
+    checks = [(check.name, check.value, check.required, check.verdict) for check in (verdict.checks if verdict else ())]
     return Report(comparison, first, second, config.gate.alpha, config.evaluate.calibration_bins, checks)
 
 

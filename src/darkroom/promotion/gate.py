@@ -33,6 +33,11 @@ class Check:
     passed: bool
 
     @property
+    def name(self) -> str:
+        """The rule's name for people."""
+        return self.rule.replace("_", " ")
+
+    @property
     def verdict(self) -> str:
         return "passed" if self.passed else "refused"
 
@@ -60,8 +65,8 @@ class Verdict:
     @property
     def summary(self) -> str:
         """Why, in one line: what failed, or by what it passed."""
-        failed = [f"{check.rule} {check.value}, required {check.required}" for check in self.failed]
-        passed = [f"{check.rule} {check.value}" for check in self.checks if check.rule == "better"]
+        failed = [f"{check.name} {check.value}, required {check.required}" for check in self.failed]
+        passed = [f"{check.name} {check.value}" for check in self.checks if check.rule == "better"]
         return "; ".join(failed or passed) or "passed the gate"
 
     def as_json(self) -> dict[str, Any]:
@@ -79,7 +84,7 @@ class Verdict:
         said = "passed" if self.passed else "refused"
         against = f"{self.champion}, the champion" if self.champion else "no champion"
         lines = [
-            f"- {check.rule.replace('_', ' ')}: {check.value} ({check.required}), "
+            f"- {check.name}: {check.value} ({check.required}), "
             + (check.verdict if check.passed else f"**{check.verdict}**")
             for check in self.checks
         ]

@@ -172,7 +172,7 @@ def _table(verdict: Verdict) -> Table:
         "rule", "found", "required", "verdict", title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for check in verdict.checks:
-        table.add_row(check.rule.replace("_", " "), check.value, check.required, check.verdict)
+        table.add_row(check.name, check.value, check.required, check.verdict)
     return table
 
 

@@ -217,7 +217,7 @@ def test_no_class_may_be_given_up_for_the_others():
     assert check(verdict, "better").passed
     assert not check(verdict, "class_recall").passed
     assert check(verdict, "class_recall").value == "class 3 -0.0600"
-    assert verdict.summary == "class_recall class 3 -0.0600, required no class loses more than 0.05"
+    assert verdict.summary == "class recall class 3 -0.0600, required no class loses more than 0.05"
 
 
 def test_of_several_classes_that_lost_the_worst_is_named():
