@@ -4,6 +4,7 @@ import re
 
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from tests.unit.promotion.conftest import NAME
 
 from darkroom.errors import OvertakenError, TrackingError
@@ -225,6 +226,40 @@ def test_a_history_that_grows_while_aliases_are_moved_is_followed_to_its_end(cli
 
     assert [each.version for each in counting(History(client, NAME).read())] == ["1", "2", "3"]
     assert aliases() == {"champion": "3", "previous": "2"}
+
+
+def test_two_who_make_the_same_alias_at_once_both_come_through(client, add, aliases):
+    """MLflow looks whether the alias is there and then writes it: the later one of two is answered by the database."""
+    add(2)
+    met = Meeting(client, times=1)
+    promote(met, "1")
+
+    assert met.times == 0
+    assert aliases() == {"champion": "1"}
+
+
+def test_a_store_that_never_takes_the_alias_is_told_of_and_not_asked_for_ever(client, add):
+    add(1)
+
+    with pytest.raises(MlflowException, match="already exists"):
+        promote(Meeting(client, times=1000), "1")
+
+
+class Meeting:
+    """A client that meets another one each time that it moves an alias, so many times."""
+
+    def __init__(self, client, times):
+        self._client, self.times = client, times
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def set_registered_model_alias(self, *arguments):
+        if not self.times:
+            self._client.set_registered_model_alias(*arguments)
+            return
+        self.times -= 1
+        raise MlflowException("duplicate key: the alias already exists", BAD_REQUEST)
 
 
 class SlowToMove:
