@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
@@ -26,7 +27,9 @@ def start(monkeypatch):
     def start(environment):
         for key, value in environment.items():
             monkeypatch.setenv(key, value)
-        client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
+        # Where there is no server, MLflow asks the process's own store for the model of a version, not the client's.
+        mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
+        client = MlflowClient()
         experiment = client.create_experiment(NAME)
         client.create_registered_model(NAME)
         for number in range(1, VERSIONS + 1):
@@ -38,7 +41,8 @@ def start(monkeypatch):
             client.create_model_version(NAME, f"models:/{model_id}", run_id, tags=tags, model_id=model_id)
         return client
 
-    return start
+    yield start
+    mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture
