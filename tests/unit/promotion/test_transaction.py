@@ -37,6 +37,16 @@ class Failing:
         return call
 
 
+class Around:
+    """A client that does what another one does, but for what its kinds say."""
+
+    def __init__(self, client):
+        self._client = client
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+
 def away():
     return MlflowException("API request failed: Max retries exceeded with url")
 
@@ -160,14 +170,8 @@ def test_an_entry_whose_answer_was_lost_is_found_and_not_written_twice(client, a
     assert aliases() == {"champion": "2", "previous": "1"}
 
 
-class AnswerLost:
+class AnswerLost(Around):
     """A client that is not told that its entry was taken."""
-
-    def __init__(self, client):
-        self._client = client
-
-    def __getattr__(self, name):
-        return getattr(self._client, name)
 
     def create_model_version(self, *arguments, **options):
         self._client.create_model_version(*arguments, **options)
@@ -245,14 +249,12 @@ def test_a_store_that_never_takes_the_alias_is_told_of_and_not_asked_for_ever(cl
         promote(Meeting(client, times=1000), "1")
 
 
-class Meeting:
+class Meeting(Around):
     """A client that meets another one each time that it moves an alias, so many times."""
 
     def __init__(self, client, times):
-        self._client, self.times = client, times
-
-    def __getattr__(self, name):
-        return getattr(self._client, name)
+        super().__init__(client)
+        self.times = times
 
     def set_registered_model_alias(self, *arguments):
         if not self.times:
@@ -262,14 +264,12 @@ class Meeting:
         raise MlflowException("duplicate key: the alias already exists", BAD_REQUEST)
 
 
-class SlowToMove:
+class SlowToMove(Around):
     """A client whose first move of an alias is carried out only when ``others`` have done theirs."""
 
     def __init__(self, client, others):
-        self._client, self._others = client, others
-
-    def __getattr__(self, name):
-        return getattr(self._client, name)
+        super().__init__(client)
+        self._others = others
 
     def set_registered_model_alias(self, *arguments):
         others, self._others = self._others, lambda: None
