@@ -54,7 +54,7 @@ class Mortal:
 
 
 def run(environment: dict[str, str], place: str, name: str, versions: int, seed: int) -> None:
-    """Try to make a random version champion, through the real gate; half of them are killed."""
+    """Try to make a random version champion, through the real gate; half are set to be killed."""
     os.environ |= environment
     promote.output.quiet = promote.messages.quiet = True
     chance = random.Random(seed)
