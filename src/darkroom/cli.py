@@ -8,21 +8,22 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom import __version__, interruption
-from darkroom.config import Config, load
-from darkroom.console import error, messages, output
-from darkroom.errors import DarkroomError, DataError, ModelError, SearchError, TrackingError, did_you_mean
+from darkroom.config import load
+from darkroom.console import error, output
+from darkroom.errors import DarkroomError, SearchError
 from darkroom.registry_cli import app as registry_app
+from darkroom.using_cli import app as using_app
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:
-    from darkroom.serving.predictor import Predictor
+    pass
 
 app = typer.Typer(
     help="Darkroom takes labelled images to a classifier in production. Settings lie in params.yaml.",
@@ -33,8 +34,9 @@ app = typer.Typer(
 recipe_app = typer.Typer(help="Complete settings of known experiments, to start from.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe", rich_help_panel="Settings")
 app.add_typer(registry_app)
+app.add_typer(using_app)
 STAGE = "Stages (dvc repro runs them in order)"
-LOOK = "Looking and using"
+LOOK = "Looking"
 FULL_DISK_BYTES = 1 << 20
 _debug = False
 
@@ -221,74 +223,6 @@ def models() -> None:
     from darkroom.promotion.listing import show_versions
 
     show_versions(config, workspace, output)
-
-
-@app.command(rich_help_panel=LOOK)
-def export(
-    to: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("models/model.pth"),
-    form: Annotated[Literal["pth"], typer.Option("--format", help="pth: a plain state_dict.")] = "pth",
-) -> None:
-    """Write the trained model to a file that torch reads, and its card beside it."""
-    from darkroom.export import export_pth
-
-    export_pth(Workspace(), to)
-    output.print(f"{to}: a state_dict; {to.with_suffix('.json')}: its settings and classes")
-
-
-@app.command(rich_help_panel=LOOK)
-def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files: png, jpeg, webp, bmp or tiff.")],
-    weights: Annotated[Path | None, typer.Option(help="Ask this state_dict (.pth) instead of the champion.")] = None,
-    model: Annotated[str | None, typer.Option(help="With --weights: its architecture, if no card lies beside.")] = None,
-    invert: Annotated[
-        bool | None,
-        typer.Option("--invert/--no-invert", help="Show the model the negatives.", show_default="as needed"),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every probability.")] = False,
-) -> None:
-    """Classify image files with the champion, or with a file of weights."""
-    config = load(Workspace().params)
-    missing = [path for path in images if not path.is_file()]
-    if missing:
-        raise DataError(f"{missing[0]}: no such file")
-    if model is not None and weights is None:
-        raise ModelError("--model: names the architecture of --weights, which is not given")
-    predictor = _champion(config) if weights is None else _predictor_from(weights, model, config)
-    found = predictor.predict(images, invert=invert)
-    if as_json:
-        answers = [
-            {"image": each.image, "label": each.label, "inverted": each.inverted, "probabilities": each.probabilities}
-            for each in found
-        ]
-        typer.echo(json.dumps({"version": predictor.version, "predictions": answers}, ensure_ascii=False, indent=2))
-        return
-    if turned := sum(each.inverted for each in found):
-        messages.print(f"{turned} of {len(found)} shown to the model as negatives, like the images it learned from")
-    table = Table("image", "label", "probability", "next")
-    for each in found:
-        (label, probability), *others = each.probabilities.items()
-        following = ", ".join(f"{name} {value:.1%}" for name, value in others[:2])
-        table.add_row(each.image, label, f"{probability:.1%}", following)
-    output.print(table)
-
-
-def _champion(config: Config) -> "Predictor":
-    from darkroom.serving.predictor import Predictor
-    from darkroom.tracking.address import store_address, store_exists
-    from darkroom.tracking.tracker import connect
-
-    if not store_exists():
-        raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")
-    return Predictor.champion(connect(config.tracking, Workspace().spools).client, config.registered_model)
-
-
-def _predictor_from(weights: Path, model: str | None, config: Config) -> "Predictor":
-    from darkroom.models.registry import architectures
-    from darkroom.serving.predictor import Predictor
-
-    if model is not None and model not in architectures():
-        raise ModelError(f"--model: no architecture {model!r}; {did_you_mean(model, architectures())}")
-    return Predictor.from_weights(weights, model, config, Workspace())
 
 
 def main() -> None:

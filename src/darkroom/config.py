@@ -27,6 +27,7 @@ from darkroom.settings import (
     Recipe,
     Search,
     Section,
+    Serve,
     Tracking,
     Train,
 )
@@ -46,6 +47,7 @@ class Config(Section):
     search: Search = Search()
     evaluate: Evaluate = Evaluate()
     gate: Gate = Gate()
+    serve: Serve = Serve()
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")

@@ -300,6 +300,26 @@ class Gate(Section):
     export: Literal["none", "pt2"] = Field("none", description="form that must be proven equal")
 
 
+class Serve(Section):
+    """The server: what it computes with, how it follows the registry, and the bounds of what it is sent."""
+
+    runtime: Literal["auto", "onnx", "torch"] = Field("auto", description="what computes the answers")
+    follow_seconds: float = Field(2.0, ge=0.1, le=3600, description="between two looks at the registry")
+    batch_size: int = Field(64, ge=1, le=4096, description="images that the model is given at once, at most")
+    batch_wait_ms: float = Field(2.0, ge=0, le=1000, description="that an image waits for others, at most")
+    queue: int = Field(1024, ge=1, le=1_000_000, description="images that may wait for the model")
+    max_images: int = Field(64, ge=1, le=100_000, description="of one request")
+    max_request_mb: float = Field(16.0, gt=0, le=10_000, description="of one request, megabytes")
+    max_pixels: int = Field(50_000_000, ge=1, le=100_000_000, description="of one image")
+    window: int = Field(1000, ge=10, le=10_000_000, description="latest images that the drift watch looks at")
+
+    @model_validator(mode="after")
+    def _a_request_fits_the_queue(self) -> Self:
+        if self.max_images > self.queue:
+            raise ValueError(f"max_images: a request of {self.max_images} images never fits a queue of {self.queue}")
+        return self
+
+
 class Tracking(Section):
     """Names in MLflow. The address of the server is MLflow's own MLFLOW_TRACKING_URI."""
 

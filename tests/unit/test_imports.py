@@ -18,11 +18,12 @@ LAYERS = (
     ("data",),
     ("models",),
     ("training", "evaluation"),
+    ("formats",),
     ("search", "tracking"),
     ("promotion",),
     ("restoring", "stages"),
     ("compare", "export", "lr_find", "recipes", "register", "reproduce", "results", "serving"),
-    ("registry_cli",),
+    ("registry_cli", "using_cli"),
     ("cli",),
     ("__main__",),
 )

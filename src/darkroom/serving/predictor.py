@@ -10,22 +10,17 @@ import numpy as np
 import torch
 from mlflow import MlflowClient
 from mlflow.models import get_model_info
-from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.config import Config, parse
 from darkroom.data.cache import DatasetCard
-from darkroom.data.images import BrokenImageError, Channels, read
 from darkroom.errors import DataError, ModelError, TrackingError
 from darkroom.models.files import ModelCard, load_weights
 from darkroom.models.registry import architectures
 from darkroom.promotion.registry import champion
+from darkroom.serving.pictures import RefusedImageError, Seen, Transform
 from darkroom.settings import Model
 from darkroom.workspace import Workspace
-
-# Mean brightness of training images, 0 to 1, below which they are light on dark and above which dark on light.
-# Between the two they are neither, as photographs are.
-LIGHT_ON_DARK, DARK_ON_LIGHT = 0.4, 0.6
 
 
 @dataclass(frozen=True)
@@ -61,10 +56,8 @@ class Predictor:
     ) -> None:
         self.model = model
         self.classes = classes
-        self.channels: Channels = 1 if shape[0] == 1 else 3
-        self.size = (shape[1], shape[2])
+        self.transform = Transform(shape, mean)
         self.version = version
-        self.mean = mean
 
     @classmethod
     def champion(cls, client: MlflowClient, name: str) -> Self:
@@ -111,33 +104,24 @@ class Predictor:
 
         Raises DataError if one cannot be read or decoded.
         """
-        images = [_read(path, self.channels, self.size) for path in paths]
-        inverted = [self._is_negative(image) if invert is None else invert for image in images]
-        batch = np.stack([255 - image if turned else image for image, turned in zip(images, inverted, strict=True)])
+        seen = [_read(path, self.transform, invert) for path in paths]
+        batch = np.stack([each.pixels for each in seen])
         with torch.no_grad():
             probabilities = self.model(torch.from_numpy(batch)).softmax(1).numpy()
         return [
             Prediction(
                 str(path),
                 {self.classes[index]: float(row[index]) for index in np.argsort(-row, kind="stable")},
-                turned,
+                each.inverted,
             )
-            for path, row, turned in zip(paths, probabilities, inverted, strict=True)
+            for path, row, each in zip(paths, probabilities, seen, strict=True)
         ]
 
-    def _is_negative(self, image: NDArray[np.uint8]) -> bool:
-        """Whether a grey picture has a light border where the training images are dark, or the other way round."""
-        if self.mean is None or len(self.mean) > 1:
-            return False
-        border = np.concatenate([image[0, 0], image[0, -1], image[0, :, 0], image[0, :, -1]])
-        is_light = bool(np.median(border) > 127)
-        return self.mean[0] < LIGHT_ON_DARK if is_light else self.mean[0] > DARK_ON_LIGHT
 
-
-def _read(path: Path, channels: Channels, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _read(path: Path, transform: Transform, invert: bool | None) -> Seen:
     try:
-        return read(path, channels, size)
+        return transform(path.read_bytes(), invert=invert)
     except OSError as problem:
         raise DataError(f"{path}: cannot be read ({(problem.strerror or str(problem)).lower()})") from None
-    except BrokenImageError as problem:
+    except RefusedImageError as problem:
         raise DataError(f"{path}: cannot be decoded ({problem}); expected png, jpeg, webp, bmp or tiff") from None

@@ -1,8 +1,10 @@
 """Everything MLflow's tracking API is asked: runs, their figures and files, and the models they made."""
 
 import copy
+import json
 import re
 import tempfile
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -194,6 +196,8 @@ class Store:
                     "shape": list(data.shape),
                     "mean": list(data.mean),
                     "fingerprint": data.fingerprint,
+                    # All of it, so that the model can be taken elsewhere from the registry alone.
+                    "card": json.loads(json.dumps(asdict(card))),
                 },
             )
         return str(logged.model_uri)

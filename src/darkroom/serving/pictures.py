@@ -1,0 +1,64 @@
+"""From the bytes that somebody sends to the pixels that the model sees."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.data.images import MAX_PIXELS, BrokenImageError, Channels, decode
+from darkroom.data.ink import Ink
+
+# Mean brightness of training images, 0 to 1, below which they are light on dark and above which dark on light.
+# Between the two they are neither, as photographs are.
+LIGHT_ON_DARK, DARK_ON_LIGHT = 0.4, 0.6
+
+
+class RefusedImageError(ValueError):
+    """The bytes are not a picture that is answered; the message says why, in one line."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the model sees of a picture: ``pixels`` uint8 [C, H, W], the negative of the picture if ``inverted``."""
+
+    pixels: NDArray[np.uint8]
+    inverted: bool
+
+
+class Transform:
+    """The way of a picture to a model that takes images of ``shape`` (channels, height, width).
+
+    ``mean`` is the mean brightness of each channel of its training images, 0 to 1; ``ink`` their layout, if they are
+    drawn signs.
+    """
+
+    def __init__(self, shape: Sequence[int], mean: Sequence[float] | None, ink: Ink | None = None) -> None:
+        self.channels: Channels = 1 if shape[0] == 1 else 3
+        self.size = (shape[1], shape[2])
+        self.mean = mean
+        self.ink = ink
+
+    def __call__(
+        self, content: bytes, *, invert: bool | None = None, drawn: bool = False, max_pixels: int = MAX_PIXELS
+    ) -> Seen:
+        """Decode a picture as preprocessing does.
+
+        ``invert`` makes the model see its negative; by default it does where the picture is dark on light and the
+        training images light on dark, or the other way round. A ``drawn`` sign is laid out like those of the training
+        images, if they are drawn signs. Raises RefusedImageError, before decoding where the header tells.
+        """
+        try:
+            pixels = decode(content, self.channels, self.size)
+        except BrokenImageError as problem:
+            raise RefusedImageError(str(problem)) from None
+        turned = self._is_negative(pixels) if invert is None else invert
+        return Seen(255 - pixels if turned else pixels, turned)
+
+    def _is_negative(self, image: NDArray[np.uint8]) -> bool:
+        """Whether a grey picture has a light border where the training images are dark, or the other way round."""
+        if self.mean is None or len(self.mean) > 1:
+            return False
+        border = np.concatenate([image[0, 0], image[0, -1], image[0, :, 0], image[0, :, -1]])
+        is_light = bool(np.median(border) > 127)
+        return self.mean[0] < LIGHT_ON_DARK if is_light else self.mean[0] > DARK_ON_LIGHT
