@@ -46,3 +46,15 @@ class Reference:
 
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))
+
+
+def calibrated(logits, temperature):
+    from scipy.special import softmax
+
+    return softmax(logits.astype("float64") / temperature, axis=1)
+
+
+def energies(logits):
+    from scipy.special import logsumexp
+
+    return -logsumexp(logits.astype("float64"), axis=1)
