@@ -52,12 +52,12 @@ def measure_ink(images: Pixels) -> Ink | None:
     signs = images[:, 0]
     if np.median(signs) > 127:
         signs = 255 - signs
-    inked = signs >= INKED
+    inked = np.greater_equal(signs, INKED)
     signs, inked = signs[inked.any((1, 2))], inked[inked.any((1, 2))]
     if not len(signs) or np.median((~inked).mean((1, 2))) < GROUND or _filled(signs) > FILLED:
         return None
-    top, bottom = _ends(inked.any(2))
-    left, right = _ends(inked.any(1))
+    top, bottom = _ends(inked, across=2)
+    left, right = _ends(inked, across=1)
     extent = np.maximum(bottom - top, right - left)
     mass = np.stack([_centre_of_mass(signs.sum(2)), _centre_of_mass(signs.sum(1))])
     box = np.stack([top + bottom, left + right]) / 2
@@ -99,17 +99,19 @@ def place(drawing: Pixels, ink: Ink, size: tuple[int, int]) -> Pixels:
 def _filled(signs: Pixels) -> float:
     """The share of signs [N, H, W] that hold a square too large for a stroke, full of ink."""
     side = max(1, round(STROKE * min(signs.shape[1:])))
-    squares = sliding_window_view(signs >= FULL, (side, side), axis=(1, 2))
-    return float(squares.all((-2, -1)).any((1, 2)).mean())
+    squares = sliding_window_view(np.greater_equal(signs, FULL), (side, side), axis=(1, 2))
+    full: NDArray[np.bool_] = np.all(squares, axis=(-2, -1))
+    return float(full.any((1, 2)).mean())
 
 
-def _ends(lines: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Where the inked lines [N, L] of each image begin and end, as shares of L."""
-    length = lines.shape[1]
-    return lines.argmax(1) / length, 1 - lines[:, ::-1].argmax(1) / length
+def _ends(inked: NDArray[np.bool_], across: int) -> tuple[Floats, Floats]:
+    """Where the ink of each image [N, H, W] begins and ends, the axis ``across`` left out, as shares of the side."""
+    lines: NDArray[np.bool_] = np.any(inked, axis=across)
+    return lines.argmax(1) / lines.shape[1], 1 - lines[:, ::-1].argmax(1) / lines.shape[1]
 
 
 def _centre_of_mass(sums: NDArray[np.integer]) -> Floats:
     """The centre of mass along lines whose pixels sum to ``sums`` [..., L], as a share of L."""
     length = sums.shape[-1]
-    return sums @ (np.arange(length) + 0.5) / sums.sum(-1) / length
+    centre: Floats = sums @ (np.arange(length) + 0.5) / sums.sum(-1) / length
+    return centre
