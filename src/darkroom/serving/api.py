@@ -3,13 +3,16 @@
 import io
 from base64 import b64encode
 from collections.abc import Sequence
-from enum import StrEnum
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 import numpy as np
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from darkroom.serving import schemas
 from darkroom.serving.intake import JSON, MULTIPART, EncodedImages, read_images
@@ -22,19 +25,37 @@ RETRY_SECONDS = "1"
 EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEklEQVR42mNsYGBgYGRgGFgGAA7gAIGWzdHIAAAAAElFTkSuQmCC"
 
 
-class Invert(StrEnum):
-    """Whether the model sees the negative; auto where a picture is dark on light and the training images are not."""
+class Question(BaseModel):
+    """How the pictures are to be seen, and what is to be answered: the parameters of a prediction."""
 
-    AUTO = "auto"
-    YES = "true"
-    NO = "false"
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top_k: int = Field(TOP_K, ge=1, le=10_000, description="classes in `top`")
+    invert: bool | Literal["auto"] = Field(
+        "auto",
+        description="show the model the negatives; auto: of pictures dark on light, if the training images are not",
+    )
+    drawn: bool = Field(False, description="lay the pictures out as the drawn signs of the training images")
+    seen: bool = Field(False, description="send back what the model saw")
+    challenger: bool = Field(False, description="ask the challenger too, if there is one")
 
     @property
-    def wanted(self) -> bool | None:
-        return None if self is Invert.AUTO else self is Invert.YES
+    def options(self) -> Options:
+        return Options(None if self.invert == "auto" else self.invert, self.drawn)
 
 
-BODY = {
+@lru_cache(1024)
+def read_question(query: bytes) -> Question:
+    """The question of a query string. Raises ValidationError. Most requests ask as the one before."""
+    return Question.model_validate(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+
+
+PREDICT = {
+    # The endpoint reads these itself: FastAPI takes longer for them than the model for an image.
+    "parameters": [
+        {"in": "query", "name": name, "required": False, "description": schema.pop("description"), "schema": schema}
+        for name, schema in Question.model_json_schema()["properties"].items()
+    ],
     "requestBody": {
         "required": True,
         "content": {
@@ -46,7 +67,7 @@ BODY = {
             },
             JSON: {"schema": EncodedImages.model_json_schema(), "example": {"images": [EXAMPLE_IMAGE]}},
         },
-    }
+    },
 }
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status.value: {"model": schemas.Problem, "description": about}
@@ -66,23 +87,19 @@ def make_router(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.post(
-        "/v1/predict", response_model=schemas.Predictions, responses=PROBLEMS, openapi_extra=BODY, tags=["API"]
+        "/v1/predict", response_model=schemas.Predictions, responses=PROBLEMS, openapi_extra=PREDICT, tags=["API"]
     )
-    async def predict(
-        request: Request,
-        top_k: Annotated[int, Query(ge=1, le=10_000, description="classes in `top`")] = TOP_K,
-        invert: Annotated[Invert, Query(description="show the model the negatives")] = Invert.AUTO,
-        drawn: Annotated[bool, Query(description="lay the pictures out as the drawn signs of the training")] = False,
-        seen: Annotated[bool, Query(description="send back what the model saw")] = False,
-        challenger: Annotated[bool, Query(description="ask the challenger too, if there is one")] = False,
-    ) -> Response:
+    async def predict(request: Request) -> Response:
         """Classify one or many images: png, jpeg, webp, bmp or tiff, of any size."""
-        champion, other = service.champion, service.challenger if challenger else None
-        contents = await read_images(request, service.settings)
-        options = Options(invert.wanted, drawn)
         try:
-            answers = await service.answer(champion, contents, options)
-            opinion = await service.answer(other, contents, options) if other else None
+            question = read_question(request.scope["query_string"])
+        except ValidationError as problem:
+            raise RequestValidationError(problem.errors()) from None
+        champion, other = service.champion, service.challenger if question.challenger else None
+        contents = await read_images(request, service.settings)
+        try:
+            answers = await service.answer(champion, contents, question.options)
+            opinion = await service.answer(other, contents, question.options) if other else None
         except RefusedImageError as problem:
             raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(problem)) from None
         except BusyError:
@@ -94,12 +111,10 @@ def make_router(service: Service) -> APIRouter:
         found = schemas.Predictions(
             model=champion.bundle.name,
             version=champion.bundle.version,
-            predictions=_predictions(champion, answers, top_k, seen=seen),
+            predictions=_predictions(champion, answers, question),
             challenger=None
             if other is None or opinion is None
-            else schemas.Opinion(
-                version=other.bundle.version, predictions=_predictions(other, opinion, top_k, seen=seen)
-            ),
+            else schemas.Opinion(version=other.bundle.version, predictions=_predictions(other, opinion, question)),
         )
         return Response(found.model_dump_json(), media_type=JSON)
 
@@ -171,13 +186,13 @@ def make_router(service: Service) -> APIRouter:
     return router
 
 
-def _predictions(lane: Lane, answers: Sequence[Answer], top_k: int, *, seen: bool) -> list[schemas.Prediction]:
-    return [_prediction(lane.bundle.classes, answer, top_k, seen=seen) for answer in answers]
+def _predictions(lane: Lane, answers: Sequence[Answer], question: Question) -> list[schemas.Prediction]:
+    return [_prediction(lane.bundle.classes, answer, question) for answer in answers]
 
 
-def _prediction(classes: Sequence[str], answer: Answer, top_k: int, *, seen: bool) -> schemas.Prediction:
+def _prediction(classes: Sequence[str], answer: Answer, question: Question) -> schemas.Prediction:
     values = answer.probabilities.tolist()
-    order = np.argsort(-answer.probabilities, kind="stable")[:top_k].tolist()
+    order = np.argsort(-answer.probabilities, kind="stable")[: question.top_k].tolist()
     return schemas.Prediction(
         label=classes[order[0]],
         probability=values[order[0]],
@@ -186,7 +201,7 @@ def _prediction(classes: Sequence[str], answer: Answer, top_k: int, *, seen: boo
         energy=answer.energy,
         unlike_training=answer.unlike_training,
         inverted=answer.seen.inverted,
-        seen=_data_url(_png(answer.seen)) if seen else None,
+        seen=_data_url(_png(answer.seen)) if question.seen else None,
     )
 
 

@@ -7,26 +7,29 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from darkroom.serving.runtime import Images, Infer, Logits
+from darkroom.serving.runtime import Images, Logits, Runtime
+
+# A batch that takes no longer is answered in the event loop: handing it to a thread and back takes as long.
+QUICK_SECONDS = 0.0005
 
 
 class Batcher:
     """Collects images until ``batch_size`` are there, or no more are on their way, or ``wait_seconds`` have passed.
 
-    While the model works on one batch the next one gathers. All methods are called from one event loop; ``infer`` is
-    called by ``executor``; ``observe`` is told the size of each batch.
+    While the model works on one batch the next one gathers. All methods are called from one event loop; ``executor``
+    runs the model, but for batches that take no time; ``observe`` is told the size of each batch.
     """
 
     def __init__(
         self,
-        infer: Infer,
+        runtime: Runtime,
         executor: Executor,
         *,
         batch_size: int,
         wait_seconds: float,
         observe: Callable[[int], None] = lambda images: None,
     ) -> None:
-        self._infer = infer
+        self._runtime = runtime
         self._executor = executor
         self._batch_size = batch_size
         self._wait_seconds = wait_seconds
@@ -90,7 +93,10 @@ class Batcher:
         self._observe(len(images))
         loop = asyncio.get_running_loop()
         try:
-            logits = await loop.run_in_executor(self._executor, self._infer_all, images)
+            if len(images) * self._runtime.seconds < QUICK_SECONDS:
+                logits = self._infer(images)
+            else:
+                logits = await loop.run_in_executor(self._executor, self._infer, images)
         except Exception as problem:
             for _, future in batch:
                 if not future.done():
@@ -101,7 +107,7 @@ class Batcher:
             if not future.done():  # whoever asked may have gone
                 future.set_result(part)
 
-    def _infer_all(self, images: Images) -> Logits:
+    def _infer(self, images: Images) -> Logits:
         """A request may bring more images than a batch holds."""
         parts = [images[start : start + self._batch_size] for start in range(0, len(images), self._batch_size)]
-        return np.concatenate([self._infer(part) for part in parts])
+        return np.concatenate([self._runtime.infer(part) for part in parts])

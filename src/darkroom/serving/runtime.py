@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,10 +30,14 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Runtime:
-    """``infer`` maps images uint8 [N, C, H, W] to logits float32 [N, classes]; any thread may call it."""
+    """``infer`` maps images uint8 [N, C, H, W] to logits float32 [N, classes]; any thread may call it.
+
+    ``seconds`` is what it takes for an image, measured here.
+    """
 
     kind: Kind
     infer: Infer
+    seconds: float
 
 
 def choose_runtime(
@@ -48,21 +52,20 @@ def choose_runtime(
     ``probe`` uint8 [N, C, H, W] are images that both must answer alike; ``place`` is a directory for the ONNX file,
     which is read and no longer needed afterwards. Raises ModelError if ONNX Runtime is wanted and cannot be used.
     """
-    in_torch = Runtime("torch", _torch_infer(program))
-    if wanted == "torch":
-        return in_torch
-    try:
-        in_onnx = Runtime("onnx", _onnx_infer(program, metadata, place / "model.onnx"))
-        _check_alike(in_torch, in_onnx, probe)
-    # Whatever a converter stumbles over: torch can still answer.
-    except Exception as problem:
-        if wanted == "onnx":
-            raise ModelError(
-                f"ONNX Runtime cannot be used ({_first_line(problem)}); set serve.runtime to torch"
-            ) from None
-        warn(f"ONNX Runtime cannot be used ({_first_line(problem)}); torch answers")
-        return in_torch
-    return in_onnx if wanted == "onnx" else _fastest((in_onnx, in_torch), probe)
+    candidates: dict[Kind, Infer] = {"torch": _torch_infer(program)}
+    if wanted != "torch":
+        try:
+            candidates["onnx"] = _onnx_infer(program, metadata, place / "model.onnx")
+            _check_alike(candidates["torch"], candidates["onnx"], probe)
+        except Exception as problem:  # whatever a converter stumbles over: torch can still answer
+            candidates.pop("onnx", None)
+            why = f"ONNX Runtime cannot be used ({_first_line(problem)})"
+            if wanted == "onnx":
+                raise ModelError(f"{why}; set serve.runtime to torch") from None
+            warn(f"{why}; torch answers")
+    if wanted == "onnx":
+        del candidates["torch"]
+    return min(_measure(candidates, probe), key=lambda runtime: runtime.seconds)
 
 
 def _torch_infer(program: ExportedProgram) -> Infer:
@@ -93,22 +96,22 @@ def _onnx_infer(program: ExportedProgram, metadata: Mapping[str, Any], path: Pat
     return infer
 
 
-def _check_alike(a: Runtime, b: Runtime, probe: Images) -> None:
+def _check_alike(a: Infer, b: Infer, probe: Images) -> None:
     for images in (probe[:1], probe):
-        expected, found = a.infer(images), b.infer(images)
+        expected, found = a(images), b(images)
         limit = TOLERANCE * max(1.0, float(np.abs(expected).max()))
         if (difference := float(np.abs(expected - found).max())) > limit:
             raise ModelError(f"its logits differ by {difference:.3g} from torch's")
 
 
-def _fastest(runtimes: Sequence[Runtime], probe: Images) -> Runtime:
-    """The runtime with the least seconds for an image, over all sizes of batch; measured in turn."""
+def _measure(candidates: Mapping[Kind, Infer], probe: Images) -> list[Runtime]:
+    """The candidates with what they take, measured in turn: other work on the machine meets all of them."""
     batches = [np.resize(probe, (size, *probe.shape[1:])) for size in BATCHES]
-    costs: dict[Kind, list[float]] = {runtime.kind: [] for runtime in runtimes}
+    seconds: dict[Kind, list[float]] = {kind: [] for kind in candidates}
     for _ in range(ROUNDS):
-        for runtime in runtimes:
-            costs[runtime.kind].append(sum(_seconds(runtime.infer, images) / len(images) for images in batches))
-    return min(runtimes, key=lambda runtime: np.median(costs[runtime.kind]))
+        for kind, infer in candidates.items():
+            seconds[kind].append(float(np.mean([_seconds(infer, images) / len(images) for images in batches])))
+    return [Runtime(kind, infer, float(np.median(seconds[kind]))) for kind, infer in candidates.items()]
 
 
 def _seconds(infer: Infer, images: Images) -> float:

@@ -20,6 +20,11 @@ from darkroom.serving.runtime import Logits
 from darkroom.serving.telemetry import Telemetry
 from darkroom.settings import Serve
 
+# Pictures as small as those that most models learn from are decoded in the event loop: handing them to a thread and
+# back takes longer.
+SMALL_BYTES = 16_384
+SMALL_PIXELS = 128 * 128
+
 
 class BusyError(Exception):
     """As many images wait already as may."""
@@ -108,18 +113,13 @@ class Service:
             self.telemetry.waiting.set(self._waiting)
 
     async def _see(self, bundle: Bundle, contents: Sequence[bytes], options: Options) -> list[Seen]:
-        def decode() -> list[Seen]:
-            return [self._decode(bundle, content, options, place) for place, content in enumerate(contents)]
-
-        return await asyncio.get_running_loop().run_in_executor(self._decoders, decode)
-
-    def _decode(self, bundle: Bundle, content: bytes, options: Options, place: int) -> Seen:
-        try:
-            return bundle.transform(
-                content, invert=options.invert, drawn=options.drawn, max_pixels=self.settings.max_pixels
-            )
-        except RefusedImageError as problem:
-            raise RefusedImageError(f"image {place + 1}: {problem}") from None
+        if sum(map(len, contents)) <= SMALL_BYTES:
+            try:
+                return _decode(bundle, contents, options, SMALL_PIXELS)
+            except RefusedImageError:
+                pass  # perhaps only too large for that
+        loop, bound = asyncio.get_running_loop(), self.settings.max_pixels
+        return await loop.run_in_executor(self._decoders, _decode, bundle, contents, options, bound)
 
     def _answers(self, lane: Lane, seen: Sequence[Seen], logits: Logits) -> list[Answer]:
         reference = lane.bundle.reference
@@ -168,7 +168,7 @@ class Service:
 
     def _lane(self, bundle: Bundle, *, since: str | None = None, verdict: str | None = None) -> Lane:
         batcher = Batcher(
-            bundle.runtime.infer,
+            bundle.runtime,
             self._model,
             batch_size=self.settings.batch_size,
             wait_seconds=self.settings.batch_wait_ms / 1000,
@@ -176,3 +176,13 @@ class Service:
         )
         drift = DriftWatch(bundle.reference, bundle.classes, self.settings.window) if bundle.reference else None
         return Lane(bundle, batcher, drift, since, verdict)
+
+
+def _decode(bundle: Bundle, contents: Sequence[bytes], options: Options, max_pixels: int) -> list[Seen]:
+    seen = []
+    for place, content in enumerate(contents):
+        try:
+            seen.append(bundle.transform(content, invert=options.invert, drawn=options.drawn, max_pixels=max_pixels))
+        except RefusedImageError as problem:
+            raise RefusedImageError(f"image {place + 1}: {problem}") from None
+    return seen
