@@ -8,8 +8,9 @@ DarkroomError                 one line: what is wrong, where, what was expected,
 ├── ModelError                architecture and data do not fit, weights file not usable
 ├── TrainingError             the loss is no longer finite
 ├── SearchError               a space that cannot be searched, a study without a result
-└── TrackingError             MLflow store or registry away, or without what was asked for
-    └── OvertakenError        another champion was made while one was being decided on
+├── TrackingError             MLflow store or registry away, or without what was asked for
+│   └── OvertakenError        another champion was made while one was being decided on
+└── ServingError              an address that is taken, a package that is missing
 """
 
 from collections.abc import Iterable
@@ -56,6 +57,10 @@ class TrackingError(DarkroomError):
 
 class OvertakenError(TrackingError):
     """Another change of the champion came first; nothing was changed by this one."""
+
+
+class ServingError(DarkroomError):
+    """The server cannot start."""
 
 
 def did_you_mean(given: str, choices: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The commands that use a model: `darkroom export` and `predict`."""
+"""The commands that use a model: `darkroom export`, `predict` and `serve`."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ from rich.table import Table
 
 from darkroom.config import Config, load
 from darkroom.console import messages, output
-from darkroom.errors import DataError, ModelError, TrackingError, did_you_mean
+from darkroom.errors import DataError, ModelError, ServingError, TrackingError, did_you_mean
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -77,6 +77,27 @@ def predict(
         following = ", ".join(f"{name} {value:.1%}" for name, value in others[:2])
         table.add_row(each.image, label, f"{probability:.1%}", following)
     output.print(table)
+
+
+@app.command(rich_help_panel=USE)
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for every one of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on.")] = 8000,
+) -> None:
+    """Serve the champion, as a page and an API that follow the registry, until Ctrl-C.
+
+    With the environment variable DARKROOM_API_KEY set, the API asks for that key.
+    """
+    workspace = Workspace()
+    config = load(workspace.params)
+    try:
+        from darkroom.serving.server import serve as run
+    except ModuleNotFoundError as problem:
+        raise ServingError(f"{problem.name} is not installed; run `pip install --editable '.[serve]'`") from None
+
+    run(config, workspace, host, port)
 
 
 def _champion(config: Config) -> "Predictor":

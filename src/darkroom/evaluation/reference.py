@@ -2,15 +2,49 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from darkroom.data.ink import Ink
 from darkroom.errors import ModelError
+from darkroom.evaluation.metrics import Floats, Ints
 from darkroom.files import check_format, read_json, write_json
 
 REFERENCE = "reference.json"
 MADE_BY = "darkroom evaluate"
 FORMAT_VERSION = 1
+# One image in a hundred that is like the training images is called unlike them: what a reader of the page will bear,
+# and still enough of some thousand validation images for the threshold not to hang on a few of them.
+UNLIKE_SHARE = 0.01
+# Of the prior of log T, around T = 1: networks are found between 0.5 and 2. It counts as much as some ten images, so
+# that it decides only where the split is tiny.
+PRIOR_DEVIATION = 0.5
+LARGEST_LOG_TEMPERATURE = 5.0
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def calibrated(logits: Floats, temperature: float) -> Floats:
+    """Probabilities float64 [N, classes] of ``logits`` [N, classes] at a temperature."""
+    scaled = logits.astype(np.float64) / temperature
+    found: Floats = np.exp(scaled - np.logaddexp.reduce(scaled, axis=1, keepdims=True))
+    return found
+
+
+def energies(logits: Floats) -> Floats:
+    """How unlike the training images each image is, float64 [N], from its ``logits`` [N, classes].
+
+    The energy, -log sum exp of the logits (Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020): it
+    is low where some class is strongly suggested. Of what the logits alone tell it separates best: for four small
+    networks of MNIST, Fashion-MNIST and digits (88 to 99 % right) against twelve kinds of other, altered and empty
+    images, up to 2,000 of each, the mean area under the ROC curve is 0.91 to 0.98, that of the highest probability 0.82
+    to 0.97. It hardly sees two images laid over each other, or some turned ones, and of a network that is right for
+    two thirds of CIFAR-10 it tells next to nothing (0.61), as do all others.
+    """
+    found: Floats = -np.logaddexp.reduce(logits.astype(np.float64), axis=1)
+    return found
 
 
 @dataclass(frozen=True)
@@ -23,14 +57,16 @@ class Reference:
     ``ink`` is the layout of the training images, if they are signs drawn on an empty ground.
     """
 
-    temperature: float
-    confidence: float
-    class_shares: tuple[float, ...]
+    temperature: Annotated[float, Field(gt=0)]
+    confidence: Share
+    class_shares: tuple[Share, ...]
     energy_threshold: float
-    unlike_share: float
-    images: int
+    unlike_share: Share
+    images: Annotated[int, Field(ge=1)]
     ink: Ink | None = None
     format_version: int = FORMAT_VERSION
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -38,11 +74,52 @@ class Reference:
         found = read_json(path, error=ModelError, made_by=MADE_BY)
         check_format(found, FORMAT_VERSION, path, error=ModelError, made_by=MADE_BY)
         try:
-            ink = Ink(**found["ink"]) if found["ink"] else None
-            fields: dict[str, Any] = found | {"class_shares": tuple(found["class_shares"]), "ink": ink}
-            return cls(**fields)
-        except (KeyError, TypeError) as problem:
-            raise ModelError(f"{path}: damaged ({problem}); run `{MADE_BY}` again") from None
+            return TypeAdapter(cls).validate_python(found)
+        except ValidationError as problem:
+            first = problem.errors()[0]
+            place = ".".join(map(str, first["loc"]))
+            raise ModelError(f"{path}: damaged ({place}: {first['msg']}); run `{MADE_BY}` again") from None
 
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))
+
+
+def fit_reference(logits: Floats, labels: Ints, ink: Ink | None = None) -> Reference:
+    """What a model's ``logits`` [N, classes] for the validation split, of ``labels`` [N], tell of it."""
+    temperature = fit_temperature(logits, labels)
+    probabilities = calibrated(logits, temperature)
+    shares = np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits)
+    found = energies(logits)
+    # An energy that occurred, and the higher of two: at most the wanted share of the split lies above it.
+    threshold = float(np.quantile(found, 1 - UNLIKE_SHARE, method="higher"))
+    return Reference(
+        temperature=temperature,
+        confidence=float(probabilities.max(axis=1).mean()),
+        class_shares=tuple(shares.tolist()),
+        energy_threshold=threshold,
+        unlike_share=float((found > threshold).mean()),
+        images=len(logits),
+        ink=ink,
+    )
+
+
+def fit_temperature(logits: Floats, labels: Ints) -> float:
+    """The temperature at which the ``labels`` [N] are the most likely, given ``logits`` [N, classes].
+
+    By maximum likelihood (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017), with a weak prior, so
+    that a few images cannot make it extreme. It is 1 where the likelihood has no maximum: without any mistake it grows
+    as the temperature falls to 0, and it is the same at every temperature if no class is ever preferred.
+    """
+    exact = logits.astype(np.float64)
+    own = exact[np.arange(len(labels)), labels]
+    if (own == exact.max(axis=1)).all():
+        return 1.0
+    from scipy.optimize import minimize_scalar  # half a second, for which who only reads a reference does not wait
+
+    def cost(log_temperature: float) -> float:
+        scale = np.exp(-log_temperature)
+        likelihood = float((own * scale - np.logaddexp.reduce(exact * scale, axis=1)).sum())
+        return (log_temperature / PRIOR_DEVIATION) ** 2 / 2 - likelihood
+
+    bounds = (-LARGEST_LOG_TEMPERATURE, LARGEST_LOG_TEMPERATURE)
+    return float(np.exp(minimize_scalar(cost, bounds=bounds, method="bounded").x))

@@ -1,0 +1,79 @@
+"""Who may ask, and a line for each request."""
+
+import hmac
+import logging
+import time
+from http import HTTPStatus
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from darkroom.serving.telemetry import Telemetry
+
+log = logging.getLogger(__name__)
+PROTECTED = ("/v1/", "/metrics")
+# Paths that are counted by name; the others are any that somebody tries.
+KNOWN = frozenset({
+    "/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz",
+    "/v1/drift", "/v1/model", "/v1/model/confusion", "/v1/model/gallery", "/v1/predict",
+})  # fmt: skip
+LONGEST_PATH = 200
+# Nothing from elsewhere is loaded or shown. The API's page has its script in the page itself.
+POLICY = (
+    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; script-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+DOCS_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'").replace(
+    "script-src 'self'", "script-src 'self' 'unsafe-inline'"
+)
+
+
+class Access:
+    """Asks for the key, counts, and logs: method, path, status, milliseconds, and nothing of what was sent."""
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, api_key: str | None) -> None:
+        self._app = app
+        self._telemetry = telemetry
+        self._key = api_key.encode() if api_key else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        status = HTTPStatus.INTERNAL_SERVER_ERROR.value
+        path = scope["path"]
+
+        async def send_on(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = DOCS_POLICY if path.startswith("/docs") else POLICY
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+            await send(message)
+
+        try:
+            if self._key and path.startswith(PROTECTED) and not self._is_known(Headers(scope=scope)):
+                refusal = {"detail": "send the API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"}
+                response = JSONResponse(refusal, HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": "Bearer"})
+                await response(scope, receive, send_on)
+            else:
+                await self._app(scope, receive, send_on)
+        finally:
+            seconds = time.perf_counter() - start
+            name = path if path in KNOWN else "static" if path.startswith("/static") else "other"
+            self._telemetry.requests.labels(name, status).inc()
+            self._telemetry.latency.labels(name).observe(seconds)
+            # As it came over the wire: percent-encoded, on one line.
+            asked = scope.get("raw_path", b"")[:LONGEST_PATH].decode("latin-1")
+            client = scope["client"][0] if scope.get("client") else "-"
+            log.info("%s %s %s %d %.1f ms", client, scope["method"], asked, status, 1000 * seconds)
+
+    def _is_known(self, headers: Headers) -> bool:
+        scheme, _, credentials = headers.get("authorization", "").partition(" ")
+        given = credentials if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+        assert self._key
+        return hmac.compare_digest(given.strip().encode(), self._key)

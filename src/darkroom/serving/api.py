@@ -1,0 +1,216 @@
+"""The API: HTTP requests to the service and its answers back."""
+
+import io
+from base64 import b64encode
+from collections.abc import Sequence
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, Literal
+from urllib.parse import parse_qsl
+
+import numpy as np
+from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from darkroom.serving import schemas
+from darkroom.serving.intake import JSON, MULTIPART, EncodedImages, read_images
+from darkroom.serving.pictures import RefusedImageError, Seen
+from darkroom.serving.service import Answer, BusyError, Lane, Options, Service
+
+TOP_K = 3
+RETRY_SECONDS = "1"
+# A grey square of 8 x 8 pixels.
+EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEklEQVR42mNsYGBgYGRgGFgGAA7gAIGWzdHIAAAAAElFTkSuQmCC"
+
+
+class Question(BaseModel):
+    """How the pictures are to be seen, and what is to be answered: the parameters of a prediction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top_k: int = Field(TOP_K, ge=1, le=10_000, description="classes in `top`")
+    invert: bool | Literal["auto"] = Field(
+        "auto",
+        description="show the model the negatives; auto: of pictures dark on light, if the training images are not",
+    )
+    drawn: bool = Field(False, description="lay the pictures out as the drawn signs of the training images")
+    seen: bool = Field(False, description="send back what the model saw")
+    challenger: bool = Field(False, description="ask the challenger too, if there is one")
+
+    @property
+    def options(self) -> Options:
+        return Options(None if self.invert == "auto" else self.invert, self.drawn)
+
+
+@lru_cache(1024)
+def read_question(query: bytes) -> Question:
+    """The question of a query string. Raises ValidationError. Most requests ask as the one before."""
+    return Question.model_validate(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+
+
+PREDICT = {
+    # The endpoint reads these itself: FastAPI takes longer for them than the model for an image.
+    "parameters": [
+        {"in": "query", "name": name, "required": False, "description": schema.pop("description"), "schema": schema}
+        for name, schema in Question.model_json_schema()["properties"].items()
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            MULTIPART: {
+                "schema": {
+                    "type": "object",
+                    "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                }
+            },
+            JSON: {"schema": EncodedImages.model_json_schema(), "example": {"images": [EXAMPLE_IMAGE]}},
+        },
+    },
+}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status.value: {"model": schemas.Problem, "description": about}
+    for status, about in (
+        (HTTPStatus.BAD_REQUEST, "The request is damaged."),
+        (HTTPStatus.UNAUTHORIZED, "The API key is missing or wrong."),
+        (HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Too many bytes or images."),
+        (HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Neither multipart files nor JSON."),
+        (HTTPStatus.UNPROCESSABLE_ENTITY, "An image or a parameter that is refused; the detail says why."),
+        (HTTPStatus.SERVICE_UNAVAILABLE, "Too many images wait; try again after Retry-After seconds."),
+    )
+}
+
+
+def make_router(service: Service) -> APIRouter:
+    """The routes of ``service``."""
+    router = APIRouter()
+
+    @router.post(
+        "/v1/predict", response_model=schemas.Predictions, responses=PROBLEMS, openapi_extra=PREDICT, tags=["API"]
+    )
+    async def predict(request: Request) -> Response:
+        """Classify one or many images: png, jpeg, webp, bmp or tiff, of any size."""
+        try:
+            question = read_question(request.scope["query_string"])
+        except ValidationError as problem:
+            raise RequestValidationError(problem.errors()) from None
+        champion, other = service.champion, service.challenger if question.challenger else None
+        contents = await read_images(request, service.settings)
+        try:
+            answers = await service.answer(champion, contents, question.options)
+            opinion = await service.answer(other, contents, question.options) if other else None
+        except RefusedImageError as problem:
+            raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(problem)) from None
+        except BusyError:
+            raise HTTPException(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "too many images wait already; try again",
+                {"Retry-After": RETRY_SECONDS},
+            ) from None
+        found = schemas.Predictions(
+            model=champion.bundle.name,
+            version=champion.bundle.version,
+            predictions=_predictions(champion, answers, question),
+            challenger=None
+            if other is None or opinion is None
+            else schemas.Opinion(version=other.bundle.version, predictions=_predictions(other, opinion, question)),
+        )
+        return Response(found.model_dump_json(), media_type=JSON)
+
+    @router.get("/v1/model", tags=["API"])
+    async def model() -> schemas.ModelInfo:
+        """The champion: its version, classes, figures, and since when it is champion."""
+        lane, other = service.champion, service.challenger
+        bundle = lane.bundle
+        return schemas.ModelInfo(
+            **bundle.about,
+            champion_since=lane.since,
+            drawable=bundle.transform.ink is not None,
+            runtime=bundle.runtime.kind,
+            temperature=bundle.reference.temperature if bundle.reference else None,
+            challenger=schemas.Challenger(
+                version=other.bundle.version, metrics=other.bundle.about["metrics"], verdict=other.verdict
+            )
+            if other
+            else None,
+            trouble=service.trouble,
+        )
+
+    @router.get("/v1/model/gallery", tags=["API"])
+    async def gallery() -> list[schemas.Example]:
+        """Test images to try, with their classes and what was predicted when the model was evaluated."""
+        return [
+            schemas.Example(image=_data_url(example.png), actual=example.actual, predicted=example.predicted)
+            for example in service.champion.bundle.gallery
+        ]
+
+    @router.get("/v1/model/confusion", responses={404: {"model": schemas.Problem}}, tags=["API"])
+    async def confusion() -> schemas.Confusion:
+        """The confusion matrix on the test split."""
+        found = service.champion.bundle.confusion
+        if found is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "the version has none, as of an earlier Darkroom")
+        return schemas.Confusion.model_validate(found)
+
+    @router.get("/v1/drift", responses={404: {"model": schemas.Problem}}, tags=["API"])
+    async def drift() -> schemas.Drift:
+        """The latest images beside those of the validation split."""
+        watch = service.champion.drift
+        if watch is None:
+            raise HTTPException(
+                HTTPStatus.NOT_FOUND, "the version has nothing to compare with, as of an earlier Darkroom"
+            )
+        return schemas.Drift.model_validate(watch.report())
+
+    @router.get("/healthz", tags=["Operation"])
+    async def healthz() -> dict[str, str]:
+        """Whether the process lives."""
+        return {"status": "alive"}
+
+    @router.get("/readyz", responses={503: {"model": schemas.Problem}}, tags=["Operation"])
+    async def readyz() -> dict[str, str]:
+        """Whether more images are taken."""
+        if service.is_full:
+            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "too many images wait", {"Retry-After": RETRY_SECONDS})
+        return {"status": "ready", "version": service.champion.bundle.version}
+
+    @router.get("/metrics", tags=["Operation"])
+    async def metrics() -> Response:
+        """Everything that is counted, in Prometheus' text form."""
+        watch = service.champion.drift
+        return Response(
+            service.telemetry.text(watch.report() if watch else None), media_type="text/plain; version=0.0.4"
+        )
+
+    return router
+
+
+def _predictions(lane: Lane, answers: Sequence[Answer], question: Question) -> list[schemas.Prediction]:
+    return [_prediction(lane.bundle.classes, answer, question) for answer in answers]
+
+
+def _prediction(classes: Sequence[str], answer: Answer, question: Question) -> schemas.Prediction:
+    values = answer.probabilities.tolist()
+    order = np.argsort(-answer.probabilities, kind="stable")[: question.top_k].tolist()
+    return schemas.Prediction(
+        label=classes[order[0]],
+        probability=values[order[0]],
+        top=[schemas.Score(label=classes[index], probability=values[index]) for index in order],
+        probabilities=dict(zip(classes, values, strict=True)),
+        energy=answer.energy,
+        unlike_training=answer.unlike_training,
+        inverted=answer.seen.inverted,
+        seen=_data_url(_png(answer.seen)) if question.seen else None,
+    )
+
+
+def _png(seen: Seen) -> bytes:
+    pixels = seen.pixels
+    written = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(written, "PNG")
+    return written.getvalue()
+
+
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(png).decode()}"

@@ -1,0 +1,56 @@
+"""The server's application: the API, the page, and what surrounds them."""
+
+import logging
+from http import HTTPStatus
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi_offline import FastAPIOffline
+from starlette.requests import ClientDisconnect
+
+from darkroom import __version__
+from darkroom.serving.access import Access
+from darkroom.serving.api import make_router
+from darkroom.serving.service import Service
+
+PAGE = Path(__file__).parent / "page"
+ABOUT = """
+Images in, classes with calibrated probabilities out. The model is the champion of MLflow's registry: after a promotion
+or a rollback the new one answers within seconds, and every answer names its version.
+"""
+log = logging.getLogger(__name__)
+
+
+def make_app(service: Service, api_key: str | None = None) -> FastAPI:
+    """The application of ``service``; with an ``api_key`` the API and the metrics ask for it."""
+    app: FastAPI = FastAPIOffline(
+        title="Darkroom", version=__version__, description=ABOUT, redoc_url=None, static_url="/docs/static"
+    )
+    app.include_router(make_router(service))
+    app.mount("/static", StaticFiles(directory=PAGE), name="static")
+    app.add_middleware(Access, telemetry=service.telemetry, api_key=api_key)
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(PAGE / "index.html")
+
+    @app.exception_handler(RequestValidationError)
+    async def refuse(request: Request, problem: RequestValidationError) -> JSONResponse:
+        """In one line, as every other refusal."""
+        error = problem.errors()[0]
+        place = ".".join(str(part) for part in error["loc"])
+        return JSONResponse({"detail": f"{place}: {error['msg']}"}, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, problem: ClientDisconnect) -> JSONResponse:
+        return JSONResponse({"detail": "the request ended before its body"}, HTTPStatus.BAD_REQUEST)
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, problem: Exception) -> JSONResponse:
+        """Starlette raises it on, so that it stands in the log with its traceback."""
+        return JSONResponse({"detail": "internal error; the server's log says more"}, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    return app

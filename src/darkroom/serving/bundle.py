@@ -1,0 +1,155 @@
+"""A registered version, loaded with everything that answering with it needs."""
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from darkroom.errors import ModelError
+from darkroom.evaluation.reference import REFERENCE, Reference
+from darkroom.files import read_json
+from darkroom.promotion.evidence import gather
+from darkroom.promotion.registration import MODEL_FILE
+from darkroom.promotion.registry import contender
+from darkroom.serving.pictures import Transform
+from darkroom.serving.runtime import Images, Logits, Runtime, choose_runtime
+from darkroom.settings import Serve
+from darkroom.tracking.runs import FINGERPRINT_TAG
+from darkroom.tracking.store import does_not_answer
+
+GALLERY = "gallery.json"
+MADE_BY = "darkroom evaluate"
+# Images to try a model on that has no gallery, as one of an earlier Darkroom has none.
+PROBE_IMAGES = 4
+# By how much two logits may differ, as a share of the largest one, that are taken for a draw.
+DRAW = 1e-3
+
+
+@dataclass(frozen=True)
+class Example:
+    """A test image, its file, with its class and the one that was predicted when the model was evaluated."""
+
+    png: bytes
+    actual: str
+    predicted: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """``version`` of the registered model ``name``: what computes its answers, and what is known of it.
+
+    ``reference`` is None, ``gallery`` empty and ``confusion`` None for a version of an earlier Darkroom.
+    """
+
+    name: str
+    version: str
+    classes: tuple[str, ...]
+    shape: tuple[int, int, int]
+    transform: Transform
+    runtime: Runtime
+    reference: Reference | None
+    gallery: Sequence[Example]
+    confusion: Mapping[str, Any] | None
+    about: Mapping[str, Any]
+
+
+def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) -> Bundle:
+    """Load a version and try it on images whose answers were recorded.
+
+    Raises TrackingError or ModelError if it is not what was registered or does not give those answers, and
+    MlflowException if the store does not answer.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        evidence = gather(client, contender(version), Path(place))
+        metadata: dict[str, Any] = Model.load(evidence.model).metadata or {}
+        report = _download_report(version, Path(place) / "report")
+        reference = Reference.read(report / REFERENCE) if (report / REFERENCE).is_file() else None
+        gallery = _read_gallery(report)
+        shape: tuple[int, int, int] = tuple(metadata["shape"])
+        transform = Transform(shape, metadata.get("mean"), reference.ink if reference else None)
+        probe = _pixels(gallery, transform) if gallery else np.zeros((PROBE_IMAGES, *shape), np.uint8)
+        program = torch.export.load(evidence.model / MODEL_FILE)
+        about = _about(client, version, metadata) | {"parameters": sum(each.numel() for each in program.parameters())}
+        runtime = choose_runtime(program, settings.runtime, probe, about, Path(place))
+        classes = tuple(metadata["classes"])
+        _self_test(version, runtime.infer(probe), classes, gallery)
+        confusion = report / "confusion_matrix.json"
+        return Bundle(
+            name=version.name,
+            version=str(version.version),
+            classes=classes,
+            shape=shape,
+            transform=transform,
+            runtime=runtime,
+            reference=reference,
+            gallery=gallery,
+            confusion=read_json(confusion, error=ModelError, made_by=MADE_BY) if confusion.is_file() else None,
+            about=about,
+        )
+
+
+def _download_report(version: ModelVersion, place: Path) -> Path:
+    """What the evaluation has left with the version's run, without its pictures for people."""
+    place.mkdir()
+    for name in (REFERENCE, GALLERY, "gallery", "confusion_matrix.json"):
+        try:
+            download_artifacts(f"runs:/{version.run_id}/evaluate/{name}", dst_path=str(place))
+        except (MlflowException, OSError) as problem:
+            if does_not_answer(problem) and not isinstance(problem, FileNotFoundError):
+                raise
+    return place
+
+
+def _read_gallery(report: Path) -> list[Example]:
+    if not (report / GALLERY).is_file():
+        return []
+    found = json.loads((report / GALLERY).read_text(encoding="utf-8"))
+    return [Example((report / each["file"]).read_bytes(), each["actual"], each["predicted"]) for each in found]
+
+
+def _pixels(gallery: Sequence[Example], transform: Transform) -> Images:
+    return np.stack([transform(example.png, invert=False).pixels for example in gallery])
+
+
+def _self_test(version: ModelVersion, logits: Logits, classes: Sequence[str], gallery: Sequence[Example]) -> None:
+    """Raises ModelError unless the model gives, for images of its gallery, the answers that were recorded."""
+    who = f"{version.name} version {version.version}"
+    if logits.shape[1:] != (len(classes),) or not np.isfinite(logits).all():
+        raise ModelError(f"{who}: failed its self-test: answers {logits.shape} that are not logits of its classes")
+    draw = DRAW * np.abs(logits).max()
+    recorded = [classes.index(example.predicted) for example in gallery]
+    wrong = [row for row, label in enumerate(recorded) if logits[row, label] < logits[row].max() - draw]
+    if wrong:
+        raise ModelError(
+            f"{who}: failed its self-test: {len(wrong)} of {len(gallery)} answers are not those that were recorded"
+        )
+
+
+def _about(client: MlflowClient, version: ModelVersion, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The model's card for people and programs: JSON values."""
+    run = client.get_run(str(version.run_id))
+    return {
+        "name": version.name,
+        "version": str(version.version),
+        "architecture": run.data.params.get("model.name"),
+        "dataset": run.data.params.get("dataset.name"),
+        "classes": list(metadata["classes"]),
+        "shape": list(metadata["shape"]),
+        "metrics": {
+            key.removeprefix("test/"): value for key, value in run.data.metrics.items() if key.startswith("test/")
+        },
+        "fingerprint": version.tags.get(FINGERPRINT_TAG),
+        "run_id": version.run_id,
+        "trained_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,149 @@
+"""Following the registry: whoever becomes champion there answers here, a few seconds later."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from darkroom.promotion.gate import VERDICT_TAG
+from darkroom.promotion.history import History, counting
+from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, champion
+from darkroom.serving.bundle import Bundle
+from darkroom.tracking.store import reason
+
+log = logging.getLogger(__name__)
+# A version that could not be loaded is tried again after so many seconds: its files may have been on their way.
+RETRY_SECONDS = 30.0
+
+
+class Audience(Protocol):
+    """Who is told what the registry says. Called from the follower's thread."""
+
+    def serve(self, champion: Bundle, since: str | None) -> None:
+        """Answer with this version from now on; ``since`` is when it became champion, as ISO time."""
+
+    def show_challenger(self, challenger: Bundle | None, verdict: str | None) -> None:
+        """Answer with this version too where somebody asks for it; ``verdict`` is the gate's."""
+
+    def note_trouble(self, trouble: str | None) -> None:
+        """Why the newest champion does not answer, None if it does."""
+
+    def note_registry(self, *, answers: bool) -> None:
+        """Whether the registry answered when it was last asked."""
+
+
+class Follower:
+    """Looks at the aliases of the registered model ``name`` and loads the versions that they name.
+
+    ``load`` may raise anything: the version before goes on then. What was loaded is kept while an alias names it, so
+    that a rollback, or the promotion of a challenger, takes no time.
+    """
+
+    def __init__(
+        self, client: MlflowClient, name: str, load: Callable[[ModelVersion], Bundle], audience: Audience
+    ) -> None:
+        self._client = client
+        self._name = name
+        self._load = load
+        self._audience = audience
+        self._loaded: dict[str, Bundle] = {}
+        self._failed: dict[str, tuple[float, str]] = {}
+        self._champion: str | None = None
+        self._answers = True
+        self._stopped = threading.Event()
+
+    def begin(self) -> None:
+        """Load the champion. Raises TrackingError if there is none, and what ``load`` raises."""
+        version = champion(self._client, self._name)
+        self._loaded[str(version.version)] = self._load(version)
+        self._publish(str(version.version))
+
+    def follow(self, seconds: float) -> None:
+        """Look now and then every ``seconds``, until ``stop`` is called from another thread."""
+        while True:
+            try:
+                self.look()
+            except Exception:  # a mistake of ours must not end the following
+                log.exception("looking at the registry failed")
+            if self._stopped.wait(seconds):
+                return
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def look(self) -> None:
+        """Look once, and load what is new. What goes wrong is told to the audience and logged."""
+        try:
+            found = self._client.get_registered_model(self._name).aliases
+        except Exception as problem:
+            self._note_registry(answers=False, why=reason(problem))
+            return
+        self._note_registry(answers=True)
+        aliases = {alias: str(version) for alias, version in found.items()}
+        self._follow_champion(aliases.get(CHAMPION))
+        self._follow_challenger(aliases)
+        # The one that answers is kept whatever the aliases say.
+        kept = {self._champion, *(aliases.get(alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS))}
+        self._loaded = {version: bundle for version, bundle in self._loaded.items() if version in kept}
+        self._failed = {version: why for version, why in self._failed.items() if version in kept}
+
+    def _note_registry(self, *, answers: bool, why: str = "") -> None:
+        if answers != self._answers:
+            log.warning("the registry answers again" if answers else f"the registry is away ({why}); going on")
+        self._answers = answers
+        self._audience.note_registry(answers=answers)
+
+    def _follow_champion(self, version: str | None) -> None:
+        if version is None:
+            self._audience.note_trouble(f"{self._name} has no champion any more; version {self._champion} goes on")
+        elif version == self._champion:
+            self._audience.note_trouble(None)
+        elif self._is_loaded(version):
+            self._publish(version)
+        else:
+            _, why = self._failed[version]
+            self._audience.note_trouble(f"version {version} is champion and {why}; version {self._champion} goes on")
+
+    def _follow_challenger(self, aliases: Mapping[str, str]) -> None:
+        version = aliases.get(CHALLENGER)
+        if version is None or version == self._champion or not self._is_loaded(version):
+            self._audience.show_challenger(None, None)
+            return
+        tags = self._client.get_model_version(self._name, version).tags
+        self._audience.show_challenger(self._loaded[version], tags.get(VERDICT_TAG))
+
+    def _publish(self, version: str) -> None:
+        self._audience.serve(self._loaded[version], self._champion_since(version))
+        self._audience.note_trouble(None)
+        self._champion = version
+        log.info("version %s is champion and answers now", version)
+
+    def _champion_since(self, version: str) -> str | None:
+        """None for an alias that was set by hand, or if the history cannot be read just now."""
+        try:
+            changes = counting(History(self._client, self._name).read())
+        except Exception as problem:
+            log.warning("the history cannot be read (%s)", reason(problem))
+            return None
+        return changes[-1].when if changes and changes[-1].champion == version else None
+
+    def _is_loaded(self, version: str) -> bool:
+        """Load a version, unless that was done, or failed just now."""
+        if version in self._loaded:
+            return True
+        last, _ = self._failed.get(version, (float("-inf"), ""))
+        if time.monotonic() - last < RETRY_SECONDS:
+            return False
+        try:
+            self._loaded[version] = self._load(self._client.get_model_version(self._name, version))
+        except Exception as problem:  # a file, the network, a converter: whatever it is, the champion goes on
+            why = f"could not be loaded ({reason(problem)})"
+            log.error("version %s %s", version, why)
+            self._failed[version] = (time.monotonic(), why)
+            return False
+        self._failed.pop(version, None)
+        return True

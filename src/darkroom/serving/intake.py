@@ -1,0 +1,105 @@
+"""Reading the pictures of a request, within bounds: nothing is decoded here but the request itself."""
+
+import binascii
+from base64 import b64decode
+from http import HTTPStatus
+
+from fastapi import HTTPException, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.types import Message, Receive
+
+from darkroom.settings import Serve
+
+MEGABYTE = 1e6
+JSON, MULTIPART = "application/json", "multipart/form-data"
+
+
+class EncodedImages(BaseModel):
+    """Pictures as base64, or as data URLs."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[str] = Field(min_length=1, description="encoded image files, base64 or data: URLs")
+
+
+async def read_images(request: Request, settings: Serve) -> list[bytes]:
+    """The files of a request in multipart or JSON form, as they were sent.
+
+    Raises HTTPException, with a status of the 4xx family, for one that is too large or not of these forms.
+    """
+    form = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    bounded = Request(request.scope, _bounded(request, int(settings.max_request_mb * MEGABYTE)))
+    if form == MULTIPART:
+        contents = await _from_multipart(bounded, settings.max_images)
+    elif form == JSON:
+        contents = _from_json(await bounded.body(), settings.max_images)
+    else:
+        raise HTTPException(
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"send images as {MULTIPART} files, or as {JSON} with base64"
+        )
+    if any(not content for content in contents):
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, "an image is empty: 0 bytes")
+    return contents
+
+
+def _bounded(request: Request, limit: int) -> Receive:
+    """The request's messages until ``limit`` bytes; what it announces counts before any of them is read."""
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
+    received = 0
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        if received > limit:
+            raise _too_large(limit)
+        return message
+
+    return receive
+
+
+def _too_large(limit: int) -> HTTPException:
+    return HTTPException(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        f"the request is larger than {limit / MEGABYTE:g} MB, the most that is read",
+    )
+
+
+async def _from_multipart(request: Request, most: int) -> list[bytes]:
+    async with request.form(max_files=most, max_fields=0) as form:
+        files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+        _check_count(len(files), most)
+        return [await file.read() for file in files]
+
+
+def _from_json(body: bytes, most: int) -> list[bytes]:
+    try:
+        images = EncodedImages.model_validate_json(body).images
+    except ValidationError as problem:
+        error = problem.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, error["loc"]))
+        raise HTTPException(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            f'{place + ": " if place else ""}{error["msg"]}; expected {{"images": ["<base64>", …]}}',
+        ) from None
+    _check_count(len(images), most)
+    return [_decode(text, place) for place, text in enumerate(images)]
+
+
+def _check_count(count: int, most: int) -> None:
+    if not count:
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, "no files; send one image at least")
+    if count > most:
+        raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"{count} images, more than the {most} of one request")
+
+
+def _decode(text: str, place: int) -> bytes:
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"images.{place}: not base64") from None

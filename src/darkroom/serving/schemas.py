@@ -1,0 +1,112 @@
+"""What the API answers, as its page at /docs describes it."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class Score(BaseModel):
+    """A class and its calibrated probability."""
+
+    label: str
+    probability: float
+
+
+class Prediction(BaseModel):
+    """The answer for one image."""
+
+    label: str = Field(description="the most probable class")
+    probability: float = Field(description="its calibrated probability")
+    top: list[Score] = Field(description="the most probable classes, as many as asked for")
+    probabilities: dict[str, float] = Field(description="of every class")
+    energy: float = Field(description="the higher, the less the image is like the training images")
+    unlike_training: bool = Field(description="whether the energy is above the validation split's threshold")
+    inverted: bool = Field(description="whether the model saw the negative")
+    seen: str | None = Field(description="if asked for, the very pixels that the model saw, as a PNG in a data: URL")
+
+
+class Opinion(BaseModel):
+    """What another version says of the same images."""
+
+    version: str
+    predictions: list[Prediction]
+
+
+class Predictions(BaseModel):
+    """The answers for all images of a request, in their order."""
+
+    model: str
+    version: str
+    predictions: list[Prediction]
+    challenger: Opinion | None = Field(None, description="if asked for and there is one")
+
+
+class Challenger(BaseModel):
+    """The version that may become champion."""
+
+    version: str
+    metrics: dict[str, float]
+    verdict: str | None = Field(description="what the gate said of it, if it was asked")
+
+
+class ModelInfo(BaseModel):
+    """The champion."""
+
+    name: str
+    version: str
+    champion_since: str | None = Field(description="ISO time")
+    architecture: str | None
+    dataset: str | None
+    classes: list[str]
+    shape: tuple[int, int, int] = Field(description="channels, height and width of the images that it takes")
+    parameters: int | None
+    drawable: bool = Field(description="whether it knows signs that can be drawn")
+    runtime: Literal["onnx", "torch"]
+    metrics: dict[str, float] = Field(description="on the test split")
+    temperature: float | None = Field(description="divides the logits, fitted on the validation split")
+    run_id: str
+    trained_at: str
+    challenger: Challenger | None
+    trouble: str | None = Field(description="why a newer champion does not answer")
+
+
+class Example(BaseModel):
+    """A test image to try."""
+
+    image: str = Field(description="PNG in a data: URL")
+    actual: str
+    predicted: str
+
+
+class Confusion(BaseModel):
+    """How often images of each class (rows) were predicted as each class (columns), on the test split."""
+
+    classes: list[str]
+    counts: list[list[int]]
+
+
+class ClassShare(BaseModel):
+    """How often a class is predicted, lately and in the validation split."""
+
+    label: str
+    share: float | None
+    expected: float
+
+
+class Drift(BaseModel):
+    """The latest images beside those of the validation split."""
+
+    images: int
+    window: int
+    unlike_share: float | None
+    expected_unlike_share: float
+    confidence: float | None
+    expected_confidence: float
+    classes: list[ClassShare]
+    warning: str | None
+
+
+class Problem(BaseModel):
+    """Why a request was not answered."""
+
+    detail: str

@@ -1,0 +1,85 @@
+"""`darkroom serve`: load the champion, then listen until the process is ended."""
+
+import gc
+import logging
+import os
+import socket
+import sys
+from threading import Thread
+
+import uvicorn
+
+from darkroom.config import Config
+from darkroom.console import messages
+from darkroom.errors import ServingError, TrackingError
+from darkroom.serving.app import make_app
+from darkroom.serving.bundle import load_bundle
+from darkroom.serving.follower import Follower
+from darkroom.serving.service import Service
+from darkroom.tracking.address import store_address, store_exists
+from darkroom.tracking.tracker import connect
+from darkroom.workspace import Workspace
+
+KEY_VARIABLE = "DARKROOM_API_KEY"
+# Connections that may wait to be accepted.
+BACKLOG = 2048
+# Seconds that requests may take to end after the server was told to.
+GRACE = 10
+
+
+def serve(config: Config, workspace: Workspace, host: str, port: int) -> None:
+    """Answer on ``host``:``port`` until the process is interrupted or terminated.
+
+    Raises TrackingError if there is no champion, ModelError if it cannot be loaded, ServingError if the address is
+    taken.
+    """
+    if not store_exists():
+        raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")
+    with _listen(host, port) as listening:
+        _log_to_stderr()
+        client = connect(config.tracking, workspace.spools).client
+        service = Service(config.serve)
+        follower = Follower(
+            client, config.registered_model, lambda version: load_bundle(client, version, config.serve), service
+        )
+        follower.begin()
+        thread = Thread(target=follower.follow, args=(config.serve.follow_seconds,), name="follower", daemon=True)
+        thread.start()
+        bundle = service.champion.bundle
+        address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+        messages.print(
+            f"{bundle.name} version {bundle.version} ({bundle.runtime.kind}) on {address}, until Ctrl-C; "
+            f"the API's page is {address}/docs"
+        )
+        app = make_app(service, os.environ.get(KEY_VARIABLE))
+        # What the libraries have made stays for good: looking through it again would hold up requests for a part of a
+        # second each time.
+        gc.collect()
+        gc.freeze()
+        settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
+        try:
+            uvicorn.Server(settings).run(sockets=[listening])
+        except (KeyboardInterrupt, SystemExit):
+            pass  # raised by uvicorn once all requests are answered: the way in which a server ends
+        finally:
+            follower.stop()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Before anything is loaded: who chose a wrong address is told at once."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as problem:
+        why = (problem.strerror or str(problem)).lower()
+        raise ServingError(f"{host}:{port}: {why}; choose another address with --host and --port") from None
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for name in ("darkroom.serving", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO if name == "darkroom.serving" else logging.WARNING)
+        logger.propagate = False

@@ -1,0 +1,188 @@
+"""What the server does, apart from HTTP: pictures in, answers of the champion out."""
+
+import asyncio
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.evaluation.metrics import Floats
+from darkroom.evaluation.reference import calibrated, energies
+from darkroom.serving.batching import Batcher
+from darkroom.serving.bundle import Bundle
+from darkroom.serving.drift import DriftWatch
+from darkroom.serving.pictures import RefusedImageError, Seen
+from darkroom.serving.runtime import Logits
+from darkroom.serving.telemetry import Telemetry
+from darkroom.settings import Serve
+
+# Pictures as small as those that most models learn from are decoded in the event loop: handing them to a thread and
+# back takes longer.
+SMALL_BYTES = 16_384
+SMALL_PIXELS = 128 * 128
+
+
+class BusyError(Exception):
+    """As many images wait already as may."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a request wants its pictures to be seen; see ``Transform``."""
+
+    invert: bool | None = None
+    drawn: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a version says of a picture.
+
+    ``probabilities`` float64 [classes] are calibrated; ``energy`` is the higher, the less the picture is like the
+    training images, and ``unlike_training`` whether it is above the threshold of the validation split.
+    """
+
+    seen: Seen
+    probabilities: NDArray[np.float64]
+    energy: float
+    unlike_training: bool
+
+
+@dataclass(frozen=True)
+class Lane:
+    """A version with its queue.
+
+    ``since`` is when it became champion, ``verdict`` what the gate said of a challenger.
+    """
+
+    bundle: Bundle
+    batcher: Batcher
+    drift: DriftWatch | None = None
+    since: str | None = None
+    verdict: str | None = None
+
+
+class Service:
+    """Answers with the champion, which may be another one from one request to the next.
+
+    A request keeps the version that it began with: models may take images of different sizes.
+    """
+
+    def __init__(self, settings: Serve) -> None:
+        self.settings = settings
+        self.telemetry = Telemetry()
+        self.champion: Lane
+        self.challenger: Lane | None = None
+        self.trouble: str | None = None
+        self._waiting = 0
+        # Decoding leaves Python's lock free, and so does the model, which uses several threads itself.
+        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+        self._model = ThreadPoolExecutor(1, thread_name_prefix="model")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no image more may wait."""
+        return self._waiting >= self.settings.queue
+
+    async def answer(self, lane: Lane, contents: Sequence[bytes], options: Options) -> list[Answer]:
+        """Answer for encoded pictures. Raises RefusedImageError for one that is refused, BusyError if too many wait."""
+        with self._place_in_queue(len(contents)):
+            seen: list[Seen] = []
+
+            async def prepare() -> NDArray[np.uint8]:
+                seen.extend(await self._see(lane.bundle, contents, options))
+                return np.stack([each.pixels for each in seen])
+
+            logits = await lane.batcher.answer(prepare())
+        return self._answers(lane, seen, logits)
+
+    @contextmanager
+    def _place_in_queue(self, images: int) -> Iterator[None]:
+        if self._waiting + images > self.settings.queue:
+            raise BusyError
+        self._waiting += images
+        self.telemetry.waiting.set(self._waiting)
+        try:
+            yield
+        finally:
+            self._waiting -= images
+            self.telemetry.waiting.set(self._waiting)
+
+    async def _see(self, bundle: Bundle, contents: Sequence[bytes], options: Options) -> list[Seen]:
+        if sum(map(len, contents)) <= SMALL_BYTES:
+            try:
+                return _decode(bundle, contents, options, SMALL_PIXELS)
+            except RefusedImageError:
+                pass  # perhaps only too large for that
+        loop, bound = asyncio.get_running_loop(), self.settings.max_pixels
+        return await loop.run_in_executor(self._decoders, _decode, bundle, contents, options, bound)
+
+    def _answers(self, lane: Lane, seen: Sequence[Seen], logits: Logits) -> list[Answer]:
+        reference = lane.bundle.reference
+        probabilities = calibrated(logits, reference.temperature if reference else 1.0)
+        scores = energies(logits)
+        unlike = scores > (reference.energy_threshold if reference else np.inf)
+        self._count(lane, probabilities, scores, unlike)
+        return [
+            Answer(each, row, float(score), bool(flag))
+            for each, row, score, flag in zip(seen, probabilities, scores, unlike, strict=True)
+        ]
+
+    def _count(self, lane: Lane, probabilities: Floats, scores: Floats, unlike: NDArray[np.bool_]) -> None:
+        if lane is self.challenger:
+            return
+        version, classes = lane.bundle.version, lane.bundle.classes
+        labels = probabilities.argmax(1)
+        for label in labels:
+            self.telemetry.predictions.labels(version, classes[label]).inc()
+        self.telemetry.unlike.labels(version).inc(int(unlike.sum()))
+        if lane.drift:
+            lane.drift.add(labels, probabilities.max(1), scores)
+
+    def serve(self, champion: Bundle, since: str | None) -> None:
+        """Answer with this version from now on; what was begun is ended with the one before."""
+        self.champion = self._lane(champion, since=since)
+        self.telemetry.now_serves(champion.version)
+
+    def show_challenger(self, challenger: Bundle | None, verdict: str | None) -> None:
+        """Answer with this version too where somebody asks for it."""
+        if challenger is None:
+            self.challenger = None
+        elif self.challenger is None or self.challenger.bundle is not challenger:
+            self.challenger = self._lane(challenger, verdict=verdict)
+        elif self.challenger.verdict != verdict:
+            self.challenger = replace(self.challenger, verdict=verdict)
+
+    def note_trouble(self, trouble: str | None) -> None:
+        """Why the newest champion does not answer, None if it does."""
+        self.trouble = trouble
+        self.telemetry.trouble.set(trouble is not None)
+
+    def note_registry(self, *, answers: bool) -> None:
+        """Whether the registry answered when it was last asked."""
+        self.telemetry.registry_up.set(answers)
+
+    def _lane(self, bundle: Bundle, *, since: str | None = None, verdict: str | None = None) -> Lane:
+        batcher = Batcher(
+            bundle.runtime,
+            self._model,
+            batch_size=self.settings.batch_size,
+            wait_seconds=self.settings.batch_wait_ms / 1000,
+            observe=self.telemetry.batches.observe,
+        )
+        drift = DriftWatch(bundle.reference, bundle.classes, self.settings.window) if bundle.reference else None
+        return Lane(bundle, batcher, drift, since, verdict)
+
+
+def _decode(bundle: Bundle, contents: Sequence[bytes], options: Options, max_pixels: int) -> list[Seen]:
+    seen = []
+    for place, content in enumerate(contents):
+        try:
+            seen.append(bundle.transform(content, invert=options.invert, drawn=options.drawn, max_pixels=max_pixels))
+        except RefusedImageError as problem:
+            raise RefusedImageError(f"image {place + 1}: {problem}") from None
+    return seen

@@ -1,0 +1,76 @@
+"""What Prometheus is told: requests, latency, predictions, versions, and the drift watch."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+# Seconds: from a small network's answer to what no client waits for.
+LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096)
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+class Telemetry:
+    """The counters of one server, apart from those of any other in the process."""
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self.requests = Counter(
+            "darkroom_requests", "Requests by path and status.", ["path", "status"], registry=registry
+        )
+        self.latency = Histogram(
+            "darkroom_request_seconds", "From a request's first byte to its answer.", ["path"],
+            buckets=LATENCY_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.batches = Histogram(
+            "darkroom_batch_images", "Images that went through the model together.",
+            buckets=BATCH_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self.predictions = Counter(
+            "darkroom_predictions", "Images by version and predicted class.", ["version", "label"], registry=registry
+        )
+        self.unlike = Counter(
+            "darkroom_unlike_training", "Images unlike the training images.", ["version"], registry=registry
+        )
+        self.waiting = Gauge("darkroom_waiting_images", "Images that wait for their answer.", registry=registry)
+        self.swaps = Counter("darkroom_champion_swaps", "Champions that were taken over.", registry=registry)
+        self.registry_up = Gauge(
+            "darkroom_registry_up", "1 if the registry answered when it was last asked.", registry=registry
+        )
+        self.trouble = Gauge(
+            "darkroom_champion_trouble", "1 if the newest champion does not answer here.", registry=registry
+        )
+        self._version = Gauge("darkroom_version", "1 for the version that answers.", ["version"], registry=registry)
+        self._drift = {
+            name: Gauge(f"darkroom_drift_{name}", about, registry=registry)
+            for name, about in (
+                ("images", "Images in the window of the drift watch."),
+                ("unlike_share", "Share of them unlike the training images."),
+                ("expected_unlike_share", "The same in the validation split."),
+                ("confidence", "Their mean confidence."),
+                ("expected_confidence", "The same in the validation split."),
+            )
+        }
+        self._drift_share = Gauge(
+            "darkroom_drift_class_share", "Share of them predicted as each class.", ["label"], registry=registry
+        )
+        self._drift_expected = Gauge(
+            "darkroom_drift_class_share_expected", "The same in the validation split.", ["label"], registry=registry
+        )
+
+    def now_serves(self, version: str) -> None:
+        self._version.clear()
+        self._version.labels(version).set(1)
+
+    def text(self, drift: Mapping[str, Any] | None) -> bytes:
+        """Everything, in Prometheus' text form; ``drift`` is the report of the drift watch, if there is one."""
+        if drift:
+            for name, gauge in self._drift.items():
+                gauge.set(math.nan if drift[name] is None else drift[name])
+            self._drift_share.clear()
+            self._drift_expected.clear()
+            for each in drift["classes"]:
+                self._drift_share.labels(each["label"]).set(math.nan if each["share"] is None else each["share"])
+                self._drift_expected.labels(each["label"]).set(each["expected"])
+        return generate_latest(self._registry)
