@@ -26,7 +26,13 @@ def trace(classifier: Classifier, shape: tuple[int, int, int]) -> ExportedProgra
 
 
 def write_pt2(program: ExportedProgram, metadata: Mapping[str, Any], path: Path) -> None:
-    """Write a program with ``metadata`` as the extra file metadata.json, which torch.export.load reads."""
+    """Write a program with ``metadata`` as the extra file metadata.json, which torch.export.load reads.
+
+    The program loses what it need not tell: the images that it was made with, and the lines of whose directories.
+    """
+    program.example_inputs = None
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
     torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
 
 
