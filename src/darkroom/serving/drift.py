@@ -22,7 +22,9 @@ class DriftWatch:
     """What a model said of the latest ``window`` images, held against what it said of the validation split.
 
     Of 1,000 images of MNIST, five in a hundred that are clothes are warned of in every of 100 trials, and 1.5 times as
-    many zeros in 10, twice as many in 92. It belongs to one thread, as the server's event loop. Adding an image takes the same time however many there were;
+    many zeros in 10, twice as many in 92.
+
+    It belongs to one thread, as the server's event loop. Adding an image takes the same time however many there were;
     the figures are computed when they are asked for.
     """
 
