@@ -1,14 +1,38 @@
-"""How a dataset of drawn signs lays them out, and laying out a drawing in the same way."""
+"""How a dataset of drawn signs lays them out, and laying out a drawing in the same way.
+
+MNIST fits each digit into a box of 20x20 pixels, keeping its proportions, and shifts it until its centre of mass lies
+in the middle of 28x28 (LeCun, Bottou, Bengio and Haffner, 1998, "Gradient-based learning applied to document
+recognition", section III.A). The digits of scikit-learn fill the height of their 8x8 pixels, which are counts over
+bitmaps of 32x32 (Alpaydin and Kaynak, 1998, "Optical recognition of handwritten digits", UCI). A model has never seen
+a digit elsewhere or of another size, so a drawing must be laid out like them.
+"""
 
 from dataclasses import dataclass
+from math import ceil, floor
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+INKED = 32  # a pixel from here on belongs to a sign; below lie the blur of its edges and the noise of the ground
+FULL = 128  # half of the brightest: such a pixel is more ink than ground
+# In half of the images at least, this share of the pixels is ground. It is 0.53 for digits, 0.83 for MNIST and below
+# 0.01 for photographs (CIFAR-10 in grey).
+GROUND = 0.4
+# A stroke is thinner than this share of the image's side, so a square of that side that is full of ink is no stroke.
+# A share FILLED of the images may hold one: 0.11 of digits do, 0.0002 of MNIST, but 0.40 of Fashion-MNIST.
+STROKE, FILLED = 3 / 8, 0.2
+# Source pixels for each pixel of the image: more are averaged first, so that no drawing needs much memory.
+FINENESS = 16
 
 
 @dataclass(frozen=True)
 class Ink:
-    """What the signs of a dataset have in common: light strokes on a dark ground.
+    """What the signs of a dataset have in common, whether they are light on dark or dark on light.
 
     ``extent`` is the longer side of the box around a sign, as a share of the image's side; ``by_mass`` says whether
     its centre of mass lies in the middle of the image, else the middle of that box does.
@@ -18,11 +42,76 @@ class Ink:
     by_mass: bool
 
 
-def measure_ink(images: NDArray[np.uint8]) -> Ink | None:
-    """The layout of the signs in ``images`` uint8 [N, C, H, W], or None if they are no signs on an empty ground."""
-    return None
+def measure_ink(images: Pixels) -> Ink | None:
+    """The layout of the signs in ``images`` uint8 [N, C, H, W], or None if they are no signs on an empty ground.
+
+    Colour has none, nor have photographs, textures, or filled shapes such as clothes.
+    """
+    if images.shape[1] != 1 or not len(images):
+        return None
+    signs = images[:, 0]
+    if np.median(signs) > 127:
+        signs = 255 - signs
+    inked = np.greater_equal(signs, INKED)
+    signs, inked = signs[inked.any((1, 2))], inked[inked.any((1, 2))]
+    if not len(signs) or np.median((~inked).mean((1, 2))) < GROUND or _filled(signs) > FILLED:
+        return None
+    top, bottom = _ends(inked, across=2)
+    left, right = _ends(inked, across=1)
+    extent = np.maximum(bottom - top, right - left)
+    mass = np.stack([_centre_of_mass(signs.sum(2)), _centre_of_mass(signs.sum(1))])
+    box = np.stack([top + bottom, left + right]) / 2
+    by_mass = np.square(mass - 0.5).sum() < np.square(box - 0.5).sum()
+    return Ink(float(np.median(extent)), bool(by_mass))
 
 
-def place(drawing: NDArray[np.uint8], ink: Ink, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Lay out a drawing, uint8 [h, w] with light strokes on black, as the dataset does: uint8 [1, *size]."""
-    raise NotImplementedError
+def place(drawing: Pixels, ink: Ink, size: tuple[int, int]) -> Pixels:
+    """Lay out a drawing, uint8 [h, w] with light strokes on black, as the dataset does: uint8 [1, *size].
+
+    It is scaled with its proportions kept, so a small drawing and a large one give the same image. An empty drawing
+    gives an empty image. The strokes are light on black also where those of the dataset are not.
+    """
+    height, width = size
+    inked = drawing >= INKED
+    if not inked.any():
+        return np.zeros((1, height, width), np.uint8)
+    rows, columns = np.flatnonzero(inked.any(1)), np.flatnonzero(inked.any(0))
+    sign = Image.fromarray(drawing[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+    sign = sign.reduce(max(1, max(sign.size) // (FINENESS * max(size))))
+    pixels = np.asarray(sign)
+    # The window of the drawing that becomes the image, in pixels of the drawing; it reaches beyond the sign.
+    scale = max(sign.height / height, sign.width / width) / ink.extent
+    window = np.array([width * scale, height * scale])
+    middle = (
+        [_centre_of_mass(pixels.sum(0)) * sign.width, _centre_of_mass(pixels.sum(1)) * sign.height]
+        if ink.by_mass
+        else [sign.width / 2, sign.height / 2]
+    )
+    left, top = np.array(middle) - window / 2
+    ground = Image.new("L", (ceil(window[0]) + 1, ceil(window[1]) + 1))
+    ground.paste(sign, (-floor(left), -floor(top)))
+    corner = np.array([left - floor(left), top - floor(top)])
+    # A box that is not of whole pixels keeps the middle exact.
+    laid = ground.resize((width, height), Image.Resampling.LANCZOS, box=(*corner, *(corner + window)))
+    return np.asarray(laid)[None]
+
+
+def _filled(signs: Pixels) -> float:
+    """The share of signs [N, H, W] that hold a square too large for a stroke, full of ink."""
+    side = max(1, round(STROKE * min(signs.shape[1:])))
+    squares = sliding_window_view(np.greater_equal(signs, FULL), (side, side), axis=(1, 2))
+    full: NDArray[np.bool_] = np.all(squares, axis=(-2, -1))
+    return float(full.any((1, 2)).mean())
+
+
+def _ends(inked: NDArray[np.bool_], across: int) -> tuple[Floats, Floats]:
+    """Where the ink of each image [N, H, W] begins and ends, the axis ``across`` left out, as shares of the side."""
+    lines: NDArray[np.bool_] = np.any(inked, axis=across)
+    return lines.argmax(1) / lines.shape[1], 1 - lines[:, ::-1].argmax(1) / lines.shape[1]
+
+
+def _centre_of_mass(sums: NDArray[np.integer]) -> Floats:
+    """The centre of mass along lines whose pixels sum to ``sums`` [..., L], as a share of L."""
+    length = sums.shape[-1]
+    centre: Floats = sums @ (np.arange(length) + 0.5) / sums.sum(-1) / length
+    return centre

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.images import MAX_PIXELS, BrokenImageError, Channels, decode
-from darkroom.data.ink import Ink
+from darkroom.data.images import MAX_PIXELS, BrokenImageError, Channels, decode, read_header
+from darkroom.data.ink import Ink, place
 
 # Mean brightness of training images, 0 to 1, below which they are light on dark and above which dark on light.
 # Between the two they are neither, as photographs are.
@@ -49,16 +49,33 @@ class Transform:
         images, if they are drawn signs. Raises RefusedImageError, before decoding where the header tells.
         """
         try:
+            if drawn and self.ink is not None:
+                header = read_header(content)
+                drawing = decode(content, 1, (header.height, header.width))
+                return self._lay_out(drawing, self.ink, invert)
             pixels = decode(content, self.channels, self.size)
         except BrokenImageError as problem:
             raise RefusedImageError(str(problem)) from None
         turned = self._is_negative(pixels) if invert is None else invert
         return Seen(255 - pixels if turned else pixels, turned)
 
+    def _lay_out(self, drawing: NDArray[np.uint8], ink: Ink, invert: bool | None) -> Seen:
+        """A drawing, uint8 [1, h, w], as the dataset lays out its signs. They are all on a light ground or none is."""
+        is_light = self.mean is not None and self.mean[0] > 0.5
+        turned = _is_light(drawing) != is_light if invert is None else invert
+        pixels = 255 - drawing if turned else drawing
+        if is_light:
+            return Seen(255 - place(255 - pixels[0], ink, self.size), turned)
+        return Seen(place(pixels[0], ink, self.size), turned)
+
     def _is_negative(self, image: NDArray[np.uint8]) -> bool:
         """Whether a grey picture has a light border where the training images are dark, or the other way round."""
         if self.mean is None or len(self.mean) > 1:
             return False
-        border = np.concatenate([image[0, 0], image[0, -1], image[0, :, 0], image[0, :, -1]])
-        is_light = bool(np.median(border) > 127)
-        return self.mean[0] < LIGHT_ON_DARK if is_light else self.mean[0] > DARK_ON_LIGHT
+        return self.mean[0] < LIGHT_ON_DARK if _is_light(image) else self.mean[0] > DARK_ON_LIGHT
+
+
+def _is_light(image: NDArray[np.uint8]) -> bool:
+    """Whether the border of a grey picture, uint8 [1, h, w], is light."""
+    border = np.concatenate([image[0, 0], image[0, -1], image[0, :, 0], image[0, :, -1]])
+    return bool(np.median(border) > 127)

@@ -1,0 +1,47 @@
+// What the server is asked. An ApiError's message is the server's own line; its status is 0 where nobody answered.
+
+const KEY = "darkroom-key";
+
+export class ApiError extends Error {
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+
+  // Whether the same question may be answered later.
+  get passes() {
+    return this.status === 0 || this.status >= 500 || this.status === 429;
+  }
+}
+
+export const keep = (key) => sessionStorage.setItem(KEY, key);
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+
+async function ask(path, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = key === null ? {} : { Authorization: `Bearer ${key}` };
+  let response, answer;
+  try {
+    response = await fetch(path, { cache: "no-store", ...options, headers });
+    answer = await response.json().catch(() => null);
+  } catch (problem) {
+    if (problem.name === "AbortError") throw problem;
+    throw new ApiError(0, "The server does not answer");
+  }
+  if (response.ok && answer !== null) return answer;
+  const line = typeof answer?.detail === "string" ? answer.detail : `The server answered ${response.status}.`;
+  throw new ApiError(response.status, line);
+}
+
+export const model = () => ask("/v1/model");
+export const gallery = () => ask("/v1/model/gallery");
+export const confusion = () => ask("/v1/model/confusion");
+export const drift = () => ask("/v1/drift");
+
+export function predict({ file, name, drawn = false, exact = false }, signal) {
+  const body = new FormData();
+  body.append("image", file, name);
+  // An image of the test split is what the model knows already: no negative of it is made.
+  const query = new URLSearchParams({ drawn, invert: exact ? "false" : "auto", seen: true, challenger: true });
+  return ask(`/v1/predict?${query}`, { method: "POST", body, signal });
+}

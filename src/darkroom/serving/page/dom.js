@@ -1,0 +1,26 @@
+// Building the page: text is always set as text, so that no name from the server can be markup.
+
+export const find = (id) => document.getElementById(id);
+
+// An element with properties and children. `style` sets CSS variables, `dataset` and ARIA go by their attribute's name.
+export function element(tag, { style = {}, attributes = {}, ...properties } = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  for (const [name, value] of Object.entries(style)) made.style.setProperty(name, value);
+  made.append(...children.filter((child) => child !== null));
+  return made;
+}
+
+// A share that is not quite nothing or all is not written as if it were.
+export function percent(share, digits = 1) {
+  const least = 10 ** -digits / 2;
+  if (share > 0 && 100 * share < least) return `< ${(2 * least).toFixed(digits)} %`;
+  if (share < 1 && 100 * share >= 100 - least) return `> ${(100 - 2 * least).toFixed(digits)} %`;
+  return `${(100 * share).toFixed(digits)} %`;
+}
+
+export function moment(iso) {
+  const when = new Date(iso);
+  const text = when.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+  return element("time", { dateTime: iso, textContent: text });
+}

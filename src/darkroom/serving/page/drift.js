@@ -1,0 +1,66 @@
+// The drift watch: the latest images held against what the model said of its validation split.
+
+import { element, find, percent } from "./dom.js";
+
+const SHOWN = 10; // classes before the rest is asked for
+
+function figure(title, value, expected) {
+  return element("div", { className: "figure" },
+    element("dt", { textContent: title }),
+    element("dd", {},
+      element("strong", { textContent: value === null ? "–" : percent(value) }),
+      element("span", { textContent: `expected ${percent(expected)}` }),
+    ),
+  );
+}
+
+// The longest bar is that of the largest share.
+function table(classes, largest) {
+  const rows = classes.map(({ label, share, expected }) =>
+    element("tr", {},
+      element("th", { scope: "row", textContent: label, title: label }),
+      element("td", { className: "pair", style: { "--share": (share ?? 0) / largest, "--expected": expected / largest }, attributes: { "aria-hidden": "true" } },
+        element("span", { className: "is" }), element("span", { className: "should" })),
+      element("td", { className: "number", textContent: share === null ? "–" : percent(share) }),
+      element("td", { className: "number", textContent: percent(expected) }),
+    ),
+  );
+  const head = element("tr", {},
+    element("th", { scope: "col", textContent: "Class" }),
+    element("td", {}),
+    element("th", { scope: "col", className: "number", textContent: "Share" }),
+    element("th", { scope: "col", className: "number", textContent: "Expected" }),
+  );
+  return element("table", { className: "shares" }, element("thead", {}, head), element("tbody", {}, ...rows));
+}
+
+let opened = false;
+
+export function show(found) {
+  const furthest = [...found.classes].sort(
+    (one, other) => Math.abs((other.share ?? 0) - other.expected) - Math.abs((one.share ?? 0) - one.expected),
+  );
+  const largest = Math.max(...found.classes.flatMap(({ share, expected }) => [share ?? 0, expected])) || 1;
+  const many = found.classes.length > SHOWN;
+  const state = found.warning
+    ? element("p", { className: "warning", textContent: found.warning })
+    : element("p", { className: "small", textContent:
+        found.images ? `The latest ${found.images} of at most ${found.window} images.` : "No images yet." });
+  const parts = [
+    state,
+    element("dl", { className: "figures" },
+      figure("Unlike the training images", found.unlike_share, found.expected_unlike_share),
+      figure("Confidence", found.confidence, found.expected_confidence),
+    ),
+    table(many ? furthest.slice(0, SHOWN) : found.classes, largest),
+  ];
+  if (many) {
+    const rest = found.classes.length - SHOWN;
+    const more = element("details", { className: "more", open: opened });
+    more.addEventListener("toggle", () => (opened = more.open));
+    const others = { className: "rest", tabIndex: 0, attributes: { role: "region", "aria-label": "The other classes" } };
+    more.append(element("summary", { textContent: `The other ${rest}` }), element("div", others, table(furthest.slice(SHOWN), largest)));
+    parts.push(more);
+  }
+  find("drift").replaceChildren(...parts);
+}

@@ -1,0 +1,53 @@
+// Following the champion: who serves is asked every two seconds while somebody looks.
+
+import * as api from "./api.js";
+import * as key from "./key.js";
+import { trouble } from "./notice.js";
+
+const POLL = 2000; // ms
+const DRIFT = 5; // looks between two at the drift watch
+
+export class Follower {
+  #timer;
+  #looking = false;
+  #looks = 0;
+  #met = ""; // the model whose gallery and confusion matrix are on show
+  model = null; // as /v1/model says
+
+  // `changed(model, before)` follows each change of what /v1/model says, `met(model, before)` each change of the
+  // model itself, until it succeeds; `looked()` each look that was answered.
+  constructor({ changed, met, looked, drift }) {
+    Object.assign(this, { changed, met, looked, drift });
+    document.addEventListener("visibilitychange", () => this.look());
+  }
+
+  async look() {
+    if (document.hidden || this.#looking) return;
+    clearTimeout(this.#timer);
+    this.#looking = true;
+    try {
+      await this.#ask();
+      trouble("");
+    } catch (problem) {
+      if (problem.status === 401) return key.prompt(); // and go on when there is one
+      trouble(`${problem.message} – trying again`);
+    } finally {
+      this.#looking = false;
+    }
+    this.#timer = setTimeout(() => this.look(), POLL);
+  }
+
+  async #ask() {
+    const model = await api.model();
+    const before = this.model;
+    this.model = model;
+    if (JSON.stringify(model) !== JSON.stringify(before)) this.changed(model, before);
+    const name = JSON.stringify([model.name, model.version]);
+    if (name !== this.#met) {
+      await this.met(model);
+      this.#met = name;
+    }
+    if (this.#looks++ % DRIFT === 0) await this.drift();
+    this.looked();
+  }
+}

@@ -1,0 +1,46 @@
+// Images of the test split to try. One of them takes part in the tab order; the arrow keys move among them.
+
+import { element, find } from "./dom.js";
+
+const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
+
+function decoded(address) {
+  const [head, content] = address.split(",");
+  const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
+  return new Blob([bytes], { type: head.slice("data:".length).split(";")[0] });
+}
+
+function tile({ image, actual, predicted }, position, take) {
+  const right = actual === predicted;
+  const made = element(
+    "button",
+    { type: "button", className: right ? "tile" : "tile wrong", tabIndex: position ? -1 : 0 },
+    element("img", { src: image, alt: "" }),
+    element("span", { className: "hidden", textContent: "Test image labelled " }),
+    element("span", { className: "tile-label", textContent: actual, title: actual }),
+    right ? element("span", { className: "tile-answer", textContent: "\u00a0" })
+      : element("span", { className: "tile-answer", textContent: `taken for ${predicted}`, title: predicted }),
+  );
+  made.addEventListener("click", () => take({ file: decoded(image), name: "test.png", address: image, exact: true, actual }));
+  return made;
+}
+
+export function show(images, take) {
+  const gallery = find("gallery");
+  const tiles = images.map((each, position) => tile(each, position, take));
+  gallery.replaceChildren(...tiles);
+  find("gallery-section").hidden = !tiles.length;
+  const enter = (position) => {
+    tiles.forEach((each, index) => (each.tabIndex = index === position ? 0 : -1));
+    tiles[position].focus();
+  };
+  tiles.forEach((each, position) => {
+    each.addEventListener("keydown", (event) => {
+      const ends = { Home: 0, End: tiles.length - 1 };
+      const target = ends[event.key] ?? position + (STEPS[event.key] ?? 0);
+      if (target === position || !tiles[target]) return;
+      event.preventDefault();
+      enter(target);
+    });
+  });
+}

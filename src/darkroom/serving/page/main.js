@@ -1,0 +1,93 @@
+// The page: one picture at a time, answered by whatever model is champion now.
+
+import * as answer from "./answer.js";
+import * as api from "./api.js";
+import * as camera from "./camera.js";
+import { Paper } from "./canvas.js";
+import * as card from "./card.js";
+import * as confusion from "./confusion.js";
+import { find } from "./dom.js";
+import * as drift from "./drift.js";
+import { Follower } from "./follow.js";
+import * as gallery from "./gallery.js";
+import * as key from "./key.js";
+import { tell } from "./notice.js";
+import * as sources from "./sources.js";
+import * as stage from "./stage.js";
+
+let picture = null; // the one on show: {file, name, drawn, exact, address, actual}
+let asking = null; // the AbortController of the question under way
+let unanswered = false; // whether the picture is to be asked about again
+
+const paper = new Paper(find("paper"), (file) => put(file && { file, name: "drawing.png", drawn: true }));
+
+const follower = new Follower({
+  changed(model, before) {
+    card.show(model);
+    lay();
+    if (!picture) answer.wait(model.drawable);
+    if (!before || (before.name === model.name && before.version === model.version)) return;
+    tell(`Version ${model.version} of ${model.name} is champion now.`);
+    if (picture) ask();
+  },
+  async met() {
+    await optional("gallery-section", async () => gallery.show(await api.gallery(), put));
+    await optional("confusion-section", async () => confusion.show(await api.confusion()));
+  },
+  async drift() {
+    await optional("drift-section", async () => drift.show(await api.drift()));
+  },
+  looked() {
+    if (unanswered) ask();
+  },
+});
+
+// A part of the page about which this model has nothing to say is not there.
+async function optional(section, show) {
+  try {
+    await show();
+    find(section).hidden = false;
+  } catch (problem) {
+    if (problem.status !== 404) throw problem;
+    find(section).hidden = true;
+  }
+}
+
+function put(found) {
+  asking?.abort();
+  unanswered = false;
+  picture = found;
+  lay();
+  if (picture) return ask();
+  find("answer").setAttribute("aria-busy", "false");
+  answer.wait(follower.model?.drawable);
+}
+
+function lay() {
+  stage.lay(picture, { drawable: follower.model?.drawable, empty: paper.isEmpty });
+}
+
+async function ask() {
+  asking?.abort();
+  const mine = (asking = new AbortController());
+  find("answer").setAttribute("aria-busy", "true");
+  try {
+    const reply = await api.predict(picture, mine.signal);
+    unanswered = false;
+    answer.show(reply, picture);
+    if (reply.version !== follower.model?.version) follower.look();
+  } catch (problem) {
+    if (problem.name === "AbortError") return;
+    unanswered = problem.passes || problem.status === 401;
+    if (problem.status === 401) key.prompt();
+    else answer.refuse(problem.passes ? `${problem.message} – trying again` : problem.message);
+  }
+  find("answer").setAttribute("aria-busy", "false");
+}
+
+find("undo").addEventListener("click", () => paper.undo());
+find("clear").addEventListener("click", () => paper.clear());
+sources.listen((file) => put({ file, name: file.name || "picture.png" }));
+camera.watch((file) => put({ file, name: file.name }));
+key.listen(() => follower.look());
+follower.look();

@@ -1,0 +1,44 @@
+// Pictures from outside: a chosen file, a dropped one, the clipboard. Each is given on as it is.
+
+import { find } from "./dom.js";
+import { tell } from "./notice.js";
+
+export function listen(take) {
+  const first = (files) => {
+    if (!files.length) return;
+    if (files.length > 1) tell(`${files.length} files: the first is shown; send several to /v1/predict.`);
+    take(files[0]);
+  };
+  for (const id of ["file", "photo"]) {
+    const chooser = find(id);
+    chooser.addEventListener("change", () => {
+      first(chooser.files);
+      chooser.value = ""; // so that the same file may be chosen again
+    });
+  }
+  for (const id of ["upload", "drop-hint"]) find(id).addEventListener("click", () => find("file").click());
+
+  const cover = find("drop-cover");
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    cover.hidden = false;
+  });
+  addEventListener("dragleave", (event) => {
+    if (event.relatedTarget === null) cover.hidden = true;
+  });
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    cover.hidden = true;
+    if (event.dataTransfer.files.length) first(event.dataTransfer.files);
+    else tell("That is no file: save the picture and drop it from there.");
+  });
+  addEventListener("paste", (event) => {
+    const files = event.clipboardData?.files ?? [];
+    if (files.length) {
+      event.preventDefault();
+      first(files);
+    } else if (event.target.tagName !== "INPUT") {
+      tell("The clipboard holds no picture.");
+    }
+  });
+}

@@ -1,0 +1,30 @@
+// Where the picture is: the paper where something may be drawn, a picture that was brought, or the place to bring one.
+
+import { find } from "./dom.js";
+
+let shown = null;
+
+export function lay(picture, { drawable, empty }) {
+  const stage = find("stage");
+  const brought = picture && !picture.drawn;
+  stage.dataset.mode = brought ? "picture" : drawable ? "draw" : "empty";
+  find("draw-hint").hidden = !empty;
+  find("draw-tools").hidden = !drawable;
+  find("undo").disabled = empty;
+  find("clear").disabled = !picture;
+  if (picture !== shown) preview(brought ? picture : null);
+  shown = picture;
+}
+
+function preview(picture) {
+  const image = find("preview");
+  if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
+  image.removeAttribute("src");
+  find("preview-name").textContent = picture?.name ?? "";
+  if (!picture) return;
+  image.alt = `The picture ${picture.name}`;
+  image.classList.toggle("pixels", Boolean(picture.exact));
+  // Formats that the server knows and the browser does not, such as TIFF, are shown by their name alone.
+  image.onload = image.onerror = (event) => find("stage").classList.toggle("unseen", event.type === "error");
+  image.src = picture.address ?? URL.createObjectURL(picture.file);
+}
