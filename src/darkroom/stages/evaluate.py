@@ -87,12 +87,12 @@ def _measure(
 
     logits = predict_logits(classifier, test, settings.batch_size)
     found = measured(logits)
-    others = [("calibrated", measured(logits / temperature), CALIBRATED_FIGURES)]
+    calibrated = measured(logits / temperature).summary
+    summary = found.summary | {f"calibrated_{key}": calibrated[key] for key in CALIBRATED_FIGURES}
     if settings.tta != "none":
-        averaged = predict_logits(classifier, test, settings.batch_size, settings.tta)
-        others.append(("tta", measured(averaged), TTA_FIGURES))
-    beside = {f"{name}_{key}": each.summary[key] for name, each, keys in others for key in keys}
-    return replace(found, summary=found.summary | beside)
+        augmented = measured(predict_logits(classifier, test, settings.batch_size, settings.tta)).summary
+        summary |= {f"tta_{key}": augmented[key] for key in TTA_FIGURES}
+    return replace(found, summary=summary)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The images that a page shows to try a model on: of every class, the same each time, with the model's pixels."""
+"""The images to try a model on: from every class, the same ones each time, with the model's own pixels."""
 
 import json
 from types import SimpleNamespace
