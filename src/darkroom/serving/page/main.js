@@ -75,6 +75,7 @@ async function ask() {
     const reply = await api.predict(picture, mine.signal);
     unanswered = false;
     answer.show(reply, picture);
+    follower.outdate();
     if (reply.version !== follower.model?.version) follower.look();
   } catch (problem) {
     if (problem.name === "AbortError") return;
