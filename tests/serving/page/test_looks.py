@@ -207,6 +207,6 @@ def test_a_tab_that_nobody_sees_asks_nothing(served, open_page):
 @pytest.mark.parametrize("path", sorted(app.PAGE.iterdir()), ids=lambda path: path.name)
 def test_no_file_of_the_page_names_another_address(path: Path) -> None:
     text = path.read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
-    assert not re.search(r"https?:|wss?:|[\"'(]//", text)
+    assert not re.search(r"\b(https?|wss?)://|[\"'(]//", text)
     assert "innerHTML" not in text
     assert len(text.splitlines()) < 400
