@@ -72,7 +72,9 @@ def test_the_tree_stays_as_it_was_committed_but_for_the_lock_file(reproduced):
 def test_every_figure_and_table_is_there(reproduced):
     reports = reproduced.root / "reports"
     found = {str(path.relative_to(reports)) for path in reports.rglob("*") if path.is_file()}
-    assert found == {
+    gallery = {path for path in found if path.startswith("evaluate/gallery/") and path.endswith(".png")}
+    assert len(gallery) == 30
+    assert found - gallery == {
         "preprocess/report.json", "preprocess/class_balance.png", "preprocess/samples.png",
         "search/summary.json", "search/trials.csv", "search/report.md", "search/repeats.png", "search/history.png",
         "search/curves.png", "search/importances.png", "search/slices.png", "search/parallel_coordinates.png",
@@ -81,6 +83,7 @@ def test_every_figure_and_table_is_there(reproduced):
         "evaluate/confusion_matrix.json", "evaluate/confusion_matrix.csv", "evaluate/confusion_matrix.png",
         "evaluate/class_scores.png", "evaluate/predictions.csv", "evaluate/predictions.png",
         "evaluate/worst_mistakes.png", "evaluate/registered.json", "evaluate/identity.json",
+        "evaluate/reference.json", "evaluate/gallery.json",
     }  # fmt: skip
 
 

@@ -1,16 +1,118 @@
-"""Placeholder."""
+"""Whether the images that a model is asked about have become others than those it was validated on."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from darkroom.evaluation.metrics import Floats
+import numpy as np
+from scipy.stats import chi2_contingency, hypergeom
+
+from darkroom.evaluation.metrics import Floats, Ints
 from darkroom.evaluation.reference import Reference
+
+# Fewer images tell more of the person who sent them than of the model's use.
+LEAST_IMAGES = 30
+# Of each of the two tests, at one look: the window slides, and is looked at again and again. Of 160 streams of 20,000
+# images like those of the split, looked at every 50 images, none was warned of; at 1e-4 five were.
+ALPHA = 1e-5
+# Images of a class that a window is expected to hold, for the chi-square approximation; rarer classes count as one.
+LEAST_EXPECTED = 5
 
 
 class DriftWatch:
-    def __init__(self, reference: Reference, classes: Sequence[str], window: int) -> None: ...
+    """What a model said of the latest ``window`` images, held against what it said of the validation split.
 
-    def add(self, labels: Any, confidences: Floats, energies: Floats) -> None: ...
+    Of 1,000 images of MNIST, five in a hundred that are clothes are warned of in every of 100 trials, and 1.5 times as
+    many zeros in 10, twice as many in 92.
 
-    def report(self) -> dict[str, Any] | None:
-        return None
+    It belongs to one thread, as the server's event loop. Adding an image takes the same time however many there were;
+    the figures are computed when they are asked for.
+    """
+
+    def __init__(self, reference: Reference, classes: Sequence[str], window: int) -> None:
+        self.reference = reference
+        self.classes = classes
+        self.window = window
+        self._seen = 0
+        self._labels = np.zeros(window, np.int32)
+        self._confidences = np.zeros(window, np.float32)
+        self._unlike = np.zeros(window, np.bool_)
+
+    def add(self, labels: Ints, confidences: Floats, energies: Floats) -> None:
+        """Count images, each [n]: the class predicted, its calibrated probability, and the energy."""
+        places = (self._seen + np.arange(len(labels)))[-self.window :] % self.window
+        for kept, new in (
+            (self._labels, labels),
+            (self._confidences, confidences),
+            (self._unlike, energies > self.reference.energy_threshold),
+        ):
+            kept[places] = new[-self.window :]
+        self._seen += len(labels)
+
+    @property
+    def images(self) -> int:
+        """The images in the window, which fills first."""
+        return min(self._seen, self.window)
+
+    @property
+    def unlike_share(self) -> float | None:
+        """The share of the window that is unlike the training images; None while it is empty."""
+        return float(self._unlike[: self.images].mean()) if self.images else None
+
+    @property
+    def confidence(self) -> float | None:
+        """The mean calibrated probability of the predicted classes; None while the window is empty."""
+        return float(self._confidences[: self.images].mean(dtype=np.float64)) if self.images else None
+
+    @property
+    def class_counts(self) -> Ints:
+        """How often each class is predicted in the window, int64 [classes]."""
+        return np.bincount(self._labels[: self.images], minlength=len(self.classes))
+
+    def report(self) -> dict[str, Any]:
+        """All figures as JSON values, with ``warning``: one line if the images differ by more than chance."""
+        reference, counts = self.reference, self.class_counts
+        shares = (counts / self.images).tolist() if self.images else [None] * len(counts)
+        return {
+            "images": self.images,
+            "window": self.window,
+            "unlike_share": self.unlike_share,
+            "expected_unlike_share": reference.unlike_share,
+            "confidence": self.confidence,
+            "expected_confidence": reference.confidence,
+            "classes": [
+                {"label": label, "share": share, "expected": expected}
+                for label, share, expected in zip(self.classes, shares, reference.class_shares, strict=True)
+            ],
+            "warning": self.warning(),
+        }
+
+    def warning(self) -> str | None:
+        """What differs by more than chance, None if nothing does or there are too few images to tell."""
+        if self.images < LEAST_IMAGES:
+            return None
+        found = [each for each in (self._unlike_warning(), self._class_warning()) if each]
+        return f"of the latest {self.images:,} images {', and '.join(found)}" if found else None
+
+    def _unlike_warning(self) -> str | None:
+        reference, images = self.reference, self.images
+        above = round(reference.unlike_share * reference.images)
+        count = int(self._unlike[:images].sum())
+        # Fisher's exact test: the threshold is itself known from so many images only.
+        chance = hypergeom.sf(count - 1, reference.images + images, above + count, images)
+        if chance >= ALPHA:
+            return None
+        return f"{self.unlike_share:.1%} are unlike the training images, expected {reference.unlike_share:.1%}"
+
+    def _class_warning(self) -> str | None:
+        reference = self.reference
+        expected = np.array(reference.class_shares)
+        table = np.stack([self.class_counts, np.rint(expected * reference.images)])
+        is_rare = table.sum(axis=0) * self.images / table.sum() < LEAST_EXPECTED
+        pooled = np.column_stack([table[:, ~is_rare], table[:, is_rare].sum(axis=1)])
+        pooled = pooled[:, pooled.any(axis=0)]
+        if pooled.shape[1] < 2 or chi2_contingency(pooled, correction=False).pvalue >= ALPHA:
+            return None
+        gaps = np.abs(self.class_counts / self.images - expected)
+        most = int(gaps.argmax())
+        share = self.class_counts[most] / self.images
+        return f"{share:.1%} are taken for {self.classes[most]!r}, expected {expected[most]:.1%}"

@@ -3,7 +3,6 @@
 import csv
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,10 +11,13 @@ from darkroom.config import Config
 from darkroom.console import messages
 from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_names
+from darkroom.data.ink import measure_ink
 from darkroom.errors import CacheError
 from darkroom.evaluation import figures
+from darkroom.evaluation.gallery import write_gallery
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
+from darkroom.evaluation.reference import REFERENCE, Reference, fit_reference
 from darkroom.evaluation.views import average_logits
 from darkroom.files import atomic_directory, sha256, write_json
 from darkroom.models.classifier import Classifier
@@ -24,10 +26,10 @@ from darkroom.settings import Evaluate
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
-if TYPE_CHECKING:
-    pass
-
 TTA_FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
+CALIBRATED_FIGURES = ("log_loss", "calibration_error")
+# Of the train split, enough to know how its images are laid out.
+INK_IMAGES = 2000
 
 
 def run(config: Config, workspace: Workspace) -> None:
@@ -45,10 +47,12 @@ def run(config: Config, workspace: Workspace) -> None:
             f"{dataset.fingerprint[:12]}); run `darkroom train` again"
         )
     test = read_split(directory, dataset, "test")
-    found = _measure(classifier, test, dataset, config.evaluate)
+    reference = _fit_reference(classifier, dataset, directory, config.evaluate.batch_size)
+    found = _measure(classifier, test, dataset, config.evaluate, reference.temperature)
     report = workspace.report("evaluate")
     with atomic_directory(report) as written:
         _write(found, test, dataset, read_names(directory, "test"), written)
+        reference.write(written / REFERENCE)
         identity = Identity(card.weights_sha256, dataset.fingerprint, sha256(written / PREDICTIONS))
         write_json(written / IDENTITY, asdict(identity))
 
@@ -65,17 +69,30 @@ def run(config: Config, workspace: Workspace) -> None:
     )
 
 
-def _measure(classifier: Classifier, test: Split, dataset: DatasetCard, settings: Evaluate) -> Evaluation:
-    """The figures of the model as it is registered, and beside them those with test-time augmentation."""
+def _fit_reference(classifier: Classifier, dataset: DatasetCard, directory: Path, batch_size: int) -> Reference:
+    val, train = (read_split(directory, dataset, name) for name in ("val", "train"))
+    some = torch.arange(0, len(train), max(1, len(train) // INK_IMAGES))
+    ink = measure_ink(train.take(some, CPU)[0].numpy())
+    return fit_reference(predict_logits(classifier, val, batch_size), val.labels.numpy(), ink)
+
+
+def _measure(
+    classifier: Classifier, test: Split, dataset: DatasetCard, settings: Evaluate, temperature: float
+) -> Evaluation:
+    """The figures of the model as it is registered, beside them those at ``temperature`` and with augmentation."""
     labels = test.labels.numpy()
-    options = {"top_k": settings.top_k, "bins": settings.calibration_bins}
+
+    def measured(logits: Floats) -> Evaluation:
+        return measure(logits, labels, dataset.classes, top_k=settings.top_k, bins=settings.calibration_bins)
+
     logits = predict_logits(classifier, test, settings.batch_size)
-    found = measure(logits, labels, dataset.classes, **options)
-    if settings.tta == "none":
-        return found
-    logits = predict_logits(classifier, test, settings.batch_size, settings.tta)
-    augmented = measure(logits, labels, dataset.classes, **options).summary
-    return replace(found, summary=found.summary | {f"tta_{key}": augmented[key] for key in TTA_FIGURES})
+    found = measured(logits)
+    calibrated = measured(logits / temperature).summary
+    summary = found.summary | {f"calibrated_{key}": calibrated[key] for key in CALIBRATED_FIGURES}
+    if settings.tta != "none":
+        augmented = measured(predict_logits(classifier, test, settings.batch_size, settings.tta)).summary
+        summary |= {f"tta_{key}": augmented[key] for key in TTA_FIGURES}
+    return replace(found, summary=summary)
 
 
 @torch.no_grad()
@@ -96,6 +113,7 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, names: list[str
         table.writerow(["true \\ predicted", *classes])
         table.writerows([name, *row] for name, row in zip(classes, found.confusion.tolist(), strict=True))
     write_predictions(found, classes, names, directory / PREDICTIONS)
+    write_gallery(images, found, classes, directory)
     title = f"Accuracy {found.summary['accuracy']:.2%} on {len(found.labels):,} test images"
     for name, figure in (
         ("confusion_matrix", figures.confusion_matrix(found.confusion, classes, title)),

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from tests.unit.promotion.conftest import QUICK
+from tests.conftest import QUICK
 
 from darkroom.config import load
 from darkroom.errors import ModelError
@@ -61,7 +61,15 @@ def test_the_run_is_rebuilt_from_the_files_and_the_files_stay_as_they_are(bring,
     assert run.data.params["model.hidden"] == "[8]"
     assert {"val/loss", "best/val_loss", "test/accuracy", "train/epoch_seconds"} <= run.data.metrics.keys()
     listed = {file.path for name in ("train", "evaluate") for file in client.list_artifacts(run.info.run_id, name)}
-    assert {"train/curves.png", "evaluate/predictions.csv", "evaluate/identity.json"} <= listed
+    assert {
+        "train/curves.png",
+        "evaluate/predictions.csv",
+        "evaluate/identity.json",
+        "evaluate/reference.json",
+    } <= listed
+    gallery = json.loads((evaluated / "reports" / "evaluate" / "gallery.json").read_text())
+    pictures = {file.path for file in client.list_artifacts(run.info.run_id, "evaluate/gallery")}
+    assert pictures == {f"evaluate/{each['file']}" for each in gallery}
 
 
 @pytest.mark.parametrize("trained_in", ["f" * 40, None])

@@ -1,0 +1,56 @@
+"""Test images to look at and to try a model on: of every class, right answers and some mistakes."""
+
+from collections.abc import Sequence
+from itertools import chain, islice, zip_longest
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.evaluation.metrics import Evaluation, Ints
+from darkroom.files import write_json
+
+# What a page shows at once.
+IMAGES, MISTAKES = 30, 6
+GALLERY, PICTURES = "gallery.json", "gallery"
+
+
+def choose(found: Evaluation) -> Ints:
+    """The rows of a gallery, by class: the same for the same answers, and drawn from as many classes as it can hold.
+
+    A sixth are mistakes, if so many were made.
+    """
+    is_wrong = found.predicted != found.labels
+    mistakes = _draw(np.flatnonzero(is_wrong), found.labels, MISTAKES)
+    right = _draw(np.flatnonzero(~is_wrong), found.labels, IMAGES - len(mistakes))
+    rows = np.concatenate([right, mistakes])
+    chosen: Ints = rows[np.lexsort((rows, found.labels[rows]))]
+    return chosen
+
+
+def _draw(rows: Ints, labels: Ints, count: int) -> Ints:
+    """Up to ``count`` of ``rows`` at random, of one class after another as long as each has some left."""
+    shuffled = np.random.default_rng(0).permutation(rows)
+    _, first = np.unique(labels[shuffled], return_index=True)
+    # In the order in which the classes turn up: the first ones by name are not favoured.
+    by_class = [shuffled[labels[shuffled] == label] for label in labels[shuffled[np.sort(first)]]]
+    in_turn = chain.from_iterable(zip_longest(*by_class))
+    return np.array(list(islice((row for row in in_turn if row is not None), count)), np.int64)
+
+
+def write_gallery(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str], directory: Path) -> None:
+    """Write some of the test ``images`` [N, C, H, W] as PNG, and what they are and were taken for, to ``directory``.
+
+    The PNG files hold the pixels that the model was given.
+    """
+    from PIL import Image
+
+    (directory / PICTURES).mkdir()
+    listed = []
+    for row in choose(found):
+        pixels = images[row]
+        name = f"{PICTURES}/{row:06d}.png"
+        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(directory / name)
+        actual, predicted = classes[found.labels[row]], classes[found.predicted[row]]
+        listed.append({"file": name, "actual": actual, "predicted": predicted})
+    write_json(directory / GALLERY, listed)

@@ -1,0 +1,63 @@
+"""What the evaluation of a small model leaves behind for those who use the model."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom.data.batches import read_split
+from darkroom.data.cache import DatasetCard
+from darkroom.data.images import read
+from darkroom.evaluation.reference import Reference, fit_reference
+from darkroom.models.files import load_classifier
+from darkroom.workspace import Workspace
+
+
+@pytest.fixture
+def report(evaluated):
+    return evaluated / "reports" / "evaluate"
+
+
+@pytest.fixture
+def answers(evaluated):
+    """The logits of the model for a split, and its labels."""
+    directory = Workspace().processed("digits")
+    classifier, _ = load_classifier(Workspace().weights, Workspace().model_card)
+
+    def answers(name):
+        split = read_split(directory, DatasetCard.read(directory), name)
+        with torch.no_grad():
+            return classifier(split.images).numpy(), split.labels.numpy()
+
+    return answers
+
+
+def test_the_reference_is_fitted_on_the_validation_split(report, answers):
+    found = Reference.read(report / "reference.json")
+    expected = fit_reference(*answers("val"))
+    assert found.temperature == pytest.approx(expected.temperature, rel=1e-4)
+    assert found.energy_threshold == pytest.approx(expected.energy_threshold, abs=1e-4)
+    assert (found.images, found.class_shares) == (expected.images, expected.class_shares)
+    other = fit_reference(*answers("test"))
+    assert abs(found.temperature / other.temperature - 1) > 0.01
+
+
+def test_the_figures_of_the_test_split_are_told_before_and_after_calibration(report, answers):
+    found = json.loads((report / "metrics.json").read_text())
+    temperature = Reference.read(report / "reference.json").temperature
+    logits, labels = answers("test")
+    for key, scale in (("log_loss", 1), ("calibrated_log_loss", temperature)):
+        chances = torch.from_numpy(logits.astype(np.float64) / scale).log_softmax(1)
+        assert found[key] == pytest.approx(-chances[torch.arange(len(labels)), labels].mean().item(), abs=1e-5)
+    assert {"calibration_error", "calibrated_calibration_error"} <= found.keys()
+
+
+def test_the_model_says_of_the_gallerys_pictures_what_is_written_there(report, evaluated):
+    classifier, card = load_classifier(Workspace().weights, Workspace().model_card)
+    listed = json.loads((report / "gallery.json").read_text())
+    assert len(listed) == 30
+    images = torch.from_numpy(np.stack([read(report / each["file"], 1, (8, 8)) for each in listed]))
+    with torch.no_grad():
+        predicted = classifier(images).argmax(1)
+    assert [card.dataset_card.classes[label] for label in predicted] == [each["predicted"] for each in listed]
