@@ -1,5 +1,6 @@
 """What every test stands on: a clean environment and small projects in temporary directories."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 FOREIGN = ("DARKROOM_MIRROR", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 
 Project = Callable[..., Path]
+# A small model of digits, in seconds.
+QUICK = {"search__trials": 0, "train__epochs": 1, "model__name": "mlp", "model__hidden": [8]}
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +69,34 @@ def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) 
         return tmp_path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def evaluated_once(
+    tmp_path_factory: pytest.TempPathFactory, empty_store: Path, write_params: Callable[..., None]
+) -> Path:
+    """A directory in which a small model of digits was trained, evaluated and registered."""
+    from darkroom.config import load
+    from darkroom.stages import download, evaluate, preprocess, search, train
+    from darkroom.workspace import Workspace
+
+    root = tmp_path_factory.mktemp("evaluated")
+    write_params(root, **QUICK)
+    shutil.copyfile(empty_store, root / "mlflow.db")
+    with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for stage in (download, preprocess, search, train, evaluate):
+            stage.run(load(root / "params.yaml"), Workspace())
+    return root
+
+
+@pytest.fixture
+def evaluated(project: Project, evaluated_once: Path) -> Path:
+    """A project of one's own with the files of a model that was evaluated, and a store that has not heard of it."""
+    root = project(**QUICK)
+    for name in ("data/processed", "models", "reports"):
+        shutil.copytree(evaluated_once / name, root / name)
+    return root
 
 
 def _write_params(directory: Path, **changes: object) -> None:

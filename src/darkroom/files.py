@@ -71,7 +71,9 @@ def read_json(path: Path, *, error: type[DarkroomError], made_by: str) -> dict[s
     return value
 
 
-def check_format(found: dict[str, Any], expected: int, path: Path, *, error: type[DarkroomError], made_by: str) -> None:
+def check_format(
+    found: dict[str, Any], expected: int, path: Path | str, *, error: type[DarkroomError], made_by: str
+) -> None:
     """Refuse a file written in another format version than this release reads."""
     version = found.get("format_version")
     if version != expected:

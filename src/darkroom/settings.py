@@ -297,7 +297,7 @@ class Gate(Section):
     max_calibration_error: float | None = Field(None, gt=0, le=1, description="expected calibration error")
     max_latency_ms: float | None = Field(None, gt=0, description="95th percentile, one image, CPU")
     max_size_mb: float | None = Field(None, gt=0, description="the registered model's files, megabytes")
-    export: Literal["none", "pt2"] = Field("none", description="form that must be proven equal")
+    export: Literal["none", "pt2", "onnx"] = Field("none", description="form that must be proven equal")
 
 
 class Serve(Section):

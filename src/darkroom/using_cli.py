@@ -21,14 +21,25 @@ USE = "Using a model"
 
 @app.command(rich_help_panel=USE)
 def export(
-    to: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = Path("models/model.pth"),
-    form: Annotated[Literal["pth"], typer.Option("--format", help="pth: a plain state_dict.")] = "pth",
+    form: Annotated[
+        Literal["onnx", "pt2", "pth", "safetensors"],
+        typer.Option("--format", help="onnx, pt2 (torch's exported program), or the weights alone."),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="A version, an alias, or the id of a run.", show_default="the one that lies here")
+    ] = None,
+    quantize: Annotated[Literal["int8"] | None, typer.Option(help="onnx only: compute in 8 bits.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file.", show_default="one in models/exported")
+    ] = None,
 ) -> None:
-    """Write the trained model to a file that torch reads, and its card beside it."""
-    from darkroom.export import export_pth
+    """Write a model to a file for elsewhere, if it gives the same answers for every test image."""
+    workspace = Workspace()
+    config = load(workspace.params)
 
-    export_pth(Workspace(), to)
-    output.print(f"{to}: a state_dict; {to.with_suffix('.json')}: its settings and classes")
+    from darkroom.export.command import run
+
+    run(config, workspace, form, reference=model, quantize=quantize is not None, to=to)
 
 
 @app.command(rich_help_panel=USE)

@@ -47,6 +47,10 @@ class Workspace:
         return self.root / "models" / "model.json"
 
     @property
+    def exported(self) -> Path:
+        return self.root / "models" / "exported"
+
+    @property
     def study_journal(self) -> Path:
         """Outside the stages' outputs: DVC deletes those before it runs, and a killed search resumes from this."""
         return self.root / "models" / "checkpoints" / "study.journal"

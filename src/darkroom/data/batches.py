@@ -16,7 +16,7 @@ from darkroom.data.augmentation import augment
 from darkroom.data.augmentation.geometry import flip
 from darkroom.data.cache import FORMAT_VERSION, MADE_BY, DatasetCard, pixels_offset
 from darkroom.data.mapped_images import MappedImages
-from darkroom.errors import CacheError
+from darkroom.errors import CacheError, DarkroomError
 from darkroom.settings import Augment
 
 CPU = torch.device("cpu")
@@ -89,6 +89,25 @@ def read_split(directory: Path, card: DatasetCard, name: str) -> Split:
         raise CacheError(f"{path}: does not belong to {directory / 'dataset.json'}; run `{MADE_BY}` again")
     mapping = MappedImages(path, shape, pixels_offset(path))
     return Split(mapping.tensor, labels, mapping)
+
+
+def read_split_of(
+    directory: Path, fingerprint: str, name: str, owner: str, *, error: type[DarkroomError] = CacheError
+) -> Split:
+    """One split of a cache that must be the data with this ``fingerprint``, which belongs to ``owner``.
+
+    Raises ``error`` if the cache is not there or is of other data, CacheError if it is damaged.
+    """
+    try:
+        card = DatasetCard.read(directory)
+    except CacheError:
+        card = None
+    if card is None or card.fingerprint != fingerprint:
+        raise error(
+            f"{directory}: does not hold the {name} images of {owner} (dataset {fingerprint[:12]}"
+            f"{f', found {card.fingerprint[:12]}' if card else ''}); run `dvc repro preprocess`"
+        )
+    return read_split(directory, card, name)
 
 
 class TrainBatches:

@@ -1,11 +1,13 @@
 """A trained model on disk: weights in safetensors, and a card with all that belongs to them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from darkroom.config import parse
 from darkroom.data.cache import DatasetCard
@@ -43,12 +45,16 @@ class ModelCard:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read a card. Raises ModelError."""
-        found = read_json(path, error=ModelError, made_by=MADE_BY)
-        check_format(found, FORMAT_VERSION, path, error=ModelError, made_by=MADE_BY)
+        return cls.parse(read_json(path, error=ModelError, made_by=MADE_BY), path)
+
+    @classmethod
+    def parse(cls, found: dict[str, Any], where: Path | str) -> Self:
+        """The card from its JSON form, which was found at ``where``. Raises ModelError."""
+        check_format(found, FORMAT_VERSION, where, error=ModelError, made_by=MADE_BY)
         try:
             return cls(**found)
         except TypeError as problem:
-            raise ModelError(f"{path}: damaged ({problem}); run `{MADE_BY}` again") from None
+            raise ModelError(f"{where}: damaged ({problem}); run `{MADE_BY}` again") from None
 
 
 def save_weights(classifier: Classifier, path: Path) -> str:
@@ -75,12 +81,24 @@ def load_classifier(weights: Path, card_path: Path) -> tuple[Classifier, ModelCa
     if sha256(weights) != card.weights_sha256:
         raise ModelError(f"{weights}: not the weights that {card_path} describes, or damaged; run `{MADE_BY}` again")
     try:
-        config = parse(card.settings, where=f"{card_path}: settings.")
-        classifier = build_classifier(config.model, card.dataset_card)
-        classifier.load_state_dict(load_file(weights))
-    except (ConfigError, SafetensorError, RuntimeError, TypeError) as problem:
+        found = load_file(weights)
+    except SafetensorError as problem:
         raise ModelError(f"{weights}: cannot be loaded ({problem}); run `{MADE_BY}` again") from None
-    return classifier.eval(), card
+    return rebuild(card, found, weights), card
+
+
+def rebuild(card: ModelCard, weights: Mapping[str, Tensor], where: Path | str) -> Classifier:
+    """The classifier that ``card`` describes with ``weights``, which were found at ``where``, ready to be asked.
+
+    Raises ModelError if they do not fit.
+    """
+    try:
+        config = parse(card.settings, where="settings.")
+        classifier = build_classifier(config.model, card.dataset_card)
+        classifier.load_state_dict(weights)
+    except (ConfigError, RuntimeError, TypeError) as problem:
+        raise ModelError(f"{where}: cannot be loaded ({problem}); run `{MADE_BY}` again") from None
+    return classifier.eval()
 
 
 def load_weights(path: Path, settings: Model, dataset: DatasetCard) -> Classifier:

@@ -1,10 +1,11 @@
-"""Plain files of weights: a state_dict, as torch.save writes it."""
+"""Plain files of weights: a state_dict, as torch.save or safetensors writes it."""
 
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from darkroom.errors import ModelError
@@ -18,7 +19,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         with warnings.catch_warnings():
             # torch warns of files of another make than its own before it refuses them.
             warnings.simplefilter("ignore")
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            is_torch = path.suffix != ".safetensors"
+            found = torch.load(path, map_location="cpu", weights_only=True) if is_torch else load_file(path)
     except Exception as problem:  # there is no saying what damaged bytes make a reader raise
         # What torch goes on to say is how to run the code in such a file.
         reason = str(problem).partition("\n")[0].partition(". ")[0] or type(problem).__name__

@@ -6,17 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import mlflow.pytorch
+import torch
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from torch import Tensor
+from torch.export import ExportedProgram
 
-from darkroom.data.batches import Split, read_split
-from darkroom.data.cache import DatasetCard
-from darkroom.errors import CacheError, TrackingError
+from darkroom.data.batches import Split, read_split_of
+from darkroom.errors import TrackingError
 from darkroom.evaluation.predictions import PREDICTIONS, Answers, read_predictions
+from darkroom.evaluation.reference import REFERENCE, Reference
 from darkroom.files import sha256
+from darkroom.models.files import ModelCard
 from darkroom.promotion.registration import MODEL_FILE
 from darkroom.promotion.registry import Contender
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG
@@ -48,21 +51,29 @@ class Evidence:
         model: Callable[[Tensor], Tensor] = mlflow.pytorch.load_model(str(self.model))
         return model
 
+    def program(self) -> ExportedProgram:
+        """The model as it is registered: its graph, and its weights under the names of the classifier's modules."""
+        return torch.export.load(self.model / MODEL_FILE)
+
+    def card(self) -> ModelCard | None:
+        """What its settings and data were, or None if an earlier Darkroom registered it. Raises ModelError."""
+        found = (Model.load(self.model).metadata or {}).get("card")
+        return ModelCard.parse(found, str(self.contender)) if found else None
+
+    def reference(self) -> Reference | None:
+        """What it said of the validation split, or None if an earlier Darkroom evaluated it. Raises ModelError."""
+        uri = f"runs:/{self.contender.run_id}/evaluate/{REFERENCE}"
+        try:
+            return Reference.read(_fetch(uri, self.contender, self.model.parent / "reference"))
+        except TrackingError:
+            return None
+
     def test_split(self, cache: Path) -> Split:
         """The images that were answered, in the order of the answers, from the preprocessed images in ``cache``.
 
         Raises TrackingError if it does not hold them, CacheError if it is damaged.
         """
-        try:
-            card = DatasetCard.read(cache)
-        except CacheError:
-            card = None
-        if card is None or card.fingerprint != self.fingerprint:
-            raise TrackingError(
-                f"{cache}: does not hold the test images of {self.contender} (dataset {self.fingerprint[:12]}"
-                f"{f', found {card.fingerprint[:12]}' if card else ''}); run `dvc repro preprocess`"
-            )
-        return read_split(cache, card, "test")
+        return read_split_of(cache, self.fingerprint, "test", str(self.contender), error=TrackingError)
 
 
 def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evidence:

@@ -1,34 +1,40 @@
-"""Whether the model as it is registered gives the answers that were recorded when it was evaluated."""
+"""Whether a model, in a form of file, gives the answers that were recorded when it was evaluated."""
 
+import tempfile
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from darkroom.data.batches import CPU, Split
+from darkroom.data.batches import Split
+from darkroom.formats.answers import BATCH_SIZES, Answering, ask, differing
+from darkroom.formats.onnx import read_onnx, write_onnx
 from darkroom.promotion.evidence import Evidence
 
-# An export may have fixed the size of a batch, or compute otherwise for one image, a few, and a power of two.
-BATCH_SIZES = (7, 64)
 # Asked one by one; all of them would take many times as long.
 SINGLE_IMAGES = 500
 
 
-@torch.no_grad()
-def differing_answers(evidence: Evidence, cache: Path) -> int:
-    """How many test images the registered model answers otherwise than recorded, or not, in a batch of some size.
+def differing_answers(evidence: Evidence, form: Literal["pt2", "onnx"], cache: Path) -> int:
+    """How many test images the model answers otherwise than recorded, or not, in a batch of some size.
 
-    Raises TrackingError if ``cache`` does not hold the images that were answered, CacheError if it is damaged.
+    It is asked as it is registered (pt2), or as ONNX Runtime computes it. Raises TrackingError if ``cache`` does not
+    hold the images that were answered, CacheError if it is damaged, ModelError if the form cannot be written.
     """
     test = evidence.test_split(cache)
-    model = evidence.load()
+    model = evidence.load() if form == "pt2" else _as_onnx(evidence)
     recorded = torch.from_numpy(evidence.answers.predicted)
     differs = torch.zeros(len(test), dtype=torch.bool)
     first = Split(test.images[:SINGLE_IMAGES], test.labels[:SINGLE_IMAGES])
-    for split, batch_size in ((first, 1), *((test, size) for size in BATCH_SIZES)):
-        rows = torch.arange(len(split)).split(batch_size)
-        for batch, (images, _) in zip(rows, split.in_order(batch_size, CPU), strict=True):
-            try:
-                differs[batch] |= model(images).argmax(1) != recorded[batch]
-            except (AssertionError, RuntimeError):  # how an exported graph refuses a shape that it was not made for
-                differs[batch] = True
+    for batch_size in BATCH_SIZES:
+        split = test if batch_size > 1 else first
+        logits = ask(model, split, batch_size, len(evidence.answers.classes))
+        differs[: len(split)] |= differing(logits, recorded[: len(split)])
     return int(differs.sum())
+
+
+def _as_onnx(evidence: Evidence) -> Answering:
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, "model.onnx")
+        write_onnx(evidence.program(), {}, path)
+        return read_onnx(path)

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from darkroom.errors import ModelError
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.latency import Latency, latencies
 from darkroom.evaluation.metrics import expected_calibration_error
+from darkroom.formats.onnx import check_installed
 from darkroom.promotion.evidence import Evidence
 from darkroom.promotion.exported import differing_answers
 from darkroom.settings import Gate
@@ -103,7 +105,8 @@ def judge(settings: Gate, challenger: Evidence, champion: Evidence | None, *, bi
     Models of other data than the champion's are refused without a look at the other rules. ``bins`` are those of the
     calibration error; ``cache`` is where the preprocessed images lie, for the rule that asks the model again.
 
-    Raises TrackingError if that rule is set and the cache is not that of the challenger.
+    Raises TrackingError if that rule is set and the cache is not that of the challenger, and ModelError if a package
+    that it needs is missing.
     """
     name, against = str(challenger.contender), str(champion.contender) if champion else None
     facts = {
@@ -232,6 +235,12 @@ def _at_most(rule: str, value: float | None, limit: float | None, form: str) -> 
 def _export(settings: Gate, challenger: Evidence, cache: Path) -> Check:
     if settings.export == "none":
         return Check("export", "not asked", NO_LIMIT, True)
-    count = differing_answers(challenger, cache)
+    required = f"{settings.export} gives every recorded answer"
+    if settings.export == "onnx":
+        check_installed()
+    try:
+        count = differing_answers(challenger, settings.export, cache)
+    except ModelError as problem:
+        return Check("export", str(problem), required, False)
     value = f"{count:,} of {len(challenger.answers.labels):,} answers differ"
-    return Check("export", value, f"{settings.export} gives every recorded answer", count == 0)
+    return Check("export", value, required, count == 0)

@@ -22,7 +22,7 @@ from darkroom.serving.service import Answer, BusyError, Lane, Options, Service
 TOP_K = 3
 RETRY_SECONDS = "1"
 # A grey square of 8 x 8 pixels.
-EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEklEQVR42mNsYGBgYGRgGFgGAA7gAIGWzdHIAAAAAElFTkSuQmCC"
+EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEElEQVR4nGNsYIAAJgaKGAAmCACQXTClHgAAAABJRU5ErkJggg=="
 
 
 class Question(BaseModel):

@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from darkroom.errors import ModelError
+from darkroom.evaluation.gallery import GALLERY, PICTURES
 from darkroom.evaluation.reference import REFERENCE, Reference
 from darkroom.files import read_json
 from darkroom.promotion.evidence import gather
@@ -28,7 +29,6 @@ from darkroom.settings import Serve
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.tracking.store import does_not_answer
 
-GALLERY = "gallery.json"
 MADE_BY = "darkroom evaluate"
 # Images to try a model on that has no gallery, as one of an earlier Darkroom has none.
 PROBE_IMAGES = 4
@@ -102,7 +102,7 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
 def _download_report(version: ModelVersion, place: Path) -> Path:
     """What the evaluation has left with the version's run, without its pictures for people."""
     place.mkdir()
-    for name in (REFERENCE, GALLERY, "gallery", "confusion_matrix.json"):
+    for name in (REFERENCE, GALLERY, PICTURES, "confusion_matrix.json"):
         try:
             download_artifacts(f"runs:/{version.run_id}/evaluate/{name}", dst_path=str(place))
         except (MlflowException, OSError) as problem:

@@ -1,0 +1,41 @@
+"""A classifier as an exported program: its graph and weights, without the code that made them."""
+
+import copy
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import Dim, ExportedProgram
+
+from darkroom.formats.answers import Answering
+from darkroom.models.classifier import Classifier
+
+METADATA = "metadata.json"
+# From an example of one image the graph would take the batch for fixed.
+EXAMPLE_IMAGES = 4
+
+
+def trace(classifier: Classifier, shape: tuple[int, int, int]) -> ExportedProgram:
+    """The program of a classifier in evaluation mode, for uint8 images [N, *shape], N of any size."""
+    example = torch.zeros(EXAMPLE_IMAGES, *shape, dtype=torch.uint8)
+    # As MLflow holds it: the order in memory that training is faster with is no part of a model.
+    plain = copy.deepcopy(classifier).to(memory_format=torch.contiguous_format)
+    return torch.export.export(plain, (example,), dynamic_shapes=({0: Dim("batch")},))
+
+
+def write_pt2(program: ExportedProgram, metadata: Mapping[str, Any], path: Path) -> None:
+    """Write a program with ``metadata`` as the extra file metadata.json, which torch.export.load reads.
+
+    The program loses what it need not tell: the images that it was made with, and the lines of whose directories.
+    """
+    program.example_inputs = None
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)
+    torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
+
+
+def read_pt2(path: Path) -> Answering:
+    """The model in a file of an exported program."""
+    return torch.export.load(path).module()

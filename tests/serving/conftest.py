@@ -1,0 +1,33 @@
+"""A server in the test's own process, with a model that needs no training."""
+
+import pytest
+from starlette.testclient import TestClient
+from tests.serving.made_up import make_bundle
+
+from darkroom.serving.app import make_app
+from darkroom.serving.service import Service
+from darkroom.settings import Serve
+
+
+@pytest.fixture
+def make_service():
+    """Make a service with a champion and settings as given."""
+
+    def make(bundle=None, **settings):
+        service = Service(Serve(**settings))
+        service.serve(bundle or make_bundle(), "2026-02-03T04:05:06+00:00")
+        return service
+
+    return make
+
+
+@pytest.fixture
+def service(make_service):
+    return make_service()
+
+
+@pytest.fixture
+def client(service):
+    """Asks ``service``."""
+    with TestClient(make_app(service)) as client:
+        yield client

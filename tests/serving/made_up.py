@@ -1,0 +1,59 @@
+"""A version that needs no training: it tells dark images from bright ones."""
+
+import io
+
+import numpy as np
+from PIL import Image
+
+from darkroom.data.ink import Ink
+from darkroom.evaluation.reference import Reference
+from darkroom.serving.bundle import Bundle, Example
+from darkroom.serving.pictures import Transform
+from darkroom.serving.runtime import Runtime
+
+CLASSES = ("dark", "bright")
+SHAPE = (1, 4, 4)
+REFERENCE = Reference(
+    temperature=2.0, confidence=0.9, class_shares=(0.5, 0.5), energy_threshold=-6.0, unlike_share=0.01, images=100
+)
+
+
+def brightness(images):
+    """Logits 10 for black and white, and less for what is between; uint8 [N, C, H, W] to float32 [N, 2]."""
+    light = images.astype(np.float32).mean((1, 2, 3)) / 255
+    return np.stack([1 - light, light], 1) * 10
+
+
+def png(shade, size=(4, 4), mode="L"):
+    """An image file of one shade."""
+    written = io.BytesIO()
+    Image.new(mode, size, shade).save(written, "PNG")
+    return written.getvalue()
+
+
+def make_bundle(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, reference=REFERENCE, ink=None):
+    about = {
+        "name": "shades",
+        "version": version,
+        "architecture": "mlp",
+        "dataset": "folder",
+        "classes": list(CLASSES),
+        "shape": list(shape),
+        "metrics": {"accuracy": 0.9},
+        "fingerprint": "f" * 64,
+        "run_id": "0" * 32,
+        "trained_at": "2026-01-01T00:00:00+00:00",
+        "parameters": 2,
+    }
+    return Bundle(
+        name="shades",
+        version=version,
+        classes=CLASSES,
+        shape=shape,
+        transform=Transform(shape, None, Ink(0.5, by_mass=True) if ink else None),
+        runtime=Runtime("torch", infer, seconds),
+        reference=reference,
+        gallery=[Example(png(0), "dark", "dark"), Example(png(255), "bright", "bright")],
+        confusion={"classes": list(CLASSES), "counts": [[9, 1], [1, 9]]},
+        about=about,
+    )

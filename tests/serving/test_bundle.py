@@ -1,0 +1,116 @@
+"""A version is loaded from the registry with what its evaluation has left, and tried before it answers."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from darkroom.config import load
+from darkroom.errors import ModelError, TrackingError
+from darkroom.promotion.registration import MODEL_FILE
+from darkroom.promotion.registry import champion
+from darkroom.serving import bundle as bundle_module
+from darkroom.serving.bundle import load_bundle
+from darkroom.settings import Serve
+from darkroom.tracking.tracker import connect
+from darkroom.workspace import Workspace
+
+DIGITS = tuple("0123456789")
+
+
+@pytest.fixture
+def registered(evaluated):
+    """The client of a store in which the project's model is champion, and its version."""
+    from darkroom.promotion.promote import register_and_crown
+
+    config = load(evaluated / "params.yaml")
+    store = connect(config.tracking, Workspace().spools)
+    register_and_crown(config, Workspace(), store)
+    return store.client, champion(store.client, config.registered_model)
+
+
+@pytest.fixture
+def artifacts(registered):
+    """Where the store keeps the files of the version's run."""
+    client, version = registered
+    return Path(client.get_run(version.run_id).info.artifact_uri.removeprefix("file://")) / "evaluate"
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_the_answers_are_those_of_the_evaluation_for_the_whole_test_split(registered, evaluated, runtime):
+    from darkroom.data.batches import read_split
+    from darkroom.data.cache import DatasetCard
+
+    bundle = load_bundle(*registered, Serve(runtime=runtime))
+    directory = Workspace().processed("digits")
+    test = read_split(directory, DatasetCard.read(directory), "test")
+    with (evaluated / "reports/evaluate/predictions.csv").open(encoding="utf-8") as opened:
+        recorded = [row["predicted"] for row in csv.DictReader(opened)]
+
+    found = bundle.runtime.infer(test.images.numpy()).argmax(1)
+    assert bundle.runtime.kind == runtime
+    assert [bundle.classes[label] for label in found] == recorded
+
+
+def test_everything_that_is_known_of_the_version_comes_along(registered, evaluated):
+    bundle = load_bundle(*registered, Serve())
+    report = evaluated / "reports/evaluate"
+
+    assert (bundle.name, bundle.version) == ("darkroom-digits", "1")
+    assert (bundle.classes, bundle.shape) == (DIGITS, (1, 8, 8))
+    assert bundle.reference is not None
+    assert bundle.transform.ink == bundle.reference.ink is not None
+    assert bundle.about["metrics"]["accuracy"] == pytest.approx(
+        json.loads((report / "metrics.json").read_text())["accuracy"]
+    )
+    assert (bundle.about["architecture"], bundle.about["dataset"]) == ("mlp", "digits")
+    assert bundle.about["parameters"] == 64 * 8 + 8 + 8 * 10 + 10
+    assert bundle.confusion == json.loads((report / "confusion_matrix.json").read_text())
+    listed = json.loads((report / "gallery.json").read_text())
+    assert [(each.actual, each.predicted) for each in bundle.gallery] == [
+        (each["actual"], each["predicted"]) for each in listed
+    ]
+    assert bundle.gallery[0].png == (report / listed[0]["file"]).read_bytes()
+
+
+def test_a_version_of_an_earlier_darkroom_is_served_without_what_it_lacks(registered, artifacts):
+    for name in ("reference.json", "gallery.json", "confusion_matrix.json"):
+        (artifacts / name).unlink()
+    shutil.rmtree(artifacts / "gallery")
+    bundle = load_bundle(*registered, Serve())
+
+    assert (bundle.reference, list(bundle.gallery), bundle.confusion, bundle.transform.ink) == (None, [], None, None)
+    assert bundle.runtime.infer(np.zeros((1, 1, 8, 8), np.uint8)).shape == (1, 10)
+
+
+def test_a_version_that_no_longer_gives_the_recorded_answers_fails_its_self_test(registered, artifacts):
+    listed = json.loads((artifacts / "gallery.json").read_text())
+    listed[3]["predicted"] = next(digit for digit in DIGITS if digit != listed[3]["predicted"])
+    (artifacts / "gallery.json").write_text(json.dumps(listed))
+    with pytest.raises(
+        ModelError, match=rf"darkroom-digits version 1: failed its self-test: 1 of {len(listed)} answers"
+    ):
+        load_bundle(*registered, Serve())
+
+
+@pytest.mark.parametrize("logits", [np.zeros((4, 9), np.float32), np.full((4, 10), np.nan, np.float32)])
+def test_a_version_that_answers_nonsense_fails_its_self_test(registered, monkeypatch, logits):
+    from darkroom.serving.runtime import Runtime
+
+    monkeypatch.setattr(bundle_module, "choose_runtime", lambda *given: Runtime("torch", lambda images: logits, 0.0))
+    with pytest.raises(ModelError, match="failed its self-test"):
+        load_bundle(*registered, Serve())
+
+
+def test_a_model_that_was_changed_in_the_store_is_not_served(registered):
+    client, version = registered
+    model = client.get_logged_model(str(version.source).removeprefix("models:/"))
+    path = Path(model.artifact_location.removeprefix("file://")) / MODEL_FILE
+    program = torch.export.load(path)
+    torch.export.save(program, path, extra_files={"note": "another file"})
+    with pytest.raises(TrackingError, match="is not the one that was registered"):
+        load_bundle(client, version, Serve())

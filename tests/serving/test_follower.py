@@ -1,0 +1,183 @@
+"""Whoever is champion in the registry answers; whatever goes wrong, the one before goes on."""
+
+import pytest
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from tests.unit.promotion.conftest import NAME
+from tests.unit.promotion.conftest import add as add
+from tests.unit.promotion.conftest import client as client
+from tests.unit.promotion.conftest import store as store
+
+from darkroom.errors import TrackingError
+from darkroom.promotion.gate import VERDICT_TAG
+from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS
+from darkroom.serving import follower as follower_module
+from darkroom.serving.follower import Follower
+
+
+class Audience:
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.champion = self.since = self.challenger = self.verdict = self.trouble = None
+        self.served = []
+        self.registry = None
+
+    def serve(self, champion, since):
+        self.champion, self.since = champion, since
+        self.served.append(champion)
+
+    def show_challenger(self, challenger, verdict):
+        self.challenger, self.verdict = challenger, verdict
+
+    def note_trouble(self, trouble):
+        self.trouble = trouble
+
+    def note_registry(self, *, answers):
+        self.registry = answers
+
+
+@pytest.fixture
+def audience():
+    return Audience()
+
+
+@pytest.fixture
+def loads():
+    """The versions that were loaded, in order; of those in ``broken`` loading fails."""
+
+    class Loads(list):
+        broken = frozenset()
+
+        def __call__(self, version: ModelVersion) -> str:
+            self.append(str(version.version))
+            if str(version.version) in self.broken:
+                raise RuntimeError("half a file\nand more")
+            return f"bundle {version.version}"
+
+    return Loads()
+
+
+@pytest.fixture
+def point(client):
+    return lambda alias, version: client.set_registered_model_alias(NAME, alias, str(version))
+
+
+@pytest.fixture
+def follower(client, add, point, loads, audience):
+    """Follows a model with four versions, the first of which is champion."""
+    add(4)
+    point(CHAMPION, 1)
+    made = Follower(client, NAME, loads, audience)
+    made.begin()
+    return made
+
+
+def test_the_champion_is_loaded_before_anything_is_answered(follower, audience):
+    assert audience.champion == "bundle 1"
+
+
+def test_without_a_champion_it_does_not_begin(client, add, loads, audience):
+    add()
+    with pytest.raises(TrackingError, match=f"{NAME}' has no champion"):
+        Follower(client, NAME, loads, audience).begin()
+
+
+def test_a_promotion_and_a_rollback_are_followed(follower, point, audience, loads):
+    point(CHAMPION, 2)
+    point(PREVIOUS, 1)
+    follower.look()
+    assert audience.champion == "bundle 2"
+    point(CHAMPION, 1)
+    follower.look()
+    assert audience.champion == "bundle 1"
+    assert loads == ["1", "2"]  # the way back took no loading
+
+
+def test_nothing_is_done_while_nothing_changes(follower, audience, loads):
+    for _ in range(3):
+        follower.look()
+    assert audience.served == ["bundle 1"]
+    assert loads == ["1"]
+    assert audience.registry is True
+
+
+def test_the_challenger_is_shown_with_the_verdict_of_the_gate_and_promoted_without_loading(
+    follower, client, point, audience, loads
+):
+    point(CHALLENGER, 3)
+    follower.look()
+    assert (audience.challenger, audience.verdict) == ("bundle 3", None)
+    client.set_model_version_tag(NAME, "3", VERDICT_TAG, "passed")
+    follower.look()
+    assert audience.verdict == "passed"
+    point(CHAMPION, 3)
+    follower.look()
+    assert audience.champion == "bundle 3"
+    assert audience.challenger is None  # it is the champion now
+    assert loads == ["1", "3"]
+
+
+def test_a_champion_that_cannot_be_loaded_is_told_and_the_one_before_goes_on(
+    follower, point, audience, loads, monkeypatch
+):
+    loads.broken = {"2"}
+    point(CHAMPION, 2)
+    follower.look()
+    assert audience.champion == "bundle 1"
+    assert audience.trouble == "version 2 is champion and could not be loaded (half a file); version 1 goes on"
+    follower.look()
+    assert loads == ["1", "2"]  # not again and again
+    monkeypatch.setattr(follower_module, "RETRY_SECONDS", 0)
+    loads.broken = {}
+    follower.look()
+    assert (audience.champion, audience.trouble) == ("bundle 2", None)
+
+
+def test_back_from_a_champion_that_cannot_be_loaded_nothing_is_wrong_any_more(follower, point, audience, loads):
+    loads.broken = {"2"}
+    point(CHAMPION, 2)
+    follower.look()
+    point(CHAMPION, 1)
+    follower.look()
+    assert (audience.champion, audience.trouble) == ("bundle 1", None)
+
+
+def test_a_challenger_that_cannot_be_loaded_is_no_trouble_for_the_champion(follower, point, audience, loads):
+    loads.broken = {"4"}
+    point(CHALLENGER, 4)
+    follower.look()
+    assert (audience.champion, audience.challenger, audience.trouble) == ("bundle 1", None, None)
+
+
+def test_without_the_alias_the_last_champion_goes_on(follower, client, audience):
+    client.delete_registered_model_alias(NAME, CHAMPION)
+    follower.look()
+    assert audience.champion == "bundle 1"
+    assert audience.trouble == f"{NAME} has no champion any more; version 1 goes on"
+
+
+def test_while_the_registry_is_away_the_champion_goes_on(follower, client, point, audience, monkeypatch):
+    def away(name):
+        raise MlflowException("no connection")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "get_registered_model", away)
+        follower.look()
+        assert (audience.champion, audience.registry) == ("bundle 1", False)
+    point(CHAMPION, 2)
+    follower.look()
+    assert (audience.champion, audience.registry) == ("bundle 2", True)
+
+
+def test_versions_that_no_alias_names_are_not_kept_in_memory(follower, point, audience, loads):
+    for version in (2, 3, 4, 1):
+        point(CHAMPION, version)
+        follower.look()
+    assert loads == ["1", "2", "3", "4", "1"]
+
+
+def test_following_ends_when_it_is_told_to(follower, audience):
+    follower.stop()
+    follower.follow(1000.0)
+    assert audience.registry is True  # it looked once
