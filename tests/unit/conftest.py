@@ -1,15 +1,20 @@
-"""Small datasets for the tests of the parts."""
+"""Small datasets for the tests of the parts, and a small model that was evaluated."""
 
+import contextlib
+import shutil
 from collections.abc import Callable
 
 import pytest
 import torch
 
+from darkroom.config import load
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
+from darkroom.workspace import Workspace
 
 MakeCard = Callable[..., DatasetCard]
 MakeSplit = Callable[..., Split]
+QUICK = {"search__trials": 0, "train__epochs": 1, "model__name": "mlp", "model__hidden": [8]}
 
 
 @pytest.fixture
@@ -44,3 +49,40 @@ def make_split() -> MakeSplit:
         return Split(images.to(torch.uint8), labels)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def evaluated_once(tmp_path_factory, empty_store, write_params):
+    """A directory in which a small model of digits was trained, evaluated and registered."""
+    from darkroom.stages import download, evaluate, preprocess, search, train  # which most tests do without
+
+    root = tmp_path_factory.mktemp("evaluated")
+    write_params(root, **QUICK)
+    shutil.copyfile(empty_store, root / "mlflow.db")
+    with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for stage in (download, preprocess, search, train, evaluate):
+            stage.run(load(root / "params.yaml"), Workspace())
+    return root
+
+
+@pytest.fixture
+def evaluated(project, evaluated_once):
+    """A project of one's own with the files of a model that was evaluated, and a store that has not heard of it."""
+    root = project(**QUICK)
+    for name in ("data/processed", "models", "reports"):
+        shutil.copytree(evaluated_once / name, root / name)
+    return root
+
+
+@pytest.fixture
+def bring(evaluated):
+    """Register the model that lies in the project, as `darkroom register` does before it crowns one."""
+    from darkroom.promotion.registration import register_work_tree
+    from darkroom.tracking.tracker import connect
+
+    def bring():
+        config = load(evaluated / "params.yaml")
+        return register_work_tree(connect(config.tracking, Workspace().spools), config, Workspace())
+
+    return bring

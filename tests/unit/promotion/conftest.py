@@ -1,21 +1,14 @@
-"""A registry with versions that no training had to make, and the files of a model that one has made."""
-
-import contextlib
-import shutil
+"""A registry with versions that no training had to make."""
 
 import pytest
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-from darkroom.config import load
-from darkroom.promotion.registration import register_work_tree
 from darkroom.settings import Tracking
-from darkroom.stages import download, evaluate, preprocess, search, train
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
 NAME = "a-model"
-QUICK = {"search__trials": 0, "train__epochs": 1, "model__name": "mlp", "model__hidden": [8]}
 
 
 @pytest.fixture
@@ -54,36 +47,3 @@ def add(client, store):
 def aliases(client):
     """The aliases of NAME as {alias: version}."""
     return lambda: {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
-
-
-@pytest.fixture(scope="session")
-def evaluated_once(tmp_path_factory, empty_store, write_params):
-    """A directory in which a small model of digits was trained, evaluated and registered."""
-    root = tmp_path_factory.mktemp("evaluated")
-    write_params(root, **QUICK)
-    shutil.copyfile(empty_store, root / "mlflow.db")
-    with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        for stage in (download, preprocess, search, train, evaluate):
-            stage.run(load(root / "params.yaml"), Workspace())
-    return root
-
-
-@pytest.fixture
-def evaluated(project, evaluated_once):
-    """A project of one's own with the files of a model that was evaluated, and a store that has not heard of it."""
-    root = project(**QUICK)
-    for name in ("data/processed", "models", "reports"):
-        shutil.copytree(evaluated_once / name, root / name)
-    return root
-
-
-@pytest.fixture
-def bring(evaluated):
-    """Register the model that lies in the project, as `darkroom register` does before it crowns one."""
-
-    def bring():
-        config = load(evaluated / "params.yaml")
-        return register_work_tree(connect(config.tracking, Workspace().spools), config, Workspace())
-
-    return bring

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from tests.unit.promotion.conftest import QUICK
+from tests.unit.conftest import QUICK
 
 from darkroom.config import load
 from darkroom.errors import ModelError
