@@ -70,10 +70,7 @@ def test_the_figures_are_those_of_the_images():
 def test_the_window_holds_the_latest_images_however_they_came(sizes, window):
     labels, confidences, energies = usual(sum(sizes), seed=len(sizes))
     edges = np.cumsum([0, *sizes])
-    parts = [
-        (labels[start:end], confidences[start:end], energies[start:end])
-        for start, end in pairwise(edges)
-    ]
+    parts = [(labels[start:end], confidences[start:end], energies[start:end]) for start, end in pairwise(edges)]
     watch = watching(*parts, window=window)
     assert watch.images == min(window, sum(sizes))
     assert watch.class_counts.tolist() == np.bincount(labels[-window:], minlength=3).tolist()
