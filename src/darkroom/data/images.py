@@ -15,8 +15,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MAX_PIXELS = 100_000_000
+# Converted at once: a large picture is not held several times over, in modes of up to eight bytes a pixel.
+BAND_PIXELS = 1 << 20
 LYING = (5, 6, 7, 8)  # the EXIF orientations of pictures that lie on their side
-GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"})
+DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "F"})
+GREY_MODES = DEEP_MODES | {"1", "L", "LA", "La"}
 
 Channels = Literal[1, 3]
 
@@ -53,15 +56,27 @@ def read_header(content: bytes) -> Header:
         return Header(width, height, 1 if image.mode in GREY_MODES else 3)
 
 
-def decode(content: bytes | BinaryIO, channels: Channels, size: tuple[int, int]) -> NDArray[np.uint8]:
+def decode(
+    content: bytes | BinaryIO,
+    channels: Channels,
+    size: tuple[int, int],
+    *,
+    max_pixels: int = MAX_PIXELS,
+    single: bool = False,
+) -> NDArray[np.uint8]:
     """Decode an image to uint8 [channels, height, width].
 
     The picture is turned upright as its EXIF tag says, laid on white where it is transparent, made
     grey or colour, and scaled to fill ``size`` (height, width), cropping evenly what stands over.
-    Raises BrokenImageError if the content cannot be decoded to its last byte.
+    Raises BrokenImageError if the content cannot be decoded to its last byte, and before it is decoded if the header
+    tells of more pixels than ``max_pixels``, or of several pictures where a ``single`` one is wanted. Of several the
+    first is taken otherwise.
     """
     stream = io.BytesIO(content) if isinstance(content, bytes) else content
-    with _open(stream) as image:
+    with _open(stream, max_pixels) as image:
+        # A photograph in several pictures (MPO) holds a preview or a map of its brightness besides.
+        if single and image.format != "MPO" and getattr(image, "is_animated", False):
+            raise BrokenImageError("holds several pictures or pages, expected one")
         ImageOps.exif_transpose(image, in_place=True)  # which loads it
         return fit(image, channels, size)
 
@@ -84,15 +99,17 @@ def read(path: Path, channels: Channels, size: tuple[int, int]) -> NDArray[np.ui
 
 
 @contextmanager
-def _open(stream: BinaryIO) -> Iterator[Image.Image]:
+def _open(stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """An open image. Whatever fails while it is open is a BrokenImageError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # we hold a bound of our own
             image = Image.open(stream, formats=FORMATS)
         with image:
-            if image.width * image.height > MAX_PIXELS:
-                raise BrokenImageError(f"{image.width}x{image.height} pixels, more than {MAX_PIXELS:,}")
+            pixels = image.width * image.height
+            if not 0 < pixels <= max_pixels:
+                limit = f"more than {max_pixels:,}" if pixels else "none at all"
+                raise BrokenImageError(f"{image.width}x{image.height} pixels, {limit}")
             yield image
     except BrokenImageError:
         raise
@@ -104,16 +121,32 @@ def _open(stream: BinaryIO) -> Iterator[Image.Image]:
 
 
 def _convert(image: Image.Image, channels: Channels) -> Image.Image:
-    if image.mode in {"I", "I;16", "I;16B", "I;16L", "F"}:
+    """The image in grey or colour, eight bits a channel, without transparency."""
+    mode = "L" if channels == 1 else "RGB"
+    if image.mode == mode and not image.has_transparency_data:
+        return image
+    brightest = 65535.0
+    if image.mode == "F":
+        brightest = max(float(image.getextrema()[1]), 1.0)  # type: ignore[arg-type]  # of one channel
+    rows = max(1, BAND_PIXELS // image.width)
+    if rows >= image.height:
+        return _convert_band(image, mode, brightest)
+    converted = Image.new(mode, image.size)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        converted.paste(_convert_band(band, mode, brightest), (0, top))
+    return converted
+
+
+def _convert_band(image: Image.Image, mode: str, brightest: float) -> Image.Image:
+    if image.mode in DEEP_MODES:
         # PIL clips deeper greys at 255 instead of scaling them.
         deep = np.asarray(image, dtype=np.float64)
         if not np.isfinite(deep).all():
             raise ValueError("has pixels that are infinite or not a number")
-        brightest = 65535.0 if image.mode != "F" else max(float(deep.max()), 1.0)
         image = Image.fromarray((deep * (255.0 / brightest)).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         paper = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(paper, image)
-    mode = "L" if channels == 1 else "RGB"
     return image if image.mode == mode else image.convert(mode)

@@ -12,6 +12,10 @@ from darkroom.data.ink import Ink, place
 # Mean brightness of training images, 0 to 1, below which they are light on dark and above which dark on light.
 # Between the two they are neither, as photographs are.
 LIGHT_ON_DARK, DARK_ON_LIGHT = 0.4, 0.6
+# A progressive JPEG has about ten scans, each over all its pixels. A hundred thousand fit into some megabytes and take
+# minutes.
+JPEG, SCAN, MAX_SCANS = b"\xff\xd8", b"\xff\xda", 100
+LONGEST_REASON = 200
 
 
 class RefusedImageError(ValueError):
@@ -46,16 +50,19 @@ class Transform:
 
         ``invert`` makes the model see its negative; by default it does where the picture is dark on light and the
         training images light on dark, or the other way round. A ``drawn`` sign is laid out like those of the training
-        images, if they are drawn signs. Raises RefusedImageError, before decoding where the header tells.
+        images, if they are drawn signs. Raises RefusedImageError, before decoding where the header tells: of more than
+        ``max_pixels``, of several pictures in one, or of another form than png, jpeg, webp, bmp and tiff.
         """
+        if content.startswith(JPEG) and content.count(SCAN) > MAX_SCANS:
+            raise RefusedImageError(f"a JPEG of more than {MAX_SCANS} scans")
         try:
             if drawn and self.ink is not None:
                 header = read_header(content)
-                drawing = decode(content, 1, (header.height, header.width))
+                drawing = decode(content, 1, (header.height, header.width), max_pixels=max_pixels, single=True)
                 return self._lay_out(drawing, self.ink, invert)
-            pixels = decode(content, self.channels, self.size)
+            pixels = decode(content, self.channels, self.size, max_pixels=max_pixels, single=True)
         except BrokenImageError as problem:
-            raise RefusedImageError(str(problem)) from None
+            raise RefusedImageError(_one_line(str(problem))) from None
         turned = self._is_negative(pixels) if invert is None else invert
         return Seen(255 - pixels if turned else pixels, turned)
 
@@ -79,3 +86,9 @@ def _is_light(image: NDArray[np.uint8]) -> bool:
     """Whether the border of a grey picture, uint8 [1, h, w], is light."""
     border = np.concatenate([image[0, 0], image[0, -1], image[0, :, 0], image[0, :, -1]])
     return bool(np.median(border) > 127)
+
+
+def _one_line(reason: str) -> str:
+    """What a decoder says of damaged bytes, which may hold some of them."""
+    line = "".join(sign if sign.isprintable() else " " for sign in reason)
+    return line[:LONGEST_REASON]
