@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 Point = tuple[float, float]
 Stroke = Sequence[Point]
 CANVAS = 560  # as in page/canvas.js, pixels
-PEN = 0.09  # as in page/canvas.js, share of the canvas
+PEN = 0.06  # as in page/canvas.js, share of the canvas
 
 
 def arc(x: float, y: float, width: float, height: float, start: float, end: float) -> list[Point]:

@@ -56,6 +56,11 @@ def test_drawn_digits_are_recognised_by_a_model_of_mnist(mirror):
     assert share_right(bundle, bundle.transform, drawn=False) < 0.8
 
 
+def test_drawings_have_as_much_ink_as_the_training_images(digits):
+    images = [digits.transform(drawing, drawn=True).pixels for digit in DIGITS for drawing in drawings(digit)]
+    assert np.mean(images) / 255 == pytest.approx(digits.transform.mean[0], rel=0.15)
+
+
 def test_a_drawn_seven_is_a_seven(digits):
     assert share_right(digits, digits.transform, "7", drawn=True) > 0.75
 

@@ -4,15 +4,14 @@ import gzip
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
 from darkroom.data.ink import INKED, Ink, measure_ink, place
 
-MNIST = Ink(extent=20 / 28, by_mass=True)
-DIGITS = Ink(extent=1.0, by_mass=False)
+MNIST = Ink(extent=20 / 28, by_mass=True, stroke=2.36)
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +26,12 @@ def published(mirror, name):
         return np.frombuffer(opened.read(16 + 5000 * 784), np.uint8, offset=16).reshape(-1, 1, 28, 28)
 
 
-def bar(height, width, *, paper=(100, 100), corner=(10, 20)):
-    """A drawing with one filled rectangle."""
+def frame(height, width, *, pen=4, paper=(100, 100), corner=(10, 20)):
+    """A drawing of a rectangle."""
     drawing = np.zeros(paper, np.uint8)
-    drawing[corner[0] : corner[0] + height, corner[1] : corner[1] + width] = 255
+    rows, columns = slice(corner[0], corner[0] + height), slice(corner[1], corner[1] + width)
+    drawing[rows, columns] = 255
+    drawing[rows, columns][pen:-pen, pen:-pen] = 0
     return drawing
 
 
@@ -53,7 +54,10 @@ def mass(image):
 
 @pytest.mark.parametrize("negative", [False, True])
 def test_digits_fill_their_height(digits, negative):
-    assert measure_ink(255 - digits if negative else digits) == DIGITS
+    found = measure_ink(255 - digits if negative else digits)
+    assert found is not None
+    assert (found.extent, found.by_mass) == (1.0, False)
+    assert 1 < found.stroke < 2  # as a person counts
 
 
 def test_mnist_is_a_box_of_20_pixels_with_its_centre_of_mass_in_the_middle(mirror):
@@ -61,6 +65,7 @@ def test_mnist_is_a_box_of_20_pixels_with_its_centre_of_mass_in_the_middle(mirro
     assert found is not None
     assert found.by_mass
     assert found.extent == pytest.approx(20 / 28)
+    assert 2 < found.stroke < 3
 
 
 def test_clothes_are_no_signs(mirror):
@@ -92,30 +97,48 @@ def test_no_images_and_empty_ones_have_no_layout(count):
 
 
 def test_a_few_empty_images_among_signs_do_not_count(digits):
-    assert measure_ink(np.concatenate([digits, np.zeros((20, 1, 8, 8), np.uint8)])) == DIGITS
+    assert measure_ink(np.concatenate([digits, np.zeros((20, 1, 8, 8), np.uint8)])) == measure_ink(digits)
+
+
+@pytest.mark.parametrize("pen", [2, 3, 4])
+def test_the_width_of_strokes_is_that_of_the_pen(pen):
+    long = np.zeros((10, 1, 40, 200), np.uint8)
+    long[:, :, 18 : 18 + pen, 10:190] = 255
+    assert measure_ink(long).stroke == pytest.approx(pen, rel=0.03)
 
 
 # --- laying out ------------------------------------------------------------------------------------------
 
 
 def test_a_sign_gets_the_extent_and_keeps_its_proportions():
-    assert box(place(bar(40, 20), MNIST, (28, 28)))[:2] == pytest.approx((20, 10), abs=1)
-    assert box(place(bar(10, 60), MNIST, (28, 28)))[:2] == pytest.approx((3, 20), abs=1)
+    assert box(place(frame(60, 30), MNIST, (28, 28)))[:2] == pytest.approx((20, 10), abs=2)
+    assert box(place(frame(30, 60), MNIST, (28, 28)))[:2] == pytest.approx((10, 20), abs=2)
 
 
 def test_the_middle_is_that_of_the_mass_or_of_the_box():
-    lopsided = bar(60, 10, corner=(20, 20)) | bar(10, 40, corner=(70, 20))
+    lopsided = frame(60, 50) | frame(20, 30)
     assert mass(place(lopsided, MNIST, (28, 28))) == pytest.approx((0.5, 0.5), abs=0.01)
-    _, _, *middle = box(place(lopsided, Ink(20 / 28, by_mass=False), (28, 28)))
+    _, _, *middle = box(place(lopsided, Ink(20 / 28, by_mass=False, stroke=2.36), (28, 28)))
     assert middle == pytest.approx((0.5, 0.5), abs=0.02)
 
 
-def test_the_place_and_the_size_of_a_drawing_do_not_matter():
-    expected = place(bar(40, 20), MNIST, (28, 28))
-    for moved in (bar(40, 20, corner=(0, 0)), bar(40, 20, corner=(60, 80)), bar(40, 20, paper=(300, 41))):
+def test_where_and_how_large_and_with_what_pen_somebody_draws_makes_no_difference():
+    expected = place(frame(60, 40), MNIST, (28, 28))
+    for moved in (frame(60, 40, corner=(0, 0)), frame(60, 40, corner=(40, 60)), frame(60, 40, paper=(300, 70))):
         assert np.array_equal(place(moved, MNIST, (28, 28)), expected)
-    larger = place(bar(400, 200, paper=(500, 500)), MNIST, (28, 28))
-    assert np.abs(larger.astype(int) - expected).max() <= 8
+    for other in (
+        frame(600, 400, pen=40, paper=(700, 700)),
+        frame(600, 400, pen=4, paper=(700, 700)),
+        frame(60, 40, pen=8),
+        frame(60, 40) // 3,
+    ):
+        assert np.abs(place(other, MNIST, (28, 28)).astype(int) - expected).mean() < 12
+
+
+@pytest.mark.parametrize("stroke", [1.5, 2.5, 3.5])
+def test_strokes_are_made_as_wide_as_those_of_the_dataset(stroke):
+    laid = place(frame(60, 40), Ink(20 / 28, by_mass=True, stroke=stroke), (28, 28))
+    assert measure_ink(laid[None]).stroke == pytest.approx(stroke, rel=0.05)
 
 
 def test_an_empty_drawing_gives_an_empty_image():
@@ -125,7 +148,7 @@ def test_an_empty_drawing_gives_an_empty_image():
 
 
 def test_an_image_that_is_not_square_is_filled_to_the_extent_in_one_direction():
-    height, width, *_ = box(place(bar(40, 40), Ink(0.5, by_mass=True), (20, 40)))
+    height, width, *_ = box(place(frame(40, 40), Ink(0.5, by_mass=True, stroke=1.5), (20, 40)))
     assert (height, width) == (10, 10)
 
 
@@ -135,15 +158,17 @@ def test_a_line_of_a_million_pixels_needs_no_square_of_that_side():
     assert image.shape == (1, 28, 28)
 
 
+@settings(deadline=None)
 @given(
     st.tuples(st.integers(1, 60), st.integers(1, 60)),
     st.tuples(st.integers(1, 40), st.integers(1, 40)),
     st.booleans(),
     st.floats(0.2, 1.0),
+    st.floats(0.1, 5.0),
     st.integers(0, 2**32 - 1),
 )
-def test_any_drawing_becomes_an_image_of_the_size(paper, size, by_mass, extent, seed):
+def test_any_drawing_becomes_an_image_of_the_size(paper, size, by_mass, extent, stroke, seed):
     drawing = np.random.default_rng(seed).choice(np.array([0, 0, 0, 90, 255], np.uint8), paper)
-    image = place(drawing, Ink(extent, by_mass), size)
+    image = place(drawing, Ink(extent, by_mass, stroke), size)
     assert image.shape == (1, *size)
     assert image.dtype == np.uint8
