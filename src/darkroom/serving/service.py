@@ -113,7 +113,7 @@ class Service:
             self.telemetry.waiting.set(self._waiting)
 
     async def _see(self, bundle: Bundle, contents: Sequence[bytes], options: Options) -> list[Seen]:
-        if sum(map(len, contents)) <= SMALL_BYTES:
+        if sum(map(len, contents)) <= SMALL_BYTES and not options.drawn:  # laying out takes long
             try:
                 return _decode(bundle, contents, options, SMALL_PIXELS)
             except RefusedImageError:
