@@ -31,6 +31,13 @@ def png(shade, size=(4, 4), mode="L"):
     return written.getvalue()
 
 
+def png_of(pixels):
+    """The image file of grey pixels uint8 [1, H, W]."""
+    written = io.BytesIO()
+    Image.fromarray(pixels[0]).save(written, "PNG")
+    return written.getvalue()
+
+
 def make_bundle(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, reference=REFERENCE, ink=None):
     about = {
         "name": "shades",

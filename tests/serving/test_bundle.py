@@ -9,28 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from darkroom.config import load
 from darkroom.errors import ModelError, TrackingError
 from darkroom.promotion.registration import MODEL_FILE
-from darkroom.promotion.registry import champion
 from darkroom.serving import bundle as bundle_module
 from darkroom.serving.bundle import load_bundle
 from darkroom.settings import Serve
-from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
 DIGITS = tuple("0123456789")
-
-
-@pytest.fixture
-def registered(evaluated):
-    """The client of a store in which the project's model is champion, and its version."""
-    from darkroom.promotion.promote import register_and_crown
-
-    config = load(evaluated / "params.yaml")
-    store = connect(config.tracking, Workspace().spools)
-    register_and_crown(config, Workspace(), store)
-    return store.client, champion(store.client, config.registered_model)
 
 
 @pytest.fixture

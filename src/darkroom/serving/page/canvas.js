@@ -56,6 +56,7 @@ export class Paper {
   #end() {
     if (!this.drawing) return;
     this.drawing = null;
+    this.#redraw(); // as one line, not piece by piece: the same drawing is the same picture
     this.#settle();
   }
 

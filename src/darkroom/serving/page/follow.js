@@ -5,7 +5,7 @@ import * as key from "./key.js";
 import { trouble } from "./notice.js";
 
 const POLL = 2000; // ms
-const DRIFT = 5; // looks between two at the drift watch
+const DRIFT = 5; // looks between two at the drift watch, which other people's images change too
 
 export class Follower {
   #timer;
@@ -19,6 +19,11 @@ export class Follower {
   constructor({ changed, met, looked, drift }) {
     Object.assign(this, { changed, met, looked, drift });
     document.addEventListener("visibilitychange", () => this.look());
+  }
+
+  // The drift watch is asked again at the next look.
+  outdate() {
+    this.#looks = 0;
   }
 
   async look() {

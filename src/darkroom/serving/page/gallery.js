@@ -29,7 +29,6 @@ export function show(images, take) {
   const gallery = find("gallery");
   const tiles = images.map((each, position) => tile(each, position, take));
   gallery.replaceChildren(...tiles);
-  find("gallery-section").hidden = !tiles.length;
   const enter = (position) => {
     tiles.forEach((each, index) => (each.tabIndex = index === position ? 0 : -1));
     tiles[position].focus();

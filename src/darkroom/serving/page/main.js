@@ -31,11 +31,11 @@ const follower = new Follower({
     if (picture) ask();
   },
   async met() {
-    await optional("gallery-section", async () => gallery.show(await api.gallery(), put));
-    await optional("confusion-section", async () => confusion.show(await api.confusion()));
+    await optional("gallery-section", api.gallery, (images) => gallery.show(images, put));
+    await optional("confusion-section", api.confusion, confusion.show);
   },
   async drift() {
-    await optional("drift-section", async () => drift.show(await api.drift()));
+    await optional("drift-section", api.drift, drift.show);
   },
   looked() {
     if (unanswered) ask();
@@ -43,10 +43,11 @@ const follower = new Follower({
 });
 
 // A part of the page about which this model has nothing to say is not there.
-async function optional(section, show) {
+async function optional(section, question, show) {
   try {
-    await show();
-    find(section).hidden = false;
+    const found = await question();
+    show(found);
+    find(section).hidden = found.length === 0;
   } catch (problem) {
     if (problem.status !== 404) throw problem;
     find(section).hidden = true;
@@ -75,6 +76,7 @@ async function ask() {
     const reply = await api.predict(picture, mine.signal);
     unanswered = false;
     answer.show(reply, picture);
+    follower.outdate();
     if (reply.version !== follower.model?.version) follower.look();
   } catch (problem) {
     if (problem.name === "AbortError") return;

@@ -4,6 +4,7 @@ import io
 from collections.abc import Sequence
 from math import cos, radians, sin
 
+import numpy as np
 from PIL import Image, ImageDraw
 
 Point = tuple[float, float]
@@ -94,15 +95,17 @@ def draw(
     radius = pen * canvas / 2
     for stroke in strokes:
         points = [
-            (
-                (corner[0] + scale * (x + slant * (0.5 - y))) * canvas,
-                (corner[1] + scale * y) * canvas,
-            )
+            ((corner[0] + scale * (x + slant * (0.5 - y))) * canvas, (corner[1] + scale * y) * canvas)
             for x, y in stroke
         ]
         draw.line(points, fill=0, width=round(2 * radius), joint="curve")
         for x, y in (points[0], points[-1]):
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=0)
-    content = io.BytesIO()
-    picture.save(content, "PNG")
-    return content.getvalue()
+    return png(np.asarray(picture))
+
+
+def png(pixels: np.ndarray) -> bytes:
+    """uint8 [h, w] or [h, w, 3] as a PNG."""
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, "PNG")
+    return written.getvalue()

@@ -1,0 +1,212 @@
+"""How the page looks and reads: on a phone, in the dark, with many classes, with names that mean harm."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import expect
+from tests.serving.page.acting import draw, label, upload
+from tests.serving.page.conftest import PHONE
+from tests.serving.page.served import made_up, serve
+from tests.serving.page.strokes import png
+
+from darkroom.evaluation.reference import Reference
+from darkroom.serving import app
+from darkroom.serving.bundle import Example
+
+GREY = png(np.full((8, 8), 100, np.uint8))
+HARMFUL = ("<b>bold</b>", "<img src=x onerror=alert(1)>", "__proto__", "a" * 300, "\u202eright to left", "")
+# The lowest contrast of a text with what lies behind it, and the text. Text that a person cannot use has none.
+LOWEST_CONTRAST = """
+() => {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 1;
+  const pen = canvas.getContext("2d", { willReadFrequently: true });
+  const over = (colours) => {
+    pen.clearRect(0, 0, 1, 1);
+    for (const colour of colours) {
+      pen.fillStyle = colour;
+      pen.fillRect(0, 0, 1, 1);
+    }
+    return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const luminance = (rgb) => {
+    const [r, g, b] = rgb.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  let lowest = [21, ""];
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const element = texts.currentNode.parentElement;
+    const text = texts.currentNode.data.trim();
+    if (!text || element.closest("noscript, [hidden], button:disabled") || !element.checkVisibility()) continue;
+    const behind = [];
+    for (let each = element; each; each = each.parentElement) behind.unshift(getComputedStyle(each).backgroundColor);
+    if (element.id === "draw-hint") behind.push("white");
+    const ground = luminance(over(behind));
+    const ink = luminance(over([...behind, getComputedStyle(element).color]));
+    const contrast = (Math.max(ground, ink) + 0.05) / (Math.min(ground, ink) + 0.05);
+    if (contrast < lowest[0]) lowest = [contrast, text];
+  }
+  return lowest;
+}
+"""
+
+
+def of_many(classes):
+    """A model with a gallery, a drift watch and a confusion matrix, all of these classes."""
+    count = len(classes)
+
+    def infer(images):
+        return np.tile(np.linspace(2, 0, count, dtype=np.float32), (len(images), 1))
+
+    reference = Reference(
+        temperature=1.0, confidence=0.9, class_shares=(1 / count,) * count, energy_threshold=-1e9,
+        unlike_share=0.01, images=100,
+    )  # fmt: skip
+    counts = np.random.default_rng(0).integers(0, 100, (count, count))
+    gallery = [Example(GREY, classes[row % count], classes[(row + 1) % count]) for row in range(12)]
+    return made_up(infer, classes=classes, shape=(1, 8, 8), reference=reference, gallery=gallery, counts=counts)
+
+
+@pytest.fixture(
+    params=[tuple("0123456789"), tuple(f"a rather long name of class {row}" for row in range(100)), HARMFUL],
+    ids=["10", "100", "harmful"],
+)
+def bundle(request):
+    return of_many(request.param)
+
+
+@pytest.mark.parametrize("width", [360, 700, 1280])
+def test_nothing_reaches_beyond_the_window(bundle, open_page, width):
+    with serve(bundle) as served:
+        served.service.show_challenger(of_many(bundle.classes), "passed")
+        page = open_page(served, viewport={"width": width, "height": 740})
+        upload(page, GREY)
+        expect(label(page, "challenger")).to_be_attached()
+        expect(page.locator("#confusion table")).to_be_visible()
+        expect(page.locator("#drift table").first).to_be_visible()
+        for summary in page.locator("summary").all():
+            summary.click()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_names_are_never_markup(open_page):
+    with serve(of_many(HARMFUL)) as served:
+        page = open_page(served)
+        upload(page, GREY)
+        expect(label(page)).to_have_text("<b>bold</b>")
+        for summary in page.locator("summary").all():
+            summary.click()
+        page.locator(".tile").nth(1).click()
+        expect(page.get_by_text(f"This test image is labelled {HARMFUL[1]}.")).to_be_visible()
+        assert page.locator("main b, img[src=x]").count() == 0
+        assert page.locator(".column .bar-label").all_text_contents() == list(HARMFUL)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read(bundle, open_page, scheme):
+    with serve(bundle) as served:
+        served.service.show_challenger(of_many(bundle.classes), "refused: why not")
+        served.service.note_trouble("version 3 could not be loaded")
+        page = open_page(served, color_scheme=scheme)
+        upload(page, GREY)
+        expect(label(page, "challenger")).to_be_visible()
+        expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
+        expect(page.locator("#confusion table")).to_be_visible()
+        contrast, text = page.evaluate(LOWEST_CONTRAST)
+        assert contrast >= 4.5, text
+
+
+def test_dark_and_light_differ(served, open_page):
+    grounds = {
+        scheme: open_page(served, color_scheme=scheme).evaluate("getComputedStyle(document.body).backgroundColor")
+        for scheme in ("light", "dark")
+    }
+    assert grounds["light"] != grounds["dark"]
+
+
+def test_all_controls_of_a_phone_are_large_enough_for_a_finger(served, open_page):
+    page = open_page(served, viewport=PHONE, has_touch=True)
+    expect(page.locator(".tile").first).to_be_visible()
+    for button in page.locator("button:visible").all():
+        assert button.bounding_box()["height"] >= 44, button.text_content()
+
+
+def test_nothing_moves_when_an_answer_comes(served, open_page):
+    page = open_page(served)
+    gallery = page.locator("#gallery-section")
+    expect(page.locator(".tile").first).to_be_visible()
+    before = gallery.bounding_box()
+    draw(page, "7")
+    expect(label(page)).to_have_text("7")
+    assert gallery.bounding_box() == before
+
+
+def test_everything_is_reached_with_the_tab_key_in_the_order_of_the_page(served, open_page):
+    page = open_page(served)
+    draw(page, "7")
+    expect(label(page)).to_be_visible()
+    expect(page.locator("#confusion table")).to_be_visible()
+    seen = []
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        name = page.evaluate("document.activeElement.id || document.activeElement.className")
+        seen.append(name or page.evaluate("document.activeElement.localName"))
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineWidth") == "3px"
+        if seen[-1] == "matrix":
+            break
+    assert [name.removesuffix(" wrong") for name in seen] == [
+        "upload", "camera", "undo", "clear", "summary", "tile", "matrix",
+    ]  # fmt: skip
+
+
+def test_the_confusion_matrix_shows_every_count(digits, served, open_page):
+    page = open_page(served)
+    cells = page.locator("#confusion td")
+    expect(cells).to_have_count(100)
+    shown = [0 if text == "·" else int(text) for text in cells.all_text_contents()]
+    assert np.array_equal(np.reshape(shown, (10, 10)), digits.confusion["counts"])
+
+
+def test_the_card_tells_what_the_server_says(served, open_page):
+    page = open_page(served)
+    card = page.locator("#card")
+    for text in (
+        "demo",
+        "simple-cnn",
+        "8 \u00d7 8 pixels, grey",
+        "97.22 %, 95 % interval 95.04 % to 98.65 %",
+        "PyTorch",
+    ):
+        expect(card).to_contain_text(text)
+    assert card.locator("a").count() == 0
+
+
+def test_those_who_want_no_motion_get_none(served, open_page):
+    page = open_page(served, reduced_motion="reduce")
+    moving = "(each) => getComputedStyle(each).transitionDuration !== '0s'"
+    assert not page.evaluate(f"[...document.querySelectorAll('*')].some({moving})")
+
+
+def test_a_tab_that_nobody_sees_asks_nothing(served, open_page):
+    page = open_page(served)
+    expect(page.locator("#model-name")).to_have_text("demo")
+    asked = []
+    page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
+    page.wait_for_timeout(2500)  # longer than between two looks
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(2500)
+    assert not asked
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    with page.expect_request("**/v1/model"):
+        pass
+
+
+@pytest.mark.parametrize("path", sorted(app.PAGE.iterdir()), ids=lambda path: path.name)
+def test_no_file_of_the_page_names_another_address(path: Path) -> None:
+    text = path.read_text(encoding="utf-8").replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert not re.search(r"\b(https?|wss?)://|[\"'(]//", text)
+    assert "innerHTML" not in text
+    assert len(text.splitlines()) < 400

@@ -1,0 +1,82 @@
+"""MLflow's own server answers with the same logits for the same pixels."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+
+import httpx2
+import numpy as np
+import pytest
+from scipy.special import softmax
+from starlette.testclient import TestClient
+from tests.serving.made_up import png_of
+from tests.serving.process import SECONDS
+
+from darkroom.data.batches import read_split
+from darkroom.data.cache import DatasetCard
+from darkroom.serving.app import make_app
+from darkroom.serving.bundle import load_bundle
+from darkroom.serving.service import Service
+from darkroom.settings import Serve
+from darkroom.workspace import Workspace
+
+IMAGES = 32
+
+
+@pytest.fixture
+def mlflow_server(evaluated, registered):
+    """The address of `mlflow models serve` for the champion."""
+    _, version = registered
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = shutil.which("mlflow")
+    assert program
+    # It starts `uvicorn` by its name.
+    path = os.pathsep.join([os.path.dirname(program), os.environ["PATH"]])  # noqa: PTH120
+    with (evaluated / "mlflow-serve.log").open("wb") as log, subprocess.Popen(
+        [
+            program, "models", "serve", "--model-uri", f"models:/{version.name}@champion", "--env-manager", "local",
+            "--host", "127.0.0.1", "--port", str(port),
+        ],
+        env=os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{evaluated / 'mlflow.db'}", "PATH": path},
+        stdout=log,
+        stderr=log,
+        start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            address = f"http://127.0.0.1:{port}"
+            for _ in range(10 * SECONDS):
+                if process.poll() is not None or _answers(address):
+                    break
+                time.sleep(0.1)
+            assert process.poll() is None, (evaluated / "mlflow-serve.log").read_text()
+            yield address
+        finally:
+            os.killpg(process.pid, 9)
+
+
+def _answers(address):
+    try:
+        return httpx2.get(f"{address}/ping").status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
+def test_both_servers_say_the_same_of_the_same_pixels(mlflow_server, registered):
+    directory = Workspace().processed("digits")
+    images = read_split(directory, DatasetCard.read(directory), "test").images[:IMAGES].numpy()
+    answer = httpx2.post(f"{mlflow_server}/invocations", json={"inputs": images.tolist()}, timeout=SECONDS)
+    logits = np.array(answer.json()["predictions"])
+
+    for runtime in ("torch", "onnx"):
+        bundle = load_bundle(*registered, Serve(runtime=runtime))
+        np.testing.assert_allclose(bundle.runtime.infer(images), logits, atol=1e-5)
+        service = Service(Serve())
+        service.serve(bundle, None)
+        with TestClient(make_app(service)) as client:
+            files = [("images", png_of(image)) for image in images]
+            found = client.post("/v1/predict?invert=false", files=files).json()["predictions"]
+        expected = softmax(logits / bundle.reference.temperature, axis=1)
+        np.testing.assert_allclose([list(each["probabilities"].values()) for each in found], expected, atol=1e-5)
