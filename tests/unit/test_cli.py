@@ -494,6 +494,7 @@ def test_an_exported_file_answers_for_a_picture_without_data_or_store(darkroom, 
     answer = json.loads(output)
     assert answer["version"] == "models/exported/model.pth"
     assert answer["predictions"][0]["inverted"] is True  # digits are light on dark
+    assert answer["predictions"][0]["unlike_training"] is False  # a file of weights tells nothing of that
     assert sum(answer["predictions"][0]["probabilities"].values()) == pytest.approx(1)
     code, output, errors = darkroom("predict", "--weights", "models/exported/model.pth", "picture.jpg", "--no-invert")
     assert (code, errors) == (0, "")
