@@ -150,8 +150,8 @@ def image(random: Random) -> bytes:
 
 
 def query(random: Random) -> bytes:
-    if random.random() < 0.4:
-        return b""
+    if random.random() < 0.85:
+        return random.choice((b"", b"top_k=1&invert=true", b"drawn=true&seen=true", b"invert=auto&challenger=true"))
     names = ("top_k", "invert", "drawn", "seen", "challenger", "topk", "", text(random))
     values = (
         "1", "2", "0", "-1", "true", "false", "auto", "1e999", "nan", "9" * 30, "٣", "", "\ud800", text(random),
@@ -159,6 +159,18 @@ def query(random: Random) -> bytes:
     pairs = [f"{random.choice(names)}={random.choice(values)}" for _ in range(random.randint(1, 4))]
     written = "&".join(pairs).encode("utf-8", "surrogatepass")
     return random.choice((written, written.replace(b"\n", b"%0A"), b"%" + written, random.randbytes(20), b"&" * 2000))
+
+
+def well_formed(random: Random) -> Sent:
+    """Images, most of them damaged, in a request without a fault."""
+    images = [image(random) for _ in range(random.choice((1, 1, 2, 3)))]
+    if random.random() < 0.5:
+        body = json.dumps({"images": [b64encode(each).decode() for each in images]}).encode()
+        return Sent(query=query(random), headers=[(b"content-type", b"application/json")], body=body)
+    part = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n%b\r\n'
+    body = b"".join(part % each for each in images) + b"--x--\r\n"
+    kind = b"multipart/form-data; boundary=x"
+    return Sent(query=query(random), headers=[(b"content-type", kind)], body=body)
 
 
 def multipart(random: Random) -> Sent:
@@ -247,10 +259,12 @@ def anything(random: Random) -> Sent:
               b"Mon, 99 Foo 9999 99:99:99 GMT", b"application/json", b"multipart/form-data; boundary=x")  # fmt: skip
     headers = [(random.choice(names), random.choice(values)) for _ in range(random.randrange(4))]
     body = random.choice((b"", b"", random.randbytes(50), b'{"images": []}', image(random)))
+    if random.random() < 0.3:
+        return Sent("POST", "/v1/predict", query(random), headers, body)
     return Sent(random.choice(METHODS), path, query(random), headers, body)
 
 
 def request(seed: int) -> Sent:
     """The request of a seed, always the same."""
     random = Random(seed)
-    return random.choices((multipart, in_json, anything), (4, 3, 3))[0](random)
+    return random.choices((well_formed, multipart, in_json, anything), (6, 4, 3, 3))[0](random)

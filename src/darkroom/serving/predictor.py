@@ -146,4 +146,4 @@ def _read(path: Path, transform: Transform, invert: bool | None) -> Seen:
     except OSError as problem:
         raise DataError(f"{path}: cannot be read ({(problem.strerror or str(problem)).lower()})") from None
     except RefusedImageError as problem:
-        raise DataError(f"{path}: cannot be decoded ({problem}); expected png, jpeg, webp, bmp or tiff") from None
+        raise DataError(f"{path}: cannot be decoded ({problem})") from None
