@@ -38,9 +38,9 @@ class NotHere(Exception):  # noqa: N818 - not an error: the benchmark goes on wi
 class Benchmark:
     """``jobs`` by case and way; of ``baselines`` the page shows how many times as much each way reaches.
 
-    ``conditions`` are those of the measurement, beside the machine's. A goal is a ratio of two ways' medians in the
-    first unit of the results, {"case": ..., "ratio": [way, other way], "at_least": number}, or a bound on one way's,
-    {"case": ..., "name": way, "unit": ..., "at_most": number}.
+    ``conditions`` are those of the measurement, beside the machine's. A goal is a ratio of two ways' medians in a unit,
+    by default the first of the results, {"case": ..., "ratio": [way, other way], "unit": ..., "at_least" or "at_most":
+    number}, or a bound on one way's, {"case": ..., "name": way, "unit": ..., "at_most": number}.
     """
 
     title: str

@@ -128,11 +128,12 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def ratio(results: Iterable[Result], name: str, other: str) -> float:
-    """Of the medians of two ways in the first unit of both."""
+def ratio(results: Iterable[Result], name: str, other: str, unit: str | None = None) -> float:
+    """Of the medians of two ways in ``unit``, or in the first unit of both."""
     medians: dict[str, float] = {}
     for result in results:
-        medians.setdefault(result["name"], summary(result["values"])["median"])
+        if unit in (None, result["unit"]):
+            medians.setdefault(result["name"], summary(result["values"])["median"])
     return medians[name] / medians[other]
 
 
@@ -146,11 +147,15 @@ def _goals(document: Document) -> list[str]:
 
 def _ratio_goal(goal: Mapping[str, Any], results: Sequence[Result]) -> str:
     name, other = goal["ratio"]
+    unit = goal.get("unit")
     told = "not measured"
+    is_least = "at_least" in goal
+    bound = goal["at_least"] if is_least else goal["at_most"]
     if {name, other} <= {result["name"] for result in results}:
-        reached = ratio(results, name, other)
-        told = f"{reached:.3f}, {_verdict(reached >= goal['at_least'])}"
-    return f"| {_way({**goal, 'name': name})} | at least {goal['at_least']:g} x {other} | {told} |"
+        reached = ratio(results, name, other, unit)
+        told = f"{reached:.3f}, {_verdict(reached >= bound if is_least else reached <= bound)}"
+    of = f" of {unit}" if unit else ""
+    return f"| {_way({**goal, 'name': name})} | at {'least' if is_least else 'most'} {bound:g} x {other}{of} | {told} |"
 
 
 def _bound_goal(goal: Mapping[str, Any], results: Sequence[Result]) -> str:
