@@ -84,7 +84,8 @@ class Predictor:
             )
         model = mlflow.pytorch.load_model(uri)
         with tempfile.TemporaryDirectory() as place:
-            reference = read_reference(download_report(version, [REFERENCE], Path(place) / "report"))
+            report = download_report(version, [REFERENCE], Path(place) / "report")
+            reference = read_reference(report, metadata["classes"])
         if reference is None:
             warn(
                 f"{name} version {version.version}: was evaluated by an earlier Darkroom; its probabilities are not "

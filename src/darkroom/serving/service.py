@@ -114,7 +114,7 @@ class Service:
 
     async def _see(self, bundle: Bundle, contents: Sequence[bytes], options: Options) -> list[Seen]:
         bound = self.settings.max_pixels
-        if sum(map(len, contents)) <= SMALL_BYTES:
+        if sum(map(len, contents)) <= SMALL_BYTES and not options.drawn:  # laying out takes long
             try:
                 return _decode(bundle, contents, options, min(SMALL_PIXELS, bound))
             except RefusedImageError:

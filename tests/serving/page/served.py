@@ -33,19 +33,23 @@ ABOUT = {
 
 
 def train_on_digits() -> Bundle:
-    """A model of scikit-learn's digits, 8x8 pixels, with all that a version has which Darkroom registered."""
+    """A model of scikit-learn's digits, 8x8 pixels."""
     published = load_digits()
-    images = torch.from_numpy((published.images * (255 / 16)).round().astype(np.uint8))[:, None]
-    labels = torch.from_numpy(published.target.astype(np.int64))
+    return train_on((published.images * (255 / 16)).round().astype(np.uint8), published.target, epochs=12)
+
+
+def train_on(published: np.ndarray, targets: np.ndarray, epochs: int) -> Bundle:
+    """A model of digits uint8 [N, H, W], with all that a version has which Darkroom registered."""
+    images, labels = torch.from_numpy(published)[:, None], torch.from_numpy(targets.astype(np.int64))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    train, val, test = (Split(images[rows], labels[rows]) for rows in order.split([1200, 200, 397]))
+    train, test, val = (Split(images[rows], labels[rows]) for rows in order.tensor_split([-600, -200]))
     pixels = train.images / 255
-    classes = tuple(map(str, range(10)))
-    card = DatasetCard("digits", classes, (1, 8, 8), (pixels.mean().item(),), (pixels.std().item(),), {}, {}, "")
+    classes, shape = tuple(map(str, range(10))), (1, *published.shape[1:])
+    card = DatasetCard("digits", classes, shape, (pixels.mean().item(),), (pixels.std().item(),), {}, {}, "")
     config = parse(
         {
             "model": {"name": "simple-cnn", "filters": [16, 32], "hidden": 64},
-            "train": {"epochs": 12, "lr": 5e-3, "schedule": "one-cycle", "device": "cpu", "precision": "fp32"},
+            "train": {"epochs": epochs, "lr": 5e-3, "schedule": "one-cycle", "device": "cpu", "precision": "fp32"},
         },
         where="",
     )
@@ -62,7 +66,7 @@ def train_on_digits() -> Bundle:
     return made_up(
         infer,
         classes=classes,
-        shape=(1, 8, 8),
+        shape=shape,
         mean=card.mean,
         reference=fit_reference(infer(val.images.numpy()), val.labels.numpy(), measure_ink(train.images.numpy())),
         gallery=[

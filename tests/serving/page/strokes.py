@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 Point = tuple[float, float]
 Stroke = Sequence[Point]
 CANVAS = 560  # as in page/canvas.js, pixels
-PEN = 0.09  # as in page/canvas.js, share of the canvas
+PEN = 0.06  # as in page/canvas.js, share of the canvas
 
 
 def arc(x: float, y: float, width: float, height: float, start: float, end: float) -> list[Point]:
@@ -88,8 +88,12 @@ def draw(
     pen: float = PEN,
     canvas: int = CANVAS,
     slant: float = 0.0,
+    negative: bool = False,
 ) -> bytes:
-    """A PNG of black strokes on white, the square of side 1 scaled to ``scale`` of the canvas and put to ``corner``."""
+    """A PNG of black strokes on white, the square of side 1 scaled to ``scale`` of the canvas and put to ``corner``.
+
+    As a ``negative`` it is white on black.
+    """
     picture = Image.new("L", (canvas, canvas), 255)
     draw = ImageDraw.Draw(picture)
     radius = pen * canvas / 2
@@ -101,7 +105,8 @@ def draw(
         draw.line(points, fill=0, width=round(2 * radius), joint="curve")
         for x, y in (points[0], points[-1]):
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=0)
-    return png(np.asarray(picture))
+    pixels = np.asarray(picture)
+    return png(255 - pixels if negative else pixels)
 
 
 def png(pixels: np.ndarray) -> bytes:

@@ -127,7 +127,7 @@ def test_classes_count_as_they_are_predicted_and_those_that_never_are_count_noth
 
 # --- the file -------------------------------------------------------------------------------------------
 
-WHOLE = Reference(1.5, 0.9, (0.25, 0.75), -3.5, 0.01, 400, Ink(0.7, by_mass=True))
+WHOLE = Reference(1.5, 0.9, (0.25, 0.75), -3.5, 0.01, 400, Ink(0.7, by_mass=True, stroke=2.5))
 
 
 @pytest.mark.parametrize("ink", [WHOLE.ink, None])

@@ -1,8 +1,9 @@
 // Paper and pen: strokes by mouse, touch or pen, dark on white.
 
 const CANVAS = 560; // pixels; enough for any image that a drawing is scaled down to
-// Share of the canvas. A digit that fills seven tenths of it then has as much ink as one of MNIST, 0.13 of the image.
-const PEN = 0.09;
+// Share of the canvas. The server makes the strokes as wide as those of the training images; a thicker pen would close
+// the loops of a small drawing.
+const PEN = 0.06;
 const PAUSE = 120; // ms after a stroke
 
 export class Paper {
