@@ -29,7 +29,12 @@ log = logging.getLogger(__name__)
 def make_app(service: Service, api_key: str | None = None) -> FastAPI:
     """The application of ``service``; with an ``api_key`` the API and the metrics ask for it."""
     app: FastAPI = FastAPIOffline(
-        title="Darkroom", version=__version__, description=ABOUT, redoc_url=None, static_url="/docs/static"
+        title="Darkroom",
+        version=__version__,
+        description=ABOUT,
+        redoc_url=None,
+        static_url="/docs/static",
+        redirect_slashes=False,  # a redirect would go wherever the Host header says, and fails for some query strings
     )
     app.include_router(make_router(service))
     app.mount("/static", StaticFiles(directory=PAGE), name="static")

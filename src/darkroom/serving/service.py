@@ -116,7 +116,7 @@ class Service:
         bound = self.settings.max_pixels
         if sum(map(len, contents)) <= SMALL_BYTES and not options.drawn:  # laying out takes long
             try:
-                return _decode(bundle, contents, options, min(bound, SMALL_PIXELS))
+                return _decode(bundle, contents, options, min(SMALL_PIXELS, bound))
             except RefusedImageError:
                 pass  # perhaps only too large for that
         loop = asyncio.get_running_loop()
