@@ -12,7 +12,7 @@ from rich.table import Table
 from darkroom import drawing
 from darkroom.config import Config
 from darkroom.console import messages, output
-from darkroom.errors import TrackingError
+from darkroom.errors import ModelError, TrackingError
 from darkroom.evaluation import comparison_figures as figures
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.comparison_report import DISAGREEMENT, Report, Side, disagreement_rows
@@ -82,7 +82,7 @@ def _judge(config: Config, workspace: Workspace, a: Evidence, b: Evidence) -> Ve
     cache = workspace.processed(config.dataset.name)
     try:
         return judge(config.gate, b, a, bins=config.evaluate.calibration_bins, cache=cache)
-    except TrackingError as problem:
+    except (ModelError, TrackingError) as problem:
         messages.print(f"compare: the gate was not asked ({problem})")
         return None
 

@@ -64,18 +64,26 @@ def predict(
     found = predictor.predict(images, invert=invert)
     if as_json:
         answers = [
-            {"image": each.image, "label": each.label, "inverted": each.inverted, "probabilities": each.probabilities}
+            {
+                "image": each.image,
+                "label": each.label,
+                "inverted": each.inverted,
+                "unlike_training": each.unlike_training,
+                "probabilities": each.probabilities,
+            }
             for each in found
         ]
         typer.echo(json.dumps({"version": predictor.version, "predictions": answers}, ensure_ascii=False, indent=2))
         return
     if turned := sum(each.inverted for each in found):
         messages.print(f"{turned} of {len(found)} shown to the model as negatives, like the images it learned from")
-    table = Table("image", "label", "probability", "next")
+    has_unlike = any(each.unlike_training for each in found)
+    table = Table("image", "label", "probability", "next", *(["remark"] if has_unlike else []))
     for each in found:
         (label, probability), *others = each.probabilities.items()
         following = ", ".join(f"{name} {value:.1%}" for name, value in others[:2])
-        table.add_row(each.image, label, f"{probability:.1%}", following)
+        remark = "unlike the training images" if each.unlike_training else ""
+        table.add_row(each.image, label, f"{probability:.1%}", following, *([remark] if has_unlike else []))
     output.print(table)
 
 

@@ -35,7 +35,7 @@ def refused(content, pattern, transform=COLOUR, **options):
     with pytest.raises(RefusedImageError, match=pattern) as found:
         transform(content, **options)
     assert str(found.value).isprintable()
-    assert len(str(found.value)) <= 200
+    assert len(str(found.value)) <= 300
 
 
 # --- what is taken --------------------------------------------------------------------------------------

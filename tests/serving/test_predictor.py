@@ -1,5 +1,7 @@
 """Predictions for image files go through the transform of the preprocessing."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,10 @@ from darkroom.config import load
 from darkroom.data.cache import DatasetCard
 from darkroom.data.images import read
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError
+from darkroom.evaluation.reference import Reference
 from darkroom.models.classifier import build_classifier
-from darkroom.promotion.registry import register
+from darkroom.promotion.promote import register_and_crown
+from darkroom.promotion.registry import champion, register
 from darkroom.serving.predictor import Predictor
 from darkroom.settings import Model, Tracking
 from darkroom.stages import download, preprocess
@@ -152,6 +156,65 @@ def test_each_picture_is_judged_by_itself(tmp_path):
         paths.append(tmp_path / f"{background}.png")
         stroke(background, 255 - background).save(paths[-1])
     assert [found.inverted for found in predictor.predict(paths)] == [True, False]
+
+
+# --- what the evaluation has left ----------------------------------------------------------------------
+
+REFERENCE = Reference(2.0, 0.9, (0.5, 0.5), -8.0, 0.01, 100)
+
+
+def test_probabilities_are_calibrated_and_strange_pictures_named(tmp_path):
+    paths = []
+    for shade in (128, 255):
+        paths.append(tmp_path / f"{shade}.png")
+        Image.new("L", (6, 4), shade).save(paths[-1])
+    raw = Predictor(brightness, CLASSES, (1, 4, 6), "1").predict(paths)
+    found = Predictor(brightness, CLASSES, (1, 4, 6), "1", reference=REFERENCE).predict(paths)
+    assert [each.unlike_training for each in raw] == [False, False]
+    # The logits of the grey one are about 5 and 5, those of the white one 0 and 10.
+    assert [each.unlike_training for each in found] == [True, False]
+    odds = [each.probabilities["bright"] / each.probabilities["dark"] for each in (raw[1], found[1])]
+    assert odds == pytest.approx([np.exp(10), np.exp(5)], rel=1e-4)
+
+
+@pytest.fixture
+def crowned(evaluated, monkeypatch):
+    """The client of a store in which the project's model is champion, and the files of its evaluation there."""
+    monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # as the command line does
+    config = load(evaluated / "params.yaml")
+    store = connect(config.tracking, Workspace().spools)
+    register_and_crown(config, Workspace(), store)
+    version = champion(store.client, config.registered_model)
+    place = store.client.get_run(version.run_id).info.artifact_uri.removeprefix("file://")
+    return store.client, Path(place) / "evaluate"
+
+
+def test_the_champion_comes_with_its_reference(crowned, evaluated, capsys):
+    predictor = Predictor.champion(crowned[0], "darkroom-digits")
+    expected = Reference.read(evaluated / "reports" / "evaluate" / "reference.json")
+    assert predictor.temperature == expected.temperature
+    assert predictor.energy_threshold == expected.energy_threshold
+    assert predictor.version == "1"
+    capsys.readouterr()
+    Predictor.champion(crowned[0], "darkroom-digits")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_champion_of_an_earlier_darkroom_answers_as_it_did_with_a_warning(crowned, capsys):
+    client, report = crowned
+    (report / "reference.json").unlink()
+    capsys.readouterr()
+    predictor = Predictor.champion(client, "darkroom-digits")
+    assert predictor.temperature == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: darkroom-digits version 1: was evaluated by an earlier Darkroom; its")
+
+
+def test_a_damaged_reference_is_refused_by_name(crowned):
+    client, report = crowned
+    (report / "reference.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"reference\.json: format version None, this release reads version 1"):
+        Predictor.champion(client, "darkroom-digits")
 
 
 # --- a file of weights ---------------------------------------------------------------------------------

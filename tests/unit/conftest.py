@@ -5,8 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from darkroom.config import load
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
+from darkroom.workspace import Workspace
 
 MakeCard = Callable[..., DatasetCard]
 MakeSplit = Callable[..., Split]
@@ -44,3 +46,16 @@ def make_split() -> MakeSplit:
         return Split(images.to(torch.uint8), labels)
 
     return make
+
+
+@pytest.fixture
+def bring(evaluated):
+    """Register the model that lies in the project, as `darkroom register` does before it crowns one."""
+    from darkroom.promotion.registration import register_work_tree
+    from darkroom.tracking.tracker import connect
+
+    def bring():
+        config = load(evaluated / "params.yaml")
+        return register_work_tree(connect(config.tracking, Workspace().spools), config, Workspace())
+
+    return bring

@@ -484,25 +484,39 @@ def test_an_exported_file_is_a_plain_state_dict_that_the_architecture_takes(dark
 
 
 def test_an_exported_file_answers_for_a_picture_without_data_or_store(darkroom, trained, tmp_path_factory):
-    assert darkroom("export")[0] == 0
+    assert darkroom("export", "--format", "pth")[0] == 0
     Image.new("RGB", (70, 90), "white").save(trained / "picture.jpg")
     for path in ("data", "mlruns"):
         shutil.rmtree(trained / path, ignore_errors=True)
     (trained / "mlflow.db").unlink()
-    code, output, errors = darkroom("predict", "--weights", "models/model.pth", "picture.jpg", "--json")
+    code, output, errors = darkroom("predict", "--weights", "models/exported/model.pth", "picture.jpg", "--json")
     assert code == 0
     answer = json.loads(output)
-    assert answer["version"] == "models/model.pth"
+    assert answer["version"] == "models/exported/model.pth"
     assert answer["predictions"][0]["inverted"] is True  # digits are light on dark
+    assert answer["predictions"][0]["unlike_training"] is False  # a file of weights tells nothing of that
     assert sum(answer["predictions"][0]["probabilities"].values()) == pytest.approx(1)
-    code, output, errors = darkroom("predict", "--weights", "models/model.pth", "picture.jpg", "--no-invert")
+    code, output, errors = darkroom("predict", "--weights", "models/exported/model.pth", "picture.jpg", "--no-invert")
     assert (code, errors) == (0, "")
 
 
+@pytest.mark.parametrize("form", ["pth", "safetensors"])
+def test_every_file_of_weights_answers_alike(darkroom, trained, form):
+    assert darkroom("export", "--format", form, "--output", f"out/digits.{form}")[0] == 0
+    Image.new("L", (8, 8), 30).save(trained / "picture.png")
+    code, output, _ = darkroom("predict", "--weights", f"out/digits.{form}", "picture.png", "--json")
+    assert code == 0
+    classifier, _ = model_files.load_classifier(trained / "models/model.safetensors", trained / "models/model.json")
+    with torch.no_grad():
+        expected = classifier(torch.full((1, 1, 8, 8), 30, dtype=torch.uint8)).softmax(1)[0]
+    found = json.loads(output)["predictions"][0]["probabilities"]
+    assert [found[str(digit)] for digit in range(10)] == pytest.approx(expected.tolist(), rel=1e-4)
+
+
 def test_a_negative_is_told_of(darkroom, trained):
-    assert darkroom("export")[0] == 0
+    assert darkroom("export", "--format", "pth")[0] == 0
     Image.new("L", (9, 9), "white").save(trained / "picture.png")
-    code, output, errors = darkroom("predict", "--weights", "models/model.pth", "picture.png")
+    code, output, errors = darkroom("predict", "--weights", "models/exported/model.pth", "picture.png")
     assert code == 0
     assert "picture.png" in output
     assert errors == "1 of 1 shown to the model as negatives, like the images it learned from\n"
@@ -515,7 +529,7 @@ def test_a_negative_is_told_of(darkroom, trained):
         (["--weights", "none.pth", "--model", "mlp"], r"none\.pth: no such file"),
         (["--weights", "none.pth", "--model", "nlp"], r"--model: no architecture 'nlp'; did you mean 'mlp'"),
         (
-            ["--weights", "models/model.pth", "--model", "mlp"],
+            ["--weights", "models/exported/model.pth", "--model", "mlp"],
             r"weights of simple-cnn, as .* says, not of mlp",
         ),
         (["--weights", "params.yaml", "--model", "mlp"], r"params\.yaml: not a file of weights, or damaged"),
@@ -523,19 +537,22 @@ def test_a_negative_is_told_of(darkroom, trained):
     ],
 )
 def test_weights_that_cannot_be_used_are_refused(darkroom, trained, arguments, pattern):
-    assert darkroom("export")[0] == 0
+    assert darkroom("export", "--format", "pth")[0] == 0
     Image.new("L", (9, 9)).save(trained / "picture.png")
     refused(darkroom("predict", "picture.png", *arguments), pattern)
 
 
-def test_weights_are_not_exported_to_where_their_card_goes(darkroom, trained):
-    refused(darkroom("export", "--output", "digits.json"), r"digits\.json: the card .* goes there; .* such as \.pth")
-    assert not (trained / "digits.json").exists()
+def test_an_export_that_is_refused_says_so_in_one_line(darkroom, trained):
+    refused(darkroom("export", "--format", "pth", "-o", "digits.json"), r"digits\.json: .* in the format pth ends in")
+    refused(darkroom("export", "--format", "pth", "--quantize", "int8"), r"--quantize: of onnx only, not of pth")
+    refused(darkroom("export", "--format", "pt2", "--model", "champion"), r"holds no versions of darkroom-digits")
+    assert not list(trained.rglob("digits.*json"))
+    assert not (trained / "models" / "exported").exists()
 
 
 def test_export_needs_a_model(darkroom, project):
     root = project()
-    refused(darkroom("export"), r"model\.json: not found; run `darkroom train`")
+    refused(darkroom("export", "--format", "onnx"), r"model\.json: not found; run `darkroom train`")
     assert not (root / "models").exists()
 
 

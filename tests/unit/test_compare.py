@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -167,8 +168,19 @@ def test_a_gate_that_needs_the_images_is_not_asked_without_them(no_cache, write_
     assert "the gate was not asked (data/processed/digits: does not hold" in capsys.readouterr().err
 
 
-def test_the_registered_models_give_the_recorded_answers(client, write_params):
-    write_params(Path(), model__name="mlp", gate__export="pt2")
+def test_a_gate_that_needs_a_missing_package_is_not_asked(client, write_params, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    write_params(Path(), model__name="mlp", gate__export="onnx")
+
+    found = json.loads((compared("1", "2") / "comparison.json").read_text())
+
+    assert found["gate"] is None
+    assert "the gate was not asked (the ONNX format needs onnxruntime" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
+def test_the_registered_models_give_the_recorded_answers(client, write_params, form):
+    write_params(Path(), model__name="mlp", gate__export=form)
 
     found = json.loads((compared("1", "2") / "comparison.json").read_text())
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from darkroom.config import Config
 from darkroom.console import messages, output
-from darkroom.errors import OvertakenError, TrackingError
+from darkroom.errors import ModelError, OvertakenError, TrackingError
 from darkroom.files import sha256, write_json
 from darkroom.promotion.evidence import gather
 from darkroom.promotion.gate import HEADING, Check, Verdict, judge
@@ -125,7 +125,7 @@ def _meet_gate(
                 bins=config.evaluate.calibration_bins,
                 cache=workspace.processed(config.dataset.name),
             )
-        except TrackingError as problem:
+        except (ModelError, TrackingError) as problem:
             if not force:
                 raise
             # What cannot be judged can be forced; the history then says that it was not judged.

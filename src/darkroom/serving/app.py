@@ -9,12 +9,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from darkroom import __version__
 from darkroom.serving.access import Access
 from darkroom.serving.api import make_router
 from darkroom.serving.service import Service
+from darkroom.serving.wording import one_line
 
 PAGE = Path(__file__).parent / "page"
 ABOUT = """
@@ -42,7 +44,12 @@ def make_app(service: Service, api_key: str | None = None) -> FastAPI:
         """In one line, as every other refusal."""
         error = problem.errors()[0]
         place = ".".join(str(part) for part in error["loc"])
-        return JSONResponse({"detail": f"{place}: {error['msg']}"}, HTTPStatus.UNPROCESSABLE_ENTITY)
+        return JSONResponse({"detail": one_line(f"{place}: {error['msg']}")}, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_in_one_line(request: Request, problem: HTTPException) -> JSONResponse:
+        """Also where the refusal quotes what the client has sent."""
+        return JSONResponse({"detail": one_line(problem.detail)}, problem.status_code, problem.headers)
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, problem: ClientDisconnect) -> JSONResponse:

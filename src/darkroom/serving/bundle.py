@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from mlflow import MlflowClient
-from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from darkroom.errors import ModelError
@@ -23,13 +21,16 @@ from darkroom.files import read_json
 from darkroom.promotion.evidence import gather
 from darkroom.promotion.registration import MODEL_FILE
 from darkroom.promotion.registry import contender
+from darkroom.serving.evaluated import download_report, read_reference
 from darkroom.serving.pictures import Transform
 from darkroom.serving.runtime import Images, Logits, Runtime, choose_runtime
 from darkroom.settings import Serve
 from darkroom.tracking.runs import FINGERPRINT_TAG
-from darkroom.tracking.store import does_not_answer
 
 MADE_BY = "darkroom evaluate"
+CONFUSION = "confusion_matrix.json"
+# Without the pictures for people.
+REPORT = (REFERENCE, GALLERY, PICTURES, CONFUSION)
 # Images to try a model on that has no gallery, as one of an earlier Darkroom has none.
 PROBE_IMAGES = 4
 # By how much two logits may differ, as a share of the largest one, that are taken for a draw.
@@ -73,8 +74,8 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
     with tempfile.TemporaryDirectory() as place:
         evidence = gather(client, contender(version), Path(place))
         metadata: dict[str, Any] = Model.load(evidence.model).metadata or {}
-        report = _download_report(version, Path(place) / "report")
-        reference = Reference.read(report / REFERENCE) if (report / REFERENCE).is_file() else None
+        report = download_report(version, REPORT, Path(place) / "report")
+        reference = read_reference(report)
         gallery = _read_gallery(report)
         shape: tuple[int, int, int] = tuple(metadata["shape"])
         transform = Transform(shape, metadata.get("mean"), reference.ink if reference else None)
@@ -84,7 +85,7 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
         runtime = choose_runtime(program, settings.runtime, probe, about, Path(place))
         classes = tuple(metadata["classes"])
         _self_test(version, runtime.infer(probe), classes, gallery)
-        confusion = report / "confusion_matrix.json"
+        confusion = report / CONFUSION
         return Bundle(
             name=version.name,
             version=str(version.version),
@@ -97,18 +98,6 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
             confusion=read_json(confusion, error=ModelError, made_by=MADE_BY) if confusion.is_file() else None,
             about=about,
         )
-
-
-def _download_report(version: ModelVersion, place: Path) -> Path:
-    """What the evaluation has left with the version's run, without its pictures for people."""
-    place.mkdir()
-    for name in (REFERENCE, GALLERY, PICTURES, "confusion_matrix.json"):
-        try:
-            download_artifacts(f"runs:/{version.run_id}/evaluate/{name}", dst_path=str(place))
-        except (MlflowException, OSError) as problem:
-            if does_not_answer(problem) and not isinstance(problem, FileNotFoundError):
-                raise
-    return place
 
 
 def _read_gallery(report: Path) -> list[Example]:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from darkroom.data.images import MAX_PIXELS, BrokenImageError, Channels, decode, read_header
 from darkroom.data.ink import Ink, place
+from darkroom.serving.wording import one_line
 
 # Mean brightness of training images, 0 to 1, below which they are light on dark and above which dark on light.
 # Between the two they are neither, as photographs are.
@@ -15,7 +16,6 @@ LIGHT_ON_DARK, DARK_ON_LIGHT = 0.4, 0.6
 # A progressive JPEG has about ten scans, each over all its pixels. A hundred thousand fit into some megabytes and take
 # minutes.
 JPEG, SCAN, MAX_SCANS = b"\xff\xd8", b"\xff\xda", 100
-LONGEST_REASON = 200
 
 
 class RefusedImageError(ValueError):
@@ -62,7 +62,7 @@ class Transform:
                 return self._lay_out(drawing, self.ink, invert)
             pixels = decode(content, self.channels, self.size, max_pixels=max_pixels, single=True)
         except BrokenImageError as problem:
-            raise RefusedImageError(_one_line(str(problem))) from None
+            raise RefusedImageError(one_line(problem)) from None
         turned = self._is_negative(pixels) if invert is None else invert
         return Seen(255 - pixels if turned else pixels, turned)
 
@@ -85,10 +85,4 @@ class Transform:
 def _is_light(image: NDArray[np.uint8]) -> bool:
     """Whether the border of a grey picture, uint8 [1, h, w], is light."""
     border = np.concatenate([image[0, 0], image[0, -1], image[0, :, 0], image[0, :, -1]])
-    return bool(np.median(border) > 127)
-
-
-def _one_line(reason: str) -> str:
-    """What a decoder says of damaged bytes, which may hold some of them."""
-    line = "".join(sign if sign.isprintable() else " " for sign in reason)
-    return line[:LONGEST_REASON]
+    return 2 * np.count_nonzero(border > 127) > border.size

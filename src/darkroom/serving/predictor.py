@@ -1,5 +1,6 @@
 """A model that answers for image files."""
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,14 @@ from mlflow.models import get_model_info
 from torch import Tensor
 
 from darkroom.config import Config, parse
+from darkroom.console import warn
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import DataError, ModelError, TrackingError
+from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, energies
 from darkroom.models.files import ModelCard, load_weights
 from darkroom.models.registry import architectures
 from darkroom.promotion.registry import champion
+from darkroom.serving.evaluated import download_report, read_reference
 from darkroom.serving.pictures import RefusedImageError, Seen, Transform
 from darkroom.settings import Model
 from darkroom.workspace import Workspace
@@ -27,12 +31,14 @@ from darkroom.workspace import Workspace
 class Prediction:
     """The answer for one image: a probability for each class, the most probable first.
 
-    ``inverted`` says whether the model saw the picture's negative.
+    ``inverted`` says whether the model saw the picture's negative, ``unlike_training`` whether the picture is further
+    from the training images than almost all of the validation split.
     """
 
     image: str
     probabilities: dict[str, float]
     inverted: bool = False
+    unlike_training: bool = False
 
     @property
     def label(self) -> str:
@@ -43,7 +49,8 @@ class Predictor:
     """A model with all that belongs to it.
 
     ``model`` maps uint8 images [N, *shape] to logits; ``mean`` is the mean brightness of each channel of its
-    training images, 0 to 1; ``version`` names the model.
+    training images, 0 to 1; ``version`` names the model. Its ``reference``, if it has one, calibrates the probabilities
+    and tells which pictures are unlike the training images.
     """
 
     def __init__(
@@ -53,15 +60,21 @@ class Predictor:
         shape: Sequence[int],
         version: str,
         mean: Sequence[float] | None = None,
+        reference: Reference | None = None,
     ) -> None:
         self.model = model
         self.classes = classes
         self.transform = Transform(shape, mean)
         self.version = version
+        self.temperature = reference.temperature if reference else 1.0
+        self.energy_threshold = reference.energy_threshold if reference else np.inf
 
     @classmethod
     def champion(cls, client: MlflowClient, name: str) -> Self:
-        """Load the champion of the registered model ``name``. Raises TrackingError if there is none."""
+        """Load the champion of the registered model ``name``.
+
+        Raises TrackingError if there is none, ModelError if its reference is damaged.
+        """
         version = champion(client, name)
         uri = f"models:/{name}/{version.version}"
         metadata: dict[str, Any] = get_model_info(uri).metadata or {}
@@ -70,7 +83,14 @@ class Predictor:
                 f"{uri} was not made by darkroom: it lacks its class names; register one by `dvc repro`"
             )
         model = mlflow.pytorch.load_model(uri)
-        return cls(model, metadata["classes"], metadata["shape"], version.version, metadata.get("mean"))
+        with tempfile.TemporaryDirectory() as place:
+            reference = read_reference(download_report(version, [REFERENCE], Path(place) / "report"))
+        if reference is None:
+            warn(
+                f"{name} version {version.version}: was evaluated by an earlier Darkroom; its probabilities are not "
+                "calibrated, and no picture is called unlike the training images"
+            )
+        return cls(model, metadata["classes"], metadata["shape"], str(version.version), metadata.get("mean"), reference)
 
     @classmethod
     def from_weights(cls, path: Path, name: str | None, config: Config, workspace: Workspace) -> Self:
@@ -107,14 +127,16 @@ class Predictor:
         seen = [_read(path, self.transform, invert) for path in paths]
         batch = np.stack([each.pixels for each in seen])
         with torch.no_grad():
-            probabilities = self.model(torch.from_numpy(batch)).softmax(1).numpy()
+            logits = self.model(torch.from_numpy(batch)).numpy()
+        probabilities, unlike = calibrated(logits, self.temperature), energies(logits) > self.energy_threshold
         return [
             Prediction(
                 str(path),
                 {self.classes[index]: float(row[index]) for index in np.argsort(-row, kind="stable")},
                 each.inverted,
+                bool(is_unlike),
             )
-            for path, row, each in zip(paths, probabilities, seen, strict=True)
+            for path, row, each, is_unlike in zip(paths, probabilities, seen, unlike, strict=True)
         ]
 
 

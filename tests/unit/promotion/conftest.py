@@ -1,10 +1,8 @@
-"""A registry with versions that no training had to make, and the files of a model that one has made."""
+"""A registry with versions that no training had to make."""
 
 import pytest
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 
-from darkroom.config import load
-from darkroom.promotion.registration import register_work_tree
 from darkroom.settings import Tracking
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
@@ -49,14 +47,3 @@ def add(client, store):
 def aliases(client):
     """The aliases of NAME as {alias: version}."""
     return lambda: {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
-
-
-@pytest.fixture
-def bring(evaluated):
-    """Register the model that lies in the project, as `darkroom register` does before it crowns one."""
-
-    def bring():
-        config = load(evaluated / "params.yaml")
-        return register_work_tree(connect(config.tracking, Workspace().spools), config, Workspace())
-
-    return bring

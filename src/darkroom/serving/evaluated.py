@@ -1,0 +1,32 @@
+"""What the evaluation of a version has left with its run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from darkroom.evaluation.reference import REFERENCE, Reference
+from darkroom.tracking.store import does_not_answer
+
+
+def download_report(version: ModelVersion, names: Sequence[str], place: Path) -> Path:
+    """Bring files and directories of the report to ``place``, those that it has: one of an earlier Darkroom has fewer.
+
+    Raises MlflowException if the store does not answer.
+    """
+    place.mkdir()
+    for name in names:
+        try:
+            download_artifacts(f"runs:/{version.run_id}/evaluate/{name}", dst_path=str(place))
+        except (MlflowException, OSError) as problem:
+            if does_not_answer(problem) and not isinstance(problem, FileNotFoundError):
+                raise
+    return place
+
+
+def read_reference(report: Path) -> Reference | None:
+    """The reference in a report, or None if it has none. Raises ModelError if it is damaged."""
+    path = report / REFERENCE
+    return Reference.read(path) if path.is_file() else None

@@ -1,0 +1,128 @@
+"""An ONNX file gives the model's logits, and tells what it is and nothing else."""
+
+import json
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torchvision
+
+from darkroom.errors import ModelError
+from darkroom.formats.onnx import check_installed, read_onnx, write_onnx
+from darkroom.formats.program import trace
+
+GREY, COLOUR = (1, 8, 8), (3, 32, 32)
+# One of each kind of network, and of grey and coloured images.
+ARCHITECTURES = [
+    pytest.param({"name": "mlp"}, GREY, id="mlp"),
+    pytest.param({"name": "simple-cnn", "filters": (4, 8), "hidden": (8,)}, GREY, id="simple-cnn grey"),
+    pytest.param({"name": "simple-cnn", "filters": (4, 8), "hidden": (8,)}, COLOUR, id="simple-cnn colour"),
+    pytest.param({"name": "resnet", "depth": 10, "width": 4}, (1, 12, 12), id="resnet"),
+    pytest.param({"name": "wide-resnet", "depth": 10, "widen_factor": 1}, COLOUR, id="wide-resnet"),
+    pytest.param({"name": "fast-cnn", "filters": (8, 16, 16)}, COLOUR, id="fast-cnn"),
+    pytest.param({"name": "pretrained", "backbone": "mobilenet_v3_small"}, GREY, id="pretrained grey"),
+    pytest.param({"name": "pretrained", "backbone": "vit_b_16"}, COLOUR, id="pretrained vision transformer"),
+]
+
+
+@pytest.fixture
+def small_transformers(monkeypatch):
+    """torchvision's vision transformer, with fewer and narrower layers than any that it has weights for."""
+    get_model = torchvision.models.get_model
+
+    def build(name, *, weights, num_classes, image_size=None):
+        if not name.startswith("vit_"):
+            return get_model(name, weights=weights, num_classes=num_classes)
+        return torchvision.models.VisionTransformer(image_size, 32, 1, 2, 16, 32, num_classes=num_classes)
+
+    monkeypatch.setattr(torchvision.models, "get_model", build)
+
+
+@pytest.mark.parametrize(("settings", "shape"), ARCHITECTURES)
+def test_every_architecture_gives_torchs_logits_in_batches_of_any_size(
+    settings, shape, make_classifier, noise, tmp_path, small_transformers
+):
+    classifier, images = make_classifier(shape, **settings), noise(65, shape)
+    write_onnx(trace(classifier, shape), {}, tmp_path / "model.onnx")
+    model = read_onnx(tmp_path / "model.onnx")
+
+    with torch.no_grad():
+        expected = classifier(images)
+    assert expected.std() > 1e-3  # else any constant would do
+    for size in (1, 7, 64):
+        found = torch.cat([model(batch) for batch in images.split(size)])
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture
+def written(make_classifier, tmp_path):
+    """An ONNX file whose metadata say several kinds of things."""
+    about = {"classes": ["é", 'a "b"'], "version": "3", "temperature": 1.5, "shape": [1, 8, 8]}
+    write_onnx(trace(make_classifier(), GREY), about, tmp_path / "model.onnx")
+    return tmp_path / "model.onnx", about
+
+
+def test_it_takes_raw_pixels_and_names_its_batch(written):
+    session = onnxruntime.InferenceSession(written[0], providers=["CPUExecutionProvider"])
+    (image,), (logits,) = session.get_inputs(), session.get_outputs()
+
+    assert (image.name, image.type, image.shape) == ("image", "tensor(uint8)", ["batch", 1, 8, 8])
+    assert (logits.name, logits.type, logits.shape) == ("logits", "tensor(float)", ["batch", 3])
+
+
+def test_its_metadata_are_json(written):
+    path, about = written
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    found = session.get_modelmeta().custom_metadata_map
+    assert {key: json.loads(value) for key, value in found.items()} == about
+
+
+def test_it_does_not_tell_whose_directory_the_code_lay_in(written):
+    content = written[0].read_bytes()
+
+    assert b".py" not in content
+    assert b"darkroom/" not in content
+
+
+def test_it_is_a_valid_onnx_model(written):
+    onnx.checker.check_model(onnx.load(written[0]), full_check=True)
+
+
+def test_a_file_that_is_none_is_refused_in_one_line(tmp_path, capfd):
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+
+    with pytest.raises(ModelError, match=r"^ONNX Runtime cannot read this model \(.*\)$"):
+        read_onnx(tmp_path / "model.onnx")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_images_of_another_size_are_refused_without_a_word_from_the_library(written, capfd):
+    model = read_onnx(written[0])
+
+    with pytest.raises(Exception, match=r"(?s)image.*Expected: 8"):
+        model(torch.from_numpy(np.zeros((1, 1, 9, 9), np.uint8)))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_missing_package_is_told_with_how_to_install_it(package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+
+    with pytest.raises(ModelError, match=rf"^the ONNX format needs {package}, .*; run `pip install .*\[onnx\]'`$"):
+        check_installed()
+
+
+def test_a_step_that_onnx_lacks_is_told_in_one_line(make_classifier, tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise torch.onnx.errors.OnnxExporterError("No decompositions registered\n\nand so on")
+
+    monkeypatch.setattr(torch.onnx, "export", fails)
+
+    with pytest.raises(ModelError, match=r"^this model cannot be written as ONNX \(No decompositions registered\)$"):
+        write_onnx(trace(make_classifier(), GREY), {}, tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())

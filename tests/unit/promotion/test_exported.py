@@ -1,0 +1,98 @@
+"""The gate's rule about a form: the model as ONNX gives every recorded answer, or is refused."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from tests.unit.promotion.made_up import CLASSES, answers, evidence, labels_of
+
+from darkroom.data import cache as data_cache
+from darkroom.errors import ModelError
+from darkroom.promotion import exported
+from darkroom.promotion.evidence import Evidence
+from darkroom.promotion.gate import judge
+from darkroom.settings import Gate
+
+
+class Reads(torch.nn.Module):
+    """Answers with the first pixel of an image [N, 1, 2, 2]."""
+
+    def forward(self, images):
+        return (images[:, 0, 0, :1] == torch.arange(10)).float()
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """A cache whose 100 test images each carry the answer in the first pixel, and its fingerprint."""
+    labels = labels_of(100)
+    images = np.zeros((104, 1, 2, 2), np.uint8)
+    images[:100, 0, 0, 0] = labels
+    card = data_cache.write(
+        tmp_path, images, np.concatenate([labels, [0] * 4]),
+        {"test": np.arange(100), "train": np.arange(100, 102), "val": np.arange(102, 104)},
+        name="small", classes=CLASSES, names=(), settings={},
+    )  # fmt: skip
+    return tmp_path, card.fingerprint
+
+
+@pytest.fixture
+def check(cached, monkeypatch):
+    """What the rule says of a model that was recorded to answer rightly where ``right`` says so."""
+    cache, fingerprint = cached
+    batch = torch.export.Dim("batch")
+    example = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
+    program = torch.export.export(Reads(), (example,), dynamic_shapes=({0: batch},))
+    monkeypatch.setattr(Evidence, "program", lambda self: program)
+
+    def check(right, form="onnx"):
+        verdict = judge(
+            Gate(export=form), evidence(answers(right), fingerprint=fingerprint), None, bins=10, cache=cache
+        )
+        return verdict.checks[-1]
+
+    return check
+
+
+def test_a_model_that_answers_as_onnx_what_was_recorded_passes(check):
+    found = check([True] * 100)
+
+    assert (found.rule, found.value, found.passed) == ("export", "0 of 100 answers differ", True)
+    assert found.required == "onnx gives every recorded answer"
+
+
+def test_other_answers_of_the_onnx_file_are_refused(check):
+    found = check([True] * 97 + [False] * 3)
+
+    assert (found.value, found.passed) == ("3 of 100 answers differ", False)
+
+
+def test_a_model_that_cannot_be_written_as_onnx_is_refused_with_the_reason(check, monkeypatch):
+    def fails(*_):
+        raise ModelError("this model cannot be written as ONNX (no such step)")
+
+    monkeypatch.setattr(exported, "write_onnx", fails)
+    found = check([True] * 100)
+
+    assert (found.value, found.passed) == ("this model cannot be written as ONNX (no such step)", False)
+
+
+def test_a_package_that_is_missing_is_no_fault_of_the_model(check, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+
+    with pytest.raises(ModelError, match=r"^the ONNX format needs onnxruntime, which is missing .*\[onnx\]'`$"):
+        check([True] * 100)
+
+
+def test_images_one_by_one_are_the_first_ones_only(cached, monkeypatch):
+    cache, fingerprint = cached
+    monkeypatch.setattr(exported, "SINGLE_IMAGES", 10)
+    asked = []
+
+    def network(images):
+        asked.append(len(images))
+        return Reads()(images)
+
+    challenger = evidence(answers([True] * 100), fingerprint=fingerprint, network=network)
+    assert exported.differing_answers(challenger, "pt2", cache) == 0
+    assert asked == [1] * 10 + [7] * 14 + [2] + [64, 36]
