@@ -87,4 +87,4 @@ class Transform:
 def _is_light(image: NDArray[np.uint8]) -> bool:
     """Whether the border of a grey picture, uint8 [1, h, w], is light."""
     border = np.concatenate([image[0, 0], image[0, -1], image[0, :, 0], image[0, :, -1]])
-    return 2 * np.count_nonzero(border > 127) > border.size
+    return bool(2 * np.count_nonzero(border > 127) > border.size)

@@ -1,4 +1,4 @@
-"""One Chromium and one trained model for all tests of the page."""
+"""A Chromium for each file of tests and one trained model for all."""
 
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
@@ -17,8 +17,9 @@ Open = Callable[..., Page]
 expect.set_options(timeout=20_000)  # for a broken page; nothing is measured
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not for the session: while Playwright is open, its event loop is that of this thread, and other tests need one."""
     if chromium() is None:
         pytest.skip("there is no Chromium on this machine")
     with sync_playwright() as playwright:
