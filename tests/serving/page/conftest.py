@@ -19,7 +19,7 @@ expect.set_options(timeout=20_000)  # for a broken page; nothing is measured
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Not for the session: while Playwright is open, its event loop is that of this thread, and other tests need one."""
+    """Not for the session: while Playwright is open, its loop is that of this thread, and other tests need one."""
     if chromium() is None:
         pytest.skip("there is no Chromium on this machine")
     with sync_playwright() as playwright:
