@@ -65,4 +65,13 @@ def make_app(service: Service, api_key: str | None = None) -> FastAPI:
         """Starlette raises it on, so that it stands in the log with its traceback."""
         return JSONResponse({"detail": "internal error; the server's log says more"}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
+    if api_key:
+        _describe_key(app)
     return app
+
+
+def _describe_key(app: FastAPI) -> None:
+    """So that the API's page asks for the key and sends it."""
+    described = app.openapi()
+    described["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    described["security"] = [{"key": []}]

@@ -1,4 +1,4 @@
-"""A Chromium for each file of tests and one trained model for all."""
+"""A Chromium and a trained model for the tests of the page."""
 
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
@@ -17,9 +17,9 @@ Open = Callable[..., Page]
 expect.set_options(timeout=20_000)  # for a broken page; nothing is measured
 
 
+# Not for the session: Playwright's event loop runs as long, and then no other test could run one of its own.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Not for the session: while Playwright is open, its loop is that of this thread, and other tests need one."""
     if chromium() is None:
         pytest.skip("there is no Chromium on this machine")
     with sync_playwright() as playwright:
