@@ -11,8 +11,8 @@ from darkroom.evaluation.reference import Reference
 
 # Fewer images tell more of the person who sent them than of the model's use.
 LEAST_IMAGES = 30
-# Of each of the two tests, at one look: the window slides, and is looked at again and again. Of 160 streams of 20,000
-# images like those of the split, looked at every 50 images, none was warned of; at 1e-4 five were.
+# Of each of the two tests, at one look: the window slides, and is looked at again and again. Of 800 streams of 20,000
+# images like those of the split, looked at every 50 images, none was warned of; at 1e-4 twelve were.
 ALPHA = 1e-5
 # Images of a class that a window is expected to hold, for the chi-square approximation; rarer classes count as one.
 LEAST_EXPECTED = 5
