@@ -1,4 +1,4 @@
-"""One Chromium and one trained model for all tests of the page."""
+"""A Chromium and a trained model for the tests of the page."""
 
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
@@ -17,7 +17,8 @@ Open = Callable[..., Page]
 expect.set_options(timeout=20_000)  # for a broken page; nothing is measured
 
 
-@pytest.fixture(scope="session")
+# Not for the session: Playwright's event loop runs as long, and then no other test could run one of its own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if chromium() is None:
         pytest.skip("there is no Chromium on this machine")
