@@ -80,9 +80,10 @@ def make(origin: Origin, form: Form, quantize: bool, made: Path, cache: Path, di
     test = read_split_of(cache, fingerprint, "test", origin.name)
     classes = len(origin.metadata["classes"])
     expected = ask(origin.model, test, REFERENCE_BATCH, classes, _bar(display, "the model's answers", len(test)))
-    full = made.with_name("fp32.onnx") if quantize else made
-    _bar(display, f"writing {form}", None)
+    full = made.with_name(f"fp32-{made.name}") if quantize else made
+    told = _bar(display, f"writing {form}", 1)
     _write(origin, form, full)
+    told(1)
     reader = _read(origin, form, full)
     checks = _compare(reader, expected, test, form, display)
     if worst := max(each.differing_answers for each in checks):
@@ -101,8 +102,9 @@ def make(origin: Origin, form: Form, quantize: bool, made: Path, cache: Path, di
             raise ModelError(
                 f"the int8 file gives no answer for {missing:,} of {len(test):,} test images; nothing was written"
             )
-        _bar(display, "speed", None)
+        told = _bar(display, "speed", 1)
         speed = _speed({"fp32": (full, reader), "int8": (made, small)}, origin.metadata["shape"])
+        told(1)
     package = "onnxruntime" if form == "onnx" else "torch"
     return Report(
         form=f"{form}-int8" if quantize else form,
@@ -158,6 +160,6 @@ def _speed(files: Mapping[str, tuple[Path, Answering]], shape: list[int]) -> dic
     }
 
 
-def _bar(display: Progress, what: str, images: int | None) -> Callable[[int], None]:
-    task = display.add_task(what, total=images, note="")
+def _bar(display: Progress, what: str, total: int) -> Callable[[int], None]:
+    task = display.add_task(what, total=total, note="")
     return lambda done: display.advance(task, done)

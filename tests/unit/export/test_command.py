@@ -189,6 +189,27 @@ def test_a_quantised_file_is_reported_beside_the_full_one(export, client, test_s
     assert "images/s" in capsys.readouterr().out
 
 
+def test_a_quantised_file_may_have_any_name(export, evaluated):
+    export("onnx", to="plain.onnx")
+    for name in ("fp32.onnx", "full.onnx"):
+        export("onnx", quantize=True, to=name)
+
+        speed = json.loads(Path(f"{name}.check.json").read_text())["speed"]
+        assert speed["fp32"]["size_bytes"] == Path("plain.onnx").stat().st_size
+        assert speed["int8"]["size_bytes"] == Path(name).stat().st_size != Path("plain.onnx").stat().st_size
+
+
+def test_a_quantised_file_without_answers_is_not_written(export, evaluated, monkeypatch):
+    read = making.read_onnx
+
+    def reader(path):
+        model = read(path)
+        return model if path.name.startswith("fp32") else lambda images: model(images) * float("nan")
+
+    monkeypatch.setattr(making, "read_onnx", reader)
+    refused(export, evaluated, r"^the int8 file gives no answer for 360 of 360 test images; ", quantize=True)
+
+
 def test_quantisation_sees_the_validation_split_and_not_the_test_split(export, evaluated, monkeypatch):
     seen = []
     quantize = making.quantize_int8
@@ -217,7 +238,12 @@ def wrong(monkeypatch):
 
     def wrong(change):
         read = making._read
-        monkeypatch.setattr(making, "_read", lambda *given: lambda images: change(read(*given)(images)))
+
+        def reader(*given):
+            model = read(*given)
+            return lambda images: change(model(images))
+
+        monkeypatch.setattr(making, "_read", reader)
 
     return wrong
 
