@@ -98,14 +98,13 @@ def serve(
 
     With the environment variable DARKROOM_API_KEY set, the API asks for that key.
     """
-    workspace = Workspace()
-    config = load(workspace.params)
+    config = load(Workspace().params)
     try:
         from darkroom.serving.server import serve as run
     except ModuleNotFoundError as problem:
         raise ServingError(f"{problem.name} is not installed; run `pip install --editable '.[serve]'`") from None
 
-    run(config, workspace, host, port)
+    run(config, host, port)
 
 
 def _champion(config: Config) -> "Predictor":

@@ -150,8 +150,8 @@ def image(random: Random) -> bytes:
 
 
 def query(random: Random) -> bytes:
-    if random.random() < 0.4:
-        return b""
+    if random.random() < 0.85:
+        return random.choice((b"", b"top_k=1&invert=true", b"drawn=true&seen=true", b"invert=auto&challenger=true"))
     names = ("top_k", "invert", "drawn", "seen", "challenger", "topk", "", text(random))
     values = (
         "1", "2", "0", "-1", "true", "false", "auto", "1e999", "nan", "9" * 30, "٣", "", "\ud800", text(random),
@@ -159,6 +159,19 @@ def query(random: Random) -> bytes:
     pairs = [f"{random.choice(names)}={random.choice(values)}" for _ in range(random.randint(1, 4))]
     written = "&".join(pairs).encode("utf-8", "surrogatepass")
     return random.choice((written, written.replace(b"\n", b"%0A"), b"%" + written, random.randbytes(20), b"&" * 2000))
+
+
+def well_formed(random: Random) -> Sent:
+    """Images, most of them damaged, in a request whose form is without a fault."""
+    others = odd_headers(random) if random.random() < 0.2 else []
+    images = [image(random) for _ in range(random.choice((1, 1, 2, 3)))]
+    if random.random() < 0.5:
+        body = json.dumps({"images": [b64encode(each).decode() for each in images]}).encode()
+        return Sent(query=query(random), headers=[(b"content-type", b"application/json"), *others], body=body)
+    part = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a"\r\n\r\n%b\r\n'
+    body = b"".join(part % each for each in images) + b"--x--\r\n"
+    kind = b"multipart/form-data; boundary=x"
+    return Sent(query=query(random), headers=[(b"content-type", kind), *others], body=body)
 
 
 def multipart(random: Random) -> Sent:
@@ -234,23 +247,34 @@ def in_json(random: Random) -> Sent:
     return Sent(query=query(random), headers=[(b"content-type", kind)], body=body)
 
 
+def odd_headers(random: Random) -> list[tuple[bytes, bytes]]:
+    names = (
+        b"content-length", b"content-type", b"transfer-encoding", b"accept", b"range", b"if-none-match", b"host",
+        b"if-modified-since", b"authorization", b"x-api-key", b"cookie", b"expect", b"origin", b"x-forwarded-for",
+        b"content-encoding", b"upgrade",
+    )  # fmt: skip
+    values = (
+        b"", b"0", b"-1", b"9" * 5000, b"1e3", b"\xb2", b"abc", b"\xff\xfe", b"bytes=0-", b"bytes=-1", b"bytes=9-1",
+        b"bytes=" + b"0-1," * 500, b"gzip", b"*/*", b"Bearer \xff", b"websocket", b"a" * 9000, b"application/json",
+        b"Mon, 99 Foo 9999 99:99:99 GMT", b"multipart/form-data; boundary=x",
+    )  # fmt: skip
+    names += (b"content-length",) * 4
+    return [(random.choice(names), random.choice(values)) for _ in range(random.randrange(4))]
+
+
 def anything(random: Random) -> Sent:
     """Any method, path, query and headers."""
     path = random.choice((*PATHS, *PATHS, "/v1/" + text(random), "/static/" + text(random), text(random) or "/",
                           "/static/../../../../etc/passwd", "/static//etc/passwd", "/static/\0", "/static/" + "a" * 999,
                           "/v1/predict/", "//v1//predict", "/docs/static/\0", "/v1/model/\ud800"))  # fmt: skip
-    names = (b"content-length", b"content-type", b"transfer-encoding", b"accept", b"range", b"if-none-match", b"host",
-             b"if-modified-since", b"authorization", b"x-api-key", b"cookie", b"expect", b"origin", b"x-forwarded-for",
-             b"content-encoding", b"upgrade")  # fmt: skip
-    values = (b"", b"0", b"-1", b"9" * 5000, b"1e3", b"\xb2", b"abc", b"\xff\xfe", b"bytes=0-", b"bytes=-1",
-              b"bytes=9-1", b"bytes=" + b"0-1," * 500, b"gzip", b"*/*", b"Bearer \xff", b"websocket", b"a" * 9000,
-              b"Mon, 99 Foo 9999 99:99:99 GMT", b"application/json", b"multipart/form-data; boundary=x")  # fmt: skip
-    headers = [(random.choice(names), random.choice(values)) for _ in range(random.randrange(4))]
+    headers = odd_headers(random)
     body = random.choice((b"", b"", random.randbytes(50), b'{"images": []}', image(random)))
+    if random.random() < 0.3:
+        return Sent("POST", "/v1/predict", query(random), headers, body)
     return Sent(random.choice(METHODS), path, query(random), headers, body)
 
 
 def request(seed: int) -> Sent:
     """The request of a seed, always the same."""
     random = Random(seed)
-    return random.choices((multipart, in_json, anything), (4, 3, 3))[0](random)
+    return random.choices((well_formed, multipart, in_json, anything), (6, 4, 3, 3))[0](random)

@@ -56,6 +56,11 @@ def test_probes_and_the_page_itself_need_no_key(guarded, path):
     assert guarded.get(path).status_code == 200
 
 
+def test_the_page_of_the_api_knows_of_the_key(guarded, client):
+    assert guarded.get("/openapi.json").json()["security"] == [{"key": []}]
+    assert "security" not in client.get("/openapi.json").json()
+
+
 def test_each_request_is_a_line_without_what_was_sent(client, caplog):
     caplog.set_level(logging.INFO, "darkroom.serving")
     client.post("/v1/predict?top_k=1", files=FILES)

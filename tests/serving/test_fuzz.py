@@ -19,8 +19,8 @@ from tests.serving.made_up import brightness, make_bundle, png
 
 from darkroom.serving.app import make_app
 
-# 2,500 requests to each of two models.
-REQUESTS, PARTS = 2500, 5
+# 5,000 requests to each of two models.
+REQUESTS, PARTS = 5000, 5
 RAW = 400
 GOOD = Sent(
     query=b"top_k=2&seen=true",
@@ -74,7 +74,7 @@ def problem_of(status, headers, body):
         if headers.get("content-type") != "application/json":
             return f"a refusal that is no JSON: {headers}"
         detail = json.loads(body)["detail"]
-        if not isinstance(detail, str) or not detail or not detail.isprintable() or len(detail) > 600:
+        if not isinstance(detail, str) or not detail or not detail.isprintable() or len(detail) > 300:
             return f"a refusal that is not one line: {detail!r:.900}"
     return None
 
@@ -107,8 +107,9 @@ def test_no_request_brings_the_application_out_of_step(app, part):
         return statuses
 
     statuses = asyncio.run(ask_all())
-    # Neither all are refused nor all are taken: the damage is of both kinds.
-    assert min(statuses.count(200), statuses.count(422), statuses.count(400)) > 5
+    # Damage of every depth: some of it is not noticed, some is refused by the form and some by the decoder.
+    counts = [statuses.count(status) for status in (200, 400, 405, 422)]
+    assert min(counts) > len(statuses) / 30
 
 
 # --- over a socket --------------------------------------------------------------------------------------

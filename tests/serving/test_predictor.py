@@ -215,6 +215,9 @@ def test_a_damaged_reference_is_refused_by_name(crowned):
     (report / "reference.json").write_text("{}")
     with pytest.raises(ModelError, match=r"reference\.json: format version None, this release reads version 1"):
         Predictor.champion(client, "darkroom-digits")
+    REFERENCE.write(report / "reference.json")
+    with pytest.raises(ModelError, match=r"reference\.json: of a model of 2 classes, but this one has 10; run `"):
+        Predictor.champion(client, "darkroom-digits")
 
 
 # --- a file of weights ---------------------------------------------------------------------------------

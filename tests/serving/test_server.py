@@ -121,6 +121,18 @@ def test_without_a_store_it_says_how_to_make_one(evaluated):
     assert not (evaluated / "mlflow.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("http://127.0.0.1:1", "MLflow store http://127.0.0.1:1 cannot be used (no connection)"),
+        ("gopher://nowhere", "MLflow knows no gopher: stores"),
+    ],
+)
+def test_a_store_that_is_away_at_the_start_is_named(evaluated, monkeypatch, address, words):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    assert words in refused(evaluated)
+
+
 def test_without_a_champion_it_says_how_to_make_one(evaluated):
     assert "has no champion; `dvc repro` trains" in refused(evaluated)
 

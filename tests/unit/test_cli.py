@@ -350,7 +350,9 @@ def test_predict_refuses_files_that_are_not_there_or_no_images(darkroom, trained
     refused(darkroom("predict", "nowhere.png"), r"nowhere\.png: no such file")
     assert darkroom("evaluate")[0] == 0
     (tmp_path / "text.png").write_text("not an image")
-    refused(darkroom("predict", str(tmp_path / "text.png")), r"text\.png: cannot be decoded \(not an image\)")
+    refused(
+        darkroom("predict", str(tmp_path / "text.png")), r"text\.png: cannot be decoded \(not an image; expected png, "
+    )
 
 
 def test_results_before_any_evaluation_are_refused(darkroom, project):

@@ -28,6 +28,10 @@ class BrokenImageError(ValueError):
     """The bytes are not an image that can be decoded; the message says why."""
 
 
+class UnknownFormatError(BrokenImageError):
+    """The bytes do not begin as an image of one of ``FORMATS`` does."""
+
+
 @dataclass(frozen=True)
 class Header:
     """What an image's header tells: its size in pixels as a person sees it, and 1 (grey) or 3 channels."""
@@ -114,7 +118,7 @@ def _open(stream: BinaryIO, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Imag
     except BrokenImageError:
         raise
     except UnidentifiedImageError:
-        raise BrokenImageError("not an image") from None
+        raise UnknownFormatError("not an image") from None
     # Damaged bytes make PIL's parsers raise almost anything: SyntaxError, struct.error, KeyError, ...
     except Exception as problem:
         raise BrokenImageError(str(problem) or type(problem).__name__) from None

@@ -1,5 +1,6 @@
 """`darkroom export`: makes a file, and puts it in its place only after the check."""
 
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def _put(made: Path, to: Path, report: Report, card: ModelCard | None) -> None:
         if card:
             save_card(card, to.with_suffix(".json"))
         with atomic_file(to) as partial:
-            partial.write_bytes(made.read_bytes())
+            shutil.copyfile(made, partial)
 
 
 def _check_file(to: Path) -> Path:

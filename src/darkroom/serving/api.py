@@ -180,7 +180,7 @@ def make_router(service: Service) -> APIRouter:
         """Everything that is counted, in Prometheus' text form."""
         watch = service.champion.drift
         return Response(
-            service.telemetry.text(watch.report() if watch else None), media_type="text/plain; version=0.0.4"
+            service.telemetry.text(watch.figures() if watch else None), media_type="text/plain; version=0.0.4"
         )
 
     return router

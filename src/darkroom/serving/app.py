@@ -29,7 +29,12 @@ log = logging.getLogger(__name__)
 def make_app(service: Service, api_key: str | None = None) -> FastAPI:
     """The application of ``service``; with an ``api_key`` the API and the metrics ask for it."""
     app: FastAPI = FastAPIOffline(
-        title="Darkroom", version=__version__, description=ABOUT, redoc_url=None, static_url="/docs/static"
+        title="Darkroom",
+        version=__version__,
+        description=ABOUT,
+        redoc_url=None,
+        static_url="/docs/static",
+        redirect_slashes=False,  # a redirect would go wherever the Host header says, and fails for some query strings
     )
     app.include_router(make_router(service))
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
@@ -60,4 +65,13 @@ def make_app(service: Service, api_key: str | None = None) -> FastAPI:
         """Starlette raises it on, so that it stands in the log with its traceback."""
         return JSONResponse({"detail": "internal error; the server's log says more"}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
+    if api_key:
+        _describe_key(app)
     return app
+
+
+def _describe_key(app: FastAPI) -> None:
+    """So that the API's page asks for the key and sends it."""
+    described = app.openapi()
+    described["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    described["security"] = [{"key": []}]

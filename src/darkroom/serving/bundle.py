@@ -75,7 +75,7 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
         evidence = gather(client, contender(version), Path(place))
         metadata: dict[str, Any] = Model.load(evidence.model).metadata or {}
         report = download_report(version, REPORT, Path(place) / "report")
-        reference = read_reference(report)
+        reference = read_reference(report, metadata["classes"])
         gallery = _read_gallery(report)
         shape: tuple[int, int, int] = tuple(metadata["shape"])
         transform = Transform(shape, metadata.get("mean"), reference.ink if reference else None)

@@ -69,7 +69,11 @@ class DriftWatch:
         return np.bincount(self._labels[: self.images], minlength=len(self.classes))
 
     def report(self) -> dict[str, Any]:
-        """All figures as JSON values, with ``warning``: one line if the images differ by more than chance."""
+        """All figures with ``warning``, as JSON values: one line if the images differ by more than chance."""
+        return self.figures() | {"warning": self.warning()}
+
+    def figures(self) -> dict[str, Any]:
+        """The window and what is expected of it, as JSON values."""
         reference, counts = self.reference, self.class_counts
         shares = (counts / self.images).tolist() if self.images else [None] * len(counts)
         return {
@@ -83,7 +87,6 @@ class DriftWatch:
                 {"label": label, "share": share, "expected": expected}
                 for label, share, expected in zip(self.classes, shares, reference.class_shares, strict=True)
             ],
-            "warning": self.warning(),
         }
 
     def warning(self) -> str | None:

@@ -7,6 +7,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from darkroom.errors import ModelError
 from darkroom.evaluation.reference import REFERENCE, Reference
 from darkroom.tracking.store import does_not_answer
 
@@ -26,7 +27,15 @@ def download_report(version: ModelVersion, names: Sequence[str], place: Path) ->
     return place
 
 
-def read_reference(report: Path) -> Reference | None:
-    """The reference in a report, or None if it has none. Raises ModelError if it is damaged."""
+def read_reference(report: Path, classes: Sequence[str]) -> Reference | None:
+    """The reference in a report, None if it has none. Raises ModelError if it is damaged, or not of these classes."""
     path = report / REFERENCE
-    return Reference.read(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    found = Reference.read(path)
+    if len(found.class_shares) != len(classes):
+        raise ModelError(
+            f"{path}: of a model of {len(found.class_shares)} classes, but this one has {len(classes)}; "
+            "run `darkroom evaluate` again"
+        )
+    return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.images import MAX_PIXELS, BrokenImageError, Channels, decode, read_header
+from darkroom.data.images import MAX_PIXELS, BrokenImageError, Channels, UnknownFormatError, decode, read_header
 from darkroom.data.ink import Ink, place
 from darkroom.serving.wording import one_line
 
@@ -61,6 +61,8 @@ class Transform:
                 drawing = decode(content, 1, (header.height, header.width), max_pixels=max_pixels, single=True)
                 return self._lay_out(drawing, self.ink, invert)
             pixels = decode(content, self.channels, self.size, max_pixels=max_pixels, single=True)
+        except UnknownFormatError as problem:
+            raise RefusedImageError(f"{problem}; expected png, jpeg, webp, bmp or tiff") from None
         except BrokenImageError as problem:
             raise RefusedImageError(one_line(problem)) from None
         turned = self._is_negative(pixels) if invert is None else invert
@@ -85,4 +87,4 @@ class Transform:
 def _is_light(image: NDArray[np.uint8]) -> bool:
     """Whether the border of a grey picture, uint8 [1, h, w], is light."""
     border = np.concatenate([image[0, 0], image[0, -1], image[0, :, 0], image[0, :, -1]])
-    return 2 * np.count_nonzero(border > 127) > border.size
+    return bool(2 * np.count_nonzero(border > 127) > border.size)

@@ -84,7 +84,8 @@ class Predictor:
             )
         model = mlflow.pytorch.load_model(uri)
         with tempfile.TemporaryDirectory() as place:
-            reference = read_reference(download_report(version, [REFERENCE], Path(place) / "report"))
+            report = download_report(version, [REFERENCE], Path(place) / "report")
+            reference = read_reference(report, metadata["classes"])
         if reference is None:
             warn(
                 f"{name} version {version.version}: was evaluated by an earlier Darkroom; its probabilities are not "
@@ -146,4 +147,4 @@ def _read(path: Path, transform: Transform, invert: bool | None) -> Seen:
     except OSError as problem:
         raise DataError(f"{path}: cannot be read ({(problem.strerror or str(problem)).lower()})") from None
     except RefusedImageError as problem:
-        raise DataError(f"{path}: cannot be decoded ({problem}); expected png, jpeg, webp, bmp or tiff") from None
+        raise DataError(f"{path}: cannot be decoded ({problem})") from None

@@ -84,9 +84,10 @@ def _onnx_infer(program: ExportedProgram, metadata: Mapping[str, Any], path: Pat
 
     write_onnx(program, metadata, path)
     options = onnxruntime.SessionOptions()
-    # Threads that spin while they wait would take the processor from those that read and write requests.
+    # Half of the processors are left to those who read, decode and write requests, and threads that wait for each other
+    # do not spin.
+    options.intra_op_num_threads = max(1, (os.cpu_count() or 1) // 2)
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
     def infer(images: Images) -> Logits:

@@ -7,7 +7,9 @@ import socket
 import sys
 from threading import Thread
 
+import mlflow
 import uvicorn
+from mlflow import MlflowClient
 
 from darkroom.config import Config
 from darkroom.console import messages
@@ -16,9 +18,8 @@ from darkroom.serving.app import make_app
 from darkroom.serving.bundle import load_bundle
 from darkroom.serving.follower import Follower
 from darkroom.serving.service import Service
-from darkroom.tracking.address import store_address, store_exists
-from darkroom.tracking.tracker import connect
-from darkroom.workspace import Workspace
+from darkroom.tracking.address import check_address, store_address, store_exists
+from darkroom.tracking.store import explained
 
 KEY_VARIABLE = "DARKROOM_API_KEY"
 # Connections that may wait to be accepted.
@@ -27,7 +28,7 @@ BACKLOG = 2048
 GRACE = 10
 
 
-def serve(config: Config, workspace: Workspace, host: str, port: int) -> None:
+def serve(config: Config, host: str, port: int) -> None:
     """Answer on ``host``:``port`` until the process is interrupted or terminated.
 
     Raises TrackingError if there is no champion, ModelError if it cannot be loaded, ServingError if the address is
@@ -37,12 +38,15 @@ def serve(config: Config, workspace: Workspace, host: str, port: int) -> None:
         raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")
     with _listen(host, port) as listening:
         _log_to_stderr()
-        client = connect(config.tracking, workspace.spools).client
+        client = _reading_client()
         service = Service(config.serve)
         follower = Follower(
             client, config.registered_model, lambda version: load_bundle(client, version, config.serve), service
         )
-        follower.begin()
+        try:
+            follower.begin()
+        except Exception as problem:
+            raise explained(problem, store_address()) from problem
         thread = Thread(target=follower.follow, args=(config.serve.follow_seconds,), name="follower", daemon=True)
         thread.start()
         bundle = service.champion.bundle
@@ -73,6 +77,14 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as problem:
         why = (problem.strerror or str(problem)).lower()
         raise ServingError(f"{host}:{port}: {why}; choose another address with --host and --port") from None
+
+
+def _reading_client() -> MlflowClient:
+    """Of the store: other commands bring it what was left behind first, but a server writes nothing anywhere."""
+    address = store_address()
+    check_address(address)
+    mlflow.set_tracking_uri(address)
+    return MlflowClient()
 
 
 def _log_to_stderr() -> None:

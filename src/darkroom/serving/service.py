@@ -113,12 +113,13 @@ class Service:
             self.telemetry.waiting.set(self._waiting)
 
     async def _see(self, bundle: Bundle, contents: Sequence[bytes], options: Options) -> list[Seen]:
+        bound = self.settings.max_pixels
         if sum(map(len, contents)) <= SMALL_BYTES and not options.drawn:  # laying out takes long
             try:
-                return _decode(bundle, contents, options, SMALL_PIXELS)
+                return _decode(bundle, contents, options, min(SMALL_PIXELS, bound))
             except RefusedImageError:
                 pass  # perhaps only too large for that
-        loop, bound = asyncio.get_running_loop(), self.settings.max_pixels
+        loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._decoders, _decode, bundle, contents, options, bound)
 
     def _answers(self, lane: Lane, seen: Sequence[Seen], logits: Logits) -> list[Answer]:
