@@ -53,6 +53,8 @@ class Access:
                 headers["Content-Security-Policy"] = DOCS_POLICY if path.startswith("/docs") else POLICY
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
+                # Asked for again each time: after an update no file of the page before it is used.
+                headers.setdefault("Cache-Control", "no-cache")
             await send(message)
 
         try:

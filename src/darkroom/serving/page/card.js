@@ -9,12 +9,14 @@ const METRICS = {
   calibration_error: ["Calibration error", (value) => value.toFixed(4)],
 };
 
+// Of the calibrated probabilities, which the page shows, where the version has them.
 function metrics(found) {
   return Object.entries(METRICS).flatMap(([key, [title, form]]) => {
-    if (typeof found?.[key] !== "number") return [];
+    const value = found[`calibrated_${key}`] ?? found[key];
+    if (value === undefined) return [];
     const { [`${key}_low`]: low, [`${key}_high`]: high } = found;
-    const interval = typeof low === "number" && typeof high === "number" ? `, 95 % interval ${form(low)} to ${form(high)}` : "";
-    return [[title, form(found[key]) + interval]];
+    const interval = low !== undefined && high !== undefined ? `, 95 % interval ${form(low)} to ${form(high)}` : "";
+    return [[title, form(value) + interval]];
   });
 }
 

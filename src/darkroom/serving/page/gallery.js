@@ -18,8 +18,8 @@ function tile({ image, actual, predicted }, position, take) {
     element("img", { src: image, alt: "" }),
     element("span", { className: "hidden", textContent: "Test image labelled " }),
     element("span", { className: "tile-label", textContent: actual, title: actual }),
-    right ? element("span", { className: "tile-answer", textContent: "\u00a0" })
-      : element("span", { className: "tile-answer", textContent: `taken for ${predicted}`, title: predicted }),
+    element("span", { className: "hidden", textContent: right ? "" : " taken for " }),
+    element("span", { className: "tile-answer", textContent: right ? "\u00a0" : `→ ${predicted}`, title: right ? "" : `taken for ${predicted}` }),
   );
   made.addEventListener("click", () => take({ file: decoded(image), name: "test.png", address: image, exact: true, actual }));
   return made;

@@ -55,11 +55,11 @@ async function optional(section, question, show) {
 }
 
 function put(found) {
-  asking?.abort();
-  unanswered = false;
   picture = found;
   lay();
   if (picture) return ask();
+  asking?.abort();
+  unanswered = false;
   find("answer").setAttribute("aria-busy", "false");
   answer.wait(follower.model?.drawable);
 }
@@ -70,11 +70,11 @@ function lay() {
 
 async function ask() {
   asking?.abort();
+  unanswered = false;
   const mine = (asking = new AbortController());
   find("answer").setAttribute("aria-busy", "true");
   try {
     const reply = await api.predict(picture, mine.signal);
-    unanswered = false;
     answer.show(reply, picture);
     follower.outdate();
     if (reply.version !== follower.model?.version) follower.look();
