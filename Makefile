@@ -10,6 +10,7 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # The project reports to nobody.
 export MLFLOW_DISABLE_TELEMETRY := true
+export ORT_DISABLE_TELEMETRY := 1
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help

@@ -163,7 +163,8 @@ def _measure(case: str, way: str) -> dict[str, Any]:
 def _environment() -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key not in FOREIGN}
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return kept | {"PYTHONPATH": path, "MLFLOW_DISABLE_TELEMETRY": "true", "DVC_NO_ANALYTICS": "true"}
+    silent = {"MLFLOW_DISABLE_TELEMETRY": "true", "ORT_DISABLE_TELEMETRY": "1", "DVC_NO_ANALYTICS": "true"}
+    return kept | silent | {"PYTHONPATH": path}
 
 
 def _machine() -> dict[str, Any]:

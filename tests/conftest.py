@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-# Before anything imports mlflow: its telemetry reads this once.
+# Before anything imports mlflow or onnxruntime: their telemetry reads these once.
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
 
 ROOT = Path(__file__).parents[1]

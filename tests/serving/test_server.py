@@ -115,6 +115,19 @@ def test_the_challenger_answers_too_and_the_key_is_asked_for(evaluated, register
         assert found["predictions"] == found["challenger"]["predictions"]
 
 
+def test_it_reports_to_nobody_and_leaves_nothing_behind(evaluated, registered, write_params, monkeypatch):
+    """ONNX Runtime would keep a device's name and a queue of events in the user's home."""
+    write_params(evaluated, **QUICK, serve__runtime="onnx")
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    home = evaluated / "home"
+    home.mkdir()
+    before = set(evaluated.iterdir())
+    with serve(evaluated, HOME=str(home), XDG_CACHE_HOME="") as served:
+        assert served.stop(signal.SIGINT) == 0
+    assert list(home.rglob("*")) == []
+    assert set(evaluated.iterdir()) == before | {served.log}
+
+
 def test_without_a_store_it_says_how_to_make_one(evaluated):
     (evaluated / "mlflow.db").unlink()
     assert "run `dvc repro`" in refused(evaluated)
