@@ -3,8 +3,11 @@
 import gc
 import logging
 import os
+import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from threading import Thread
 
 import mlflow
@@ -24,7 +27,7 @@ from darkroom.tracking.store import explained
 KEY_VARIABLE = "DARKROOM_API_KEY"
 # Connections that may wait to be accepted.
 BACKLOG = 2048
-# Seconds that requests may take to end after the server was told to.
+# Seconds that requests, and then a version that is being loaded, may take to end after the server was told to.
 GRACE = 10
 
 
@@ -49,24 +52,33 @@ def serve(config: Config, host: str, port: int) -> None:
             raise explained(problem, store_address()) from problem
         thread = Thread(target=follower.follow, args=(config.serve.follow_seconds,), name="follower", daemon=True)
         thread.start()
+        app = make_app(service, os.environ.get(KEY_VARIABLE))
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # From here on a signal ends the server once all requests are answered, and is no error.
+            signal.signal(number, server.handle_exit)
         bundle = service.champion.bundle
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         messages.print(
             f"{bundle.name} version {bundle.version} ({bundle.runtime.kind}) on {address}, until Ctrl-C; "
             f"the API's page is {address}/docs"
         )
-        app = make_app(service, os.environ.get(KEY_VARIABLE))
-        # What the libraries have made stays for good: looking through it again would hold up requests for a part of a
-        # second each time.
-        gc.collect()
-        gc.freeze()
-        settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE)
-        try:
-            uvicorn.Server(settings).run(sockets=[listening])
-        except (KeyboardInterrupt, SystemExit):
-            pass  # raised by uvicorn once all requests are answered: the way in which a server ends
-        finally:
-            follower.stop()
+        with _libraries_kept():
+            server.run(sockets=[listening])
+        follower.stop()
+        # A thread that is loading a version when Python ends would be torn out of torch's and ONNX Runtime's code.
+        thread.join(GRACE)
+
+
+@contextmanager
+def _libraries_kept() -> Iterator[None]:
+    """Keep the garbage collector from what the libraries have made: looking through it takes a part of a second."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _listen(host: str, port: int) -> socket.socket:
