@@ -214,6 +214,32 @@ def test_a_full_queue_answers_503_and_when_to_come_back_and_nobody_who_waits_is_
     assert later.status_code == 200
 
 
+def test_a_request_that_was_long_on_its_way_is_answered_by_who_is_champion_then(service):
+    """The champion changes between the first and the last byte of a request."""
+
+    async def ask():
+        async def body():
+            whole = json.dumps(encoded(DARK)).encode()
+            yield whole[:20]
+            service.serve(make_bundle("2"), None)
+            yield whole[20:]
+
+        transport = httpx2.ASGITransport(make_app(service))
+        async with httpx2.AsyncClient(transport=transport, base_url="http://server") as client:
+            return await client.post("/v1/predict", content=body(), headers={"content-type": "application/json"})
+
+    assert asyncio.run(ask()).json()["version"] == "2"
+
+
+def test_answers_of_the_challenger_do_not_count_as_the_champions(service, client):
+    service.show_challenger(make_bundle("2"), None)
+    client.post("/v1/predict?challenger=true", files=files(DARK))
+    told = client.get("/metrics").text
+    assert 'darkroom_predictions_total{label="dark",version="1"} 1.0' in told
+    assert 'darkroom_predictions_total{label="dark",version="2"}' not in told
+    assert client.get("/v1/drift").json()["images"] == 1
+
+
 def test_the_card_tells_what_serves(client):
     card = schemas.ModelInfo.model_validate(client.get("/v1/model").json())
 

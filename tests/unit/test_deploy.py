@@ -149,3 +149,35 @@ def test_a_directory_that_cannot_be_set_up_is_one_line(tmp_path):
     with pytest.raises(TrackingError, match=r"^initdb cannot set up .*\Z"):
         made.start()
     assert not made.data.exists()
+
+
+# --- the image of the server --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def image():
+    """The instructions of the Dockerfile as (name, rest), in order."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    return [tuple(line.split(None, 1)) for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_the_server_in_the_image_has_no_root_rights_and_is_watched(image):
+    names = [name for name, _ in image]
+    assert dict(image)["USER"] not in ("root", "0")
+    assert names.index("USER") < names.index("ENTRYPOINT")
+    assert "/readyz" in dict(image)["HEALTHCHECK"]
+    assert dict(image)["ENTRYPOINT"] == '["darkroom", "serve"]'
+
+
+def test_the_image_holds_what_is_locked_and_takes_all_it_copies_from_the_context(image):
+    assert "--constraint requirements.lock" in dict(image)["RUN"]
+    assert ".[serve]" in dict(image)["RUN"]
+    sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = {name for kind, rest in image if kind == "COPY" for name in rest.split()[:-1]}
+    assert copied == sent
+    assert all((ROOT / name).exists() for name in copied)
+
+
+def test_nothing_else_than_what_is_copied_is_sent_to_the_builder():
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert next(line for line in lines if not line.startswith("#")) == "*"

@@ -95,19 +95,18 @@ def make_router(service: Service) -> APIRouter:
             question = read_question(request.scope["query_string"])
         except ValidationError as problem:
             raise RequestValidationError(problem.errors()) from None
-        champion, other = service.champion, service.challenger if question.challenger else None
+        if service.is_full:
+            raise _busy()
         contents = await read_images(request, service.settings)
+        # Only now: reading may have taken long.
+        champion, other = service.champion, service.challenger if question.challenger else None
         try:
             answers = await service.answer(champion, contents, question.options)
             opinion = await service.answer(other, contents, question.options) if other else None
         except RefusedImageError as problem:
             raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(problem)) from None
         except BusyError:
-            raise HTTPException(
-                HTTPStatus.SERVICE_UNAVAILABLE,
-                "too many images wait already; try again",
-                {"Retry-After": RETRY_SECONDS},
-            ) from None
+            raise _busy() from None
         found = schemas.Predictions(
             model=champion.bundle.name,
             version=champion.bundle.version,
@@ -172,7 +171,7 @@ def make_router(service: Service) -> APIRouter:
     async def readyz() -> dict[str, str]:
         """Whether more images are taken."""
         if service.is_full:
-            raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "too many images wait", {"Retry-After": RETRY_SECONDS})
+            raise _busy()
         return {"status": "ready", "version": service.champion.bundle.version}
 
     @router.get("/metrics", tags=["Operation"])
@@ -184,6 +183,12 @@ def make_router(service: Service) -> APIRouter:
         )
 
     return router
+
+
+def _busy() -> HTTPException:
+    return HTTPException(
+        HTTPStatus.SERVICE_UNAVAILABLE, "too many images wait already; try again", {"Retry-After": RETRY_SECONDS}
+    )
 
 
 def _predictions(lane: Lane, answers: Sequence[Answer], question: Question) -> list[schemas.Prediction]:

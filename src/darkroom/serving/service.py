@@ -61,6 +61,7 @@ class Lane:
 
     bundle: Bundle
     batcher: Batcher
+    is_champion: bool
     drift: DriftWatch | None = None
     since: str | None = None
     verdict: str | None = None
@@ -127,15 +128,14 @@ class Service:
         probabilities = calibrated(logits, reference.temperature if reference else 1.0)
         scores = energies(logits)
         unlike = scores > (reference.energy_threshold if reference else np.inf)
-        self._count(lane, probabilities, scores, unlike)
+        if lane.is_champion:
+            self._count(lane, probabilities, scores, unlike)
         return [
             Answer(each, row, float(score), bool(flag))
             for each, row, score, flag in zip(seen, probabilities, scores, unlike, strict=True)
         ]
 
     def _count(self, lane: Lane, probabilities: Floats, scores: Floats, unlike: NDArray[np.bool_]) -> None:
-        if lane is self.challenger:
-            return
         version, classes = lane.bundle.version, lane.bundle.classes
         labels = probabilities.argmax(1)
         for label in labels:
@@ -146,7 +146,9 @@ class Service:
 
     def serve(self, champion: Bundle, since: str | None) -> None:
         """Answer with this version from now on; what was begun is ended with the one before."""
-        self.champion = self._lane(champion, since=since)
+        reference = champion.reference
+        drift = DriftWatch(reference, champion.classes, self.settings.window) if reference else None
+        self.champion = Lane(champion, self._batcher(champion), is_champion=True, drift=drift, since=since)
         self.telemetry.now_serves(champion.version)
 
     def show_challenger(self, challenger: Bundle | None, verdict: str | None) -> None:
@@ -154,7 +156,7 @@ class Service:
         if challenger is None:
             self.challenger = None
         elif self.challenger is None or self.challenger.bundle is not challenger:
-            self.challenger = self._lane(challenger, verdict=verdict)
+            self.challenger = Lane(challenger, self._batcher(challenger), is_champion=False, verdict=verdict)
         elif self.challenger.verdict != verdict:
             self.challenger = replace(self.challenger, verdict=verdict)
 
@@ -167,16 +169,14 @@ class Service:
         """Whether the registry answered when it was last asked."""
         self.telemetry.registry_up.set(answers)
 
-    def _lane(self, bundle: Bundle, *, since: str | None = None, verdict: str | None = None) -> Lane:
-        batcher = Batcher(
+    def _batcher(self, bundle: Bundle) -> Batcher:
+        return Batcher(
             bundle.runtime,
             self._model,
             batch_size=self.settings.batch_size,
             wait_seconds=self.settings.batch_wait_ms / 1000,
             observe=self.telemetry.batches.observe,
         )
-        drift = DriftWatch(bundle.reference, bundle.classes, self.settings.window) if bundle.reference else None
-        return Lane(bundle, batcher, drift, since, verdict)
 
 
 def _decode(bundle: Bundle, contents: Sequence[bytes], options: Options, max_pixels: int) -> list[Seen]:
