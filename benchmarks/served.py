@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -88,16 +87,6 @@ def as_file(pixels: np.ndarray) -> bytes:
     head = b'--boundary\r\nContent-Disposition: form-data; name="images"; filename="0.png"\r\n\r\n'
     body = head + written.getvalue() + b"\r\n--boundary--\r\n"
     return _request("/v1/predict", "multipart/form-data; boundary=boundary", body)
-
-
-def as_base64(pixels: np.ndarray) -> bytes:
-    """A request to our server: the same as base64 in JSON."""
-    from PIL import Image
-
-    written = BytesIO()
-    Image.fromarray(pixels[0]).save(written, "PNG")
-    body = dumps({"images": [b64encode(written.getvalue()).decode()]}).encode()
-    return _request("/v1/predict", "application/json", body)
 
 
 def as_pixels(pixels: np.ndarray) -> bytes:

@@ -3,9 +3,9 @@
     python -m benchmarks.serve.load [--seconds 8] [--rounds 3]
 
 Conditions: the default CNN, Fashion-MNIST's images one a request, over loopback; server and clients share the machine.
-Each client asks again as soon as it is answered, after 20 requests that do not count. Our server gets PNG files, in
-multipart forms or as base64 in JSON, and answers labels and calibrated probabilities; MLflow's gets pixels as numbers
-in JSON and answers logits. Both are as they come: one process, default settings.
+Each client asks again as soon as it is answered, after 20 requests that do not count. Our server gets PNG files in
+multipart forms and answers labels and calibrated probabilities; MLflow's gets pixels as numbers in JSON and answers
+logits. Both are as they come: one process, default settings.
 """
 
 import asyncio
@@ -19,11 +19,10 @@ from benchmarks.harness import Benchmark, Figures, run
 
 CLIENTS = (1, 8, 64)
 IMAGES = 256
-OURS, OURS_JSON, MLFLOW = "darkroom serve, files", "darkroom serve, base64", "mlflow models serve"
+OURS, MLFLOW = "darkroom serve", "mlflow models serve"
 RATE, P99 = "requests/s", "ms, p99"
 WAYS: dict[str, tuple[Callable[[], Any], Callable[[np.ndarray], bytes]]] = {
     OURS: (served.darkroom_serve, served.as_file),
-    OURS_JSON: (served.darkroom_serve, served.as_base64),
     MLFLOW: (served.mlflow_serve, served.as_pixels),
 }
 

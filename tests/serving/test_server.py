@@ -153,7 +153,7 @@ def test_without_a_champion_it_says_how_to_make_one(evaluated):
 def test_an_address_that_is_taken_is_told_before_anything_is_loaded(evaluated):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert f"127.0.0.1:{port}: " in refused(evaluated, "--port", port)
+        assert f"127.0.0.1:{port}: address already in use; choose another address" in refused(evaluated, "--port", port)
     assert "choose another address with --host" in refused(evaluated, "--host", "no.such.host.invalid")
 
 

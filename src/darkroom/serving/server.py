@@ -87,8 +87,9 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as problem:
-        why = (problem.strerror or str(problem)).lower()
-        raise ServingError(f"{host}:{port}: {why}; choose another address with --host and --port") from None
+        # Python adds the address to the reason; a name that is not found has a reason of its own.
+        why = os.strerror(problem.errno) if problem.errno and problem.errno > 0 else str(problem.strerror)
+        raise ServingError(f"{host}:{port}: {why.lower()}; choose another address with --host and --port") from None
 
 
 def _reading_client() -> MlflowClient:
