@@ -39,8 +39,8 @@ class Audience(Protocol):
 class Follower:
     """Looks at the aliases of the registered model ``name`` and loads the versions that they name.
 
-    ``load`` may raise anything: the version before goes on then. What was loaded is kept while an alias names it, so
-    that a rollback, or the promotion of a challenger, takes no time.
+    ``load`` may raise anything: the version before goes on then. What was loaded is kept while an alias names it or
+    it answered last, so that a rollback, or the promotion of a challenger, takes no time.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Follower:
         self._loaded: dict[str, Bundle] = {}
         self._failed: dict[str, tuple[float, str]] = {}
         self._champion: str | None = None
+        self._champion_before: str | None = None
         self._answers = True
         self._stopped = threading.Event()
 
@@ -86,8 +87,8 @@ class Follower:
         aliases = {alias: str(version) for alias, version in found.items()}
         self._follow_champion(aliases.get(CHAMPION))
         self._follow_challenger(aliases)
-        # The one that answers is kept whatever the aliases say.
-        kept = {self._champion, *(aliases.get(alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS))}
+        # The two that answered last are kept whatever the aliases say: they are moved one after the other.
+        kept = {self._champion, self._champion_before, *(aliases.get(alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS))}
         self._loaded = {version: bundle for version, bundle in self._loaded.items() if version in kept}
         self._failed = {version: why for version, why in self._failed.items() if version in kept}
 
@@ -119,7 +120,7 @@ class Follower:
     def _publish(self, version: str) -> None:
         self._audience.serve(self._loaded[version], self._champion_since(version))
         self._audience.note_trouble(None)
-        self._champion = version
+        self._champion, self._champion_before = version, self._champion
         log.info("version %s is champion and answers now", version)
 
     def _champion_since(self, version: str) -> str | None:
