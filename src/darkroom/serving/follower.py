@@ -88,7 +88,11 @@ class Follower:
         self._follow_champion(aliases.get(CHAMPION))
         self._follow_challenger(aliases)
         # The two that answered last are kept whatever the aliases say: they are moved one after the other.
-        kept = {self._champion, self._champion_before, *(aliases.get(alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS))}
+        kept = {
+            self._champion,
+            self._champion_before,
+            *(aliases.get(alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)),
+        }
         self._loaded = {version: bundle for version, bundle in self._loaded.items() if version in kept}
         self._failed = {version: why for version, why in self._failed.items() if version in kept}
 
