@@ -1,8 +1,11 @@
 """A registry with versions that no training had to make."""
 
+import numpy as np
 import pytest
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from tests.unit.promotion.made_up import CLASSES, labels_of
 
+from darkroom.data import cache as data_cache
 from darkroom.settings import Tracking
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
@@ -47,3 +50,17 @@ def add(client, store):
 def aliases(client):
     """The aliases of NAME as {alias: version}."""
     return lambda: {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """A cache whose test images each carry the answer in the first pixel, and its fingerprint."""
+    labels = labels_of(100)
+    images = np.zeros((104, 1, 2, 2), np.uint8)
+    images[:100, 0, 0, 0] = labels
+    card = data_cache.write(
+        tmp_path, images, np.concatenate([labels, [0] * 4]),
+        {"test": np.arange(100), "train": np.arange(100, 102), "val": np.arange(102, 104)},
+        name="small", classes=CLASSES, names=(), settings={},
+    )  # fmt: skip
+    return tmp_path, card.fingerprint

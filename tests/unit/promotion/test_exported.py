@@ -2,12 +2,10 @@
 
 import sys
 
-import numpy as np
 import pytest
 import torch
-from tests.unit.promotion.made_up import CLASSES, answers, evidence, labels_of
+from tests.unit.promotion.made_up import answers, evidence
 
-from darkroom.data import cache as data_cache
 from darkroom.errors import ModelError
 from darkroom.promotion import exported
 from darkroom.promotion.evidence import Evidence
@@ -20,20 +18,6 @@ class Reads(torch.nn.Module):
 
     def forward(self, images):
         return (images[:, 0, 0, :1] == torch.arange(10)).float()
-
-
-@pytest.fixture
-def cached(tmp_path):
-    """A cache whose 100 test images each carry the answer in the first pixel, and its fingerprint."""
-    labels = labels_of(100)
-    images = np.zeros((104, 1, 2, 2), np.uint8)
-    images[:100, 0, 0, 0] = labels
-    card = data_cache.write(
-        tmp_path, images, np.concatenate([labels, [0] * 4]),
-        {"test": np.arange(100), "train": np.arange(100, 102), "val": np.arange(102, 104)},
-        name="small", classes=CLASSES, names=(), settings={},
-    )  # fmt: skip
-    return tmp_path, card.fingerprint
 
 
 @pytest.fixture

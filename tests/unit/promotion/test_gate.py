@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.unit.promotion.made_up import CLASSES, answers, evidence, labels_of, table
+from tests.unit.promotion.made_up import answers, evidence, labels_of, table
 
-from darkroom.data import cache as data_cache
 from darkroom.errors import TrackingError
 from darkroom.evaluation.comparison import lower_bound
 from darkroom.evaluation.latency import Latency
@@ -243,20 +242,6 @@ def test_a_loss_that_may_be_chance_is_refused_and_told_as_such():
     # Of 20 images 6 are lost: p is 1/64, above a tenth of 0.05; of 8 it is 1/256, below.
     assert (few.passed, few.value) == (False, "class 3 -0.3000, which may be chance (p 0.016, 20 images)")
     assert (many.passed, many.value) == (False, "class 3 -0.4000")
-
-
-@pytest.fixture
-def cached(tmp_path):
-    """A cache whose test images each carry the answer in the first pixel, and its fingerprint."""
-    labels = labels_of(100)
-    images = np.zeros((104, 1, 2, 2), np.uint8)
-    images[:100, 0, 0, 0] = labels
-    card = data_cache.write(
-        tmp_path, images, np.concatenate([labels, [0] * 4]),
-        {"test": np.arange(100), "train": np.arange(100, 102), "val": np.arange(102, 104)},
-        name="small", classes=CLASSES, names=(), settings={},
-    )  # fmt: skip
-    return tmp_path, card.fingerprint
 
 
 def reads(images):
