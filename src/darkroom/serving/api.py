@@ -19,6 +19,7 @@ from darkroom.serving.intake import JSON, MULTIPART, EncodedImages, read_images
 from darkroom.serving.pictures import RefusedImageError, Seen
 from darkroom.serving.service import Answer, BusyError, Lane, Options, Service
 
+PREDICT_PATH = "/v1/predict"
 TOP_K = 3
 RETRY_SECONDS = "1"
 # A grey square of 8 x 8 pixels.
@@ -87,7 +88,7 @@ def make_router(service: Service) -> APIRouter:
     router = APIRouter()
 
     @router.post(
-        "/v1/predict", response_model=schemas.Predictions, responses=PROBLEMS, openapi_extra=PREDICT, tags=["API"]
+        PREDICT_PATH, response_model=schemas.Predictions, responses=PROBLEMS, openapi_extra=PREDICT, tags=["API"]
     )
     async def predict(request: Request) -> Response:
         """Classify one or many images: png, jpeg, webp, bmp or tiff, of any size."""
