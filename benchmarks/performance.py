@@ -83,10 +83,17 @@ def _title(document: Document) -> str:
 def _section(script: Path, document: Document) -> list[str]:
     name = script.stem
     title = _title(document)
-    lines = [f"### {title}", "", f"![{title}](images/performance/{name}.png)", ""]
+    lines = [f"### {title}", ""]
+    if _compares(document):
+        lines += [f"![{title}](images/performance/{name}.png)", ""]
     for case, results in cases(document).items():
         lines += [*([f"{case[:1].upper()}{case[1:]}:", ""] if case else []), *_table(results, document), ""]
     return [*lines, *_goals(document), f"Conditions: {_conditions(document['conditions'])}."]
+
+
+def _compares(document: Document) -> bool:
+    """Whether there are several ways: one alone is no picture."""
+    return len({result["name"] for result in document["results"]}) > 1
 
 
 def cases(document: Document) -> dict[str, list[Result]]:
@@ -219,7 +226,7 @@ def _bar(axes: Any, row: int, result: Result) -> None:
 def main() -> None:
     documents = read()
     for name, document in documents.items():
-        if document["results"]:
+        if _compares(document):
             draw(document, PICTURES / f"{name}.png")
     PAGE.write_text(page(documents), encoding="utf-8")
 

@@ -1,6 +1,5 @@
 """The server's application: the API, the page, and what surrounds them."""
 
-import logging
 from http import HTTPStatus
 from pathlib import Path
 
@@ -25,7 +24,6 @@ ABOUT = """
 Images in, classes with calibrated probabilities out. The model is the champion of MLflow's registry: after a promotion
 or a rollback the new one answers within seconds, and every answer names its version.
 """
-log = logging.getLogger(__name__)
 
 
 def make_app(service: Service, api_key: str | None = None) -> FastAPI:
