@@ -4,6 +4,7 @@ PYTHON ?= python3
 BENCH ?= cpu
 PORT ?= 5000
 DATABASE_PORT ?= 5433
+WORKERS ?= 2
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
@@ -14,17 +15,26 @@ export ORT_DISABLE_TELEMETRY := 1
 export DVC_NO_ANALYTICS := true
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types ui server dashboard lock clean bench
+.PHONY: help run test test-fast test-long lint types ui server dashboard lock clean bench
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## download, preprocess, search, train, evaluate and register, as params.yaml says
 	dvc repro
 	@darkroom results
 
-test: $(INSTALLED) ## the tests
-	pytest
+# Files of tests are shared out among processes in their order, which tests/plugin.py decides.
+PYTEST := pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test: $(INSTALLED) ## the tests, in WORKERS processes (2)
+	$(PYTEST)
+
+test-fast: $(INSTALLED) ## those that take seconds: no pipelines, servers or browsers
+	$(PYTEST) -m "not slow"
+
+test-long: $(INSTALLED) ## the tests, and whole races, all kills and more fuzzing: hours
+	$(PYTEST) --long
 
 lint: $(INSTALLED) ## style and mistakes, by ruff
 	ruff check .

@@ -3,36 +3,67 @@
 import contextlib
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from ruamel.yaml import YAML
+from tests import defaults
+from tests.store import copy_store
 
-# Before anything imports mlflow or onnxruntime: their telemetry reads these once.
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
-ROOT = Path(__file__).parents[1]
-FOREIGN = ("DARKROOM_MIRROR", "MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+# What users have set for themselves must not change the tests. The mirror alone is asked for.
+MIRROR = os.environ.get("DARKROOM_MIRROR")
+FOREIGN = ("DARKROOM_", "DVC_", "GIT_", "MLFLOW_", "OPTUNA_", "PG", "RAY_")
+OURS = {
+    # Before anything imports mlflow or onnxruntime: their telemetry reads these once.
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    # As the command line sets them: a server that is away is told of at once.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "DVC_NO_ANALYTICS": "true",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    # Before anything imports torch: several processes test at once, and threads that wait for a core of another
+    # process take many times as long as one thread alone.
+    "OMP_NUM_THREADS": "1",
+}
+for _name in [name for name in os.environ if name.startswith(FOREIGN)]:
+    del os.environ[_name]
+os.environ.update(OURS)
+
+pytest_plugins = ["tests.plugin"]
 
 Project = Callable[..., Path]
+Darkroom = Callable[..., tuple[int, str, str]]
 # A small model of digits, in seconds.
 QUICK = {"search__trials": 0, "train__epochs": 1, "model__name": "mlp", "model__hidden": [8]}
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the person who runs the tests has set must not change them."""
-    for name in FOREIGN:
-        monkeypatch.delenv(name, raising=False)
+    """What MLflow has set while another test ran."""
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in OURS]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def long(pytestconfig: pytest.Config) -> bool:
+    """Whether there is time, as in `make test-long`: then tests take more cases."""
+    return bool(pytestconfig.getoption("--long"))
 
 
 @pytest.fixture(scope="session")
 def mirror() -> Path | None:
     """A directory with the published archives, if this machine has one."""
-    for place in (os.environ.get("DARKROOM_MIRROR"), ROOT.parent / "shared" / "data"):
+    for place in (MIRROR, defaults.ROOT.parent / "shared" / "data"):
         if place and (Path(place) / "mnist").is_dir():
             return Path(place)
     return None
@@ -53,8 +84,8 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def write_params() -> Callable[..., None]:
-    """Write the project's params.yaml to a directory, with changes given as section__key=value."""
-    return _write_params
+    """Write a fresh clone's params.yaml to a directory, with changes given as section__key=value."""
+    return defaults.write_params
 
 
 @pytest.fixture
@@ -62,7 +93,7 @@ def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) 
     """Make a project in a temporary directory, with params.yaml changed as given, and go there."""
 
     def make(**changes: object) -> Path:
-        _write_params(tmp_path, **changes)
+        defaults.write_params(tmp_path, **changes)
         (tmp_path / "data" / "folder").mkdir(parents=True, exist_ok=True)
         if not (tmp_path / "mlflow.db").exists():
             shutil.copyfile(empty_store, tmp_path / "mlflow.db")
@@ -70,6 +101,21 @@ def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) 
         return tmp_path
 
     return make
+
+
+@pytest.fixture
+def darkroom(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Darkroom:
+    """Run a command line in this process; gives its exit code, standard output and standard error."""
+    from darkroom import cli
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["darkroom", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")
@@ -100,10 +146,15 @@ def evaluated(project: Project, evaluated_once: Path) -> Path:
     return root
 
 
-def _write_params(directory: Path, **changes: object) -> None:
-    yaml = YAML()
-    settings = yaml.load(ROOT / "params.yaml")
-    for name, value in changes.items():
-        section, _, key = name.partition("__")
-        settings[section][key] = value
-    yaml.dump(settings, directory / "params.yaml")
+@pytest.fixture
+def registered(evaluated: Path, evaluated_once: Path) -> "tuple[MlflowClient, ModelVersion]":
+    """The client of a store in which the model of ``evaluated`` is champion and challenger, and its version."""
+    from darkroom.config import load
+    from darkroom.promotion.registry import champion
+    from darkroom.tracking.tracker import connect
+    from darkroom.workspace import Workspace
+
+    copy_store(evaluated_once, evaluated)
+    config = load(evaluated / "params.yaml")
+    client = connect(config.tracking, Workspace().spools).client
+    return client, champion(client, config.registered_model)

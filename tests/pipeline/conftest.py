@@ -1,7 +1,6 @@
 """One real `dvc repro` in a temporary clone, looked at by many tests."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from tests.clone import Clone, copy_project
@@ -14,7 +13,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
 
 
 @pytest.fixture(scope="session")
-def make_clone() -> Callable[[Path], Clone]:
+def make_clone() -> Callable[..., Clone]:
     return copy_project
 
 

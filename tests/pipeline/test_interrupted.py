@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from collections import Counter
 
 import psutil
@@ -12,24 +11,14 @@ from optuna import load_study
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from tests.wait import SECONDS, wait_until
 
-SETTINGS = {"trials: 12": "trials: 6", "epochs: 10 ": "epochs: 4 ", "epochs: 20": "epochs: 30"}
-
-
-def prepare(make_clone, place):
-    clone = make_clone(place)
-    path = clone.root / "params.yaml"
-    text = path.read_text()
-    for old, new in SETTINGS.items():
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    path.write_text(text)
-    return clone
+SETTINGS = {"search__trials": 6, "search__epochs": 4, "train__epochs": 30}
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(make_clone, tmp_path_factory):
-    clone = prepare(make_clone, tmp_path_factory.mktemp("uninterrupted"))
+    clone = make_clone(tmp_path_factory.mktemp("uninterrupted"), **SETTINGS)
     clone.run("dvc", "repro", "train")
     return clone.root
 
@@ -37,7 +26,7 @@ def uninterrupted(make_clone, tmp_path_factory):
 @pytest.fixture(scope="module")
 def interrupted(make_clone, tmp_path_factory):
     """Killed in the middle of the search, then in the middle of the training, then run to its end."""
-    clone = prepare(make_clone, tmp_path_factory.mktemp("interrupted"))
+    clone = make_clone(tmp_path_factory.mktemp("interrupted"), **SETTINGS)
     kill_when(clone, "search", lambda: in_fourth_trial(clone.root))
     kill_when(clone, "train", (clone.root / "models" / "checkpoints" / "train.pt").exists)
     clone.run("dvc", "repro", "train")
@@ -47,17 +36,13 @@ def interrupted(make_clone, tmp_path_factory):
 def kill_when(clone, stage, condition):
     """Start `dvc repro`, kill -9 the stage when the condition holds, and DVC with it."""
     process = clone.start("dvc", "repro", "train")
-    deadline = time.monotonic() + 120  # for a broken test; nothing is measured
-    while not condition():
-        assert process.poll() is None, f"ended before it could be killed:\n{process.stdout.read()}"
-        assert time.monotonic() < deadline, "nothing happened"
-        time.sleep(0.01)
+    wait_until(condition, f"{stage} was to be killed", process)
     children = psutil.Process(process.pid).children(recursive=True)
     (victim,) = [child for child in children if child.cmdline()[-1:] == [stage]]
     process.send_signal(signal.SIGSTOP)  # DVC must not see its stage end
     victim.kill()
     process.kill()
-    process.wait(60)
+    process.wait(SECONDS)
     process.stdout.close()
 
 
@@ -127,9 +112,7 @@ def test_the_resumed_run_holds_each_epoch_once(interrupted):
 
 @pytest.fixture(scope="module")
 def ready_to_train(make_clone, tmp_path_factory):
-    clone = prepare(make_clone, tmp_path_factory.mktemp("asked"))
-    path = clone.root / "params.yaml"
-    path.write_text(path.read_text().replace("trials: 6", "trials: 0"))
+    clone = make_clone(tmp_path_factory.mktemp("asked"), **SETTINGS | {"search__trials": 0})
     for command in ("download", "preprocess", "search"):
         clone.run("darkroom", command)
     return clone
@@ -141,11 +124,9 @@ def test_a_training_that_is_asked_to_stop_ends_its_run(ready_to_train, how):
     checkpoint = clone.root / "models" / "checkpoints" / "train.pt"
     checkpoint.unlink(missing_ok=True)
     process = clone.start("darkroom", "train")
-    while not checkpoint.exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_until(checkpoint.exists, "the first checkpoint was written", process)
     process.send_signal(how)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 128 + how
     assert "Traceback" not in output
     client = MlflowClient(f"sqlite:///{clone.root / 'mlflow.db'}")

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 
 import mlflow
 import numpy as np
@@ -12,7 +11,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from safetensors.torch import load_file
 
-from darkroom import cli
 from darkroom.models.files import load_classifier
 
 TRIALS = 12
@@ -34,17 +32,14 @@ def runs(client) -> dict[str, list[Run]]:
 
 
 @pytest.fixture
-def darkroom(reproduced, monkeypatch, capsys):
+def run(reproduced, darkroom, monkeypatch):
     """Run a command line in the clone, in this process; gives standard output and standard error."""
     monkeypatch.chdir(reproduced.root)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["darkroom", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        assert not ended.value.code, captured.err
-        return captured.out, captured.err
+        code, output, errors = darkroom(*arguments)
+        assert not code, errors
+        return output, errors
 
     return run
 
@@ -226,17 +221,17 @@ def test_dvc_shows_metrics_and_plots(reproduced, tmp_path):
     assert "val_accuracy" in page
 
 
-def test_evaluating_the_same_model_again_makes_no_second_version(darkroom, client):
-    _, messages = darkroom("evaluate")
+def test_evaluating_the_same_model_again_makes_no_second_version(run, client):
+    _, messages = run("evaluate")
     assert "already registered as darkroom-digits version 1" in messages
     assert len(client.search_model_versions("name = 'darkroom-digits'")) == 1
 
 
-def test_a_store_that_lacks_the_run_gets_it_rebuilt_from_the_files(darkroom, tmp_path, runs, monkeypatch):
+def test_a_store_that_lacks_the_run_gets_it_rebuilt_from_the_files(run, tmp_path, runs, monkeypatch):
     other = f"sqlite:///{tmp_path / 'other.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
-    assert "rebuilt from the files" in darkroom("evaluate")[1]
-    assert "already registered" in darkroom("evaluate")[1]
+    assert "rebuilt from the files" in run("evaluate")[1]
+    assert "already registered" in run("evaluate")[1]
     client = MlflowClient(other)
     (rebuilt,) = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])
     (original,) = runs["train"]
@@ -247,7 +242,7 @@ def test_a_store_that_lacks_the_run_gets_it_rebuilt_from_the_files(darkroom, tmp
     assert len(client.get_metric_history(rebuilt.info.run_id, "train/loss")) == 20
 
 
-def test_predict_answers_with_the_champion(reproduced, darkroom, tmp_path):
+def test_predict_answers_with_the_champion(reproduced, run, tmp_path):
     from PIL import Image
 
     images = load_file(reproduced.root / "data/processed/digits/test.safetensors")
@@ -255,7 +250,7 @@ def test_predict_answers_with_the_champion(reproduced, darkroom, tmp_path):
     for row in range(5):
         paths.append(str(tmp_path / f"{row}.png"))
         Image.fromarray(images["images"][row, 0].numpy()).save(paths[-1])
-    answer = json.loads(darkroom("predict", "--json", *paths)[0])
+    answer = json.loads(run("predict", "--json", *paths)[0])
     with (reproduced.root / "reports/evaluate/predictions.csv").open(newline="") as opened:
         expected = list(csv.DictReader(opened))[:5]
     assert [each["label"] for each in answer["predictions"]] == [row["predicted"] for row in expected]
@@ -267,6 +262,6 @@ def test_predict_answers_with_the_champion(reproduced, darkroom, tmp_path):
         assert list(each["probabilities"].values()) == pytest.approx(sorted(row, reverse=True), abs=1e-4)
 
 
-def test_results_and_models_name_the_registered_version(darkroom):
-    assert "darkroom-digits version 1 (challenger, champion)" in darkroom("results")[0]
-    assert "champion" in darkroom("models")[0]
+def test_results_and_models_name_the_registered_version(run):
+    assert "darkroom-digits version 1 (challenger, champion)" in run("results")[0]
+    assert "champion" in run("models")[0]

@@ -3,15 +3,15 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import requests
 from mlflow import MlflowClient
+from tests.ports import free_port
+from tests.wait import SECONDS, wait_until
 
 EPOCHS = 20
 # `darkroom train`, which tells its store of the run at once, and trains its third epoch when the server is dead:
@@ -40,8 +40,7 @@ class Server:
 
     def __init__(self, place):
         self.place = place
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         self.process = None
 
@@ -63,11 +62,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        deadline = time.monotonic() + 120  # for a broken test; nothing is measured
-        while not self.answers():
-            assert self.process.poll() is None, "the server ended"
-            assert time.monotonic() < deadline, "the server does not start"
-            time.sleep(0.1)
+        wait_until(self.answers, "the server answered", self.process)
 
     def answers(self):
         try:
@@ -77,29 +72,24 @@ class Server:
 
     def kill(self):
         os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(60)
+        self.process.wait(SECONDS)
 
 
 @pytest.fixture(scope="module")
 def story(make_clone, tmp_path_factory):
     """What is said when a server is killed in the middle of a training, evaluation is tried, and the server is back."""
     place = tmp_path_factory.mktemp("away")
-    clone, server = make_clone(place), Server(place)
-    params = clone.root / "params.yaml"
-    text = params.read_text().replace("trials: 12", "trials: 0").replace("epochs: 20", f"epochs: {EPOCHS}")
-    params.write_text(text)
+    clone, server = make_clone(place, search__trials=0, train__epochs=EPOCHS), Server(place)
     for command in ("download", "preprocess", "search"):
         clone.run("darkroom", command)
     server.start()
     try:
         training = clone.start(sys.executable, "-c", TRAIN, MLFLOW_TRACKING_URI=server.address)
         client = MlflowClient(server.address)
-        while not runs(client):
-            assert training.poll() is None, training.stdout.read()
-            time.sleep(0.05)
+        wait_until(lambda: runs(client), "the server knew the run", training)
         server.kill()
         (clone.root / "server_is_dead").touch()
-        trained, _ = training.communicate(timeout=200)
+        trained, _ = training.communicate(timeout=SECONDS)
         refused = clone.run("darkroom", "evaluate", check=False, MLFLOW_TRACKING_URI=server.address)
         server.start()
         clone.run("darkroom", "evaluate", MLFLOW_TRACKING_URI=server.address)

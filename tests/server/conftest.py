@@ -1,7 +1,6 @@
 """A real tracking server for a team, as `make server` starts it, and a project that ran against it."""
 
 import json
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +11,8 @@ import pytest
 from deploy.postgresql import programs
 from deploy.server import Server
 from mlflow import MlflowClient
-from ruamel.yaml import YAML
 from tests.clone import Clone, copy_project
+from tests.ports import free_port
 
 from darkroom.errors import TrackingError
 
@@ -62,17 +61,9 @@ class Team:
 @pytest.fixture(scope="session")
 def team(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Team:
     """The project after `dvc repro`: a small search with two workers, whose study lies in the database, and a model."""
-    clone, yaml = copy_project(tmp_path_factory.mktemp("team")), YAML()
-    settings = yaml.load(clone.root / "params.yaml")
-    settings["search"].update(trials=2, epochs=1, finalists=0, workers=2, storage=server.studies)
-    settings["train"]["epochs"] = 2
-    yaml.dump(settings, clone.root / "params.yaml")
+    search = {"trials": 2, "epochs": 1, "finalists": 0, "workers": 2, "storage": server.studies}
+    settings = {f"search__{key}": value for key, value in search.items()}
+    clone = copy_project(tmp_path_factory.mktemp("team"), train__epochs=2, **settings)
     made = Team(clone, server)
     made.run("dvc", "repro")
     return made
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port

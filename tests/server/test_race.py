@@ -73,11 +73,11 @@ def run_rounds(tmp_path, monkeypatch):
     return run_rounds
 
 
-@pytest.mark.timeout(900)
-def test_eight_promoters_that_are_killed_at_any_step_leave_one_champion_in_every_round(server, start, run_rounds):
+@pytest.mark.timeout(7200)
+def test_eight_promoters_that_are_killed_at_any_step_leave_one_champion_in_every_round(server, start, run_rounds, long):
     client = start(server.environment)
 
-    assert run_rounds(client, server.environment, 50) == {0, -signal.SIGKILL}
+    assert run_rounds(client, server.environment, 200 if long else 10) == {0, -signal.SIGKILL}
 
     history = History(client, NAME).read()
     assert {entry.kind for entry in history} == {Kind.PROMOTED, Kind.REFUSED, Kind.ROLLED_BACK}
@@ -85,13 +85,13 @@ def test_eight_promoters_that_are_killed_at_any_step_leave_one_champion_in_every
     assert damage(history) == []
 
 
-def test_so_do_those_who_share_a_file_on_one_machine(empty_store, start, run_rounds, tmp_path, monkeypatch):
+def test_so_do_those_who_share_a_file_on_one_machine(empty_store, start, run_rounds, tmp_path, monkeypatch, long):
     monkeypatch.chdir(tmp_path)  # where MLflow puts the files
     shutil.copyfile(empty_store, tmp_path / "mlflow.db")
     environment = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     client = start(environment)
 
-    assert run_rounds(client, environment, 5) == {0, -signal.SIGKILL}
+    assert run_rounds(client, environment, 50 if long else 3) == {0, -signal.SIGKILL}
 
     assert damage(History(client, NAME).read()) == []
 

@@ -4,14 +4,9 @@ import pytest
 from starlette.testclient import TestClient
 from tests.serving.made_up import make_bundle
 
-from darkroom.config import load
-from darkroom.promotion.promote import register_and_crown
-from darkroom.promotion.registry import champion
 from darkroom.serving.app import make_app
 from darkroom.serving.service import Service
 from darkroom.settings import Serve
-from darkroom.tracking.tracker import connect
-from darkroom.workspace import Workspace
 
 
 @pytest.fixture
@@ -36,12 +31,3 @@ def client(service):
     """Asks ``service``."""
     with TestClient(make_app(service)) as client:
         yield client
-
-
-@pytest.fixture
-def registered(evaluated):
-    """The client of a store in which the project's model is champion, and its version."""
-    config = load(evaluated / "params.yaml")
-    store = connect(config.tracking, Workspace().spools)
-    register_and_crown(config, Workspace(), store)
-    return store.client, champion(store.client, config.registered_model)

@@ -4,12 +4,13 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS = 120  # for a server that does not start or end; nothing is measured
+from tests.wait import SECONDS, wait_until
 
 
 @dataclass(frozen=True)
@@ -26,32 +27,25 @@ class Served:
         return self.process.wait(SECONDS)
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "darkroom", "serve", *arguments]
-
-
 @contextmanager
 def serve(root: Path, **environment: str) -> Iterator[Served]:
     """A server of the project in ``root`` on a free port."""
-    log = root / "serve.log"
-    with log.open("wb") as written:
-        process = subprocess.Popen(
-            command("--port", "0"), cwd=root, env=os.environ | environment, stdout=written, stderr=written
-        )
-    try:
-        yield Served(process, _address(process, log), log)
-    finally:
-        process.kill()
-        process.wait(SECONDS)
+    command = [sys.executable, "-m", "darkroom", "serve", "--port", "0"]
+    with (
+        tempfile.NamedTemporaryFile(suffix=".log") as log,
+        subprocess.Popen(command, cwd=root, env=os.environ | environment, stdout=log, stderr=log) as process,
+    ):
+        try:
+            yield Served(process, _address(process, Path(log.name)), Path(log.name))
+        finally:
+            process.kill()
 
 
 def _address(process: subprocess.Popen[bytes], log: Path) -> str:
-    for _ in range(10 * SECONDS):
-        if found := re.search(r"on (http://\S+), until Ctrl-C", log.read_text(encoding="utf-8")):
-            return found[1]
-        try:
-            process.wait(0.1)
-            break
-        except subprocess.TimeoutExpired:
-            continue
-    raise RuntimeError(log.read_text(encoding="utf-8"))
+    def told() -> re.Match[str] | None:
+        return re.search(r"on (http://\S+), until Ctrl-C", log.read_text(encoding="utf-8"))
+
+    try:
+        return wait_until(told, "the server said where it listens", process)[1]
+    except AssertionError as problem:
+        raise AssertionError(log.read_text(encoding="utf-8")) from problem

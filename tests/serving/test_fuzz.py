@@ -6,7 +6,6 @@ import math
 import socket
 import struct
 import threading
-import time
 from base64 import b64encode
 from contextlib import contextmanager
 from random import Random
@@ -16,6 +15,7 @@ import pytest
 import uvicorn
 from tests.serving.damage import METHODS, PATHS, Sent, image, request
 from tests.serving.made_up import brightness, make_bundle, png
+from tests.wait import wait_until
 
 from darkroom.serving.app import make_app
 
@@ -123,9 +123,8 @@ def running(app):
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
+        wait_until(lambda: server.started or not thread.is_alive(), "the server started")
+        assert server.started
         yield listening.getsockname()
     finally:
         server.should_exit = True

@@ -2,17 +2,16 @@
 
 import os
 import shutil
-import socket
 import subprocess
-import time
 
 import httpx2
 import numpy as np
 import pytest
 from scipy.special import softmax
 from starlette.testclient import TestClient
+from tests.ports import free_port
 from tests.serving.made_up import png_of
-from tests.serving.process import SECONDS
+from tests.wait import SECONDS, wait_until
 
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
@@ -29,8 +28,7 @@ IMAGES = 32
 def mlflow_server(evaluated, registered):
     """The address of `mlflow models serve` for the champion."""
     _, version = registered
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     program = shutil.which("mlflow")
     assert program
     # It starts `uvicorn` by its name.
@@ -47,11 +45,7 @@ def mlflow_server(evaluated, registered):
     ) as process:  # fmt: skip
         try:
             address = f"http://127.0.0.1:{port}"
-            for _ in range(10 * SECONDS):
-                if process.poll() is not None or _answers(address):
-                    break
-                time.sleep(0.1)
-            assert process.poll() is None, (evaluated / "mlflow-serve.log").read_text()
+            wait_until(lambda: _answers(address), "MLflow's server answered", process)
             yield address
         finally:
             os.killpg(process.pid, 9)

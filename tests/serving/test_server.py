@@ -1,20 +1,25 @@
 """`darkroom serve` as a person runs it: how it starts, follows the registry under load, and ends."""
 
+import logging
+import shutil
 import signal
 import socket
-import subprocess
 import threading
-import time
 from collections import Counter
 
 import httpx2
+import mlflow
 import pytest
+from mlflow import MlflowClient
 from tests.conftest import QUICK
-from tests.serving.process import SECONDS, command, serve
+from tests.serving.process import serve
+from tests.wait import SECONDS, wait_until
 
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, REGISTERED_BY_TAG
 
-CLIENTS, SWAPS = 4, 10
+pytestmark = pytest.mark.slow
+CLIENTS, SWAPS = 4, 6
+NAME, KEY = "darkroom-digits", "a key"
 
 
 def again(client, version):
@@ -22,23 +27,6 @@ def again(client, version):
     tags = {key: value for key, value in version.tags.items() if key != REGISTERED_BY_TAG}
     model_id = str(version.source).removeprefix("models:/")
     return client.create_model_version(version.name, version.source, version.run_id, tags=tags, model_id=model_id)
-
-
-def refused(root, *arguments):
-    """What the command says that does not start; one line."""
-    ended = subprocess.run(command(*arguments), cwd=root, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: ")
-    assert ended.stderr.count("\n") == 1
-    return ended.stderr
-
-
-def wait_for(condition):
-    for _ in range(10 * SECONDS):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("it never came true")
 
 
 class Load(threading.Thread):
@@ -51,86 +39,132 @@ class Load(threading.Thread):
         self._address, self._content = address, content
 
     def run(self):
-        with httpx2.Client(base_url=self._address, timeout=SECONDS) as client:
+        with httpx2.Client(base_url=self._address, timeout=SECONDS, headers={"x-api-key": KEY}) as client:
             while not self.ends.is_set():
                 answer = client.post("/v1/predict", files={"images": self._content})
                 self.found[answer.status_code, answer.json().get("version")] += 1
 
 
+@pytest.fixture(scope="module")
+def root(evaluated_once, tmp_path_factory, write_params):
+    """A project with a champion, whose server looks at the registry often, and an empty home of its user."""
+    root = tmp_path_factory.mktemp("served") / "project"
+    shutil.copytree(evaluated_once, root)
+    write_params(root, **QUICK, serve__follow_seconds=0.2)
+    (root / "home").mkdir()
+    return root
+
+
+@pytest.fixture(scope="module")
+def registry(root):
+    return MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+
+
+@pytest.fixture(scope="module")
+def served(root):
+    """Its server, as a process of its own, which asks for a key."""
+    with serve(root, DARKROOM_API_KEY=KEY) as served:
+        yield served
+
+
 @pytest.fixture
-def picture(evaluated):
-    return next((evaluated / "reports/evaluate/gallery").glob("*.png")).read_bytes()
+def asked(served):
+    with httpx2.Client(base_url=served.address, timeout=SECONDS, headers={"x-api-key": KEY}) as asked:
+        yield asked
 
 
-def test_champions_are_swapped_under_load_without_a_request_that_fails(evaluated, registered, picture, write_params):
-    write_params(evaluated, **QUICK, serve__follow_seconds=0.2)
-    client, first = registered
-    second = again(client, first)
-    name = first.name
-    with serve(evaluated) as served, httpx2.Client(base_url=served.address, timeout=SECONDS) as asked:
-        load = [Load(served.address, picture) for _ in range(CLIENTS)]
+@pytest.fixture
+def first(registry):
+    """The version that is champion when a test begins, and again when it has ended."""
+    version = registry.get_model_version_by_alias(NAME, CHAMPION)
+    yield version
+    registry.set_registered_model_alias(NAME, CHAMPION, str(version.version))
+
+
+@pytest.fixture
+def picture(root):
+    return next((root / "reports/evaluate/gallery").glob("*.png")).read_bytes()
+
+
+def test_champions_are_swapped_under_load_without_a_request_that_fails(served, asked, registry, first, picture):
+    second = again(registry, first)
+    load = [Load(served.address, picture) for _ in range(CLIENTS)]
+    for each in load:
+        each.start()
+    try:
+        for number in range(SWAPS):
+            version = str((second, first)[number % 2].version)
+            registry.set_registered_model_alias(NAME, CHAMPION, version)
+            wait_until(lambda wanted=version: asked.get("/v1/model").json()["version"] == wanted, "the swap was seen")
+            before = sum(load[0].found.values())
+            wait_until(lambda count=before: sum(load[0].found.values()) > count + 1, "a client was answered")
+    finally:
         for each in load:
-            each.start()
-        try:
-            for number in range(SWAPS):
-                version = str((second, first)[number % 2].version)
-                client.set_registered_model_alias(name, CHAMPION, version)
-                wait_for(lambda wanted=version: asked.get("/v1/model").json()["version"] == wanted)
-                before = sum(load[0].found.values())
-                wait_for(lambda count=before: sum(load[0].found.values()) > count + 1)
-        finally:
-            for each in load:
-                each.ends.set()
-            for each in load:
-                each.join()
-        found = sum((each.found for each in load), Counter())
-        assert found.keys() == {(200, "1"), (200, "2")}
-        assert served.stop(signal.SIGTERM) == 0
+            each.ends.set()
+        for each in load:
+            each.join()
+    found = sum((each.found for each in load), Counter())
+    assert found.keys() == {(200, str(each.version)) for each in (first, second)}
 
 
-def test_a_champion_whose_files_are_gone_does_not_answer_and_the_one_before_goes_on(evaluated, registered, picture):
-    client, first = registered
-    broken = client.create_model_version(first.name, "file:///nowhere", first.run_id, tags=first.tags)
-    with serve(evaluated) as served, httpx2.Client(base_url=served.address, timeout=SECONDS) as asked:
-        client.set_registered_model_alias(first.name, CHAMPION, str(broken.version))
-        wait_for(lambda: asked.get("/v1/model").json()["trouble"])
-        assert asked.get("/v1/model").json()["trouble"].startswith("version 2 is champion and could not be loaded (")
-        assert asked.post("/v1/predict", files={"images": picture}).json()["version"] == "1"
-        assert "darkroom_champion_trouble 1.0" in asked.get("/metrics").text
-        assert served.stop(signal.SIGINT) == 0
-        assert "Traceback" not in served.log.read_text(encoding="utf-8")
+def test_a_champion_whose_files_are_gone_does_not_answer_and_the_one_before_goes_on(
+    served, asked, registry, first, picture
+):
+    broken = registry.create_model_version(NAME, "file:///nowhere", first.run_id, tags=first.tags)
+    registry.set_registered_model_alias(NAME, CHAMPION, str(broken.version))
+    trouble = wait_until(lambda: asked.get("/v1/model").json()["trouble"], "the version was found broken")
+    assert trouble.startswith(f"version {broken.version} is champion and could not be loaded (")
+    answer = asked.post("/v1/predict", files={"images": picture}).json()
+    assert answer["version"] == str(first.version)
+    assert "darkroom_champion_trouble 1.0" in asked.get("/metrics").text
+    assert "Traceback" not in served.log.read_text(encoding="utf-8")
 
 
-def test_the_challenger_answers_too_and_the_key_is_asked_for(evaluated, registered, picture):
-    client, first = registered
-    client.set_registered_model_alias(first.name, CHALLENGER, str(again(client, first).version))
-    with (
-        serve(evaluated, DARKROOM_API_KEY="a key") as served,
-        httpx2.Client(base_url=served.address, timeout=SECONDS, headers={"x-api-key": "a key"}) as asked,
-    ):
-        assert httpx2.get(f"{served.address}/v1/model").status_code == 401
-        wait_for(lambda: asked.get("/v1/model").json()["challenger"])
-        found = asked.post("/v1/predict?challenger=true", files={"images": picture}).json()
-        assert (found["version"], found["challenger"]["version"]) == ("1", "2")
-        assert found["predictions"] == found["challenger"]["predictions"]
+def test_the_challenger_answers_too(asked, registry, first, picture):
+    challenger = str(again(registry, first).version)
+    registry.set_registered_model_alias(NAME, CHALLENGER, challenger)
+    wait_until(lambda: asked.get("/v1/model").json()["challenger"], "the challenger was loaded")
+    found = asked.post("/v1/predict?challenger=true", files={"images": picture}).json()
+    assert (found["version"], found["challenger"]["version"]) == (str(first.version), challenger)
+    assert found["predictions"] == found["challenger"]["predictions"]
 
 
-def test_it_reports_to_nobody_and_leaves_nothing_behind(evaluated, registered, write_params, monkeypatch):
+def test_who_has_no_key_is_told_so(served):
+    assert httpx2.get(f"{served.address}/v1/model", timeout=SECONDS).status_code == 401
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_reports_to_nobody_and_leaves_nothing_behind(root, write_params, monkeypatch, number):
     """ONNX Runtime would keep a device's name and a queue of events in the user's home."""
-    write_params(evaluated, **QUICK, serve__runtime="onnx")
+    write_params(root, **QUICK, serve__runtime="onnx")
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
-    home = evaluated / "home"
-    home.mkdir()
-    before = set(evaluated.iterdir())
-    with serve(evaluated, HOME=str(home), XDG_CACHE_HOME="") as served:
-        assert served.stop(signal.SIGINT) == 0
-    assert list(home.rglob("*")) == []
-    assert set(evaluated.iterdir()) == before | {served.log}
+    before = set(root.rglob("*"))
+    with serve(root, HOME=str(root / "home"), XDG_CACHE_HOME="") as served:
+        assert served.stop(number) == 0
+    assert set(root.rglob("*")) == before
 
 
-def test_without_a_store_it_says_how_to_make_one(evaluated):
+@pytest.fixture
+def refused(evaluated, darkroom):
+    """What the command says that does not start; one line."""
+
+    def refused(*arguments):
+        code, _, errors = darkroom("serve", *arguments)
+        assert code == 2
+        assert errors.startswith("error: ")
+        assert errors.count("\n") == 1
+        return errors
+
+    yield refused
+    for name in ("darkroom.serving", "uvicorn.error"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True
+    mlflow.set_tracking_uri(None)
+
+
+def test_without_a_store_it_says_how_to_make_one(evaluated, refused):
     (evaluated / "mlflow.db").unlink()
-    assert "run `dvc repro`" in refused(evaluated)
+    assert "run `dvc repro`" in refused()
     assert not (evaluated / "mlflow.db").exists()
 
 
@@ -141,22 +175,22 @@ def test_without_a_store_it_says_how_to_make_one(evaluated):
         ("gopher://nowhere", "MLflow knows no gopher: stores"),
     ],
 )
-def test_a_store_that_is_away_at_the_start_is_named(evaluated, monkeypatch, address, words):
+def test_a_store_that_is_away_at_the_start_is_named(refused, monkeypatch, address, words):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    assert words in refused(evaluated)
+    assert words in refused()
 
 
-def test_without_a_champion_it_says_how_to_make_one(evaluated):
-    assert "has no champion; `dvc repro` trains" in refused(evaluated)
+def test_without_a_champion_it_says_how_to_make_one(refused):
+    assert "has no champion; `dvc repro` trains" in refused()
 
 
-def test_an_address_that_is_taken_is_told_before_anything_is_loaded(evaluated):
+def test_an_address_that_is_taken_is_told_before_anything_is_loaded(refused):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert f"127.0.0.1:{port}: address already in use; choose another address" in refused(evaluated, "--port", port)
-    assert "choose another address with --host" in refused(evaluated, "--host", "no.such.host.invalid")
+        assert f"127.0.0.1:{port}: address already in use; choose another address" in refused("--port", port)
+    assert "choose another address with --host" in refused("--host", "no.such.host.invalid")
 
 
-def test_a_wrong_setting_is_refused(evaluated, write_params):
+def test_a_wrong_setting_is_refused(evaluated, refused, write_params):
     write_params(evaluated, serve__runtime="tensorflow")
-    assert "serve.runtime" in refused(evaluated)
+    assert "serve.runtime" in refused()

@@ -15,6 +15,7 @@ import torch
 from mlflow import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from tests.defaults import copy_recipes
 
 from darkroom import __version__, cli
 from darkroom.config import load, parse
@@ -26,20 +27,6 @@ from darkroom.search.storage import open_storage
 from darkroom.stages import download, preprocess, search, train
 from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
-
-
-@pytest.fixture
-def darkroom(monkeypatch, capsys):
-    """Run a command line; gives its exit code, standard output and standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["darkroom", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return ended.value.code or 0, captured.out, captured.err
-
-    return run
 
 
 def refused(result, pattern):
@@ -412,7 +399,7 @@ def test_brackets_in_a_files_name_are_shown_as_they_are(darkroom, project):
 def with_recipes(project):
     """A project whose params.yaml was edited and is not in git, with the shipped recipes."""
     root = project(train__epochs=7)
-    shutil.copytree(Path(__file__).parents[2] / "recipes", root / "recipes")
+    copy_recipes(root)
     return root
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow.projects.utils import load_project
 from ruamel.yaml import YAML
+from tests import defaults
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = ("main", "search", "train", "evaluate", "promote")
@@ -45,7 +46,7 @@ def test_the_entry_points_are_those_a_scheduler_calls(project):
 
 
 def test_each_parameter_stands_for_a_setting_that_there_is(project):
-    settings = YAML(typ="safe").load(ROOT / "params.yaml")
+    settings = YAML(typ="safe").load(defaults.PARAMS)
     for name in STAGES:
         entry = project.get_entry_point(name)
         used = dict(re.findall(r"(\S+)=\{(\w+)\}", entry.command))

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torchvision
 from ruamel.yaml import YAML
+from tests import defaults
 
 from darkroom.config import Config, load
 from darkroom.data.batches import Split
@@ -21,13 +22,19 @@ from darkroom.training.session import train_classifier
 from darkroom.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+RECIPES = defaults.recipes()
 CLASSICS = {
     "mnist-feedforward", "mnist-mlp", "fashion-mnist-one-conv", "fashion-mnist-simple-cnn", "fashion-mnist-cnn64",
     "cifar10-cnn64",
 }  # fmt: skip
 BEST = {"mnist-best", "fashion-mnist-best", "cifar10-best", "fashion-mnist-cpu"}
-SHAPES = {"mnist": (1, 28, 28), "fashion-mnist": (1, 28, 28), "cifar10": (3, 32, 32), "folder": (3, 64, 64)}
+SHAPES = {
+    "digits": (1, 8, 8),
+    "mnist": (1, 28, 28),
+    "fashion-mnist": (1, 28, 28),
+    "cifar10": (3, 32, 32),
+    "folder": (3, 64, 64),
+}
 # Networks so wide that a step would take seconds are trained a little narrower; their depth stays.
 NARROWER = {"fashion-mnist-best": {"model.widen_factor": 1}, "cifar10-best": {"model.filters": [16, 32, 32]}}
 
@@ -55,7 +62,7 @@ def test_a_recipe_explains_its_settings_as_params_yaml_does(path: Path) -> None:
     def comments(text: str) -> set[tuple[str, str]]:
         return set(re.findall(r"^  (\w+):[^#\n]*#\s*(.+)$", text, re.MULTILINE))
 
-    assert comments(path.read_text()) == comments((ROOT / "params.yaml").read_text())
+    assert comments(path.read_text()) == comments(defaults.PARAMS.read_text())
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -87,7 +94,7 @@ def test_a_recipe_is_of_a_known_dataset_and_searches_only_what_its_model_takes(p
     config = load(path)
 
     assert config.dataset.name in CATALOG
-    assert config.search.trials == 0
+    assert (config.search.trials == 0) == (path != defaults.PARAMS)
     check_space(config)
 
 
@@ -103,7 +110,8 @@ def test_what_was_measured_belongs_to_recipes_and_was_measured_often_enough() ->
 def test_the_page_tells_what_was_measured() -> None:
     page = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 
-    for name, recipe in read_recipes(Workspace(ROOT)).items():
+    for name in (path.stem for path in RECIPES):
+        recipe = find(Workspace(ROOT), name)
         row = next(line for line in page.splitlines() if line.startswith(f"| [`{name}`]"))
         assert (recipe.measured.percent() if recipe.measured else "not measured") in row
     pictures = re.findall(r"\]\((images/[^)]+)\)", page)
@@ -137,8 +145,8 @@ def test_one_run_has_no_spread_and_one_thread_no_plural() -> None:
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     """A project of its own in git, with the shipped recipes and params.yaml."""
-    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    defaults.copy_recipes(tmp_path)
+    defaults.write_params(tmp_path)
     git(tmp_path, "init", "--quiet")
     git(tmp_path, "add", "params.yaml")
     git(tmp_path, "commit", "--quiet", "--message", "start")

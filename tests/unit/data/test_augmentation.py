@@ -108,7 +108,7 @@ def test_what_becomes_of_an_image_does_not_depend_on_the_others(change):
         ({"cutout": 3}, (random_cutout, 3)),
         ({"erasing": 0.5}, (random_erasing, 0.5)),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else value[0].__name__,
 )
 def test_a_setting_makes_its_own_change_of_the_size_it_says(change, by_itself):
     images, (make, *sizes) = noise((16, 3, 8, 7)), by_itself

@@ -5,7 +5,6 @@ import os
 import sqlite3
 import subprocess
 import sys
-import time
 from datetime import UTC, datetime, timedelta
 
 import optuna
@@ -13,6 +12,7 @@ import psutil
 import pytest
 from optuna.storages import JournalStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from tests.wait import wait_until
 
 from darkroom.config import parse
 from darkroom.errors import SearchError
@@ -132,9 +132,7 @@ def test_the_heart_of_a_trial_of_this_process_beats(database, monkeypatch):
     stop_the_hearts(database)
 
     with heartbeats(study):
-        deadline = time.monotonic() + 60  # for a broken test; nothing is measured
-        while len(study._storage._get_stale_trial_ids(study._study_id)) > 1 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until(lambda: len(study._storage._get_stale_trial_ids(study._study_id)) <= 1, "the heart beat")
 
     assert study._storage._get_stale_trial_ids(study._study_id) == [other]
 

@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from mlflow.exceptions import MlflowException
+from tests.wait import SECONDS
 
 from darkroom.errors import TrackingError, TrainingError
 from darkroom.settings import Tracking
@@ -43,7 +44,7 @@ class Gate:
 
     def pass_through(self, action, *arguments):
         self.asked.set()
-        assert self.opened.wait(60)
+        assert self.opened.wait(SECONDS)
         if self.problem:
             raise self.problem
         result = action(*arguments)
@@ -73,7 +74,7 @@ def gate(spools, monkeypatch):
     gate.opened.set()
     for thread in threading.enumerate():
         if thread.name == "tracking":
-            thread.join(60)
+            thread.join(SECONDS)
 
 
 def away():
@@ -194,7 +195,7 @@ def test_nobody_waits_for_a_store_that_hangs(gate, open_tracker, spools, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(tracking, "PATIENCE", 0.1)
         with open_tracker() as tracker, tracker.start("a run", "train") as run:
-            assert gate.asked.wait(60)
+            assert gate.asked.wait(SECONDS)
             tell(run)
     assert not gate.opened.is_set()
     assert_one_warning(capsys.readouterr().err, "no answer")
@@ -221,7 +222,7 @@ def test_a_store_that_goes_away_and_comes_back_meanwhile_lacks_nothing(gate, ope
         gate.problem = away()
         gate.asked.clear()
         tell(run, epochs=2)
-        assert gate.asked.wait(60)
+        assert gate.asked.wait(SECONDS)
         gate.problem = None
         tell(run, epochs=3)
     assert capsys.readouterr().err == ""
@@ -277,7 +278,7 @@ def test_a_deleted_experiment_ends_the_stage_at_the_next_thing_told(open_tracker
     store = connect(Tracking(), spools)
     store.client.delete_experiment(store.experiment_id)
     tracker = open_tracker()
-    tracker._writer.wait(60)
+    tracker._writer.wait(SECONDS)
     with pytest.raises(TrackingError, match="is deleted; restore it"):
         tracker.start("a run", "train")
 
@@ -374,7 +375,7 @@ def test_a_stage_that_tells_nothing_ends_without_importing(open_tracker, gate, m
     monkeypatch.setattr(writer, "QUIET", 3600.0)
     with open_tracker() as tracker:
         pass
-    tracker._writer._thread.join(60)
+    tracker._writer._thread.join(SECONDS)
 
     assert not gate.asked.is_set()
     assert not tracker._writer._thread.is_alive()

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import optuna
 import psutil
 import pytest
+from tests.wait import SECONDS, wait_until
 
 from darkroom.config import Config, parse
 from darkroom.data.cache import DatasetCard
@@ -62,7 +62,7 @@ class Scene:
 
     def result(self) -> dict[str, Any]:
         """What it printed at its end."""
-        printed, complaints = self.process.communicate(timeout=240)
+        printed, complaints = self.process.communicate(timeout=SECONDS)
         assert self.process.returncode == 0, complaints
         found: dict[str, Any] = json.loads(printed.splitlines()[-1])
         return found | {"complaints": complaints}
@@ -99,12 +99,7 @@ def all_end() -> Callable[[list[psutil.Process]], bool]:
 
 
 def _all_end(processes: list[psutil.Process]) -> bool:
-    deadline = time.monotonic() + 60  # for a broken test; nothing is measured
-    while any(map(_lives, processes)):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
+    return wait_until(lambda: not any(map(_lives, processes)), "all processes ended")
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -1,11 +1,11 @@
 """A search whose study lies in PostgreSQL: a real server, started for the test."""
 
-import socket
 import tempfile
 from pathlib import Path
 
 import pytest
 from deploy.postgresql import PostgreSQL
+from tests.ports import free_port
 
 from darkroom.errors import SearchError, TrackingError
 from darkroom.search.storage import open_storage
@@ -14,8 +14,7 @@ from darkroom.search.storage import open_storage
 @pytest.fixture(scope="module")
 def server():
     """The address of a new server, with a password."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     # pytest's own directories are closed to others than who runs it.
     with tempfile.TemporaryDirectory(prefix="postgresql") as directory:
         Path(directory).chmod(0o711)

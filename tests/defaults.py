@@ -1,0 +1,38 @@
+"""The settings and recipes of a fresh clone, whatever has been edited in this working tree since."""
+
+import re
+import shutil
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[1]
+# The same settings as a fresh clone's params.yaml. Users edit that file, and leave this one as it is.
+PARAMS = ROOT / "recipes" / "digits.yaml"
+RECIPES_PAGE = ROOT / "docs" / "recipes.md"
+
+
+def recipes() -> list[Path]:
+    """The recipes that the documentation lists: a user's own may lie beside them."""
+    names = re.findall(r"^\| \[`([\w-]+)`\]", RECIPES_PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return [ROOT / "recipes" / f"{name}.yaml" for name in names]
+
+
+def copy_recipes(directory: Path) -> None:
+    """Copy the shipped recipes and their figures to ``directory``/recipes."""
+    (directory / "recipes").mkdir(parents=True)
+    for path in (*recipes(), ROOT / "recipes" / "measured.json"):
+        shutil.copy(path, directory / "recipes" / path.name)
+
+
+def write_params(directory: Path, **changes: object) -> None:
+    """Write params.yaml to ``directory``, with changes given as section__key=value."""
+    yaml = YAML()
+    settings = yaml.load(PARAMS)
+    del settings["recipe"]
+    for name, value in changes.items():
+        section, _, key = name.partition("__")
+        if key not in settings[section]:
+            raise KeyError(name)
+        settings[section][key] = value
+    yaml.dump(settings, directory / "params.yaml")

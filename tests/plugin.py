@@ -1,0 +1,97 @@
+"""This project's rules for pytest: what is slow, what runs only when asked for, and which worker runs what.
+
+Tests marked ``slow`` run pipelines, servers, browsers or other Python processes; ``make test-fast`` leaves them out.
+Tests marked ``long`` and the longer form of some others run with ``--long`` (``make test-long``).
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+TESTS = Path(__file__).parent
+# Directories in which every test is slow.
+SLOW = ("pipeline/", "server/", "serving/page/", "unit/search/executors/")
+# Directories whose tests share what takes long to prepare, and therefore a worker.
+SHARED = ("tests/server/", "tests/serving/page/")
+# Of processor time, which other programs on the machine hardly change. A test that needs more is to be marked slow.
+FAST_SECONDS = 5.0
+# Programs that are Python processes.
+PYTHON = ("python", "darkroom", "dvc", "mlflow", "ray")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="also what takes long: whole races, all kills, more fuzzing")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.relative_to(TESTS).as_posix().startswith(SLOW):
+            item.add_marker("slow")
+    if not config.getoption("--long"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+    # The slow files first: then two workers end at about the same time.
+    slow_files = {item.path for item in items if _is_slow(item)}
+    items.sort(key=lambda item: item.path not in slow_files)
+
+
+class Scheduling(LoadFileScheduling):
+    """A file is tested by one worker, and so is a directory whose tests share something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((shared for shared in SHARED if nodeid.startswith(shared)), super()._split_scope(nodeid))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that is not slow starts no Python process: importing torch and MLflow alone takes seconds."""
+    processes.are_refused = not _is_slow(item)
+    try:
+        return (yield)
+    finally:
+        processes.are_refused = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    started = _processor_seconds()
+    result = yield
+    used = _processor_seconds() - started
+    if used > FAST_SECONDS and not _is_slow(item):
+        pytest.fail(f"took {used:.1f} s of processor time: make it smaller, or mark it slow", pytrace=False)
+    return result
+
+
+class Processes:
+    """Sees every process that is started, and refuses those of Python while ``are_refused``."""
+
+    are_refused = False
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.are_refused and event == "subprocess.Popen":
+            command = [os.fsdecode(arguments[0]), *map(os.fsdecode, arguments[1])]
+            if any(Path(word).name.startswith(PYTHON) for word in command[:2]):
+                raise AssertionError(f"mark this test slow: it starts {command}")
+
+
+processes = Processes()
+sys.addaudithook(processes)
+
+
+def _processor_seconds() -> float:
+    """Of this process and of its children that have ended."""
+    return sum(os.times()[:4])
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return item.get_closest_marker("slow") is not None
