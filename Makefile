@@ -66,6 +66,9 @@ clean: ## remove what was made here, but not settings, own images, MLflow runs o
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; set PYTHON=" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+# uv installs in a quarter of the time. It does not read pip's configuration: where that is needed, pip installs.
+	$(VENV)/bin/python -m pip install --quiet "$$(grep '^uv==' requirements.lock)"
+	$(VENV)/bin/uv pip install --quiet --python $(VENV) --requirement requirements.lock || \
+		$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -1,6 +1,5 @@
 """What every test stands on: a clean environment and small projects in temporary directories."""
 
-import contextlib
 import os
 import shutil
 import sys
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests import defaults
+from tests.stages import run_stages
 from tests.store import copy_store
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ OURS = {
     # As the command line sets them: a server that is away is told of at once.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # four processes for its features for language models
     "DVC_NO_ANALYTICS": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
     "GIT_CONFIG_GLOBAL": os.devnull,
@@ -123,17 +124,10 @@ def evaluated_once(
     tmp_path_factory: pytest.TempPathFactory, empty_store: Path, write_params: Callable[..., None]
 ) -> Path:
     """A directory in which a small model of digits was trained, evaluated and registered."""
-    from darkroom.config import load
-    from darkroom.stages import download, evaluate, preprocess, search, train
-    from darkroom.workspace import Workspace
-
     root = tmp_path_factory.mktemp("evaluated")
     write_params(root, **QUICK)
     shutil.copyfile(empty_store, root / "mlflow.db")
-    with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        for stage in (download, preprocess, search, train, evaluate):
-            stage.run(load(root / "params.yaml"), Workspace())
+    run_stages(root)
     return root
 
 

@@ -11,15 +11,19 @@ from optuna import load_study
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from tests.stages import run_stages
 from tests.wait import SECONDS, wait_until
 
-SETTINGS = {"search__trials": 6, "search__epochs": 4, "train__epochs": 30}
+EPOCHS = 25
+SETTINGS = {
+    "search__trials": 6, "search__epochs": 4, "search__finalists": 1, "search__repeats": 2, "train__epochs": EPOCHS,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(make_clone, tmp_path_factory):
     clone = make_clone(tmp_path_factory.mktemp("uninterrupted"), **SETTINGS)
-    clone.run("dvc", "repro", "train")
+    run_stages(clone.root, "download", "preprocess", "search", "train")
     return clone.root
 
 
@@ -107,14 +111,13 @@ def test_the_resumed_run_holds_each_epoch_once(interrupted):
     experiment = client.get_experiment_by_name("darkroom").experiment_id
     (run,) = client.search_runs([experiment], f"tags.`darkroom.run` = '{card['run_id']}'")
     steps = [point.step for point in client.get_metric_history(run.info.run_id, "val/loss")]
-    assert sorted(steps) == list(range(1, 31))
+    assert sorted(steps) == list(range(1, EPOCHS + 1))
 
 
 @pytest.fixture(scope="module")
 def ready_to_train(make_clone, tmp_path_factory):
     clone = make_clone(tmp_path_factory.mktemp("asked"), **SETTINGS | {"search__trials": 0})
-    for command in ("download", "preprocess", "search"):
-        clone.run("darkroom", command)
+    run_stages(clone.root, "download", "preprocess", "search")
     return clone
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision
+from tests.stages import run_stages
 
 from darkroom.config import load
 from darkroom.recipes import use
@@ -23,9 +24,7 @@ def test_an_mlp_reaches_97_percent_on_mnist_in_5_epochs(project, mirror):
     root = project(
         dataset__name="mnist", dataset__mirror=str(mirror), model__name="mlp", search__trials=0, train__epochs=5
     )
-    config = load(root / "params.yaml")
-    for stage in (download, preprocess, search, train, evaluate):
-        stage.run(config, Workspace())
+    run_stages(root)
     summary = json.loads((root / "reports" / "evaluate" / "metrics.json").read_text())
     assert summary["images"] == 10_000
     assert summary["accuracy"] >= 0.97

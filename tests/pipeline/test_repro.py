@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from darkroom.models.files import load_classifier
 
+pytestmark = pytest.mark.tree
 TRIALS = 12
 
 

@@ -11,6 +11,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 from tests.ports import free_port
+from tests.stages import run_stages
 from tests.wait import SECONDS, wait_until
 
 EPOCHS = 20
@@ -80,8 +81,7 @@ def story(make_clone, tmp_path_factory):
     """What is said when a server is killed in the middle of a training, evaluation is tried, and the server is back."""
     place = tmp_path_factory.mktemp("away")
     clone, server = make_clone(place, search__trials=0, train__epochs=EPOCHS), Server(place)
-    for command in ("download", "preprocess", "search"):
-        clone.run("darkroom", command)
+    run_stages(clone.root, "download", "preprocess", "search")
     server.start()
     try:
         training = clone.start(sys.executable, "-c", TRAIN, MLFLOW_TRACKING_URI=server.address)

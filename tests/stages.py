@@ -1,0 +1,20 @@
+"""The pipeline's stages in this process, as `dvc repro` runs them in five, which need seconds to start."""
+
+import contextlib
+import os
+from importlib import import_module
+from pathlib import Path
+from unittest import mock
+
+STAGES = ("download", "preprocess", "search", "train", "evaluate")
+
+
+def run_stages(root: Path, *names: str) -> None:
+    """Run the stages ``names``, or all of them, in the project in ``root``, with its own store."""
+    from darkroom.config import load
+    from darkroom.workspace import Workspace
+
+    with contextlib.chdir(root), mock.patch.dict(os.environ):
+        os.environ.pop("MLFLOW_TRACKING_URI", None)  # MLflow sets it to the store of the last test
+        for name in names or STAGES:
+            import_module(f"darkroom.stages.{name}").run(load(root / "params.yaml"), Workspace())
