@@ -121,7 +121,7 @@ def ready_to_train(make_clone, tmp_path_factory):
     return clone
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)])
 def test_a_training_that_is_asked_to_stop_ends_its_run(ready_to_train, how):
     clone = ready_to_train
     checkpoint = clone.root / "models" / "checkpoints" / "train.pt"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,11 +78,12 @@ class Server:
 
 
 @pytest.fixture(scope="module")
-def story(make_clone, tmp_path_factory):
+def story(make_clone, empty_store, tmp_path_factory):
     """What is said when a server is killed in the middle of a training, evaluation is tried, and the server is back."""
     place = tmp_path_factory.mktemp("away")
     clone, server = make_clone(place, search__trials=0, train__epochs=EPOCHS), Server(place)
     run_stages(clone.root, "download", "preprocess", "search")
+    shutil.copyfile(empty_store, place / "server.db")
     server.start()
     try:
         training = clone.start(sys.executable, "-c", TRAIN, MLFLOW_TRACKING_URI=server.address)
@@ -92,7 +94,7 @@ def story(make_clone, tmp_path_factory):
         trained, _ = training.communicate(timeout=SECONDS)
         refused = clone.run("darkroom", "evaluate", check=False, MLFLOW_TRACKING_URI=server.address)
         server.start()
-        clone.run("darkroom", "evaluate", MLFLOW_TRACKING_URI=server.address)
+        run_stages(clone.root, "evaluate", MLFLOW_TRACKING_URI=server.address)
         yield clone.root, client, (training.returncode, trained), (refused.returncode, refused.stderr)
     finally:
         server.kill()

@@ -34,6 +34,7 @@ def faults_a_round(way: str) -> float:
 
 
 @glibc
+@pytest.mark.slow
 def test_large_blocks_are_used_again_instead_of_mapped_anew():
     assert faults_a_round("kept") < 0.1 * faults_a_round("default")
 

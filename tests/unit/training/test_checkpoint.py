@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -104,11 +104,12 @@ def assert_same(found: tuple[Classifier, FitResult], expected: tuple[Classifier,
         assert torch.equal(value, weights[key]), key
 
 
-def assert_goes_on(checkpoint: Checkpoint, epoch: int, settings: dict[str, Any]) -> None:
-    """Interrupt a training after ``epoch``, go on, and compare it with one that was not interrupted."""
-    with pytest.raises(InterruptedError):
-        train(checkpoint, interrupt_after(epoch), **settings)
-    torch.manual_seed(99)  # as another process would have it
+def assert_goes_on(checkpoint: Checkpoint, epochs: Sequence[int], settings: dict[str, Any]) -> None:
+    """Interrupt a training after each of ``epochs``, go on, and compare it with one that was not interrupted."""
+    for epoch in epochs:
+        with pytest.raises(InterruptedError):
+            train(checkpoint, interrupt_after(epoch), **settings)
+        torch.manual_seed(99)  # as another process would have it
 
     assert_same(train(checkpoint, **settings), train(**settings))
 
@@ -131,7 +132,7 @@ def checkpoint(tmp_path: Path) -> Checkpoint:
 def test_an_interrupted_training_ends_with_the_same_bits(
     checkpoint: Checkpoint, epoch: int, settings: dict[str, Any]
 ) -> None:
-    assert_goes_on(checkpoint, epoch, settings)
+    assert_goes_on(checkpoint, [epoch], settings)
 
 
 AFFINE = {"rotate": 20.0, "scale": 0.2, "shear": 10.0, "translate": 2, "padding": "reflect"}
@@ -158,12 +159,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("epoch", [1, EPOCHS - 2])
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
-def test_whatever_the_settings_the_bits_are_the_same(
-    checkpoint: Checkpoint, epoch: int, settings: dict[str, Any]
-) -> None:
-    assert_goes_on(checkpoint, epoch, settings)
+def test_whatever_the_settings_the_bits_are_the_same(checkpoint: Checkpoint, settings: dict[str, Any]) -> None:
+    assert_goes_on(checkpoint, [1, EPOCHS - 2], settings)
 
 
 def test_an_interrupted_training_stops_early_at_the_same_epoch(checkpoint: Checkpoint) -> None:
@@ -179,11 +177,7 @@ def test_an_interrupted_training_stops_early_at_the_same_epoch(checkpoint: Check
 
 
 def test_a_training_interrupted_time_and_again_ends_with_the_same_bits(checkpoint: Checkpoint) -> None:
-    for epoch in (1, 2, 4):
-        with pytest.raises(InterruptedError):
-            train(checkpoint, interrupt_after(epoch))
-
-    assert_same(train(checkpoint), train())
+    assert_goes_on(checkpoint, [1, 2, 4], {})
 
 
 def test_an_epoch_that_was_cut_short_is_trained_again(checkpoint: Checkpoint) -> None:
@@ -201,6 +195,7 @@ def test_an_epoch_that_was_cut_short_is_trained_again(checkpoint: Checkpoint) ->
     assert_same(train(checkpoint), train())
 
 
+@pytest.mark.slow
 def test_a_killed_training_ends_with_the_same_bits(checkpoint: Checkpoint) -> None:
     steps = 2 * STEPS_PER_EPOCH + 2  # in the middle of the third epoch
     call = f"import runpy; runpy.run_path({__file__!r})['die_after']({str(checkpoint.path)!r}, {steps}, "

@@ -225,10 +225,10 @@ def test_the_suggestion_is_before_the_lowest_loss_even_if_that_falls_to_the_end(
 def test_training_at_the_suggested_rate_lowers_the_loss(
     model, make_split, train, changes: dict[str, Any], augment: Augment
 ) -> None:
-    settings = train_settings(epochs=12, **changes)
+    settings = train_settings(epochs=8, **changes)
     fresh = copy.deepcopy(model)
 
-    curve = find_lr(model, train, settings, augment)
+    curve = find_lr(model, train, settings, augment, steps=100)
 
     assert curve.rates[0] < curve.suggestion < curve.rates[curve.losses.index(min(curve.losses))]
     suggested = settings.model_copy(update={"lr": curve.suggestion})

@@ -28,6 +28,7 @@ TRIALS: list[Settings] = [
     {"train.sampler": "balanced", "augment.cutmix": 1.0, "augment.flip": "random", "train.warmup_epochs": 1},
 ]
 DROPOUTS = (0.0, 0.3, 0.6, 0.1)
+OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
 MODELS: dict[str, Settings] = {
     "mlp": {"model.name": "mlp", "model.hidden": [6, 5]},
     "simple-cnn": {"model.name": "simple-cnn", "model.filters": [3, 4], "model.hidden": [6]},
@@ -92,10 +93,15 @@ def trials(model: str, **changes: Any) -> list[Config]:
     ]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
+# Each trial of a group has an optimizer of its own, and another one in each turn.
+@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.long) for turn in (1, 2, 3))])
 @pytest.mark.parametrize("model", MODELS)
-def test_each_training_comes_to_what_it_comes_to_alone(model: str, optimizer: str) -> None:
-    configs = trials(model, **{"train.optimizer": optimizer})
+def test_each_training_comes_to_what_it_comes_to_alone(model: str, turn: int) -> None:
+    first = list(MODELS).index(model) + turn
+    configs = [
+        config.with_settings({"train.optimizer": OPTIMIZERS[(first + number) % len(OPTIMIZERS)]})
+        for number, config in enumerate(trials(model))
+    ]
     together: FusedLoop[int] = FusedLoop()
     for name, config in enumerate(configs):
         together.add(name, begin(config))
