@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.relative_to(TESTS).as_posix().startswith(SLOW):
+        if item.path.as_posix().removeprefix(f"{TESTS.as_posix()}/").startswith(SLOW):
             item.add_marker("slow")
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
@@ -48,6 +48,7 @@ class Scheduling(LoadFileScheduling):
         return next((shared for shared in SHARED if nodeid.startswith(shared)), super()._split_scope(nodeid))
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
     return Scheduling(config, log)
 
@@ -80,7 +81,7 @@ class Processes:
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.are_refused and event == "subprocess.Popen":
             command = [os.fsdecode(arguments[0]), *map(os.fsdecode, arguments[1])]
-            if any(Path(word).name.startswith(PYTHON) for word in command[:2]):
+            if any(Path(word).name.startswith(PYTHON) for word in command[:3]):
                 raise AssertionError(f"mark this test slow: it starts {command}")
 
 

@@ -1,0 +1,113 @@
+"""The tests' own rules: what is slow says so, and what is long runs only when asked for."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+from tests import plugin
+from tests.plugin import TESTS, Processes, Scheduling
+
+
+class Item:
+    """A test of a file, with marks."""
+
+    def __init__(self, file, *marks):
+        self.path = TESTS / file
+        self.marks = set(marks)
+
+    def get_closest_marker(self, name):
+        return name if name in self.marks else None
+
+    def add_marker(self, name):
+        self.marks.add(name)
+
+
+def collect(*items, long=False):
+    """The tests that run, in their order, and those that do not."""
+    deselected = []
+    config = SimpleNamespace(
+        getoption=lambda name: long, hook=SimpleNamespace(pytest_deselected=lambda items: deselected.extend(items))
+    )
+    kept = list(items)
+    plugin.pytest_collection_modifyitems(config, kept)
+    return kept, deselected
+
+
+@pytest.mark.parametrize("file", ["pipeline/test_repro.py", "server/test_race.py", "unit/search/executors/test_ray.py"])
+def test_what_runs_processes_by_its_directory_is_slow(file):
+    item = Item(file)
+    collect(item, Item("unit/test_cli.py"))
+
+    assert item.marks == {"slow"}
+
+
+def test_files_with_slow_tests_come_first_and_stay_together():
+    files = ["unit/a.py", "unit/b.py", "unit/c.py", "unit/b.py"]
+    items = [Item(file, *marks) for file, marks in zip(files, ((), ("slow",), (), ()), strict=True)]
+
+    kept, _ = collect(*items)
+
+    assert [item.path.stem for item in kept] == ["b", "b", "a", "c"]
+
+
+def test_what_is_long_runs_when_asked_for():
+    short, long = Item("unit/a.py"), Item("unit/a.py", "long")
+
+    assert collect(short, long) == ([short], [long])
+    assert collect(short, long, long=True) == ([short, long], [])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [sys.executable, "-m", "darkroom", "train"], ["/a/.venv/bin/darkroom", "train"], ["dvc", "repro"],
+        ["/usr/bin/env", "mlflow", "run", "."], [b"python3", b"-c", b""],
+    ],
+)  # fmt: skip
+def test_python_is_refused_to_a_test_that_is_not_slow(command):
+    processes = Processes()
+    processes("subprocess.Popen", (command[0], command, None, None))
+
+    processes.are_refused = True
+    with pytest.raises(AssertionError, match=r"^mark this test slow: it starts \["):
+        processes("subprocess.Popen", (command[0], command, None, None))
+
+
+def test_other_programs_are_not_refused():
+    processes = Processes()
+    processes.are_refused = True
+
+    processes("subprocess.Popen", ("git", ["git", "status"], None, None))
+    processes("open", ("python", "r", 0))
+
+
+@pytest.mark.parametrize(("seconds", "marks", "fails"), [(5.1, (), True), (5.1, ("slow",), False), (4.9, (), False)])
+def test_a_test_that_computes_for_long_is_to_be_marked(monkeypatch, seconds, marks, fails):
+    clock = iter((100.0, 100.0 + seconds))
+    call = plugin.pytest_runtest_call(Item("unit/a.py", *marks))
+    with monkeypatch.context() as patched:
+        patched.setattr(plugin, "_processor_seconds", lambda: next(clock))
+        next(call)
+        with pytest.raises(pytest.fail.Exception if fails else StopIteration) as ended:
+            call.send(None)
+    assert ("took 5.1 s of processor time" in str(ended.value)) == fails
+
+
+def test_a_failure_is_told_rather_than_how_long_it_took():
+    call = plugin.pytest_runtest_call(Item("unit/a.py"))
+    next(call)
+
+    with pytest.raises(ValueError, match="this is what failed"):
+        call.throw(ValueError("this is what failed"))
+
+
+@pytest.mark.parametrize(
+    ("test", "scope"),
+    [
+        ("tests/unit/test_cli.py::test_a[x::y]", "tests/unit/test_cli.py"),
+        ("tests/server/test_page.py::test_a", "tests/server/"),
+        ("tests/server/test_race.py::test_b", "tests/server/"),
+    ],
+)
+def test_one_worker_runs_a_file_and_what_shares_a_server(test, scope):
+    assert Scheduling._split_scope(object.__new__(Scheduling), test) == scope
