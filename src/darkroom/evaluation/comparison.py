@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from darkroom.evaluation.metrics import Floats, Ints, accuracy_interval, expected_calibration_error
 from darkroom.evaluation.predictions import Answers
@@ -98,7 +98,7 @@ class Comparison:
 
     def at_worst(self, alpha: float) -> float:
         """A lower bound of the true difference, which is wrong at most at the rate ``alpha``; see ``lower_bound``."""
-        return lower_bound(self.losses, self.gains, len(self.a.labels), alpha)
+        return float(lower_bound(self.losses, self.gains, len(self.a.labels), alpha))
 
     @property
     def recalls(self) -> tuple[Floats, Floats]:
@@ -174,26 +174,35 @@ def mcnemar(losses: int, gains: int, alternative: Literal["greater", "two-sided"
     return float(binomtest(gains, losses + gains, 0.5, alternative=alternative).pvalue)
 
 
-def lower_bound(losses: int, gains: int, images: int, alpha: float) -> float:
+def lower_bound(losses: ArrayLike, gains: ArrayLike, images: int, alpha: float) -> Floats:
     """A one-sided lower bound of the true difference in accuracy, exact and conservative.
 
-    The difference is the share of images that one model alone answers rightly, times how much more than half of those
-    are gains. Either share has its exact bounds (Clopper and Pearson, Biometrika 26, 1934), that of the gains whatever
-    the number of such images is. Together they are wrong at most at the rate ``alpha``, as their two rates add up to it
-    (Bonferroni); nothing more is supposed. The usual bound, from the normal distribution, keeps no rate where few
-    images are discordant, as between two good models. For models that are about as good this one lies lower by a
-    fifth to a third; the exact bounds of losses and gains by themselves, added up, would by two thirds.
+    Takes numbers or arrays of them, and gives a bound for each pair. The difference is the share of images that one
+    model alone answers rightly, times how much more than half of those are gains. Either share has its exact bounds
+    (Clopper and Pearson, Biometrika 26, 1934), that of the gains whatever the number of such images is. Together they
+    are wrong at most at the rate ``alpha``, as their two rates add up to it (Bonferroni); nothing more is supposed. The
+    usual bound, from the normal distribution, keeps no rate where few images are discordant, as between two good
+    models. For models that are about as good this one lies lower by a fifth to a third; the exact bounds of losses and
+    gains by themselves, added up, would by two thirds.
     """
-    from scipy.stats import binomtest
-
+    losses, gains = np.asarray(losses), np.asarray(gains)
     discordant, spread = losses + gains, RISK_OF_SPREAD * alpha
-    share = binomtest(discordant, images).proportion_ci(1 - spread, method="exact")
-    lowest = 0.0
-    if discordant:
-        # Of a two-sided interval the lower end is wrong at half the rate.
-        lowest = binomtest(gains, discordant).proportion_ci(1 - 2 * (alpha - spread), method="exact").low
-    excess = 2 * lowest - 1
-    return float(excess * (share.high if excess < 0 else share.low))
+    excess = 2 * _lowest_share(gains, discordant, alpha - spread) - 1
+    highest = 1 - _lowest_share(images - discordant, images, spread / 2)
+    share = np.where(excess < 0, highest, _lowest_share(discordant, images, spread / 2))
+    bound: Floats = excess * share
+    return bound
+
+
+def _lowest_share(count: Ints, of: Ints | int, risk: float) -> Floats:
+    """Clopper and Pearson's lower bound of a share, wrong at most at the rate ``risk``.
+
+    It is a quantile of Beta(k, n - k + 1). SciPy's ``binomtest`` searches for the same number, one at a time.
+    """
+    from scipy.special import betaincinv
+
+    found: Floats = np.where(count > 0, betaincinv(np.maximum(count, 1), of - count + 1, risk), 0.0)
+    return found
 
 
 def _accuracy(answers: Answers) -> dict[str, float]:
