@@ -112,6 +112,7 @@ def test_dvc_is_a_command_not_a_library() -> None:
     assert importers("dvc") == set()
 
 
+@pytest.mark.slow
 def test_the_training_core_loads_nothing_that_tracks() -> None:
     core = [module for module in MODULES if module.split(".")[1:2] in (["data"], ["models"], ["training"])]
     loaded = loaded_by(*core, "darkroom.evaluation.metrics")
@@ -120,6 +121,7 @@ def test_the_training_core_loads_nothing_that_tracks() -> None:
     assert not {"mlflow", "optuna", "dvc"} & loaded
 
 
+@pytest.mark.slow
 def test_the_command_line_starts_without_heavy_libraries() -> None:
     loaded = loaded_by("darkroom.cli")
 
@@ -127,6 +129,7 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
     assert not {"torch", "mlflow", "optuna", "matplotlib", "sklearn"} & loaded
 
 
+@pytest.mark.slow
 def test_training_starts_without_libraries_that_only_some_settings_need() -> None:
     loaded = loaded_by("darkroom.training.session", "darkroom.data.batches")
 
@@ -134,6 +137,7 @@ def test_training_starts_without_libraries_that_only_some_settings_need() -> Non
     assert not {"torchvision", "scipy", "sklearn", "matplotlib", "pandas"} & loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["download", "preprocess"])
 def test_a_stage_that_only_reads_images_starts_without_heavy_libraries(stage: str) -> None:
     loaded = loaded_by(f"darkroom.stages.{stage}")
@@ -142,6 +146,7 @@ def test_a_stage_that_only_reads_images_starts_without_heavy_libraries(stage: st
     assert not {"torch", "torchvision", "matplotlib", "sklearn", "scipy"} & loaded
 
 
+@pytest.mark.slow
 def test_a_process_that_decodes_images_starts_light() -> None:
     loaded = loaded_by("darkroom.data.decoding")
 
@@ -149,6 +154,7 @@ def test_a_process_that_decodes_images_starts_light() -> None:
     assert not {"pydantic", "requests", "rich", "sklearn", "torch", "typer"} & loaded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["search", "train", "evaluate"])
 def test_a_stage_starts_without_what_only_its_end_needs(stage: str) -> None:
     loaded = loaded_by(f"darkroom.stages.{stage}")

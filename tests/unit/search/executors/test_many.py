@@ -13,7 +13,7 @@ from darkroom.tracking.tracker import Tracker
 from darkroom.tracking.trials import TrialRuns
 from darkroom.workspace import Workspace
 
-WORKERS, TRIALS = 8, 8 * 50
+WORKERS = 8
 
 
 class Logging:
@@ -32,9 +32,10 @@ class Logging:
         self.runs.end(str(trial.number), trial.state.name.lower())
 
 
-def test_many_short_trials_on_eight_workers_lose_no_row(make_config, small_cache, study_of, project):
+def test_many_short_trials_on_eight_workers_lose_no_row(make_config, small_cache, study_of, project, long):
+    trials = WORKERS * (50 if long else 8)
     root = project()
-    config = make_config(TRIALS, 1, sampler="random")
+    config = make_config(trials, 1, sampler="random")
     study = study_of(config)
 
     with (
@@ -45,14 +46,14 @@ def test_many_short_trials_on_eight_workers_lose_no_row(make_config, small_cache
     ):
         Conductor(TrialSource(study, config), config, seats, Logging(runs), 1).run()
 
-    assert [trial.number for trial in study.trials] == list(range(TRIALS))
+    assert [trial.number for trial in study.trials] == list(range(trials))
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
     assert all(trial.intermediate_values == {1: trial.value} and OWNER in trial.user_attrs for trial in study.trials)
     client = MlflowClient(f"sqlite:///{root}/mlflow.db")
     (experiment,) = [each for each in client.search_experiments() if each.name == Tracking().experiment]
     found = client.search_runs([experiment.experiment_id], "tags.darkroom.kind = 'trial'", max_results=1000)
     assert {run.info.status for run in found} == {"FINISHED"}
-    assert sorted(int(run.data.tags["trial.number"]) for run in found) == list(range(TRIALS))
+    assert sorted(int(run.data.tags["trial.number"]) for run in found) == list(range(trials))
     for run in found:
         trial = study.trials[int(run.data.tags["trial.number"])]
         assert float(run.data.params["train.lr"]) == pytest.approx(trial.params["train.lr"])
