@@ -1,11 +1,12 @@
 """Facts about MNIST and Fashion-MNIST, where a mirror of their files is at hand."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import conftest
+from tests.defaults import ROOT
 
 from darkroom.config import Config
 from darkroom.data.batches import read_split
@@ -14,7 +15,7 @@ from darkroom.settings import Dataset
 from darkroom.stages import download, preprocess
 from darkroom.workspace import Workspace
 
-MIRROR = os.environ.get("DARKROOM_MIRROR") or str(Path(__file__).parents[2].parent / "shared" / "data")
+MIRROR = conftest.MIRROR or str(ROOT.parent / "shared" / "data")
 
 # Mean and standard deviation of the 60,000 train images as they are widely quoted, and the train images of each class.
 FACTS = {

@@ -32,6 +32,12 @@ def digits() -> tuple[Split, Split]:
     return Split(images[:1200], labels[:1200]), Split(images[1200:1500], labels[1200:1500])
 
 
+@pytest.fixture(scope="module")
+def plain(digits) -> list[tuple[float, float]]:
+    """The losses of the plain network in float32."""
+    return plain_losses(plain_network(fast_network().state_dict()), *digits)
+
+
 def fast_network() -> Classifier:
     torch.manual_seed(0)
     return build_classifier(Model(name="simple-cnn", filters=(8, 16), hidden=(32,), dropout=0.0), CARD)
@@ -93,19 +99,15 @@ def test_in_float64_the_losses_are_the_same(digits) -> None:
     torch.testing.assert_close(torch.tensor(found), torch.tensor(plain_losses(plain, *digits)), rtol=1e-6, atol=0)
 
 
-def test_in_float32_the_losses_stay_close(digits) -> None:
-    fast = fast_network()
-    plain = plain_network(fast.state_dict())
-    found = fast_losses(fast, *digits, SETTINGS)
+def test_in_float32_the_losses_stay_close(digits, plain) -> None:
+    found = fast_losses(fast_network(), *digits, SETTINGS)
 
-    torch.testing.assert_close(torch.tensor(found), torch.tensor(plain_losses(plain, *digits)), rtol=1e-3, atol=0)
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(plain), rtol=1e-3, atol=0)
     assert found[-1][0] < 0.5 * found[0][0]  # it learned, so that being close means something
 
 
-def test_in_bf16_the_training_losses_stay_close(digits) -> None:
-    fast = fast_network()
-    plain = plain_network(fast.state_dict())
-    found = fast_losses(fast, *digits, SETTINGS.model_copy(update={"precision": "bf16"}))
+def test_in_bf16_the_training_losses_stay_close(digits, plain) -> None:
+    found = fast_losses(fast_network(), *digits, SETTINGS.model_copy(update={"precision": "bf16"}))
 
-    for (one, _), (other, _) in zip(found, plain_losses(plain, *digits), strict=True):
+    for (one, _), (other, _) in zip(found, plain, strict=True):
         assert one == pytest.approx(other, rel=5e-2)

@@ -17,6 +17,7 @@ from darkroom.settings import Serve
 from darkroom.workspace import Workspace
 
 DIGITS = tuple("0123456789")
+TORCH = Serve(runtime="torch")  # takes no conversion to ONNX
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_the_answers_are_those_of_the_evaluation_for_the_whole_test_split(regist
 
 
 def test_everything_that_is_known_of_the_version_comes_along(registered, evaluated):
-    bundle = load_bundle(*registered, Serve())
+    bundle = load_bundle(*registered, TORCH)
     report = evaluated / "reports/evaluate"
 
     assert (bundle.name, bundle.version) == ("darkroom-digits", "1")
@@ -67,7 +68,7 @@ def test_a_version_of_an_earlier_darkroom_is_served_without_what_it_lacks(regist
     for name in ("reference.json", "gallery.json", "confusion_matrix.json"):
         (artifacts / name).unlink()
     shutil.rmtree(artifacts / "gallery")
-    bundle = load_bundle(*registered, Serve())
+    bundle = load_bundle(*registered, TORCH)
 
     assert (bundle.reference, list(bundle.gallery), bundle.confusion, bundle.transform.ink) == (None, [], None, None)
     assert bundle.runtime.infer(np.zeros((1, 1, 8, 8), np.uint8)).shape == (1, 10)
@@ -80,7 +81,7 @@ def test_a_version_that_no_longer_gives_the_recorded_answers_fails_its_self_test
     with pytest.raises(
         ModelError, match=rf"darkroom-digits version 1: failed its self-test: 1 of {len(listed)} answers"
     ):
-        load_bundle(*registered, Serve())
+        load_bundle(*registered, TORCH)
 
 
 @pytest.mark.parametrize("logits", [np.zeros((4, 9), np.float32), np.full((4, 10), np.nan, np.float32)])
@@ -89,7 +90,7 @@ def test_a_version_that_answers_nonsense_fails_its_self_test(registered, monkeyp
 
     monkeypatch.setattr(bundle_module, "choose_runtime", lambda *given: Runtime("torch", lambda images: logits, 0.0))
     with pytest.raises(ModelError, match="failed its self-test"):
-        load_bundle(*registered, Serve())
+        load_bundle(*registered, TORCH)
 
 
 def test_a_model_that_was_changed_in_the_store_is_not_served(registered):
@@ -99,4 +100,4 @@ def test_a_model_that_was_changed_in_the_store_is_not_served(registered):
     program = torch.export.load(path)
     torch.export.save(program, path, extra_files={"note": "another file"})
     with pytest.raises(TrackingError, match="is not the one that was registered"):
-        load_bundle(client, version, Serve())
+        load_bundle(client, version, TORCH)

@@ -1,18 +1,19 @@
 """Whoever is champion in the registry answers; whatever goes wrong, the one before goes on."""
 
+import shutil
+
 import pytest
+from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
-from tests.unit.promotion.conftest import NAME
-from tests.unit.promotion.conftest import add as add
-from tests.unit.promotion.conftest import client as client
-from tests.unit.promotion.conftest import store as store
 
 from darkroom.errors import TrackingError
 from darkroom.promotion.gate import VERDICT_TAG
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS
 from darkroom.serving import follower as follower_module
 from darkroom.serving.follower import Follower
+
+NAME = "a-model"
 
 
 class Audience:
@@ -58,16 +59,30 @@ def loads():
     return Loads()
 
 
+@pytest.fixture(scope="module")
+def four_versions(tmp_path_factory, empty_store):
+    """The database of a registry with four versions of a model, the first of which is champion."""
+    path = shutil.copyfile(empty_store, tmp_path_factory.mktemp("registry") / "mlflow.db")
+    client = MlflowClient(f"sqlite:///{path}")
+    client.create_registered_model(NAME)
+    for _ in range(4):
+        client.create_model_version(NAME, "file:///nowhere")
+    client.set_registered_model_alias(NAME, CHAMPION, "1")
+    return path
+
+
+@pytest.fixture
+def client(four_versions, tmp_path):
+    return MlflowClient(f"sqlite:///{shutil.copyfile(four_versions, tmp_path / 'mlflow.db')}")
+
+
 @pytest.fixture
 def point(client):
     return lambda alias, version: client.set_registered_model_alias(NAME, alias, str(version))
 
 
 @pytest.fixture
-def follower(client, add, point, loads, audience):
-    """Follows a model with four versions, the first of which is champion."""
-    add(4)
-    point(CHAMPION, 1)
+def follower(client, loads, audience):
     made = Follower(client, NAME, loads, audience)
     made.begin()
     return made
@@ -77,8 +92,8 @@ def test_the_champion_is_loaded_before_anything_is_answered(follower, audience):
     assert audience.champion == "bundle 1"
 
 
-def test_without_a_champion_it_does_not_begin(client, add, loads, audience):
-    add()
+def test_without_a_champion_it_does_not_begin(client, loads, audience):
+    client.delete_registered_model_alias(NAME, CHAMPION)
     with pytest.raises(TrackingError, match=f"{NAME}' has no champion"):
         Follower(client, NAME, loads, audience).begin()
 

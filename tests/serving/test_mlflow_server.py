@@ -1,8 +1,9 @@
 """MLflow's own server answers with the same logits for the same pixels."""
 
 import os
-import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import httpx2
 import numpy as np
@@ -21,6 +22,7 @@ from darkroom.serving.service import Service
 from darkroom.settings import Serve
 from darkroom.workspace import Workspace
 
+pytestmark = pytest.mark.slow
 IMAGES = 32
 
 
@@ -29,14 +31,13 @@ def mlflow_server(evaluated, registered):
     """The address of `mlflow models serve` for the champion."""
     _, version = registered
     port = free_port()
-    program = shutil.which("mlflow")
-    assert program
+    programs = Path(sys.executable).parent
     # It starts `uvicorn` by its name.
-    path = os.pathsep.join([os.path.dirname(program), os.environ["PATH"]])  # noqa: PTH120
+    path = os.pathsep.join([str(programs), os.environ["PATH"]])
     with (evaluated / "mlflow-serve.log").open("wb") as log, subprocess.Popen(
         [
-            program, "models", "serve", "--model-uri", f"models:/{version.name}@champion", "--env-manager", "local",
-            "--host", "127.0.0.1", "--port", str(port),
+            programs / "mlflow", "models", "serve", "--model-uri", f"models:/{version.name}@champion",
+            "--env-manager", "local", "--host", "127.0.0.1", "--port", str(port),
         ],
         env=os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{evaluated / 'mlflow.db'}", "PATH": path},
         stdout=log,

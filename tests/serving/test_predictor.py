@@ -13,11 +13,9 @@ from darkroom.data.images import read
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError
 from darkroom.evaluation.reference import Reference
 from darkroom.models.classifier import build_classifier
-from darkroom.promotion.promote import register_and_crown
-from darkroom.promotion.registry import champion, register
+from darkroom.promotion.registry import register
 from darkroom.serving.predictor import Predictor
 from darkroom.settings import Model, Tracking
-from darkroom.stages import download, preprocess
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
@@ -178,15 +176,12 @@ def test_probabilities_are_calibrated_and_strange_pictures_named(tmp_path):
 
 
 @pytest.fixture
-def crowned(evaluated, monkeypatch):
+def crowned(registered, monkeypatch):
     """The client of a store in which the project's model is champion, and the files of its evaluation there."""
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # as the command line does
-    config = load(evaluated / "params.yaml")
-    store = connect(config.tracking, Workspace().spools)
-    register_and_crown(config, Workspace(), store)
-    version = champion(store.client, config.registered_model)
-    place = store.client.get_run(version.run_id).info.artifact_uri.removeprefix("file://")
-    return store.client, Path(place) / "evaluate"
+    client, version = registered
+    place = client.get_run(version.run_id).info.artifact_uri.removeprefix("file://")
+    return client, Path(place) / "evaluate"
 
 
 def test_the_champion_comes_with_its_reference(crowned, evaluated, capsys):
@@ -224,12 +219,9 @@ def test_a_damaged_reference_is_refused_by_name(crowned):
 
 
 @pytest.fixture
-def exported(project, tmp_path):
+def exported(evaluated, tmp_path):
     """A project with preprocessed digits and a state_dict of an mlp that was not trained."""
-    project(dataset__name="digits", model__name="mlp", model__hidden=[8])
     config = load(Workspace().params)
-    for stage in (download, preprocess):
-        stage.run(config, Workspace())
     card = DatasetCard.read(Workspace().processed("digits"))
     torch.manual_seed(0)
     classifier = build_classifier(config.model, card).eval()

@@ -36,15 +36,15 @@ def probe():
 
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
-@pytest.mark.parametrize("count", [1, 5, 33])
-def test_each_gives_the_models_logits_for_any_number_of_images(program, probe, tmp_path, kind, count):
-    images = np.resize(probe, (count, *SHAPE))
+def test_each_gives_the_models_logits_for_any_number_of_images(program, probe, tmp_path, kind):
     runtime = choose_runtime(program, kind, probe, {}, tmp_path)
-    expected = program.module()(torch.from_numpy(images)).detach().numpy()
 
     assert runtime.kind == kind
     assert runtime.seconds > 0
-    np.testing.assert_allclose(runtime.infer(images), expected, atol=1e-5)
+    for count in (1, 5, 33):
+        images = np.resize(probe, (count, *SHAPE))
+        expected = program.module()(torch.from_numpy(images)).detach().numpy()
+        np.testing.assert_allclose(runtime.infer(images), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("fast", ["onnx", "torch"])

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -53,6 +54,8 @@ LOWEST_CONTRAST = """
 }
 """
 
+LOOKS = 10_000  # milliseconds, in which a page looks several times
+
 
 def of_many(classes):
     """A model with a gallery, a drift watch and a confusion matrix, all of these classes."""
@@ -78,18 +81,19 @@ def bundle(request):
     return of_many(request.param)
 
 
-@pytest.mark.parametrize("width", [360, 700, 1280])
-def test_nothing_reaches_beyond_the_window(bundle, open_page, width):
+def test_nothing_reaches_beyond_the_window(bundle, open_page):
     with serve(bundle) as served:
         served.service.show_challenger(of_many(bundle.classes), "passed")
-        page = open_page(served, viewport={"width": width, "height": 740})
+        page = open_page(served, viewport=PHONE)
         upload(page, GREY)
         expect(label(page, "challenger")).to_be_attached()
         expect(page.locator("#confusion table")).to_be_visible()
         expect(page.locator("#drift table").first).to_be_visible()
         for summary in page.locator("summary").all():
             summary.click()
-        assert page.evaluate("document.documentElement.scrollWidth") == width
+        for width in (360, 700, 1280):
+            page.set_viewport_size({"width": width, "height": 740})
+            assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 def test_names_are_never_markup(open_page):
@@ -105,18 +109,19 @@ def test_names_are_never_markup(open_page):
         assert page.locator(".column .bar-label").all_text_contents() == list(HARMFUL)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_text_can_be_read(bundle, open_page, scheme):
+def test_every_text_can_be_read(bundle, open_page):
     with serve(bundle) as served:
         served.service.show_challenger(of_many(bundle.classes), "refused: why not")
         served.service.note_trouble("version 3 could not be loaded")
-        page = open_page(served, color_scheme=scheme)
+        page = open_page(served)
         upload(page, GREY)
         expect(label(page, "challenger")).to_be_visible()
         expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
         expect(page.locator("#confusion table")).to_be_visible()
-        contrast, text = page.evaluate(LOWEST_CONTRAST)
-        assert contrast >= 4.5, text
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            contrast, text = page.evaluate(LOWEST_CONTRAST)
+            assert contrast >= 4.5, (scheme, text)
 
 
 def test_dark_and_light_differ(served, open_page):
@@ -192,16 +197,19 @@ def test_those_who_want_no_motion_get_none(served, open_page):
 
 def test_a_tab_that_nobody_sees_asks_nothing(served, open_page):
     page = open_page(served)
+    page.clock.install()
+    page.reload()
     expect(page.locator("#model-name")).to_have_text("demo")
-    asked = []
+    with page.expect_response("**/v1/model"):
+        page.clock.fast_forward(LOOKS)
     page.evaluate("Object.defineProperty(document, 'hidden', { value: true, configurable: true })")
-    page.wait_for_timeout(2500)  # longer than between two looks
-    page.on("request", lambda request: asked.append(request.url))
-    page.wait_for_timeout(2500)
-    assert not asked
-    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    asked = []
+    page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+    page.clock.run_for(LOOKS)
+    page.evaluate("fetch('/healthz')")  # what was asked before is known when this is
+    assert asked == ["/healthz"]
     with page.expect_request("**/v1/model"):
-        pass
+        page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
 
 
 @pytest.mark.parametrize("path", sorted(app.PAGE.iterdir()), ids=lambda path: path.name)

@@ -158,17 +158,20 @@ def test_a_line_of_a_million_pixels_needs_no_square_of_that_side():
     assert image.shape == (1, 28, 28)
 
 
-@settings(deadline=None)
-@given(
-    st.tuples(st.integers(1, 60), st.integers(1, 60)),
-    st.tuples(st.integers(1, 40), st.integers(1, 40)),
-    st.booleans(),
-    st.floats(0.2, 1.0),
-    st.floats(0.1, 5.0),
-    st.integers(0, 2**32 - 1),
-)
-def test_any_drawing_becomes_an_image_of_the_size(paper, size, by_mass, extent, stroke, seed):
-    drawing = np.random.default_rng(seed).choice(np.array([0, 0, 0, 90, 255], np.uint8), paper)
-    image = place(drawing, Ink(extent, by_mass, stroke), size)
-    assert image.shape == (1, *size)
-    assert image.dtype == np.uint8
+def test_any_drawing_becomes_an_image_of_the_size(long):
+    @settings(max_examples=100 if long else 10, deadline=None)
+    @given(
+        st.tuples(st.integers(1, 60), st.integers(1, 60)),
+        st.tuples(st.integers(1, 40), st.integers(1, 40)),
+        st.booleans(),
+        st.floats(0.2, 1.0),
+        st.floats(0.1, 5.0),
+        st.integers(0, 2**32 - 1),
+    )
+    def check(paper, size, by_mass, extent, stroke, seed):
+        drawing = np.random.default_rng(seed).choice(np.array([0, 0, 0, 90, 255], np.uint8), paper)
+        image = place(drawing, Ink(extent, by_mass, stroke), size)
+        assert image.shape == (1, *size)
+        assert image.dtype == np.uint8
+
+    check()

@@ -171,11 +171,13 @@ def test_figures_are_saved_as_the_same_bytes_each_time(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Glyph:UserWarning")  # the font has no Japanese
-@pytest.mark.parametrize("name", ["a_b^c", "5$", "$\\frac$", "$5 to $10", "日本語", "a\nb", "x" * 300])
-def test_any_class_name_can_be_drawn(tmp_path, name):
-    counts = {name: {"train": 1, "val": 1, "test": 1}, "other": {"train": 1, "val": 1, "test": 1}}
+def test_any_class_name_can_be_drawn(tmp_path):
+    names = ["a_b^c", "5$", "$\\frac$", "$5 to $10", "日本語", "a\nb", "x" * 300]
+    counts = {name: {"train": 1, "val": 1, "test": 1} for name in names}
     drawing.save(class_balance(counts), tmp_path / "balance.png")
-    figure = samples(IMAGES, LABELS, np.arange(5), [name, "other"], seed=0)
+    labels = np.arange(len(names))
+    figure = samples(np.zeros((len(names), 1, 4, 4), np.uint8), labels, labels, names, seed=0)
     drawing.save(figure, tmp_path / "samples.png")
-    with Image.open(tmp_path / "samples.png") as image:
-        assert min(image.size) > 100
+    for name in ("balance.png", "samples.png"):
+        with Image.open(tmp_path / name) as image:
+            assert min(image.size) > 100

@@ -27,23 +27,26 @@ def needed(message):
     return int(re.search(r"at least (\d+) are needed", message)[1])
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.integers(20, 60), min_size=2, max_size=5),
-    st.floats(0.1, 0.5),
-    st.floats(0.1, 0.5),
-    st.integers(0, 2**31 - 1),
-    st.randoms(use_true_random=False),
-)
-def test_splits_are_disjoint_and_cover_everything_and_hold_every_class(counts, val, test, seed, shuffled):
-    labels = [label for label, count in enumerate(counts) for _ in range(count)]
-    shuffled.shuffle(labels)
-    rows = split(labels, val=val, test=test, seed=seed)
-    together = np.concatenate([rows["train"], rows["val"], rows["test"]])
-    assert np.array_equal(np.sort(together), np.arange(len(labels)))
-    for part in rows.values():
-        assert set(np.asarray(labels)[part]) == set(range(len(counts)))
-        assert np.array_equal(part, np.sort(part))
+def test_splits_are_disjoint_and_cover_everything_and_hold_every_class(long):
+    @settings(max_examples=100 if long else 25, deadline=None)
+    @given(
+        st.lists(st.integers(20, 60), min_size=2, max_size=5),
+        st.floats(0.1, 0.5),
+        st.floats(0.1, 0.5),
+        st.integers(0, 2**31 - 1),
+        st.randoms(use_true_random=False),
+    )
+    def check(counts, val, test, seed, shuffled):
+        labels = [label for label, count in enumerate(counts) for _ in range(count)]
+        shuffled.shuffle(labels)
+        rows = split(labels, val=val, test=test, seed=seed)
+        together = np.concatenate([rows["train"], rows["val"], rows["test"]])
+        assert np.array_equal(np.sort(together), np.arange(len(labels)))
+        for part in rows.values():
+            assert set(np.asarray(labels)[part]) == set(range(len(counts)))
+            assert np.array_equal(part, np.sort(part))
+
+    check()
 
 
 @settings(max_examples=50, deadline=None)
@@ -119,20 +122,23 @@ def test_a_class_without_any_image_is_refused():
         assign(np.arange(40) % 2, np.full(40, ""), names(3), val_fraction=0.1, test_fraction=0.2, seed=0)
 
 
-@settings(max_examples=300, deadline=None)
-@given(FRACTIONS, st.lists(st.integers(0, 200), max_size=9), st.integers(0, 100))
-def test_the_number_that_a_refusal_names_suffices(fraction, more, seed):
-    def cut(smallest):
-        # Val is published, so that only the test split is cut.
-        counts = [smallest, *(smallest + extra for extra in more), smallest]
-        labels = np.concatenate([np.repeat(np.arange(len(counts)), counts), np.arange(len(counts))])
-        published = np.repeat(["train", "val"], [sum(counts), len(counts)])
-        return split(labels, published, test=fraction, seed=seed), labels
+def test_the_number_that_a_refusal_names_suffices(long):
+    @settings(max_examples=300 if long else 60, deadline=None)
+    @given(FRACTIONS, st.lists(st.integers(0, 200), max_size=9), st.integers(0, 100))
+    def check(fraction, more, seed):
+        def cut(smallest):
+            # Val is published, so that only the test split is cut.
+            counts = [smallest, *(smallest + extra for extra in more), smallest]
+            labels = np.concatenate([np.repeat(np.arange(len(counts)), counts), np.arange(len(counts))])
+            published = np.repeat(["train", "val"], [sum(counts), len(counts)])
+            return split(labels, published, test=fraction, seed=seed), labels
 
-    with pytest.raises(DataError, match="at least") as refusal:
-        cut(1)
-    rows, labels = cut(needed(str(refusal.value)))
-    assert set(labels[rows["test"]]) == set(labels[rows["train"]]) == set(labels)
+        with pytest.raises(DataError, match="at least") as refusal:
+            cut(1)
+        rows, labels = cut(needed(str(refusal.value)))
+        assert set(labels[rows["test"]]) == set(labels[rows["train"]]) == set(labels)
+
+    check()
 
 
 @settings(max_examples=100, deadline=None)

@@ -183,26 +183,32 @@ def evaluations(draw: st.DrawFn) -> Evaluation:
     )
 
 
-@given(evaluations())
-@settings(max_examples=60, deadline=None)
-def test_the_figures_of_an_evaluation_agree_with_each_other(found: Evaluation) -> None:
-    count, summary = len(found.labels), found.summary
+def test_the_figures_of_an_evaluation_agree_with_each_other(long: bool) -> None:
+    @settings(max_examples=60 if long else 20, deadline=None)
+    @given(evaluations())
+    def check(found: Evaluation) -> None:
+        count, summary = len(found.labels), found.summary
 
-    assert found.confusion.sum() == count
-    assert found.confusion.trace() / count == pytest.approx(summary["accuracy"])
-    assert [row["support"] for row in found.per_class.values()] == found.confusion.sum(axis=1).tolist()
-    assert summary["accuracy_low"] <= summary["accuracy"] + 1e-12
-    assert summary["accuracy"] <= summary["accuracy_high"] + 1e-12
-    assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(count))
-    assert all(0 <= value <= 1 for key, value in summary.items() if key not in {"log_loss", "images"})
+        assert found.confusion.sum() == count
+        assert found.confusion.trace() / count == pytest.approx(summary["accuracy"])
+        assert [row["support"] for row in found.per_class.values()] == found.confusion.sum(axis=1).tolist()
+        assert summary["accuracy_low"] <= summary["accuracy"] + 1e-12
+        assert summary["accuracy"] <= summary["accuracy_high"] + 1e-12
+        assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(count))
+        assert all(0 <= value <= 1 for key, value in summary.items() if key not in {"log_loss", "images"})
+
+    check()
 
 
-@given(evaluations())
-@settings(max_examples=60, deadline=None)
-def test_the_mistakes_are_the_wrong_rows_the_surest_first(found: Evaluation) -> None:
-    wrong = {row for row in range(len(found.labels)) if found.labels[row] != found.predicted[row]}
+def test_the_mistakes_are_the_wrong_rows_the_surest_first(long: bool) -> None:
+    @settings(max_examples=60 if long else 20, deadline=None)
+    @given(evaluations())
+    def check(found: Evaluation) -> None:
+        wrong = {row for row in range(len(found.labels)) if found.labels[row] != found.predicted[row]}
 
-    assert set(found.mistakes.tolist()) == wrong
-    assert len(found.mistakes) == len(wrong)
-    sure = found.probabilities.max(axis=1)[found.mistakes]
-    assert (np.diff(sure) <= 0).all()
+        assert set(found.mistakes.tolist()) == wrong
+        assert len(found.mistakes) == len(wrong)
+        sure = found.probabilities.max(axis=1)[found.mistakes]
+        assert (np.diff(sure) <= 0).all()
+
+    check()

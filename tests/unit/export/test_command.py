@@ -19,7 +19,6 @@ from darkroom.models.files import ModelCard, load_classifier, load_weights
 from darkroom.promotion import evidence
 from darkroom.promotion.registry import find
 from darkroom.stages import download, preprocess
-from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
 NAME = "darkroom-digits"
@@ -38,10 +37,9 @@ def export(evaluated):
 
 
 @pytest.fixture
-def client(bring, evaluated):
+def client(registered):
     """The store, with the model as version 1."""
-    bring()
-    return connect(load(evaluated / "params.yaml").tracking, Workspace().spools).client
+    return registered[0]
 
 
 @pytest.fixture
@@ -127,7 +125,7 @@ def test_safetensors_of_a_version_are_the_bytes_that_were_trained(export, client
     assert ModelCard.read(exported.with_suffix(".json")) == ModelCard.read(trained.with_suffix(".json"))
 
 
-def test_the_model_that_lies_here_is_known_by_its_weights(export, client):
+def test_the_model_that_lies_here_is_known_by_its_weights(export, client, made_once):
     export("onnx")
 
     version = client.get_model_version(NAME, "1")
@@ -136,7 +134,7 @@ def test_the_model_that_lies_here_is_known_by_its_weights(export, client):
     assert (found["name"], found["version"], found["run_id"]) == (NAME, "1", version.run_id)
 
 
-def test_the_metadata_say_what_the_file_is(export, client):
+def test_the_metadata_say_what_the_file_is(export, client, made_once):
     export("onnx", model="1")
 
     card = ModelCard.read(Path("models", "model.json"))
@@ -154,7 +152,7 @@ def test_the_metadata_say_what_the_file_is(export, client):
     }
 
 
-def test_a_temperature_of_other_weights_is_not_taken(export, evaluated):
+def test_a_temperature_of_other_weights_is_not_taken(export, evaluated, made_once):
     identity = evaluated / "reports" / "evaluate" / "identity.json"
     identity.write_text(
         identity.read_text().replace(ModelCard.read(Path("models/model.json")).weights_sha256, "0" * 64)
@@ -173,7 +171,7 @@ def test_a_run_is_told_that_its_model_was_exported(export, client):
     assert "export.pt2" not in client.get_model_version(NAME, "1").tags
 
 
-def test_a_quantised_file_is_reported_beside_the_full_one(export, client, test_split, capsys):
+def test_a_quantised_file_is_reported_beside_the_full_one(export, client, test_split, capsys, made_once):
     export("onnx", model="1", quantize=True)
 
     path = Path("models", "exported", f"{NAME}-1-int8.onnx")
@@ -189,7 +187,7 @@ def test_a_quantised_file_is_reported_beside_the_full_one(export, client, test_s
     assert "images/s" in capsys.readouterr().out
 
 
-def test_a_quantised_file_may_have_any_name(export, evaluated):
+def test_a_quantised_file_may_have_any_name(export, evaluated, made_once):
     export("onnx", to="plain.onnx")
     for name in ("fp32.onnx", "full.onnx"):
         export("onnx", quantize=True, to=name)
@@ -199,7 +197,7 @@ def test_a_quantised_file_may_have_any_name(export, evaluated):
         assert speed["int8"]["size_bytes"] == Path(name).stat().st_size != Path("plain.onnx").stat().st_size
 
 
-def test_a_quantised_file_without_answers_is_not_written(export, evaluated, monkeypatch):
+def test_a_quantised_file_without_answers_is_not_written(export, evaluated, monkeypatch, made_once):
     read = making.read_onnx
 
     def reader(path):
@@ -210,7 +208,7 @@ def test_a_quantised_file_without_answers_is_not_written(export, evaluated, monk
     refused(export, evaluated, r"^the int8 file gives no answer for 360 of 360 test images; ", quantize=True)
 
 
-def test_quantisation_sees_the_validation_split_and_not_the_test_split(export, evaluated, monkeypatch):
+def test_quantisation_sees_the_validation_split_and_not_the_test_split(export, evaluated, monkeypatch, made_once):
     seen = []
     quantize = making.quantize_int8
     monkeypatch.setattr(
@@ -259,21 +257,21 @@ def test_a_file_that_answers_otherwise_is_not_written(form, export, evaluated, w
 def test_a_file_that_answers_not_at_all_is_not_written(export, evaluated, wrong):
     wrong(lambda logits: logits * float("nan"))
 
-    refused(export, evaluated, r"^the onnx file answers 360 of 360 test images otherwise ", form="onnx")
+    refused(export, evaluated, r"^the pth file answers 360 of 360 test images otherwise ", form="pth")
 
 
 def test_an_earlier_export_survives_one_that_fails(export, evaluated, wrong):
-    export("onnx")
+    export("pth")
     wrong(lambda logits: -logits)
 
-    refused(export, evaluated, r"^the onnx file answers ", form="onnx")
+    refused(export, evaluated, r"^the pth file answers ", form="pth")
 
 
 def test_a_refused_export_is_not_noted(export, client, evaluated, wrong):
     wrong(lambda logits: -logits)
-    refused(export, evaluated, r"^the onnx file answers ", form="onnx", model="1")
+    refused(export, evaluated, r"^the pth file answers ", form="pth", model="1")
 
-    assert "export.onnx" not in client.get_model_version(NAME, "1").tags
+    assert "export.pth" not in client.get_model_version(NAME, "1").tags
 
 
 def test_an_interruption_leaves_nothing(export, evaluated, monkeypatch):
@@ -283,7 +281,7 @@ def test_an_interruption_leaves_nothing(export, evaluated, monkeypatch):
     before = files(evaluated)
     monkeypatch.setattr(making, "compare", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        export("onnx")
+        export("pth")
     assert files(evaluated) == before
 
 

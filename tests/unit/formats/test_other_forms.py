@@ -27,13 +27,13 @@ def card(make_card):
     return ModelCard(vars(data), SETTINGS, {}, {}, "run", "0" * 64)
 
 
-@pytest.mark.parametrize("size", [1, 7, 64])
-def test_an_exported_program_gives_the_same_logits_for_any_number_of_images(classifier, noise, tmp_path, size):
+def test_an_exported_program_gives_the_same_logits_for_any_number_of_images(classifier, noise, tmp_path):
     write_pt2(trace(classifier, (1, 8, 8)), {}, tmp_path / "model.pt2")
     model = read_pt2(tmp_path / "model.pt2")
 
     with torch.no_grad():
-        torch.testing.assert_close(model(noise(size)), classifier(noise(size)), rtol=1e-4, atol=1e-5)
+        for size in (1, 7, 64):
+            torch.testing.assert_close(model(noise(size)), classifier(noise(size)), rtol=1e-4, atol=1e-5)
 
 
 def test_an_exported_program_carries_its_metadata(classifier, tmp_path):

@@ -15,11 +15,12 @@ from darkroom.formats.quantization import quantize_int8
 SHAPE = (3, 16, 16)
 
 
-@pytest.fixture
-def both(make_classifier, noise, tmp_path):
+@pytest.fixture(scope="module")
+def both(make_classifier, noise, tmp_path_factory):
     """A network with a convolution, pooling and dense layers, in fp32 and in 8 bits."""
     classifier = make_classifier(SHAPE, name="simple-cnn", filters=(8, 16), hidden=(256,))
-    full, small = tmp_path / "full.onnx", tmp_path / "small.onnx"
+    place = tmp_path_factory.mktemp("both")
+    full, small = place / "full.onnx", place / "small.onnx"
     write_onnx(trace(classifier, SHAPE), {"version": "1"}, full)
     images, told = noise(100, SHAPE), []
     quantize_int8(full, Split(images, torch.zeros(100, dtype=torch.int64)), {"version": "2"}, small, told.append)
@@ -71,10 +72,9 @@ def test_it_carries_metadata_of_its_own(both):
     assert {each.key: json.loads(each.value) for each in onnx.load(both[1]).metadata_props} == {"version": "2"}
 
 
-def test_nothing_is_said_while_it_is_made(make_classifier, noise, tmp_path, capfd, caplog):
-    write_onnx(trace(make_classifier(), (1, 8, 8)), {}, tmp_path / "full.onnx")
-    images = Split(noise(10), torch.zeros(10, dtype=torch.int64))
-    quantize_int8(tmp_path / "full.onnx", images, {}, tmp_path / "small.onnx", lambda images: None)
+def test_nothing_is_said_while_it_is_made(both, noise, tmp_path, capfd, caplog):
+    images = Split(noise(10, SHAPE), torch.zeros(10, dtype=torch.int64))
+    quantize_int8(both[0], images, {}, tmp_path / "small.onnx", lambda images: None)
 
     assert capfd.readouterr() == ("", "")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,11 @@ class MadeUp(Evidence):
         return self.network
 
 
+@cache
+def names_of(images: int) -> tuple[str, ...]:
+    return tuple(map(str, range(images)))
+
+
 def labels_of(images: int, classes: int = len(CLASSES)) -> np.ndarray:
     """As many images of each class, in turn."""
     return np.arange(images) % classes
@@ -43,8 +49,7 @@ def answers(
     """Answers that are right where ``correct`` [N] says so, and else one class beside."""
     labels = labels_of(len(correct), len(classes))
     predicted = np.where(correct, labels, (labels + 1) % len(classes))
-    images = tuple(map(str, range(len(labels))))
-    return Answers(tuple(classes), images, labels, predicted, np.full(len(labels), confidence))
+    return Answers(tuple(classes), names_of(len(labels)), labels, predicted, np.full(len(labels), confidence))
 
 
 def evidence(

@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 import torch
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
@@ -22,16 +21,14 @@ ANEW = "run `darkroom register` where its files lie, or train it anew"
 
 
 @pytest.fixture
-def registered(bring, evaluated):
-    """The store's client, and its root, with one version registered."""
-    bring()
-    return MlflowClient(f"sqlite:///{evaluated / 'mlflow.db'}"), evaluated
+def client(registered):
+    """The client of a store with one version registered, in the files below ``evaluated``."""
+    return registered[0]
 
 
 @pytest.fixture
-def collect(registered, tmp_path_factory):
+def collect(client, tmp_path_factory):
     """Gather what is known of version 1, or of what is named."""
-    client, _ = registered
     return lambda reference="1": gather(client, find(client, NAME, reference), tmp_path_factory.mktemp("evidence"))
 
 
@@ -47,38 +44,34 @@ def refused(collect, pattern, reference="1"):
     return str(raised.value)
 
 
-def test_the_answers_are_those_of_the_evaluation(collect, registered):
-    _, root = registered
+def test_the_answers_are_those_of_the_evaluation(collect, evaluated):
     found = collect()
-    with (root / "reports" / "evaluate" / "predictions.csv").open(newline="") as opened:
+    with (evaluated / "reports" / "evaluate" / "predictions.csv").open(newline="") as opened:
         rows = list(csv.DictReader(opened))
     answers = found.answers
     assert [answers.classes[guess] for guess in answers.predicted] == [row["predicted"] for row in rows]
     assert [answers.classes[label] for label in answers.labels] == [row["actual"] for row in rows]
     assert found.shape == (1, 8, 8)
-    card = json.loads((root / "models" / "model.json").read_text())
+    card = json.loads((evaluated / "models" / "model.json").read_text())
     assert found.fingerprint == card["dataset"]["fingerprint"]
 
 
-def test_a_run_is_known_as_well_as_its_version(collect, registered):
-    client, _ = registered
+def test_a_run_is_known_as_well_as_its_version(collect, client):
     by_version, by_run = collect(), collect(client.get_model_version(NAME, "1").run_id)
     assert by_run.answers.split == by_version.answers.split
     assert by_run.size_bytes == by_version.size_bytes
 
 
-def test_the_model_answers_as_the_one_in_the_work_tree(collect, registered):
-    _, root = registered
-    classifier, _ = load_classifier(root / "models" / "model.safetensors", root / "models" / "model.json")
+def test_the_model_answers_as_the_one_in_the_work_tree(collect, evaluated):
+    classifier, _ = load_classifier(evaluated / "models" / "model.safetensors", evaluated / "models" / "model.json")
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
     with torch.no_grad():
         torch.testing.assert_close(collect().load()(images), classifier(images))
 
 
 @pytest.mark.parametrize("name", ["predictions.csv", "model.pt2"])
-def test_a_file_that_was_changed_in_the_store_is_refused(collect, registered, name):
-    _, root = registered
-    path = stored(root, name)
+def test_a_file_that_was_changed_in_the_store_is_refused(collect, evaluated, name):
+    path = stored(evaluated, name)
     path.write_bytes(path.read_bytes().replace(b"0", b"1", 1))
     pattern = (
         rf"^version 1: {re.escape(name)} is not the one that was registered \(SHA-256 \w{{12}}, expected \w{{12}}\)"
@@ -87,39 +80,34 @@ def test_a_file_that_was_changed_in_the_store_is_refused(collect, registered, na
 
 
 @pytest.mark.parametrize("name", ["predictions.csv", "model.pt2", "artifacts"])
-def test_a_file_that_the_store_lacks_is_refused(collect, registered, name):
-    _, root = registered
-    for path in list((root / "mlruns").rglob(name)):
+def test_a_file_that_the_store_lacks_is_refused(collect, evaluated, name):
+    for path in list((evaluated / "mlruns").rglob(name)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert refused(collect, r"^version 1: the store of run \w{32} lacks (runs|models):/").endswith(ANEW)
 
 
 @pytest.mark.parametrize("tag", [FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG])
-def test_a_version_without_digests_is_refused(collect, registered, tag):
-    client, _ = registered
+def test_a_version_without_digests_is_refused(collect, client, tag):
     client.delete_model_version_tag(NAME, "1", tag)
     assert refused(collect, f"^version 1: has no tag {tag}, as of an earlier Darkroom").endswith(ANEW)
 
 
-def test_a_version_whose_run_is_in_another_store_is_refused(collect, registered):
-    client, _ = registered
+def test_a_version_whose_run_is_in_another_store_is_refused(collect, client):
     known = client.get_model_version(NAME, "1")
     client.create_model_version(NAME, known.source, "f" * 32, tags=known.tags)
     refused(collect, r"^version 2: the store of run f{32} lacks runs:/f.*; is MLFLOW_TRACKING_URI that of this", "2")
 
 
-def test_predictions_of_other_classes_than_the_models_are_refused(collect, registered):
-    client, root = registered
-    path = stored(root, "predictions.csv")
+def test_predictions_of_other_classes_than_the_models_are_refused(collect, evaluated, client):
+    path = stored(evaluated, "predictions.csv")
     path.write_text(path.read_text().replace(",3,", ",three,", 1))
     client.set_model_version_tag(NAME, "1", PREDICTIONS_TAG, evidence.sha256(path))
     refused(collect, r"^version 1: its predictions do not fit its model \(line \d+: no 'three'\)")
 
 
 @pytest.mark.parametrize("lacking", ["classes", "shape"])
-def test_a_model_of_another_program_is_refused(collect, registered, lacking):
-    _, root = registered
-    path = stored(root, "MLmodel")
+def test_a_model_of_another_program_is_refused(collect, evaluated, lacking):
+    path = stored(evaluated, "MLmodel")
     path.write_text(path.read_text().replace(f"  {lacking}:", "  other:"))
     refused(collect, rf"^version 1: its predictions do not fit its model \('{lacking}'\)")
 

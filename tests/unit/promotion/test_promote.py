@@ -13,7 +13,8 @@ from darkroom.evaluation.predictions import Answers
 from darkroom.files import sha256
 from darkroom.promotion import promote
 from darkroom.promotion.evidence import Evidence
-from darkroom.promotion.history import History
+from darkroom.promotion.history import Entry, History, Kind
+from darkroom.promotion.transaction import change, settle
 
 IMAGES = 400
 
@@ -51,6 +52,22 @@ def registry(project, right, add, client):
         return client
 
     return registry
+
+
+@pytest.fixture
+def crown(client):
+    """Make versions champion, each in turn, without asking the gate."""
+
+    def crown(*versions):
+        for version in versions:
+            entries, state = settle(client, NAME)
+            entry = Entry(
+                kind=Kind.PROMOTED, version=version, weights_sha256=f"weights of {version}", run_id="0" * 32,
+                who="somebody", before=state.champion, champion=version, previous=state.champion,
+            )  # fmt: skip
+            change(client, NAME, entry, entries)
+
+    return crown
 
 
 @pytest.fixture
@@ -92,9 +109,9 @@ def test_the_first_version_is_held_to_the_gate_as_well(registry, darkroom, alias
     assert "champion" not in aliases()
 
 
-def test_a_better_challenger_becomes_champion_and_the_old_one_previous(registry, darkroom, aliases):
+def test_a_better_challenger_becomes_champion_and_the_old_one_previous(registry, darkroom, crown, aliases):
     registry(300, 390)
-    darkroom("promote", "1")
+    crown("1")
     code, said = darkroom("promote")
 
     assert code == 0
@@ -102,9 +119,9 @@ def test_a_better_challenger_becomes_champion_and_the_old_one_previous(registry,
     assert aliases() == {"challenger": "2", "champion": "2", "previous": "1"}
 
 
-def test_a_challenger_that_is_no_better_is_refused_with_exit_code_3(registry, darkroom, aliases):
+def test_a_challenger_that_is_no_better_is_refused_with_exit_code_3(registry, darkroom, crown, aliases):
     registry(390, 391)
-    darkroom("promote", "1")
+    crown("1")
     code, said = darkroom("promote")
 
     assert code == 3
@@ -112,9 +129,9 @@ def test_a_challenger_that_is_no_better_is_refused_with_exit_code_3(registry, da
     assert aliases() == {"challenger": "2", "champion": "1"}
 
 
-def test_the_verdict_stands_on_the_version_as_tags_and_as_an_artifact_with_its_digest(registry, darkroom):
+def test_the_verdict_stands_on_the_version_as_tags_and_as_an_artifact_with_its_digest(registry, darkroom, crown):
     client = registry(390, 300)
-    darkroom("promote", "1")
+    crown("1")
     darkroom("promote")
 
     tags = client.get_model_version(NAME, "2").tags
@@ -139,9 +156,9 @@ def test_the_page_of_the_version_shows_the_rules_unless_somebody_has_described_i
     assert shown[2] == "trained on a Friday"
 
 
-def test_a_dry_run_judges_but_changes_and_records_nothing(registry, darkroom, aliases):
+def test_a_dry_run_judges_but_changes_and_records_nothing(registry, darkroom, crown, aliases):
     client = registry(300, 390)
-    darkroom("promote", "1")
+    crown("1")
     before = client.get_model_version(NAME, "2").tags
     code, said = darkroom("promote", "--dry-run")
 
@@ -151,18 +168,18 @@ def test_a_dry_run_judges_but_changes_and_records_nothing(registry, darkroom, al
     assert client.get_model_version(NAME, "2").tags == before
 
 
-def test_a_dry_run_of_what_would_be_refused_ends_with_3(registry, darkroom):
+def test_a_dry_run_of_what_would_be_refused_ends_with_3(registry, darkroom, crown):
     client = registry(390, 300)
-    darkroom("promote", "1")
+    crown("1")
     code, _ = darkroom("promote", "--dry-run")
 
     assert code == 3
     assert len(History(client, NAME).read()) == 1
 
 
-def test_what_the_gate_refuses_can_be_forced_with_a_reason_that_is_recorded(registry, darkroom, aliases):
+def test_what_the_gate_refuses_can_be_forced_with_a_reason_that_is_recorded(registry, darkroom, crown, aliases):
     client = registry(390, 300)
-    darkroom("promote", "1")
+    crown("1")
     code, _ = darkroom("promote", "--force", "--reason", "the old one leaks a label")
 
     assert (code, aliases()["champion"]) == (0, "2")
@@ -170,9 +187,9 @@ def test_what_the_gate_refuses_can_be_forced_with_a_reason_that_is_recorded(regi
     assert (entry.kind, entry.reason) == ("forced", "the old one leaks a label")
 
 
-def test_force_does_not_make_a_promotion_out_of_one_that_passes(registry, darkroom):
+def test_force_does_not_make_a_promotion_out_of_one_that_passes(registry, darkroom, crown):
     client = registry(300, 390)
-    darkroom("promote", "1")
+    crown("1")
     darkroom("promote", "--force", "--reason", "hurry")
 
     assert History(client, NAME).read()[-1].kind == "promoted"
@@ -230,9 +247,9 @@ def test_a_version_that_there_is_not_is_refused(registry, darkroom, reference, s
     assert History(client, NAME).read() == []
 
 
-def test_a_champion_that_was_deleted_is_no_hindrance(registry, darkroom, aliases):
+def test_a_champion_that_was_deleted_is_no_hindrance(registry, darkroom, crown, aliases):
     client = registry(390, 300)
-    darkroom("promote", "1")
+    crown("1")
     client.delete_model_version(NAME, "1")
     code, _ = darkroom("promote")
 
@@ -242,10 +259,9 @@ def test_a_champion_that_was_deleted_is_no_hindrance(registry, darkroom, aliases
 # --- rollback ----------------------------------------------------------------------------------------------
 
 
-def test_a_rollback_makes_the_previous_champion_champion(registry, darkroom, aliases):
+def test_a_rollback_makes_the_previous_champion_champion(registry, darkroom, crown, aliases):
     client = registry(300, 350, 390)
-    for version in "123":
-        darkroom("promote", version)
+    crown("1", "2", "3")
     code, said = darkroom("rollback", "--reason", "slow in production")
 
     assert code == 0
@@ -254,10 +270,9 @@ def test_a_rollback_makes_the_previous_champion_champion(registry, darkroom, ali
     assert History(client, NAME).read()[-1].reason == "slow in production"
 
 
-def test_two_rollbacks_go_back_two_champions_and_no_further(registry, darkroom, aliases):
+def test_two_rollbacks_go_back_two_champions_and_no_further(registry, darkroom, crown, aliases):
     registry(300, 350, 390)
-    for version in "123":
-        darkroom("promote", version)
+    crown("1", "2", "3")
     darkroom("rollback")
     darkroom("rollback")
 

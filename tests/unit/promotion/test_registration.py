@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from tests.conftest import QUICK
 
@@ -27,6 +28,7 @@ EVALUATE_AGAIN = "; run `darkroom evaluate` again$"
 
 @pytest.fixture
 def client(evaluated):
+    """The client of a store that has not heard of the model, or after ``registered`` has it as version 1."""
     return MlflowClient(f"sqlite:///{evaluated / 'mlflow.db'}")
 
 
@@ -124,8 +126,7 @@ def test_the_command_says_what_was_registered_and_whether_it_is_new(evaluated, c
 # --- the same weights again ---------------------------------------------------------------------------------
 
 
-def test_the_same_weights_get_no_second_version_and_the_digests_of_now(bring, client, evaluated):
-    bring()
+def test_the_same_weights_get_no_second_version_and_the_digests_of_now(registered, bring, client, evaluated):
     report = evaluated / "reports" / "evaluate"
     predictions = report / "predictions.csv"
     predictions.write_text(predictions.read_text().replace("\n", "\r\n"))
@@ -142,8 +143,9 @@ def test_the_same_weights_get_no_second_version_and_the_digests_of_now(bring, cl
     gather(client, find(client, NAME, "1"), evaluated / "evidence")  # finds the file of these digests
 
 
-def test_a_training_repeated_to_the_same_weights_has_a_run_of_its_own_and_no_version(bring, client, evaluated):
-    bring()
+def test_a_training_repeated_to_the_same_weights_has_a_run_of_its_own_and_no_version(
+    registered, bring, client, evaluated
+):
     path = evaluated / "models" / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"run_id": "another"}))
     config = load(evaluated / "params.yaml")
@@ -159,7 +161,9 @@ def test_a_training_repeated_to_the_same_weights_has_a_run_of_its_own_and_no_ver
 
 
 @pytest.mark.parametrize("step", ["create_model_version", "set_model_version_tag", "set_registered_model_alias"])
-def test_a_registration_that_was_broken_off_is_completed_by_the_next(bring, client, monkeypatch, step):
+def test_a_registration_that_was_broken_off_is_completed_by_the_next(registered, bring, client, monkeypatch, step):
+    client.delete_registered_model(NAME)  # the run and its model stay
+
     def break_off(*arguments, **options):
         raise KeyboardInterrupt
 
@@ -167,8 +171,8 @@ def test_a_registration_that_was_broken_off_is_completed_by_the_next(bring, clie
         patch.setattr(MlflowClient, step, break_off)
         with pytest.raises(KeyboardInterrupt):
             bring()
-    registered = bring()
-    assert (registered.version, registered.aliases) == ("1", ("challenger",))
+    again = bring()
+    assert (again.version, again.aliases) == ("1", ("challenger",))
     assert len(runs(client)) == 1
     assert client.get_model_version(NAME, "1").tags["test.accuracy"]
 
@@ -193,49 +197,49 @@ def test_a_run_that_was_broken_off_before_its_model_is_completed(bring, client, 
 # --- a store in which something is wrong --------------------------------------------------------------------
 
 
-def test_a_changed_model_in_the_store_is_not_blessed_but_registered_anew(bring, client, evaluated, capsys, tmp_path):
-    bring()
+def test_a_changed_model_in_the_store_is_not_blessed_but_registered_anew(
+    registered, bring, client, evaluated, capsys, tmp_path
+):
     digest = client.get_model_version(NAME, "1").tags["darkroom.model_sha256"]
     damage(evaluated)
     capsys.readouterr()
 
-    registered = bring()
+    again = bring()
 
-    assert (registered.version, registered.is_new) == ("2", True)
+    assert (again.version, again.is_new) == ("2", True)
     assert f"{NAME} version 1 has the same weights, but its model was changed in the store" in capsys.readouterr().err
     assert client.get_model_version(NAME, "1").tags["darkroom.model_sha256"] == digest
     gather(client, find(client, NAME, "2"), tmp_path)
     assert not bring().is_new
 
 
-def test_of_several_models_of_a_run_the_last_one_counts_in_whatever_order_mlflow_lists_them(bring, client, evaluated):
+def test_of_several_models_of_a_run_the_last_one_counts_in_whatever_order_mlflow_lists_them(
+    registered, bring, client, evaluated
+):
+    damage(evaluated)
     bring()
-    uris = set()
+    (run,) = runs(client)
+    first, second = (client.get_logged_model(each.model_id) for each in run.outputs.model_outputs)
+    last = max(first, second, key=lambda model: model.creation_timestamp)
+    assert newest_model(client, run) == f"models:/{last.model_id}"
     for _ in range(4):
-        damage(evaluated)
-        bring()
-        (run,) = runs(client)
-        uris.add(newest_model(client, run))
-        model = client.get_logged_model(newest_model(client, run).rpartition("/")[2])
-        others = [client.get_logged_model(each.model_id) for each in run.outputs.model_outputs]
-        assert model.creation_timestamp == max(each.creation_timestamp for each in others)
-    assert len(uris) == 4
+        last = client.create_logged_model(run.info.experiment_id, "model", run.info.run_id)
+        client.finalize_logged_model(last.model_id, LoggedModelStatus.READY)
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(last.model_id, 0)])
+        assert newest_model(client, runs(client)[0]) == f"models:/{last.model_id}"
 
 
-def test_a_version_whose_run_was_deleted_no_longer_counts(bring, client, capsys):
-    bring()
+def test_a_version_whose_run_was_deleted_no_longer_counts(registered, bring, client, capsys):
     client.delete_run(runs(client)[0].info.run_id)
     capsys.readouterr()
 
-    registered = bring()
+    again = bring()
 
-    assert (registered.version, registered.is_new) == ("2", True)
+    assert (again.version, again.is_new) == ("2", True)
     assert "version 1 has the same weights, but its run is not in this store" in capsys.readouterr().err
 
 
-def test_a_store_that_does_not_answer_is_not_taken_for_a_damaged_one(bring, client, monkeypatch):
-    bring()
-
+def test_a_store_that_does_not_answer_is_not_taken_for_a_damaged_one(registered, bring, client, monkeypatch):
     def away(*arguments, **options):
         raise MlflowException("API request failed: Max retries exceeded")
 

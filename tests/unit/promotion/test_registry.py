@@ -1,6 +1,10 @@
 """The registry: one version for the same model, and what a reference to one means."""
 
+import shutil
+from functools import partial
+
 import pytest
+from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
@@ -13,6 +17,15 @@ from darkroom.workspace import Workspace
 NAME = "a-model"
 
 
+def register_model(client, weights, accuracy=0.9, *, name=NAME, place=None):
+    """Register a model with the given weights, which lies at a place of its own."""
+    run = client.create_run("0")
+    return register(
+        client, name, run_id=run.info.run_id, model_uri=f"/nowhere/{place or weights}",
+        digests={"darkroom.weights_sha256": weights}, metrics={"test.accuracy": accuracy},
+    )  # fmt: skip
+
+
 @pytest.fixture
 def client(project):
     project()
@@ -20,17 +33,8 @@ def client(project):
 
 
 @pytest.fixture
-def add(client, tmp_path):
-    """Register a model with the given weights, which lies at a place of its own."""
-
-    def add(weights, accuracy=0.9, *, name=NAME, place=None):
-        run = client.create_run("0")
-        return register(
-            client, name, run_id=run.info.run_id, model_uri=str(tmp_path / (place or weights)),
-            digests={"darkroom.weights_sha256": weights}, metrics={"test.accuracy": accuracy},
-        )  # fmt: skip
-
-    return add
+def add(client):
+    return partial(register_model, client)
 
 
 # --- registering -------------------------------------------------------------------------------------------
@@ -94,12 +98,17 @@ def test_a_name_that_is_not_registered_has_no_versions(client):
 # --- finding -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def three(add, client):
-    """Three versions: 1 is champion, 2 has no alias, 3 is challenger."""
+@pytest.fixture(scope="module")
+def three(tmp_path_factory, empty_store):
+    """The client of a store with three versions: 1 is champion, 2 has no alias, 3 is challenger. To be read only."""
+    path = tmp_path_factory.mktemp("three") / "mlflow.db"
+    shutil.copyfile(empty_store, path)
+    client = MlflowClient(f"sqlite:///{path}")
     for weights in ("a", "b", "c"):
-        add(weights)
+        register_model(client, weights)
     client.set_registered_model_alias(NAME, "champion", "1")
+    register_model(client, "d", name="other")
+    return client
 
 
 @pytest.mark.parametrize(
@@ -114,9 +123,9 @@ def three(add, client):
         (f"{NAME}@challenger", "3"),
     ],
 )
-def test_a_version_is_found_by_its_number_its_alias_and_mlflows_names(three, client, reference, version):
-    found = find(client, NAME, reference)
-    registered = client.get_model_version(NAME, version)
+def test_a_version_is_found_by_its_number_its_alias_and_mlflows_names(three, reference, version):
+    found = find(three, NAME, reference)
+    registered = three.get_model_version(NAME, version)
     assert (found.version, found.run_id, found.uri) == (version, registered.run_id, f"models:/{NAME}/{version}")
     assert found.tags == registered.tags
     assert found.aliases == tuple(registered.aliases)
@@ -124,16 +133,15 @@ def test_a_version_is_found_by_its_number_its_alias_and_mlflows_names(three, cli
 
 
 @pytest.mark.parametrize("reference", ["models:/other/1", "other/1", "other@champion", "models:/other@champion"])
-def test_a_version_of_another_registered_model_is_refused(three, add, client, reference):
-    add("d", name="other")
+def test_a_version_of_another_registered_model_is_refused(three, reference):
     with pytest.raises(TrackingError, match=r"of the registered model other, but params\.yaml names a-model"):
-        find(client, NAME, reference)
+        find(three, NAME, reference)
 
 
 @pytest.mark.parametrize("reference", ["4", "0", "previous", "champoin", "a b", f"{NAME}/9", "runs:/x/model", ""])
-def test_what_is_no_version_or_alias_is_refused_with_those_there_are(three, client, reference):
+def test_what_is_no_version_or_alias_is_refused_with_those_there_are(three, reference):
     with pytest.raises(TrackingError, match="choose from: 3, 2, 1, challenger, champion, or give the id of a run"):
-        find(client, NAME, reference)
+        find(three, NAME, reference)
 
 
 def test_a_registry_without_versions_says_how_to_get_one(client):

@@ -65,6 +65,7 @@ def test_spools_are_found_the_oldest_first(tmp_path):
     assert [each.experiment for each in Spool.left_behind(tmp_path, STORE)] == ["first", "second", "third"]
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_has_written_is_left_behind(tmp_path):
     script = (
         "import os, signal, sys; from pathlib import Path; from darkroom.tracking.spool import Spool; "

@@ -60,6 +60,7 @@ def test_being_stopped_makes_a_killed_run(store, problem):
     assert ended(store, run)[0] == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_run_whose_process_is_gone_is_ended_when_the_next_one_connects(store, project):
     script = (
         "import os; from darkroom.config import Tracking; from darkroom.tracking.tracker import connect; "
@@ -196,6 +197,7 @@ def test_a_database_that_cannot_be_made_leaves_nothing_behind(tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_it_makes_the_database_leaves_none(tmp_path):
     script = (
         "import os, sys; from mlflow import MlflowClient; from darkroom.tracking.store import Store; "
