@@ -78,6 +78,8 @@ def _read_index(opened: BinaryIO) -> tuple[list[str], Records]:
             # After the extra's two numbers of two bytes. Sizes never lie there: no member is that large.
             (offset,) = struct.unpack_from("<Q", extra, 4)
         offsets[row], sizes[row] = offset, size
+    if opened.read(4) not in (b"PK\5\6", b"PK\6\6"):
+        raise ValueError("more members than the end of the zip counts")
     records = np.empty(count, dtype=RECORD)
     # Each member ends where the next one's header begins.
     records["start"], records["size"], records["crc"] = offsets[1:] - sizes, sizes, checksums

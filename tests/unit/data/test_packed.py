@@ -85,6 +85,15 @@ def test_an_archive_that_compresses_is_not_ours(tmp_path):
         read_index(path)
 
 
+def test_an_end_that_counts_fewer_members_is_told(tmp_path):
+    path = write(tmp_path / "images.zip", MEMBERS)
+    content = path.read_bytes()
+    assert content[-12:-10] == len(MEMBERS).to_bytes(2, "little")
+    path.write_bytes(content[:-12] + (len(MEMBERS) - 1).to_bytes(2, "little") + content[-10:])
+    with pytest.raises(DataError, match=DAMAGED):
+        read_index(path)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_one_changed_byte_is_told_or_changes_no_content(tmp_path_factory, data):
