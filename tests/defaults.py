@@ -32,7 +32,5 @@ def write_params(directory: Path, **changes: object) -> None:
     del settings["recipe"]
     for name, value in changes.items():
         section, _, key = name.partition("__")
-        if key not in settings[section]:
-            raise KeyError(name)
         settings[section][key] = value
     yaml.dump(settings, directory / "params.yaml")

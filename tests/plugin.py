@@ -16,6 +16,8 @@ from xdist.scheduler import LoadFileScheduling
 TESTS = Path(__file__).parent
 # Directories in which every test is slow.
 SLOW = ("pipeline/", "server/", "serving/page/", "unit/search/executors/")
+# Fixtures that run the pipeline: so does every test that uses one.
+PIPELINES = {"evaluated_once", "trained_once", "searchable", "two_versions"}
 # Directories whose tests share what takes long to prepare, and therefore a worker.
 SHARED = ("tests/server/", "tests/serving/page/")
 # Of processor time, which other programs on the machine hardly change. A test that needs more is to be marked slow.
@@ -31,7 +33,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.as_posix().removeprefix(f"{TESTS.as_posix()}/").startswith(SLOW):
+        place = item.path.as_posix().removeprefix(f"{TESTS.as_posix()}/")
+        if place.startswith(SLOW) or PIPELINES.intersection(item.fixturenames):
             item.add_marker("slow")
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])

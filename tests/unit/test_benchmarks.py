@@ -70,10 +70,12 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return json.loads((tmp_path / "results" / "made.json").read_text()), ended.value.code
 
 
+@pytest.mark.slow
 def test_ways_take_turns_and_every_second_round_in_reverse(results: Any, tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().split() == ["a", "b", "b", "a"]
 
 
+@pytest.mark.slow
 def test_figures_are_kept_with_their_number_and_spread(results: Any) -> None:
     document, _ = results
     first, several, *_ = document["results"]
@@ -83,6 +85,7 @@ def test_figures_are_kept_with_their_number_and_spread(results: Any) -> None:
     assert document["conditions"] == {"images": 3} | MACHINE
 
 
+@pytest.mark.slow
 def test_what_cannot_run_is_recorded_with_its_reason_and_a_failure_as_one(results: Any) -> None:
     document, code = results
     absent = {entry["name"]: (entry["reason"], entry["failed"]) for entry in document["not_measured"]}
@@ -230,6 +233,7 @@ def test_a_prepared_project_holds_what_a_training_reads(tmp_path: Path, monkeypa
     assert torch.equal(read_split(directory, card, "val").labels, torch.from_numpy(labels[:10]))
 
 
+@pytest.mark.slow
 def test_the_start_of_a_stage_leaves_its_work_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -274,6 +278,7 @@ def test_other_trainers_are_not_locked() -> None:
     assert not {re.split(r"\W", name)[0] for name in extras["bench"]} & locked
 
 
+@pytest.mark.slow
 def test_an_unknown_group_is_refused() -> None:
     command = [sys.executable, "-m", "benchmarks", "tpu"]
 

@@ -323,6 +323,7 @@ def test_a_configuration_that_was_tried_is_a_run_that_says_so(darkroom, searchab
     assert {run.info.status for run in runs} == {"FINISHED"}
 
 
+@pytest.mark.slow
 def test_the_test_split_is_read_by_evaluate_alone(darkroom, project):
     root = project(search__trials=1, search__epochs=1, train__epochs=1)
     for command in ("download", "preprocess"):

@@ -130,6 +130,7 @@ def test_download_lists_exactly_the_settings_it_reads(recorder, project, monkeyp
     assert_same(found, STAGES["download"]["params"])
 
 
+@pytest.mark.slow
 def test_the_other_stages_list_exactly_the_settings_they_read(recorder, project):
     root = project(
         train__epochs=1, search__epochs=1, search__trials=1,

@@ -9,10 +9,11 @@ from tests.plugin import TESTS, Processes, Scheduling
 
 
 class Item:
-    """A test of a file, with marks."""
+    """A test of a file, with marks and fixtures."""
 
-    def __init__(self, file, *marks):
+    def __init__(self, file, *marks, fixturenames=()):
         self.path = TESTS / file
+        self.fixturenames = fixturenames
         self.marks = set(marks)
 
     def get_closest_marker(self, name):
@@ -37,6 +38,13 @@ def collect(*items, long=False):
 def test_what_runs_processes_by_its_directory_is_slow(file):
     item = Item(file)
     collect(item, Item("unit/test_cli.py"))
+
+    assert item.marks == {"slow"}
+
+
+def test_what_needs_a_pipeline_is_slow():
+    item = Item("unit/test_cli.py", fixturenames=("project", "evaluated_once"))
+    collect(item)
 
     assert item.marks == {"slow"}
 

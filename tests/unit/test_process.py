@@ -22,6 +22,7 @@ def other():
         it.kill()
 
 
+@pytest.mark.slow
 def test_a_process_is_gone_when_it_has_ended(other):
     process, name = other
     assert not is_gone(name)

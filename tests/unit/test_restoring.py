@@ -265,6 +265,7 @@ def code(tmp_path, checkout):
 REPORT = "import json, os, sys; json.dump([sys.argv, dict(os.environ)], open('told.json', 'w'))"
 
 
+@pytest.mark.slow
 def test_a_command_is_that_of_the_code_with_the_runs_threads_and_a_store_of_its_own(code, monkeypatch):
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.setenv(name, "the team's")
@@ -279,12 +280,14 @@ def test_a_command_is_that_of_the_code_with_the_runs_threads_and_a_store_of_its_
     assert environment["PATH"] == os.environ["PATH"]
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_is_told_in_one_line(code):
     made = code("import sys; print('warning: x\\nerror: params.yaml: no\\n', file=sys.stderr); sys.exit(2)")
     with pytest.raises(TrainingError, match=r"^run a{32}: `darkroom preprocess` of its code failed: params\.yaml: no$"):
         made.darkroom("preprocess")
 
 
+@pytest.mark.slow
 def test_a_training_that_fails_has_said_why_itself(code, capfd):
     made = code("import sys; print('error: no such device', file=sys.stderr); sys.exit(2)")
     with pytest.raises(TrainingError, match=r"^run a{32}: `darkroom train` of its code failed: see above$"):
@@ -292,6 +295,7 @@ def test_a_training_that_fails_has_said_why_itself(code, capfd):
     assert capfd.readouterr().err == "error: no such device\n"
 
 
+@pytest.mark.slow
 def test_torch_takes_the_number_of_threads_that_a_run_had(code, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     # On a machine with fewer cores torch takes fewer, which the comparison then names.

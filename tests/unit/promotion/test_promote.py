@@ -9,6 +9,7 @@ from mlflow.artifacts import download_artifacts
 from tests.unit.promotion.conftest import NAME
 
 from darkroom import cli
+from darkroom.console import messages, output
 from darkroom.evaluation.predictions import Answers
 from darkroom.files import sha256
 from darkroom.promotion import promote
@@ -73,7 +74,8 @@ def crown(client):
 @pytest.fixture
 def darkroom(capfd, monkeypatch):
     """Run a command as a person does; returns its exit code and what it printed."""
-    monkeypatch.setenv("COLUMNS", "200")
+    for console in (output, messages):
+        monkeypatch.setattr(console, "_width", 200)
 
     def darkroom(*arguments):
         monkeypatch.setattr("sys.argv", ["darkroom", *arguments])

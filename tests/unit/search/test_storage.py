@@ -78,6 +78,7 @@ def test_alone_in_a_journal_every_trial_is_abandoned_whose_process_does_not_live
     assert owners_of(abandoned(study_in(open_storage(config(), journal)))) == {"nobody", "this", "ended", "elsewhere"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("another_search")
 def test_beside_another_search_only_those_are_abandoned_whose_process_has_ended(journal):
     study = study_in(open_storage(config(), journal))
@@ -145,6 +146,7 @@ def test_a_trial_of_a_journal_has_an_owner_and_no_heartbeat(journal):
     assert study.trials[0].user_attrs == {OWNER: this_process()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("another_search")
 def test_a_line_that_another_search_may_be_writing_is_left_to_it(journal):
     study_in(open_storage(config(), journal))

@@ -228,6 +228,7 @@ def test_a_database_that_cannot_be_read_is_named_without_its_password(tmp_path: 
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.slow
 def test_looking_starts_light() -> None:
     code = "import sys, darkroom.search.table; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
