@@ -1,5 +1,6 @@
 """The settings and recipes of a fresh clone, whatever has been edited in this working tree since."""
 
+import io
 import re
 import shutil
 from pathlib import Path
@@ -27,10 +28,21 @@ def copy_recipes(directory: Path) -> None:
 
 def write_params(directory: Path, **changes: object) -> None:
     """Write params.yaml to ``directory``, with changes given as section__key=value."""
-    yaml = YAML()
+    key = repr(sorted(changes.items()))
+    if key not in _texts:  # YAML with comments takes a while to read and write
+        _texts[key] = _text(changes)
+    (directory / "params.yaml").write_text(_texts[key], encoding="utf-8")
+
+
+_texts: dict[str, str] = {}
+
+
+def _text(changes: dict[str, object]) -> str:
+    yaml, written = YAML(), io.StringIO()
     settings = yaml.load(PARAMS)
     del settings["recipe"]
     for name, value in changes.items():
         section, _, key = name.partition("__")
         settings[section][key] = value
-    yaml.dump(settings, directory / "params.yaml")
+    yaml.dump(settings, written)
+    return written.getvalue()

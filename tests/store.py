@@ -19,6 +19,9 @@ def copy_store(source: Path, target: Path) -> None:
 
     It takes the place of a store that ``target`` may have.
     """
+    from mlflow.tracking._tracking_service import utils
+
+    utils._artifact_repos_cache.clear()  # by a run's id MLflow remembers where its files lie: in the copy elsewhere
     shutil.copyfile(source / "mlflow.db", target / "mlflow.db")
     shutil.copytree(source / "mlruns", target / "mlruns", dirs_exist_ok=True)
     with closing(sqlite3.connect(target / "mlflow.db")) as database, database:

@@ -1,21 +1,12 @@
 """A model that is exported more often than it must be made."""
 
-from collections import OrderedDict
-
 import onnx
 import pytest
-from mlflow.tracking._tracking_service import utils
 
 from darkroom.export import making
 from darkroom.formats.onnx import save_onnx, write_onnx
 from darkroom.formats.program import trace
 from darkroom.models.files import load_classifier
-
-
-@pytest.fixture(autouse=True)
-def _forgotten_places(monkeypatch):
-    """MLflow remembers by its id where a run's files lie; in a copy of its store they lie elsewhere."""
-    monkeypatch.setattr(utils, "_artifact_repos_cache", OrderedDict())
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,8 @@
 """A registry with versions that no training had to make."""
 
-from collections import OrderedDict
-
 import numpy as np
 import pytest
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-from mlflow.tracking._tracking_service import utils
 from tests.unit.promotion.made_up import CLASSES, labels_of
 
 from darkroom.data import cache as data_cache
@@ -15,12 +12,6 @@ from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
 NAME = "a-model"
-
-
-@pytest.fixture(autouse=True)
-def _forgotten_places(monkeypatch):
-    """MLflow remembers by its id where a run's files lie; in a copy of its store they lie elsewhere."""
-    monkeypatch.setattr(utils, "_artifact_repos_cache", OrderedDict())
 
 
 @pytest.fixture
