@@ -1,6 +1,5 @@
 """The command line: what can be mended ends in one line and exit code 2."""
 
-import contextlib
 import errno
 import json
 import os
@@ -16,6 +15,7 @@ from mlflow import MlflowClient
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tests.defaults import copy_recipes
+from tests.stages import run_stages
 
 from darkroom import __version__, cli
 from darkroom.config import load, parse
@@ -24,7 +24,7 @@ from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
 from darkroom.search.attributes import OPENED
 from darkroom.search.storage import open_storage
-from darkroom.stages import download, preprocess, search, train
+from darkroom.stages import train
 from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
 
@@ -48,10 +48,7 @@ def trained_once(tmp_path_factory, empty_store, write_params):
     root = tmp_path_factory.mktemp("trained")
     write_params(root, **QUICK)
     shutil.copyfile(empty_store, root / "mlflow.db")
-    with contextlib.chdir(root), pytest.MonkeyPatch.context() as patch:
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        for stage in (download, preprocess, search, train):
-            stage.run(load(root / "params.yaml"), Workspace())
+    run_stages(root, "download", "preprocess", "search", "train")
     return root
 
 
@@ -549,6 +546,7 @@ def test_export_needs_a_model(darkroom, project):
 # --- the learning rate -------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_learning_rate_is_suggested_and_its_curve_drawn(darkroom, trained):
     before = (trained / "params.yaml").read_bytes()
     code, output, _ = darkroom("lr-find", "--steps", "100")

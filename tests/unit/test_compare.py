@@ -1,17 +1,19 @@
 """`darkroom compare` on a real registry: what it shows, what it writes, and what it refuses."""
 
+import contextlib
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from tests.stages import run_stages
 
 from darkroom import compare
 from darkroom.config import load
 from darkroom.errors import TrackingError
 from darkroom.promotion.registry import find
-from darkroom.stages import download, evaluate, preprocess, search, train
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
@@ -31,14 +33,10 @@ def two_versions(tmp_path_factory, empty_store, write_params):
     """A project with a champion of one epoch and a challenger of four."""
     root = tmp_path_factory.mktemp("project")
     (root / "mlflow.db").write_bytes(empty_store.read_bytes())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(root)
-        patch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it to the store of the last test
-        for epochs in (1, 4):
-            write_params(root, model__name="mlp", search__trials=0, train__epochs=epochs)
-            config = load(Path("params.yaml"))
-            for stage in (download, preprocess, search, train, evaluate):
-                stage.run(config, Workspace())
+    write_params(root, model__name="mlp", search__trials=0, train__epochs=1)
+    run_stages(root)
+    write_params(root, model__name="mlp", search__trials=0, train__epochs=4)
+    run_stages(root, "train", "evaluate")
     return root
 
 
@@ -48,11 +46,19 @@ def client(two_versions, monkeypatch):
     return connect(load(Path("params.yaml")).tracking, Workspace().spools).client
 
 
+@pytest.fixture(scope="module")
+def report(two_versions, tmp_path_factory):
+    """What is written of versions 1 and 2."""
+    with contextlib.chdir(two_versions):
+        return Path(shutil.copytree(compared("1", "2"), tmp_path_factory.mktemp("report") / "compare"))
+
+
 def compared(a, b, *, as_json=False):
     compare.run(load(Path("params.yaml")), Workspace(), a, b, as_json=as_json)
     return Path("reports", "compare")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_comparison_is_shown_written_and_logged_with_the_challenger(client, capsys):
     written = compared("champion", "challenger")
 
@@ -66,8 +72,8 @@ def test_a_comparison_is_shown_written_and_logged_with_the_challenger(client, ca
     assert {Path(each.path).name for each in client.list_artifacts(challenger.run_id, "compare/1-2")} == FILES
 
 
-def test_the_figures_are_those_of_the_evaluations(client):
-    found = json.loads((compared("1", "2") / "comparison.json").read_text())
+def test_the_figures_are_those_of_the_evaluations(client, report):
+    found = json.loads((report / "comparison.json").read_text())
 
     assert found["images"] == 360
     for side, version in (("a", "1"), ("b", "2")):
@@ -80,15 +86,14 @@ def test_the_figures_are_those_of_the_evaluations(client):
     assert found["gate"]["statistics"]["p_better"] == found["p_better"]
 
 
-def test_the_tables_agree_with_the_json(client):
-    written = compared("1", "2")
-    found = json.loads((written / "comparison.json").read_text())
+def test_the_tables_agree_with_the_json(report):
+    found = json.loads((report / "comparison.json").read_text())
 
-    with (written / "confusion_difference.csv").open(newline="") as opened:
+    with (report / "confusion_difference.csv").open(newline="") as opened:
         header, *rows = csv.reader(opened)
     assert header[1:] == [row[0] for row in rows] == found["classes"]
     assert [[int(cell) for cell in row[1:]] for row in rows] == found["confusion"]["difference"]
-    with (written / "disagreements.csv").open(newline="") as opened:
+    with (report / "disagreements.csv").open(newline="") as opened:
         lines = list(csv.DictReader(opened))
     assert len(lines) == found["disagreements"]
     assert sum(line["right"] == "b" for line in lines) == found["table"]["images"][1][0]

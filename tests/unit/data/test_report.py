@@ -161,6 +161,7 @@ def test_one_class_makes_one_row():
     assert len(shown(figure, 2)[0]) == 3
 
 
+@pytest.mark.usefixtures("drawn")
 def test_figures_are_saved_as_the_same_bytes_each_time(tmp_path):
     counts = {"cat [x]": {"train": 3, "val": 2, "test": 1}, "$dog$": {"train": 3, "val": 2, "test": 1}}
     for name in ("one.png", "other.png"):
@@ -171,6 +172,7 @@ def test_figures_are_saved_as_the_same_bytes_each_time(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Glyph:UserWarning")  # the font has no Japanese
+@pytest.mark.usefixtures("drawn")
 def test_any_class_name_can_be_drawn(tmp_path):
     names = ["a_b^c", "5$", "$\\frac$", "$5 to $10", "日本語", "a\nb", "x" * 300]
     counts = {name: {"train": 1, "val": 1, "test": 1} for name in names}

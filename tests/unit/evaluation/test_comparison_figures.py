@@ -10,6 +10,8 @@ from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.comparison_figures import confusion_difference, disagreements
 from darkroom.evaluation.predictions import Answers
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 NAMES = ("version 1", "version 2")
 
 

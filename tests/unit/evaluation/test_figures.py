@@ -14,6 +14,8 @@ from darkroom.evaluation.curves import learning_curves, read_history, write_hist
 from darkroom.evaluation.figures import class_scores, confusion_matrix, prediction_grid, worst_mistakes
 from darkroom.evaluation.metrics import Evaluation, measure
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 SHORT, LONG = "class {}", "a class with a name that is far too long for any picture, number {}"
 # To matplotlib a formula, and one that it cannot read.
 FORMULA = "a$1_${}"

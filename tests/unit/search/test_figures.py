@@ -12,6 +12,8 @@ from darkroom.search import figures, landscape
 from darkroom.search.evidence import weigh
 from darkroom.search.repeats import Candidate
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 
 def assert_drawn(figure: Figure | None) -> None:
     assert figure is not None

@@ -39,6 +39,7 @@ def write(
     return json.loads((directory / "summary.json").read_text()), (directory / "report.md").read_text()
 
 
+@pytest.mark.usefixtures("drawn")
 def test_everything_lies_in_the_directory(tmp_path: Path) -> None:
     write(tmp_path, study_of(MIXED), weigh([WINNER, START], "accuracy"))
 
@@ -107,6 +108,7 @@ def test_the_page_tells_the_states_the_first_failure_and_why_the_search_ended(tm
     assert "The first that failed: too high." in page
 
 
+@pytest.mark.usefixtures("drawn")
 def test_of_two_objectives_the_front_is_told(tmp_path: Path) -> None:
     settings = config(second_objective="parameters", pruner="none")
     found, page = write(tmp_path, study_of(TWO["some"], "maximize", "minimize"), NONE, settings)
