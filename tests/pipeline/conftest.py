@@ -8,8 +8,9 @@ from tests.clone import Clone, copy_project
 
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The project as git would clone it, committed, with nothing run yet."""
-    return copy_project(tmp_path_factory.mktemp("clone"))
+    """The project as git would clone it, committed, with nothing run yet, and with a search half as long."""
+    search = {"search__trials": 6, "search__finalists": 1, "search__repeats": 2}
+    return copy_project(tmp_path_factory.mktemp("clone"), **search)
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,6 @@ def make_clone() -> Callable[..., Clone]:
 
 @pytest.fixture(scope="session")
 def reproduced(clone: Clone) -> Clone:
-    """The clone after `dvc repro` on the default settings."""
+    """The clone after `dvc repro`."""
     clone.run("dvc", "repro")
     return clone

@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 from tests.stages import run_stages
 from tests.wait import SECONDS, wait_until
 
-EPOCHS = 25
+EPOCHS = 15
 SETTINGS = {
     "search__trials": 6, "search__epochs": 4, "search__finalists": 1, "search__repeats": 2, "train__epochs": EPOCHS,
 }  # fmt: skip

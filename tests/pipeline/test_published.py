@@ -18,11 +18,11 @@ from darkroom.stages import download, evaluate, preprocess, search, train
 from darkroom.workspace import Workspace
 
 
-def test_an_mlp_reaches_97_percent_on_mnist_in_5_epochs(project, mirror):
+def test_an_mlp_reaches_97_percent_on_mnist_in_3_epochs(project, mirror):
     if mirror is None:
         pytest.skip("no mirror of the published archives: set DARKROOM_MIRROR")
     root = project(
-        dataset__name="mnist", dataset__mirror=str(mirror), model__name="mlp", search__trials=0, train__epochs=5
+        dataset__name="mnist", dataset__mirror=str(mirror), model__name="mlp", search__trials=0, train__epochs=3
     )
     run_stages(root)
     summary = json.loads((root / "reports" / "evaluate" / "metrics.json").read_text())

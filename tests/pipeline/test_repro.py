@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from darkroom.models.files import load_classifier
 
 pytestmark = pytest.mark.tree
-TRIALS = 12
+TRIALS, REPEATS = 6, 2
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_trials_are_children_of_the_search(runs):
 def test_the_best_settings_are_those_of_the_best_mean_over_seeds(reproduced):
     found = read(reproduced, "models/search/best_params.json")
     candidates = found["evidence"]["candidates"]
-    assert {len(candidate["values"]) for candidate in candidates} == {3}
+    assert {len(candidate["values"]) for candidate in candidates} == {REPEATS}
     best = max(candidate["mean"] for candidate in candidates)
     assert found["value"] == pytest.approx(best)
     assert found["params"] in [candidate["settings"] for candidate in candidates if candidate["mean"] == best]
@@ -190,7 +190,7 @@ def test_a_second_repro_runs_nothing(reproduced):
     [
         ("lr: 0.001 ", "lr: 0.002 ", ["search", "train"]),
         ("top_k: 3", "top_k: 2", ["evaluate"]),
-        ("trials: 12", "trials: 13", ["search"]),
+        ("trials: 6", "trials: 7", ["search"]),
         ("val_fraction: 0.1", "val_fraction: 0.2", ["preprocess"]),
         ("mirror: ", "mirror: elsewhere", ["download"]),
     ],
