@@ -1,6 +1,7 @@
 """Facts about the digits dataset, as the first two stages leave it."""
 
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -29,8 +30,9 @@ def prepare(root, **settings):
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory):
-    return prepare(tmp_path_factory.mktemp("digits"))
+def workspace(tmp_path_factory, blank_figures):
+    with mock.patch("darkroom.drawing.save", blank_figures):
+        return prepare(tmp_path_factory.mktemp("digits"))
 
 
 @pytest.fixture(scope="module")

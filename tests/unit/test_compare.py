@@ -1,6 +1,5 @@
 """`darkroom compare` on a real registry: what it shows, what it writes, and what it refuses."""
 
-import contextlib
 import csv
 import json
 import shutil
@@ -8,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.stages import run_stages
+from tests.stages import inside, run_stages
 
 from darkroom import compare
 from darkroom.config import load
@@ -49,7 +48,7 @@ def client(two_versions, monkeypatch):
 @pytest.fixture(scope="module")
 def report(two_versions, tmp_path_factory):
     """What is written of versions 1 and 2."""
-    with contextlib.chdir(two_versions):
+    with inside(two_versions):
         return Path(shutil.copytree(compared("1", "2"), tmp_path_factory.mktemp("report") / "compare"))
 
 
