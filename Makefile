@@ -13,6 +13,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
 export ORT_DISABLE_TELEMETRY := 1
 export DVC_NO_ANALYTICS := true
+# Code is compiled once and not in every process, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast test-long lint types ui server dashboard lock clean bench
@@ -68,7 +70,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 # uv installs in a quarter of the time. It does not read pip's configuration: where that is needed, pip installs.
 	$(VENV)/bin/python -m pip install --quiet "$$(grep '^uv==' requirements.lock)"
-	$(VENV)/bin/uv pip install --quiet --python $(VENV) --requirement requirements.lock || \
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV) --requirement requirements.lock || \
 		$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -142,6 +142,7 @@ def test_nothing_but_the_stages_outputs_is_left_behind(workspace):
     }
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_same_settings_give_the_same_files(tmp_path, workspace):
     again = prepare(tmp_path)
     for path in (path for path in workspace.root.rglob("*") if path.is_file()):
