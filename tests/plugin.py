@@ -1,7 +1,7 @@
 """This project's rules for pytest: what is slow, what runs only when asked for, and which worker runs what.
 
-Tests marked ``slow`` run pipelines, servers, browsers or other Python processes; ``make test-fast`` leaves them out.
-Tests marked ``long`` and the longer form of some others run with ``--long`` (``make test-long``).
+Tests marked ``slow`` run pipelines, servers, browsers or other Python processes, or draw. ``make test-fast`` leaves
+them out. Tests marked ``long``, and the longer form of some others, run with ``--long`` (``make test-long``).
 """
 
 import os
@@ -14,10 +14,14 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 TESTS = Path(__file__).parent
-# Directories in which every test is slow.
-SLOW = ("pipeline/", "server/", "serving/page/", "unit/search/executors/")
-# Fixtures that run the pipeline: so does every test that uses one.
-PIPELINES = {"evaluated_once", "trained_once", "searchable", "two_versions"}
+# Directories and files in which every test is slow: they run processes, or fractions of a second come together.
+SLOW = (
+    "pipeline/", "server/", "serving/page/", "unit/search/executors/", "data/test_published_real.py", "unit/formats/",
+    "unit/models/test_pretrained.py", "unit/promotion/test_promote.py", "unit/promotion/test_transaction.py",
+    "unit/search/test_sampling.py",
+)  # fmt: skip
+# Fixtures that run the pipeline or draw: every test that uses one is slow.
+SLOW_FIXTURES = {"evaluated_once", "trained_once", "searchable", "two_versions", "drawn"}
 # Directories whose tests share what takes long to prepare, and therefore a worker.
 SHARED = ("tests/server/", "tests/serving/page/")
 # Of processor time, which other programs on the machine hardly change. A test that needs more is to be marked slow.
@@ -34,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.as_posix().removeprefix(f"{TESTS.as_posix()}/")
-        if place.startswith(SLOW) or PIPELINES.intersection(item.fixturenames):
+        if place.startswith(SLOW) or SLOW_FIXTURES.intersection(item.fixturenames):
             item.add_marker("slow")
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
