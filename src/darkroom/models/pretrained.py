@@ -129,9 +129,10 @@ class _Pretrained(Network):
         head.requires_grad_(True)
 
     def lr_factors(self) -> dict[nn.Parameter, float]:
+        head = f"{self._head}."
         blocks: dict[str, list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
-            if not name.startswith(f"{self._head}."):
+            if not name.startswith(head):
                 block = BLOCK.match(name)
                 blocks.setdefault(block[0] if block else name.rpartition(".")[0], []).append(parameter)
         return {
