@@ -95,10 +95,22 @@ def test_a_test_that_computes_for_long_is_to_be_marked(monkeypatch, seconds, mar
     call = plugin.pytest_runtest_call(Item("unit/a.py", *marks))
     with monkeypatch.context() as patched:
         patched.setattr(plugin, "_processor_seconds", lambda: next(clock))
+        patched.setattr(plugin, "_is_busy", lambda: False)
         next(call)
         with pytest.raises(pytest.fail.Exception if fails else StopIteration) as ended:
             call.send(None)
     assert ("took 5.1 s of processor time" in str(ended.value)) == fails
+
+
+def test_a_busy_machine_is_slow_and_not_red(monkeypatch):
+    clock = iter((100.0, 109.0))
+    call = plugin.pytest_runtest_call(Item("unit/a.py"))
+    with monkeypatch.context() as patched:
+        patched.setattr(plugin, "_processor_seconds", lambda: next(clock))
+        patched.setattr(plugin, "_is_busy", lambda: True)
+        next(call)
+        with pytest.raises(StopIteration):
+            call.send(None)
 
 
 def test_a_failure_is_told_rather_than_how_long_it_took():
