@@ -32,6 +32,16 @@ Seed = Annotated[int, Field(ge=0, lt=2**31, description="seed of this stage's ra
 RECIPE_FORMAT = 1
 
 
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+        raise ValueError(f"expected a finite number, got {value!r}")
+    return value
+
+
+# Of a plain union pydantic would report each member.
+Number = Annotated[int | float, PlainValidator(_number)]
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -51,6 +61,10 @@ class Dataset(Section):
         "digits", description="which dataset"
     )
     path: str = Field("data/folder", min_length=1, description="folder only: a directory, or a zip or tar archive")
+    labels: str | None = Field(
+        None, min_length=1, description="folder only: a table, csv or parquet, of files and labels"
+    )
+    encoding: str | None = Field(None, min_length=1, description="of names in a zip that does not say it")
     mirror: str | None = Field(None, description="directory or URL prefix tried before the public hosts")
     on_broken: Literal["stop", "skip"] = Field("stop", description="what to do with images that cannot be decoded")
 
@@ -60,6 +74,16 @@ class Preprocess(Section):
 
     image_size: Annotated[tuple[int, int], Strict(False)] | None = Field(None, description="height and width, pixels")
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour, null as the images are")
+    fit: Literal["pad", "crop", "stretch"] = Field("pad", description="how images of other shapes fill the size")
+    value_range: Annotated[tuple[Number, Number], Strict(False)] | None = Field(
+        None, description="pixel values shown as black and white, for images of more than 8 bits"
+    )
+    bands: Annotated[tuple[Annotated[int, Field(ge=0, le=1023)], ...], Strict(False)] | None = Field(
+        None, description="bands to read of images of more than three"
+    )
+    on_suspect: Literal["stop", "warn"] = Field(
+        "stop", description="what to do with images that nothing can be learned from"
+    )
     val_fraction: float = Field(0.1, gt=0, lt=1, description="share of the train split used for validation")
     test_fraction: float = Field(0.2, gt=0, lt=1, description="share used for testing where no test split exists")
     seed: Seed = 0
@@ -68,6 +92,21 @@ class Preprocess(Section):
     def _sizes_are_sane(self) -> Self:
         if self.image_size and not all(1 <= side <= 4096 for side in self.image_size):
             raise ValueError(f"image_size: each side must be 1 to 4096 pixels, got {list(self.image_size)}")
+        return self
+
+    @model_validator(mode="after")
+    def _range_is_an_interval(self) -> Self:
+        if self.value_range and self.value_range[0] >= self.value_range[1]:
+            low, high = self.value_range
+            raise ValueError(f"value_range: expected [low, high] with low below high, got [{low:g}, {high:g}]")
+        return self
+
+    @model_validator(mode="after")
+    def _bands_make_a_picture(self) -> Self:
+        if self.bands is not None and len(self.bands) not in (1, 3):
+            raise ValueError(f"bands: expected one band for grey or three for red, green, blue, got {list(self.bands)}")
+        if self.bands and self.channels and len(self.bands) > self.channels:
+            raise ValueError(f"bands: {list(self.bands)} make a colour picture, but channels is 1; set it to 3")
         return self
 
 
@@ -122,6 +161,9 @@ class Augment(Section):
 class Train(Section):
     """One training run."""
 
+    start_from: str | None = Field(
+        None, min_length=1, description="weights to begin with: champion, a version, or a file"
+    )
     epochs: int = Field(20, ge=1, le=10_000, description="passes over the train split")
     batch_size: int = Field(64, ge=1, le=65_536, description="images a step")
     accumulate: int = Field(1, ge=1, le=1024, description="parts that each batch goes through the model in")
@@ -161,14 +203,6 @@ class Train(Section):
         return self
 
 
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
-        raise ValueError(f"expected a finite number, got {value!r}")
-    return value
-
-
-# Of a plain union pydantic would report each member.
-Number = Annotated[int | float, PlainValidator(_number)]
 # Of which type a choice must be is up to the setting that it is for.
 Choice = Annotated[Any, BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 
