@@ -9,13 +9,14 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.data.images import Decoder
 from darkroom.data.mapped import gather, reserve
 from darkroom.errors import CacheError
 from darkroom.files import check_format, digest, read_json, write_json
@@ -33,7 +34,8 @@ class DatasetCard:
 
     ``shape`` is (channels, height, width); ``mean`` and ``std`` are of the train split, per channel, of
     pixels scaled to 0 to 1; ``sizes`` counts the images of each split; ``fingerprint`` is the SHA-256
-    over pixels, labels, classes and the settings that made them.
+    over pixels, labels, classes and the settings that made them; ``decoder`` is the JSON form of the Decoder that made
+    the pixels, empty where an earlier Darkroom did.
     """
 
     name: str
@@ -45,6 +47,7 @@ class DatasetCard:
     settings: dict[str, Any]
     fingerprint: str
     format_version: int = FORMAT_VERSION
+    decoder: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, directory: Path) -> Self:
@@ -76,6 +79,7 @@ def write(
     classes: Sequence[str],
     names: Sequence[str],
     settings: dict[str, Any],
+    decoder: Decoder | None = None,
 ) -> DatasetCard:
     """Write a cache into the empty ``directory``: for each split, the given ``rows`` of ``images`` [N, C, H, W].
 
@@ -97,6 +101,7 @@ def write(
         sizes={split: len(rows[split]) for split in SPLITS},
         settings=settings,
         fingerprint="",
+        decoder=decoder.as_json() if decoder else {},
     )
     card = replace(card, fingerprint=digest({"contents": contents.hexdigest(), "card": asdict(card)}))
     for split in SPLITS:

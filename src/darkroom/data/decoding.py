@@ -5,9 +5,10 @@ A worker imports this module and what it needs, so that is kept small.
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import astuple
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.images import BrokenImageError, Channels, decode, read_header
+from darkroom.data.depth import Sampled, sample
+from darkroom.data.images import BrokenImageError, Decoder, choose_bands, load_deep, open_image, read_header
 from darkroom.data.packed import Records, read_members
 
 Map = Callable[..., Iterator[Any]]
@@ -40,32 +42,51 @@ def _leave_interruptions_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def read_headers(archive: Path, records: Records) -> NDArray[np.int32]:
-    """Width, height and channels [N, 3] of the images; zeros where a header cannot be read. Raises DataError."""
-    headers = np.zeros((len(records), 3), dtype=np.int32)
+# What the headers tell of each image; all zeros where one cannot be read.
+HEADER = np.dtype(
+    [("width", "<i4"), ("height", "<i4"), ("channels", "u1"), ("is_deep", "?"), ("has_pages", "?")], align=True
+)
+Headers = NDArray[np.void]
+
+
+def read_headers(archive: Path, records: Records) -> Headers:
+    """The HEADER [N] of the images. Raises DataError."""
+    headers = np.zeros(len(records), dtype=HEADER)
     for row, content in enumerate(read_members(archive, records)):
         try:
-            header = read_header(content)
+            headers[row] = astuple(read_header(content))
         except BrokenImageError:
             continue
-        headers[row] = header.width, header.height, header.channels
     return headers
 
 
-def decode_into(
-    archive: Path, target: Path, channels: Channels, size: tuple[int, int], start: int, records: Records
-) -> dict[int, str]:
+def sample_values(
+    archive: Path, count: int, bands: Sequence[int] | None, records: Records
+) -> list[Sampled | None]:
+    """About ``count`` values of each image of more than 8 bits; None where one cannot be decoded. Raises DataError."""
+    found: list[Sampled | None] = []
+    for content in read_members(archive, records):
+        try:
+            with open_image(content) as image:
+                chosen = choose_bands(image, bands)
+                found.append(sample(load_deep(image, content, bands), count, chosen))
+        except BrokenImageError:
+            found.append(None)
+    return found
+
+
+def decode_into(archive: Path, target: Path, decoder: Decoder, start: int, records: Records) -> dict[int, str]:
     """Decode images to the rows from ``start`` of ``target``, a file of uint8 [N, channels, height, width].
 
     Returns the reason for each row whose image cannot be decoded. Raises DataError.
     """
     broken = {}
-    image_bytes = channels * size[0] * size[1]
+    image_bytes = decoder.channels * decoder.size[0] * decoder.size[1]
     with target.open("rb+", buffering=1 << 20) as opened:
         opened.seek(start * image_bytes)
         for row, content in enumerate(read_members(archive, records), start):
             try:
-                opened.write(decode(content, channels, size).data)
+                opened.write(decoder(content).data)
             except BrokenImageError as problem:
                 broken[row] = str(problem)
                 opened.seek(image_bytes, os.SEEK_CUR)

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,17 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.data.archives import pack
-from darkroom.data.decoding import decode_into, processes, read_headers
-from darkroom.data.images import Channels
+from darkroom.data.decoding import decode_into, processes, read_headers, sample_values
+from darkroom.data.depth import Sampled
+from darkroom.data.images import Decoder
 from darkroom.data.mapped import allocate, release
 from darkroom.data.packed import read_index
 from darkroom.data.source import Decoded, Report
+from darkroom.data.splits import assign_rows
+from darkroom.data.survey import common_channels, common_size, count_sizes, notes
+from darkroom.data.value_range import find_depth, values_of_each
 from darkroom.errors import DataError
 from darkroom.settings import Dataset, Preprocess
 
 PACKED = "images.zip"
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-DEFAULT_SIZE = (64, 64)
 CHUNK = 256
 # Below this many images starting worker processes costs more than they save.
 PARALLEL_FROM = 2048
@@ -46,12 +50,31 @@ class Folder:
         with processes(workers) as spread:
             parts = spread(partial(read_headers, archive), chunks)
             headers = np.concatenate(list(_reported(parts, partial(report, "read sizes"), len(names))))
-            channels = settings.channels or _common_channels(headers, names)
-            size = settings.image_size or _common_size(headers)
+            deep = np.flatnonzero(headers["is_deep"])
+            sampled: list[Sampled | None] = []
+            train = np.empty(0, dtype=np.int64)
+            if len(deep):
+                count = values_of_each(len(deep))
+                some = [records[deep[start : start + CHUNK]] for start in range(0, len(deep), CHUNK)]
+                taken = spread(partial(sample_values, archive, count, settings.bands), some)
+                sampled = list(chain.from_iterable(_reported(taken, partial(report, "read values"), len(deep))))
+                is_readable = headers["channels"] > 0
+                is_readable[deep[[each is None for each in sampled]]] = False
+                rows = np.flatnonzero(is_readable)
+                train = rows[assign_rows(labels[rows], splits[rows], classes, settings)["train"]]
+            depth = find_depth(names, headers, dict(zip(deep.tolist(), sampled, strict=True)), train, settings)
+            decoder = Decoder(
+                settings.channels or common_channels(headers, names, settings.bands),
+                settings.image_size or common_size(headers),
+                settings.fit,
+                depth.value_range,
+                depth.nodata,
+                settings.bands,
+            )
 
             path = scratch / "images.bin"
-            images = allocate(path, (len(names), channels, *size))
-            failures = spread(partial(decode_into, archive, path, channels, size), starts, chunks)
+            images = allocate(path, (len(names), decoder.channels, *decoder.size))
+            failures = spread(partial(decode_into, archive, path, decoder), starts, chunks)
             reasons: dict[int, str] = {}
             for part in _reported(failures, partial(report, "decode"), len(names)):
                 reasons |= part
@@ -61,7 +84,17 @@ class Folder:
             images = _keep_rows(images, whole)
             headers, labels, splits = headers[whole], labels[whole], splits[whole]
             names = [names[row] for row in whole]
-        return Decoded(images, labels, splits, classes, tuple(names), _count_sizes(headers), broken)
+        return Decoded(
+            images,
+            labels,
+            splits,
+            classes,
+            tuple(names),
+            count_sizes(headers),
+            broken,
+            decoder,
+            (*depth.notes, *notes(headers, decoder)),
+        )
 
 
 def arrange(names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.str_], tuple[str, ...]]:
@@ -109,33 +142,6 @@ def _count_wrappers(names: Sequence[str]) -> int:
     shallowest = min(name.count("/") for name in names)
     outer = shared[: max(0, shallowest - 1)]
     return next((depth for depth, part in enumerate(outer) if part.lower() in SPLIT_NAMES), len(outer))
-
-
-def _common_channels(headers: NDArray[np.int32], names: Sequence[str]) -> Channels:
-    grey, colour = (np.flatnonzero(headers[:, 2] == channels) for channels in (1, 3))
-    if len(grey) and len(colour):
-        raise DataError(
-            f"grey and colour images are mixed ({names[grey[0]]} is grey, {names[colour[0]]} is colour); "
-            "set preprocess.channels to 1 or 3 to make them all the same"
-        )
-    return 1 if len(grey) else 3
-
-
-def _common_size(headers: NDArray[np.int32]) -> tuple[int, int]:
-    sizes = headers[headers[:, 2] > 0, :2]
-    if len(sizes) and (sizes == sizes[0]).all() and sizes[0].max() <= 512:
-        width, height = sizes[0].tolist()
-        return height, width
-    return DEFAULT_SIZE
-
-
-def _count_sizes(headers: NDArray[np.int32]) -> dict[str, int]:
-    """How many images are "width x height", common sizes first; images whose header cannot be read do not count."""
-    widths, heights, _ = headers[headers[:, 2] > 0].astype(np.int64).T
-    # One number for each size: numpy sorts pairs many times slower.
-    sizes, first, counts = np.unique(widths << 32 | heights, return_index=True, return_counts=True)
-    common = np.lexsort((first, -counts))
-    return {f"{sizes[place] >> 32}x{sizes[place] & 0xFFFFFFFF}": int(counts[place]) for place in common}
 
 
 def _keep_rows(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:

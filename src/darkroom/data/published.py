@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from darkroom.data.fetch import fetch, is_published
-from darkroom.data.images import fit
+from darkroom.data.images import Channels, Decoder, fit
 from darkroom.data.source import Decoded, Report
 from darkroom.errors import CacheError
 from darkroom.files import atomic_file
@@ -117,12 +117,13 @@ def _conform(decoded: Decoded, settings: Preprocess) -> Decoded:
     """The same images in the size and with the channels that the settings ask for."""
     count, channels, height, width = decoded.images.shape
     sizes = dict(Counter({f"{width}x{height}": count}))
-    wanted = settings.channels or channels
+    wanted: Channels = settings.channels or (1 if channels == 1 else 3)
     size = settings.image_size or (height, width)
     images = decoded.images
     if (wanted, *size) != (channels, height, width):
         pictures = (Image.fromarray(image[0] if channels == 1 else image.transpose(1, 2, 0)) for image in images)
         images = np.empty((count, wanted, *size), dtype=np.uint8)
         for row, picture in enumerate(pictures):
-            images[row] = fit(picture, wanted, size)
-    return Decoded(images, decoded.labels, decoded.splits, decoded.classes, sizes=sizes)
+            images[row] = fit(picture, wanted, size, settings.fit)
+    decoder = Decoder(wanted, size, settings.fit)
+    return Decoded(images, decoded.labels, decoded.splits, decoded.classes, sizes=sizes, decoder=decoder)

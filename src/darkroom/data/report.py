@@ -34,6 +34,8 @@ def describe(decoded: Decoded, rows: dict[str, NDArray[np.int64]]) -> dict[str, 
         "broken_count": len(broken),
         "broken": broken[:MAX_LISTED],
         "duplicates": _describe_duplicates(decoded, rows),
+        "decoder": decoded.decoder.as_json() if decoded.decoder else {},
+        "notes": list(decoded.notes),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.data.images import Decoder
 from darkroom.settings import Dataset, Preprocess
 
 # What is being done, how much of it is done, and how much there is (0: not known).
@@ -22,7 +23,7 @@ class Decoded:
     ``classes``; ``splits`` [N], the published split of each image: "train", "val", "test", or "" where
     it is still to be decided; ``names`` [N], the file of each image, or empty if images have none.
     ``sizes`` counts the original sizes ("width x height"); ``broken`` gives the reason for each file
-    that could not be decoded.
+    that could not be decoded. ``decoder`` is how they became pixels, ``notes`` what a person should know of that.
     """
 
     images: NDArray[np.uint8]
@@ -32,6 +33,8 @@ class Decoded:
     names: tuple[str, ...] = ()
     sizes: dict[str, int] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    decoder: Decoder | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from darkroom.data.cache import SPLITS
 from darkroom.errors import DataError
+from darkroom.settings import Preprocess
 
 
 def assign(
@@ -37,6 +38,20 @@ def assign(
                 f"class {classes[missing[0]]!r} has no image in the {split} split; add images of it to {split}"
             )
     return rows
+
+
+def assign_rows(
+    labels: NDArray[np.int64], splits: NDArray[np.str_], classes: Sequence[str], settings: Preprocess
+) -> dict[str, NDArray[np.int64]]:
+    """``assign`` as the settings say."""
+    return assign(
+        labels,
+        splits,
+        classes,
+        val_fraction=settings.val_fraction,
+        test_fraction=settings.test_fraction,
+        seed=settings.seed,
+    )
 
 
 def _cut(

@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model
 
+from darkroom.data.images import Decoder
 from darkroom.errors import ModelError
 from darkroom.evaluation.gallery import GALLERY, PICTURES
 from darkroom.evaluation.reference import REFERENCE, Reference
@@ -21,7 +22,7 @@ from darkroom.files import read_json
 from darkroom.promotion.evidence import gather
 from darkroom.promotion.registration import MODEL_FILE
 from darkroom.promotion.registry import contender
-from darkroom.serving.evaluated import download_report, read_reference
+from darkroom.serving.evaluated import download_report, read_reference, registered_decoder
 from darkroom.serving.pictures import Transform
 from darkroom.serving.runtime import Images, Logits, Runtime, choose_runtime
 from darkroom.settings import Serve
@@ -78,8 +79,9 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
         reference = read_reference(report, metadata["classes"])
         gallery = _read_gallery(report)
         shape: tuple[int, int, int] = tuple(metadata["shape"])
-        transform = Transform(shape, metadata.get("mean"), reference.ink if reference else None)
-        probe = _pixels(gallery, transform) if gallery else np.zeros((PROBE_IMAGES, *shape), np.uint8)
+        decoder = registered_decoder(metadata)
+        transform = Transform(shape, metadata.get("mean"), reference.ink if reference else None, decoder)
+        probe = _pixels(gallery, shape) if gallery else np.zeros((PROBE_IMAGES, *shape), np.uint8)
         program = torch.export.load(evidence.model / MODEL_FILE)
         about = _about(client, version, metadata) | {"parameters": sum(each.numel() for each in program.parameters())}
         runtime = choose_runtime(program, settings.runtime, probe, about, Path(place))
@@ -107,8 +109,10 @@ def _read_gallery(report: Path) -> list[Example]:
     return [Example((report / each["file"]).read_bytes(), each["actual"], each["predicted"]) for each in found]
 
 
-def _pixels(gallery: Sequence[Example], transform: Transform) -> Images:
-    return np.stack([transform(example.png, invert=False).pixels for example in gallery])
+def _pixels(gallery: Sequence[Example], shape: Sequence[int]) -> Images:
+    # They are what the model has seen: in 8 bits, whatever depth the files had.
+    decoder = Decoder.parse({}, shape)
+    return np.stack([decoder(example.png) for example in gallery])
 
 
 def _self_test(version: ModelVersion, logits: Logits, classes: Sequence[str], gallery: Sequence[Example]) -> None:

@@ -1,12 +1,14 @@
 """What the evaluation of a version has left with its run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from darkroom.data.images import Decoder
 from darkroom.errors import ModelError
 from darkroom.evaluation.reference import REFERENCE, Reference
 from darkroom.tracking.store import does_not_answer
@@ -25,6 +27,12 @@ def download_report(version: ModelVersion, names: Sequence[str], place: Path) ->
             if does_not_answer(problem) and not isinstance(problem, FileNotFoundError):
                 raise
     return place
+
+
+def registered_decoder(metadata: Mapping[str, Any]) -> Decoder:
+    """How pictures become pixels for a registered model, from what MLflow holds of it."""
+    card = metadata.get("card") or {}
+    return Decoder.parse(card.get("dataset", {}).get("decoder", {}), metadata["shape"])
 
 
 def read_reference(report: Path, classes: Sequence[str]) -> Reference | None:

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.images import MAX_PIXELS, BrokenImageError, Channels, UnknownFormatError, decode, read_header
+from darkroom.data.images import MAX_PIXELS, BrokenImageError, Decoder, UnknownFormatError, read_header
 from darkroom.data.ink import Ink, place
 from darkroom.serving.wording import one_line
 
 # Mean brightness of training images, 0 to 1, below which they are light on dark and above which dark on light.
 # Between the two they are neither, as photographs are.
 LIGHT_ON_DARK, DARK_ON_LIGHT = 0.4, 0.6
-# A progressive JPEG has about ten scans, each over all its pixels. A hundred thousand fit into some megabytes and take
-# minutes.
-JPEG, SCAN, MAX_SCANS = b"\xff\xd8", b"\xff\xda", 100
+
+
+READ = "png, jpeg, webp, bmp, tiff, gif, pnm, avif or jpeg 2000"
 
 
 class RefusedImageError(ValueError):
@@ -34,12 +34,13 @@ class Transform:
     """The way of a picture to a model that takes images of ``shape`` (channels, height, width).
 
     ``mean`` is the mean brightness of each channel of its training images, 0 to 1; ``ink`` their layout, if they are
-    drawn signs.
+    drawn signs; ``decoder`` is how they became pixels.
     """
 
-    def __init__(self, shape: Sequence[int], mean: Sequence[float] | None, ink: Ink | None = None) -> None:
-        self.channels: Channels = 1 if shape[0] == 1 else 3
-        self.size = (shape[1], shape[2])
+    def __init__(
+        self, shape: Sequence[int], mean: Sequence[float] | None, ink: Ink | None = None, decoder: Decoder | None = None
+    ) -> None:
+        self.decoder = decoder or Decoder.parse({}, shape)
         self.mean = mean
         self.ink = ink
 
@@ -51,18 +52,16 @@ class Transform:
         ``invert`` makes the model see its negative; by default it does where the picture is dark on light and the
         training images light on dark, or the other way round. A ``drawn`` sign is laid out like those of the training
         images, if they are drawn signs. Raises RefusedImageError, before decoding where the header tells: of more than
-        ``max_pixels``, of several pictures in one, or of another form than png, jpeg, webp, bmp and tiff.
+        ``max_pixels``, or of another form than the decoder reads.
         """
-        if content.startswith(JPEG) and content.count(SCAN) > MAX_SCANS:
-            raise RefusedImageError(f"a JPEG of more than {MAX_SCANS} scans")
         try:
             if drawn and self.ink is not None:
                 header = read_header(content)
-                drawing = decode(content, 1, (header.height, header.width), max_pixels=max_pixels, single=True)
+                drawing = Decoder(1, (header.height, header.width))(content, max_pixels=max_pixels)
                 return self._lay_out(drawing, self.ink, invert)
-            pixels = decode(content, self.channels, self.size, max_pixels=max_pixels, single=True)
+            pixels = self.decoder(content, max_pixels=max_pixels)
         except UnknownFormatError as problem:
-            raise RefusedImageError(f"{problem}; expected png, jpeg, webp, bmp or tiff") from None
+            raise RefusedImageError(f"{problem}; expected {READ}") from None
         except BrokenImageError as problem:
             raise RefusedImageError(one_line(problem)) from None
         turned = self._is_negative(pixels) if invert is None else invert
@@ -74,8 +73,8 @@ class Transform:
         turned = _is_light(drawing) != is_light if invert is None else invert
         pixels = 255 - drawing if turned else drawing
         if is_light:
-            return Seen(255 - place(255 - pixels[0], ink, self.size), turned)
-        return Seen(place(pixels[0], ink, self.size), turned)
+            return Seen(255 - place(255 - pixels[0], ink, self.decoder.size), turned)
+        return Seen(place(pixels[0], ink, self.decoder.size), turned)
 
     def _is_negative(self, image: NDArray[np.uint8]) -> bool:
         """Whether a grey picture has a light border where the training images are dark, or the other way round."""

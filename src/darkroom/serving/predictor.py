@@ -16,12 +16,13 @@ from torch import Tensor
 from darkroom.config import Config, parse
 from darkroom.console import warn
 from darkroom.data.cache import DatasetCard
+from darkroom.data.images import Decoder
 from darkroom.errors import DataError, ModelError, TrackingError
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, energies
 from darkroom.models.files import ModelCard, load_weights
 from darkroom.models.registry import architectures
 from darkroom.promotion.registry import champion
-from darkroom.serving.evaluated import download_report, read_reference
+from darkroom.serving.evaluated import download_report, read_reference, registered_decoder
 from darkroom.serving.pictures import RefusedImageError, Seen, Transform
 from darkroom.settings import Model
 from darkroom.workspace import Workspace
@@ -61,10 +62,11 @@ class Predictor:
         version: str,
         mean: Sequence[float] | None = None,
         reference: Reference | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.model = model
         self.classes = classes
-        self.transform = Transform(shape, mean)
+        self.transform = Transform(shape, mean, decoder=decoder)
         self.version = version
         self.temperature = reference.temperature if reference else 1.0
         self.energy_threshold = reference.energy_threshold if reference else np.inf
@@ -91,7 +93,10 @@ class Predictor:
                 f"{name} version {version.version}: was evaluated by an earlier Darkroom; its probabilities are not "
                 "calibrated, and no picture is called unlike the training images"
             )
-        return cls(model, metadata["classes"], metadata["shape"], str(version.version), metadata.get("mean"), reference)
+        decoder = registered_decoder(metadata)
+        return cls(
+            model, metadata["classes"], metadata["shape"], str(version.version), metadata.get("mean"), reference, decoder
+        )
 
     @classmethod
     def from_weights(cls, path: Path, name: str | None, config: Config, workspace: Workspace) -> Self:
@@ -115,7 +120,8 @@ class Predictor:
             dataset = DatasetCard.read(workspace.processed(config.dataset.name))
             settings = config.model if config.model.name == name else Model.model_validate({"name": name})
         classifier = load_weights(path, settings, dataset)
-        return cls(classifier, dataset.classes, dataset.shape, str(path), dataset.mean)
+        decoder = Decoder.parse(dataset.decoder, dataset.shape)
+        return cls(classifier, dataset.classes, dataset.shape, str(path), dataset.mean, decoder=decoder)
 
     def predict(self, paths: Sequence[Path], *, invert: bool | None = None) -> list[Prediction]:
         """Classify image files, through the same transform as in preprocessing.

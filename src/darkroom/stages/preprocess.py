@@ -25,14 +25,7 @@ def run(config: Config, workspace: Workspace) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".decode.") as scratch, reporter() as progress:
         decoded = CATALOG[name].decode(workspace.raw(name), settings, Path(scratch), progress)
         _judge_broken(decoded, skip=config.dataset.on_broken == "skip")
-        rows = splits.assign(
-            decoded.labels,
-            decoded.splits,
-            decoded.classes,
-            val_fraction=settings.val_fraction,
-            test_fraction=settings.test_fraction,
-            seed=settings.seed,
-        )
+        rows = splits.assign_rows(decoded.labels, decoded.splits, decoded.classes, settings)
         progress("write tensors", 0, 0)
         with atomic_directory(target) as directory:
             card = cache.write(
@@ -47,6 +40,7 @@ def run(config: Config, workspace: Workspace) -> None:
                     "dataset": {"name": name, "on_broken": config.dataset.on_broken},
                     "preprocess": settings.model_dump(mode="json"),
                 },
+                decoder=decoded.decoder,
             )
         progress("report", 0, 0)
         found = report.describe(decoded, rows)
@@ -55,6 +49,8 @@ def run(config: Config, workspace: Workspace) -> None:
             drawing.save(report.class_balance(found["classes"]), directory / "class_balance.png")
             picture = report.samples(decoded.images, decoded.labels, rows["train"], decoded.classes, settings.seed)
             drawing.save(picture, directory / "samples.png")
+    for note in decoded.notes:
+        messages.print(f"{name}: {note}")
     crossing = found["duplicates"]["groups_across_splits"]
     if crossing:
         warn(f"{crossing} images occur in more than one split; reports/preprocess/report.json names some")

@@ -1,0 +1,71 @@
+"""Which range of values the images of a folder use: one for all of them, found in the train split."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.data.decoding import Headers
+from darkroom.data.depth import DARK, FULL, Range, Sampled, choose_range
+from darkroom.errors import DataError
+from darkroom.settings import Preprocess
+
+# Together, so that a million images need no more memory than a thousand.
+ALL_VALUES, MOST_OF_EACH, LEAST_OF_EACH = 8_000_000, 1024, 16
+
+
+@dataclass(frozen=True)
+class Depth:
+    """``value_range`` is shown as black to white and ``nodata`` as black; ``notes`` say in lines what was found."""
+
+    value_range: Range | None = None
+    nodata: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def values_of_each(images: int) -> int:
+    """How many values to look at of each of so many images."""
+    return max(LEAST_OF_EACH, min(MOST_OF_EACH, ALL_VALUES // images))
+
+
+def find_depth(
+    names: Sequence[str],
+    headers: Headers,
+    sampled: Mapping[int, Sampled | None],
+    train: NDArray[np.int64],
+    settings: Preprocess,
+) -> Depth:
+    """The range of images of more than 8 bits, whose values were ``sampled`` by row, from those in the ``train`` rows.
+
+    Without such images there is none, unless ``settings`` name one. Raises DataError if their range cannot be told.
+    """
+    if not sampled:
+        return Depth(settings.value_range)
+    whole = {row: each for row, each in sampled.items() if each is not None}
+    learned = [whole[row] for row in train.tolist() if row in whole]
+    (low, high), nodata = choose_range(learned) if learned else (FULL, ())
+    shallow = np.flatnonzero((headers["channels"] > 0) & ~headers["is_deep"])
+    if settings.value_range:
+        low, high = settings.value_range
+    elif len(shallow):
+        is_full = all(each.low >= 0 and each.high <= FULL[1] for each in whole.values()) and high >= DARK
+        if not is_full:
+            raise DataError(
+                f"images of 8 bits and of more are mixed ({names[shallow[0]]} is of 8, {names[next(iter(sampled))]} "
+                f"of more, with values {low:g} to {high:g}); set preprocess.value_range to what black and white are"
+            )
+        low, high = FULL
+    share = f"{len(sampled):,} of {len(names):,} images have" if len(sampled) < len(names) else "the images have"
+    notes = [
+        f"{share} more than 8 bits a value: {low:,.6g} is shown as black, {high:,.6g} as white"
+        + ("" if settings.value_range else "; preprocess.value_range sets others")
+    ]
+    missing = sum(each.missing > 0 for each in whole.values())
+    named = ", ".join(f"{value:g}" for value in nodata)
+    if nodata:
+        notes.append(f"the value {named} stands alone and is taken for no measurement; it is shown as black")
+    if missing:
+        one = "1 image has" if missing == 1 else f"{missing:,} images have"
+        notes.append(f"{one} pixels that the file calls no measurement, or that are not finite; they are shown as black")
+    return Depth((low, high), nodata, tuple(notes))
