@@ -1,6 +1,5 @@
 """Every kind of picture that somebody may send, as real files: taken as it looks, or refused in one line."""
 
-import io
 import struct
 import tracemalloc
 import zlib
@@ -10,20 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
+from tests.unit.data.image_files import chunk, decode, encoded
 
-from darkroom.data import images
-from darkroom.data.images import decode
-from darkroom.serving.pictures import MAX_SCANS, RefusedImageError, Transform
+from darkroom.data import depth, images
+from darkroom.data.containers import MAX_SCANS
+from darkroom.serving.pictures import RefusedImageError, Transform
 
 GENERATOR = np.random.default_rng(0)
 COLOUR = Transform((3, 8, 8), None)
 GREY = Transform((1, 8, 8), None)
-
-
-def encoded(image, form="PNG", **options):
-    stream = io.BytesIO()
-    image.save(stream, form, **options)
-    return stream.getvalue()
 
 
 def noise(mode="RGB", size=(8, 8)):
@@ -78,12 +72,6 @@ def test_sixteen_bits_of_each_colour_are_scaled_to_eight():
     assert found.transpose(1, 2, 0).tolist() == [[[255, 0, 0], [0, 255, 0]]]
 
 
-def test_float_pixels_are_scaled_to_the_brightest():
-    ramp = np.linspace(0, 3000, 64, dtype=np.float32).reshape(8, 8)
-    found = GREY(encoded(Image.fromarray(ramp), "TIFF")).pixels[0]
-    assert (found.min(), found.max()) == (0, 255)
-
-
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_a_turned_photograph_is_seen_upright(form, orientation):
@@ -116,8 +104,11 @@ def test_one_bit_is_black_and_white():
 
 def test_grey_with_alpha_lies_on_white():
     picture = Image.new("LA", (8, 8), (100, 0))
+    picture.putpixel((0, 0), (100, 255))
     for form in ("PNG", "TIFF"):
-        assert (GREY(encoded(picture, form)).pixels == 255).all()
+        found = GREY(encoded(picture, form)).pixels[0]
+        assert found[0, 0] == 100
+        assert (found.ravel()[1:] == 255).all()
 
 
 def test_a_photograph_with_a_preview_in_the_same_file_is_its_first_picture():
@@ -154,16 +145,14 @@ def test_a_large_picture_is_converted_in_parts_to_the_same_pixels(monkeypatch, m
         content = encoded(noise("L", (60, 50)).convert("P"), "PNG", transparency=bytes(range(256)))
     else:
         content = encoded(large(mode), "TIFF")
-    whole = decode(content, channels, (20, 20))
+    limits = (0, 40_000) if mode in ("I;16", "F") else None
+    whole = decode(content, channels, (20, 20), value_range=limits)
     monkeypatch.setattr(images, "BAND_PIXELS", 7 * 50)
-    assert np.array_equal(decode(content, channels, (20, 20)), whole)
+    monkeypatch.setattr(depth, "ROWS_PIXELS", 7 * 50)
+    assert np.array_equal(decode(content, channels, (20, 20), value_range=limits), whole)
 
 
 # --- what is refused ------------------------------------------------------------------------------------
-
-
-def chunk(kind, data):
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png(header, *chunks):
@@ -172,23 +161,21 @@ def png(header, *chunks):
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("form", ["GIF", "PPM", "ICO", "TGA", "JPEG2000", "PDF", "EPS"])
+@pytest.mark.parametrize("form", ["ICO", "TGA", "PDF", "EPS"])
 def test_other_forms_are_refused(form):
-    refused(encoded(Image.new("RGB", (16, 16)), form), "^not an image; expected png, jpeg, webp, bmp or tiff$")
+    refused(encoded(Image.new("RGB", (16, 16)), form), "not an image; expected png, jpeg, webp, bmp")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"<svg xmlns='http://www.w3.org/2000/svg'/>", bytes(5000)])
 def test_what_is_no_picture_is_refused(content):
-    refused(content, "not an image")
+    refused(content, r"not an image|an empty file|an SVG drawing")
 
 
-@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF"])
-def test_moving_pictures_and_several_pages_are_refused(form):
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "TIFF", "GIF"])
+def test_the_first_of_several_pictures_or_pages_counts_as_in_training(form):
     frames = [noise(), noise()]
     content = encoded(frames[0], form, save_all=True, append_images=frames[1:])
-    refused(content, "^holds several pictures or pages, expected one$")
-    # Among training images the first one counts, as ever.
-    assert decode(content, 3, (8, 8)).shape == (3, 8, 8)
+    assert np.array_equal(COLOUR(content).pixels, decode(content, 3, (8, 8)))
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
@@ -261,8 +248,8 @@ def test_a_jpeg_of_endlessly_many_scans_is_refused():
     refused(content[:-2] + last * MAX_SCANS + content[-2:], f"a JPEG of more than {MAX_SCANS} scans")
 
 
-def test_pixels_that_are_no_numbers_are_refused():
-    refused(encoded(Image.fromarray(np.array([[0, np.nan]], np.float32)), "TIFF"), "not a number")
+def test_floats_are_refused_by_a_model_that_learned_from_eight_bits():
+    refused(encoded(Image.fromarray(np.array([[0, 0.5]], np.float32)), "TIFF"), "floats, where 8 bits are expected")
 
 
 # --- damage ---------------------------------------------------------------------------------------------
@@ -282,7 +269,7 @@ def wholes():
         "bmp": encoded(picture, "BMP"),
         "tiff": encoded(picture, "TIFF", compression="tiff_lzw"),
         "palette": encoded(picture.convert("P"), transparency=0),
-        "deep": encoded(Image.fromarray(np.zeros((8, 8), np.float32)), "TIFF"),
+        "deep": encoded(Image.fromarray(np.full((8, 8), 40_000, np.uint16)), "TIFF"),
         "cmyk": encoded(noise("CMYK"), "JPEG"),
     }
 
@@ -296,7 +283,7 @@ def outcome(transform, content, **options):
         found = transform(content, **options)
     except RefusedImageError as problem:
         return str(problem)
-    assert found.pixels.shape == (transform.channels, *transform.size)
+    assert found.pixels.shape == (transform.decoder.channels, *transform.decoder.size)
     return None
 
 

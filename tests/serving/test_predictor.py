@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.unit.data.image_files import read
 
 from darkroom.config import load
 from darkroom.data.cache import DatasetCard
-from darkroom.data.images import read
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError
 from darkroom.evaluation.reference import Reference
 from darkroom.models.classifier import build_classifier
@@ -234,7 +234,7 @@ def test_a_file_of_weights_answers_like_the_model_it_came_from(exported, tmp_pat
     stroke(250, 5).save(tmp_path / "picture.png")
     predictor = Predictor.from_weights(path, "mlp", config, Workspace())
     (found,) = predictor.predict([tmp_path / "picture.png"])
-    image = torch.from_numpy(255 - read(tmp_path / "picture.png", 1, (8, 8)))[None]
+    image = torch.from_numpy(255 - read(tmp_path / "picture.png", 1, (8, 8), fit="pad"))[None]
     with torch.no_grad():
         expected = classifier(image).softmax(1)[0]
     assert found.inverted

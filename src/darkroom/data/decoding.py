@@ -60,9 +60,7 @@ def read_headers(archive: Path, records: Records) -> Headers:
     return headers
 
 
-def sample_values(
-    archive: Path, count: int, bands: Sequence[int] | None, records: Records
-) -> list[Sampled | None]:
+def sample_values(archive: Path, count: int, bands: Sequence[int] | None, records: Records) -> list[Sampled | None]:
     """About ``count`` values of each image of more than 8 bits; None where one cannot be decoded. Raises DataError."""
     found: list[Sampled | None] = []
     for content in read_members(archive, records):

@@ -7,6 +7,7 @@ The low byte is read by telling its decoder the other byte order.
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from PIL import Image
 
 from darkroom.data.containers import PNG, WHITE_IS_ZERO, TiffTags
 
-Values = NDArray[np.generic]
+Values = NDArray[np.integer[Any] | np.floating[Any]]
 Range = tuple[float, float]
 
 DEEP_MODES = frozenset({"I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
@@ -56,7 +57,7 @@ def other_bytes(image: Image.Image, content: bytes) -> bool:
     tile = image.tile[0]  # type: ignore[attr-defined]  # of a file
     raw, *more = tile.args if isinstance(tile.args, tuple) else (tile.args,)
     name, _, order = raw.rpartition(";16")
-    if not name or len(image.tile) > 1 and image.format != "TIFF":  # type: ignore[attr-defined]
+    if not name or (len(image.tile) > 1 and image.format != "TIFF"):  # type: ignore[attr-defined]
         return False
     swapped = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}[order]
     args = (f"{name};16{swapped}", *more) if isinstance(tile.args, tuple) else f"{name};16{swapped}"
@@ -92,16 +93,17 @@ class DeepImage:
     def rows(self, top: int, bottom: int) -> Values:
         """Values [rows, width, bands], and the transparency as the last band if there is one."""
         box = (0, top, self.width, bottom)
-        found = np.asarray(self._image.crop(box))
+        found: Any = np.asarray(self._image.crop(box))
         if self._is_grey:  # high and low byte of grey, then of transparency
-            return np.ascontiguousarray(found).view(">u2")
-        if self._low is not None:
-            return found.astype(np.uint16) << 8 | np.asarray(self._low.crop(box))
-        if self._tags and self._tags.is_signed_byte:
+            found = np.ascontiguousarray(found).view(">u2")
+        elif self._low is not None:
+            found = found.astype(np.uint16) << 8 | np.asarray(self._low.crop(box))
+        elif self._tags and self._tags.is_signed_byte:
             found = found.view(np.int8)
-        if self._tags and self._tags.photometric == WHITE_IS_ZERO:
+        elif self._tags and self._tags.photometric == WHITE_IS_ZERO:
             found = 65535 - found if found.dtype.kind == "u" else -found
-        return found[..., None] if found.ndim == 2 else found
+        values: Values = found[..., None] if found.ndim == 2 else found
+        return values
 
     def chunks(self) -> range:
         """Where to begin reading some rows, a bounded number of pixels each time."""
@@ -123,7 +125,7 @@ def is_measured(values: Values, nodata: Sequence[float]) -> NDArray[np.bool_]:
 def _fits(values: Values, value: float) -> bool:
     if values.dtype.kind == "f":
         return True
-    limits = np.iinfo(values.dtype)  # type: ignore[arg-type]  # of whole numbers
+    limits: Any = np.iinfo(str(values.dtype))
     return value == round(value) and limits.min <= value <= limits.max
 
 

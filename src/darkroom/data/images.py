@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -40,7 +40,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 LYING = (5, 6, 7, 8)
-# A transparent picture lies on white, unless what is visible of it is nearly white itself: lighter than this on average.
+# A transparent picture lies on white, unless what is visible of it is lighter than this on average: nearly white.
 LIGHT_SIGN = 191
 BLACK, WHITE = 0, 255
 
@@ -93,9 +93,9 @@ class Decoder:
     """How every picture of a dataset, and every one that its model is asked about, becomes pixels.
 
     ``channels`` is 1 (grey) or 3, ``size`` (height, width) in pixels. ``fit`` brings other shapes to it: ``pad`` lays
-    the whole picture in the middle of black, ``crop`` cuts evenly what stands over, ``stretch`` gives up its
-    proportions. ``value_range`` is shown as 0 to 255 where pictures have more than 8 bits, and ``nodata`` as 0. Of
-    pictures with more bands than colours and transparency ``bands`` are read.
+    the whole picture between bars in the color of its border, ``crop`` cuts evenly what stands over, ``stretch`` gives
+    up its proportions. ``value_range`` is shown as 0 to 255 where pictures have more than 8 bits, and ``nodata`` as 0.
+    ``bands`` are read of pictures with more bands than colors and transparency.
     """
 
     channels: Channels
@@ -110,7 +110,10 @@ class Decoder:
         """From its JSON form; of images of ``shape`` (channels, height, width) where an earlier Darkroom kept none."""
         if not found:
             return cls(1 if shape[0] == 1 else 3, (shape[1], shape[2]))
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in found.items()})
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
+        }
+        return cls(**fields)
 
     def as_json(self) -> dict[str, Any]:
         """The form that ``parse`` reads."""
@@ -157,7 +160,7 @@ class Decoder:
             band = pixels[top : top + len(values)]
             band[..., : len(colours)] = to_bytes(values[..., colours], limits, nodata)
             if has_alpha:
-                band[..., -1] = values[..., -1] >> 8
+                band[..., -1] = values[..., -1].astype(np.uint16) >> 8
         return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
     def _levels(self) -> list[int]:
@@ -170,7 +173,8 @@ class Decoder:
             raise BrokenImageError(
                 f"8 bits a value, but the dataset's are {low:g} to {high:g}; give it in the depth of the others"
             )
-        return to_bytes(np.arange(256), self.value_range, self.nodata).tolist() * self.channels
+        levels: list[int] = to_bytes(np.arange(256), self.value_range, self.nodata).tolist()
+        return levels * self.channels
 
 
 def load_deep(image: Image.Image, content: bytes, bands: Sequence[int] | None) -> DeepImage:
@@ -216,9 +220,17 @@ def _pad(image: Image.Image, width: int, height: int, method: Image.Resampling) 
     whole = image.resize(inner, method)
     if inner == (width, height):
         return whole
-    padded = Image.new(image.mode, (width, height))
+    padded = Image.new(image.mode, (width, height), _border(whole))
     padded.paste(whole, ((width - inner[0]) // 2, (height - inner[1]) // 2))
     return padded
+
+
+def _border(image: Image.Image) -> Any:
+    """The median color of a picture's border: the ground of a drawing, black around an X-ray."""
+    pixels = np.asarray(image)
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    middle = np.median(border, axis=0).astype(int).tolist()
+    return tuple(middle) if isinstance(middle, list) else middle
 
 
 @contextmanager
@@ -291,10 +303,12 @@ def _full_range(deep: DeepImage) -> Range:
 
     Raises BrokenImageError for others, which it would see all black or all white.
     """
-    highest = max(int(deep.rows(top, min(top + deep.step, deep.height)).max()) for top in deep.chunks())
-    if deep.is_uint16 and highest >= DARK:
-        return FULL
-    found = f"16-bit values up to {highest:,}" if deep.is_uint16 else "values with a sign, of 32 bits or of floats"
+    found = "values with a sign, of 32 bits or of floats"
+    if deep.is_uint16:
+        highest = max(int(deep.rows(top, min(top + deep.step, deep.height)).max()) for top in deep.chunks())
+        if highest >= DARK:
+            return FULL
+        found = f"16-bit values up to {highest:,}"
     raise BrokenImageError(f"{found}, where 8 bits are expected; set preprocess.value_range, or convert it to 8 bits")
 
 

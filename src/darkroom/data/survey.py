@@ -26,8 +26,8 @@ def common_channels(headers: Headers, names: Sequence[str], bands: Sequence[int]
     grey, colour = (np.flatnonzero(headers["channels"] == channels) for channels in (1, 3))
     if len(grey) and len(colour):
         raise DataError(
-            f"grey and colour images are mixed: {len(grey):,} are grey ({names[grey[0]]}), {len(colour):,} in colour "
-            f"({names[colour[0]]}); set preprocess.channels to 1 or 3 to make them all the same"
+            f"grey and color images are mixed ({len(grey):,} as {names[grey[0]]} are grey, {len(colour):,} as "
+            f"{names[colour[0]]} are in color); set preprocess.channels to 1 or 3 to make them all the same"
         )
     return 1 if len(grey) else 3
 
@@ -35,13 +35,15 @@ def common_channels(headers: Headers, names: Sequence[str], bands: Sequence[int]
 def common_size(headers: Headers) -> tuple[int, int]:
     """Height and width: those of all images where they agree and are small, else about 64x64 pixels of their shape."""
     widths, heights = _sides(headers)
-    if len(widths) and (widths == widths[0]).all() and (heights == heights[0]).all():
-        if max(widths[0], heights[0]) <= LARGEST_SIDE:
-            return int(heights[0]), int(widths[0])
+    if not len(widths):
+        return DEFAULT_SIDE, DEFAULT_SIDE
+    are_equal = (widths == widths[0]).all() and (heights == heights[0]).all()
+    if are_equal and max(widths[0], heights[0]) <= LARGEST_SIDE:
+        return int(heights[0]), int(widths[0])
     shapes = widths / heights
-    if len(shapes) and shapes.max() <= shapes.min() * SAME_SHAPE:
+    if shapes.max() <= shapes.min() * SAME_SHAPE:
         stretch = float(np.sqrt(np.median(shapes)))
-        if SAME_SHAPE < max(stretch, 1 / stretch):
+        if max(stretch, 1 / stretch) > SAME_SHAPE:
             return _side(DEFAULT_SIDE / stretch), _side(DEFAULT_SIDE * stretch)
     return DEFAULT_SIDE, DEFAULT_SIDE
 
@@ -53,7 +55,7 @@ def _side(pixels: float) -> int:
 def share_lost(headers: Headers, size: tuple[int, int], how: Fit) -> float:
     """How the median picture is changed by its fit to ``size`` (height, width), 0 for not at all.
 
-    ``crop``: the share of it that is cut away; ``pad``: the share of the result that is black bars; ``stretch``: by how
+    ``crop``: the share of it that is cut away; ``pad``: the share of the result that is bars; ``stretch``: by how
     much its proportions change.
     """
     widths, heights = _sides(headers)
@@ -76,7 +78,7 @@ def notes(headers: Headers, decoder: Decoder) -> list[str]:
         size = "x".join(map(str, decoder.size))
         what = {
             "crop": f"cuts {lost:.0%} of the median picture away; pad keeps all of it",
-            "pad": f"adds black bars, {lost:.0%} of the median picture; crop or stretch fill it",
+            "pad": f"adds bars to the median picture, {lost:.0%} of the result; crop or stretch fill it",
             "stretch": f"changes the proportions of the median picture by {lost:.0%}; pad keeps them",
         }[decoder.fit]
         found.append(f"preprocess.fit: {decoder.fit} to {size} {what}")

@@ -67,5 +67,5 @@ def find_depth(
         notes.append(f"the value {named} stands alone and is taken for no measurement; it is shown as black")
     if missing:
         one = "1 image has" if missing == 1 else f"{missing:,} images have"
-        notes.append(f"{one} pixels that the file calls no measurement, or that are not finite; they are shown as black")
+        notes.append(f"{one} pixels that are no measurement, as the file says, or not finite; they are shown as black")
     return Depth((low, high), nodata, tuple(notes))

@@ -65,6 +65,7 @@ def here(config: Config, workspace: Workspace) -> Origin:
         "shape": list(data.shape),
         "fingerprint": data.fingerprint,
         "weights_sha256": card.weights_sha256,
+        "decoder": data.decoder or None,
         "temperature": _temperature(workspace.report("evaluate"), card),
         **_identity(config, taken),
     }
@@ -102,6 +103,7 @@ def from_registry(config: Config, workspace: Workspace, reference: str, place: P
         "shape": list(evidence.shape),
         "fingerprint": evidence.fingerprint,
         "weights_sha256": contender.tags.get(WEIGHTS_TAG),
+        "decoder": (card.dataset_card.decoder or None) if card else None,
         "temperature": said.temperature if said else None,
         **_identity(config, (contender,)),
     }

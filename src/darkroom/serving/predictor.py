@@ -93,10 +93,8 @@ class Predictor:
                 f"{name} version {version.version}: was evaluated by an earlier Darkroom; its probabilities are not "
                 "calibrated, and no picture is called unlike the training images"
             )
-        decoder = registered_decoder(metadata)
-        return cls(
-            model, metadata["classes"], metadata["shape"], str(version.version), metadata.get("mean"), reference, decoder
-        )
+        classes, shape, mean = metadata["classes"], metadata["shape"], metadata.get("mean")
+        return cls(model, classes, shape, str(version.version), mean, reference, registered_decoder(metadata))
 
     @classmethod
     def from_weights(cls, path: Path, name: str | None, config: Config, workspace: Workspace) -> Self:

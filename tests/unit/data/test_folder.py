@@ -240,7 +240,7 @@ def test_a_photo_on_its_side_counts_as_it_is_seen(tmp_path):
 
 def test_mixed_grey_and_colour_is_refused_with_an_example_of_each(tmp_path):
     files = {"a/1.png": grey(1), "a/2.png": grey(1), "b/1.png": colour(2)}
-    match = r"a/1\.png is grey, b/1\.png is colour.*set preprocess\.channels to 1 or 3"
+    match = r"2 as a/1\.png are grey, 1 as b/1\.png are in color.*set preprocess\.channels to 1 or 3"
     with pytest.raises(DataError, match=match):
         decoded(tmp_path, files)
 
@@ -256,7 +256,7 @@ TRUNCATED = png(np.random.default_rng(0).integers(0, 256, (4, 4)))[:-30]
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"text", "not an image"), (b"", "not an image"), (TRUNCATED, "trunc")]
+    ("content", "reason"), [(b"text", "not an image"), (b"", "an empty file"), (TRUNCATED, "trunc")]
 )
 def test_a_broken_image_is_left_out_and_listed_with_its_reason(tmp_path, content, reason):
     files = {"a/1.png": grey(1), "a/2.png": content, "b/1.png": grey(2)}

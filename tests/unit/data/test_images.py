@@ -1,26 +1,19 @@
 """From the bytes of an image file to pixels: every kind of file that a folder may hold, and every kind of damage."""
 
-import io
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from tests.unit.data.image_files import decode, encoded
 
 from darkroom.data import images
-from darkroom.data.images import BrokenImageError, Header, decode, fit, is_image_name, read_header
+from darkroom.data.images import BrokenImageError, Header, fit, is_image_name, read_header
 
 GENERATOR = np.random.default_rng(0)
 GREY = GENERATOR.integers(0, 256, (6, 5), dtype=np.uint8)
 COLOUR = GENERATOR.integers(0, 256, (6, 5, 3), dtype=np.uint8)
-
-
-def encoded(image, form="PNG", **options):
-    stream = io.BytesIO()
-    image.save(stream, form, **options)
-    return stream.getvalue()
 
 
 def flat(colour, mode="RGB"):
@@ -122,18 +115,6 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(form):
     assert np.array_equal(found[0], steps)
 
 
-def test_float_grey_is_scaled_to_its_brightest_pixel():
-    image = Image.fromarray(np.array([[0.0, 500.0, 1000.0]], dtype=np.float32))
-    assert decode(encoded(image, "TIFF"), 1, (1, 3)).tolist() == [[[0, 127, 255]]]
-
-
-@pytest.mark.parametrize("hole", [np.nan, np.inf])
-def test_float_grey_with_a_hole_is_refused(hole):
-    image = Image.fromarray(np.array([[0.0, hole]], dtype=np.float32))
-    with pytest.raises(BrokenImageError, match="infinite or not a number"):
-        decode(encoded(image, "TIFF"), 1, (1, 2))
-
-
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "BMP"])
 def test_one_bit_images_are_black_and_white(form):
     dots = np.array([[True, False, True], [False, False, True]])
@@ -183,10 +164,11 @@ def test_an_orientation_that_does_not_exist_is_ignored(orientation):
 
 @pytest.mark.parametrize(
     ("mode", "channels"),
-    [("1", 1), ("L", 1), ("LA", 1), ("I;16", 1), ("P", 3), ("RGB", 3), ("RGBA", 3)],
+    [("1", 1), ("L", 1), ("LA", 1), ("I;16", 1), ("RGB", 3), ("RGBA", 3)],
 )
-def test_the_header_tells_grey_from_colour(mode, channels):
-    assert read_header(encoded(Image.new(mode, (7, 4)))) == Header(width=7, height=4, channels=channels)
+def test_the_header_tells_grey_from_colour_and_eight_bits_from_more(mode, channels):
+    expected = Header(width=7, height=4, channels=channels, is_deep=mode == "I;16")
+    assert read_header(encoded(Image.new(mode, (7, 4)))) == expected
 
 
 def test_reading_a_header_decodes_no_pixels():
@@ -200,7 +182,7 @@ def test_a_larger_picture_is_scaled_down_to_fill_the_size():
     quarters[:20, 20:] = 80
     quarters[20:, :20] = 160
     quarters[20:, 20:] = 240
-    found = fit(Image.fromarray(quarters), 1, (10, 10))[0]
+    found = fit(Image.fromarray(quarters), 1, (10, 10), "crop")[0]
     # Away from the edges between the quarters scaling changes nothing.
     assert (found[1, 1], found[1, 8], found[8, 1], found[8, 8]) == (0, 80, 160, 240)
 
@@ -211,7 +193,7 @@ def test_what_stands_over_is_cropped_evenly(axis):
     row = np.repeat(np.array([50, 100, 150], dtype=np.uint8), 8)
     strip = np.tile(row, (8, 1))
     strip = strip if axis == 1 else strip.T
-    assert (fit(Image.fromarray(strip), 1, (8, 8)) == 100).all()
+    assert (fit(Image.fromarray(strip), 1, (8, 8), "crop") == 100).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -224,10 +206,35 @@ def test_what_stands_over_is_cropped_evenly(axis):
     st.sampled_from([1, 3]),
 )
 def test_a_flat_picture_stays_flat_at_any_size(width, height, new_width, new_height, level, channels):
-    found = fit(Image.new("L", (width, height), level), channels, (new_height, new_width))
-    assert found.shape == (channels, new_height, new_width)
-    assert found.dtype == np.uint8
-    assert (found == level).all()
+    picture = Image.new("L", (width, height), level)
+    for how in ("crop", "stretch"):
+        found = fit(picture, channels, (new_height, new_width), how)
+        assert found.shape == (channels, new_height, new_width)
+        assert found.dtype == np.uint8
+        assert (found == level).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 60), st.integers(1, 60))
+def test_padding_keeps_the_whole_picture_between_bars_of_its_borders_color(width, height, new_width, new_height):
+    picture = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width), dtype=np.uint8))
+    found = fit(picture, 1, (new_height, new_width), "pad")[0]
+    scale = min(new_width / width, new_height / height)
+    inner = (max(1, round(scale * width)), max(1, round(scale * height)))
+    left, top = (new_width - inner[0]) // 2, (new_height - inner[1]) // 2
+    whole = np.asarray(picture.resize(inner, Image.Resampling.LANCZOS))
+    assert np.array_equal(found[top : top + inner[1], left : left + inner[0]], whole)
+    bars = np.ones(found.shape, bool)
+    bars[top : top + inner[1], left : left + inner[0]] = False
+    border = np.concatenate([whole[0], whole[-1], whole[:, 0], whole[:, -1]])
+    assert (found[bars] == int(np.median(border))).all()
+
+
+def test_padding_shows_all_of_a_wide_picture():
+    strip = np.repeat(np.array([50, 100, 150], dtype=np.uint8), 8)[None].repeat(8, 0)
+    found = fit(Image.fromarray(strip), 1, (24, 24), "pad")[0]
+    assert np.array_equal(found[8:16], strip)
+    assert np.unique(np.delete(found, np.s_[8:16], axis=0)).tolist() == [100]  # the median of its border
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
@@ -242,22 +249,13 @@ def test_a_truncated_file_is_refused(form, kept):
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n", bytes(1000)])
 @pytest.mark.parametrize("reading", [read_header, lambda content: decode(content, 3, (8, 8))])
 def test_what_is_no_image_is_refused(content, reading):
-    with pytest.raises(BrokenImageError, match="not an image"):
+    with pytest.raises(BrokenImageError, match=r"not an image|an empty file"):
         reading(content)
 
 
 def test_a_format_that_is_not_on_the_list_is_refused():
     with pytest.raises(BrokenImageError, match="not an image"):
-        decode(encoded(flat("red"), "GIF"), 3, (8, 8))
-
-
-def test_a_damaged_exif_block_is_refused_by_header_and_decoder():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    content = encoded(flat("red"), "WEBP", exif=exif).replace(b"MM\x00*", b"XX\x00*")
-    for reading in (read_header, lambda content: decode(content, 3, (8, 8))):
-        with pytest.raises(BrokenImageError, match="not a TIFF file"):
-            reading(content)
+        decode(encoded(flat("red"), "ICO"), 3, (8, 8))
 
 
 @pytest.mark.parametrize("reading", [read_header, lambda content: decode(content, 1, (8, 8))])

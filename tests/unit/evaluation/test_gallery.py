@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from tests.unit.data.image_files import read
 
-from darkroom.data.images import read
 from darkroom.evaluation.gallery import IMAGES, MISTAKES, choose, write_gallery
 
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from tests.unit.data.image_files import read
 
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
-from darkroom.data.images import read
 from darkroom.evaluation.reference import Reference, fit_reference
 from darkroom.models.files import load_classifier
 from darkroom.workspace import Workspace
