@@ -98,7 +98,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "unknown key": ({"train": {"learning_rat": 1}}, r"^train\.learning_rat: unknown key; .*lr"),
     "misspelt key": ({"train": {"epoch": 1}}, r"^train\.epoch: unknown key; did you mean 'epochs'"),
-    "number as key": ({"train": {3: 4}}, r"^train\.3: unknown key; choose from: epochs, "),
+    "number as key": ({"train": {3: 4}}, r"^train\.3: unknown key; choose from: start_from, "),
     "section without keys": ({"train": None}, r"^train: expected a section with keys below it, got None"),
     "value for a section": ({"train": 3}, r"^train: expected a section with keys below it, got 3"),
     "text for a number": ({"train": {"lr": "0.1"}}, r"^train\.lr: expected number, got '0\.1'"),
