@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom import __version__, interruption
-from darkroom.config import load
+from darkroom.config import Config, load
 from darkroom.console import error, output
 from darkroom.errors import DarkroomError, SearchError
 from darkroom.registry_cli import app as registry_app
@@ -197,8 +197,22 @@ def dashboard(
 
 
 @app.command(rich_help_panel=LOOK)
-def datasets() -> None:
-    """List the datasets that dataset.name can be set to."""
+def datasets(
+    inspect: Annotated[
+        Path | None,
+        typer.Option("--inspect", metavar="PATH", help="Tell how this directory, zip or tar would be read instead."),
+    ] = None,
+) -> None:
+    """List the datasets that dataset.name can be set to, or tell how your own images would be read."""
+    if inspect is not None:
+        workspace = Workspace()
+        config = load(workspace.params) if workspace.params.exists() else Config()
+
+        from darkroom.inspection import show
+
+        show(inspect.expanduser(), config)
+        return
+
     from darkroom.data.catalog import CATALOG
 
     table = Table("dataset.name", "what it is")

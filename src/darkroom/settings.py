@@ -18,8 +18,11 @@ from pydantic import (
     PlainValidator,
     Strict,
     Tag,
+    field_validator,
     model_validator,
 )
+
+from darkroom.errors import did_you_mean
 
 # YAML has lists only; strict mode would refuse them for tuples. One number is a list of one.
 PositiveInts = Annotated[
@@ -30,6 +33,8 @@ PositiveInts = Annotated[
 Seed = Annotated[int, Field(ge=0, lt=2**31, description="seed of this stage's random numbers")]
 
 RECIPE_FORMAT = 1
+# Of Python's, those that zips of older systems are likely to be in; all others are taken too.
+ENCODINGS = ("gbk", "gb18030", "shift_jis", "cp932", "big5", "euc_kr", "euc_jp", "cp437", "cp850", "cp866", "cp1252")
 
 
 def _number(value: Any) -> Any:
@@ -67,6 +72,18 @@ class Dataset(Section):
     encoding: str | None = Field(None, min_length=1, description="of names in a zip that does not say it")
     mirror: str | None = Field(None, description="directory or URL prefix tried before the public hosts")
     on_broken: Literal["stop", "skip"] = Field("stop", description="what to do with images that cannot be decoded")
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_a_codec(cls, name: str | None) -> str | None:
+        try:
+            # Names hold slashes and digits, which a few codecs keep for other letters.
+            known = name is None or b"/0a".decode(name) == "/0a"
+        except (LookupError, UnicodeError, ValueError):  # ValueError for a zero in it
+            known = False
+        if not known:
+            raise ValueError(f"no encoding of names {name!r}; {did_you_mean(str(name), ENCODINGS)}")
+        return name
 
 
 class Preprocess(Section):

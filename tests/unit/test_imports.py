@@ -22,7 +22,7 @@ LAYERS = (
     ("search", "tracking"),
     ("promotion",),
     ("restoring", "stages"),
-    ("compare", "export", "lr_find", "recipes", "register", "reproduce", "results", "serving"),
+    ("compare", "export", "inspection", "lr_find", "recipes", "register", "reproduce", "results", "serving"),
     ("registry_cli", "using_cli"),
     ("cli",),
     ("__main__",),

@@ -16,10 +16,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn
 
-from darkroom.data.images import is_image_name
+from darkroom.data.inventory import Inventory, Tally
+from darkroom.data.names import compose, is_hidden, with_slashes, zip_names
+from darkroom.data.signatures import FORMATS, HEAD_BYTES, has_image_suffix, is_image
 from darkroom.errors import DataError
 from darkroom.files import atomic_file
 
@@ -43,40 +46,83 @@ DAMAGED = (
 NOT_THE_DISK = (None, errno.EINVAL)
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open, b"]\x00": lzma.open}
 
-Member = tuple[str, IO[bytes]]
+# A file's name, how it is spelled in the source, and what opens it: None for a folder. A pipe, say, opens as None.
+Entry = tuple[str, str, Callable[[], IO[bytes] | None] | None]
 Report = Callable[[int], None]
 
 
-def pack(source: Path, target: Path, report: Report = lambda count: None) -> int:
+def pack(source: Path, target: Path, report: Report = lambda count: None, *, encoding: str | None = None) -> Inventory:
     """Pack every image below ``source``, a directory or a zip or tar archive, into the zip ``target``.
 
-    Names in the zip are relative to ``source``, with ``/`` between parts. Other files are left out.
+    Names in the zip are relative to ``source``, with ``/`` between parts, composed (NFC). Names that are not UTF-8
+    are read by ``encoding``. What was left out is written beside ``target``, as ``Inventory.write`` does.
 
-    Returns the number of images. Raises DataError if ``source`` is missing, is neither a directory nor
-    a readable archive, holds no image, or holds a member that leads outside, is a link, is too large, or
-    is there twice. ``target`` is then left as it was.
+    Returns what there was. Raises DataError if ``source`` is missing, is neither a directory nor a readable
+    archive, holds no image, or holds a member that leads outside, is a link, is too large, is there twice, or
+    has a name in no known encoding. ``target`` is then left as it was.
     """
+    tally, total = Tally(), 0
+    with _intact(source), atomic_file(target) as partial_target:
+        with zipfile.ZipFile(partial_target, "w", zipfile.ZIP_STORED) as packed:
+            for name, head, content in _images(source, encoding, tally):
+                with packed.open(zipfile.ZipInfo(name, EPOCH), "w", force_zip64=True) as written:
+                    written.write(head)
+                    total += len(head) + _copy(content, written, f"{source}: {name}", MAX_TOTAL_BYTES - total)
+                report(tally.images)
+        inventory = _close(tally, source)
+    inventory.write(target.parent)
+    return inventory
+
+
+def list_images(source: Path, *, encoding: str | None = None) -> tuple[list[str], Inventory]:
+    """The names that ``pack`` would pack, sorted, and what it would leave out. Raises DataError as it does."""
+    tally = Tally()
+    with _intact(source):
+        names = sorted(name for name, _, _ in _images(source, encoding, tally))
+    return names, _close(tally, source)
+
+
+def _images(source: Path, encoding: str | None, tally: Tally) -> Iterator[tuple[str, bytes, IO[bytes]]]:
+    """Each image's name, what was read of it to know it for one, and the rest. The ``tally`` counts all files."""
     if not source.exists():
         raise DataError(f"{source}: not found; set dataset.path to a directory, or a zip or tar archive, of images")
     names: set[str] = set()
-    total = 0
-    with _intact(source), atomic_file(target) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as packed:
-        for name, content in _members(source):
+    respelled: dict[str, str] = {}
+    for name, given, opener in _entries(source, encoding):
+        if opener is None:
+            if not is_hidden(name):
+                tally.add_folder(name)
+            continue
+        if is_hidden(name):
+            tally.leave_out(name)
+            continue
+        content = opener()
+        if content is None:
+            continue
+        with content:
+            head = b"" if has_image_suffix(name) else content.read(HEAD_BYTES)
+            if not is_image(name, head):
+                tally.leave_out(name)
+                continue
             if len(names) == MAX_FILES:
                 raise DataError(f"{source}: more than {MAX_FILES:,} images")
             if name in names:
-                raise DataError(f"{source}: holds {name!r} more than once; refused")
-            if not _is_unicode(name):
-                raise DataError(f"{source}: the name {name!r} is not UTF-8; rename it")
-            with packed.open(zipfile.ZipInfo(name, EPOCH), "w", force_zip64=True) as written:
-                total += _copy(content, written, f"{source}: {name}", MAX_TOTAL_BYTES - total)
+                # In ASCII: the two may look the same.
+                spellings = f"as {respelled.get(name, name)!a} and {given!a}"
+                raise DataError(f"{source}: holds {name!r} more than once, {spellings}; rename or remove one")
             names.add(name)
-            report(len(names))
-        if not names:
-            raise DataError(
-                f"{source}: no images (png, jpeg, webp, bmp, tiff) found; expected one sub-folder per class"
-            )
-    return len(names)
+            if given != name:
+                respelled[name] = given
+            tally.add_image(name)
+            yield name, head, content
+
+
+def _close(tally: Tally, source: Path) -> Inventory:
+    inventory = tally.close()
+    if not inventory.images:
+        found = f" ({inventory})" if inventory.files else ""
+        raise DataError(f"{source}: no images ({FORMATS}) found; expected one sub-folder per class{found}")
+    return inventory
 
 
 @contextmanager
@@ -88,15 +134,6 @@ def _intact(source: Path) -> Iterator[None]:
         if isinstance(problem, OSError) and problem.errno not in NOT_THE_DISK:
             raise
         raise DataError(f"{source}: damaged or unsupported archive ({problem})") from None
-
-
-def _is_unicode(name: str) -> bool:
-    """Whether a name is text; bytes of another encoding come as lone surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _copy(content: IO[bytes], written: IO[bytes], what: str, left: int) -> int:
@@ -111,31 +148,40 @@ def _copy(content: IO[bytes], written: IO[bytes], what: str, left: int) -> int:
     return copied
 
 
-def _members(source: Path) -> Iterator[Member]:
+def _entries(source: Path, encoding: str | None) -> Iterator[Entry]:
     if source.is_dir():
-        return _directory_members(source)
+        return _directory_entries(source, encoding)
     if zipfile.is_zipfile(source):
-        return _zip_members(source)
+        return _zip_entries(source, encoding)
     if tarfile.is_tarfile(source):
-        return _tar_members(source)
+        return _tar_entries(source, encoding)
     raise DataError(f"{source}: neither a directory nor a readable zip or tar archive")
 
 
-def _directory_members(source: Path) -> Iterator[Member]:
+def _directory_entries(source: Path, encoding: str | None) -> Iterator[Entry]:
     names = []
     for directory, folders, files in os.walk(source, followlinks=True, onerror=_refuse_unreadable):
         here = Path(directory)
         if _leads_back_up(here, source):
             folders.clear()
             continue
-        names += [(here / file).relative_to(source).as_posix() for file in files]
-    for name in sorted(filter(is_image_name, names)):
-        try:
-            content = (source / name).open("rb")
-        except OSError as problem:  # a link to nowhere, say
-            _refuse_unreadable(problem)
-        with content:
-            yield name, content
+        folder = "" if here == source else here.relative_to(source).as_posix() + "/"
+        if folder:
+            yield compose(folder[:-1], encoding, source), folder, None
+        names += [folder + file for file in files]
+    names.sort(key=lambda name: compose(name, encoding, source))
+    for name in names:
+        yield compose(name, encoding, source), name, partial(_open_file, source / name)
+
+
+def _open_file(path: Path) -> IO[bytes] | None:
+    try:
+        # Opening a pipe would wait for who writes to it.
+        if not has_image_suffix(path.name) and not stat.S_ISREG(path.stat().st_mode):
+            return None
+        return path.open("rb")
+    except OSError as problem:  # a link to nowhere, say
+        _refuse_unreadable(problem)
 
 
 def _leads_back_up(directory: Path, source: Path) -> bool:
@@ -148,28 +194,29 @@ def _refuse_unreadable(problem: OSError) -> NoReturn:
     raise DataError(f"{problem.filename}: cannot be read ({problem.strerror}); mend or remove it") from None
 
 
-def _zip_members(source: Path) -> Iterator[Member]:
+def _zip_entries(source: Path, encoding: str | None) -> Iterator[Entry]:
     with zipfile.ZipFile(source) as archive:
-        for info in sorted(archive.infolist(), key=lambda info: _clean(info.filename)):
-            _refuse_unsafe(source, info.filename, link=stat.S_ISLNK(info.external_attr >> 16))
-            name = _clean(info.filename)
-            if not info.is_dir() and is_image_name(name):
-                with archive.open(info) as content:
-                    yield name, content
+        members = archive.infolist()
+        given = zip_names(members, encoding, source)
+        names = [with_slashes(compose(name, encoding, source)) for name in given]
+        for row in sorted(range(len(names)), key=names.__getitem__):
+            info = members[row]
+            _refuse_unsafe(source, given[row], link=stat.S_ISLNK(info.external_attr >> 16))
+            is_folder = given[row].endswith(("/", "\\"))
+            yield names[row], given[row], None if is_folder else partial(archive.open, info)
 
 
-def _tar_members(source: Path) -> Iterator[Member]:
+def _tar_entries(source: Path, encoding: str | None) -> Iterator[Entry]:
     with source.open("rb") as opened:
         unpack: Any = COMPRESSED.get(opened.read(2), open)
     # Read as a stream: a compressed tar cannot be read out of order. Its names are sorted on reading.
     with unpack(source, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for info in archive:
-            _refuse_unsafe(source, info.name, link=info.issym() or info.islnk())
-            name = _clean(info.name)
-            if info.isfile() and is_image_name(name):
-                content = archive.extractfile(info)
-                assert content is not None, "regular files have content"
-                yield name, content
+            # Decoded first: a backslash may be half a letter in other encodings.
+            name = compose(info.name, encoding, source)
+            _refuse_unsafe(source, name, link=info.issym() or info.islnk())
+            if info.isfile() or info.isdir():
+                yield with_slashes(name), info.name, partial(archive.extractfile, info) if info.isfile() else None
             archive.members.clear()  # type: ignore[attr-defined]  # tarfile would keep a kilobyte for each
         while stream.read(1 << 20):  # to its end, where a compressed stream has its checksum
             pass
@@ -181,7 +228,3 @@ def _refuse_unsafe(source: Path, name: str, *, link: bool) -> None:
         raise DataError(f"{source}: member {name!r} leads outside the archive; refused")
     if link:
         raise DataError(f"{source}: member {name!r} is a link; refused, put the file itself there")
-
-
-def _clean(name: str) -> str:
-    return PurePosixPath(name.replace("\\", "/")).as_posix()

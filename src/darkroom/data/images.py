@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import PurePath
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -23,7 +22,6 @@ from darkroom.data.containers import (
 )
 from darkroom.data.depth import DARK, FULL, DeepImage, Range, is_deep, is_grey, other_bytes, to_bytes
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 100_000_000
 # Converted at once: a large picture is not held several times over, in modes of up to eight bytes a pixel.
@@ -69,14 +67,6 @@ class Header:
     channels: Channels
     is_deep: bool = False
     has_pages: bool = False
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a file's name is that of an image: a known suffix, and not hidden."""
-    path = PurePath(name)
-    return path.suffix.lower() in SUFFIXES and not any(
-        part.startswith(".") or part == "__MACOSX" for part in path.parts
-    )
 
 
 def read_header(content: bytes) -> Header:

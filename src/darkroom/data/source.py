@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,8 @@ class Decoded:
     it is still to be decided; ``names`` [N], the file of each image, or empty if images have none.
     ``sizes`` counts the original sizes ("width x height"); ``broken`` gives the reason for each file
     that could not be decoded. ``decoder`` is how they became pixels, ``notes`` what a person should know of that.
+    ``left_out`` tells of the files that are no images, and of images without a class, as
+    report.json does; it is empty where a dataset holds nothing else.
     """
 
     images: NDArray[np.uint8]
@@ -35,6 +37,7 @@ class Decoded:
     broken: dict[str, str] = field(default_factory=dict)
     decoder: Decoder | None = None
     notes: tuple[str, ...] = ()
+    left_out: dict[str, Any] = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -44,8 +47,11 @@ class Source(Protocol):
     def about(self) -> str:
         """One line: what is in it."""
 
-    def download(self, settings: Dataset, directory: Path, report: Report) -> None:
-        """Bring the dataset's files into ``directory``. Raises DataError."""
+    def download(self, settings: Dataset, directory: Path, report: Report) -> str | None:
+        """Bring the dataset's files into ``directory``.
+
+        Returns a line about what was left out, if anything can be. Raises DataError.
+        """
 
     def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: Report) -> Decoded:
         """Read the images from ``directory``, using ``scratch`` for what does not fit into memory.

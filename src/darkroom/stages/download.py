@@ -10,6 +10,8 @@ def run(config: Config, workspace: Workspace) -> None:
     """Download and verify, or pack, the files of ``dataset.name``. Raises DataError."""
     directory = workspace.raw(config.dataset.name)
     with reporter() as report:
-        CATALOG[config.dataset.name].download(config.dataset, directory, report)
+        left_out = CATALOG[config.dataset.name].download(config.dataset, directory, report)
     size = sum(path.stat().st_size for path in directory.iterdir())
     messages.print(f"{config.dataset.name}: {size / 1e6:,.1f} MB in {directory}")
+    if left_out:
+        messages.print(left_out)

@@ -8,6 +8,7 @@ from darkroom.config import Config
 from darkroom.console import messages, reporter, warn
 from darkroom.data import cache, report, splits
 from darkroom.data.catalog import CATALOG
+from darkroom.data.inventory import describe
 from darkroom.data.source import Decoded
 from darkroom.errors import DataError
 from darkroom.files import atomic_directory, write_json
@@ -24,6 +25,7 @@ def run(config: Config, workspace: Workspace) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".decode.") as scratch, reporter() as progress:
         decoded = CATALOG[name].decode(workspace.raw(name), settings, Path(scratch), progress)
+        _tell_unlabelled(decoded)
         _judge_broken(decoded, skip=config.dataset.on_broken == "skip")
         rows = splits.assign_rows(decoded.labels, decoded.splits, decoded.classes, settings)
         progress("write tensors", 0, 0)
@@ -57,6 +59,14 @@ def run(config: Config, workspace: Workspace) -> None:
     sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
     shape = "x".join(map(str, card.shape))
     messages.print(f"{name}: {sizes} images of {shape} in {len(card.classes)} classes, {card.fingerprint[:12]}")
+
+
+def _tell_unlabelled(decoded: Decoded) -> None:
+    unlabelled = decoded.left_out.get("unlabelled", {"count": 0})
+    if unlabelled["count"]:
+        count = describe(unlabelled["count"], "image")
+        cut = "" if "test" in decoded.splits else "; the test split is cut from train"
+        warn(f"{count} without a class folder left out, such as {unlabelled['examples'][0]}{cut}")
 
 
 def _judge_broken(decoded: Decoded, *, skip: bool) -> None:

@@ -84,7 +84,7 @@ def assert_refused(source, target, match):
 @pytest.mark.parametrize("kind", SOURCES)
 def test_every_image_is_packed_and_nothing_else(tmp_path, kind):
     source = SOURCES[kind](tmp_path / "source", IMAGES | NO_IMAGES)
-    assert pack(source, tmp_path / "out" / "images.zip") == 4
+    assert pack(source, tmp_path / "out" / "images.zip").images == 4
     assert packed_content(tmp_path / "out" / "images.zip") == IMAGES
 
 
@@ -124,7 +124,7 @@ def test_names_are_written_with_plain_slashes(tmp_path, name, plain):
 
 def test_hidden_folders_are_ignored_with_backslashes_too(tmp_path):
     source = as_zip(tmp_path / "source.zip", {"cat\\1.png": b"x", "__MACOSX\\cat\\1.png": b"fork"})
-    assert pack(source, tmp_path / "images.zip") == 1
+    assert pack(source, tmp_path / "images.zip").images == 1
 
 
 def test_a_missing_source_is_refused(tmp_path):
@@ -194,7 +194,7 @@ def test_too_many_bytes_are_refused(tmp_path, monkeypatch, kind, bound):
 def test_as_many_bytes_as_allowed_are_packed(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_FILE_BYTES", 5000)
     monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 5011)
-    assert pack(as_directory(tmp_path / "source", IMAGES), tmp_path / "images.zip") == 4
+    assert pack(as_directory(tmp_path / "source", IMAGES), tmp_path / "images.zip").images == 4
 
 
 @pytest.mark.parametrize(("bound", "allowed"), [("MAX_FILE_BYTES", 4999), ("MAX_TOTAL_BYTES", 5010)])
@@ -334,4 +334,4 @@ def test_packing_warns_of_nothing(tmp_path):
     source = as_zip(tmp_path / "source.zip", IMAGES)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert pack(source, tmp_path / "images.zip") == 4
+        assert pack(source, tmp_path / "images.zip").images == 4

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.unit.data.image_files import decode, encoded
 
 from darkroom.data import images
-from darkroom.data.images import BrokenImageError, Header, fit, is_image_name, read_header
+from darkroom.data.images import BrokenImageError, Header, fit, read_header
 
 GENERATOR = np.random.default_rng(0)
 GREY = GENERATOR.integers(0, 256, (6, 5), dtype=np.uint8)
@@ -331,13 +331,3 @@ def test_damaged_files_raise_nothing_but_broken_image(long):
         assert only_broken(bytes(damaged[: data.draw(st.integers(1, len(damaged)))]))
 
     check()
-
-
-@pytest.mark.parametrize("name", ["a.png", "a.JPG", "cat/1.jpeg", "b.WebP", "c.bmp", "d.tif", "e.tiff"])
-def test_image_names_are_told_by_their_suffix(name):
-    assert is_image_name(name)
-
-
-@pytest.mark.parametrize("name", ["a.txt", "png", ".a.png", ".git/a.png", "cat/._1.png", "__MACOSX/cat/1.png", "a.gif"])
-def test_other_and_hidden_files_are_no_images(name):
-    assert not is_image_name(name)
