@@ -91,7 +91,7 @@ def read_layout(tree: Node) -> Layout:
             unlabelled.append(test)
             del holders["test"]
     for holder in holders.values():
-        _refuse_copies(holder)
+        _refuse_copies(holder, is_whole=False)
     _refuse_shared_folders(root, list(holders.values()))
     return Layout(root, tuple(holders.items()), tuple(unlabelled))
 
@@ -126,7 +126,7 @@ def _splits_in(root: Node) -> dict[str, str]:
     """{name: split} of the folders in ``root``, or nothing where they are classes. Raises DataError."""
     splits = find_splits(root.folders)
     others = [name for name in root.folders if name not in splits]
-    _refuse_copies(root)
+    _refuse_copies(root, is_whole=True)
     if others and len(splits) == 1:
         (name,) = splits
         if name.lower() in ALSO_CLASSES and not root.folders[name].folders:
@@ -134,8 +134,8 @@ def _splits_in(root: Node) -> dict[str, str]:
     if splits and others:
         _refuse(
             root,
-            f"{_list(splits)} by name {'a split' if len(splits) == 1 else 'splits'}, beside {_list(others)}; "
-            "rename or move either; if all of them are classes, put them into one folder called train",
+            f"names of splits ({_list(splits)}) lie beside other names ({_list(others)}); rename or move the ones or "
+            "the others; if all of them are classes, put them into one folder called train",
         )
     if len(set(splits.values())) < len(splits):
         split = next(split for split in splits.values() if list(splits.values()).count(split) > 1)
@@ -164,7 +164,7 @@ def _same_split(inner: Node, top: Node, split: str) -> bool:
     return inner.name.lower() == top.name.lower() or plain_split(inner.name) == split
 
 
-def _refuse_copies(root: Node) -> None:
+def _refuse_copies(root: Node, *, is_whole: bool) -> None:
     """Refuse a folder that holds folders of the same names as lie beside it, as unpacking twice makes them."""
     for folder in root.folders.values():
         inner = _look_through(folder)
@@ -172,8 +172,8 @@ def _refuse_copies(root: Node) -> None:
         if len(again) > 1:
             _refuse(
                 root,
-                f"{_list(again)} lie in {root.path or '.'}/ and again in {inner.path}/; set dataset.path to one of the "
-                f"two, such as the folder {inner.path} (unpack an archive first), or remove one",
+                f"{_list(again)} lie in {root.path or '.'}/ and again in {inner.path}/; remove one of the two"
+                + (f", or set dataset.path to the folder {inner.path} in it (unpack an archive first)" * is_whole),
             )
 
 

@@ -14,9 +14,10 @@ from pathlib import PurePosixPath
 from darkroom.errors import DataError
 
 # What the name is likely to be, shown where nothing says it: first those that refuse what is not theirs.
-GUESSES = ("gbk", "shift_jis", "big5", "euc_kr", "cp1252", "cp866", "cp437")
+GUESSES = ("utf-8", "gbk", "shift_jis", "big5", "euc_kr", "cp1252", "cp866", "cp437")
 MACOS = "__MACOSX"
 UTF8_FLAG = 0x800
+UNIX = 3  # which system made it; macOS says so too
 UNICODE_PATH = 0x7075  # the extra field of Info-ZIP
 
 
@@ -40,10 +41,10 @@ def zip_names(members: Sequence[zipfile.ZipInfo], encoding: str | None, source: 
     """The name of each member, as text.
 
     What a member says of its own encoding is followed. Other names are read by ``encoding``, else as UTF-8 if
-    all of them are that: zips of Linux and macOS often do not say so. Raises DataError if they are not.
+    all of them are surely that: zips of Linux and macOS often do not say so. Raises DataError if they are not.
     """
-    silent = [_raw_name(info) for info in members if _declared_name(info) is None]
-    read_as = "utf-8" if encoding is None and all(map(_is_utf8, silent)) else encoding
+    silent = [info for info in members if _declared_name(info) is None]
+    read_as = "utf-8" if encoding is None and _are_utf8(silent) else encoding
     names = []
     for info in members:
         name = _declared_name(info)
@@ -90,16 +91,34 @@ def _is_utf8(raw: bytes) -> bool:
     return _read(raw, "utf-8") is not None
 
 
+def _are_utf8(members: Sequence[zipfile.ZipInfo]) -> bool:
+    """Whether the names of members that do not say it are UTF-8, and not by chance.
+
+    Three bytes that make one letter come hardly by chance, two do: the GBK of "cat" in Chinese is an "è" in UTF-8. Of
+    those only what looks like words is taken, and nothing of Windows, which never leaves UTF-8 unsaid.
+    """
+    names = [_read(_raw_name(info), "utf-8") for info in members]
+    if None in names:
+        return False
+    if any(letter > "\u07ff" for name in names if name for letter in name):
+        return True
+    on_unix = all(info.create_system == UNIX for info in members)
+    return on_unix and all(_is_word(part) for name in names if name for part in name.split("/") if not part.isascii())
+
+
+def _is_word(part: str) -> bool:
+    """Whether a part of a name has three letters and more before its suffix, all of one script."""
+    letters = [letter for letter in part.rpartition(".")[0] or part if letter.isalpha()]
+    scripts = {unicodedata.name(letter, "").partition(" ")[0] for letter in letters}
+    return len(letters) >= 3 and len(scripts) == 1
+
+
 def _decode(raw: bytes, encoding: str | None, source: object) -> str:
-    shown = raw.decode("utf-8", "surrogateescape")
-    if encoding is not None:
-        name = _read(raw, encoding)
-        if name is None:
-            raise DataError(
-                f"{source}: the name {shown!r} is not {encoding}, as dataset.encoding says; {_guesses(raw)}"
-            )
+    if encoding is not None and (name := _read(raw, encoding)) is not None:
         return name
-    raise DataError(f"{source}: the name {shown!r} is not UTF-8; rename it, or set dataset.encoding: {_guesses(raw)}")
+    problem = f"not {encoding}" if encoding else "of no encoding that it names" if _is_utf8(raw) else "not UTF-8"
+    shown = raw.decode("utf-8", "surrogateescape")
+    raise DataError(f"{source}: the name {shown!r} is {problem}; rename it, or set dataset.encoding: {_guesses(raw)}")
 
 
 def _guesses(raw: bytes) -> str:
