@@ -197,9 +197,9 @@ def refusal(names, imageless=None):
 @pytest.mark.parametrize(
     "names",
     [
-        below("train", "test") + ["extra/1.png"],
+        [*below("train", "test"), "extra/1.png"],
         below("train", "test", "extra"),
-        below("train") + ["extra/1.png"],
+        [*below("train"), "extra/1.png"],
         ["cat/1.png", "dog/1.png", "test/1.png"],
         ["cat/1.png", "train/1.png", "valid/1.png"],
         ["cat/1.png", "dog/1.png", "unlabelled/1.png"],
@@ -259,8 +259,8 @@ def test_a_copy_of_the_classes_within_a_split_is_refused():
     "names",
     [
         below("Part_A", "Part_B"),
-        below("Part_A", "Part_B") + ["misc/1.png"],
-        below("Part_A", "Part_B") + ["Part_A/fox/1.png"],
+        [*below("Part_A", "Part_B"), "misc/1.png"],
+        [*below("Part_A", "Part_B"), "Part_A/fox/1.png"],
         below("train/Part_A", "train/Part_B", "test/Part_A", "test/Part_B"),
         [f"{kind}/{split}/1.png" for kind in ("Part_A", "Part_B") for split in ("train", "test")],
     ],
@@ -289,7 +289,7 @@ def test_other_folders_below_classes_are_of_their_class(names):
 
 @pytest.mark.parametrize(
     "unlabelled",
-    ["test", "Test", "test1", "test/test", "pred", "pred/pred", "predictions/a/b", "unlabeled", "train_pred"],
+    ["test", "Test", "test1", "test/test", "pred", "pred/pred", "predictions/a/b", "unlabeled", "pred_images"],
 )
 def test_images_to_predict_are_left_out(unlabelled):
     names = [f"{unlabelled}/{number}.png" for number in range(3)] + below("train")
@@ -300,20 +300,20 @@ def test_images_to_predict_are_left_out(unlabelled):
 
 
 def test_images_to_predict_are_left_out_beside_a_test_split():
-    names = below("seg_train/seg_train", "seg_test/seg_test") + ["seg_pred/seg_pred/1.png", "seg_pred/2.png"]
+    names = [*below("seg_train/seg_train", "seg_test/seg_test"), "seg_pred/seg_pred/1.png", "seg_pred/2.png"]
     labels, splits, _ = arrange(names)
     assert labels.tolist() == [0, 1, 0, 1, -1, -1]
     assert splits.tolist() == ["train", "train", "test", "test", "", ""]
 
 
 def test_a_class_called_test_is_not_taken_for_images_without_one():
-    names = below("train", kinds=("control", "test")) + ["test/test/1.png"]
+    names = [*below("train", kinds=("control", "test")), "test/test/1.png"]
     assert meaning(names)["test/test/1.png"] == ("test", "test")
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_images_without_a_class_are_refused_in_other_splits(split):
-    names = below(*({"train", "val", "test"} - {split})) + [f"{split}/1.png"]
+    names = [*below(*({"train", "val", "test"} - {split})), f"{split}/1.png"]
     assert f"{split}/1.png: lies outside a class folder below its split" in refusal(names)
 
 
@@ -337,7 +337,7 @@ def test_a_class_without_an_image_is_refused(names, folder, kinds, held):
 
 
 def test_a_class_may_lack_images_in_one_split():
-    names = below("train", "test") + ["train/fox/1.png"]
+    names = [*below("train", "test"), "train/fox/1.png"]
     assert arrange(names, {"test/fox": {}})[2] == ("cat", "dog", "fox")
 
 
