@@ -1,5 +1,6 @@
 """Which image belongs to which split: stratified by class, the same for the same seed."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,40 +10,59 @@ from darkroom.data.cache import SPLITS
 from darkroom.errors import DataError
 from darkroom.settings import Preprocess
 
+MAX_NAMED = 5
+# Draws of groups, of which the best is taken: of many groups, where a draw takes a second, any has good shares.
+DRAWS, DRAWS_OF_MANY, MANY_GROUPS = 50, 5, 2000
+
+Ints = NDArray[np.int64]
+
 
 def assign(
-    labels: NDArray[np.int64],
+    labels: Ints,
     splits: NDArray[np.str_],
     classes: Sequence[str],
     *,
     val_fraction: float,
     test_fraction: float,
     seed: int,
-) -> dict[str, NDArray[np.int64]]:
+    groups: Ints | None = None,
+) -> dict[str, Ints]:
     """The rows of each split, in ascending order.
 
     ``labels`` and ``splits`` [N] are as in ``Decoded``. A published test or val split is kept as it is;
     one that is missing is cut from train (or from all images where nothing was published).
 
-    Raises DataError if a class would have no image in one of the splits, saying how many it needs.
+    Every class has an image in train, and in each split that is cut: at least one, whatever the fraction.
+    With ``groups`` [N] a cut takes whole groups: no group is in two splits. Then the shares of the split
+    and of its classes are as near to the wanted ones as the groups allow, and it may lack a class: one that
+    comes from a single group stays in train.
+
+    Raises DataError if a class has too few images for that, or there are too few groups.
     """
     rows = {split: np.flatnonzero(splits == split) for split in SPLITS}
     rows["train"] = np.flatnonzero((splits == "train") | (splits == ""))
+    missing = [split for split in SPLITS if split != "train" and len(rows[split]) == 0]
+    _refuse_small(np.bincount(labels[rows["train"]], minlength=len(classes)), classes, missing)
     for split, fraction in (("test", test_fraction), ("val", val_fraction)):
-        if len(rows[split]) == 0:
-            rows["train"], rows[split] = _cut(rows["train"], labels, classes, fraction, split, seed)
-    for split in SPLITS:
-        missing = np.setdiff1d(np.arange(len(classes)), labels[rows[split]])
-        if len(missing):
-            raise DataError(
-                f"class {classes[missing[0]]!r} has no image in the {split} split; add images of it to {split}"
-            )
+        if split in missing:
+            source = rows["train"]
+            if groups is None:
+                # Of each class train keeps one image, and one for the split that is cut after this one.
+                left = 2 if split == "test" and "val" in missing else 1
+                cut = _cut(labels[source], len(classes), fraction, left, seed)
+            else:
+                cut = _cut_groups(labels[source], groups[source], len(classes), fraction, split, seed)
+            rows["train"], rows[split] = source[~cut], source[cut]
     return rows
 
 
 def assign_rows(
-    labels: NDArray[np.int64], splits: NDArray[np.str_], classes: Sequence[str], settings: Preprocess
-) -> dict[str, NDArray[np.int64]]:
+    labels: Ints,
+    splits: NDArray[np.str_],
+    classes: Sequence[str],
+    settings: Preprocess,
+    groups: Ints | None = None,
+) -> dict[str, Ints]:
     """``assign`` as the settings say."""
     return assign(
         labels,
@@ -51,23 +71,91 @@ def assign_rows(
         val_fraction=settings.val_fraction,
         test_fraction=settings.test_fraction,
         seed=settings.seed,
+        groups=groups,
     )
 
 
-def _cut(
-    rows: NDArray[np.int64], labels: NDArray[np.int64], classes: Sequence[str], fraction: float, split: str, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    counts = np.bincount(labels[rows], minlength=len(classes))
-    smallest = int(counts.argmin())
-    # With fewer, rounding could leave the class out of the smaller part.
-    needed = max(2, int(np.ceil(1 / min(fraction, 1 - fraction))))
-    if counts[smallest] < needed:
-        raise DataError(
-            f"class {classes[smallest]!r} has {counts[smallest]} images to cut the {split} split from; with "
-            f"preprocess.{split}_fraction {fraction} at least {needed} are needed: "
-            "add images or move the fraction towards 0.5"
-        )
-    from sklearn.model_selection import train_test_split  # a second to import: only where something is cut
+def absent_classes(labels: Ints, rows: dict[str, Ints], classes: Sequence[str]) -> dict[str, list[str]]:
+    """For each split, the classes that have no image in it."""
+    return {
+        split: [classes[label] for label in np.setdiff1d(np.arange(len(classes)), labels[rows[split]])]
+        for split in SPLITS
+    }
 
-    kept, cut = train_test_split(rows, test_size=fraction, stratify=labels[rows], random_state=seed)
-    return np.sort(kept), np.sort(cut)
+
+def _refuse_small(counts: Ints, classes: Sequence[str], missing: Sequence[str]) -> None:
+    """Refuse classes with fewer images (``counts`` [classes]) than there are splits to be made of them."""
+    needed = 1 + len(missing)
+    small = np.flatnonzero(counts < needed)
+    if len(small) == 0:
+        return
+    first = small[0]
+    have = "no image" if counts[first] == 0 else "1 image" if counts[first] == 1 else f"{counts[first]} images"
+    others = ", ".join(f"{classes[label]!r} ({counts[label]})" for label in small[1 : 1 + MAX_NAMED])
+    more = len(small) - 1 - MAX_NAMED
+    beside = f"; too few have {others}{f' and {more:,} more' if more > 0 else ''} too" if others else ""
+    made = " and ".join(("train", *missing)) if len(missing) < 2 else "train, val and test"
+    raise DataError(
+        f"class {classes[first]!r} has {have} to learn from, but at least {needed} are needed, one each for {made}"
+        f"{beside}: add images, or take the class away"
+        if missing
+        else f"class {classes[first]!r} has {have} in train{beside}: add images of it to train, or take the class away"
+    )
+
+
+def _cut(labels: Ints, classes: int, fraction: float, left: int, seed: int) -> NDArray[np.bool_]:
+    """Which images [N] a split takes: of each class its share, at least one, and all but ``left`` at most."""
+    counts = np.bincount(labels, minlength=classes)
+    # With fewer, rounding could leave a class out of the smaller part.
+    if counts.min() >= max(2, int(np.ceil(1 / min(fraction, 1 - fraction)))):
+        from sklearn.model_selection import train_test_split  # a second to import: only where something is cut
+
+        _, chosen = train_test_split(np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed)
+        if (counts - np.bincount(labels[chosen], minlength=classes)).min() >= left:
+            return _mask(chosen, len(labels))
+    take = np.clip(np.rint(counts * fraction), 1, counts - left).astype(np.int64)
+    generator = np.random.default_rng(seed)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    parts = [generator.permutation(members)[:count] for members, count in zip(by_class, take, strict=True)]
+    return _mask(np.concatenate(parts), len(labels))
+
+
+def _cut_groups(labels: Ints, groups: Ints, classes: int, fraction: float, split: str, seed: int) -> NDArray[np.bool_]:
+    """Which images [N] a split takes: of several draws of whole groups the one with the best shares of the classes."""
+    pairs = np.unique(labels * (groups.max() + 1) + groups)
+    label_of, group_of = np.divmod(pairs, groups.max() + 1)
+    # A class of one group would be lost to train with it.
+    stay = np.unique(group_of[np.bincount(label_of, minlength=classes)[label_of] == 1])
+    free = np.flatnonzero(~np.isin(groups, stay))
+    movable = len(np.unique(groups[free]))
+    if movable < 2:
+        raise DataError(
+            f"the {split} split cannot be cut by groups: of {len(stay) + movable:,} groups {len(stay):,} must stay in "
+            "train as the only ones of a class, and two others are needed; add groups, or give each image a split"
+        )
+    from sklearn.model_selection import GroupShuffleSplit
+
+    # As many as hold every class, if each holds as many classes as the mean one; but never a third of all for that.
+    enough = min(math.ceil(classes * len(np.unique(groups)) / len(pairs)), movable // 3)
+    count = min(max(round(fraction * len(labels) / len(free) * movable), enough, 1), movable - 1)
+    tries = DRAWS if movable < MANY_GROUPS else DRAWS_OF_MANY
+    draws = GroupShuffleSplit(tries, test_size=count, random_state=seed)
+    totals = np.bincount(labels, minlength=classes)
+
+    def badness(chosen: Ints) -> tuple[int, int, float]:
+        taken = np.bincount(labels[chosen], minlength=classes)
+        return int((taken == totals).sum()), int((taken == 0).sum()), float(np.abs(taken / totals - fraction).sum())
+
+    chosen = min((free[members] for _, members in draws.split(free, groups=groups[free])), key=badness)
+    if badness(chosen)[0]:
+        raise DataError(
+            f"the {split} split cannot be cut by groups: train would lack a class; add groups, give each image a "
+            f"split, or lower preprocess.{split}_fraction"
+        )
+    return _mask(chosen, len(labels))
+
+
+def _mask(chosen: Ints, count: int) -> NDArray[np.bool_]:
+    mask = np.zeros(count, dtype=bool)
+    mask[chosen] = True
+    return mask
