@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -80,11 +80,12 @@ def write(
     names: Sequence[str],
     settings: dict[str, Any],
     decoder: Decoder | None = None,
+    attributes: Mapping[str, NDArray[np.object_]] | None = None,
 ) -> DatasetCard:
     """Write a cache into the empty ``directory``: for each split, the given ``rows`` of ``images`` [N, C, H, W].
 
-    ``names`` are the images' files, if they have any. Returns the card, which is written last: a
-    directory without it is no cache.
+    ``names`` are the images' files, if they have any, and ``attributes`` the further columns of their list. Returns
+    the card, which is written last: a directory without it is no cache.
     """
     contents = hashlib.sha256()
     counts = {}
@@ -107,17 +108,27 @@ def write(
     for split in SPLITS:
         _stamp(directory / f"{split}.safetensors", card.fingerprint)
     if names:
-        _write_names(directory / NAMES, names, rows)
+        _write_names(directory / NAMES, names, attributes or {}, rows)
     write_json(directory / CARD, asdict(card))
     return card
 
 
-def _write_names(path: Path, names: Sequence[str], rows: dict[str, NDArray[np.int64]]) -> None:
+def _write_names(
+    path: Path,
+    names: Sequence[str],
+    attributes: Mapping[str, NDArray[np.object_]],
+    rows: dict[str, NDArray[np.int64]],
+) -> None:
+    own = ["split", "row", "file"]
+    others = [f"{name} (table)" if name in own else name for name in attributes]
     with path.open("w", newline="", encoding="utf-8") as opened:
         table = csv.writer(opened)
-        table.writerow(["split", "row", "file"])
+        table.writerow([*own, *others])
         for split in SPLITS:
-            table.writerows([split, position, names[row]] for position, row in enumerate(rows[split]))
+            table.writerows(
+                [split, position, names[row], *(values[row] for values in attributes.values())]
+                for position, row in enumerate(rows[split])
+            )
 
 
 def read_names(directory: Path, split: str) -> list[str]:

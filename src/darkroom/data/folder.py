@@ -1,7 +1,7 @@
-"""A person's own images: one sub-folder per class, with or without train, val and test above them."""
+"""A person's own images: one sub-folder per class, or a table of labels, with or without splits."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -12,17 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.data.archives import pack
-from darkroom.data.decoding import decode_into, processes, read_headers, sample_values
+from darkroom.data.decoding import Headers, Map, decode_into, processes, read_headers, sample_values
 from darkroom.data.depth import Sampled
 from darkroom.data.images import Decoder
 from darkroom.data.inventory import MAX_EXAMPLES, Inventory
+from darkroom.data.labels import Labelled, label_images
 from darkroom.data.layout import UNLABELLED, arrange
 from darkroom.data.mapped import allocate, release
-from darkroom.data.packed import read_index
+from darkroom.data.packed import Records, read_index
 from darkroom.data.source import Decoded, Report
 from darkroom.data.splits import assign_rows
 from darkroom.data.survey import common_channels, common_size, count_sizes, notes
-from darkroom.data.value_range import find_depth, values_of_each
+from darkroom.data.tables import counted, find_table, store_table
+from darkroom.data.value_range import Depth, find_depth, values_of_each
 from darkroom.settings import Dataset, Preprocess
 
 PACKED = "images.zip"
@@ -40,39 +42,24 @@ class Folder:
     def download(self, settings: Dataset, directory: Path, report: Report) -> str:
         source = Path(settings.path).expanduser()
         count = partial(report, "pack images")
-        return str(pack(source, directory / PACKED, lambda done: count(done, 0), encoding=settings.encoding))
+        inventory = pack(source, directory / PACKED, lambda done: count(done, 0), encoding=settings.encoding)
+        store_table(settings.labels, source, directory)
+        return str(inventory)
 
     def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: Report) -> Decoded:
         archive = directory / PACKED
         names, records = read_index(archive)
         inventory = Inventory.read(directory, len(names))
-        labels, splits, classes = arrange(names, inventory.folders)
-        unlabelled = np.flatnonzero(labels == UNLABELLED)
-        examples = [names[row] for row in unlabelled[:MAX_EXAMPLES]]
-        left_out = inventory.figures() | {"unlabelled": {"count": len(unlabelled), "examples": examples}}
-        if len(unlabelled):
-            kept = np.flatnonzero(labels != UNLABELLED)
-            names = [names[row] for row in kept]
-            records, labels, splits = records[kept], labels[kept], splits[kept]
-        starts = range(0, len(names), CHUNK)
-        chunks = [records[start : start + CHUNK] for start in starts]
+        table = find_table(directory)
+        labelled = label_images(table, names) if table else _by_folders(names, inventory)
+        left_out = inventory.figures() | {"unlabelled": _without_label(names, labelled)}
+        names, records = [names[row] for row in labelled.rows.tolist()], records[labelled.rows]
         workers = (os.cpu_count() or 1) if len(names) >= PARALLEL_FROM else 0
         with processes(workers) as spread:
-            parts = spread(partial(read_headers, archive), chunks)
+            parts = spread(partial(read_headers, archive), _chunks(records))
             headers = np.concatenate(list(_reported(parts, partial(report, "read sizes"), len(names))))
-            deep = np.flatnonzero(headers["is_deep"])
-            sampled: list[Sampled | None] = []
-            train = np.empty(0, dtype=np.int64)
-            if len(deep):
-                count = values_of_each(len(deep))
-                some = [records[deep[start : start + CHUNK]] for start in range(0, len(deep), CHUNK)]
-                taken = spread(partial(sample_values, archive, count, settings.bands), some)
-                sampled = list(chain.from_iterable(_reported(taken, partial(report, "read values"), len(deep))))
-                is_readable = headers["channels"] > 0
-                is_readable[deep[[each is None for each in sampled]]] = False
-                rows = np.flatnonzero(is_readable)
-                train = rows[assign_rows(labels[rows], splits[rows], classes, settings)["train"]]
-            depth = find_depth(names, headers, dict(zip(deep.tolist(), sampled, strict=True)), train, settings)
+            sample = partial(sample_values, archive)
+            depth = _find_depth(names, records, headers, labelled, settings, partial(_sampled, spread, sample, report))
             decoder = Decoder(
                 settings.channels or common_channels(headers, names, settings.bands),
                 settings.image_size or common_size(headers),
@@ -81,10 +68,10 @@ class Folder:
                 depth.nodata,
                 settings.bands,
             )
-
             path = scratch / "images.bin"
             images = allocate(path, (len(names), decoder.channels, *decoder.size))
-            failures = spread(partial(decode_into, archive, path, decoder), starts, chunks)
+            starts = range(0, len(names), CHUNK)
+            failures = spread(partial(decode_into, archive, path, decoder), starts, _chunks(records))
             reasons: dict[int, str] = {}
             for part in _reported(failures, partial(report, "decode"), len(names)):
                 reasons |= part
@@ -92,20 +79,71 @@ class Folder:
         if broken:
             whole = np.delete(np.arange(len(names)), list(reasons))
             images = _keep_rows(images, whole)
-            headers, labels, splits = headers[whole], labels[whole], splits[whole]
+            headers, labelled = headers[whole], labelled.take(whole)
             names = [names[row] for row in whole]
         return Decoded(
             images,
-            labels,
-            splits,
-            classes,
+            labelled.labels,
+            labelled.splits,
+            labelled.classes,
             tuple(names),
             count_sizes(headers),
             broken,
-            decoder=decoder,
-            notes=(*depth.notes, *notes(headers, decoder)),
-            left_out=left_out,
+            left_out,
+            labelled.groups,
+            labelled.attributes,
+            decoder,
+            (*filter(None, [labelled.reading]), *depth.notes, *notes(headers, decoder)),
+            labelled.warnings,
         )
+
+
+def _by_folders(names: Sequence[str], inventory: Inventory) -> Labelled:
+    labels, splits, classes = arrange(names, inventory.folders)
+    rows = np.flatnonzero(labels != UNLABELLED)
+    warnings = []
+    if len(rows) < len(names):
+        count = counted(len(names) - len(rows), "image")
+        example = names[int(np.flatnonzero(labels == UNLABELLED)[0])]
+        cut = "" if "test" in splits[rows] else "; the test split is cut from train"
+        warnings.append(f"{count} without a class folder left out, such as {example}{cut}")
+    return Labelled(rows, labels[rows], splits[rows], classes, warnings=tuple(warnings))
+
+
+def _without_label(names: Sequence[str], labelled: Labelled) -> dict[str, Any]:
+    rows = np.setdiff1d(np.arange(len(names)), labelled.rows)
+    return {"count": len(rows), "examples": [names[row] for row in rows[:MAX_EXAMPLES].tolist()]}
+
+
+def _find_depth(
+    names: Sequence[str],
+    records: Records,
+    headers: Headers,
+    labelled: Labelled,
+    settings: Preprocess,
+    sample: Callable[[int, Sequence[int] | None, Records], list[Sampled | None]],
+) -> Depth:
+    """The range of the values of images of more than 8 bits, if there are any, of those that go to train."""
+    deep = np.flatnonzero(headers["is_deep"])
+    if not len(deep):
+        return find_depth(names, headers, {}, deep, settings)
+    found = sample(values_of_each(len(deep)), settings.bands, records[deep])
+    is_readable = headers["channels"] > 0
+    is_readable[deep[[each is None for each in found]]] = False
+    rows = np.flatnonzero(is_readable)
+    train = rows[assign_rows(labelled.take(rows), settings)["train"]]
+    return find_depth(names, headers, dict(zip(deep.tolist(), found, strict=True)), train, settings)
+
+
+def _sampled(
+    spread: Map, sample: Callable[..., Any], report: Report, count: int, bands: Sequence[int] | None, records: Records
+) -> list[Sampled | None]:
+    parts = spread(partial(sample, count, bands), _chunks(records))
+    return list(chain.from_iterable(_reported(parts, partial(report, "read values"), len(records))))
+
+
+def _chunks(records: Records) -> list[Records]:
+    return [records[start : start + CHUNK] for start in range(0, len(records), CHUNK)]
 
 
 def _keep_rows(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:

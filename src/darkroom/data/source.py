@@ -13,6 +13,8 @@ from darkroom.settings import Dataset, Preprocess
 
 # What is being done, how much of it is done, and how much there is (0: not known).
 Report = Callable[[str, int, int], None]
+# What else is known of each image, by name: text [N].
+Attributes = dict[str, NDArray[np.object_]]
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,12 @@ class Decoded:
     ``classes``; ``splits`` [N], the published split of each image: "train", "val", "test", or "" where
     it is still to be decided; ``names`` [N], the file of each image, or empty if images have none.
     ``sizes`` counts the original sizes ("width x height"); ``broken`` gives the reason for each file
-    that could not be decoded. ``decoder`` is how they became pixels, ``notes`` what a person should know of that.
-    ``left_out`` tells of the files that are no images, and of images without a class, as
+    that could not be decoded. ``left_out`` tells of the files that are no images, and of images without a class, as
     report.json does; it is empty where a dataset holds nothing else.
+
+    Images of one group (a patient, a camera; ``groups`` int64 [N], None where none are known) belong into
+    one split. ``attributes`` is what a table says of them beside their labels. ``decoder`` is how the images became
+    pixels; ``notes`` say in lines how all of it was read, ``warnings`` what was not.
     """
 
     images: NDArray[np.uint8]
@@ -35,9 +40,12 @@ class Decoded:
     names: tuple[str, ...] = ()
     sizes: dict[str, int] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, Any] = field(default_factory=dict)
+    groups: NDArray[np.int64] | None = None
+    attributes: Attributes = field(default_factory=dict)
     decoder: Decoder | None = None
     notes: tuple[str, ...] = ()
-    left_out: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Source(Protocol):

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,8 @@ from darkroom.errors import DataError
 from darkroom.settings import Preprocess
 
 MAX_NAMED = 5
+# With fewer, the 95 % interval of an accuracy may reach ten points up and down.
+FEW_IMAGES = 93
 # Draws of groups, of which the best is taken: of many groups, where a draw takes a second, any has good shares.
 DRAWS, DRAWS_OF_MANY, MANY_GROUPS = 50, 5, 2000
 
@@ -56,31 +59,58 @@ def assign(
     return rows
 
 
-def assign_rows(
-    labels: Ints,
-    splits: NDArray[np.str_],
-    classes: Sequence[str],
-    settings: Preprocess,
-    groups: Ints | None = None,
-) -> dict[str, Ints]:
+class Labelled(Protocol):
+    """Images whose splits are to be decided; all as in ``Decoded``."""
+
+    @property
+    def labels(self) -> Ints: ...
+    @property
+    def splits(self) -> NDArray[np.str_]: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+    @property
+    def groups(self) -> Ints | None: ...
+
+
+def assign_rows(images: Labelled, settings: Preprocess) -> dict[str, Ints]:
     """``assign`` as the settings say."""
     return assign(
-        labels,
-        splits,
-        classes,
+        images.labels,
+        images.splits,
+        images.classes,
         val_fraction=settings.val_fraction,
         test_fraction=settings.test_fraction,
         seed=settings.seed,
-        groups=groups,
+        groups=images.groups,
     )
 
 
-def absent_classes(labels: Ints, rows: dict[str, Ints], classes: Sequence[str]) -> dict[str, list[str]]:
-    """For each split, the classes that have no image in it."""
-    return {
-        split: [classes[label] for label in np.setdiff1d(np.arange(len(classes)), labels[rows[split]])]
-        for split in SPLITS
-    }
+def shortcomings(labels: Ints, rows: dict[str, Ints], classes: Sequence[str]) -> list[str]:
+    """What the figures of the splits are not worth, in lines: classes without an image, and few images."""
+    lines = []
+    for split in SPLITS:
+        absent = np.setdiff1d(np.arange(len(classes)), labels[rows[split]])
+        if len(absent):
+            named = ", ".join(repr(classes[label]) for label in absent[:MAX_NAMED])
+            more = f" and {len(absent) - MAX_NAMED:,} more" if len(absent) > MAX_NAMED else ""
+            lines.append(
+                f"{split} has no image of {len(absent):,} of {len(classes):,} classes ({named}{more}): "
+                "its figures say nothing of them"
+            )
+        if split != "train" and len(rows[split]) < FEW_IMAGES:
+            lines.append(_doubt(split, len(rows[split])))
+    return lines
+
+
+def _doubt(split: str, images: int) -> str:
+    from scipy.stats import binomtest
+
+    # Of Wilson, for half of them right: where it is widest.
+    interval = binomtest(images // 2, images).proportion_ci(0.95, method="wilson")
+    return (
+        f"{split} has {images} image{'' if images == 1 else 's'}: an accuracy measured on so few is known to "
+        f"±{50 * (interval.high - interval.low):.0f} points"
+    )
 
 
 def _refuse_small(counts: Ints, classes: Sequence[str], missing: Sequence[str]) -> None:

@@ -8,7 +8,6 @@ from darkroom.config import Config
 from darkroom.console import messages, reporter, warn
 from darkroom.data import cache, report, splits
 from darkroom.data.catalog import CATALOG
-from darkroom.data.inventory import describe
 from darkroom.data.source import Decoded
 from darkroom.errors import DataError
 from darkroom.files import atomic_directory, write_json
@@ -25,9 +24,8 @@ def run(config: Config, workspace: Workspace) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".decode.") as scratch, reporter() as progress:
         decoded = CATALOG[name].decode(workspace.raw(name), settings, Path(scratch), progress)
-        _tell_unlabelled(decoded)
         _judge_broken(decoded, skip=config.dataset.on_broken == "skip")
-        rows = splits.assign_rows(decoded.labels, decoded.splits, decoded.classes, settings)
+        rows = splits.assign_rows(decoded, settings)
         progress("write tensors", 0, 0)
         with atomic_directory(target) as directory:
             card = cache.write(
@@ -38,6 +36,7 @@ def run(config: Config, workspace: Workspace) -> None:
                 name=name,
                 classes=decoded.classes,
                 names=decoded.names,
+                attributes=decoded.attributes,
                 settings={
                     "dataset": {"name": name, "on_broken": config.dataset.on_broken},
                     "preprocess": settings.model_dump(mode="json"),
@@ -53,20 +52,14 @@ def run(config: Config, workspace: Workspace) -> None:
             drawing.save(picture, directory / "samples.png")
     for note in decoded.notes:
         messages.print(f"{name}: {note}")
+    for line in (*decoded.warnings, *splits.shortcomings(decoded.labels, rows, decoded.classes)):
+        warn(line)
     crossing = found["duplicates"]["groups_across_splits"]
     if crossing:
         warn(f"{crossing} images occur in more than one split; reports/preprocess/report.json names some")
     sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
     shape = "x".join(map(str, card.shape))
     messages.print(f"{name}: {sizes} images of {shape} in {len(card.classes)} classes, {card.fingerprint[:12]}")
-
-
-def _tell_unlabelled(decoded: Decoded) -> None:
-    unlabelled = decoded.left_out.get("unlabelled", {"count": 0})
-    if unlabelled["count"]:
-        count = describe(unlabelled["count"], "image")
-        cut = "" if "test" in decoded.splits else "; the test split is cut from train"
-        warn(f"{count} without a class folder left out, such as {unlabelled['examples'][0]}{cut}")
 
 
 def _judge_broken(decoded: Decoded, *, skip: bool) -> None:
