@@ -102,8 +102,8 @@ class Comparison:
 
     @property
     def recalls(self) -> tuple[Floats, Floats]:
-        """The recall of each class, of ``a`` and of ``b`` [classes]; 0 for a class without test images."""
-        images = np.maximum(self.class_sizes, 1)
+        """The recall of each class, of ``a`` and of ``b`` [classes]; NaN for a class without test images."""
+        images = np.where(self.class_sizes, self.class_sizes, np.nan)
         return self._by_class(self.a.correct) / images, self._by_class(self.b.correct) / images
 
     @property
@@ -152,6 +152,8 @@ class Comparison:
             "calibration_error": dict(zip("ab", self.calibration_errors(bins), strict=True)),
             "recall": {
                 name: {"a": a, "b": b, "change": b - a, "images": images}
+                if images
+                else {"a": None, "b": None, "change": None, "images": 0}
                 for name, a, b, images in zip(
                     self.a.classes, *(each.tolist() for each in (*self.recalls, self.class_sizes)), strict=True
                 )

@@ -97,7 +97,7 @@ class Report:
     def classes(self) -> list[Row]:
         """A row for each class with a change of recall, the largest first: its name, both recalls and the change."""
         before, after = self.comparison.recalls
-        change = after - before
+        change = np.nan_to_num(after - before)  # none where there are no test images
         order = [number for number in np.argsort(-np.abs(change), kind="stable") if change[number]]
         names = self.comparison.a.classes
         return [

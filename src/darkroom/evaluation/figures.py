@@ -94,17 +94,19 @@ def _titles(found: Evaluation, classes: Sequence[str], rows: Ints) -> list[str]:
     ]
 
 
-def class_scores(per_class: dict[str, dict[str, float]]) -> "Figure":
-    """F1 of each class, the weakest at the top."""
-    ordered = sorted(per_class.items(), key=lambda item: item[1]["f1"], reverse=True)
+def class_scores(per_class: dict[str, dict[str, float | None]]) -> "Figure":
+    """F1 of each class that has test images, the weakest at the top."""
+    scores = [(name, row["f1"]) for name, row in per_class.items() if row["f1"] is not None]
+    ordered = sorted(scores, key=lambda item: item[1], reverse=True)
     figure = new_figure(8, float(np.clip(1.2 + 0.28 * len(ordered), 2.5, 18)))
     axes = figure.subplots()
     # By position: names that are alike once shortened would share a bar.
-    bars = axes.barh(range(len(ordered)), [row["f1"] for _, row in ordered], color=BLUE)
+    bars = axes.barh(range(len(ordered)), [score for _, score in ordered], color=BLUE)
     font = float(np.clip(500 / len(ordered), 5, 9))
     axes.bar_label(bars, fmt="{:.3f}", padding=3, fontsize=font)
     axes.set_yticks(range(len(ordered)), [shorten(name, 28) for name, _ in ordered])
-    tidy(axes, "F1 of each class", "F1")
+    absent = len(per_class) - len(ordered)
+    tidy(axes, "F1 of each class" + (f" ({absent} without test images)" if absent else ""), "F1")
     axes.set_xlim(0, 1.08)
     axes.margins(y=0.01)
     axes.tick_params(axis="y", labelsize=font, length=0)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
+SCORES = ("precision", "recall", "f1")
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,14 @@ class Evaluation:
     """Everything measured on one split.
 
     ``summary`` holds single figures by name; ``per_class`` precision, recall, F1 and support by class
-    name; ``confusion`` int64 [classes, classes] counts with true classes as rows; ``report`` is
-    scikit-learn's classification report as text. ``probabilities`` float [N, classes] and ``labels``,
-    ``predicted`` int64 [N] are what they were made from.
+    name, the first three None for a class without images; ``confusion`` int64 [classes, classes] counts
+    with true classes as rows; ``report`` is scikit-learn's classification report as text, of the classes
+    with images. ``probabilities`` float [N, classes] and ``labels``, ``predicted`` int64 [N] are what they
+    were made from.
     """
 
     summary: dict[str, float]
-    per_class: dict[str, dict[str, float]]
+    per_class: dict[str, dict[str, float | None]]
     confusion: Ints
     report: str
     probabilities: Floats
@@ -46,7 +48,8 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
     """Evaluate ``logits`` [N, classes] against ``labels`` [N].
 
     The summary holds accuracy with its 95 % Wilson interval, macro precision, recall and F1, log-loss
-    in nats, top-k accuracy (k at most the number of classes) and the expected calibration error.
+    in nats, top-k accuracy (k at most the number of classes) and the expected calibration error. The macro
+    averages are over the classes with images; where some have none, ``absent_classes`` is their number.
     """
     # Imported here: together they take seconds, which who only needs the types above does not wait for.
     from scipy.special import softmax
@@ -59,7 +62,8 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
     correct = int((predicted == labels).sum())
     low, high = accuracy_interval(correct, len(labels))
     scores = precision_recall_fscore_support(labels, predicted, labels=numbers, zero_division=0.0)
-    precision, recall, f1 = (float(score.mean()) for score in scores[:3])
+    present = np.unique(labels)
+    precision, recall, f1 = (float(score[present].mean()) for score in scores[:3])
     k = min(top_k, len(classes))
     accuracy = correct / len(labels)
     # Two ways to the same number: a difference would mean that one of the figures is wrong.
@@ -76,14 +80,18 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
         "calibration_error": expected_calibration_error(probabilities.max(axis=1), predicted == labels, bins),
         "images": len(labels),
     }
-    columns = ("precision", "recall", "f1", "support")
-    per_class = {
-        name: dict(zip(columns, map(float, row), strict=True))
-        for name, row in zip(classes, zip(*scores, strict=True), strict=True)
-    }
-    report = classification_report(
-        labels, predicted, labels=numbers, target_names=list(classes), digits=4, zero_division=0.0
-    )
+    per_class: dict[str, dict[str, float | None]] = {name: dict.fromkeys(SCORES) | {"support": 0.0} for name in classes}
+    for label in present:
+        per_class[classes[label]] = {
+            **{name: float(score[label]) for name, score in zip(SCORES, scores[:3], strict=True)},
+            "support": float(scores[3][label]),
+        }
+    names = [classes[label] for label in present]
+    report = classification_report(labels, predicted, labels=present, target_names=names, digits=4, zero_division=0.0)
+    absent = [name for name in classes if name not in set(names)]
+    if absent:
+        summary["absent_classes"] = len(absent)
+        report += f"\nWithout images here, and in none of these figures: {', '.join(absent)}\n"
     return Evaluation(summary, per_class, confusion, report, probabilities, labels, predicted)
 
 

@@ -208,19 +208,21 @@ def _class_recall(settings: Gate, comparison: Comparison) -> Check:
     """No class loses more recall than allowed, whether or not it may be chance: what was seen decides.
 
     Where a loss may be chance (McNemar's exact test within the class, one-sided, at ``alpha`` shared among the classes)
-    the check says so.
+    the check says so. Of classes without test images nothing is known, and they lose nothing.
     """
     before, after = comparison.recalls
     change = after - before
-    limit, share = settings.max_class_drop, settings.alpha / len(change)
+    absent = int(np.isnan(change).sum())
+    limit, share = settings.max_class_drop, settings.alpha / (len(change) - absent)
     # Rounded: 0.9 - 0.85 is a little more than 0.05.
     dropped = [int(number) for number in np.argsort(change) if round(-change[number], 9) > limit]
-    worst = (dropped or [int(np.argmin(change))])[0]
+    worst = (dropped or [int(np.nanargmin(change))])[0]
     value = f"{comparison.a.classes[worst]} {change[worst]:+.4f}"
     value += f" and {len(dropped) - 1} more" if len(dropped) > 1 else ""
     p = {number: comparison.class_p_worse(number) for number in dropped}
     if dropped and min(p.values()) >= share:
         value += f", which may be chance (p {p[worst]:.2g}, {comparison.class_sizes[worst]} images)"
+    value += f"; {absent} of {len(change)} classes without test images" if absent else ""
     return Check("class_recall", value, f"no class loses more than {limit:g}", not dropped)
 
 

@@ -44,7 +44,7 @@ def test_a_class_without_test_images_has_no_recall_and_no_change():
     labels = [0, 0, 1]
     found = Comparison(answers([0, 2, 1], labels), answers([0, 0, 1], labels)).as_json(alpha=0.05, bins=5)
 
-    assert found["recall"]["owl"] == {"a": 0.0, "b": 0.0, "change": 0.0, "images": 0}
+    assert found["recall"]["owl"] == {"a": None, "b": None, "change": None, "images": 0}
 
 
 def test_the_confusion_matrices_have_true_classes_as_rows():

@@ -91,6 +91,13 @@ def test_class_scores_have_the_weakest_at_the_top() -> None:
     assert [bar.get_width() for bar in axes.patches] == [0.9, 0.5, 0.1]
 
 
+def test_class_scores_leave_out_classes_without_test_images_and_count_them() -> None:
+    axes = class_scores({"cat": {"f1": 0.5}, "owl": {"f1": None}}).axes[0]
+
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat"]
+    assert axes.get_title(loc="left") == "F1 of each class (1 without test images)"
+
+
 @pytest.mark.parametrize(("count", "channels"), [(1, 3), (7, 1), (40, 3)])
 def test_a_grid_shows_up_to_25_images(tmp_path: Path, channels: int, count: int) -> None:
     found = evaluated(3, count=count)

@@ -43,15 +43,23 @@ def test_the_counts_are_those_of_the_hand(small: Evaluation) -> None:
 
 
 def test_the_scores_of_each_class_are_those_of_the_hand(small: Evaluation) -> None:
-    # cat: 1 of 2 found is right, 1 of 1 is found. dog: 2 of 2 right, 2 of 4 found. owl: 0 of 1 right, none to find.
+    # cat: 1 of 2 found is right, 1 of 1 is found. dog: 2 of 2 right, 2 of 4 found. owl: none is there to find.
     assert small.per_class == {
         "cat": pytest.approx({"precision": 0.5, "recall": 1.0, "f1": 2 / 3, "support": 1}),
         "dog": pytest.approx({"precision": 1.0, "recall": 0.5, "f1": 2 / 3, "support": 4}),
-        "owl": pytest.approx({"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}),
+        "owl": {"precision": None, "recall": None, "f1": None, "support": 0},
     }
-    assert small.summary["precision_macro"] == pytest.approx(0.5)
-    assert small.summary["recall_macro"] == pytest.approx(0.5)
-    assert small.summary["f1_macro"] == pytest.approx(4 / 9)
+
+
+def test_macro_averages_are_over_the_classes_with_images(small: Evaluation) -> None:
+    assert small.summary["precision_macro"] == pytest.approx(0.75)
+    assert small.summary["recall_macro"] == pytest.approx(0.75)
+    assert small.summary["f1_macro"] == pytest.approx(2 / 3)
+    assert small.summary["absent_classes"] == 1
+
+
+def test_no_class_is_called_absent_where_each_has_images() -> None:
+    assert "absent_classes" not in measured(np.log(PROBABILITIES[:3]), [0, 1, 2]).summary
 
 
 def test_log_loss_is_the_mean_of_what_the_right_class_was_given(small: Evaluation) -> None:
@@ -169,7 +177,10 @@ def test_a_class_without_images_is_measured_without_a_warning() -> None:
     found = measured([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], [0, 0])
 
     assert found.summary["accuracy"] == 1.0
-    assert found.per_class["owl"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0.0}
+    assert found.per_class["owl"] == {"precision": None, "recall": None, "f1": None, "support": 0.0}
+    assert (found.summary["recall_macro"], found.summary["f1_macro"]) == (1.0, 1.0)
+    assert "Without images here, and in none of these figures: dog, owl" in found.report
+    assert all(math.isfinite(value) for value in found.summary.values())
 
 
 @st.composite
@@ -195,7 +206,9 @@ def test_the_figures_of_an_evaluation_agree_with_each_other(long: bool) -> None:
         assert summary["accuracy_low"] <= summary["accuracy"] + 1e-12
         assert summary["accuracy"] <= summary["accuracy_high"] + 1e-12
         assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(count))
-        assert all(0 <= value <= 1 for key, value in summary.items() if key not in {"log_loss", "images"})
+        assert all(
+            0 <= value <= 1 for key, value in summary.items() if key not in {"log_loss", "images", "absent_classes"}
+        )
 
     check()
 

@@ -1,6 +1,7 @@
 """The gate: every rule is listed with what it found, and each one can refuse."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +232,26 @@ def test_a_class_may_lose_what_is_allowed():
 
     assert check(judged(evidence(answers(without(3, 0.05))), champion), "class_recall").passed
     assert not check(judged(evidence(answers(without(3, 0.051))), champion), "class_recall").passed
+
+
+def test_a_class_without_test_images_loses_nothing_and_is_counted():
+    # Two hundred images of ten classes, and two classes that none is of.
+    classes = tuple(f"class {number}" for number in range(12))
+    labels = labels_of(200)
+    before = np.ones(200, bool)
+    before[labels == 0] = np.arange(20) >= 10
+
+    def of_twelve(right):
+        return replace(answers(right), classes=classes)
+
+    champion = evidence(of_twelve(before), version="1")
+    found = check(judged(evidence(of_twelve(np.ones(200, bool))), champion), "class_recall")
+    worse = judged(evidence(of_twelve(without(3, 0.3, 200))), champion)
+
+    assert (found.passed, found.value) == (True, "class 1 +0.0000; 2 of 12 classes without test images")
+    # The risk is shared among the ten classes that have images: 1/64 is above a tenth of 0.05.
+    assert "which may be chance (p 0.016, 20 images)" in check(worse, "class_recall").value
+    assert json.loads(json.dumps(worse.as_json(), allow_nan=False))["statistics"]["recall"]["class 11"]["images"] == 0
 
 
 def test_a_loss_that_may_be_chance_is_refused_and_told_as_such():
