@@ -206,7 +206,7 @@ def grouped(draw):
     return labels[order], np.repeat(np.arange(len(parts)), [len(part) for part in parts])[order]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(grouped(), st.floats(0.05, 0.5), st.floats(0.05, 0.5), st.integers(0, 100))
 def test_no_group_is_in_two_splits(data, val, test, seed):
     labels, groups = data
