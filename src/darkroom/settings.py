@@ -34,7 +34,20 @@ Seed = Annotated[int, Field(ge=0, lt=2**31, description="seed of this stage's ra
 
 RECIPE_FORMAT = 1
 # Of Python's, those that zips of older systems are likely to be in; all others are taken too.
-ENCODINGS = ("gbk", "gb18030", "shift_jis", "cp932", "big5", "euc_kr", "euc_jp", "cp437", "cp850", "cp866", "cp1252")
+ENCODINGS = (
+    "utf-8",
+    "gbk",
+    "gb18030",
+    "shift_jis",
+    "cp932",
+    "big5",
+    "euc_kr",
+    "euc_jp",
+    "cp437",
+    "cp850",
+    "cp866",
+    "cp1252",
+)
 
 
 def _number(value: Any) -> Any:

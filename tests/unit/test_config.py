@@ -537,3 +537,14 @@ def test_junk_text_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, 
     path = tmp_path_factory.getbasetemp() / "junk.yaml"
     path.write_text(text, encoding="utf-8")
     assert answers(lambda: load(path))
+
+
+@pytest.mark.parametrize("name", ["gbk", "shift_jis", "UTF-8", "cp437"])
+def test_any_codec_of_python_reads_names(read, name):
+    assert read(f"dataset: {{encoding: {name}}}").dataset.encoding == name
+
+
+@pytest.mark.parametrize("name", ["gkb", "base64", "rot13", "utf-16", "cp037", "undefined"])
+def test_what_is_no_codec_of_names_is_refused(read, name):
+    with pytest.raises(ConfigError, match=rf": dataset\.encoding: no encoding of names '{name}'; "):
+        read(f"dataset: {{encoding: {name}}}")

@@ -13,7 +13,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.inventory import in_words
+from darkroom.data.inventory import HIDDEN, in_words
 from darkroom.data.split_names import ALSO_CLASSES, PRED, find_splits, plain_split
 from darkroom.data.tree import Node, draw, grow
 from darkroom.errors import DataError
@@ -110,7 +110,8 @@ def refuse_imageless(layout: Layout, imageless: Folders) -> None:
             continue
         if find_splits([*layout.root.folders, name]).get(name, PRED) != PRED:
             raise DataError(f"{held}, but its name is that of a split; put images there or remove it")
-        if not kinds or not all(map(DOCUMENT.fullmatch, kinds)):
+        seen = kinds.keys() - {HIDDEN}
+        if not seen or not all(map(DOCUMENT.fullmatch, seen)):
             raise DataError(f"{held}, but lies beside folders that have some; put images there or remove it")
 
 
