@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.data.inventory import HIDDEN, in_words
-from darkroom.data.split_names import ALSO_CLASSES, PRED, find_splits, plain_split
+from darkroom.data.split_names import ALSO_CLASSES, PRED, find_splits, plain_split, speaks_of_split
 from darkroom.data.tree import Node, draw, grow
 from darkroom.errors import DataError
 
 UNLABELLED = -1
 # Folders of these beside the images are no classes that lost their images.
 DOCUMENT = re.compile(
-    r"\.(txt|[ct]sv|jsonl?|xml|ya?ml|md|rst|html?|pdf|docx?|xlsx?|py|ipynb|mat?|log|np[yz]|pkl|h5|pth?)"
+    r"\.(txt|[ct]sv|jsonl?|xml|ya?ml|rst|html?|pdf|docx?|xlsx?|py|ipynb|m(d|at)?|log|np[yz]|pkl|h5|pth?)"
 )
 Folders = Mapping[str, Mapping[str, int]]
 
@@ -128,8 +128,9 @@ def _splits_in(root: Node) -> dict[str, str]:
     splits = find_splits(root.folders)
     others = [name for name in root.folders if name not in splits]
     _refuse_copies(root, is_whole=True)
-    if others and len(splits) == 1:
+    if len(splits) == 1 and others and not any(map(speaks_of_split, others)):
         (name,) = splits
+        # A class by its name and its images. Those of a train split lie in class folders.
         if name.lower() in ALSO_CLASSES and not root.folders[name].folders:
             return {}
     if splits and others:

@@ -50,6 +50,11 @@ def find_splits(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def speaks_of_split(name: str) -> bool:
+    """Whether one of the words in a name is a split's, as in `train_masks`."""
+    return any(word in WORDS for word in _words(name))
+
+
 def _words(name: str) -> list[str]:
     words = []
     for token in TOKEN.findall(name):

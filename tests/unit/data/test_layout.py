@@ -202,6 +202,7 @@ def refusal(names, imageless=None):
         [*below("train"), "extra/1.png"],
         ["cat/1.png", "dog/1.png", "test/1.png"],
         ["cat/1.png", "train/1.png", "valid/1.png"],
+        ["train/1.png", "train_masks/1.png"],
         ["cat/1.png", "dog/1.png", "unlabelled/1.png"],
         below("trainingSet", "trainingSample", "testSet"),
     ],
@@ -359,6 +360,11 @@ def test_a_folder_beside_the_others_that_may_have_lost_its_images_is_refused(nam
 def test_documents_beside_the_splits_and_folders_within_classes_are_no_classes(folder):
     kinds = {} if folder.startswith("train/") else {".txt": 5, ".csv": 1}
     assert arrange(below("train", "test"), {folder: kinds})[2] == ("cat", "dog")
+
+
+def test_a_hidden_file_beside_documents_changes_nothing():
+    assert arrange(below("train", "test"), {"labels": {".txt": 5, "hidden": 1}})[2] == ("cat", "dog")
+    assert "labels/ has no image in it (1 hidden)" in refusal(below("train", "test"), {"labels": {"hidden": 1}})
 
 
 def test_documents_beside_the_folder_of_images_are_no_class():
