@@ -8,7 +8,7 @@ import torch
 
 from darkroom import drawing
 from darkroom.config import Config
-from darkroom.console import messages
+from darkroom.console import messages, warn
 from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_names
 from darkroom.data.ink import measure_ink
@@ -49,6 +49,8 @@ def run(config: Config, workspace: Workspace) -> None:
     test = read_split(directory, dataset, "test")
     reference = _fit_reference(classifier, dataset, directory, config.evaluate.batch_size)
     found = _measure(classifier, test, dataset, config.evaluate, reference.temperature)
+    if absent := int(found.summary.get("absent_classes", 0)):
+        warn(f"{absent:,} of {len(dataset.classes):,} classes have no test image: no figure says anything of them")
     report = workspace.report("evaluate")
     with atomic_directory(report) as written:
         _write(found, test, dataset, read_names(directory, "test"), written)
