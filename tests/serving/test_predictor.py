@@ -1,5 +1,6 @@
 """Predictions for image files go through the transform of the preprocessing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,43 +100,48 @@ def stroke(background, ink):
     return Image.fromarray(picture)
 
 
-def seen_by(mean, picture, tmp_path, channels=1, **options):
+REFERENCE = Reference(2.0, 0.9, (0.5, 0.5), -8.0, 0.01, 100)
+
+
+def seen_by(ground, picture, tmp_path, channels=1, mean=None, **options):
     """What the model is shown of a picture, and the prediction."""
     seen = []
     predictor = Predictor(
-        lambda images: (seen.append(images), brightness(images))[1], CLASSES, (channels, 20, 25), "1", mean
-    )
+        lambda images: (seen.append(images), brightness(images))[1], CLASSES, (channels, 20, 25), "1", mean,
+        replace(REFERENCE, ground=ground),
+    )  # fmt: skip
     picture.save(tmp_path / "picture.png")
     (found,) = predictor.predict([tmp_path / "picture.png"], **options)
     return seen[0][0], found
 
 
 @pytest.mark.parametrize(
-    ("mean", "background", "inverted"),
+    ("ground", "background", "inverted"),
     [
-        (0.13, 250, True),  # light on dark is known, dark on light was brought
-        (0.13, 5, False),
-        (0.87, 5, True),
-        (0.87, 250, False),
-        (0.5, 250, False),  # neither, as photographs are
-        (0.5, 5, False),
+        ("dark", 250, True),  # light on dark is known, dark on light was brought
+        ("dark", 5, False),
+        ("light", 5, True),
+        ("light", 250, False),
     ],
 )
-def test_a_picture_is_shown_with_the_background_of_the_training_images(tmp_path, mean, background, inverted):
+def test_a_picture_is_shown_with_the_background_of_the_training_images(tmp_path, ground, background, inverted):
     picture = stroke(background, 255 - background)
     plain, _ = seen_by(None, picture, tmp_path)
-    shown, found = seen_by((mean,), picture, tmp_path)
+    shown, found = seen_by(ground, picture, tmp_path)
     assert found.inverted is inverted
     assert torch.equal(shown, 255 - plain if inverted else plain)
 
 
-def test_a_colour_picture_is_not_inverted(tmp_path):
-    _, found = seen_by((0.1, 0.1, 0.1), stroke(250, 5).convert("RGB"), tmp_path, channels=3)
-    assert not found.inverted
+@pytest.mark.parametrize("mean", [0.05, 0.95])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_brightness_of_the_training_images_alone_inverts_nothing(tmp_path, mean, channels):
+    for background in (5, 250):
+        _, found = seen_by(None, stroke(background, 255 - background), tmp_path, channels, (mean,) * channels)
+        assert not found.inverted
 
 
 def test_a_colour_picture_is_inverted_for_a_grey_model(tmp_path):
-    shown, found = seen_by((0.1,), stroke(250, 5).convert("RGB"), tmp_path)
+    shown, found = seen_by("dark", stroke(250, 5).convert("RGB"), tmp_path)
     assert found.inverted
     assert shown.shape == (1, 20, 25)
 
@@ -143,12 +149,12 @@ def test_a_colour_picture_is_inverted_for_a_grey_model(tmp_path):
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_person_may_decide(tmp_path, wanted):
     for background in (5, 250):
-        _, found = seen_by((0.13,), stroke(background, 128), tmp_path, invert=wanted)
+        _, found = seen_by("dark", stroke(background, 128), tmp_path, invert=wanted)
         assert found.inverted is wanted
 
 
 def test_each_picture_is_judged_by_itself(tmp_path):
-    predictor = Predictor(brightness, CLASSES, (1, 20, 25), "1", (0.1,))
+    predictor = Predictor(brightness, CLASSES, (1, 20, 25), "1", reference=replace(REFERENCE, ground="dark"))
     paths = []
     for background in (250, 5):
         paths.append(tmp_path / f"{background}.png")
@@ -157,8 +163,6 @@ def test_each_picture_is_judged_by_itself(tmp_path):
 
 
 # --- what the evaluation has left ----------------------------------------------------------------------
-
-REFERENCE = Reference(2.0, 0.9, (0.5, 0.5), -8.0, 0.01, 100)
 
 
 def test_probabilities_are_calibrated_and_strange_pictures_named(tmp_path):
@@ -189,6 +193,7 @@ def test_the_champion_comes_with_its_reference(crowned, evaluated, capsys):
     expected = Reference.read(evaluated / "reports" / "evaluate" / "reference.json")
     assert predictor.temperature == expected.temperature
     assert predictor.energy_threshold == expected.energy_threshold
+    assert predictor.transform.ground == expected.ground == "dark"  # as all digits
     assert predictor.version == "1"
     capsys.readouterr()
     Predictor.champion(crowned[0], "darkroom-digits")
@@ -234,10 +239,10 @@ def test_a_file_of_weights_answers_like_the_model_it_came_from(exported, tmp_pat
     stroke(250, 5).save(tmp_path / "picture.png")
     predictor = Predictor.from_weights(path, "mlp", config, Workspace())
     (found,) = predictor.predict([tmp_path / "picture.png"])
-    image = torch.from_numpy(255 - read(tmp_path / "picture.png", 1, (8, 8), fit="pad"))[None]
+    image = torch.from_numpy(read(tmp_path / "picture.png", 1, (8, 8)))[None]
     with torch.no_grad():
         expected = classifier(image).softmax(1)[0]
-    assert found.inverted
+    assert not found.inverted  # weights alone do not tell what ground the training images lie on
     assert [found.probabilities[str(digit)] for digit in range(10)] == pytest.approx(expected.tolist())
 
 

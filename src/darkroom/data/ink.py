@@ -7,8 +7,10 @@ bitmaps of 32x32 (Alpaydin and Kaynak, 1998, "Optical recognition of handwritten
 a digit elsewhere or of another size, so a drawing must be laid out like them.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, floor
+from typing import Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -17,6 +19,7 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
+Ground = Literal["dark", "light"]
 
 INKED = 32  # a pixel from here on belongs to a sign; below lie the blur of its edges and the noise of the ground
 FULL = 128  # half of the brightest: such a pixel is more ink than ground
@@ -67,6 +70,24 @@ def measure_ink(images: Pixels) -> Ink | None:
     box = np.stack([top + bottom, left + right]) / 2
     by_mass = np.square(mass - 0.5).sum() < np.square(box - 0.5).sum()
     return Ink(float(np.median(extent)), bool(by_mass), float(np.median(_stroke_widths(signs))))
+
+
+def on_light(images: Pixels) -> NDArray[np.bool_]:
+    """Whether each grey image, uint8 [N, 1, H, W], lies on a light ground: most of its border is light. bool [N]."""
+    light = images[:, 0] > 127
+    border = np.concatenate([light[:, 0], light[:, -1], light[:, :, 0], light[:, :, -1]], axis=1)
+    found: NDArray[np.bool_] = 2 * border.sum(1) > border.shape[1]
+    return found
+
+
+def common_ground(batches: Iterable[Pixels]) -> Ground | None:
+    """The ground that all the grey images in ``batches``, uint8 [N, 1, H, W] each, lie on; None if there are two."""
+    found: set[bool] = set()
+    for images in batches:
+        found.update(on_light(images).tolist())
+        if len(found) > 1:
+            return None
+    return ("light" if found.pop() else "dark") if found else None
 
 
 def place(drawing: Pixels, ink: Ink, size: tuple[int, int]) -> Pixels:

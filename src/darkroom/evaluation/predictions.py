@@ -13,7 +13,16 @@ from darkroom.files import digest
 
 PREDICTIONS = "predictions.csv"
 IDENTITY = "identity.json"
-COLUMNS = ("image", "actual", "predicted", "correct", "confidence", "probability_of_actual")
+COLUMNS = (
+    "image",
+    "actual",
+    "predicted",
+    "correct",
+    "confidence",
+    "probability_of_actual",
+    "calibrated_confidence",
+    "calibrated_probability_of_actual",
+)
 
 
 @dataclass(frozen=True)
@@ -50,15 +59,25 @@ class Answers:
         return digest([self.images, [self.classes[label] for label in self.labels]])
 
 
-def write_predictions(found: Evaluation, classes: Sequence[str], names: Sequence[str], path: Path) -> None:
-    """Write a line for each image; ``names`` are its files, if it has any, else it is named by its position."""
-    own = found.probabilities[np.arange(len(found.labels)), found.labels]
+def write_predictions(
+    found: Evaluation, calibrated: Floats, classes: Sequence[str], names: Sequence[str], path: Path
+) -> None:
+    """Write a line for each image; ``names`` are its files, if it has any, else it is named by its position.
+
+    Beside the network's own probabilities stand the ``calibrated`` ones [N, classes], which `darkroom predict` says.
+    """
+    rows = np.arange(len(found.labels))
+    columns = [
+        probabilities[rows, chosen]
+        for probabilities in (found.probabilities, calibrated)
+        for chosen in (found.predicted, found.labels)
+    ]
     with path.open("w", newline="", encoding="utf-8") as opened:
         table = csv.writer(opened)
         table.writerow(COLUMNS)
         for row, (label, guess) in enumerate(zip(found.labels, found.predicted, strict=True)):
             name = names[row] if names else row
-            figures_of_row = [f"{found.confidence[row]:.6f}", f"{own[row]:.6f}"]
+            figures_of_row = [f"{column[row]:.6f}" for column in columns]
             table.writerow([name, classes[label], classes[guess], int(label == guess), *figures_of_row])
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from darkroom.data.ink import Ink
+from darkroom.data.ink import Ground, Ink
 from darkroom.errors import ModelError
 from darkroom.evaluation.metrics import Floats, Ints
 from darkroom.files import check_format, read_json, write_json
@@ -54,7 +54,8 @@ class Reference:
     ``temperature`` divides its logits to make calibrated probabilities; ``confidence`` is the mean calibrated
     probability of the class that it predicts, ``class_shares`` how often it predicts each class; ``energy_threshold``
     is the energy above which an image is unlike the training images, ``unlike_share`` the share of the split above it.
-    ``ink`` is the layout of the training images, if they are signs drawn on an empty ground.
+    ``ink`` is the layout of the training images, if they are signs drawn on an empty ground, and ``ground`` whether
+    that is dark or light, if it is the same for every image of the dataset: a picture on the other one is a negative.
     """
 
     temperature: Annotated[float, Field(gt=0)]
@@ -64,6 +65,7 @@ class Reference:
     unlike_share: Share
     images: Annotated[int, Field(ge=1)]
     ink: Ink | None = None
+    ground: Ground | None = None
     format_version: int = FORMAT_VERSION
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -84,7 +86,7 @@ class Reference:
         write_json(path, asdict(self))
 
 
-def fit_reference(logits: Floats, labels: Ints, ink: Ink | None = None) -> Reference:
+def fit_reference(logits: Floats, labels: Ints, ink: Ink | None = None, ground: Ground | None = None) -> Reference:
     """What a model's ``logits`` [N, classes] for the validation split, of ``labels`` [N], tell of it."""
     temperature = fit_temperature(logits, labels)
     probabilities = calibrated(logits, temperature)
@@ -100,6 +102,7 @@ def fit_reference(logits: Floats, labels: Ints, ink: Ink | None = None) -> Refer
         unlike_share=float((found > threshold).mean()),
         images=len(logits),
         ink=ink,
+        ground=ground,
     )
 
 

@@ -34,7 +34,7 @@ class Question(BaseModel):
     top_k: int = Field(TOP_K, ge=1, le=10_000, description="classes in `top`")
     invert: bool | Literal["auto"] = Field(
         "auto",
-        description="show the model the negatives; auto: of pictures dark on light, if the training images are not",
+        description="show the model the negatives; auto: of pictures on another ground than all the training images",
     )
     drawn: bool = Field(False, description="lay the pictures out as the drawn signs of the training images")
     seen: bool = Field(False, description="send back what the model saw")

@@ -79,8 +79,8 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
         reference = read_reference(report, metadata["classes"])
         gallery = _read_gallery(report)
         shape: tuple[int, int, int] = tuple(metadata["shape"])
-        decoder = registered_decoder(metadata)
-        transform = Transform(shape, metadata.get("mean"), reference.ink if reference else None, decoder)
+        signs = (reference.ink, reference.ground) if reference else (None, None)
+        transform = Transform(shape, metadata.get("mean"), *signs, registered_decoder(metadata))
         probe = _pixels(gallery, shape) if gallery else np.zeros((PROBE_IMAGES, *shape), np.uint8)
         program = torch.export.load(evidence.model / MODEL_FILE)
         about = _about(client, version, metadata) | {"parameters": sum(each.numel() for each in program.parameters())}

@@ -7,13 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.data.images import MAX_PIXELS, BrokenImageError, Decoder, UnknownFormatError, read_header
-from darkroom.data.ink import Ink, place
+from darkroom.data.ink import Ground, Ink, on_light, place
 from darkroom.serving.wording import one_line
-
-# Mean brightness of training images, 0 to 1, below which they are light on dark and above which dark on light.
-# Between the two they are neither, as photographs are.
-LIGHT_ON_DARK, DARK_ON_LIGHT = 0.4, 0.6
-
 
 READ = "png, jpeg, webp, bmp, tiff, gif, pnm, avif or jpeg 2000"
 
@@ -34,23 +29,29 @@ class Transform:
     """The way of a picture to a model that takes images of ``shape`` (channels, height, width).
 
     ``mean`` is the mean brightness of each channel of its training images, 0 to 1; ``ink`` their layout, if they are
-    drawn signs; ``decoder`` is how they became pixels.
+    drawn signs, and ``ground`` what all of them lie on, if it is the same. ``decoder`` is how they became pixels.
     """
 
     def __init__(
-        self, shape: Sequence[int], mean: Sequence[float] | None, ink: Ink | None = None, decoder: Decoder | None = None
+        self,
+        shape: Sequence[int],
+        mean: Sequence[float] | None,
+        ink: Ink | None = None,
+        ground: Ground | None = None,
+        decoder: Decoder | None = None,
     ) -> None:
         self.decoder = decoder or Decoder.parse({}, shape)
         self.mean = mean
         self.ink = ink
+        self.ground = ground
 
     def __call__(
         self, content: bytes, *, invert: bool | None = None, drawn: bool = False, max_pixels: int = MAX_PIXELS
     ) -> Seen:
         """Decode a picture as preprocessing does.
 
-        ``invert`` makes the model see its negative; by default it does where the picture is dark on light and the
-        training images light on dark, or the other way round. A ``drawn`` sign is laid out like those of the training
+        ``invert`` makes the model see its negative; by default it does where the training images all lie on one
+        ground, dark or light, and the picture on the other. A ``drawn`` sign is laid out like those of the training
         images, if they are drawn signs. Raises RefusedImageError, before decoding where the header tells: of more than
         ``max_pixels``, or of another form than the decoder reads.
         """
@@ -70,20 +71,12 @@ class Transform:
     def _lay_out(self, drawing: NDArray[np.uint8], ink: Ink, invert: bool | None) -> Seen:
         """A drawing, uint8 [1, h, w], as the dataset lays out its signs. They are all on a light ground or none is."""
         is_light = self.mean is not None and self.mean[0] > 0.5
-        turned = _is_light(drawing) != is_light if invert is None else invert
+        turned = bool(on_light(drawing[None])[0]) != is_light if invert is None else invert
         pixels = 255 - drawing if turned else drawing
         if is_light:
             return Seen(255 - place(255 - pixels[0], ink, self.decoder.size), turned)
         return Seen(place(pixels[0], ink, self.decoder.size), turned)
 
     def _is_negative(self, image: NDArray[np.uint8]) -> bool:
-        """Whether a grey picture has a light border where the training images are dark, or the other way round."""
-        if self.mean is None or len(self.mean) > 1:
-            return False
-        return self.mean[0] < LIGHT_ON_DARK if _is_light(image) else self.mean[0] > DARK_ON_LIGHT
-
-
-def _is_light(image: NDArray[np.uint8]) -> bool:
-    """Whether the border of a grey picture, uint8 [1, h, w], is light."""
-    border = np.concatenate([image[0, 0], image[0, -1], image[0, :, 0], image[0, :, -1]])
-    return bool(2 * np.count_nonzero(border > 127) > border.size)
+        """Whether a grey picture, uint8 [1, h, w], lies on the other ground than all the training images."""
+        return self.ground is not None and bool(on_light(image[None])[0]) != (self.ground == "light")

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from mlflow import MlflowClient
 from mlflow.models import get_model_info
+from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.config import Config, parse
@@ -18,6 +19,7 @@ from darkroom.console import warn
 from darkroom.data.cache import DatasetCard
 from darkroom.data.images import Decoder
 from darkroom.errors import DataError, ModelError, TrackingError
+from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, energies
 from darkroom.models.files import ModelCard, load_weights
 from darkroom.models.registry import architectures
@@ -51,7 +53,7 @@ class Predictor:
 
     ``model`` maps uint8 images [N, *shape] to logits; ``mean`` is the mean brightness of each channel of its
     training images, 0 to 1; ``version`` names the model. Its ``reference``, if it has one, calibrates the probabilities
-    and tells which pictures are unlike the training images.
+    and tells which pictures are unlike the training images, and which are negatives of them.
     """
 
     def __init__(
@@ -66,7 +68,8 @@ class Predictor:
     ) -> None:
         self.model = model
         self.classes = classes
-        self.transform = Transform(shape, mean, decoder=decoder)
+        signs = (reference.ink, reference.ground) if reference else (None, None)
+        self.transform = Transform(shape, mean, *signs, decoder)
         self.version = version
         self.temperature = reference.temperature if reference else 1.0
         self.energy_threshold = reference.energy_threshold if reference else np.inf
@@ -124,25 +127,31 @@ class Predictor:
     def predict(self, paths: Sequence[Path], *, invert: bool | None = None) -> list[Prediction]:
         """Classify image files, through the same transform as in preprocessing.
 
-        ``invert`` makes the model see their negatives; by default it does where a picture is dark on light and
-        the training images light on dark, or the other way round.
+        ``invert`` makes the model see their negatives; by default it does where the training images all lie on one
+        ground, dark or light, and a picture on the other.
 
         Raises DataError if one cannot be read or decoded.
         """
         seen = [_read(path, self.transform, invert) for path in paths]
-        batch = np.stack([each.pixels for each in seen])
-        with torch.no_grad():
-            logits = self.model(torch.from_numpy(batch)).numpy()
-        probabilities, unlike = calibrated(logits, self.temperature), energies(logits) > self.energy_threshold
+        probabilities, unlike = self.answer(np.stack([each.pixels for each in seen]))
         return [
-            Prediction(
-                str(path),
-                {self.classes[index]: float(row[index]) for index in np.argsort(-row, kind="stable")},
-                each.inverted,
-                bool(is_unlike),
-            )
+            Prediction(str(path), rank(self.classes, row), each.inverted, bool(is_unlike))
             for path, row, each, is_unlike in zip(paths, probabilities, seen, unlike, strict=True)
         ]
+
+    def answer(self, pixels: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.bool_]]:
+        """What the model says of images, uint8 [N, *shape].
+
+        Returns the probabilities, float64 [N, classes], and which images are unlike the training images, bool [N].
+        """
+        with torch.no_grad():
+            logits = self.model(torch.from_numpy(pixels)).numpy()
+        return calibrated(logits, self.temperature), energies(logits) > self.energy_threshold
+
+
+def rank(classes: Sequence[str], probabilities: Floats) -> dict[str, float]:
+    """The probability of each class, the most probable first; of equal ones the first in the order of the classes."""
+    return {classes[index]: float(probabilities[index]) for index in np.argsort(-probabilities, kind="stable")}
 
 
 def _read(path: Path, transform: Transform, invert: bool | None) -> Seen:

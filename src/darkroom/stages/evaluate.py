@@ -11,13 +11,13 @@ from darkroom.config import Config
 from darkroom.console import messages, warn
 from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_names
-from darkroom.data.ink import measure_ink
+from darkroom.data.ink import common_ground, measure_ink
 from darkroom.errors import CacheError
 from darkroom.evaluation import figures
 from darkroom.evaluation.gallery import write_gallery
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
-from darkroom.evaluation.reference import REFERENCE, Reference, fit_reference
+from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, fit_reference
 from darkroom.evaluation.views import average_logits
 from darkroom.files import atomic_directory, sha256, write_json
 from darkroom.models.classifier import Classifier
@@ -47,13 +47,16 @@ def run(config: Config, workspace: Workspace) -> None:
             f"{dataset.fingerprint[:12]}); run `darkroom train` again"
         )
     test = read_split(directory, dataset, "test")
-    reference = _fit_reference(classifier, dataset, directory, config.evaluate.batch_size)
-    found = _measure(classifier, test, dataset, config.evaluate, reference.temperature)
+    logits = predict_logits(classifier, test, config.evaluate.batch_size)
+    reference = _fit_reference(classifier, test, dataset, directory, config.evaluate.batch_size)
+    found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
     if absent := int(found.summary.get("absent_classes", 0)):
         warn(f"{absent:,} of {len(dataset.classes):,} classes have no test image: no figure says anything of them")
     report = workspace.report("evaluate")
     with atomic_directory(report) as written:
-        _write(found, test, dataset, read_names(directory, "test"), written)
+        _write(found, test, dataset, written)
+        probabilities = calibrated(logits, reference.temperature)
+        write_predictions(found, probabilities, dataset.classes, read_names(directory, "test"), written / PREDICTIONS)
         reference.write(written / REFERENCE)
         identity = Identity(card.weights_sha256, dataset.fingerprint, sha256(written / PREDICTIONS))
         write_json(written / IDENTITY, asdict(identity))
@@ -71,26 +74,34 @@ def run(config: Config, workspace: Workspace) -> None:
     )
 
 
-def _fit_reference(classifier: Classifier, dataset: DatasetCard, directory: Path, batch_size: int) -> Reference:
+def _fit_reference(
+    classifier: Classifier, test: Split, dataset: DatasetCard, directory: Path, batch_size: int
+) -> Reference:
+    """What the training images tell. Of the ``test`` split only the ground is looked at: one image on another ground
+    than all others means that such a picture is no negative."""
     val, train = (read_split(directory, dataset, name) for name in ("val", "train"))
     some = torch.arange(0, len(train), max(1, len(train) // INK_IMAGES))
     ink = measure_ink(train.take(some, CPU)[0].numpy())
-    return fit_reference(predict_logits(classifier, val, batch_size), val.labels.numpy(), ink)
+    batches = (images.numpy() for split in (train, val, test) for images, _ in split.in_order(batch_size, CPU))
+    ground = common_ground(batches) if ink else None
+    return fit_reference(predict_logits(classifier, val, batch_size), val.labels.numpy(), ink, ground)
 
 
 def _measure(
-    classifier: Classifier, test: Split, dataset: DatasetCard, settings: Evaluate, temperature: float
+    classifier: Classifier, logits: Floats, test: Split, dataset: DatasetCard, settings: Evaluate, temperature: float
 ) -> Evaluation:
-    """The figures of the model as it is registered, beside them those at ``temperature`` and with augmentation."""
+    """The figures of the model as it is registered, beside them those at ``temperature`` and with augmentation.
+
+    ``logits`` [N, classes] are the model's for the ``test`` images.
+    """
     labels = test.labels.numpy()
 
     def measured(logits: Floats) -> Evaluation:
         return measure(logits, labels, dataset.classes, top_k=settings.top_k, bins=settings.calibration_bins)
 
-    logits = predict_logits(classifier, test, settings.batch_size)
     found = measured(logits)
-    calibrated = measured(logits / temperature).summary
-    summary = found.summary | {f"calibrated_{key}": calibrated[key] for key in CALIBRATED_FIGURES}
+    at_temperature = measured(logits / temperature).summary
+    summary = found.summary | {f"calibrated_{key}": at_temperature[key] for key in CALIBRATED_FIGURES}
     if settings.tta != "none":
         augmented = measured(predict_logits(classifier, test, settings.batch_size, settings.tta)).summary
         summary |= {f"tta_{key}": augmented[key] for key in TTA_FIGURES}
@@ -104,7 +115,7 @@ def predict_logits(classifier: Classifier, split: Split, batch_size: int, tta: s
     return torch.cat([average_logits(classifier, images, tta) for images, _ in batches]).numpy()
 
 
-def _write(found: Evaluation, test: Split, dataset: DatasetCard, names: list[str], directory: Path) -> None:
+def _write(found: Evaluation, test: Split, dataset: DatasetCard, directory: Path) -> None:
     images, classes = test.images.numpy(), dataset.classes
     write_json(directory / "metrics.json", found.summary)
     write_json(directory / "per_class.json", found.per_class)
@@ -114,7 +125,6 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, names: list[str
         table = csv.writer(opened)
         table.writerow(["true \\ predicted", *classes])
         table.writerows([name, *row] for name, row in zip(classes, found.confusion.tolist(), strict=True))
-    write_predictions(found, classes, names, directory / PREDICTIONS)
     write_gallery(images, found, classes, directory)
     title = f"Accuracy {found.summary['accuracy']:.2%} on {len(found.labels):,} test images"
     for name, figure in (

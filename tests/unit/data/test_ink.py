@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from darkroom.data.ink import INKED, Ink, measure_ink, place
+from darkroom.data.ink import INKED, Ink, common_ground, measure_ink, on_light, place
 
 MNIST = Ink(extent=20 / 28, by_mass=True, stroke=2.36)
 
@@ -175,3 +175,21 @@ def test_any_drawing_becomes_an_image_of_the_size(long):
         assert image.dtype == np.uint8
 
     check()
+
+
+# --- the ground ----------------------------------------------------------------------------------------
+
+
+def test_an_image_lies_on_what_most_of_its_border_is():
+    images = np.zeros((3, 1, 6, 6), np.uint8)
+    images[1, :, 1:-1, 1:-1] = 255  # light within
+    images[2] = 255
+    images[2, :, 2:4] = 0  # a line from edge to edge
+    assert on_light(images).tolist() == [False, False, True]
+
+
+def test_the_ground_is_common_only_if_every_image_has_it(digits):
+    assert common_ground([digits]) == "dark"
+    assert common_ground([255 - digits[:100], 255 - digits[100:]]) == "light"
+    assert common_ground([digits, 255 - digits[:1]]) is None
+    assert common_ground([]) is None

@@ -127,7 +127,7 @@ def test_classes_count_as_they_are_predicted_and_those_that_never_are_count_noth
 
 # --- the file -------------------------------------------------------------------------------------------
 
-WHOLE = Reference(1.5, 0.9, (0.25, 0.75), -3.5, 0.01, 400, Ink(0.7, by_mass=True, stroke=2.5))
+WHOLE = Reference(1.5, 0.9, (0.25, 0.75), -3.5, 0.01, 400, Ink(0.7, by_mass=True, stroke=2.5), "dark")
 
 
 @pytest.mark.parametrize("ink", [WHOLE.ink, None])
@@ -135,6 +135,15 @@ def test_what_is_written_is_read(tmp_path, ink):
     expected = replace(WHOLE, ink=ink)
     expected.write(tmp_path / "reference.json")
     assert Reference.read(tmp_path / "reference.json") == expected
+
+
+def test_a_file_of_an_earlier_release_tells_no_ground(tmp_path):
+    path = tmp_path / "reference.json"
+    WHOLE.write(path)
+    earlier = json.loads(path.read_text())
+    del earlier["ground"]
+    path.write_text(json.dumps(earlier))
+    assert Reference.read(path) == replace(WHOLE, ground=None)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +154,7 @@ def test_what_is_written_is_read(tmp_path, ink):
         ({"temperature": 0}, "damaged .*temperature"),
         ({"class_shares": "much"}, "damaged"),
         ({"ink": {"thickness": 3}}, "damaged"),
+        ({"ground": "grey"}, "damaged .*ground"),
         ({"images": ...}, "damaged"),
         ({"weather": "fine"}, "damaged"),
     ],
