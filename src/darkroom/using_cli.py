@@ -1,15 +1,12 @@
 """The commands that use a model: `darkroom export`, `predict` and `serve`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.table import Table
 
 from darkroom.config import Config, load
-from darkroom.console import messages, output
-from darkroom.errors import DataError, ModelError, ServingError, TrackingError, did_you_mean
+from darkroom.errors import ModelError, ServingError, TrackingError, did_you_mean
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -44,47 +41,41 @@ def export(
 
 @app.command(rich_help_panel=USE)
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files: png, jpeg, webp, bmp or tiff.")],
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Images, directories or archives of them, patterns, or @list.txt with a path a line."),
+    ],
     weights: Annotated[Path | None, typer.Option(help="Ask this state_dict (.pth) instead of the champion.")] = None,
     model: Annotated[str | None, typer.Option(help="With --weights: its architecture, if no card lies beside.")] = None,
     invert: Annotated[
         bool | None,
         typer.Option("--invert/--no-invert", help="Show the model the negatives.", show_default="as needed"),
     ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write every answer to this .csv, .parquet or .jsonl.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every probability.")] = False,
 ) -> None:
-    """Classify image files with the champion, or with a file of weights."""
+    """Classify images with the champion, or with a file of weights.
+
+    More than twenty answers are counted instead of listed. Where the folders are named as the classes, the accuracy is
+    told. Images that cannot be read are named; the exit code is 2 if none can be.
+    """
     config = load(Workspace().params)
-    missing = [path for path in images if not path.is_file()]
-    if missing:
-        raise DataError(f"{missing[0]}: no such file")
     if model is not None and weights is None:
         raise ModelError("--model: names the architecture of --weights, which is not given")
+
+    from darkroom.serving.inputs import Pictures
+    from darkroom.serving.outputs import check_output
+
+    if to is not None:
+        check_output(to)
+    pictures = Pictures([str(path) for path in images])
     predictor = _champion(config) if weights is None else _predictor_from(weights, model, config)
-    found = predictor.predict(images, invert=invert)
-    if as_json:
-        answers = [
-            {
-                "image": each.image,
-                "label": each.label,
-                "inverted": each.inverted,
-                "unlike_training": each.unlike_training,
-                "probabilities": each.probabilities,
-            }
-            for each in found
-        ]
-        typer.echo(json.dumps({"version": predictor.version, "predictions": answers}, ensure_ascii=False, indent=2))
-        return
-    if turned := sum(each.inverted for each in found):
-        messages.print(f"{turned} of {len(found)} shown to the model as negatives, like the images it learned from")
-    has_unlike = any(each.unlike_training for each in found)
-    table = Table("image", "label", "probability", "next", *(["remark"] if has_unlike else []))
-    for each in found:
-        (label, probability), *others = each.probabilities.items()
-        following = ", ".join(f"{name} {value:.1%}" for name, value in others[:2])
-        remark = "unlike the training images" if each.unlike_training else ""
-        table.add_row(each.image, label, f"{probability:.1%}", following, *([remark] if has_unlike else []))
-    output.print(table)
+
+    from darkroom.serving.predict import run
+
+    run(predictor, pictures, invert=invert, to=to, to_stdout=as_json)
 
 
 @app.command(rich_help_panel=USE)

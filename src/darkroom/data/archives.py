@@ -125,6 +125,20 @@ def _close(tally: Tally, source: Path) -> Inventory:
     return inventory
 
 
+def read_images(source: Path) -> Iterator[tuple[str, bytes]]:
+    """The name and the content of each image in a zip or tar archive, by the rules of ``pack``.
+
+    Raises DataError, perhaps after some images, if the archive is damaged, or holds a member that leads outside, is
+    a link or is too large.
+    """
+    with _intact(source):
+        for name, opened in _members(source):
+            content = opened.read(MAX_FILE_BYTES + 1)
+            if len(content) > MAX_FILE_BYTES:
+                raise DataError(f"{source}: {name}: larger than {MAX_FILE_BYTES:,} bytes when unpacked; refused")
+            yield name, content
+
+
 @contextmanager
 def _intact(source: Path) -> Iterator[None]:
     """Tell a damaged archive from a bug of ours and from a disk that is full."""
@@ -162,7 +176,7 @@ def _directory_entries(source: Path, encoding: str | None) -> Iterator[Entry]:
     names = []
     for directory, folders, files in os.walk(source, followlinks=True, onerror=_refuse_unreadable):
         here = Path(directory)
-        if _leads_back_up(here, source):
+        if leads_back_up(here, source):
             folders.clear()
             continue
         folder = "" if here == source else here.relative_to(source).as_posix() + "/"
@@ -184,7 +198,7 @@ def _open_file(path: Path) -> IO[bytes] | None:
         _refuse_unreadable(problem)
 
 
-def _leads_back_up(directory: Path, source: Path) -> bool:
+def leads_back_up(directory: Path, source: Path) -> bool:
     """Whether a directory below ``source`` is, through a link, one of those that it lies in."""
     depth = len(directory.relative_to(source).parts)
     return directory.resolve() in {above.resolve() for above in directory.parents[:depth]}

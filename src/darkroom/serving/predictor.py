@@ -18,16 +18,23 @@ from darkroom.config import Config, parse
 from darkroom.console import warn
 from darkroom.data.cache import DatasetCard
 from darkroom.data.images import Decoder
+from darkroom.data.ink import Ground, on_light
 from darkroom.errors import DataError, ModelError, TrackingError
 from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, energies
 from darkroom.models.files import ModelCard, load_weights
 from darkroom.models.registry import architectures
 from darkroom.promotion.registry import champion
+from darkroom.serving.bulk import rank, see
 from darkroom.serving.evaluated import download_report, read_reference, registered_decoder
+from darkroom.serving.inputs import Picture
 from darkroom.serving.pictures import RefusedImageError, Seen, Transform
 from darkroom.settings import Model
 from darkroom.workspace import Workspace
+
+# Mean brightness of grey training images, 0 to 1, below which most of them lie on a dark ground, and above which on a
+# light one. Between the two they may be anything, as photographs are.
+DARK_GROUND, LIGHT_GROUND = 0.4, 0.6
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Predictor:
         signs = (reference.ink, reference.ground) if reference else (None, None)
         self.transform = Transform(shape, mean, *signs, decoder)
         self.version = version
+        self._usual_ground = None if reference else _usual_ground(mean)
         self.temperature = reference.temperature if reference else 1.0
         self.energy_threshold = reference.energy_threshold if reference else np.inf
 
@@ -132,7 +140,7 @@ class Predictor:
 
         Raises DataError if one cannot be read or decoded.
         """
-        seen = [_read(path, self.transform, invert) for path in paths]
+        seen = [_see(self.transform, path, invert) for path in paths]
         probabilities, unlike = self.answer(np.stack([each.pixels for each in seen]))
         return [
             Prediction(str(path), rank(self.classes, row), each.inverted, bool(is_unlike))
@@ -148,16 +156,25 @@ class Predictor:
             logits = self.model(torch.from_numpy(pixels)).numpy()
         return calibrated(logits, self.temperature), energies(logits) > self.energy_threshold
 
+    def perhaps_negative(self, pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+        """Which images, uint8 [N, *shape], may be negatives of the training images, bool [N].
 
-def rank(classes: Sequence[str], probabilities: Floats) -> dict[str, float]:
-    """The probability of each class, the most probable first; of equal ones the first in the order of the classes."""
-    return {classes[index]: float(probabilities[index]) for index in np.argsort(-probabilities, kind="stable")}
+        None is where a reference tells: those that are have been inverted. Without one the mean brightness of the
+        training images alone tells what ground most of them lie on.
+        """
+        if self._usual_ground is None:
+            return np.zeros(len(pixels), bool)
+        return np.not_equal(on_light(pixels), self._usual_ground == "light")
 
 
-def _read(path: Path, transform: Transform, invert: bool | None) -> Seen:
+def _usual_ground(mean: Sequence[float] | None) -> Ground | None:
+    if mean is None or len(mean) > 1 or DARK_GROUND <= mean[0] <= LIGHT_GROUND:
+        return None
+    return "dark" if mean[0] < DARK_GROUND else "light"
+
+
+def _see(transform: Transform, path: Path, invert: bool | None) -> Seen:
     try:
-        return transform(path.read_bytes(), invert=invert)
-    except OSError as problem:
-        raise DataError(f"{path}: cannot be read ({(problem.strerror or str(problem)).lower()})") from None
+        return see(transform, Picture(str(path), path.name), invert)
     except RefusedImageError as problem:
-        raise DataError(f"{path}: cannot be decoded ({problem})") from None
+        raise DataError(f"{path}: {problem}") from None

@@ -1,0 +1,149 @@
+"""Answers for any number of pictures, in bounded memory: decoded beside the model, which takes them in batches.
+
+A process that decodes imports this module, so it stays light.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.data.decoding import Map, processes
+from darkroom.serving.inputs import Picture
+from darkroom.serving.pictures import RefusedImageError, Seen, Transform
+
+if TYPE_CHECKING:
+    from darkroom.serving.predictor import Predictor
+
+# The model answers for so many pictures at once, fewer where their files or pixels have more bytes than this.
+BATCH, BATCH_BYTES = 256, 32 << 20
+# Fewer pictures are decoded by threads, some at a time: to start processes would take longer than they save.
+PARALLEL_FROM, FEW = 2048, 8
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the model says of n pictures.
+
+    ``probabilities`` is float64 [n, classes], NaN for a picture that could not be read; ``errors`` says why.
+    ``inverted``, ``unlike_training`` and ``perhaps_negative`` are bool [n], as ``Predictor`` says them.
+    """
+
+    pictures: Sequence[Picture]
+    probabilities: NDArray[np.float64]
+    inverted: NDArray[np.bool_]
+    unlike_training: NDArray[np.bool_]
+    perhaps_negative: NDArray[np.bool_]
+    errors: Sequence[str | None]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Of n pictures, those that could be read: ``pixels`` uint8 [k, C, H, W] and ``inverted`` bool [k].
+
+    ``errors`` [n] says why one could not.
+    """
+
+    pixels: NDArray[np.uint8]
+    inverted: NDArray[np.bool_]
+    errors: Sequence[str | None]
+
+
+def answer_all(predictor: "Predictor", pictures: Iterable[Picture], *, invert: bool | None = None) -> Iterator[Answers]:
+    """The answers for ``pictures``, in their order, some at a time; see ``Transform`` for ``invert``."""
+    coming = iter(pictures)
+    first = list(_take(coming, PARALLEL_FROM))
+    is_many = len(first) == PARALLEL_FROM or _bytes_of(first) >= BATCH_BYTES
+    transform, workers = predictor.transform, os.cpu_count() or 1
+    rows = min(BATCH, max(1, BATCH_BYTES // (transform.channels * transform.size[0] * transform.size[1])))
+    decode = partial(decode_all, transform, invert)
+    coming = chain(first, coming)
+    del first
+    with processes(workers) if is_many else _threads(workers) as spread:
+        ahead: deque[tuple[list[Picture], Iterator[Decoded]]] = deque()
+        while batch := list(_take(coming, rows if is_many else FEW)):
+            ahead.append(([picture._replace(content=None) for picture in batch], spread(decode, [batch])))
+            if len(ahead) > 2 * workers:
+                yield _answer(predictor, *ahead.popleft(), invert=invert)
+        while ahead:
+            yield _answer(predictor, *ahead.popleft(), invert=invert)
+
+
+def decode_all(transform: Transform, invert: bool | None, pictures: Sequence[Picture]) -> Decoded:
+    """Read and decode pictures."""
+    seen: list[Seen] = []
+    errors: list[str | None] = []
+    for picture in pictures:
+        try:
+            seen.append(see(transform, picture, invert))
+            errors.append(None)
+        except RefusedImageError as problem:
+            errors.append(str(problem))
+    pixels = np.empty((len(seen), transform.channels, *transform.size), np.uint8)
+    for row, each in enumerate(seen):
+        pixels[row] = each.pixels
+    return Decoded(pixels, np.array([each.inverted for each in seen], bool), errors)
+
+
+def rank(classes: Sequence[str], probabilities: NDArray[np.float64]) -> dict[str, float]:
+    """The probability of each class, the most probable first; of equal ones the first in the order of the classes."""
+    return {classes[index]: float(probabilities[index]) for index in np.argsort(-probabilities, kind="stable")}
+
+
+def see(transform: Transform, picture: Picture, invert: bool | None) -> Seen:
+    """What the model sees of a picture. Raises RefusedImageError if it cannot be read or decoded."""
+    try:
+        content = picture.content
+        if content is None:
+            content = Path(picture.file).read_bytes()
+        return transform(content, invert=invert)
+    except OSError as problem:
+        raise RefusedImageError(f"cannot be read ({(problem.strerror or str(problem)).lower()})") from None
+    except RefusedImageError as problem:
+        raise RefusedImageError(f"cannot be decoded ({problem})") from None
+
+
+def _answer(
+    predictor: "Predictor", pictures: Sequence[Picture], decoded: Iterator[Decoded], *, invert: bool | None
+) -> Answers:
+    found = next(decoded)
+    is_read = np.array([error is None for error in found.errors])
+    probabilities = np.full((len(pictures), len(predictor.classes)), np.nan)
+    inverted, unlike, negative = np.zeros((3, len(pictures)), bool)
+    if is_read.any():
+        probabilities[is_read], unlike[is_read] = predictor.answer(found.pixels)
+        inverted[is_read] = found.inverted
+        if invert is None:
+            negative[is_read] = predictor.perhaps_negative(found.pixels)
+    return Answers(pictures, probabilities, inverted, unlike, negative, found.errors)
+
+
+def _take(pictures: Iterator[Picture], count: int) -> Iterator[Picture]:
+    """The next ``count`` pictures; fewer if they bring more than BATCH_BYTES, or there are no more."""
+    taken = size = 0
+    while taken < count and size < BATCH_BYTES and (picture := next(pictures, None)):
+        taken, size = taken + 1, size + len(picture.content or b"")
+        yield picture
+
+
+def _bytes_of(pictures: Sequence[Picture]) -> int:
+    return sum(len(picture.content or b"") for picture in pictures)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[Map]:
+    """``map``, spread over ``count`` threads."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
