@@ -114,7 +114,8 @@ class _Archive:
 
 def common_directory(paths: Sequence[str]) -> str:
     """The directories, with the last separator, that all paths begin with; "" if they share none."""
-    first, last = (path.split(os.sep)[:-1] for path in (min(paths), max(paths)))  # what these share, all share
+    # What the first and the last in their order share, all share; a beginning of the very text, which Path may change.
+    first, last = (path.split(os.sep)[:-1] for path in (min(paths), max(paths)))  # noqa: PTH206
     shared = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
     return "".join(part + os.sep for part, _ in shared)
 
