@@ -48,7 +48,7 @@ def run(config: Config, workspace: Workspace) -> None:
         )
     test = read_split(directory, dataset, "test")
     logits = predict_logits(classifier, test, config.evaluate.batch_size)
-    reference = _fit_reference(classifier, test, dataset, directory, config.evaluate.batch_size)
+    reference = fit_reference_of(classifier, test, dataset, directory, config.evaluate.batch_size)
     found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
     if absent := int(found.summary.get("absent_classes", 0)):
         warn(f"{absent:,} of {len(dataset.classes):,} classes have no test image: no figure says anything of them")
@@ -74,7 +74,7 @@ def run(config: Config, workspace: Workspace) -> None:
     )
 
 
-def _fit_reference(
+def fit_reference_of(
     classifier: Classifier, test: Split, dataset: DatasetCard, directory: Path, batch_size: int
 ) -> Reference:
     """What the training images tell. Of the ``test`` split only the ground is looked at: one image on another ground
