@@ -480,7 +480,10 @@ def test_an_exported_file_answers_for_a_picture_without_data_or_store(darkroom, 
     assert code == 0
     answer = json.loads(output)
     assert answer["version"] == "models/exported/model.pth"
-    assert answer["predictions"][0]["inverted"] is True  # digits are light on dark
+    assert answer["predictions"][0]["inverted"] is False
+    # A file of weights does not tell that all digits lie on a dark ground.
+    assert "1 of 1 lie on another ground, dark or light, than most training images probably do" in errors
+    assert "ask again with --invert" in errors
     assert answer["predictions"][0]["unlike_training"] is False  # a file of weights tells nothing of that
     assert sum(answer["predictions"][0]["probabilities"].values()) == pytest.approx(1)
     code, output, errors = darkroom("predict", "--weights", "models/exported/model.pth", "picture.jpg", "--no-invert")
@@ -500,13 +503,69 @@ def test_every_file_of_weights_answers_alike(darkroom, trained, form):
     assert [found[str(digit)] for digit in range(10)] == pytest.approx(expected.tolist(), rel=1e-4)
 
 
-def test_a_negative_is_told_of(darkroom, trained):
-    assert darkroom("export", "--format", "pth")[0] == 0
-    Image.new("L", (9, 9), "white").save(trained / "picture.png")
-    code, output, errors = darkroom("predict", "--weights", "models/exported/model.pth", "picture.png")
+def test_a_negative_is_told_of(darkroom, registered):
+    Image.new("L", (9, 9), "white").save("picture.png")
+    code, output, errors = darkroom("predict", "picture.png")
     assert code == 0
     assert "picture.png" in output
-    assert errors == "1 of 1 shown to the model as negatives, like the images it learned from\n"
+    assert "1 of 1 shown to the model as negatives, like the images it learned from\n" in errors
+
+
+@pytest.fixture
+def exported(darkroom, trained):
+    """A project with a file of weights; gives what asks it."""
+    assert darkroom("export", "--format", "pth")[0] == 0
+    return lambda *arguments: darkroom("predict", "--weights", "models/exported/model.pth", *arguments)
+
+
+def shades(root, **folders):
+    """Write grey pictures below ``root``: of each folder so many."""
+    for folder, count in folders.items():
+        (root / folder).mkdir(parents=True)
+        for row in range(count):
+            Image.new("L", (8, 8), 3 * row).save(root / folder / f"{row}.png")
+
+
+def test_a_directory_is_answered_in_a_file_and_its_counts_are_told(exported, tmp_path):
+    shades(tmp_path / "test", **{"3": 13, "7": 12})
+    code, output, errors = exported(str(tmp_path / "test"), "--output", "out/answers.csv")
+    assert (code, errors) == (0, "out/answers.csv: 25 lines\n")
+    assert "of 25 are the class that their folder is named as: accuracy" in output
+    lines = Path("out/answers.csv").read_text().splitlines()
+    assert lines[0].startswith("file,label,probability,p_0,p_1,")
+    assert len(lines) == 26
+
+
+def test_pictures_that_cannot_be_read_do_not_hinder_the_others(exported, tmp_path):
+    shades(tmp_path / "mixed", a=3)
+    for row in range(7):
+        (tmp_path / "mixed" / f"broken{row}.jpg").write_text("no image")
+    code, output, errors = exported(str(tmp_path / "mixed"), "--json")
+    assert code == 0
+    found = json.loads(output)["predictions"]
+    assert len(found) == 10
+    assert sum("error" in each for each in found) == 7
+    assert "warning: 7 of 10 images have no answer: " in errors
+    assert errors.count("cannot be decoded") == 5
+    assert "and so on" in errors
+
+
+def test_pictures_none_of_which_can_be_read_are_refused(exported, tmp_path):
+    for row in range(2):
+        (tmp_path / f"broken{row}.jpg").write_text("no image")
+    refused(
+        exported(str(tmp_path / "broken0.jpg"), str(tmp_path / "broken1.jpg"), "--output", "answers.csv"),
+        r"none of 2 images can be read; the first is .*broken0\.jpg: cannot be decoded",
+    )
+    assert not Path("answers.csv").exists()
+
+
+def test_an_unknown_form_of_output_is_refused_before_the_model_is_loaded(darkroom, project):
+    root = project()
+    shades(root, pictures=1)
+    refused(
+        darkroom("predict", "pictures", "--output", "answers.xls"), r"--output answers\.xls: no known form '\.xls'; "
+    )
 
 
 @pytest.mark.parametrize(
