@@ -125,15 +125,15 @@ def _close(tally: Tally, source: Path) -> Inventory:
     return inventory
 
 
-def read_images(source: Path) -> Iterator[tuple[str, bytes]]:
+def read_images(source: Path, *, encoding: str | None = None) -> Iterator[tuple[str, bytes]]:
     """The name and the content of each image in a zip or tar archive, by the rules of ``pack``.
 
     Raises DataError, perhaps after some images, if the archive is damaged, or holds a member that leads outside, is
-    a link or is too large.
+    a link, is too large, or has a name in no known encoding.
     """
     with _intact(source):
-        for name, opened in _members(source):
-            content = opened.read(MAX_FILE_BYTES + 1)
+        for name, head, opened in _images(source, encoding, Tally()):
+            content = head + opened.read(MAX_FILE_BYTES + 1)
             if len(content) > MAX_FILE_BYTES:
                 raise DataError(f"{source}: {name}: larger than {MAX_FILE_BYTES:,} bytes when unpacked; refused")
             yield name, content
@@ -196,6 +196,22 @@ def _open_file(path: Path) -> IO[bytes] | None:
         return path.open("rb")
     except OSError as problem:  # a link to nowhere, say
         _refuse_unreadable(problem)
+
+
+def is_image_file(path: Path, name: str) -> bool:
+    """Whether a file at ``path``, called ``name`` below the directory that is looked through, would be packed.
+
+    Raises DataError if it cannot be read.
+    """
+    if is_hidden(name):
+        return False
+    if has_image_suffix(name):
+        return True
+    opened = _open_file(path)
+    if opened is None:
+        return False
+    with opened:
+        return is_image(name, opened.read(HEAD_BYTES))
 
 
 def leads_back_up(directory: Path, source: Path) -> bool:

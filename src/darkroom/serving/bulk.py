@@ -64,7 +64,10 @@ def answer_all(predictor: "Predictor", pictures: Iterable[Picture], *, invert: b
     first = list(_take(coming, PARALLEL_FROM))
     is_many = len(first) == PARALLEL_FROM or _bytes_of(first) >= BATCH_BYTES
     transform, workers = predictor.transform, os.cpu_count() or 1
-    rows = min(BATCH, max(1, BATCH_BYTES // (transform.channels * transform.size[0] * transform.size[1])))
+    rows = min(
+        BATCH,
+        max(1, BATCH_BYTES // (transform.decoder.channels * transform.decoder.size[0] * transform.decoder.size[1])),
+    )
     decode = partial(decode_all, transform, invert)
     coming = chain(first, coming)
     del first
@@ -88,7 +91,7 @@ def decode_all(transform: Transform, invert: bool | None, pictures: Sequence[Pic
             errors.append(None)
         except RefusedImageError as problem:
             errors.append(str(problem))
-    pixels = np.empty((len(seen), transform.channels, *transform.size), np.uint8)
+    pixels = np.empty((len(seen), transform.decoder.channels, *transform.decoder.size), np.uint8)
     for row, each in enumerate(seen):
         pixels[row] = each.pixels
     return Decoded(pixels, np.array([each.inverted for each in seen], bool), errors)

@@ -9,8 +9,9 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from darkroom.data.archives import leads_back_up, read_images
-from darkroom.data.images import SUFFIXES, is_image_name
+from darkroom.data.archives import is_image_file, leads_back_up, read_images
+from darkroom.data.names import is_hidden
+from darkroom.data.signatures import has_image_suffix
 from darkroom.errors import DataError
 
 LIST_MARK = "@"
@@ -33,7 +34,7 @@ class Pictures:
     """All pictures of the arguments, read as they are asked for, so that a million take no memory.
 
     ``total`` is their number, 0 if that is not known before they are read. In directories ``left_out`` files are no
-    images by their names, hidden ones aside; ``left_out_names`` are the first of them.
+    images, hidden ones aside; ``left_out_names`` are the first of them.
 
     An argument is a file, a directory, a zip or tar archive, a pattern such as ``photos/**/*.jpg``, or ``@list.txt``:
     a text file with a path in each line, relative to the working directory. Raises DataError if there is no such
@@ -84,9 +85,9 @@ class _Directory:
         self.count = self.left_out = 0
         self.left_out_names: list[str] = []
         for name in _walk(path):
-            if is_image_name(name):
+            if is_image_file(path / name, name):
                 self.count += 1
-            elif not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
+            elif not is_hidden(name):
                 self.left_out += 1
                 if self.left_out <= NAMED:
                     self.left_out_names.append(str(path / name))
@@ -95,7 +96,7 @@ class _Directory:
 
     def __iter__(self) -> Iterator[Picture]:
         for name in _walk(self.path):
-            if is_image_name(name):
+            if is_image_file(self.path / name, name):
                 yield Picture(str(self.path / name), name)
 
 
@@ -130,7 +131,7 @@ def _find(argument: str) -> Iterator["str | _Directory | _Archive"]:
         yield from _read_list(Path(argument.removeprefix(LIST_MARK)))
     elif PATTERN_MARKS & set(argument):
         matches = iglob(argument, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
-        found = sorted(name for name in matches if is_image_name(Path(name).name))
+        found = sorted(name for name in matches if Path(name).is_file() and is_image_file(Path(name), Path(name).name))
         if not found:
             raise DataError(f"{argument}: no image matches this pattern")
         yield from found
@@ -139,7 +140,7 @@ def _find(argument: str) -> Iterator["str | _Directory | _Archive"]:
 
 
 def _is_archive(path: Path) -> bool:
-    return path.suffix.lower() not in SUFFIXES and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+    return not has_image_suffix(path.name) and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
 
 
 def _read_list(path: Path) -> Iterator[str]:
