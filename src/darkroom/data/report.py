@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from darkroom.data.cache import SPLITS
 from darkroom.data.duplicates import find_duplicates
+from darkroom.data.scan import Scan
 from darkroom.data.source import Decoded
 from darkroom.drawing import BLUE, GREY, ORANGE, new_figure, shorten, show_image, tidy
 
@@ -20,8 +21,11 @@ MAX_EXAMPLES = 20
 MAX_CLASSES_DRAWN = 40
 
 
-def describe(decoded: Decoded, rows: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
-    """The figures of report.json. Long lists are cut at 200 entries; the counts beside them are whole."""
+def describe(decoded: Decoded, rows: dict[str, NDArray[np.int64]], seen: Scan) -> dict[str, Any]:
+    """The figures of report.json; ``seen`` is what a scan of ``rows`` saw.
+
+    Long lists are cut at 200 entries; the counts beside them are whole.
+    """
     counts = {split: np.bincount(decoded.labels[rows[split]], minlength=len(decoded.classes)) for split in SPLITS}
     broken = [{"file": name, "reason": reason} for name, reason in sorted(decoded.broken.items())]
     return {
@@ -34,16 +38,15 @@ def describe(decoded: Decoded, rows: dict[str, NDArray[np.int64]]) -> dict[str, 
         "broken_count": len(broken),
         "broken": broken[:MAX_LISTED],
         "left_out": decoded.left_out,
-        "duplicates": _describe_duplicates(decoded, rows),
+        "duplicates": _describe_duplicates(decoded, list(rows), seen),
         "decoder": decoded.decoder.as_json() if decoded.decoder else {},
         "notes": list(decoded.notes),
     }
 
 
-def _describe_duplicates(decoded: Decoded, rows: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
-    found = find_duplicates(decoded.images, rows)
+def _describe_duplicates(decoded: Decoded, splits: Sequence[str], seen: Scan) -> dict[str, Any]:
+    found = find_duplicates(seen)
     crossing = _differ(found.splits, found.starts)
-    splits = list(rows)
     ends = np.append(found.starts[1:], len(found.rows))
     shown = np.append(np.flatnonzero(crossing), np.flatnonzero(~crossing))[:MAX_EXAMPLES]
     spans = [

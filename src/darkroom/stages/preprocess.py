@@ -1,6 +1,8 @@
 """Stage 2: decode, split and cache the images, and report on their quality."""
 
 import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from darkroom import drawing
@@ -8,12 +10,15 @@ from darkroom.config import Config
 from darkroom.console import messages, reporter, warn
 from darkroom.data import cache, report, splits
 from darkroom.data.catalog import CATALOG
+from darkroom.data.scan import scan
 from darkroom.data.source import Decoded
+from darkroom.data.suspects import Suspect, find_suspects
 from darkroom.errors import DataError
 from darkroom.files import atomic_directory, write_json
 from darkroom.workspace import Workspace
 
 MAX_NAMED = 5
+REPORT = "reports/preprocess/report.json"
 
 
 def run(config: Config, workspace: Workspace) -> None:
@@ -25,7 +30,15 @@ def run(config: Config, workspace: Workspace) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".decode.") as scratch, reporter() as progress:
         decoded = CATALOG[name].decode(workspace.raw(name), settings, Path(scratch), progress)
         _judge_broken(decoded, skip=config.dataset.on_broken == "skip")
+        for note in decoded.notes:
+            messages.print(f"{name}: {note}")
         rows = splits.assign_rows(decoded, settings)
+        for line in (*decoded.warnings, *splits.shortcomings(decoded.labels, rows, decoded.classes)):
+            warn(line)
+        progress("compare", 0, 0)
+        seen = scan(decoded.images, rows)
+        suspects = find_suspects(seen, decoded.labels, decoded.classes, decoded.names)
+        _judge_suspects(suspects, stop=settings.on_suspect == "stop")
         progress("write tensors", 0, 0)
         with atomic_directory(target) as directory:
             card = cache.write(
@@ -44,19 +57,12 @@ def run(config: Config, workspace: Workspace) -> None:
                 decoder=decoded.decoder,
             )
         progress("report", 0, 0)
-        found = report.describe(decoded, rows)
+        found = report.describe(decoded, rows, seen) | {"suspects": [asdict(suspect) for suspect in suspects]}
         with atomic_directory(workspace.report("preprocess")) as directory:
             write_json(directory / "report.json", found)
             drawing.save(report.class_balance(found["classes"]), directory / "class_balance.png")
             picture = report.samples(decoded.images, decoded.labels, rows["train"], decoded.classes, settings.seed)
             drawing.save(picture, directory / "samples.png")
-    for note in decoded.notes:
-        messages.print(f"{name}: {note}")
-    for line in (*decoded.warnings, *splits.shortcomings(decoded.labels, rows, decoded.classes)):
-        warn(line)
-    crossing = found["duplicates"]["groups_across_splits"]
-    if crossing:
-        warn(f"{crossing} images occur in more than one split; reports/preprocess/report.json names some")
     sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
     shape = "x".join(map(str, card.shape))
     messages.print(f"{name}: {sizes} images of {shape} in {len(card.classes)} classes, {card.fingerprint[:12]}")
@@ -72,3 +78,15 @@ def _judge_broken(decoded: Decoded, *, skip: bool) -> None:
     if not skip:
         raise DataError(f"{text}; mend or remove them, or set dataset.on_broken to skip")
     warn(f"{text}; left out")
+
+
+def _judge_suspects(found: Sequence[Suspect], *, stop: bool) -> None:
+    if stop and any(suspect.stops for suspect in found):
+        # All of it, what alone would be a warning as well: whoever mends the images wants to do so once.
+        told = "\n".join(suspect.text for suspect in found)
+        raise DataError(
+            f"{told}\nnothing was written: mend or remove these images; or set preprocess.on_suspect to warn, and "
+            f"{REPORT} lists them"
+        )
+    for suspect in found:
+        warn(f"{suspect.text}; {REPORT} lists them under suspects")

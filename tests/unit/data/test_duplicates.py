@@ -5,11 +5,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom.data import duplicates
+from darkroom.data.scan import scan
 
 
 def find_duplicates(images, rows):
     """The groups, each as {split: rows}."""
-    found = duplicates.find_duplicates(images, rows)
+    found = duplicates.find_duplicates(scan(images, rows))
     groups = [{} for _ in found.starts]
     numbers = np.searchsorted(found.starts, np.arange(len(found.rows)), side="right") - 1
     for number, split, row in zip(numbers, found.splits, found.rows, strict=True):

@@ -8,7 +8,8 @@ from PIL import Image
 
 from darkroom import drawing
 from darkroom.data import report
-from darkroom.data.report import class_balance, describe, samples
+from darkroom.data.report import class_balance, samples
+from darkroom.data.scan import scan
 from darkroom.data.source import Decoded
 
 # Five images of the grey levels 1, 2, 1, 1 and 3; the copy of row 0 in the test split has another label.
@@ -17,6 +18,10 @@ LABELS = np.array([0, 1, 0, 1, 1])
 SPLITS = np.full(5, "")
 NAMES = tuple(f"{number}.png" for number in range(5))
 ROWS = {"train": np.array([0, 1, 2]), "val": np.array([4]), "test": np.array([3])}
+
+
+def describe(decoded, rows):
+    return report.describe(decoded, rows, scan(decoded.images, rows))
 
 
 def described(**changed):
