@@ -7,9 +7,12 @@ without it.
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import numpy as np
 from numpy.typing import NDArray
+
+from darkroom.fonts import glyphs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +34,9 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save(figure: "Figure", path: Path) -> None:
-    figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})
+    """Draw a figure to a PNG file, its names in whatever script this machine has fonts for."""
+    with glyphs(figure):
+        figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})
 
 
 def tidy(axes: "Axes", title: str, x: str = "", y: str = "") -> None:
@@ -60,8 +65,10 @@ def show_image(axes: "Axes", image: NDArray[np.uint8]) -> None:
 
 
 def shorten(name: str, longest: int = MAX_NAME) -> str:
-    """A class name that fits under a picture; matplotlib would read $ as the beginning of a formula."""
-    short = name if len(name) <= longest else name[: longest - 1] + "…"
+    """A class name that fits under a picture, on one line; matplotlib would read $ as the beginning of a formula."""
+    # Control characters have no glyphs, and the halves of surrogates are what a name holds that is not UTF-8.
+    line = "".join("\ufffd" if category(sign) in ("Cc", "Cs") else sign for sign in " ".join(name.split()))
+    short = line if len(line) <= longest else line[: longest - 1] + "…"
     return short.replace("$", r"\$")
 
 

@@ -197,7 +197,9 @@ def folder(project):
     for number in range(50):
         path = root / "data" / "folder" / str(number % 2) / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
-        Image.new("L", (6, 6), 5 * number).save(path)
+        picture = Image.new("L", (6, 6), 5 * number)
+        picture.putpixel((0, 0), 255 - 5 * number)
+        picture.save(path)
     config = load(root / "params.yaml")
     for stage in (download, preprocess):
         stage.run(config, Workspace())

@@ -176,7 +176,6 @@ def test_figures_are_saved_as_the_same_bytes_each_time(tmp_path):
         assert image.format == "PNG"
 
 
-@pytest.mark.filterwarnings("ignore:Glyph:UserWarning")  # the font has no Japanese
 @pytest.mark.usefixtures("drawn")
 def test_any_class_name_can_be_drawn(tmp_path):
     names = ["a_b^c", "5$", "$\\frac$", "$5 to $10", "日本語", "a\nb", "x" * 300]
