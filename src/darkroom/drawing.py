@@ -4,10 +4,12 @@ matplotlib takes half a second to import: it is imported where a figure begins, 
 without it.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unicodedata import category
+from unicodedata import bidirectional, category, east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN, RED, GREY = "#1f5fa8", "#e07b27", "#1a7f37", "#c62828", "#6b7280"
 DPI = 130
 MAX_NAME = 18
+# Without width: what follows a Hebrew or Arabic name, such as its probability, stays to the right of it.
+LEFT_TO_RIGHT = "\u200e"
 
 
 def new_figure(width: float, height: float) -> "Figure":
@@ -68,7 +72,11 @@ def shorten(name: str, longest: int = MAX_NAME) -> str:
     """A class name that fits under a picture, on one line; matplotlib would read $ as the beginning of a formula."""
     # Control characters have no glyphs, and the halves of surrogates are what a name holds that is not UTF-8.
     line = "".join("\ufffd" if category(sign) in ("Cc", "Cs") else sign for sign in " ".join(name.split()))
-    short = line if len(line) <= longest else line[: longest - 1] + "…"
+    # Chinese, Japanese and Korean characters are twice as wide as others.
+    ends = list(accumulate(2 if east_asian_width(sign) in "WF" else 1 for sign in line))
+    short = line if not ends or ends[-1] <= longest else line[: bisect_right(ends, longest - 1)] + "…"
+    if any(bidirectional(sign) in ("R", "AL") for sign in short):
+        short += LEFT_TO_RIGHT
     return short.replace("$", r"\$")
 
 

@@ -156,8 +156,8 @@ def test_the_package_suits_the_script(name, package, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("a\nb\t c", "a b c"), ("5$", r"5\$"), ("x" * 30, "x" * 17 + "…"), ("_a", "_a"), ("a\x07b", "a\ufffdb"),
-     ("\udce9t\u00e9", "\ufffdté")],
+    [("a\nb\t c", "a b c"), ("5$", r"5\$"), ("x" * 30, "x" * 17 + "…"), ("_a", "_a"), ("", ""), ("猫" * 9, "猫" * 9),
+     ("猫" * 10, "猫" * 8 + "…"), ("חתול", "חתול\u200e"), ("a\x07b", "a\ufffdb"), ("\udce9t\u00e9", "\ufffdté")],
 )  # fmt: skip
 def test_names_are_shortened_to_one_line_that_can_be_drawn(name, shown):
     assert drawing.shorten(name) == shown

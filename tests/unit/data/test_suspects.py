@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
+from darkroom.config import Config
 from darkroom.data.scan import scan
 from darkroom.data.suspects import find_suspects
+from darkroom.errors import DataError
+from darkroom.settings import Dataset, Preprocess
+from darkroom.stages import download, preprocess
+from darkroom.workspace import Workspace
 
 
 def noise(count, channels=1, seed=0):
@@ -230,3 +236,79 @@ def test_counts_are_those_of_a_plain_comparison(images):
     assert count("test in train") == len(leaked)
     if "test in train" in found:
         assert found["test in train"].stops == (len(leaked) > len(splits["test"]) / 2)
+
+
+# --- the stage ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def preprocessed(tmp_path, capsys):
+    """Preprocess a folder of the given images [N, 1, H, W], two classes in turn; gives what was said."""
+
+    def run(images, **settings):
+        for row, image in enumerate(images):
+            path = tmp_path / "images" / ("cat", "dog")[row % 2] / f"{row}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[0]).save(path)
+        dataset = Dataset(name="folder", path=str(tmp_path / "images"))
+        config, workspace = Config(dataset=dataset, preprocess=Preprocess(**settings)), Workspace(tmp_path)
+        download.run(config, workspace)
+        preprocess.run(config, workspace)
+        return capsys.readouterr().err
+
+    return run
+
+
+def reported(root):
+    return json.loads((root / "reports" / "preprocess" / "report.json").read_text(encoding="utf-8"))["suspects"]
+
+
+def contents(*directories):
+    return {path: path.read_bytes() for each in directories for path in each.rglob("*") if path.is_file()}
+
+
+def test_dead_images_stop_before_anything_is_written(preprocessed, tmp_path):
+    preprocessed(noise(40))
+    before = contents(tmp_path / "data" / "processed", tmp_path / "reports")
+    assert before
+    images = noise(40)
+    images[:30] = 255
+    with pytest.raises(DataError) as raised:
+        preprocessed(images)
+    lines = str(raised.value).splitlines()
+    # All of it at once.
+    assert lines[0].startswith(
+        "30 of 40 images (75 %) are of one colour (15 of class 'cat', 15 of class 'dog'), such as "
+    )
+    assert " are one and the same picture, such as " in lines[1]
+    assert lines[2].startswith("30 of 40 images (75 %) are identical to an image of another class, in 1 group, such ")
+    assert "test images" in lines[3]
+    assert lines[-1] == (
+        "nothing was written: mend or remove these images; or set preprocess.on_suspect to warn, and "
+        "reports/preprocess/report.json lists them"
+    )
+    assert contents(tmp_path / "data" / "processed", tmp_path / "reports") == before
+
+
+def test_dead_images_are_warned_of_and_listed_if_so_set(preprocessed, tmp_path):
+    assert (
+        "warning: the train split has no contrast: every pixel of its 28 images is 9; reports/preprocess/report.json "
+        "lists them under suspects"
+    ) in preprocessed(np.full((40, 1, 4, 4), 9, np.uint8), on_suspect="warn")
+    found = reported(tmp_path)
+    assert [(each["kind"], each["stops"], each["images"]) for each in found] == [("no contrast", True, 28)]
+    assert len(found[0]["examples"]) == 28
+    assert found[0]["examples"][0].endswith(".png")
+
+
+def test_what_is_suspect_but_can_be_learned_does_not_stop(preprocessed, tmp_path):
+    images = noise(40)
+    images[1] = images[0]
+    said = preprocessed(images)
+    assert "warning: 2 of 40 images (5 %) are identical to an image of another class, in 1 group, such as " in said
+    assert "contradicting labels" in {each["kind"] for each in reported(tmp_path)}
+
+
+def test_images_without_anything_suspect_are_not_spoken_of(preprocessed, tmp_path):
+    assert "warning" not in preprocessed(noise(40))
+    assert reported(tmp_path) == []
