@@ -14,11 +14,12 @@ from darkroom.config import Config
 from darkroom.console import messages, output
 from darkroom.errors import ModelError, TrackingError
 from darkroom.evaluation import comparison_figures as figures
-from darkroom.evaluation.comparison import Comparison
+from darkroom.evaluation.comparison import least_images
 from darkroom.evaluation.comparison_report import DISAGREEMENT, Report, Side, disagreement_rows
 from darkroom.evaluation.latency import latencies, throughputs
+from darkroom.evaluation.pairing import Pairing
 from darkroom.files import atomic_directory, write_json
-from darkroom.promotion.evidence import Evidence, gather
+from darkroom.promotion.evidence import Evidence, gather, pair
 from darkroom.promotion.gate import Verdict, judge
 from darkroom.promotion.registry import Contender, find
 from darkroom.tracking.runs import WEIGHTS_TAG
@@ -42,13 +43,13 @@ def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) 
         )
     with tempfile.TemporaryDirectory() as place:
         first, second = (gather(store.client, each, Path(place)) for each in contenders)
-        comparison = _pair(first, second)
+        pairing = _pair(first, second, config.gate.alpha)
         verdict = _judge(config, workspace, first, second)
-        report = _report(config, comparison, first, second, verdict)
+        report = _report(config, pairing, first, second, verdict)
         directory = workspace.report("compare")
         with atomic_directory(directory) as written:
             _write(report, verdict, written)
-            _draw_disagreements(report, second, workspace.processed(config.dataset.name), written)
+            _draw_disagreements(report, pairing, second, workspace.processed(config.dataset.name), written)
     left, right = (each.version or each.run_id for each in contenders)
     store.run(contenders[1].run_id).log_directory(directory, f"compare/{left}-{right}")
     if as_json:
@@ -63,16 +64,23 @@ def _are_the_same(a: Contender, b: Contender) -> bool:
     return a.uri == b.uri or bool(weights and weights == b.tags.get(WEIGHTS_TAG))
 
 
-def _pair(a: Evidence, b: Evidence) -> Comparison:
-    if a.fingerprint != b.fingerprint:
-        raise TrackingError(
-            f"{a.contender} and {b.contender} are of different data ({a.fingerprint[:12]} and {b.fingerprint[:12]}); "
-            "train one anew on the other's: models are compared on the same test images only"
-        )
+def _pair(a: Evidence, b: Evidence, alpha: float) -> Pairing:
     try:
-        return Comparison(a.answers, b.answers)
+        found = pair(a, b)
     except ValueError as problem:
         raise TrackingError(f"{a.contender} and {b.contender} cannot be compared: {problem}") from None
+    needed = least_images(alpha)
+    if a.fingerprint != b.fingerprint and len(found.rows) < needed:
+        raise TrackingError(
+            f"{a.contender} and {b.contender} are of different data ({a.fingerprint[:12]} and {b.fingerprint[:12]}): "
+            f"{found.found}, and {needed} are the fewest that can show a difference at gate.alpha {alpha:g}; `darkroom "
+            f"data-diff {_reference(a)} {_reference(b)}` shows what differs; train one anew on the other's data"
+        )
+    return found
+
+
+def _reference(evidence: Evidence) -> str:
+    return evidence.contender.version or evidence.contender.run_id
 
 
 def _judge(config: Config, workspace: Workspace, a: Evidence, b: Evidence) -> Verdict | None:
@@ -87,15 +95,17 @@ def _judge(config: Config, workspace: Workspace, a: Evidence, b: Evidence) -> Ve
         return None
 
 
-def _report(config: Config, comparison: Comparison, a: Evidence, b: Evidence, verdict: Verdict | None) -> Report:
-    models = [each.load() for each in (a, b)]
-    speeds = zip(latencies(models, a.shape), throughputs(models, a.shape), strict=True)
+def _report(config: Config, pairing: Pairing, a: Evidence, b: Evidence, verdict: Verdict | None) -> Report:
+    models, shapes = [each.load() for each in (a, b)], [each.shape for each in (a, b)]
+    speeds = zip(latencies(models, *shapes), throughputs(models, *shapes), strict=True)
     first, second = (
         Side(_short(each.contender), each.contender.run_id, each.size_bytes, *speed)
         for each, speed in zip((a, b), speeds, strict=True)
     )
     checks = [(check.name, check.value, check.required, check.verdict) for check in (verdict.checks if verdict else ())]
-    return Report(comparison, first, second, config.gate.alpha, config.evaluate.calibration_bins, checks)
+    shared = pairing if a.fingerprint != b.fingerprint else None
+    alpha, bins = config.gate.alpha, config.evaluate.calibration_bins
+    return Report(pairing.comparison, first, second, alpha, bins, checks, shared)
 
 
 def _short(contender: Contender) -> str:
@@ -124,9 +134,9 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
         table.writerows(rows)
 
 
-def _draw_disagreements(report: Report, evidence: Evidence, cache: Path, directory: Path) -> None:
+def _draw_disagreements(report: Report, pairing: Pairing, evidence: Evidence, cache: Path, directory: Path) -> None:
     try:
-        images = evidence.test_split(cache).images.numpy()
+        images = evidence.test_split(cache).images.numpy()[pairing.rows]
     except TrackingError as problem:
         messages.print(f"compare: the images on which they disagree are not drawn ({problem})")
         return
@@ -149,3 +159,5 @@ def _show(report: Report) -> None:
                 table.add_row(*row)
             output.print(table)
     output.print(f"{report.tests} {report.conditions}")
+    if report.scope:
+        output.print(report.scope)

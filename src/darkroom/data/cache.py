@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.data.digests import Digests, as_hex, content_digest, from_hex, stack
 from darkroom.data.images import Decoder
 from darkroom.data.mapped import gather, reserve
 from darkroom.errors import CacheError
@@ -25,6 +26,7 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
 CARD = "dataset.json"
 NAMES = "files.csv"
+COLUMNS = ("split", "row", "file", "class", "digest")
 MADE_BY = "darkroom preprocess"
 
 
@@ -81,16 +83,20 @@ def write(
     settings: dict[str, Any],
     decoder: Decoder | None = None,
     attributes: Mapping[str, NDArray[np.object_]] | None = None,
+    digests: Digests | None = None,
 ) -> DatasetCard:
     """Write a cache into the empty ``directory``: for each split, the given ``rows`` of ``images`` [N, C, H, W].
 
-    ``names`` are the images' files, if they have any, and ``attributes`` the further columns of their list. Returns
-    the card, which is written last: a directory without it is no cache.
+    ``names`` are the images' files, if they have any, ``attributes`` the further columns of their list, and ``digests``
+    [N, 16] those of the files' bytes; without them those of the pixels are taken. Returns the card, which is written
+    last: a directory without it is no cache.
     """
     contents = hashlib.sha256()
-    counts = {}
+    counts, of_split = {}, {}
     for split in SPLITS:
-        checksum, counts[split] = _write_split(directory / f"{split}.safetensors", images, labels, rows[split])
+        path = directory / f"{split}.safetensors"
+        checksum, counts[split], of_pixels = _write_split(path, images, labels, rows[split], digest=digests is None)
+        of_split[split] = of_pixels if digests is None else digests[rows[split]]
         contents.update(checksum)
     mean, std = _mean_and_std(counts["train"])
     card = DatasetCard(
@@ -107,37 +113,50 @@ def write(
     card = replace(card, fingerprint=digest({"contents": contents.hexdigest(), "card": asdict(card)}))
     for split in SPLITS:
         _stamp(directory / f"{split}.safetensors", card.fingerprint)
-    if names:
-        _write_names(directory / NAMES, names, attributes or {}, rows)
+    own = {
+        "file": names or [""] * len(labels),
+        "class": [classes[label] for label in labels.tolist()],
+    }
+    _write_files(directory / NAMES, own, of_split, attributes or {}, rows)
     write_json(directory / CARD, asdict(card))
     return card
 
 
-def _write_names(
+def _write_files(
     path: Path,
-    names: Sequence[str],
+    own: Mapping[str, Sequence[str]],
+    digests: Mapping[str, Digests],
     attributes: Mapping[str, NDArray[np.object_]],
     rows: dict[str, NDArray[np.int64]],
 ) -> None:
-    own = ["split", "row", "file"]
-    others = [f"{name} (table)" if name in own else name for name in attributes]
+    further = [f"{name} (table)" if name in COLUMNS else name for name in attributes]
+    columns = [*own.values(), *attributes.values()]
     with path.open("w", newline="", encoding="utf-8") as opened:
         table = csv.writer(opened)
-        table.writerow([*own, *others])
+        table.writerow([*COLUMNS, *further])
         for split in SPLITS:
-            table.writerows(
-                [split, position, names[row], *(values[row] for values in attributes.values())]
-                for position, row in enumerate(rows[split])
-            )
+            for position, (row, content) in enumerate(zip(rows[split].tolist(), as_hex(digests[split]), strict=True)):
+                file, label, *others = (values[row] for values in columns)
+                table.writerow([split, position, file, label, content, *others])
 
 
 def read_names(directory: Path, split: str) -> list[str]:
     """The file of each image of a split; empty for datasets whose images are not files."""
+    found = _read_column(directory, split, "file")
+    return found if any(found) else []
+
+
+def read_digests(directory: Path, split: str) -> Digests | None:
+    """The content digest of each image of a split, uint8 [N, 16]; None if an earlier Darkroom made the cache."""
+    return from_hex(_read_column(directory, split, "digest"))
+
+
+def _read_column(directory: Path, split: str, column: str) -> list[str]:
     path = directory / NAMES
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as opened:
-        return [row["file"] for row in csv.DictReader(opened) if row["split"] == split]
+        return [row.get(column) or "" for row in csv.DictReader(opened) if row["split"] == split]
 
 
 def _header(images: tuple[int, ...], labels: int, fingerprint: str) -> bytes:
@@ -156,26 +175,30 @@ def _header(images: tuple[int, ...], labels: int, fingerprint: str) -> bytes:
 
 
 def _write_split(
-    path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64]
-) -> tuple[bytes, NDArray[np.int64]]:
+    path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], *, digest: bool
+) -> tuple[bytes, NDArray[np.int64], Digests]:
     """Write one split, without its fingerprint.
 
-    Returns the SHA-256 of its labels and pixels, and how often each channel has each value: int64 [C, 256].
+    Returns the SHA-256 of its labels and pixels, how often each channel has each value, int64 [C, 256], and with
+    ``digest`` that of each image's pixels.
     """
     shape = (len(rows), *images.shape[1:])
     chosen = labels[rows].astype("<i8").tobytes()
     header = _header(shape, len(rows), "0" * 64)
     content = hashlib.sha256(chosen)
     counts = np.zeros((shape[1], 256), dtype=np.int64)
+    digests: list[bytes] = []
     reserve(path, len(header) + len(chosen) + math.prod(shape))
     with path.open("rb+") as opened:
         opened.write(header + chosen)
         for pixels in gather(images, rows):
             opened.write(pixels.data)
             content.update(pixels.data)
+            if digest:
+                digests += [content_digest(image.data) for image in pixels]
             for channel, count in enumerate(counts):
                 count += np.bincount(pixels[:, channel].ravel(), minlength=256)
-    return content.digest(), counts
+    return content.digest(), counts, stack(digests)
 
 
 def _stamp(path: Path, fingerprint: str) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.data.depth import Sampled, sample
+from darkroom.data.digests import Digests, content_digest, stack
 from darkroom.data.images import BrokenImageError, Decoder, choose_bands, load_deep, open_image, read_header
 from darkroom.data.packed import Records, read_members
 
@@ -49,15 +50,16 @@ HEADER = np.dtype(
 Headers = NDArray[np.void]
 
 
-def read_headers(archive: Path, records: Records) -> Headers:
-    """The HEADER [N] of the images. Raises DataError."""
-    headers = np.zeros(len(records), dtype=HEADER)
+def read_headers(archive: Path, records: Records) -> tuple[Headers, Digests]:
+    """The HEADER [N] of the images, and the digest [N, 16] of each file's content. Raises DataError."""
+    headers, digests = np.zeros(len(records), dtype=HEADER), []
     for row, content in enumerate(read_members(archive, records)):
+        digests.append(content_digest(content))
         try:
             headers[row] = astuple(read_header(content))
         except BrokenImageError:
             continue
-    return headers
+    return headers, stack(digests)
 
 
 def sample_values(archive: Path, count: int, bands: Sequence[int] | None, records: Records) -> list[Sampled | None]:

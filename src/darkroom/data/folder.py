@@ -57,7 +57,8 @@ class Folder:
         workers = (os.cpu_count() or 1) if len(names) >= PARALLEL_FROM else 0
         with processes(workers) as spread:
             parts = spread(partial(read_headers, archive), _chunks(records))
-            headers = np.concatenate(list(_reported(parts, partial(report, "read sizes"), len(names))))
+            read = _reported(parts, partial(report, "read sizes"), len(names))
+            headers, digests = (np.concatenate(each) for each in zip(*read, strict=True))
             sample = partial(sample_values, archive)
             depth = _find_depth(names, records, headers, labelled, settings, partial(_sampled, spread, sample, report))
             decoder = Decoder(
@@ -79,7 +80,7 @@ class Folder:
         if broken:
             whole = np.delete(np.arange(len(names)), list(reasons))
             images = _keep_rows(images, whole)
-            headers, labelled = headers[whole], labelled.take(whole)
+            headers, digests, labelled = headers[whole], digests[whole], labelled.take(whole)
             names = [names[row] for row in whole]
         return Decoded(
             images,
@@ -92,6 +93,7 @@ class Folder:
             left_out,
             labelled.groups,
             labelled.attributes,
+            digests,
             decoder,
             (*filter(None, [labelled.reading]), *depth.notes, *notes(headers, decoder)),
             labelled.warnings,

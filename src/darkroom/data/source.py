@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.data.digests import Digests
 from darkroom.data.images import Decoder
 from darkroom.settings import Dataset, Preprocess
 
@@ -23,7 +24,8 @@ class Decoded:
 
     ``images`` uint8 [N, C, H, W], possibly mapped from a file; ``labels`` int64 [N], indices into
     ``classes``; ``splits`` [N], the published split of each image: "train", "val", "test", or "" where
-    it is still to be decided; ``names`` [N], the file of each image, or empty if images have none.
+    it is still to be decided; ``names`` [N], the file of each image, or empty if images have none;
+    ``digests`` uint8 [N, 16], that of each file's bytes, None if images have no files.
     ``sizes`` counts the original sizes ("width x height"); ``broken`` gives the reason for each file
     that could not be decoded. ``left_out`` tells of the files that are no images, and of images without a class, as
     report.json does; it is empty where a dataset holds nothing else.
@@ -43,6 +45,7 @@ class Decoded:
     left_out: dict[str, Any] = field(default_factory=dict)
     groups: NDArray[np.int64] | None = None
     attributes: Attributes = field(default_factory=dict)
+    digests: Digests | None = None
     decoder: Decoder | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -1,5 +1,6 @@
 """Two models on the same test images: is the second one really better, and where?"""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -174,6 +175,14 @@ def mcnemar(losses: int, gains: int, alternative: Literal["greater", "two-sided"
     if losses + gains == 0:
         return 1.0
     return float(binomtest(gains, losses + gains, 0.5, alternative=alternative).pvalue)
+
+
+def least_images(alpha: float) -> int:
+    """The fewest images on which ``mcnemar`` can find one model better at ``alpha``: where it gains on all of them.
+
+    Its p is 0.5^n then.
+    """
+    return math.floor(-math.log2(alpha)) + 1
 
 
 def lower_bound(losses: ArrayLike, gains: ArrayLike, images: int, alpha: float) -> Floats:

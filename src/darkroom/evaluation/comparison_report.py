@@ -9,6 +9,7 @@ import numpy as np
 
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.latency import LARGE_BATCH, Latency
+from darkroom.evaluation.pairing import Pairing
 from darkroom.evaluation.predictions import Answers
 
 # Of many classes those with the largest changes are shown; comparison.json holds them all.
@@ -33,7 +34,8 @@ class Report:
     """A comparison with the costs of both models.
 
     ``alpha`` is the risk of calling a model better or worse that is not, ``bins`` those of the calibration error;
-    ``checks`` are the gate's, each as rule, value, requirement and verdict, none if it was not asked.
+    ``checks`` are the gate's, each as rule, value, requirement and verdict, none if it was not asked. ``shared`` is the
+    pairing of models of different datasets.
     """
 
     comparison: Comparison
@@ -42,6 +44,7 @@ class Report:
     alpha: float
     bins: int
     checks: Sequence[Row] = ()
+    shared: Pairing | None = None
 
     @cached_property
     def interval(self) -> tuple[float, float]:
@@ -52,9 +55,9 @@ class Report:
     def headline(self) -> str:
         """What was found, in a sentence."""
         a, b, found = self.a.name, self.b.name, self.comparison
-        images = len(found.a.labels)
+        images = f"{len(found.a.labels):,} test images{' that both datasets share' if self.shared else ''}"
         shown = (
-            f"{b} answers {_percent(found.b)} of the {images:,} test images rightly, {a} "
+            f"{b} answers {_percent(found.b)} of the {images} rightly, {a} "
             f"{_percent(found.a)} ({_points(found.difference)} points, 95 % interval "
             f"{_points(self.interval[0])} to {_points(self.interval[1])})"
         )
@@ -119,6 +122,16 @@ class Report:
         threads = self.a.latency.threads
         return f"Latency is that of one image on the CPU, in turn, with {threads} thread{'s' if threads > 1 else ''}."
 
+    @property
+    def scope(self) -> str:
+        """What was left out, and what that means, for models of different datasets; else empty."""
+        if not self.shared:
+            return ""
+        return (
+            f"The models are of different data: {self.shared.found}. Only these count, as the others may be images "
+            "that one of the models has learned from; what was added or taken away is not compared."
+        )
+
     def as_json(self) -> dict[str, Any]:
         """Everything as JSON values, the rows of disagreement among them."""
         found = self.comparison
@@ -128,6 +141,7 @@ class Report:
             "a": asdict(self.a),
             "b": asdict(self.b),
             **found.as_json(alpha=self.alpha, bins=self.bins),
+            "pairing": self.shared.as_json() if self.shared else None,
             "difference_interval": list(self.interval),
             "classes": list(found.a.classes),
             "confusion": {"a": first.tolist(), "b": second.tolist(), "difference": (second - first).tolist()},
@@ -143,6 +157,7 @@ class Report:
             _table(("", self.a.name, self.b.name, "change"), self.figures),
             _table(("test images", f"{self.b.name} right", f"{self.b.name} wrong"), self.table),
             f"{self.tests} {self.conditions}",
+            *([self.scope] if self.scope else []),
         ]
         if changed:
             parts += ["### Recall of each class that changed"]

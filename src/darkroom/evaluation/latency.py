@@ -26,25 +26,28 @@ class Latency:
     threads: int
 
 
-def latencies(models: Sequence[Model], shape: Sequence[int]) -> list[Latency]:
-    """The latency of each model for one image of ``shape`` (channels, height, width), on the CPU."""
-    image = torch.zeros(1, *shape, dtype=torch.uint8)
+def latencies(models: Sequence[Model], *shapes: Sequence[int]) -> list[Latency]:
+    """The latency of each model for one image, on the CPU.
+
+    ``shapes`` (channels, height, width) are those that the models take, or one that all take.
+    """
     threads = torch.get_num_threads()
-    percentiles = [np.percentile(each, (50, 95)).tolist() for each in _in_turn(models, image)]
+    percentiles = [np.percentile(each, (50, 95)).tolist() for each in _in_turn(models, shapes, 1)]
     return [Latency(p50, p95, threads) for p50, p95 in percentiles]
 
 
-def throughputs(models: Sequence[Model], shape: Sequence[int]) -> list[float]:
-    """The images a second that each model answers, in batches of ``LARGE_BATCH``, on the CPU."""
-    images = torch.zeros(LARGE_BATCH, *shape, dtype=torch.uint8)
-    return [LARGE_BATCH / float(np.median(each)) * 1000 for each in _in_turn(models, images)]
+def throughputs(models: Sequence[Model], *shapes: Sequence[int]) -> list[float]:
+    """The images a second that each model answers, in batches of ``LARGE_BATCH``, on the CPU; see ``latencies``."""
+    return [LARGE_BATCH / float(np.median(each)) * 1000 for each in _in_turn(models, shapes, LARGE_BATCH)]
 
 
-def _in_turn(models: Sequence[Model], images: Tensor) -> list[list[float]]:
-    """The milliseconds of every call of each model that counts."""
+def _in_turn(models: Sequence[Model], shapes: Sequence[Sequence[int]], count: int) -> list[list[float]]:
+    """The milliseconds of every call of each model that counts, with ``count`` images."""
+    inputs = [torch.zeros(count, *shape, dtype=torch.uint8) for shape in shapes]
+    inputs *= len(models) // len(inputs)
     found: list[list[float]] = [[] for _ in models]
     for _ in range(ROUNDS):
-        for model, own in zip(models, found, strict=True):
+        for model, images, own in zip(models, inputs, found, strict=True):
             own += call_times(model, images, CALLS, TURN_MS)
     return found
 

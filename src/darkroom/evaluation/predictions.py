@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.data.digests import Digests, as_hex, from_hex
 from darkroom.evaluation.metrics import Evaluation, Floats, Ints
 from darkroom.files import digest
 
@@ -22,6 +23,7 @@ COLUMNS = (
     "probability_of_actual",
     "calibrated_confidence",
     "calibrated_probability_of_actual",
+    "digest",
 )
 
 
@@ -39,7 +41,8 @@ class Answers:
     """The answers of one model for a test split of N images.
 
     ``images`` names each image: its file, or its position; ``labels`` and ``predicted`` int64 [N] index ``classes``;
-    ``confidence`` float64 [N] is the probability of the predicted class.
+    ``confidence`` float64 [N] is the probability of the predicted class; ``digests`` uint8 [N, 16] are those of the
+    images' contents, None if an earlier Darkroom evaluated the model or preprocessed the images.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +50,7 @@ class Answers:
     labels: Ints
     predicted: Ints
     confidence: Floats
+    digests: Digests | None = None
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -60,12 +64,19 @@ class Answers:
 
 
 def write_predictions(
-    found: Evaluation, calibrated: Floats, classes: Sequence[str], names: Sequence[str], path: Path
+    found: Evaluation,
+    calibrated: Floats,
+    classes: Sequence[str],
+    names: Sequence[str],
+    path: Path,
+    digests: Digests | None = None,
 ) -> None:
     """Write a line for each image; ``names`` are its files, if it has any, else it is named by its position.
 
     Beside the network's own probabilities stand the ``calibrated`` ones [N, classes], which `darkroom predict` says.
+    ``digests`` uint8 [N, 16] are those of the images' contents, if the cache has any.
     """
+    contents = [""] * len(found.labels) if digests is None else list(as_hex(digests))
     rows = np.arange(len(found.labels))
     columns = [
         probabilities[rows, chosen]
@@ -78,7 +89,7 @@ def write_predictions(
         for row, (label, guess) in enumerate(zip(found.labels, found.predicted, strict=True)):
             name = names[row] if names else row
             figures_of_row = [f"{column[row]:.6f}" for column in columns]
-            table.writerow([name, classes[label], classes[guess], int(label == guess), *figures_of_row])
+            table.writerow([name, classes[label], classes[guess], int(label == guess), *figures_of_row, contents[row]])
 
 
 def read_predictions(path: Path, classes: Sequence[str]) -> Answers:
@@ -87,7 +98,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> Answers:
     Raises ValueError if a line lacks a column or names another class.
     """
     number = {name: index for index, name in enumerate(classes)}
-    images, labels, predicted, confidence = [], [], [], []
+    images, labels, predicted, confidence, contents = [], [], [], [], []
     with path.open(newline="", encoding="utf-8") as opened:
         for row in csv.DictReader(opened):
             try:
@@ -95,8 +106,14 @@ def read_predictions(path: Path, classes: Sequence[str]) -> Answers:
                 predicted.append(number[row["predicted"]])
                 confidence.append(float(row["confidence"]))
                 images.append(row["image"])
+                contents.append(row.get("digest") or "")
             except KeyError as problem:
                 raise ValueError(f"line {len(images) + 2}: no {problem}") from None
     return Answers(
-        tuple(classes), tuple(images), np.array(labels, np.int64), np.array(predicted, np.int64), np.array(confidence)
+        tuple(classes),
+        tuple(images),
+        np.array(labels, np.int64),
+        np.array(predicted, np.int64),
+        np.array(confidence),
+        from_hex(contents),
     )

@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 
 from darkroom.data.batches import Split, read_split_of
 from darkroom.errors import TrackingError
+from darkroom.evaluation.pairing import Pairing, pair_equal, pair_shared
 from darkroom.evaluation.predictions import PREDICTIONS, Answers, read_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference
 from darkroom.files import sha256
@@ -74,6 +75,15 @@ class Evidence:
         Raises TrackingError if it does not hold them, CacheError if it is damaged.
         """
         return read_split_of(cache, self.fingerprint, "test", str(self.contender), error=TrackingError)
+
+
+def pair(a: Evidence, b: Evidence) -> Pairing:
+    """The answers of both for the same test images: for all of them if they are of the same dataset, else for those
+    that both datasets share.
+
+    Raises ValueError if they cannot be paired.
+    """
+    return (pair_equal if a.fingerprint == b.fingerprint else pair_shared)(a.answers, b.answers)
 
 
 def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evidence:

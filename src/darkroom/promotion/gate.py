@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 
 from darkroom.errors import ModelError
-from darkroom.evaluation.comparison import Comparison
+from darkroom.evaluation.comparison import Comparison, least_images
 from darkroom.evaluation.latency import Latency, latencies
 from darkroom.evaluation.metrics import expected_calibration_error
+from darkroom.evaluation.pairing import Pairing
 from darkroom.formats.onnx import check_installed
-from darkroom.promotion.evidence import Evidence
+from darkroom.promotion.evidence import Evidence, pair
 from darkroom.promotion.exported import differing_answers
 from darkroom.settings import Gate
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, WEIGHTS_TAG
 
 DIGESTS = (WEIGHTS_TAG, FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)
+SAME_DATA = "same_data"
 GAINS = {"none": (), "smaller": ("size",), "faster": ("latency",), "any": ("size", "latency")}
 NO_LIMIT = "no limit"
 HEADING = "The gate:"
@@ -102,8 +104,9 @@ class Verdict:
 def judge(settings: Gate, challenger: Evidence, champion: Evidence | None, *, bins: int, cache: Path) -> Verdict:
     """Hold a challenger against every rule, and against the champion if there is one.
 
-    Models of other data than the champion's are refused without a look at the other rules. ``bins`` are those of the
-    calibration error; ``cache`` is where the preprocessed images lie, for the rule that asks the model again.
+    A model of other data than the champion's is compared with it on the test images that both datasets share, and
+    refused without a look at the other rules where these are too few. ``bins`` are those of the calibration error;
+    ``cache`` is where the preprocessed images lie, for the rule that asks the model again.
 
     Raises TrackingError if that rule is set and the cache is not that of the challenger, and ModelError if a package
     that it needs is missing.
@@ -120,11 +123,14 @@ def judge(settings: Gate, challenger: Evidence, champion: Evidence | None, *, bi
     checks = []
     comparison = None
     if champion:
-        same_data, comparison = _pair(challenger, champion)
+        same_data, pairing = _pair(settings, challenger, champion)
         checks.append(same_data)
-        if comparison is None:
-            return Verdict(name, against, tuple(checks), facts)
         # Of the champion (a) with the challenger (b).
+        if pairing:
+            facts["pairing"] = pairing.as_json()
+        if not (pairing and same_data.passed):
+            return Verdict(name, against, tuple(checks), facts)
+        comparison = pairing.comparison
         facts["statistics"] = comparison.as_json(alpha=settings.alpha, bins=bins)
     latency: dict[str, Latency] = {}
     if settings.max_latency_ms is not None or (comparison and _is_speed_asked(settings, comparison)):
@@ -147,22 +153,26 @@ def judge(settings: Gate, challenger: Evidence, champion: Evidence | None, *, bi
     return Verdict(name, against, tuple(checks), facts)
 
 
-def _pair(challenger: Evidence, champion: Evidence) -> tuple[Check, Comparison | None]:
-    required = "the champion's"
-    if challenger.fingerprint != champion.fingerprint:
-        value = f"dataset {challenger.fingerprint[:12]}, the champion's {champion.fingerprint[:12]}"
-        return Check("same_data", value, required, False), None
+def _pair(settings: Gate, challenger: Evidence, champion: Evidence) -> tuple[Check, Pairing | None]:
+    rule, required = SAME_DATA, "the champion's"
+    data = f"dataset {challenger.fingerprint[:12]}"
+    is_same = challenger.fingerprint == champion.fingerprint
     try:
-        comparison = Comparison(champion.answers, challenger.answers)
+        pairing = pair(champion, challenger)
     except ValueError as problem:
-        return Check("same_data", str(problem), required, False), None
-    return Check("same_data", f"dataset {challenger.fingerprint[:12]}", required, True), comparison
+        value = str(problem) if is_same else f"{data}, the champion's {champion.fingerprint[:12]}: {problem}"
+        return Check(rule, value, required, False), None
+    if is_same:
+        return Check(rule, data, required, True), pairing
+    needed = least_images(settings.alpha)
+    enough = len(pairing.rows) >= needed
+    return Check(rule, pairing.found, f"{required}, or {needed} test images in both", enough), pairing
 
 
 def _measure_latency(challenger: Evidence, champion: Evidence | None) -> dict[str, Latency]:
     measured = {"champion": champion, "challenger": challenger} if champion else {"challenger": challenger}
     models = [each.load() for each in measured.values() if each]
-    return dict(zip(measured, latencies(models, challenger.shape), strict=True))
+    return dict(zip(measured, latencies(models, *(each.shape for each in measured.values() if each)), strict=True))
 
 
 def _is_better(settings: Gate, comparison: Comparison) -> bool:

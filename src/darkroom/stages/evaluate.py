@@ -10,7 +10,7 @@ from darkroom import drawing
 from darkroom.config import Config
 from darkroom.console import messages, warn
 from darkroom.data.batches import CPU, Split, read_split
-from darkroom.data.cache import DatasetCard, read_names
+from darkroom.data.cache import DatasetCard, read_digests, read_names
 from darkroom.data.ink import common_ground, measure_ink
 from darkroom.errors import CacheError
 from darkroom.evaluation import figures
@@ -56,7 +56,8 @@ def run(config: Config, workspace: Workspace) -> None:
     with atomic_directory(report) as written:
         _write(found, test, dataset, written)
         probabilities = calibrated(logits, reference.temperature)
-        write_predictions(found, probabilities, dataset.classes, read_names(directory, "test"), written / PREDICTIONS)
+        names, digests = read_names(directory, "test"), read_digests(directory, "test")
+        write_predictions(found, probabilities, dataset.classes, names, written / PREDICTIONS, digests)
         reference.write(written / REFERENCE)
         identity = Identity(card.weights_sha256, dataset.fingerprint, sha256(written / PREDICTIONS))
         write_json(written / IDENTITY, asdict(identity))

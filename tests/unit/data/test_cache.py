@@ -52,7 +52,7 @@ def test_images_of_any_shape_are_read_as_they_were_written(tmp_path_factory, ima
     rows = {"train": labels[2:], "val": labels[:1], "test": labels[1:2]}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mapped, "CHUNK_BYTES", chunk_bytes)
-        card = write(directory, images=images, labels=labels, rows=rows)
+        card = write(directory, images=images, labels=labels, rows=rows, classes=[str(label) for label in labels])
     for name, chosen in rows.items():
         split = read_split(directory, card, name)
         assert np.array_equal(split.images.numpy(), images[chosen])
