@@ -13,6 +13,9 @@ REGISTRY = "Models in the registry"
 # What the gate, or a reproduction, has to say is no error: the command did its work.
 REFUSED = 3
 Reference = typer.Argument(help="A version, an alias, or the id of a run.", show_default=True)
+Dataset = typer.Argument(
+    help="That of a version, an alias or the id of a run; here: what is preprocessed here.", show_default=True
+)
 
 
 @app.command(rich_help_panel=REGISTRY)
@@ -37,6 +40,21 @@ def compare(
     config = load(workspace.params)
 
     from darkroom.compare import run
+
+    run(config, workspace, a, b, as_json=as_json)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def data_diff(
+    a: Annotated[str, Dataset] = "champion",
+    b: Annotated[str, Dataset] = "here",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON.")] = False,
+) -> None:
+    """Show which images were added, removed, relabelled or moved between splits from the data of A to those of B."""
+    workspace = Workspace()
+    config = load(workspace.params)
+
+    from darkroom.data_diff import run
 
     run(config, workspace, a, b, as_json=as_json)
 

@@ -72,6 +72,7 @@ def predict(
         check_output(to)
     pictures = Pictures([str(path) for path in images])
     predictor = _champion(config) if weights is None else _predictor_from(weights, model, config)
+    _introduce(predictor, config)
 
     from darkroom.serving.predict import run
 
@@ -96,6 +97,17 @@ def serve(
         raise ServingError(f"{problem.name} is not installed; run `pip install --editable '.[serve]'`") from None
 
     run(config, host, port)
+
+
+def _introduce(predictor: "Predictor", config: Config) -> None:
+    from darkroom.serving.classes_here import warn_of_other_classes
+
+    # The version of a model that is not registered is its file.
+    who = (
+        f"{config.registered_model} version {predictor.version}" if predictor.version.isdecimal() else predictor.version
+    )
+    messages.print(f"predict: {who} answers")
+    warn_of_other_classes(who, predictor.classes, Workspace().processed(config.dataset.name))
 
 
 def _champion(config: Config) -> "Predictor":

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from darkroom.data.batches import Split, read_split_of
+from darkroom.data.difference import LISTING, Listing
 from darkroom.errors import TrackingError
 from darkroom.evaluation.pairing import Pairing, pair_equal, pair_shared
 from darkroom.evaluation.predictions import PREDICTIONS, Answers, read_predictions
@@ -112,6 +113,22 @@ def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evide
     except (KeyError, ValueError) as problem:
         raise TrackingError(f"{contender}: its predictions do not fit its model ({problem}); {ANEW}") from None
     return Evidence(contender, answers, str(digests[FINGERPRINT_TAG]), shape, model)
+
+
+def gather_listing(contender: Contender, directory: Path) -> Listing:
+    """The images that a contender was trained and tested on.
+
+    Raises TrackingError if its run does not hold their list, DataError if that is damaged, and MlflowException if the
+    store does not answer.
+    """
+    try:
+        path = _fetch(f"runs:/{contender.run_id}/preprocess/{LISTING}", contender, directory / contender.run_id)
+    except TrackingError:
+        raise TrackingError(
+            f"{contender}: its run holds no list of its images, as of an earlier Darkroom; a model that is trained now "
+            "has one"
+        ) from None
+    return Listing.read(path)
 
 
 def _fetch(uri: str, contender: Contender, place: Path, needed: str = "") -> Path:

@@ -67,6 +67,13 @@ class Verdict:
         return [check for check in self.checks if not check.passed]
 
     @property
+    def is_of_other_data(self) -> bool:
+        """Whether the champion is a model of other data, as far as that is known."""
+        pairing = self.facts.get("pairing", {})
+        is_whole = pairing.get("shared") == pairing.get("images_of_a") == pairing.get("images_of_b")
+        return any(check.rule == SAME_DATA for check in self.failed) or not is_whole
+
+    @property
     def summary(self) -> str:
         """Why, in one line: what failed, or by what it passed."""
         failed = [f"{check.name} {check.value}, required {check.required}" for check in self.failed]

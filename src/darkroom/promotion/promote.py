@@ -50,6 +50,11 @@ def run(config: Config, workspace: Workspace, reference: str, *, dry_run: bool, 
             return True
         verdict = _meet_gate(config, workspace, store.client, challenger, state, force=force)
     output.print(_table(verdict))
+    if verdict.is_of_other_data and not (verdict.passed or force):
+        messages.print(
+            f"promote: the champion is a model of other data; `darkroom data-diff champion {challenger.version}` shows "
+            "what changed. Where these data take the place of the champion's, promote with --force and a --reason"
+        )
     kind = Kind.PROMOTED if verdict.passed else Kind.FORCED if force else Kind.REFUSED
     entry = _entry(kind, challenger, state, reason or verdict.summary)
     if dry_run:

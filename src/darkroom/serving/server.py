@@ -19,10 +19,12 @@ from darkroom.console import messages
 from darkroom.errors import ServingError, TrackingError
 from darkroom.serving.app import make_app
 from darkroom.serving.bundle import load_bundle
+from darkroom.serving.classes_here import warn_of_other_classes
 from darkroom.serving.follower import Follower
 from darkroom.serving.service import Service
 from darkroom.tracking.address import check_address, store_address, store_exists
 from darkroom.tracking.store import explained
+from darkroom.workspace import Workspace
 
 KEY_VARIABLE = "DARKROOM_API_KEY"
 # Connections that may wait to be accepted.
@@ -63,6 +65,8 @@ def serve(config: Config, host: str, port: int) -> None:
             f"{bundle.name} version {bundle.version} ({bundle.runtime.kind}) on {address}, until Ctrl-C; "
             f"the API's page is {address}/docs"
         )
+        cache = Workspace().processed(config.dataset.name)
+        warn_of_other_classes(f"{bundle.name} version {bundle.version}", bundle.classes, cache)
         with _libraries_kept():
             server.run(sockets=[listening])
         follower.stop()

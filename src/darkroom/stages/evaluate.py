@@ -62,7 +62,9 @@ def run(config: Config, workspace: Workspace) -> None:
         identity = Identity(card.weights_sha256, dataset.fingerprint, sha256(written / PREDICTIONS))
         write_json(written / IDENTITY, asdict(identity))
 
-    from darkroom.promotion.promote import register_and_crown  # with MLflow, for which the measuring has no use
+    # With MLflow, for which the measuring has no use.
+    from darkroom.promotion.other_data import notice
+    from darkroom.promotion.promote import register_and_crown
 
     store = connect(config.tracking, workspace.spools)
     registered = register_and_crown(config, workspace, store)
@@ -73,6 +75,8 @@ def run(config: Config, workspace: Workspace) -> None:
         f"to {found.summary['accuracy_high']:.4f}), {state} {registered.name} version {registered.version} "
         f"({', '.join(registered.aliases)})"
     )
+    if line := notice(config, store.client, dataset, report / PREDICTIONS):
+        warn(line)
 
 
 def fit_reference_of(

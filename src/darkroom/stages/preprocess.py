@@ -10,6 +10,7 @@ from darkroom.config import Config
 from darkroom.console import messages, reporter, warn
 from darkroom.data import cache, report, splits
 from darkroom.data.catalog import CATALOG
+from darkroom.data.difference import keep_listing
 from darkroom.data.scan import scan
 from darkroom.data.source import Decoded
 from darkroom.data.suspects import Suspect, find_suspects
@@ -55,11 +56,13 @@ def run(config: Config, workspace: Workspace) -> None:
                     "preprocess": settings.model_dump(mode="json"),
                 },
                 decoder=decoded.decoder,
+                digests=decoded.digests,
             )
         progress("report", 0, 0)
         found = report.describe(decoded, rows, seen) | {"suspects": [asdict(suspect) for suspect in suspects]}
         with atomic_directory(workspace.report("preprocess")) as directory:
             write_json(directory / "report.json", found)
+            keep_listing(target, directory)
             drawing.save(report.class_balance(found["classes"]), directory / "class_balance.png")
             picture = report.samples(decoded.images, decoded.labels, rows["train"], decoded.classes, settings.seed)
             drawing.save(picture, directory / "samples.png")
