@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.stages import inside, run_stages
 from darkroom import compare
 from darkroom.config import load
 from darkroom.errors import TrackingError
+from darkroom.promotion.evidence import gather
 from darkroom.promotion.registry import find
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
@@ -121,14 +123,42 @@ def test_a_model_is_not_compared_with_itself(client, other):
         compared("1", reference)
 
 
-def test_models_of_different_data_are_not_compared(client):
+@pytest.fixture
+def other_data(client):
+    """Version 1 is of other data, as its fingerprint says."""
     fingerprint = find(client, NAME, "1").tags["darkroom.fingerprint"]
     client.set_model_version_tag(NAME, "1", "darkroom.fingerprint", "e" * 64)
-    try:
-        with pytest.raises(TrackingError, match=r"^version 1 and version 2 are of different data \(e{12} and "):
-            compared("1", "2")
-    finally:
-        client.set_model_version_tag(NAME, "1", "darkroom.fingerprint", fingerprint)
+    yield
+    client.set_model_version_tag(NAME, "1", "darkroom.fingerprint", fingerprint)
+
+
+def test_models_of_different_data_are_compared_on_the_test_images_of_both(other_data, capsys):
+    written = compared("1", "2")
+
+    shown = capsys.readouterr().out
+    assert "of the 360 test images that both datasets share rightly" in shown
+    scope = "The models are of different data: 360 test images are in both test splits (360 and 360 images)."
+    assert scope in shown
+    assert scope in (written / "comparison.md").read_text()
+    found = json.loads((written / "comparison.json").read_text())
+    assert found["pairing"]["shared"] == found["images"] == 360
+    assert [each["passed"] for each in found["gate"]["checks"] if each["rule"] == "same_data"] == [True]
+
+
+def test_models_of_different_data_without_test_images_in_common_are_refused(other_data, monkeypatch):
+    def other_images(client, contender, directory):
+        found = gather(client, contender, directory)
+        turned = found.answers.digests[:, ::-1] if contender.version == "1" else found.answers.digests
+        return replace(found, answers=replace(found.answers, digests=turned))
+
+    monkeypatch.setattr(compare, "gather", other_images)
+
+    with pytest.raises(
+        TrackingError,
+        match=r"^version 1 and version 2 are of different data \(e{12} and \w{12}\): 0 test images are in both test "
+        r"splits \(360 and 360 images\), and 5 are the fewest .* at gate.alpha 0.05; `darkroom data-diff 1 2` shows",
+    ):
+        compared("1", "2")
 
 
 def test_a_version_that_is_not_there_is_refused_with_those_that_are(client):

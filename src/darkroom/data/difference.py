@@ -3,6 +3,7 @@
 import csv
 import gzip
 import shutil
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Listing:
                     labels.append(numbers.setdefault(row["class"], len(numbers)))
                     splits.append(SPLITS.index(row["split"]))
                     digests.append(row["digest"])
-        except (OSError, EOFError, KeyError, ValueError) as problem:
+        except (OSError, EOFError, KeyError, ValueError, csv.Error, zlib.error) as problem:
             raise DataError(f"{path}: not the list of a dataset's images ({problem})") from None
         contents = from_hex(digests)
         if contents is None:

@@ -1,6 +1,7 @@
 """The preprocessed dataset on disk: what is written is read, and nothing else is taken for it."""
 
 import errno
+import hashlib
 import json
 import shutil
 
@@ -14,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from darkroom.config import Config
 from darkroom.data import cache, mapped
 from darkroom.data.batches import read_split
-from darkroom.data.cache import DatasetCard, read_names
+from darkroom.data.cache import DatasetCard, read_digests, read_names
 from darkroom.errors import CacheError
 from darkroom.settings import Dataset
 from darkroom.stages import download, preprocess
@@ -147,6 +148,29 @@ def test_the_names_of_each_split_are_read_as_they_were_written(tmp_path):
 def test_images_without_names_have_none(tmp_path):
     write(tmp_path)
     assert read_names(tmp_path, "test") == []
+
+
+def test_the_digests_are_those_of_the_files_or_else_of_the_pixels(tmp_path):
+    files = np.random.default_rng(1).integers(0, 256, (12, 16), dtype=np.uint8)
+    write(tmp_path / "files", digests=files)
+    write(tmp_path / "pixels")
+    for split, rows in ROWS.items():
+        assert np.array_equal(read_digests(tmp_path / "files", split), files[rows])
+        pixels = [hashlib.blake2b(IMAGES[row].tobytes(), digest_size=16).digest() for row in rows]
+        assert read_digests(tmp_path / "pixels", split).tobytes() == b"".join(pixels)
+
+
+def test_digests_do_not_change_the_fingerprint(tmp_path):
+    assert write(tmp_path / "files", digests=np.zeros((12, 16), np.uint8)) == write(tmp_path / "pixels")
+
+
+def test_a_cache_of_an_earlier_release_has_names_but_no_digests(tmp_path):
+    write(tmp_path)
+    (tmp_path / "files.csv").write_text("split,row,file\ntrain,0,b.png\ntest,0,a.png\n")
+    assert (read_names(tmp_path, "test"), read_digests(tmp_path, "test")) == (["a.png"], None)
+
+    (tmp_path / "files.csv").unlink()
+    assert (read_names(tmp_path, "test"), read_digests(tmp_path, "test")) == ([], None)
 
 
 # --- refusals ----------------------------------------------------------------------------------------

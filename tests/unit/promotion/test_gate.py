@@ -9,6 +9,7 @@ import pytest
 import torch
 from tests.unit.promotion.made_up import answers, evidence, labels_of, table
 
+from darkroom.data.digests import content_digest, stack
 from darkroom.errors import TrackingError
 from darkroom.evaluation.comparison import lower_bound
 from darkroom.evaluation.latency import Latency
@@ -63,12 +64,73 @@ def test_a_minimum_accuracy_is_required_of_the_first_too(minimum, passed):
     assert check(verdict, "accuracy").value == "0.9000"
 
 
-def test_a_model_of_other_data_is_refused_and_not_compared():
+def test_a_model_of_other_data_is_refused_where_the_contents_of_its_images_are_not_known():
     challenger, champion = rivals(10, 0, 90, fingerprint="e" * 64)
     verdict = judged(challenger, champion)
 
     assert [(each.rule, each.passed) for each in verdict.checks] == [("same_data", False)]
-    assert verdict.checks[0].value == f"dataset {'e' * 12}, the champion's {'f' * 12}"
+    assert verdict.checks[0].value.startswith(f"dataset {'e' * 12}, the champion's {'f' * 12}: the contents of their")
+    assert verdict.is_of_other_data
+
+
+def shared(challenger, champion, first=0):
+    """The same models, of other data: the challenger has the champion's test images from ``first`` on."""
+    digests = stack(content_digest(str(number).encode()) for number in range(2 * len(champion.answers.labels)))
+    own = len(champion.answers.labels)
+    return (
+        replace(challenger, answers=replace(challenger.answers, digests=digests[first : first + own])),
+        replace(champion, answers=replace(champion.answers, digests=digests[:own])),
+    )
+
+
+def test_a_model_of_other_data_meets_the_champion_on_the_test_images_of_both():
+    verdict = judged(*shared(*rivals(900, 5, 30, 65, fingerprint="e" * 64)))
+
+    assert [each.rule for each in verdict.checks] == PAIRED
+    assert verdict.passed
+    found = check(verdict, "same_data")
+    assert found.value == "1,000 test images are in both test splits (1,000 and 1,000 images)"
+    assert found.required == "the champion's, or 5 test images in both"
+    assert verdict.facts["statistics"]["table"]["images"] == [[900, 5], [30, 65]]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "count", "passed"), [(0.05, 5, True), (0.05, 4, False), (0.01, 7, True), (0.01, 6, False)]
+)
+def test_too_few_shared_test_images_are_refused_and_not_compared(alpha, count, passed):
+    # The challenger is right on all of them and the champion on none.
+    challenger = evidence(answers([True] * 100), fingerprint="e" * 64)
+    champion = evidence(answers([False] * 100), version="1")
+    challenger, champion = shared(challenger, champion, first=100 - count)
+    # Of the same classes as they are for the champion.
+    labels = np.roll(labels_of(100), count)
+    challenger = replace(challenger, answers=replace(challenger.answers, labels=labels, predicted=labels))
+
+    verdict = judged(challenger, champion, alpha=alpha)
+
+    assert check(verdict, "same_data").passed == passed == verdict.passed
+    assert check(verdict, "same_data").value.startswith(f"{count} test images are in both test splits (100 and 100 ")
+    assert len(verdict.checks) == (len(PAIRED) if passed else 1)
+    assert verdict.facts["pairing"]["shared"] == count
+    assert verdict.is_of_other_data
+
+
+def test_a_class_without_shared_images_is_not_the_one_that_lost_most():
+    # The images of "class 1" are of another class for the champion, so none of them counts.
+    challenger, champion = shared(*rivals(10, 0, 90, fingerprint="e" * 64))
+    known = champion.answers
+    labels = np.where(known.labels == 1, 2, known.labels)
+    champion = replace(champion, answers=replace(known, labels=labels))
+
+    verdict = judged(challenger, champion)
+
+    assert verdict.facts["pairing"]["relabelled"] == 10
+    assert not check(verdict, "class_recall").value.startswith("class 1 ")
+
+
+def test_models_of_the_same_data_are_not_said_to_be_of_other_data():
+    assert not judged(*rivals(10, 0, 90)).is_of_other_data
+    assert not judged(evidence(answers([True] * 10))).is_of_other_data
 
 
 def test_answers_for_other_test_images_are_refused_and_not_compared():
@@ -111,7 +173,7 @@ def taking(milliseconds):
 @pytest.fixture
 def clock(monkeypatch):
     """Latencies as the models have them, without a clock."""
-    monkeypatch.setattr("darkroom.promotion.gate.latencies", lambda models, shape: [each.latency for each in models])
+    monkeypatch.setattr("darkroom.promotion.gate.latencies", lambda models, *_: [each.latency for each in models])
 
 
 EQUALLY_GOOD = (9_000, 10, 10, 980)
