@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from darkroom.config import Config, load
+from darkroom.console import messages
 from darkroom.errors import ModelError, ServingError, TrackingError, did_you_mean
 from darkroom.workspace import Workspace
 
