@@ -5,7 +5,7 @@ import gzip
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.cache import NAMES, SPLITS
+from darkroom.data.cache import COLUMNS, NAMES, SPLITS
 from darkroom.data.digests import Digests, from_hex, match, number
 from darkroom.errors import DataError
 
@@ -45,12 +45,15 @@ class Listing:
         open_ = gzip.open if path.suffix == ".gz" else open
         try:
             with open_(path, "rt", newline="", encoding="utf-8") as opened:
-                for row in csv.DictReader(opened):
-                    names.append(row["file"] or f"{row['split']} image {row['row']}")
-                    labels.append(numbers.setdefault(row["class"], len(numbers)))
-                    splits.append(SPLITS.index(row["split"]))
-                    digests.append(row["digest"])
-        except (OSError, EOFError, KeyError, ValueError, csv.Error, zlib.error) as problem:
+                table = csv.reader(opened)
+                if tuple(header := next(table, ())) != COLUMNS:
+                    raise ValueError(f"columns {', '.join(header)}")
+                for split, row, file, name, digest in table:
+                    names.append(file or f"{split} image {row}")
+                    labels.append(numbers.setdefault(name, len(numbers)))
+                    splits.append(SPLITS.index(split))
+                    digests.append(digest)
+        except (OSError, EOFError, ValueError, csv.Error, zlib.error) as problem:
             raise DataError(f"{path}: not the list of a dataset's images ({problem})") from None
         contents = from_hex(digests)
         if contents is None:
@@ -102,20 +105,20 @@ class Difference:
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values, with some of the images of each kind."""
         before, after = set(self.a.classes), set(self.b.classes)
-        relabelled, moved = np.flatnonzero(self.relabelled), np.flatnonzero(self.moved)
         return {
             "images": {"a": len(self.a.labels), "b": len(self.b.labels), "in_both": len(self.rows_b)},
             "classes": {"came": sorted(after - before), "went": sorted(before - after)},
-            "added": _counted(_classes(self.b, self.added), _names(self.b, self.added)),
-            "removed": _counted(_classes(self.a, self.removed), _names(self.a, self.removed)),
-            "relabelled": self._changed(relabelled, _classes(self.a, self.rows_a), _classes(self.b, self.rows_b)),
-            "moved": self._changed(moved, _splits(self.a, self.rows_a), _splits(self.b, self.rows_b)),
+            "added": _counted(self.b, self.added, _classes),
+            "removed": _counted(self.a, self.removed, _classes),
+            "relabelled": self._changed(np.flatnonzero(self.relabelled), _classes),
+            "moved": self._changed(np.flatnonzero(self.moved), _splits),
             "comparable_test_images": self.comparable,
         }
 
-    def _changed(self, which: Ints, before: Sequence[str], after: Sequence[str]) -> dict[str, Any]:
-        kinds = [f"{before[row]} → {after[row]}" for row in which.tolist()]
-        return _counted(kinds, _names(self.b, self.rows_b[which]))
+    def _changed(self, which: Ints, kinds: Callable[[Listing, Ints], list[str]]) -> dict[str, Any]:
+        rows_a, rows_b = self.rows_a[which], self.rows_b[which]
+        pairs = zip(kinds(self.a, rows_a), kinds(self.b, rows_b), strict=True)
+        return _counted(self.b, rows_b, lambda *_: [f"{before} → {after}" for before, after in pairs])
 
 
 def difference(a: Listing, b: Listing) -> Difference:
@@ -139,7 +142,7 @@ def keep_listing(cache: Path, report: Path) -> None:
     with (
         (cache / NAMES).open("rb") as listed,
         (report / LISTING).open("wb") as written,
-        gzip.GzipFile(filename="", mode="wb", fileobj=written, mtime=0) as packed,
+        gzip.GzipFile("", "wb", compresslevel=1, fileobj=written, mtime=0) as packed,
     ):
         shutil.copyfileobj(listed, packed)
 
@@ -163,10 +166,10 @@ def _splits(listing: Listing, rows: Ints) -> list[str]:
     return [SPLITS[split] for split in listing.splits[rows].tolist()]
 
 
-def _names(listing: Listing, rows: Ints) -> list[str]:
-    return [listing.names[row] for row in rows[:EXAMPLES].tolist()]
-
-
-def _counted(kinds: Sequence[str], examples: Sequence[str]) -> dict[str, Any]:
+def _counted(listing: Listing, rows: Ints, kinds: Callable[[Listing, Ints], list[str]]) -> dict[str, Any]:
     """How many there are, how many of each kind, the most frequent first, and some examples."""
-    return {"count": len(kinds), "kinds": dict(Counter(kinds).most_common()), "examples": list(examples)}
+    return {
+        "count": len(rows),
+        "kinds": dict(Counter(kinds(listing, rows)).most_common()),
+        "examples": [listing.names[row] for row in rows[:EXAMPLES].tolist()],
+    }
