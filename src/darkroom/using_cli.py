@@ -73,7 +73,7 @@ def predict(
         check_output(to)
     pictures = Pictures([str(path) for path in images])
     predictor = _champion(config) if weights is None else _predictor_from(weights, model, config)
-    _introduce(predictor, config)
+    _introduce(predictor, weights, config)
 
     from darkroom.serving.predict import run
 
@@ -100,14 +100,13 @@ def serve(
     run(config, host, port)
 
 
-def _introduce(predictor: "Predictor", config: Config) -> None:
+def _introduce(predictor: "Predictor", weights: Path | None, config: Config) -> None:
+    """Name the version that answers, and warn if its classes are not those of the dataset here."""
     from darkroom.serving.classes_here import warn_of_other_classes
 
-    # The version of a model that is not registered is its file.
-    who = (
-        f"{config.registered_model} version {predictor.version}" if predictor.version.isdecimal() else predictor.version
-    )
-    messages.print(f"predict: {who} answers")
+    who = str(weights or f"{config.registered_model} version {predictor.version}")
+    if weights is None:
+        messages.print(f"predict: {who} answers")
     warn_of_other_classes(who, predictor.classes, Workspace().processed(config.dataset.name))
 
 

@@ -72,6 +72,7 @@ def test_every_figure_and_table_is_there(reproduced):
     assert len(gallery) == 30
     assert found - gallery == {
         "preprocess/report.json", "preprocess/class_balance.png", "preprocess/samples.png",
+        "preprocess/files.csv.gz",
         "search/summary.json", "search/trials.csv", "search/report.md", "search/repeats.png", "search/history.png",
         "search/curves.png", "search/importances.png", "search/slices.png", "search/parallel_coordinates.png",
         "train/history.csv", "train/curves.png", "train/metrics.json",

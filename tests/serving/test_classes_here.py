@@ -27,3 +27,17 @@ def test_nothing_is_said_where_no_dataset_can_be_read(tmp_path, content, capsys)
         (tmp_path / "dataset.json").write_text(content)
     warn_of_other_classes("version 3", ["a", "b"], tmp_path)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("registered")
+def test_predict_names_the_version_and_warns_of_classes_that_went(darkroom, evaluated):
+    picture = next((evaluated / "reports" / "evaluate" / "gallery").glob("*.png"))
+    code, _, errors = darkroom("predict", str(picture))
+    assert (code, errors) == (0, "predict: darkroom-digits version 1 answers\n")
+
+    card = evaluated / "data" / "processed" / "digits" / "dataset.json"
+    card.write_text(card.read_text().replace('"9"', '"neun"'))
+    code, _, errors = darkroom("predict", str(picture))
+    assert code == 0
+    assert "darkroom-digits version 1 was trained on other classes than data/processed/digits has now" in errors
+    assert "(neun came; 9 went)" in errors
