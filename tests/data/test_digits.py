@@ -133,10 +133,12 @@ def test_nothing_but_the_stages_outputs_is_left_behind(workspace):
     assert found == {
         "data/raw/digits/digits.csv.gz",
         "data/processed/digits/dataset.json",
+        "data/processed/digits/files.csv",
         "data/processed/digits/train.safetensors",
         "data/processed/digits/val.safetensors",
         "data/processed/digits/test.safetensors",
         "reports/preprocess/report.json",
+        "reports/preprocess/files.csv.gz",
         "reports/preprocess/class_balance.png",
         "reports/preprocess/samples.png",
     }

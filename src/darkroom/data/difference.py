@@ -89,12 +89,12 @@ class Difference:
     def relabelled(self) -> NDArray[np.bool_]:
         """Which of the images that both have are of another class in each [M]."""
         numbers = _numbers(self.a.classes, self.b.classes)
-        return numbers[self.a.labels[self.rows_a]] != self.b.labels[self.rows_b]
+        return np.not_equal(numbers[self.a.labels[self.rows_a]], self.b.labels[self.rows_b])
 
     @property
     def moved(self) -> NDArray[np.bool_]:
         """Which of the images that both have are in another split in each [M]."""
-        return self.a.splits[self.rows_a] != self.b.splits[self.rows_b]
+        return np.not_equal(self.a.splits[self.rows_a], self.b.splits[self.rows_b])
 
     @property
     def comparable(self) -> int:
