@@ -136,11 +136,12 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
 
 def _draw_disagreements(report: Report, pairing: Pairing, evidence: Evidence, cache: Path, directory: Path) -> None:
     try:
-        images = evidence.test_split(cache).images.numpy()[pairing.rows]
+        images = evidence.test_split(cache).images.numpy()
     except TrackingError as problem:
         messages.print(f"compare: the images on which they disagree are not drawn ({problem})")
         return
-    figure = figures.disagreements(images, report.comparison, (report.a.name, report.b.name))
+    names = (report.a.name, report.b.name)
+    figure = figures.disagreements(images, report.comparison, names, places=pairing.rows)
     drawing.save(figure, directory / "disagreements.png")
 
 

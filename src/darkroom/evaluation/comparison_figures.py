@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from darkroom.drawing import GREEN, GREY, RED, image_grid, shorten
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.figures import DARK, GRID, class_table, write_counts
-from darkroom.evaluation.metrics import Floats
+from darkroom.evaluation.metrics import Floats, Ints
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,8 +51,13 @@ def _signed_square(values: Floats) -> Floats:
     return squares
 
 
-def disagreements(images: NDArray[np.uint8], found: Comparison, names: Sequence[str], seed: int = 0) -> "Figure":
-    """Up to 25 random images with different answers: green where the second model alone is right, red the first."""
+def disagreements(
+    images: NDArray[np.uint8], found: Comparison, names: Sequence[str], seed: int = 0, places: Ints | None = None
+) -> "Figure":
+    """Up to 25 random images with different answers: green where the second model alone is right, red the first.
+
+    ``places`` are those of the compared images among ``images``, if not all of these were compared.
+    """
     rows = found.disagreements
     chosen = np.sort(np.random.default_rng(seed).choice(rows, min(GRID, len(rows)), replace=False))
     colours = np.select([found.only_b[chosen], found.only_a[chosen]], [GREEN, RED], GREY).tolist()
@@ -65,4 +70,5 @@ def disagreements(images: NDArray[np.uint8], found: Comparison, names: Sequence[
         titles.append("\n".join([f"true {shorten(found.a.classes[found.a.labels[row]])}", *said]))
     which = f"{len(chosen)} of the {len(rows):,} test images" if len(rows) else "There is no test image"
     heading = f"{which} on which they disagree\ngreen: only {names[1]} is right, red: only {names[0]}, grey: neither"
-    return image_grid(images[chosen], titles, colours, heading)
+    shown = chosen if places is None else places[chosen]
+    return image_grid(images[shown], titles, colours, heading)

@@ -85,6 +85,17 @@ def test_disagreements_are_drawn_in_the_colour_of_who_is_right(channels):
         assert f"version 2: a\\$1_\\${{}} wit… {found.b.confidence[row]:.0%}" in axes.get_title()
 
 
+def test_images_that_were_not_compared_are_not_drawn():
+    found, images = made_up(4), pictures(300)
+    places = np.arange(300)[::-1][:200]
+
+    figure = disagreements(images, found, NAMES, places=places)
+
+    drawn = [np.asarray(axes.images[0].get_array(), np.uint8)[None].tobytes() for axes in figure.axes if axes.images]
+    expected = [images[places[row]].tobytes() for row in found.disagreements]
+    assert set(drawn) <= set(expected)
+
+
 @pytest.mark.parametrize(("images", "least"), [(10, 100), (200, 500)])
 def test_up_to_25_disagreements_are_drawn(tmp_path, images, least):
     found = made_up(2, images=images)
