@@ -1,5 +1,6 @@
 """A person's own images: which folder means which class and split, and pixels that stay with their labels."""
 
+import hashlib
 import io
 import zipfile
 
@@ -159,9 +160,10 @@ def test_labels_stay_with_their_pixels_whichever_images_are_broken(tmp_path_fact
     whole = [level for level, damaged in enumerate(broken) if not damaged]
     assert len(found.images) == len(found.labels) == len(found.splits) == len(found.names) == len(whole)
     assert sorted(found.images[:, 0, 0, 0].tolist()) == whole
-    for image, label, name in zip(found.images, found.labels, found.names, strict=True):
+    for image, label, name, digest in zip(found.images, found.labels, found.names, found.digests, strict=True):
         assert (image == int(name[2:4])).all()
         assert label == int(name[2:4]) % 2
+        assert digest.tobytes() == hashlib.blake2b(files[name], digest_size=16).digest()
     assert len(found.broken) == sum(broken)
 
 

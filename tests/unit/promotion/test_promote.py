@@ -1,6 +1,7 @@
 """`darkroom promote`, `rollback` and `history`: what they decide, record and say."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +130,23 @@ def test_a_challenger_that_is_no_better_is_refused_with_exit_code_3(registry, da
     assert code == 3
     assert "version 2 was refused, version 1 stays champion" in said
     assert aliases() == {"challenger": "2", "champion": "1"}
+
+
+def test_a_challenger_of_other_data_is_told_what_to_do(registry, darkroom, crown, monkeypatch):
+    registry(300, 390)
+    crown("1")
+    known = promote.gather
+    of_other_data = lambda client, each, place: replace(known(client, each, place), fingerprint=str(each))  # noqa: E731
+    monkeypatch.setattr(promote, "gather", of_other_data)
+    code, said = darkroom("promote")
+
+    assert code == 3
+    assert "promote: the champion is a model of other data; `darkroom data-diff champion 2` shows what changed" in said
+    assert "version 2 was refused" in said
+
+    _, said = darkroom("promote", "--force", "--reason", "new pictures")
+    assert "version 2 was made champion instead of version 1" in said
+    assert "data-diff" not in said
 
 
 def test_the_verdict_stands_on_the_version_as_tags_and_as_an_artifact_with_its_digest(registry, darkroom, crown):
