@@ -41,10 +41,9 @@ class Folder:
 
     def download(self, settings: Dataset, directory: Path, report: Report) -> str:
         source = Path(settings.path).expanduser()
-        count = partial(report, "pack images")
-        inventory = pack(source, directory / PACKED, lambda done: count(done, 0), encoding=settings.encoding)
         store_table(settings.labels, source, directory)
-        return str(inventory)
+        count = partial(report, "pack images")
+        return str(pack(source, directory / PACKED, lambda done: count(done, 0), encoding=settings.encoding))
 
     def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: Report) -> Decoded:
         archive = directory / PACKED

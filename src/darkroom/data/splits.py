@@ -122,14 +122,16 @@ def _refuse_small(counts: Ints, classes: Sequence[str], missing: Sequence[str]) 
     first = small[0]
     have = "no image" if counts[first] == 0 else "1 image" if counts[first] == 1 else f"{counts[first]} images"
     others = ", ".join(f"{classes[label]!r} ({counts[label]})" for label in small[1 : 1 + MAX_NAMED])
-    more = len(small) - 1 - MAX_NAMED
-    beside = f"; too few have {others}{f' and {more:,} more' if more > 0 else ''} too" if others else ""
-    made = " and ".join(("train", *missing)) if len(missing) < 2 else "train, val and test"
+    more = f" and {len(small) - 1 - MAX_NAMED:,} more" if len(small) - 1 > MAX_NAMED else ""
+    beside = f"; too few have {others}{more} too" if others else ""
+    if not missing:
+        raise DataError(
+            f"class {classes[first]!r} has {have} in train{beside}: add images of it to train, or take the class away"
+        )
+    made = "train, val and test" if len(missing) == 2 else f"train and {missing[0]}"
     raise DataError(
         f"class {classes[first]!r} has {have} to learn from, but at least {needed} are needed, one each for {made}"
         f"{beside}: add images, or take the class away"
-        if missing
-        else f"class {classes[first]!r} has {have} in train{beside}: add images of it to train, or take the class away"
     )
 
 

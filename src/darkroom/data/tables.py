@@ -91,7 +91,7 @@ def find_table(directory: Path) -> Path | None:
 
 
 def _tables_in(directory: Path) -> list[Path]:
-    return [place for place in directory.iterdir() if _is_table(place.name)]
+    return [place for place in directory.glob("*") if _is_table(place.name)]
 
 
 def _is_table(name: str) -> bool:
@@ -101,6 +101,8 @@ def _is_table(name: str) -> bool:
 @contextmanager
 def _open(labels: str, source: Path) -> Iterator[IO[bytes]]:
     """The table's bytes. Raises DataError if there is no such table inside ``source``."""
+    if not source.exists():
+        raise DataError(f"{source}: not found; set dataset.path to where the images and dataset.labels lie")
     outside = Path(labels).expanduser()
     names: list[str] = []
     if source.is_dir():

@@ -200,6 +200,16 @@ def test_a_table_that_cannot_be_read_leaves_the_first_one_alone(images, tmp_path
     assert find_table(tmp_path / "raw").read_text() == TEXT
 
 
+def test_a_table_of_a_directory_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError, match="nowhere: not found; set dataset.path to where the images and dataset.labels"):
+        store_table("labels.csv", tmp_path / "nowhere", tmp_path / "raw")
+
+
+def test_without_a_table_there_is_nothing_to_store(tmp_path):
+    store_table(None, tmp_path / "nowhere", tmp_path / "raw")
+    assert find_table(tmp_path / "raw") is None
+
+
 @pytest.mark.parametrize("given", ["labels.csv", "../labels.csv"])
 def test_a_table_outside_the_dataset_is_refused_as_its_changes_would_go_unnoticed(images, tmp_path, given):
     (tmp_path / "labels.csv").write_text(TEXT)
