@@ -201,7 +201,7 @@ def test_a_table_that_cannot_be_read_leaves_the_first_one_alone(images, tmp_path
 
 
 def test_a_table_of_a_directory_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(DataError, match="nowhere: not found; set dataset.path to where the images and dataset.labels"):
+    with pytest.raises(DataError, match=r"nowhere: not found; set dataset\.path to where the images"):
         store_table("labels.csv", tmp_path / "nowhere", tmp_path / "raw")
 
 
