@@ -70,3 +70,8 @@ def did_you_mean(given: str, choices: Iterable[str]) -> str:
     if near:
         return f"did you mean {' or '.join(repr(name) for name in near)}?"
     return f"choose from: {', '.join(available)}"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things as messages name it: "1 image", "2,000 images"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from darkroom.data.cache import SPLITS
 from darkroom.data.scan import MAX_LEVELS, Scan
+from darkroom.errors import counted
 
 # What 12 bits leave of 256 grey levels when they are taken for 16: hardly anything to see, though it can be learned.
 FEW_LEVELS = 16
@@ -68,7 +69,7 @@ class _Look:
 
     def no_contrast(self) -> Suspect:
         value = ", ".join(map(str, self.lows.tolist()))
-        text = f"the train split has no contrast: every pixel of its {_images(self.train)} is {value}"
+        text = f"the train split has no contrast: every pixel of its {counted(self.train, 'image')} is {value}"
         return self._suspect("no contrast", self.in_train, self.train, text, stops=True)
 
     def few_levels(self) -> list[Suspect]:
@@ -129,7 +130,7 @@ class _Look:
         ):
             if chosen.any():
                 named = ", ".join(
-                    f"{self.classes[label]!r} ({_images(counts[label])})"
+                    f"{self.classes[label]!r} ({counted(counts[label], 'image')})"
                     for label in np.flatnonzero(chosen)[:MAX_NAMED]
                 )
                 number = int(chosen.sum())
@@ -150,7 +151,7 @@ class _Look:
         in_train = np.isin(originals[self.in_train], originals[is_other & self.in_train]).mean()
         text = (
             f"{_part(int(chosen.sum()), len(self.labels))} are identical to an image of another class, in "
-            f"{len(groups):,} {'group' if len(groups) == 1 else 'groups'}"
+            f"{counted(len(groups), 'group')}"
         )
         # The first group's images, then the others'.
         places = np.flatnonzero(chosen)
@@ -194,13 +195,8 @@ class _Look:
         return Suspect(kind, stops, text, len(positions), len(positions) / total, examples)
 
 
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count:,} images"
-
-
 def _part(count: int, total: int, which: str = "") -> str:
-    images = f"{which} images" if which else "images"
-    return f"{count:,} of {total:,} {images} ({100 * count / total:.3g} %)"
+    return f"{count:,} of {counted(total, f'{which} image'.strip())} ({100 * count / total:.3g} %)"
 
 
 def _be(count: int) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.drawing import BLUE, GREEN, RED, image_grid, new_figure, shorten, tidy
+from darkroom.errors import counted
 from darkroom.evaluation.metrics import Evaluation, Ints
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def prediction_grid(images: NDArray[np.uint8], found: Evaluation, classes: Seque
 def worst_mistakes(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str]) -> "Figure":
     """The up to 25 wrong predictions the model was surest of."""
     rows = found.mistakes[:GRID]
-    heading = f"The surest mistakes ({len(found.mistakes):,} of {len(found.labels):,} test images are wrong)"
+    wrong, whole = len(found.mistakes), counted(len(found.labels), "test image")
+    heading = f"The surest mistakes ({wrong:,} of {whole} {'is' if wrong == 1 else 'are'} wrong)"
     return image_grid(images[rows], _titles(found, classes, rows), [RED] * len(rows), heading)
 
 

@@ -12,7 +12,7 @@ from darkroom.console import messages, warn
 from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_digests, read_names
 from darkroom.data.ink import common_ground, measure_ink
-from darkroom.errors import CacheError
+from darkroom.errors import CacheError, counted
 from darkroom.evaluation import figures
 from darkroom.evaluation.gallery import write_gallery
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
@@ -131,7 +131,7 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, directory: Path
         table.writerow(["true \\ predicted", *classes])
         table.writerows([name, *row] for name, row in zip(classes, found.confusion.tolist(), strict=True))
     write_gallery(images, found, classes, directory)
-    title = f"Accuracy {found.summary['accuracy']:.2%} on {len(found.labels):,} test images"
+    title = f"Accuracy {found.summary['accuracy']:.2%} on {counted(len(found.labels), 'test image')}"
     for name, figure in (
         ("confusion_matrix", figures.confusion_matrix(found.confusion, classes, title)),
         ("class_scores", figures.class_scores(found.per_class)),

@@ -14,7 +14,7 @@ from darkroom.data.difference import keep_listing
 from darkroom.data.scan import scan
 from darkroom.data.source import Decoded
 from darkroom.data.suspects import Suspect, find_suspects
-from darkroom.errors import DataError
+from darkroom.errors import DataError, counted
 from darkroom.files import atomic_directory, write_json
 from darkroom.workspace import Workspace
 
@@ -76,8 +76,9 @@ def _judge_broken(decoded: Decoded, *, skip: bool) -> None:
         return
     named = "; ".join(f"{name} ({reason})" for name, reason in sorted(decoded.broken.items())[:MAX_NAMED])
     more = len(decoded.broken) - MAX_NAMED
-    count = "1 image" if len(decoded.broken) == 1 else f"{len(decoded.broken):,} images"
-    text = f"{count} cannot be decoded: {named}" + (f" and {more:,} more" if more > 0 else "")
+    text = f"{counted(len(decoded.broken), 'image')} cannot be decoded: {named}" + (
+        f" and {more:,} more" if more > 0 else ""
+    )
     if not skip:
         raise DataError(f"{text}; mend or remove them, or set dataset.on_broken to skip")
     warn(f"{text}; left out")
