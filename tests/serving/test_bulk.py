@@ -3,13 +3,14 @@
 import io
 import tarfile
 import zipfile
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.serving.made_up import CLASSES, png
+from tests.serving.made_up import CLASSES, REFERENCE, png
 
 from darkroom.errors import DataError
 from darkroom.serving import bulk
@@ -213,8 +214,9 @@ def test_large_files_make_small_batches(predictor, monkeypatch):
     assert [len(answers.errors) for answers in found] == [3, 3, 3, 1]
 
 
-def test_where_no_reference_tells_the_ground_pictures_on_another_are_noted_and_not_inverted():
-    unsure = Predictor(brightness, CLASSES, (1, 4, 4), "1", mean=(0.1,))
+@pytest.mark.parametrize("reference", [None, REFERENCE])
+def test_where_no_reference_tells_the_ground_pictures_on_another_are_noted_and_not_inverted(reference):
+    unsure = Predictor(brightness, CLASSES, (1, 4, 4), "1", (0.1,), reference)
     pictures = [Picture("light", "", png(250)), Picture("dark", "", png(5))]
     (answers,) = answer_all(unsure, pictures)
     assert answers.perhaps_negative.tolist() == [True, False]
@@ -222,6 +224,9 @@ def test_where_no_reference_tells_the_ground_pictures_on_another_are_noted_and_n
     (answers,) = answer_all(unsure, pictures, invert=True)
     assert not answers.perhaps_negative.any()
     assert answers.inverted.all()
+    mixed = Predictor(brightness, CLASSES, (1, 4, 4), "1", (0.1,), replace(REFERENCE, ground="mixed"))
+    (answers,) = answer_all(mixed, pictures)
+    assert not (answers.perhaps_negative | answers.inverted).any()
 
 
 def test_a_large_photograph_keeps_nothing_but_the_models_pixels(predictor):

@@ -132,11 +132,12 @@ def test_a_picture_is_shown_with_the_background_of_the_training_images(tmp_path,
     assert torch.equal(shown, 255 - plain if inverted else plain)
 
 
+@pytest.mark.parametrize("ground", ["mixed", None])
 @pytest.mark.parametrize("mean", [0.05, 0.95])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_brightness_of_the_training_images_alone_inverts_nothing(tmp_path, mean, channels):
+def test_the_brightness_of_the_training_images_alone_inverts_nothing(tmp_path, ground, mean, channels):
     for background in (5, 250):
-        _, found = seen_by(None, stroke(background, 255 - background), tmp_path, channels, (mean,) * channels)
+        _, found = seen_by(ground, stroke(background, 255 - background), tmp_path, channels, (mean,) * channels)
         assert not found.inverted
 
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
-Ground = Literal["dark", "light"]
+Ground = Literal["dark", "light", "mixed"]
 
 INKED = 32  # a pixel from here on belongs to a sign; below lie the blur of its edges and the noise of the ground
 FULL = 128  # half of the brightest: such a pixel is more ink than ground
@@ -80,14 +80,14 @@ def on_light(images: Pixels) -> NDArray[np.bool_]:
     return found
 
 
-def common_ground(batches: Iterable[Pixels]) -> Ground | None:
-    """The ground that all the grey images in ``batches``, uint8 [N, 1, H, W] each, lie on; None if there are two."""
+def common_ground(batches: Iterable[Pixels]) -> Ground:
+    """The ground that all the grey images in ``batches``, uint8 [N, 1, H, W] each, lie on; "mixed" if there are two."""
     found: set[bool] = set()
     for images in batches:
         found.update(on_light(images).tolist())
         if len(found) > 1:
-            return None
-    return ("light" if found.pop() else "dark") if found else None
+            return "mixed"
+    return "light" if found == {True} else "dark"
 
 
 def place(drawing: Pixels, ink: Ink, size: tuple[int, int]) -> Pixels:

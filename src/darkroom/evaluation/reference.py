@@ -54,8 +54,9 @@ class Reference:
     ``temperature`` divides its logits to make calibrated probabilities; ``confidence`` is the mean calibrated
     probability of the class that it predicts, ``class_shares`` how often it predicts each class; ``energy_threshold``
     is the energy above which an image is unlike the training images, ``unlike_share`` the share of the split above it.
-    ``ink`` is the layout of the training images, if they are signs drawn on an empty ground, and ``ground`` whether
-    that is dark or light, if it is the same for every image of the dataset: a picture on the other one is a negative.
+    ``ink`` is the layout of the training images, if they are signs drawn on an empty ground. ``ground`` says whether
+    that is dark or light for every image of the dataset, so that a picture on the other one is a negative; it is
+    "mixed" where that cannot be said, and None in a file of an earlier release.
     """
 
     temperature: Annotated[float, Field(gt=0)]

@@ -79,4 +79,4 @@ class Transform:
 
     def _is_negative(self, image: NDArray[np.uint8]) -> bool:
         """Whether a grey picture, uint8 [1, h, w], lies on the other ground than all the training images."""
-        return self.ground is not None and bool(on_light(image[None])[0]) != (self.ground == "light")
+        return self.ground in ("dark", "light") and bool(on_light(image[None])[0]) != (self.ground == "light")

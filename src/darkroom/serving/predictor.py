@@ -78,7 +78,7 @@ class Predictor:
         signs = (reference.ink, reference.ground) if reference else (None, None)
         self.transform = Transform(shape, mean, *signs, decoder)
         self.version = version
-        self._usual_ground = None if reference else _usual_ground(mean)
+        self._usual_ground = None if self.transform.ground else _usual_ground(mean)
         self.temperature = reference.temperature if reference else 1.0
         self.energy_threshold = reference.energy_threshold if reference else np.inf
 
@@ -159,8 +159,8 @@ class Predictor:
     def perhaps_negative(self, pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which images, uint8 [N, *shape], may be negatives of the training images, bool [N].
 
-        None is where a reference tells: those that are have been inverted. Without one the mean brightness of the
-        training images alone tells what ground most of them lie on.
+        None is where a reference tells of the ground: those that are have been inverted. Otherwise the mean brightness
+        of the training images alone tells what ground most of them lie on.
         """
         if self._usual_ground is None:
             return np.zeros(len(pixels), bool)

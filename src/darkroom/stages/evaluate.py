@@ -88,7 +88,7 @@ def fit_reference_of(
     some = torch.arange(0, len(train), max(1, len(train) // INK_IMAGES))
     ink = measure_ink(train.take(some, CPU)[0].numpy())
     batches = (images.numpy() for split in (train, val, test) for images, _ in split.in_order(batch_size, CPU))
-    ground = common_ground(batches) if ink else None
+    ground = common_ground(batches) if ink else "mixed"
     return fit_reference(predict_logits(classifier, val, batch_size), val.labels.numpy(), ink, ground)
 
 
