@@ -240,7 +240,7 @@ def test_a_file_of_weights_answers_like_the_model_it_came_from(exported, tmp_pat
     stroke(250, 5).save(tmp_path / "picture.png")
     predictor = Predictor.from_weights(path, "mlp", config, Workspace())
     (found,) = predictor.predict([tmp_path / "picture.png"])
-    image = torch.from_numpy(read(tmp_path / "picture.png", 1, (8, 8), fit="pad"))[None]
+    image = torch.from_numpy(read(tmp_path / "picture.png", 1, (8, 8), fit="pad").copy())[None]
     with torch.no_grad():
         expected = classifier(image).softmax(1)[0]
     assert not found.inverted  # weights alone do not tell what ground the training images lie on
