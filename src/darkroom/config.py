@@ -59,6 +59,20 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _training_begins_with_one_model(self) -> "Config":
+        if self.train.start_from is None:
+            return self
+        if self.model.weights_path is not None:
+            raise ValueError("train.start_from: model.weights_path names weights to begin with as well; keep one")
+        for key in self.search.space.model:
+            if key not in ("dropout", "freeze_epochs", "layer_lr_decay"):
+                raise ValueError(
+                    f"search.space.model.{key}: cannot be searched with train.start_from, whose weights fit one "
+                    "architecture; drop one of the two"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _space_is_searchable(self) -> "Config":
         trial = {} if self.search.epochs is None else {"train.epochs": self.search.epochs}
         if trial:

@@ -4,11 +4,12 @@ import csv
 
 from darkroom import drawing
 from darkroom.config import Config
-from darkroom.console import output, progress
+from darkroom.console import messages, output, progress
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.curves import lr_curve
 from darkroom.files import atomic_directory, write_json
+from darkroom.starting import begin
 from darkroom.training.lr_finder import find_lr
 from darkroom.training.session import start_classifier
 from darkroom.workspace import Workspace
@@ -17,10 +18,13 @@ from darkroom.workspace import Workspace
 def run(config: Config, workspace: Workspace, steps: int) -> None:
     """Write reports/lr-find and print the suggestion; params.yaml is left as it is.
 
-    Raises CacheError, ModelError, ConfigError or TrainingError.
+    Raises CacheError, ModelError, ConfigError, TrackingError or TrainingError.
     """
     directory = workspace.processed(config.dataset.name)
     card = DatasetCard.read(directory)
+    config, beginning = begin(config, workspace, card)
+    if beginning:
+        messages.print(beginning.line)
     train = read_split(directory, card, "train")
     classifier = start_classifier(config, card, train)
     with progress() as display:

@@ -11,9 +11,10 @@ import darkroom
 from darkroom.config import Config
 from darkroom.console import messages, warn
 from darkroom.data.cache import CARD
-from darkroom.errors import CacheError, DataError, TrackingError, TrainingError
+from darkroom.errors import CacheError, DataError, ModelError, TrackingError, TrainingError
 from darkroom.files import read_json, write_json
 from darkroom.promotion.recorded import Training
+from darkroom.starting import find_start, keep_start
 from darkroom.workspace import Workspace
 
 SOURCE = "src"
@@ -117,7 +118,10 @@ def _git(workspace: Workspace, *arguments: str) -> str | None:
 
 
 def bring_settings(training: Training, config: Config, workspace: Workspace, checkout: Checkout) -> None:
-    """Write params.yaml as the training resolved it, with where the data is found from today's."""
+    """Write params.yaml as the training resolved it, with where the data is found from today's.
+
+    The weights that it began with are brought along. Raises ModelError or TrackingError if they are no longer there.
+    """
     settings = {section: dict(keys) for section, keys in training.settings.items()}
     root = workspace.root.resolve()
     mirror = config.dataset.mirror or os.environ.get("DARKROOM_MIRROR")
@@ -130,6 +134,17 @@ def bring_settings(training: Training, config: Config, workspace: Workspace, che
     }
     if weights := settings["model"].get("weights_path"):
         settings["model"]["weights_path"] = str(root / weights)
+    if wanted := settings.get("train", {}).get("start_from"):
+        # From the registry of now, which the training cannot ask where it runs.
+        start, _ = find_start(str(wanted), config, workspace)
+        if start.digest != training.start_sha256:
+            raise ModelError(
+                f"{training}: began with the weights {str(training.start_sha256)[:12]} of {wanted}, which now are "
+                f"{start.digest[:12]}; bring the file of then back"
+            )
+        place = checkout.workspace.root / "start.safetensors"
+        keep_start(start, place)
+        settings["train"]["start_from"] = str(place.resolve())
     # Of the evaluation a run holds no settings; this one changes the last digits of its figures.
     settings["evaluate"] = {"batch_size": config.evaluate.batch_size}
     # JSON is YAML. What a search has found is among the settings already.

@@ -191,8 +191,9 @@ class Augment(Section):
 class Train(Section):
     """One training run."""
 
-    start_from: str | None = Field(
-        None, min_length=1, description="weights to begin with: champion, a version, or a file"
+    # A version's number need not be quoted.
+    start_from: Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)] | None = (
+        Field(None, min_length=1, description="weights to begin with: champion, a version, or a file")
     )
     epochs: int = Field(20, ge=1, le=10_000, description="passes over the train split")
     batch_size: int = Field(64, ge=1, le=65_536, description="images a step")

@@ -60,6 +60,10 @@ class Workspace:
         """Outside the stages' outputs, for the same reason."""
         return self.root / "models" / "checkpoints" / "train.pt"
 
+    def start(self, digest: str) -> Path:
+        """The weights that a training begins with, also when it goes on after a kill."""
+        return self.root / "models" / "checkpoints" / f"start-{digest[:16]}.safetensors"
+
     @property
     def spools(self) -> Path:
         """What an MLflow store has not taken yet: in the checkout, as the copy of a queued experiment is deleted."""

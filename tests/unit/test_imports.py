@@ -23,6 +23,7 @@ LAYERS = (
     ("formats",),
     ("search", "tracking"),
     ("promotion",),
+    ("starting",),
     ("restoring", "stages"),
     (
         "compare",

@@ -10,6 +10,9 @@ from darkroom.models import registry
 from darkroom.models.network import Network
 from darkroom.settings import Model
 
+# The names of its parts in its state_dict.
+SCALE, SHIFT, NETWORK = "scale", "shift", "network"
+
 
 class Classifier(nn.Module):
     """Maps uint8 images [N, C, H, W] to logits [N, classes], float32 (float64 where the weights are).
@@ -26,8 +29,8 @@ class Classifier(nn.Module):
         self.network = network
         means, deviations = torch.tensor(mean), torch.tensor(std)
         # (x / 255 - mean) / std as one multiplication and one addition.
-        self.register_buffer("scale", (1 / (255 * deviations))[:, None, None])
-        self.register_buffer("shift", (-means / deviations)[:, None, None])
+        self.register_buffer(SCALE, (1 / (255 * deviations))[:, None, None])
+        self.register_buffer(SHIFT, (-means / deviations)[:, None, None])
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(images * self.scale + self.shift)

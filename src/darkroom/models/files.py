@@ -1,12 +1,14 @@
 """A trained model on disk: weights in safetensors, and a card with all that belongs to them."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from darkroom.config import parse
@@ -14,7 +16,7 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError
 from darkroom.files import atomic_file, check_format, read_json, sha256, write_json
 from darkroom.models.classifier import Classifier, build_classifier
-from darkroom.models.weights import check_fit, read_weights
+from darkroom.models.weights import check_fit, named_like, read_weights
 from darkroom.settings import Model
 
 FORMAT_VERSION = 1
@@ -59,11 +61,24 @@ class ModelCard:
 
 def save_weights(classifier: Classifier, path: Path) -> str:
     """Write the classifier's weights, normalisation included. Returns the file's SHA-256."""
-    # safetensors holds plain row-major tensors; channels_last ones are another order of the same numbers.
-    weights = {name: value.contiguous() for name, value in classifier.state_dict().items()}
+    return write_weights(classifier.state_dict(), path)
+
+
+def write_weights(weights: Mapping[str, Tensor], path: Path) -> str:
+    """Write weights as safetensors. Returns the file's SHA-256."""
     with atomic_file(path) as partial:
-        save_file(weights, partial)
+        save_file(_row_major(weights), partial)
     return sha256(path)
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of the file that ``write_weights`` makes of them."""
+    return hashlib.sha256(save(_row_major(weights))).hexdigest()
+
+
+def _row_major(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As safetensors holds them: channels_last tensors are another order of the same numbers, and none share memory."""
+    return {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
 
 
 def save_card(card: ModelCard, path: Path) -> None:
@@ -106,9 +121,9 @@ def load_weights(path: Path, settings: Model, dataset: DatasetCard) -> Classifie
 
     Raises ModelError if the file cannot be read or its weights are not those of such a classifier.
     """
-    found = read_weights(path)
     classifier = build_classifier(settings, dataset)
     wanted = classifier.state_dict()
+    found = named_like(read_weights(path), wanted)
     check_fit(found, wanted, path, settings.name)
     if extra := sorted(found.keys() - wanted.keys()):
         raise ModelError(f"{path}: has weights for {extra[0]}, which {settings.name} lacks; choose the right model")

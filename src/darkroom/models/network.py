@@ -18,12 +18,22 @@ class Network(nn.Module):
     def initialise(self, images: Tensor) -> None:
         """Set weights that come from outside: a file, or normalised training ``images`` float [n, C, H, W]."""
 
+    def current_name(self, key: str) -> str:
+        """The name of a weight that older files call ``key``."""
+        return key
+
     def begin_epoch(self, epoch: int) -> None:
         """Called in training mode before each epoch, counted from 1."""
 
     def lr_factors(self) -> dict[nn.Parameter, float]:
         """Parameters that learn at a share of the learning rate; all others learn at the whole."""
         return {}
+
+
+def head_of(network: nn.Module) -> str:
+    """The name of the layer that gives the logits: the last that has weights of its own, an output a row."""
+    *_, last = (name for name, _ in network.named_parameters())
+    return last.rpartition(".")[0]
 
 
 def networks(model: nn.Module) -> Iterator[Network]:

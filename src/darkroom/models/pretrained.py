@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.errors import ModelError, did_you_mean
-from darkroom.models.network import Network
+from darkroom.models.network import Network, head_of
 from darkroom.models.registry import Shape, register
-from darkroom.models.weights import check_fit, read_weights
+from darkroom.models.weights import check_fit, named_like, needed, read_weights
 
 if TYPE_CHECKING:  # torchvision takes seconds to import, and the other architectures do without
     from torchvision.models import WeightsEnum
@@ -28,8 +28,6 @@ RENAMED = (
     (re.compile(r"\.mlp\.linear_1\."), ".mlp.0."),
     (re.compile(r"\.mlp\.linear_2\."), ".mlp.3."),
 )
-# A counter that older files lack; nothing is computed from it.
-COUNTER = ".num_batches_tracked"
 
 
 @register("pretrained", "a torchvision model with weights learned elsewhere and a new head", channels_last=True)
@@ -86,13 +84,9 @@ class _Pretrained(Network):
     def initialise(self, images: Tensor) -> None:
         """Load the weights of all but the head. Raises ModelError if they are not there or do not fit."""
         path = self.weights_path or self._fetch()
-        found = {_current_name(key): value for key, value in read_weights(path).items()}
-        head = f"{self._head}."
-        wanted = {
-            key: value
-            for key, value in self.model.state_dict().items()
-            if not key.startswith(head) and (key in found or not key.endswith(COUNTER))
-        }
+        states = self.model.state_dict()
+        found = named_like({self.current_name(key): value for key, value in read_weights(path).items()}, states)
+        wanted = needed(states, found, self._head)
         check_fit(found, wanted, path, f"{self.name} (model.backbone)")
         self.model.load_state_dict({key: found[key] for key in wanted}, strict=False)
 
@@ -114,9 +108,12 @@ class _Pretrained(Network):
 
     @property
     def _head(self) -> str:
-        """The last layer that has weights of its own."""
-        names = [name for name, _ in self.model.named_parameters()]
-        return names[-1].rpartition(".")[0]
+        return head_of(self.model)
+
+    def current_name(self, key: str) -> str:
+        for pattern, replacement in RENAMED:
+            key = pattern.sub(replacement, key)
+        return key
 
     def begin_epoch(self, epoch: int) -> None:
         frozen = epoch <= self.freeze_epochs
@@ -140,9 +137,3 @@ class _Pretrained(Network):
             for number, parameters in enumerate(blocks.values())
             for parameter in parameters
         }
-
-
-def _current_name(key: str) -> str:
-    for pattern, replacement in RENAMED:
-        key = pattern.sub(replacement, key)
-    return key

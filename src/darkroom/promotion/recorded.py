@@ -12,7 +12,7 @@ from mlflow.entities import RunStatus
 from darkroom.errors import TrackingError
 from darkroom.promotion.registry import run_of
 from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG
-from darkroom.tracking.runs import ENDED_TAG, FINGERPRINT_TAG, KIND_TAG, WEIGHTS_TAG
+from darkroom.tracking.runs import ENDED_TAG, FINGERPRINT_TAG, KIND_TAG, START_TAG, WEIGHTS_TAG
 
 COMMIT = re.compile(r"[0-9a-f]{40,64}")
 # The settings without which no training can be told from another.
@@ -25,7 +25,7 @@ class Training:
 
     ``settings`` is {section: {key: value}}; ``commit`` is that of the code, None if it was trained outside git, and
     ``was_dirty`` whether tracked files differed from it; ``facts`` are the tags ``system.*``, ``metrics`` the latest
-    value of each.
+    value of each; ``start_sha256`` is the digest of the weights that it began with, if they were given.
     """
 
     run_id: str
@@ -36,6 +36,7 @@ class Training:
     metrics: Mapping[str, float]
     weights_sha256: str
     fingerprint: str
+    start_sha256: str | None = None
 
     def __str__(self) -> str:
         return f"run {self.run_id}"
@@ -68,6 +69,7 @@ def recorded_training(client: MlflowClient, run_id: str) -> Training:
         metrics=run.data.metrics,
         weights_sha256=tags[WEIGHTS_TAG],
         fingerprint=tags[FINGERPRINT_TAG],
+        start_sha256=tags.get(START_TAG),
     )
 
 

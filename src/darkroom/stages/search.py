@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config
 from darkroom.console import messages, warn
 from darkroom.data.cache import DatasetCard
+from darkroom.errors import ModelError
 from darkroom.files import atomic_directory, write_json
 from darkroom.search import report
 from darkroom.search.attributes import DUPLICATE, FAILURE
@@ -25,8 +26,9 @@ from darkroom.search.space import check_space
 from darkroom.search.storage import explained, open_storage, shown
 from darkroom.search.study import Start, best_trial, monitored, open_study, ranked, used_trials
 from darkroom.search.table import STATES
+from darkroom.starting import Beginning, begin
 from darkroom.tracking.facts import system_facts
-from darkroom.tracking.runs import Run, epoch_metrics
+from darkroom.tracking.runs import START_TAG, Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
 from darkroom.tracking.trials import TrialRuns
 from darkroom.training.device import choose_device, choose_precision
@@ -46,17 +48,27 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
         return
     check_space(config)
     choose_device(config.train.device)
-    directory = workspace.processed(config.dataset.name)
+    card = DatasetCard.read(workspace.processed(config.dataset.name))
+    if config.train.start_from and (workspace.root / config.train.start_from).resolve() == workspace.weights.resolve():
+        # Not after the search, which takes long.
+        raise ModelError(
+            f"train.start_from: {config.train.start_from}: DVC removes it before the training; name a version in the "
+            "registry, or a copy"
+        )
+    config, beginning = begin(config, workspace, card)
+    if beginning:
+        messages.print(beginning.line)
     with explained(config):
-        _Search(config, DatasetCard.read(directory)).run(workspace, start)
+        _Search(config, card, beginning).run(workspace, start)
 
 
 class _Search:
     """A study and its parent run in MLflow."""
 
-    def __init__(self, config: Config, card: DatasetCard) -> None:
+    def __init__(self, config: Config, card: DatasetCard, beginning: Beginning | None) -> None:
         self.config = config
         self.card = card
+        self.beginning = beginning
 
     def run(self, workspace: Workspace, start: Start) -> None:
         config = self.config
@@ -123,6 +135,9 @@ class _Search:
         flat = config.flat()
         if config.search.storage is not None:
             flat["search.storage"] = shown(config.search.storage)
+        if self.beginning:
+            flat["train.start_from"] = self.beginning.reference
+            parent.log_tags({START_TAG: self.beginning.digest})
         parent.log_params(
             {key: flat[key] for key in flat if key.split(".")[0] in {"dataset", "model", "train", "augment", "search"}}
         )

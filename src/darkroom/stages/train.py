@@ -17,8 +17,9 @@ from darkroom.files import atomic_directory, digest, read_json, write_json
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard, save_card, save_weights
 from darkroom.models.registry import resolve, without_effect
+from darkroom.starting import begin
 from darkroom.tracking.facts import code_version, system_facts
-from darkroom.tracking.runs import EXAMPLE_IMAGES, Run, epoch_metrics, log_training
+from darkroom.tracking.runs import EXAMPLE_IMAGES, START_TAG, Run, epoch_metrics, log_training
 from darkroom.tracking.tracker import Tracker
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import choose_device, choose_precision
@@ -34,16 +35,21 @@ def run(config: Config, workspace: Workspace) -> None:
     """
     directory = workspace.processed(config.dataset.name)
     card = DatasetCard.read(directory)
-    config = _resolve(config, card, workspace)
+    config, beginning = begin(_resolve(config, card, workspace), workspace, card)
     for key in without_effect(config.model):
         warn(f"model.{key} has no effect on {config.model.name}")
     device = choose_device(config.train.device)
     facts = system_facts(device, choose_precision(config.train, device)) | code_version()
     settings = _settings(config, card)
+    if beginning:
+        messages.print(beginning.line)
+        # As it is found again: the file here is a copy.
+        settings["train"]["start_from"] = beginning.reference
+        facts[START_TAG] = beginning.digest
     train, val = read_split(directory, card, "train"), read_split(directory, card, "val")
 
-    # A training begun on another device or in another precision cannot go on to the same bits.
-    where = {key: facts[key] for key in ("system.device", "system.precision")}
+    # A training begun on another device, in another precision or with other weights cannot go on to the same bits.
+    where = {key: facts.get(key) for key in ("system.device", "system.precision", START_TAG)}
     key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where})
     checkpoint = Checkpoint(workspace.checkpoint, key)
     checkpoint.load()  # for its run

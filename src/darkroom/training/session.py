@@ -1,6 +1,7 @@
 """One training from the settings: seeded, built, fitted. What a search trial and the final training share."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -9,6 +10,7 @@ from darkroom.data.augmentation import check_sizes
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier, build_classifier
+from darkroom.models.start import begin_with, read_start
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit
 from darkroom.training.loop import EpochMetrics, FitResult
@@ -47,10 +49,16 @@ def train_classifier(
 
 
 def start_classifier(config: Config, card: DatasetCard, train: Split) -> Classifier:
-    """The classifier as a training begins with it. Raises ModelError or ConfigError if it does not fit the images."""
+    """The classifier as a training begins with it: new, or with the weights in the file train.start_from.
+
+    Raises ModelError or ConfigError if it does not fit the images, or the weights do not fit it.
+    """
     check_sizes(config.augment, card.shape)
     torch.manual_seed(config.train.seed)
     classifier = build_classifier(config.model, card)
+    if config.train.start_from is not None:
+        begin_with(read_start(Path(config.train.start_from)), classifier, config.model, card)
+        return classifier
     # Evenly from all over the split: its images may lie class by class.
     height, width = card.shape[1:]
     count = min(len(train), INITIAL_IMAGES, max(2, INITIAL_PIXELS // (height * width)))

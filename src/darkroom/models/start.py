@@ -1,0 +1,189 @@
+"""Going on from another model: its layers are taken over as they are, its last one class by class."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import ModelError
+from darkroom.files import read_json, sha256
+from darkroom.models.classifier import NETWORK, SCALE, SHIFT, Classifier
+from darkroom.models.files import ModelCard, weights_digest
+from darkroom.models.network import Network, head_of
+from darkroom.models.registry import resolve
+from darkroom.models.weights import COUNTER, check_fit, named_like, needed, read_weights
+from darkroom.settings import Model
+
+# Settings of a model that change no tensor.
+SHAPELESS = {"dropout", "weights_path", "freeze_epochs", "layer_lr_decay"}
+# So many classes are named in a line.
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights to begin with, called ``name``, and the card that says what they were trained for, if there is one."""
+
+    name: str
+    weights: Mapping[str, Tensor]
+    card: ModelCard | None = None
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the weights, whatever file they came in."""
+        return weights_digest(self.weights)
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a classifier has taken over: ``kept`` and ``new`` are the classes whose outputs it has, or begins anew."""
+
+    name: str
+    kept: tuple[str, ...]
+    new: tuple[str, ...]
+    reason: str
+
+    @property
+    def line(self) -> str:
+        """All of it in one line."""
+        if not self.kept:
+            return f"start: {self.name}; head new: {self.reason}"
+        if not self.new:
+            return f"start: {self.name}; head kept for all {len(self.kept)} classes"
+        count = len(self.kept) + len(self.new)
+        return (
+            f"start: {self.name}; head kept for {len(self.kept)} of {count} classes, "
+            f"new for {len(self.new)} ({_listed(self.new)})"
+        )
+
+
+def read_start(path: Path) -> Start:
+    """The weights in ``path``, and the card that Darkroom wrote beside them. Raises ModelError."""
+    weights = read_weights(path)
+    return Start(str(path), weights, _card_beside(path, weights))
+
+
+def _card_beside(path: Path, weights: Mapping[str, Tensor]) -> ModelCard | None:
+    beside = path.with_suffix(".json")
+    if not beside.is_file():
+        return None
+    found = read_json(beside, error=ModelError, made_by="darkroom export")
+    if "weights_sha256" not in found:
+        return None  # of another program
+    card = ModelCard.parse(found, beside)
+    try:
+        classes = card.dataset_card.classes
+    except TypeError as problem:
+        raise ModelError(f"{beside}: damaged ({problem}); run `darkroom export` again") from None
+    if card.weights_sha256 not in (sha256(path), weights_digest(weights)):
+        raise ModelError(
+            f"{beside}: the card of other weights than {path.name}, so its {len(classes)} classes are not theirs; "
+            "bring the card that was written with them, or remove it to begin with a new head"
+        )
+    return card
+
+
+@torch.no_grad()
+def begin_with(start: Start, classifier: Classifier, settings: Model, dataset: DatasetCard) -> Taken:
+    """Give ``classifier``, which is that of ``settings`` and ``dataset``, the weights of ``start``.
+
+    Its normalisation stays that of its own data. Of the head the outputs of classes that the card names as well are
+    kept; without a card nobody knows what an output meant, so that all of the head is new.
+    Raises ModelError if the weights are not those of such a model.
+    """
+    network = classifier.network
+    wanted = network.state_dict()
+    _check_name(start, settings)
+    own = _of_network(start.weights)
+    if isinstance(network, Network):
+        own = {network.current_name(key): value for key, value in own.items()}
+    found, head = named_like(own, wanted), head_of(network)
+    body = needed(wanted, found, head)
+    _check(start, settings, dataset, found, body)
+    extra = (key for key in found if not (key in wanted or key.startswith(f"{head}.") or key.endswith(COUNTER)))
+    if surplus := next(extra, None):
+        raise ModelError(
+            f"{start.name}: has weights for {surplus}, which {_named(settings)} lacks"
+            f"{_differences(start, settings, dataset) or '; choose the model that they are of'}"
+        )
+    values = {key: found[key] for key in body}
+    kept: list[str] = []
+    reason = "no card beside it names its classes"
+    if start.card:
+        before = start.card.dataset_card.classes
+        kept = [name for name in dataset.classes if name in before]
+        reason = f"it knows none of these classes (but {_listed(before)})"
+        rows = [dataset.classes.index(name) for name in kept]
+        old_rows = [before.index(name) for name in kept]
+        outputs = {key: value for key, value in wanted.items() if key.startswith(f"{head}.")}
+        _check(
+            start, settings, dataset, found, {key: v.new_empty(len(before), *v.shape[1:]) for key, v in outputs.items()}
+        )
+        for key, value in outputs.items():
+            values[key] = value.clone()
+            values[key][rows] = found[key][old_rows].to(value.dtype)
+    if not body and not kept:
+        raise ModelError(f"{start.name}: nothing of it can be taken over: its only layer is the head, and {reason}")
+    network.load_state_dict(values, strict=False)
+    return Taken(start.name, tuple(kept), tuple(name for name in dataset.classes if name not in kept), reason)
+
+
+def _of_network(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Of a classifier's weights those of its network, without the normalisation; all of any others."""
+    for name in weights:
+        outer = name.removesuffix(SCALE)
+        if outer != name and f"{outer}{SHIFT}" in weights:
+            rest = [key for key in weights if key not in (name, f"{outer}{SHIFT}")]
+            if all(key.startswith(f"{outer}{NETWORK}.") for key in rest):
+                return {key.removeprefix(f"{outer}{NETWORK}."): weights[key] for key in rest}
+    return dict(weights)
+
+
+def _check_name(start: Start, settings: Model) -> None:
+    if start.card:
+        name = start.card.settings.get("model", {}).get("name")
+        if name != settings.name:
+            raise ModelError(f"{start.name}: a {name}, but model.name is {settings.name}; set model.name to {name}")
+
+
+def _check(
+    start: Start, settings: Model, dataset: DatasetCard, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> None:
+    try:
+        check_fit(found, wanted, start.name, _named(settings))
+    except ModelError as problem:
+        if said := _differences(start, settings, dataset):
+            raise ModelError(f"{str(problem).partition(';')[0]}{said}") from None
+        raise
+
+
+def _named(settings: Model) -> str:
+    return f"{resolve(settings)['backbone']} (model.backbone)" if settings.name == "pretrained" else settings.name
+
+
+def _differences(start: Start, settings: Model, dataset: DatasetCard) -> str:
+    """What the card says of model and images that is otherwise here, to be added to a refusal."""
+    if not start.card:
+        return ""
+    before = start.card.settings["model"]
+    found = [
+        f"model.{key} {_value(before[key])} (here {_value(value)})"
+        for key, value in resolve(settings).items()
+        if key not in SHAPELESS and key in before and _value(before[key]) != _value(value)
+    ]
+    shape = start.card.dataset_card.shape
+    if shape != dataset.shape:
+        sizes = ["x".join(map(str, each)) for each in (shape, dataset.shape)]
+        found.append(f"images of {sizes[0]} (here {sizes[1]}: preprocess.channels, preprocess.image_size)")
+    return f"; it was trained with {', '.join(found)}" if found else ""
+
+
+def _value(value: object) -> str:
+    return str(list(value)) if isinstance(value, tuple | list) else str(value)
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

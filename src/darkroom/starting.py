@@ -1,0 +1,110 @@
+"""What a training begins with: the weights that train.start_from names, from the registry or a file."""
+
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+
+from darkroom.config import Config
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import ModelError, TrackingError
+from darkroom.models.classifier import build_classifier
+from darkroom.models.files import save_card, write_weights
+from darkroom.models.start import Start, begin_with, read_start
+from darkroom.tracking.address import store_address, store_exists
+from darkroom.workspace import Workspace
+
+# What is looked up in the registry: an alias, a version, the id of a run, or a version as MLflow writes it. All else
+# is a file.
+REGISTERED = re.compile(r"champion|challenger|previous|\d+|[0-9a-f]{32}|models:/(?P<name>[^/@]+)[/@][^/@]+")
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a training begins with: ``reference`` finds it again, ``digest`` is that of the weights, ``line`` says it.
+
+    ``reference`` names a version, and not champion, which will be another one some day.
+    """
+
+    reference: str
+    digest: str
+    line: str
+
+
+def begin(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Config, Beginning | None]:
+    """The settings to train with, in which train.start_from is a file here, and what that is; None without one.
+
+    The file is a copy under the name of its digest: what a training began with stays the same while it goes on, and
+    the settings tell one beginning from another. model.weights_path is taken for train.start_from.
+    Raises ModelError or TrackingError if the weights are not there, or not those of such a model.
+    """
+    setting = "train.start_from" if config.train.start_from else "model.weights_path"
+    wanted = config.train.start_from or config.model.weights_path
+    if wanted is None:
+        return config, None
+    model = config.model.model_copy(update={"weights_path": None})
+    classifier = build_classifier(model, card)
+    try:
+        start, reference = find_start(wanted, config, workspace)
+        taken = begin_with(start, classifier, model, card)
+    except (ModelError, TrackingError) as problem:
+        raise type(problem)(f"{setting}: {problem}") from None
+    digest = start.digest
+    place = workspace.start(digest)
+    keep_start(start, place)
+    for other in place.parent.glob(f"{workspace.start('*').stem}.*"):
+        if other.stem != place.stem:
+            other.unlink(missing_ok=True)
+    train = config.train.model_copy(update={"start_from": str(place.resolve())})
+    return config.model_copy(update={"model": model, "train": train}), Beginning(reference, digest, taken.line)
+
+
+def find_start(wanted: str, config: Config, workspace: Workspace) -> tuple[Start, str]:
+    """The weights that ``wanted`` names, and a name by which the same will be found again.
+
+    Raises ModelError or TrackingError.
+    """
+    if REGISTERED.fullmatch(wanted):
+        return _from_registry(wanted, config, workspace)
+    path = workspace.root / wanted
+    if not path.is_file():
+        is_own = path.resolve() == workspace.weights.resolve()
+        why = (
+            "not there; DVC removes what a stage makes before it runs: name a version in the registry, or a copy"
+            if is_own
+            else "no such file; expected champion, a version's number, or a file of weights"
+        )
+        raise ModelError(f"{path}: {why}")
+    return read_start(path), wanted
+
+
+def keep_start(start: Start, place: Path) -> None:
+    """Write weights to ``place`` and, if they have one, their card beside it."""
+    digest = write_weights(start.weights, place)
+    if start.card:
+        save_card(replace(start.card, weights_sha256=digest), place.with_suffix(".json"))
+
+
+def _from_registry(wanted: str, config: Config, workspace: Workspace) -> tuple[Start, str]:
+    from darkroom.promotion.evidence import gather
+    from darkroom.promotion.registry import find
+    from darkroom.tracking.tracker import connect
+
+    if not store_exists():
+        raise TrackingError(f"{wanted}: no MLflow store at {store_address()}; name a file, or train without it first")
+    named = REGISTERED.fullmatch(wanted)
+    name = (named and named["name"]) or config.registered_model
+    client = connect(config.tracking, workspace.spools).client
+    contender = find(client, name, wanted)
+    with tempfile.TemporaryDirectory() as directory:
+        evidence = gather(client, contender, Path(directory))
+        weights: Mapping[str, Tensor] = evidence.program().state_dict
+        start = Start(
+            name=f"champion {contender}" if wanted == "champion" else str(contender),
+            weights={key: value.detach().clone() for key, value in weights.items()},
+            card=evidence.card(),
+        )
+    return start, contender.uri if contender.version else contender.run_id
