@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -21,10 +22,16 @@ LOWEST, HIGHEST = 1e-6, 10.0
 MEMORY = 0.95
 # The test ends when the loss has grown to this many times its lowest value.
 DIVERGED = 4.0
-# The average of this many steps, at rates too low to learn anything, is what a fall is measured from.
-BEGINNING = 10
+# Of the beginning, at rates too low to learn anything, this share is no part of any fall: it is what one is measured
+# from.
+BEGINNING = 1 / 20
+# The slope at a step is that of the losses up to so many steps to either side, of fewer where the test is short: half a
+# decade of 200 steps.
+REACH = 7
 # By less than this share of the loss nothing has fallen: rounding alone moves it.
 LEAST_FALL = 1e-3
+# A slope counts if it is so many times what chance gives on average.
+CERTAIN = 4.0
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,8 @@ def find_lr(
 ) -> LrCurve:
     """Train ``model`` for up to ``steps`` steps while the learning rate rises from 1e-6 to 10.
 
-    The suggestion is where the smoothed loss falls most steeply over the logarithm of the rate, before its
-    lowest point. Raises TrainingError if the loss never falls by more than batches differ anyway. The model
-    is spent afterwards.
+    The suggestion is where the loss falls most steeply over the logarithm of the rate, before its lowest point, by
+    more than batches differ anyway. Raises TrainingError if it does so nowhere. The model is spent afterwards.
     """
     device = choose_device(settings.device)
     model = model.to(device).train()
@@ -85,18 +91,39 @@ def find_lr(
 
 
 def _steepest(rates: list[float], measured: list[float], losses: list[float]) -> float:
-    lowest = int(np.argmin(losses)) if losses else 0
-    if lowest < 2 or not _falls(measured[: lowest + 1], losses[: lowest + 1]):
+    place = steepest_fall(measured, losses)
+    if place is None:
         raise TrainingError(
             "the loss did not fall at any learning rate; look at the data and the settings, or take more steps"
         )
-    slopes = np.gradient(np.array(losses[: lowest + 1]), np.log(rates[: lowest + 1]))
-    return rates[int(slopes[:-1].argmin())]
+    return rates[place]
+
+
+def steepest_fall(measured: list[float], losses: list[float]) -> int | None:
+    """The step about which the losses ``measured`` fall fastest, before the lowest of their averages ``losses``.
+
+    None if batches that differ may be all there is.
+    """
+    lowest = int(np.argmin(losses)) if losses else 0
+    reach = min(REACH, max(2, len(measured) // 12))
+    first, last = math.ceil(BEGINNING * len(measured)) + reach, min(lowest, len(measured) - reach)
+    if first >= last or not _falls(measured[: lowest + 1], losses[: lowest + 1]):
+        return None
+    # The median of the slopes between all pairs (Theil and Sen): a single batch, be it the first or one that is hard,
+    # moves it little. All are of as many losses, so that all are as sure.
+    near = sliding_window_view(np.array(measured), 2 * reach + 1)[first - reach : last - reach]
+    one, other = np.triu_indices(2 * reach + 1, 1)
+    slopes = np.median((near[:, other] - near[:, one]) / (other - one), axis=1)
+    place = int(slopes.argmin())
+    # That of a normal distribution with this median of the differences between neighbours.
+    deviation = np.median(np.abs(np.diff(measured[: lowest + 1]))) / (0.6745 * math.sqrt(2))
+    error = deviation / math.sqrt(sum(step**2 for step in range(-reach, reach + 1)))
+    return first + place if slopes[place] < -CERTAIN * error else None
 
 
 def _falls(measured: list[float], losses: list[float]) -> bool:
     """Whether the smoothed loss falls by more than two batches in a row usually differ by."""
     # Not from the first loss on: that is of a single batch.
-    start = losses[min(BEGINNING, len(losses) // 2)]
-    usual = math.sqrt(np.square(np.diff(measured)).mean())
-    return start - losses[-1] > max(usual, LEAST_FALL * start)
+    start = losses[math.ceil(BEGINNING * len(losses))]
+    usual = 1.4826 * np.median(np.abs(np.diff(measured)))
+    return start - losses[-1] > max(float(usual), LEAST_FALL * start)
