@@ -146,7 +146,10 @@ def _check_name(start: Start, settings: Model) -> None:
     if start.card:
         name = start.card.settings.get("model", {}).get("name")
         if name != settings.name:
-            raise ModelError(f"{start.name}: a {name}, but model.name is {settings.name}; set model.name to {name}")
+            raise ModelError(
+                f"{start.name}: weights of {name}, as its card says, but model.name is {settings.name}; "
+                f"set model.name to {name}"
+            )
 
 
 def _check(
