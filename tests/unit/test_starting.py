@@ -213,7 +213,7 @@ def test_a_version_that_is_not_there_is_refused(registered, wanted: str, said: s
 
 
 def test_a_training_records_what_it_began_with_and_is_brought_back_by_it(registered, write_params) -> None:
-    client, version = registered
+    client, _ = registered
     before = json.loads(HERE.model_card.read_text())["weights_sha256"]
     settings = {"search__trials": 0, "train__epochs": 1, "model__name": "mlp", "model__hidden": [8]}
     write_params(Path(), **settings, train__start_from="champion")
