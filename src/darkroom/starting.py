@@ -11,6 +11,7 @@ from torch import Tensor
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError, TrackingError
+from darkroom.files import digest
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import save_card, write_weights
 from darkroom.models.start import Start, begin_with, read_start
@@ -37,8 +38,8 @@ class Beginning:
 def begin(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Config, Beginning | None]:
     """The settings to train with, in which train.start_from is a file here, and what that is; None without one.
 
-    The file is a copy under the name of its digest: what a training began with stays the same while it goes on, and
-    the settings tell one beginning from another. model.weights_path is taken for train.start_from.
+    The file is a copy, named by the digest of its weights and classes: what a training began with stays the same while
+    it goes on, and the settings tell one beginning from another. model.weights_path is taken for train.start_from.
     Raises ModelError or TrackingError if the weights are not there, or not those of such a model.
     """
     setting = "train.start_from" if config.train.start_from else "model.weights_path"
@@ -48,18 +49,20 @@ def begin(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Conf
     model = config.model.model_copy(update={"weights_path": None})
     classifier = build_classifier(model, card)
     try:
-        start, reference = find_start(wanted, config, workspace)
+        if config.train.start_from:
+            start, reference = find_start(wanted, config, workspace)
+        else:
+            start, reference = read_start(workspace.root / wanted), wanted
         taken = begin_with(start, classifier, model, card)
     except (ModelError, TrackingError) as problem:
         raise type(problem)(f"{setting}: {problem}") from None
-    digest = start.digest
-    place = workspace.start(digest)
+    place = workspace.start(digest({"weights": start.digest, "classes": start.classes}))
     keep_start(start, place)
     for other in place.parent.glob(f"{workspace.start('*').stem}.*"):
         if other.stem != place.stem:
             other.unlink(missing_ok=True)
     train = config.train.model_copy(update={"start_from": str(place.resolve())})
-    return config.model_copy(update={"model": model, "train": train}), Beginning(reference, digest, taken.line)
+    return config.model_copy(update={"model": model, "train": train}), Beginning(reference, start.digest, taken.line)
 
 
 def find_start(wanted: str, config: Config, workspace: Workspace) -> tuple[Start, str]:
@@ -83,9 +86,9 @@ def find_start(wanted: str, config: Config, workspace: Workspace) -> tuple[Start
 
 def keep_start(start: Start, place: Path) -> None:
     """Write weights to ``place`` and, if they have one, their card beside it."""
-    digest = write_weights(start.weights, place)
+    weights_sha256 = write_weights(start.weights, place)
     if start.card:
-        save_card(replace(start.card, weights_sha256=digest), place.with_suffix(".json"))
+        save_card(replace(start.card, weights_sha256=weights_sha256), place.with_suffix(".json"))
 
 
 def _from_registry(wanted: str, config: Config, workspace: Workspace) -> tuple[Start, str]:

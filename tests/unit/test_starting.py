@@ -64,7 +64,7 @@ def test_a_file_is_copied_under_the_digest_of_its_weights(card: DatasetCard, sec
     assert beginning
     assert (beginning.reference, beginning.digest) == ("w.pth", digest)
     assert beginning.line == "start: w.pth; head new: no card beside it names its classes"
-    copy = Path("models/checkpoints") / f"start-{digest[:16]}.safetensors"
+    (copy,) = Path("models/checkpoints").iterdir()
     assert changed.train.start_from == str(copy.resolve())
     assert changed.model.weights_path is None
     assert weights_digest(load_file(copy)) == digest
@@ -72,11 +72,14 @@ def test_a_file_is_copied_under_the_digest_of_its_weights(card: DatasetCard, sec
 
 def test_only_the_copy_that_is_needed_stays(card: DatasetCard) -> None:
     started = config(train={"start_from": "w.pth"})
+    copies = []
     for seed in (1, 2, 2):
-        digest = save(Path("w.pth"), card, seed=seed)
-        begin(started, HERE, card)
+        save(Path("w.pth"), card, seed=seed)
+        changed, _ = begin(started, HERE, card)
+        copies.append(changed.train.start_from)
 
-    assert [path.name for path in Path("models/checkpoints").iterdir()] == [f"start-{digest[:16]}.safetensors"]
+    assert copies[0] != copies[1] == copies[2]
+    assert [str(path.resolve()) for path in Path("models/checkpoints").iterdir()] == copies[2:]
 
 
 @pytest.mark.parametrize("setting", ["train.start_from", "model.weights_path"])
@@ -117,6 +120,21 @@ def test_what_dvc_removes_before_the_training_is_refused_with_the_reason(card: D
         ModelError, match=r"^train\.start_from: models/model\.safetensors: not there; DVC removes what a"
     ):
         begin(config(train={"start_from": "models/model.safetensors"}), HERE, card)
+
+
+def test_the_same_weights_with_and_without_a_card_are_two_beginnings(registered) -> None:
+    shutil.copyfile(HERE.weights, "w.safetensors")
+    settings, card = of_project(start_from="w.safetensors")
+    found = []
+    for _ in range(2):
+        changed, beginning = begin(settings, HERE, card)
+        assert changed.train.start_from
+        assert beginning
+        found.append((changed.train.start_from, Path(changed.train.start_from).with_suffix(".json").exists()))
+        shutil.copyfile(HERE.model_card, "w.json")
+
+    assert found[0][0] != found[1][0]
+    assert [has_card for _, has_card in found] == [False, True]
 
 
 # --- settings ------------------------------------------------------------------------------------------

@@ -32,6 +32,11 @@ class Start:
     card: ModelCard | None = None
 
     @property
+    def classes(self) -> tuple[str, ...] | None:
+        """What the outputs of its head mean, in order; None if nobody knows."""
+        return self.card.dataset_card.classes if self.card else None
+
+    @property
     def digest(self) -> str:
         """The SHA-256 of the weights, whatever file they came in."""
         return weights_digest(self.weights)
@@ -112,8 +117,7 @@ def begin_with(start: Start, classifier: Classifier, settings: Model, dataset: D
     values = {key: found[key] for key in body}
     kept: list[str] = []
     reason = "no card beside it names its classes"
-    if start.card:
-        before = start.card.dataset_card.classes
+    if (before := start.classes) is not None:
         kept = [name for name in dataset.classes if name in before]
         reason = f"it knows none of these classes (but {_listed(before)})"
         rows = [dataset.classes.index(name) for name in kept]

@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
@@ -49,8 +50,10 @@ def run(config: Config, workspace: Workspace) -> None:
     train, val = read_split(directory, card, "train"), read_split(directory, card, "val")
 
     # A training begun on another device, in another precision or with other weights cannot go on to the same bits.
-    where = {key: facts.get(key) for key in ("system.device", "system.precision", START_TAG)}
-    key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where})
+    where = {key: facts[key] for key in ("system.device", "system.precision")}
+    # With the classes that its weights know, which the settings on record do not tell.
+    start = Path(config.train.start_from).name if config.train.start_from else None
+    key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where, "start": start})
     checkpoint = Checkpoint(workspace.checkpoint, key)
     checkpoint.load()  # for its run
     name = f"{config.model.name} on {card.name}"
