@@ -1,10 +1,13 @@
-"""The pipeline's stages in this process, as `dvc repro` runs them in five, which need seconds to start."""
+"""The pipeline's stages and other commands in this process: one of their own would need seconds to start."""
 
 import contextlib
+import io
 import os
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 STAGES = ("download", "preprocess", "search", "train", "evaluate")
@@ -27,3 +30,29 @@ def run_stages(root: Path, *names: str, **environment: str) -> None:
     with inside(root, **environment):
         for name in names or STAGES:
             import_module(f"darkroom.stages.{name}").run(load(root / "params.yaml"), Workspace())
+
+
+class Ended(NamedTuple):
+    """How a command ended, and what it said."""
+
+    code: int
+    output: str
+    errors: str
+
+
+def run_command(root: Path, *arguments: str, **environment: str) -> Ended:
+    """Run `darkroom` with ``arguments`` in the project in ``root``, as a person types it there."""
+    from darkroom import cli
+
+    output, errors, code = io.StringIO(), io.StringIO(), 0
+    with (
+        inside(root, **environment),
+        mock.patch.object(sys, "argv", ["darkroom", *arguments]),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    return Ended(code, output.getvalue(), errors.getvalue())

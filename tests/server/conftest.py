@@ -1,7 +1,6 @@
 """A real tracking server for a team, as `make server` starts it, and a project that ran against it."""
 
 import json
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from deploy.server import Server
 from mlflow import MlflowClient
 from tests.clone import Clone, copy_project
 from tests.ports import free_port
+from tests.stages import Ended, run_command, run_stages
 
 from darkroom.errors import TrackingError
 
@@ -50,8 +50,8 @@ class Team:
     clone: Clone
     server: Server
 
-    def run(self, *command: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
-        return self.clone.run(*command, check=check, **(self.server.environment | environment))
+    def darkroom(self, *arguments: str, **environment: str) -> Ended:
+        return run_command(self.clone.root, *arguments, **(self.server.environment | environment))
 
     def read(self, name: str) -> dict[str, object]:
         found: dict[str, object] = json.loads((self.clone.root / name).read_text())
@@ -60,10 +60,9 @@ class Team:
 
 @pytest.fixture(scope="session")
 def team(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Team:
-    """The project after `dvc repro`: a small search with two workers, whose study lies in the database, and a model."""
+    """The project after its stages: a small search with two workers, whose study lies in the database, and a model."""
     search = {"trials": 2, "epochs": 1, "finalists": 0, "workers": 2, "storage": server.studies}
     settings = {f"search__{key}": value for key, value in search.items()}
     clone = copy_project(tmp_path_factory.mktemp("team"), train__epochs=2, **settings)
-    made = Team(clone, server)
-    made.run("dvc", "repro")
-    return made
+    run_stages(clone.root, **server.environment)
+    return Team(clone, server)

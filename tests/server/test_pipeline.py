@@ -41,23 +41,23 @@ def test_two_workers_searched_in_the_database_at_once(team, client):
 
 
 def test_darkroom_models_shows_the_version(team, champion):
-    shown = team.run("darkroom", "models").stdout
+    shown = team.darkroom("models").output
     assert f"Registered as {MODEL}" in shown
     assert "champion" in shown
 
 
 def test_a_wrong_password_is_one_line(team):
-    ended = team.run("darkroom", "models", check=False, MLFLOW_TRACKING_PASSWORD="wrong")
-    assert ended.returncode == 2
-    assert ended.stderr.splitlines() == [
+    ended = team.darkroom("models", MLFLOW_TRACKING_PASSWORD="wrong")
+    assert ended.code == 2
+    assert ended.errors.splitlines() == [
         f"error: MLflow store {team.server.address} does not know this user or password; "
         "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
     ]
 
 
 def test_a_study_without_its_password_is_one_line(team):
-    ended = team.run("darkroom", "search", check=False, PGPASSWORD="wrong")
-    assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
+    ended = team.darkroom("search", PGPASSWORD="wrong")
+    assert ended.code == 2
+    (line,) = ended.errors.splitlines()
     assert line.startswith("error: search.storage: postgresql+psycopg2://optuna@127.0.0.1:")
     assert "password authentication failed" in line
