@@ -1,34 +1,25 @@
 """A training comes out again, to the last bit, from its own commit, whatever lies in the work tree by then."""
 
 import json
-import shutil
-import signal
+import subprocess
 import sys
+import tempfile
 
 import pytest
 from mlflow import MlflowClient
-from tests.wait import SECONDS, wait_until
+from tests.stages import run_command, run_stages
+from tests.wait import wait_until
 
 SETTINGS = {"search__trials": 0, "train__epochs": 2, "model__name": "mlp"}
-TRAIN = """
-from darkroom.config import load
-from darkroom.stages import download, preprocess, search, train
-from darkroom.workspace import Workspace
-
-for stage in (download, preprocess, search, train):
-    stage.run(load(Workspace().params), Workspace())
-"""
 
 
 @pytest.fixture(scope="module")
-def trained(make_clone, empty_store, tmp_path_factory):
+def trained(make_clone, tmp_path_factory):
     """A clone with a committed training; since then its code is another, and what it holds is not committed."""
     clone = make_clone(tmp_path_factory.mktemp("reproduce"), **SETTINGS)
-    shutil.copyfile(empty_store, clone.root / "mlflow.db")
-    source = clone.root / "src"
-    clone.run(sys.executable, "-c", TRAIN, PYTHONPATH=str(source), OMP_NUM_THREADS="1")
+    run_stages(clone.root, "download", "preprocess", "search", "train")
 
-    session = source / "darkroom" / "training" / "session.py"
+    session = clone.root / "src" / "darkroom" / "training" / "session.py"
     code = session.read_text()
     assert "torch.manual_seed(config.train.seed)" in code
     session.write_text(code.replace("torch.manual_seed(config.train.seed)", "torch.manual_seed(config.train.seed + 1)"))
@@ -51,8 +42,15 @@ def test_the_models_file_says_of_which_commit_it_is(trained):
     assert facts["darkroom.git_dirty"] == "false"
 
 
-def command(*arguments):
-    return (sys.executable, "-m", "darkroom", *arguments)
+@pytest.fixture
+def reproduce(trained, run_id, tmp_path, monkeypatch):
+    """Reproduce the run, as a user does whose Python finds the clone's code and would take other threads."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def reproduce():
+        return run_command(trained.root, "reproduce", run_id, PYTHONPATH=str(trained.root / "src"), OMP_NUM_THREADS="2")
+
+    return reproduce
 
 
 def files(root):
@@ -61,35 +59,38 @@ def files(root):
     return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in found if path.name != "mlflow.db"}
 
 
-def test_the_same_bits_come_out_and_nothing_of_the_project_changes(trained, run_id, tmp_path):
+def test_the_same_bits_come_out_and_nothing_of_the_project_changes(trained, reproduce, tmp_path):
     before = files(trained.root)
     client = MlflowClient(f"sqlite:///{trained.root / 'mlflow.db'}")
     runs = len(client.search_runs([client.get_experiment_by_name("darkroom").experiment_id]))
 
-    ended = trained.run(
-        *command("reproduce", run_id),
-        PYTHONPATH=str(trained.root / "src"), OMP_NUM_THREADS="2", TMPDIR=str(tmp_path),
-    )  # fmt: skip
+    ended = reproduce()
 
-    assert ended.stdout.splitlines()[-1] == "Reproduced: the same weights and figures, to the last bit."
-    assert "DIFFERS" not in ended.stdout
+    assert ended.output.splitlines()[-1] == "Reproduced: the same weights and figures, to the last bit."
+    assert "DIFFERS" not in ended.output
     assert files(trained.root) == before
     assert len(client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])) == runs
     assert client.search_registered_models() == []
     assert list(tmp_path.glob("darkroom-*")) == []
 
 
-def test_what_is_temporary_goes_when_it_is_interrupted(trained, run_id, tmp_path):
-    reproducing = trained.start(
-        *command("reproduce", run_id), PYTHONPATH=str(trained.root / "src"), TMPDIR=str(tmp_path)
-    )
-    try:
+def test_what_is_temporary_goes_when_it_is_interrupted(reproduce, tmp_path, monkeypatch):
+    trainings, communicate = [], subprocess.Popen.communicate
+
+    def interrupted(process, *given, **named):
+        if process.args[0] != sys.executable:
+            return communicate(process, *given, **named)
+        trainings.append(process)
         checkpoints = "darkroom-reproduce-*/project/models/checkpoints"
-        wait_until(lambda: list(tmp_path.glob(checkpoints)), "the training began", reproducing)
-        reproducing.send_signal(signal.SIGINT)
-        said, _ = reproducing.communicate(timeout=SECONDS)
-    finally:
-        reproducing.kill()
-    assert reproducing.returncode not in (0, 3)
-    assert "Reproduced" not in said
+        wait_until(lambda: list(tmp_path.glob(checkpoints)), "the training began", process)
+        raise KeyboardInterrupt
+
+    # Ctrl-C, while the command waits for the training, which is a process of its own.
+    monkeypatch.setattr(subprocess.Popen, "communicate", interrupted)
+    ended = reproduce()
+
+    assert ended.code not in (0, 3)
+    assert "Reproduced" not in ended.output
+    (training,) = trainings
+    assert training.returncode is not None
     assert list(tmp_path.glob("darkroom-*")) == []

@@ -11,30 +11,15 @@ from pathlib import Path
 import pytest
 import requests
 from mlflow import MlflowClient
+from tests.conftest import QUICK
 from tests.ports import free_port
-from tests.stages import run_stages
+from tests.stages import run_command, run_stages
 from tests.wait import SECONDS, wait_until
 
-EPOCHS = 20
-# `darkroom train`, which tells its store of the run at once, and trains its third epoch when the server is dead:
-# whatever the speed of the machine, the server dies in the middle of a training.
-TRAIN = """
-import pathlib, sys, time
 from darkroom.stages import train
 from darkroom.tracking import writer
 
-class EpochReport(train._EpochReport):
-    def __call__(self, metrics):
-        super().__call__(metrics)
-        while metrics.epoch == 2 and not pathlib.Path("server_is_dead").exists():
-            time.sleep(0.05)
-
-writer.QUIET = 0
-train._EpochReport = EpochReport
-sys.argv = ["darkroom", "train"]
-from darkroom.cli import main
-main()
-"""
+EPOCHS, LAST_BEFORE = 6, 2
 
 
 class Server:
@@ -81,23 +66,35 @@ class Server:
 def story(make_clone, empty_store, tmp_path_factory):
     """What is said when a server is killed in the middle of a training, evaluation is tried, and the server is back."""
     place = tmp_path_factory.mktemp("away")
-    clone, server = make_clone(place, search__trials=0, train__epochs=EPOCHS), Server(place)
-    run_stages(clone.root, "download", "preprocess", "search")
+    root, server = make_clone(place, **QUICK | {"train__epochs": EPOCHS}).root, Server(place)
+    client, store = MlflowClient(server.address), {"MLFLOW_TRACKING_URI": server.address}
+    run_stages(root, "download", "preprocess", "search")
     shutil.copyfile(empty_store, place / "server.db")
     server.start()
     try:
-        training = clone.start(sys.executable, "-c", TRAIN, MLFLOW_TRACKING_URI=server.address)
-        client = MlflowClient(server.address)
-        wait_until(lambda: runs(client), "the server knew the run", training)
-        server.kill()
-        (clone.root / "server_is_dead").touch()
-        trained, _ = training.communicate(timeout=SECONDS)
-        refused = clone.run("darkroom", "evaluate", check=False, MLFLOW_TRACKING_URI=server.address)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(writer, "QUIET", 0)  # the store is told of the run at once
+            patch.setattr(train, "_EpochReport", epoch_report(server, client))
+            trained = run_command(root, "train", **store)
+        refused = run_command(root, "evaluate", **store)
         server.start()
-        run_stages(clone.root, "evaluate", MLFLOW_TRACKING_URI=server.address)
-        yield clone.root, client, (training.returncode, trained), (refused.returncode, refused.stderr)
+        run_stages(root, "evaluate", **store)
+        yield root, client, trained, refused
     finally:
         server.kill()
+
+
+def epoch_report(server, client):
+    """Kills the server after an epoch: whatever the speed of the machine, it dies in the middle of a training."""
+
+    class EpochReport(train._EpochReport):
+        def __call__(self, metrics):
+            super().__call__(metrics)
+            if metrics.epoch == LAST_BEFORE:
+                wait_until(lambda: runs(client), "the server knew the run")
+                server.kill()
+
+    return EpochReport
 
 
 def runs(client):
@@ -106,8 +103,9 @@ def runs(client):
 
 
 def test_the_training_ends_well_with_one_warning(story):
-    root, _, (code, said), _ = story
-    assert code == 0, said
+    root, _, trained, _ = story
+    said = trained.output + trained.errors
+    assert trained.code == 0, said
     assert said.count("warning:") == 1
     assert "what it lacks is kept in" in said
     assert "Traceback" not in said
@@ -115,10 +113,10 @@ def test_the_training_ends_well_with_one_warning(story):
 
 
 def test_an_evaluation_is_refused_while_the_server_is_away(story):
-    *_, (code, said) = story
-    assert code == 2
-    assert said.splitlines()[-1].startswith("error: MLflow store http://127.0.0.1:")
-    assert "Traceback" not in said
+    *_, refused = story
+    assert refused.code == 2
+    assert refused.errors.splitlines()[-1].startswith("error: MLflow store http://127.0.0.1:")
+    assert "Traceback" not in refused.errors
 
 
 def test_the_server_has_one_run_with_everything_when_it_is_back(story):
