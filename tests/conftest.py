@@ -1,5 +1,6 @@
 """What every test stands on: a clean environment and small projects in temporary directories."""
 
+import fcntl
 import os
 import shutil
 import sys
@@ -92,16 +93,39 @@ def mirror() -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database without runs: creating one takes seconds, copying it none."""
-    import mlflow
-    from mlflow import MlflowClient
+def prepare_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Give a directory that is filled once for all processes of pytest-xdist. Tests copy it, and leave it as it is."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
 
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    client = MlflowClient(f"sqlite:///{path}")
-    client.search_experiments()
-    mlflow.set_tracking_uri(None)
-    return path
+    def prepare(name: str, fill: Callable[[Path], None]) -> Path:
+        directory, is_filled = place / name, place / f"{name}.filled"
+        with (place / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not is_filled.exists():
+                shutil.rmtree(directory, ignore_errors=True)
+                directory.mkdir()
+                fill(directory)
+                is_filled.touch()
+        return directory
+
+    return prepare
+
+
+@pytest.fixture(scope="session")
+def empty_store(prepare_once: Callable[..., Path]) -> Path:
+    """An MLflow database without runs: creating one takes seconds, copying it none."""
+
+    def fill(directory: Path) -> None:
+        import mlflow
+        from mlflow import MlflowClient
+
+        client = MlflowClient(f"sqlite:///{directory / 'mlflow.db'}")
+        client.search_experiments()
+        mlflow.set_tracking_uri(None)
+
+    return prepare_once("store", fill) / "mlflow.db"
 
 
 @pytest.fixture(scope="session")
@@ -141,15 +165,15 @@ def darkroom(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.fixture(scope="session")
-def evaluated_once(
-    tmp_path_factory: pytest.TempPathFactory, empty_store: Path, write_params: Callable[..., None]
-) -> Path:
+def evaluated_once(prepare_once: Callable[..., Path], empty_store: Path, write_params: Callable[..., None]) -> Path:
     """A directory in which a small model of digits was trained, evaluated and registered."""
-    root = tmp_path_factory.mktemp("evaluated")
-    write_params(root, **QUICK)
-    shutil.copyfile(empty_store, root / "mlflow.db")
-    run_stages(root)
-    return root
+
+    def fill(root: Path) -> None:
+        write_params(root, **QUICK)
+        shutil.copyfile(empty_store, root / "mlflow.db")
+        run_stages(root)
+
+    return prepare_once("evaluated", fill)
 
 
 @pytest.fixture
