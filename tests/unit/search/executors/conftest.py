@@ -1,8 +1,6 @@
 """A small cache, searches on it, and such searches in processes of their own."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +8,14 @@ from typing import Any
 import optuna
 import psutil
 import pytest
-from tests.wait import SECONDS, wait_until
+from tests.unit.search.executors.forked import Forked, Forks
+from tests.wait import wait_until
 
 from darkroom.config import Config, parse
 from darkroom.data.cache import DatasetCard
 from darkroom.search.storage import open_storage
 from darkroom.search.study import open_study
 
-SCENE = Path(__file__).with_name("scene.py")
 SPACE = {"train": {"lr": {"low": 1e-3, "high": 0.1, "log": True}}}
 
 
@@ -45,24 +43,17 @@ def study_of(tmp_path: Path, small_cache: Path) -> Callable[[Config], optuna.Stu
 class Scene:
     """A search in a process of its own."""
 
-    def __init__(self, directory: Path, journal: Path, settings: dict[str, Any], workers: int, deaths: int) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, SCENE, directory, journal, json.dumps(settings), str(workers), str(deaths)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # signals to its group must not reach the tests
-        )
+    def __init__(self, process: Forked) -> None:
+        self.process = process
 
     def wait_until_it_trains(self) -> list[psutil.Process]:
         """All its descendants, once a trial has had an epoch."""
-        assert self.process.stdout
         assert self.process.stdout.readline() == "epoch\n", self.process.communicate()[1]
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def result(self) -> dict[str, Any]:
         """What it printed at its end."""
-        printed, complaints = self.process.communicate(timeout=SECONDS)
+        printed, complaints = self.process.communicate()
         assert self.process.returncode == 0, complaints
         found: dict[str, Any] = json.loads(printed.splitlines()[-1])
         return found | {"complaints": complaints}
@@ -72,19 +63,26 @@ class Scene:
             for each in psutil.Process(self.process.pid).children(recursive=True):
                 each.kill()
             self.process.kill()
-        with self.process:  # closes its pipes, and waits for it
-            pass
+            self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    forks = Forks()
+    yield forks
+    forks.close()
 
 
 @pytest.fixture
-def scene(small_cache: Path, tmp_path: Path) -> Iterator[Callable[..., Scene]]:
+def scene(forks: Forks, small_cache: Path, tmp_path: Path) -> Iterator[Callable[..., Scene]]:
     """Start a search with workers, ``deaths`` of which are killed in the middle of it."""
     started: list[Scene] = []
 
     def start(workers: int = 2, deaths: int = 0, **given: Any) -> Scene:
-        started.append(
-            Scene(small_cache, tmp_path / "study.journal", settings(workers=workers, **given), workers, deaths)
-        )
+        told = json.dumps(settings(workers=workers, **given))
+        errors, journal = tmp_path / f"errors {len(started)}", tmp_path / "study.journal"
+        started.append(Scene(Forked(forks, errors, small_cache, journal, told, workers, deaths)))
         return started[-1]
 
     yield start

@@ -1,4 +1,4 @@
-"""Runs a search in this process, and kills some of its workers on the way.
+"""Runs a search in a process of its own (forking.py), and kills some of its workers on the way.
 
 Writes a line with each epoch, and at the end what has become of the trials, as JSON.
 """
@@ -72,7 +72,7 @@ def main():
     sys.stdout.write(json.dumps(found) + "\n")
 
 
-if __name__ == "__main__":
+def run():
     try:
         main()
     except DarkroomError as problem:
