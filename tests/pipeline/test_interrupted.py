@@ -1,6 +1,7 @@
 """A pipeline that is killed goes on as if it had not been."""
 
 import json
+import shutil
 import signal
 from collections import Counter
 
@@ -15,9 +16,15 @@ from tests.stages import run_stages
 from tests.wait import SECONDS, wait_until
 
 EPOCHS = 15
+# One trial at a time, so that one is lost; and a small network, for all is trained twice.
 SETTINGS = {
     "search__trials": 6, "search__epochs": 4, "search__finalists": 1, "search__repeats": 2, "train__epochs": EPOCHS,
+    "search__workers": 1, "search__fuse": "off", "model__filters": [8, 16], "model__hidden": [32],
 }  # fmt: skip
+# What lies before the stages that are killed.
+PREPROCESSED = ("data/raw", "data/processed", "reports/preprocess")
+# DVC takes that as it is.
+REPRO = ("dvc", "repro", "--single-item", "search", "train")
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +35,31 @@ def uninterrupted(make_clone, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def interrupted(make_clone, tmp_path_factory):
+def make_preprocessed(make_clone, uninterrupted, tmp_path_factory):
+    """Make a clone whose images are preprocessed, with settings as given."""
+
+    def make(**settings):
+        clone = make_clone(tmp_path_factory.mktemp("preprocessed"), **settings)
+        for name in PREPROCESSED:
+            shutil.copytree(uninterrupted / name, clone.root / name, dirs_exist_ok=True)
+        return clone
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def interrupted(make_preprocessed):
     """Killed in the middle of the search, then in the middle of the training, then run to its end."""
-    clone = make_clone(tmp_path_factory.mktemp("interrupted"), **SETTINGS)
+    clone = make_preprocessed(**SETTINGS)
     kill_when(clone, "search", lambda: in_fourth_trial(clone.root))
     kill_when(clone, "train", (clone.root / "models" / "checkpoints" / "train.pt").exists)
-    clone.run("dvc", "repro", "train")
+    clone.run(*REPRO)
     return clone.root
 
 
 def kill_when(clone, stage, condition):
     """Start `dvc repro`, kill -9 the stage when the condition holds, and DVC with it."""
-    process = clone.start("dvc", "repro", "train")
+    process = clone.start(*REPRO)
     wait_until(condition, f"{stage} was to be killed", process)
     children = psutil.Process(process.pid).children(recursive=True)
     (victim,) = [child for child in children if child.cmdline()[-1:] == [stage]]
@@ -115,9 +135,9 @@ def test_the_resumed_run_holds_each_epoch_once(interrupted):
 
 
 @pytest.fixture(scope="module")
-def ready_to_train(make_clone, tmp_path_factory):
-    clone = make_clone(tmp_path_factory.mktemp("asked"), **SETTINGS | {"search__trials": 0})
-    run_stages(clone.root, "download", "preprocess", "search")
+def ready_to_train(make_preprocessed):
+    clone = make_preprocessed(**SETTINGS | {"search__trials": 0})
+    run_stages(clone.root, "search")
     return clone
 
 
