@@ -130,7 +130,7 @@ def _write_files(
     rows: dict[str, NDArray[np.int64]],
 ) -> None:
     further = [f"{name} (table)" if name in COLUMNS else name for name in attributes]
-    columns = [*own.values(), *attributes.values()]
+    columns: list[Any] = [*own.values(), *attributes.values()]
     with path.open("w", newline="", encoding="utf-8") as opened:
         table = csv.writer(opened)
         table.writerow([*COLUMNS, *further])
