@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from darkroom.serving.predictor import Predictor
 
 # The model answers for so many pictures at once, fewer where their files or pixels have more bytes than this.
-BATCH, BATCH_BYTES = 256, 32 << 20
+BATCH, BATCH_BYTES = 128, 32 << 20
 # Fewer pictures are decoded by threads, some at a time: to start processes would take longer than they save.
 PARALLEL_FROM, FEW = 2048, 8
 
