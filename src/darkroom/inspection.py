@@ -1,6 +1,7 @@
 """`darkroom datasets --inspect`: how a folder or an archive would be read, before anything is done with it."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,12 @@ from darkroom.console import output
 from darkroom.data import splits
 from darkroom.data.archives import list_images
 from darkroom.data.cache import SPLITS
-from darkroom.data.inventory import Inventory, describe, in_words
-from darkroom.data.layout import UNLABELLED, arrange
+from darkroom.data.folder import label_by_folders
+from darkroom.data.inventory import Inventory, in_words
+from darkroom.data.labels import Labelled, label_images
+from darkroom.data.tables import find_table, store_table
 from darkroom.data.tree import draw, grow
+from darkroom.errors import counted
 
 MAX_CLASSES = 100
 MAX_FOLDERS = 20
@@ -27,12 +31,12 @@ def show(source: Path, config: Config) -> None:
     """
     names, inventory = list_images(source, encoding=config.dataset.encoding)
     _show_files(source, names, inventory)
-    _show_classes(names, inventory, config)
+    _show_classes(source, names, inventory, config)
     _show_settings(source, config)
 
 
 def _show_files(source: Path, names: list[str], inventory: Inventory) -> None:
-    output.print(f"{source}: {describe(inventory.files, 'file')}, {describe(inventory.images, 'image')}")
+    output.print(f"{source}: {counted(inventory.files, 'file')}, {counted(inventory.images, 'image')}")
     for line in draw(grow(names)):
         output.print(f"  {line}")
     output.print(str(inventory))
@@ -43,15 +47,23 @@ def _show_files(source: Path, names: list[str], inventory: Inventory) -> None:
         output.print(f"  nor in {len(folders) - MAX_FOLDERS:,} other folders")
 
 
-def _show_classes(names: list[str], inventory: Inventory, config: Config) -> None:
-    labels, given, classes = arrange(names, inventory.folders)
-    unlabelled = np.flatnonzero(labels == UNLABELLED)
-    if len(unlabelled):
-        example = names[unlabelled[0]]
-        output.print(f"{describe(len(unlabelled), 'image')} without a class folder left out, such as {example}")
-    kept = labels != UNLABELLED
-    columns = [split for split in ("", *SPLITS) if split in given[kept]]
-    counts = [np.bincount(labels[kept & (given == split)], minlength=len(classes)) for split in columns]
+def _label(source: Path, names: list[str], inventory: Inventory, config: Config) -> Labelled:
+    if config.dataset.name != "folder" or not config.dataset.labels:
+        return label_by_folders(names, inventory)
+    with tempfile.TemporaryDirectory() as place:
+        store_table(config.dataset.labels, source, Path(place))
+        table = find_table(Path(place))
+        assert table, "it has just been stored"
+        return label_images(table, names)
+
+
+def _show_classes(source: Path, names: list[str], inventory: Inventory, config: Config) -> None:
+    labelled = _label(source, names, inventory, config)
+    labels, given, classes = labelled.labels, labelled.splits, labelled.classes
+    for line in (*filter(None, [labelled.reading]), *labelled.warnings):
+        output.print(line)
+    columns = [split for split in ("", *SPLITS) if split in given]
+    counts = [np.bincount(labels[given == split], minlength=len(classes)) for split in columns]
     table = Table("class", *(split or "images" for split in columns), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in table.columns[1:]:
         column.justify = "right"
@@ -61,17 +73,10 @@ def _show_classes(names: list[str], inventory: Inventory, config: Config) -> Non
     output.print(table)
     if len(classes) > MAX_CLASSES:
         output.print(f"… {len(classes) - MAX_CLASSES:,} classes more")
-    settings = config.preprocess
-    rows = splits.assign(
-        labels[kept],
-        given[kept],
-        classes,
-        val_fraction=settings.val_fraction,
-        test_fraction=settings.test_fraction,
-        seed=settings.seed,
-    )
+    # Which images come to which split is up to their contents; how many is not.
+    rows = splits.assign_rows(labelled, config.preprocess, None)
     sizes = ", ".join(f"{len(rows[split]):,} {split}" for split in SPLITS)
-    cut = [split for split in ("val", "test") if split not in given[kept]]
+    cut = [split for split in ("val", "test") if split not in given]
     output.print(f"to be used as: {sizes}" + (f" ({' and '.join(cut)} cut from train)" if cut else ""))
 
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from darkroom.data import cache
 from darkroom.data.batches import read_split
-from darkroom.data.images import read
+from darkroom.data.images import Decoder
 from darkroom.evaluation.metrics import measure
 from darkroom.evaluation.predictions import write_predictions
 from darkroom.evaluation.reference import calibrated
@@ -45,7 +45,7 @@ def draw(number, ground, generator, *, kind="signs", colour=False, size=(20, 20)
     return Image.fromarray((np.asarray(picture)[:, :, None] * (1 - tint / 255)).astype(np.uint8))
 
 
-def evaluated_dataset(root, pictures, shape, model="mlp", seed=0):
+def evaluated_dataset(root, pictures, shape, model="mlp", seed=0, fit="pad"):
     """A model evaluated on ``pictures``, a list of (split, class, picture).
 
     Writes the test pictures to ``root``/test/<class>/NNN.png and predictions.csv to ``root``. Returns the predictor
@@ -57,7 +57,8 @@ def evaluated_dataset(root, pictures, shape, model="mlp", seed=0):
         path = root / names[-1]
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
-    images = np.stack([read(root / name, shape[0], shape[1:]) for name in names])
+    decoder = Decoder(shape[0], tuple(shape[1:]), fit)
+    images = np.stack([decoder((root / name).read_bytes()) for name in names])
     labels = np.array([number for _, number, _ in pictures])
     splits = np.array([split for split, _, _ in pictures])
     processed = root / "processed"
@@ -75,7 +76,7 @@ def evaluated_dataset(root, pictures, shape, model="mlp", seed=0):
     write_predictions(found, probabilities, CLASSES, cache.read_names(processed, "test"), path)
     with path.open(newline="") as opened:
         lines = {line["image"]: line for line in csv.DictReader(opened)}
-    return Predictor(classifier, CLASSES, shape, "1", card.mean, reference), lines
+    return Predictor(classifier, CLASSES, shape, "1", card.mean, reference, decoder), lines
 
 
 def disagreements(predictor, root: Path, lines):

@@ -40,7 +40,8 @@ def test_predicting_the_test_files_is_what_predictions_csv_says(long):
         ]
         model = data.draw(st.sampled_from(["mlp", "simple-cnn"]))
         with tempfile.TemporaryDirectory() as place:
-            predictor, lines = evaluated_dataset(Path(place), pictures, shape, model, seed)
+            fit = data.draw(st.sampled_from(["pad", "crop", "stretch"]))
+            predictor, lines = evaluated_dataset(Path(place), pictures, shape, model, seed, fit)
             assert len(lines) == 6
             assert disagreements(predictor, Path(place), lines) == []
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from darkroom.data.archives import pack
 from darkroom.data.decoding import Headers, Map, decode_into, processes, read_headers, sample_values
 from darkroom.data.depth import Sampled
+from darkroom.data.digests import Digests
 from darkroom.data.images import Decoder
 from darkroom.data.inventory import MAX_EXAMPLES, Inventory
 from darkroom.data.labels import Labelled, label_images
@@ -23,8 +24,9 @@ from darkroom.data.packed import Records, read_index
 from darkroom.data.source import Decoded, Report
 from darkroom.data.splits import assign_rows
 from darkroom.data.survey import common_channels, common_size, count_sizes, notes
-from darkroom.data.tables import counted, find_table, store_table
+from darkroom.data.tables import find_table, store_table
 from darkroom.data.value_range import Depth, find_depth, values_of_each
+from darkroom.errors import counted
 from darkroom.settings import Dataset, Preprocess
 
 PACKED = "images.zip"
@@ -50,7 +52,7 @@ class Folder:
         names, records = read_index(archive)
         inventory = Inventory.read(directory, len(names))
         table = find_table(directory)
-        labelled = label_images(table, names) if table else _by_folders(names, inventory)
+        labelled = label_images(table, names) if table else label_by_folders(names, inventory)
         left_out = inventory.figures() | {"unlabelled": _without_label(names, labelled)}
         names, records = [names[row] for row in labelled.rows.tolist()], records[labelled.rows]
         workers = (os.cpu_count() or 1) if len(names) >= PARALLEL_FROM else 0
@@ -59,7 +61,8 @@ class Folder:
             read = _reported(parts, partial(report, "read sizes"), len(names))
             headers, digests = (np.concatenate(each) for each in zip(*read, strict=True))
             sample = partial(sample_values, archive)
-            depth = _find_depth(names, records, headers, labelled, settings, partial(_sampled, spread, sample, report))
+            take = partial(_sampled, spread, sample, report)
+            depth = _find_depth(names, records, headers, digests, labelled, settings, take)
             decoder = Decoder(
                 settings.channels or common_channels(headers, names, settings.bands),
                 settings.image_size or common_size(headers),
@@ -99,7 +102,8 @@ class Folder:
         )
 
 
-def _by_folders(names: Sequence[str], inventory: Inventory) -> Labelled:
+def label_by_folders(names: Sequence[str], inventory: Inventory) -> Labelled:
+    """What the folders of the images ``names`` say of them. Raises DataError as ``arrange`` does."""
     labels, splits, classes = arrange(names, inventory.folders)
     rows = np.flatnonzero(labels != UNLABELLED)
     warnings = []
@@ -120,6 +124,7 @@ def _find_depth(
     names: Sequence[str],
     records: Records,
     headers: Headers,
+    digests: Digests,
     labelled: Labelled,
     settings: Preprocess,
     sample: Callable[[int, Sequence[int] | None, Records], list[Sampled | None]],
@@ -132,7 +137,7 @@ def _find_depth(
     is_readable = headers["channels"] > 0
     is_readable[deep[[each is None for each in found]]] = False
     rows = np.flatnonzero(is_readable)
-    train = rows[assign_rows(labelled.take(rows), settings)["train"]]
+    train = rows[assign_rows(labelled.take(rows), settings, digests[rows])["train"]]
     return find_depth(names, headers, dict(zip(deep.tolist(), found, strict=True)), train, settings)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from darkroom.data.names import is_hidden, visible_folder
 from darkroom.data.signatures import suffix
-from darkroom.errors import DataError
+from darkroom.errors import DataError, counted
 from darkroom.files import check_format, read_json, write_json
 
 LEFT_OUT = "left_out.json"
@@ -64,13 +64,7 @@ class Inventory:
         """One line, such as "left out: 150 files (100 .txt, 50 hidden), such as cat/notes.txt"."""
         count = self.files - self.images
         example = f", such as {self.examples[0]}" if self.examples else ""
-        return (
-            f"left out: {describe(count, 'file')} ({in_words(self.left_out)}){example}" if count else "left out: none"
-        )
-
-
-def describe(count: int, what: str) -> str:
-    return f"1 {what}" if count == 1 else f"{count:,} {what}s"
+        return f"left out: {counted(count, 'file')} ({in_words(self.left_out)}){example}" if count else "left out: none"
 
 
 def in_words(kinds: Mapping[str, int]) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.data.source import Attributes
-from darkroom.data.tables import Columns, Table, counted, read_table
-from darkroom.errors import DataError
+from darkroom.data.tables import Columns, Table, read_table
+from darkroom.errors import DataError, counted
 
 MAX_NAMED = 3
 SPLIT_NAMES = {

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.data.cache import SPLITS
+from darkroom.data.digests import Digests
 from darkroom.errors import DataError
 from darkroom.settings import Preprocess
 
@@ -29,11 +30,15 @@ def assign(
     test_fraction: float,
     seed: int,
     groups: Ints | None = None,
+    digests: Digests | None = None,
 ) -> dict[str, Ints]:
     """The rows of each split, in ascending order.
 
     ``labels`` and ``splits`` [N] are as in ``Decoded``. A published test or val split is kept as it is;
     one that is missing is cut from train (or from all images where nothing was published).
+
+    With ``digests`` [N, 16] of the images' files they decide, and not the images' order: where some are added, nearly
+    all others stay in their split, so that models of before and after can be compared on the test images they share.
 
     Every class has an image in train, and in each split that is cut: at least one, whatever the fraction.
     With ``groups`` [N] a cut takes whole groups: no group is in two splits. Then the shares of the split
@@ -52,7 +57,8 @@ def assign(
             if groups is None:
                 # Of each class train keeps one image, and one for the split that is cut after this one.
                 left = 2 if split == "test" and "val" in missing else 1
-                cut = _cut(labels[source], len(classes), fraction, left, seed)
+                order = None if digests is None else digests[source]
+                cut = _cut(labels[source], len(classes), fraction, left, seed, order)
             else:
                 cut = _cut_groups(labels[source], groups[source], len(classes), fraction, split, seed)
             rows["train"], rows[split] = source[~cut], source[cut]
@@ -72,7 +78,7 @@ class Labelled(Protocol):
     def groups(self) -> Ints | None: ...
 
 
-def assign_rows(images: Labelled, settings: Preprocess) -> dict[str, Ints]:
+def assign_rows(images: Labelled, settings: Preprocess, digests: Digests | None) -> dict[str, Ints]:
     """``assign`` as the settings say."""
     return assign(
         images.labels,
@@ -82,6 +88,7 @@ def assign_rows(images: Labelled, settings: Preprocess) -> dict[str, Ints]:
         test_fraction=settings.test_fraction,
         seed=settings.seed,
         groups=images.groups,
+        digests=digests,
     )
 
 
@@ -135,11 +142,13 @@ def _refuse_small(counts: Ints, classes: Sequence[str], missing: Sequence[str]) 
     )
 
 
-def _cut(labels: Ints, classes: int, fraction: float, left: int, seed: int) -> NDArray[np.bool_]:
+def _cut(
+    labels: Ints, classes: int, fraction: float, left: int, seed: int, digests: Digests | None
+) -> NDArray[np.bool_]:
     """Which images [N] a split takes: of each class its share, at least one, and all but ``left`` at most."""
     counts = np.bincount(labels, minlength=classes)
     # With fewer, rounding could leave a class out of the smaller part.
-    if counts.min() >= max(2, int(np.ceil(1 / min(fraction, 1 - fraction)))):
+    if digests is None and counts.min() >= max(2, int(np.ceil(1 / min(fraction, 1 - fraction)))):
         from sklearn.model_selection import train_test_split  # a second to import: only where something is cut
 
         _, chosen = train_test_split(np.arange(len(labels)), test_size=fraction, stratify=labels, random_state=seed)
@@ -147,8 +156,14 @@ def _cut(labels: Ints, classes: int, fraction: float, left: int, seed: int) -> N
             return _mask(chosen, len(labels))
     take = np.clip(np.rint(counts * fraction), 1, counts - left).astype(np.int64)
     generator = np.random.default_rng(seed)
-    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
-    parts = [generator.permutation(members)[:count] for members, count in zip(by_class, take, strict=True)]
+    if digests is None:
+        order = generator.permutation(len(labels))
+    else:
+        # Another seed gives another order.
+        keys = digests ^ generator.integers(0, 256, digests.shape[1], dtype=np.uint8)
+        order = np.lexsort(keys.view(">u8").T[::-1])
+    by_class = np.split(order[np.argsort(labels[order], kind="stable")], np.cumsum(counts)[:-1])
+    parts = [members[:count] for members, count in zip(by_class, take, strict=True)]
     return _mask(np.concatenate(parts), len(labels))
 
 

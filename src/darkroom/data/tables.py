@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from darkroom.errors import DataError
+from darkroom.errors import DataError, counted
 from darkroom.files import atomic_file
 
 SUFFIXES = (".csv", ".parquet")
@@ -250,8 +250,3 @@ def _refuse_empty(table: Table, role: str) -> None:
         )
     if len(table.columns[role]) == 0:
         raise DataError(f"{table.name}: no rows; expected one for each image")
-
-
-def counted(count: int, what: str) -> str:
-    """A number with its noun."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from darkroom.data.inventory import describe
+from darkroom.errors import counted
 
 MAX_SHOWN = 8
 SHOWN_DEPTH = 2
@@ -48,7 +48,7 @@ def grow(names: Iterable[str]) -> Node:
 
 def draw(root: Node) -> Iterator[str]:
     """A line for each folder, indented: two levels, and the first folders of each."""
-    yield f"{root.path or '.'}/: {describe(root.total, 'image')}"
+    yield f"{root.path or '.'}/: {counted(root.total, 'image')}"
     yield from _draw(root, 1)
 
 
@@ -56,11 +56,11 @@ def _draw(node: Node, depth: int) -> Iterator[str]:
     indent = "  " * depth
     for folder in list(node.folders.values())[:MAX_SHOWN]:
         inside = f", in {len(folder.folders):,} folders" if folder.folders and depth == SHOWN_DEPTH else ""
-        yield f"{indent}{folder.name}/: {describe(folder.total, 'image')}{inside}"
+        yield f"{indent}{folder.name}/: {counted(folder.total, 'image')}{inside}"
         if depth < SHOWN_DEPTH:
             yield from _draw(folder, depth + 1)
     hidden = len(node.folders) - MAX_SHOWN
     if hidden > 0:
         yield f"{indent}… {hidden:,} folders more"
     if node.images and node.folders:
-        yield f"{indent}({describe(node.images, 'image')} beside these folders)"
+        yield f"{indent}({counted(node.images, 'image')} beside these folders)"

@@ -33,7 +33,7 @@ def run(config: Config, workspace: Workspace) -> None:
         _judge_broken(decoded, skip=config.dataset.on_broken == "skip")
         for note in decoded.notes:
             messages.print(f"{name}: {note}")
-        rows = splits.assign_rows(decoded, settings)
+        rows = splits.assign_rows(decoded, settings, decoded.digests)
         for line in (*decoded.warnings, *splits.shortcomings(decoded.labels, rows, decoded.classes)):
             warn(line)
         progress("compare", 0, 0)

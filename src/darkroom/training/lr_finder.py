@@ -104,9 +104,13 @@ def steepest_fall(measured: list[float], losses: list[float]) -> int | None:
 
     None if batches that differ may be all there is.
     """
-    lowest = int(np.argmin(losses)) if losses else 0
+    begin = math.ceil(BEGINNING * len(losses))
+    if begin >= len(losses):
+        return None
+    # The first averages are of single batches.
+    lowest = begin + int(np.argmin(losses[begin:]))
     reach = min(REACH, max(2, len(measured) // 12))
-    first, last = math.ceil(BEGINNING * len(measured)) + reach, min(lowest, len(measured) - reach)
+    first, last = begin + reach, min(lowest, len(measured) - reach)
     if first >= last or not _falls(measured[: lowest + 1], losses[: lowest + 1]):
         return None
     # The median of the slopes between all pairs (Theil and Sen): a single batch, be it the first or one that is hard,

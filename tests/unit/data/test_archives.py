@@ -326,7 +326,7 @@ def test_a_link_to_nowhere_is_refused(tmp_path):
 
 def test_a_folder_that_vanishes_is_refused_and_not_left_out(tmp_path, monkeypatch):
     source = as_directory(tmp_path / "source", IMAGES)
-    monkeypatch.setattr(archives, "_leads_back_up", lambda directory, source: shutil.rmtree(source / "a", True))
+    monkeypatch.setattr(archives, "leads_back_up", lambda directory, source: shutil.rmtree(source / "a", True))
     assert_refused(source, tmp_path / "images.zip", "cannot be read")
 
 

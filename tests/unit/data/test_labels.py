@@ -292,9 +292,9 @@ def test_labels_stay_with_their_pixels_where_images_are_left_out_or_broken(flat)
 def test_the_list_of_files_keeps_what_the_table_says(flat, tmp_path):
     rows, _, listed = cached(read(flat, "labels.csv"), tmp_path / "cache")
     lines = list(csv.reader(io.StringIO(listed)))
-    assert lines[0] == ["split", "row", "file", "patient", "row (table)"]
-    assert lines[1:] == [
-        [part, str(position), f"{row:02}.png", f"p{row // 4}", str(row)]
+    assert lines[0] == ["split", "row", "file", "class", "digest", "patient", "row (table)"]
+    assert [[*line[:4], *line[5:]] for line in lines[1:]] == [
+        [part, str(position), f"{row:02}.png", ("dog", "cat")[row % 2], f"p{row // 4}", str(row)]
         for part, own in rows.items()
         for position, row in enumerate(own.tolist())
     ]

@@ -264,3 +264,33 @@ def test_groups_of_a_published_split_are_left_as_they_are():
     groups = np.arange(100) % 5
     rows = split(np.arange(100) // 5 % 2, published, groups=groups)
     assert all(np.array_equal(rows[part], np.flatnonzero(published == part)) for part in rows)
+
+
+def test_adding_images_leaves_nearly_all_others_in_their_split():
+    generator = np.random.default_rng(3)
+    digests = generator.integers(0, 256, (800, 16), dtype=np.uint8)
+    labels = np.arange(800) % 2
+
+    def cut(count):
+        settings = {"val_fraction": 0.1, "test_fraction": 0.2, "seed": 0}
+        return assign(labels[:count], np.full(count, ""), ("a", "b"), digests=digests[:count], **settings)
+
+    before, after = cut(600), cut(800)
+    assert [len(before[split]) for split in ("train", "val", "test")] == [432, 48, 120]
+    kept = np.intersect1d(before["test"], after["test"])
+    assert len(kept) > 0.8 * len(before["test"])
+    # By chance a fifth would be.
+    assert len(np.intersect1d(before["train"], after["test"])) < 0.2 * len(after["test"])
+
+
+def test_contents_decide_the_split_and_not_the_order_of_the_files():
+    digests = np.random.default_rng(4).integers(0, 256, (60, 16), dtype=np.uint8)
+    labels, order = np.arange(60) % 3, np.random.default_rng(5).permutation(60)
+    settings = {"val_fraction": 0.1, "test_fraction": 0.2, "seed": 7}
+    splits = np.full(60, "")
+    first = assign(labels, splits, ("a", "b", "c"), digests=digests, **settings)
+    second = assign(labels[order], splits, ("a", "b", "c"), digests=digests[order], **settings)
+    for split in ("train", "val", "test"):
+        assert sorted(order[second[split]]) == first[split].tolist()
+    other = assign(labels, splits, ("a", "b", "c"), digests=digests, **settings | {"seed": 8})
+    assert other["test"].tolist() != first["test"].tolist()

@@ -310,5 +310,5 @@ def test_what_is_suspect_but_can_be_learned_does_not_stop(preprocessed, tmp_path
 
 
 def test_images_without_anything_suspect_are_not_spoken_of(preprocessed, tmp_path):
-    assert "warning" not in preprocessed(noise(40))
+    assert "suspects" not in preprocessed(noise(40))
     assert reported(tmp_path) == []
