@@ -75,7 +75,7 @@ def _tell(summary: Summary, pictures: Pictures) -> None:
     if pictures.left_out:
         more = ", and so on" if pictures.left_out > len(pictures.left_out_names) else ""
         warn(
-            f"{pictures.left_out:,} files are left out, which are no images by their names: "
+            f"{pictures.left_out:,} files are left out, which are no images: "
             f"{', '.join(pictures.left_out_names)}{more}"
         )
     if summary.inverted:
