@@ -1,5 +1,6 @@
 """The commands that use a model: `darkroom export`, `predict` and `serve`."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -73,11 +74,11 @@ def predict(
         check_output(to)
     pictures = Pictures([str(path) for path in images])
     predictor = _champion(config) if weights is None else _predictor_from(weights, model, config)
-    _introduce(predictor, weights, config)
 
     from darkroom.serving.predict import run
 
-    run(predictor, pictures, invert=invert, to=to, to_stdout=as_json)
+    introduce = partial(_introduce, predictor, weights, config)
+    run(predictor, pictures, introduce=introduce, invert=invert, to=to, to_stdout=as_json)
 
 
 @app.command(rich_help_panel=USE)

@@ -16,10 +16,19 @@ from darkroom.serving.predictor import Predictor
 from darkroom.serving.summary import Summary
 
 
-def run(predictor: Predictor, pictures: Pictures, *, invert: bool | None, to: Path | None, to_stdout: bool) -> None:
+def run(
+    predictor: Predictor,
+    pictures: Pictures,
+    *,
+    introduce: Callable[[], None],
+    invert: bool | None,
+    to: Path | None,
+    to_stdout: bool,
+) -> None:
     """Answer for all ``pictures``: in the file ``to``, as JSON to standard output, or as a table.
 
-    A picture that cannot be read does not hinder the others. Raises DataError if none can be read.
+    ``introduce`` says whose answers they are, once there are some. A picture that cannot be read does not hinder the
+    others. Raises DataError if none can be read.
     """
     summary = Summary(predictor.classes)
     with ExitStack() as stack:
@@ -34,6 +43,7 @@ def run(predictor: Predictor, pictures: Pictures, *, invert: bool | None, to: Pa
                 write(answers)
             report("answer", summary.images, pictures.total)
         _refuse_if_none_is_read(summary)
+    introduce()
     _tell(summary, pictures)
     if not to_stdout:
         summary.show(output, one_by_one=to is None)
@@ -75,8 +85,7 @@ def _tell(summary: Summary, pictures: Pictures) -> None:
     if pictures.left_out:
         more = ", and so on" if pictures.left_out > len(pictures.left_out_names) else ""
         warn(
-            f"{pictures.left_out:,} files are left out, which are no images: "
-            f"{', '.join(pictures.left_out_names)}{more}"
+            f"{pictures.left_out:,} files are left out, which are no images: {', '.join(pictures.left_out_names)}{more}"
         )
     if summary.inverted:
         messages.print(

@@ -15,7 +15,7 @@ from tests.serving.page.strokes import png
 from darkroom.config import parse
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
-from darkroom.data.ink import measure_ink
+from darkroom.data.ink import common_ground, measure_ink
 from darkroom.evaluation.reference import Reference, fit_reference
 from darkroom.serving.app import make_app
 from darkroom.serving.bundle import Bundle, Example
@@ -68,7 +68,12 @@ def train_on(published: np.ndarray, targets: np.ndarray, epochs: int) -> Bundle:
         classes=classes,
         shape=shape,
         mean=card.mean,
-        reference=fit_reference(infer(val.images.numpy()), val.labels.numpy(), measure_ink(train.images.numpy())),
+        reference=fit_reference(
+            infer(val.images.numpy()),
+            val.labels.numpy(),
+            measure_ink(train.images.numpy()),
+            common_ground(split.images.numpy() for split in (train, val, test)),
+        ),
         gallery=[
             Example(png(test.images[row, 0].numpy()), str(int(test.labels[row])), str(predicted[row])) for row in shown
         ],
@@ -94,7 +99,7 @@ def made_up(
         version=version,
         classes=tuple(classes),
         shape=shape,
-        transform=Transform(shape, mean, reference.ink if reference else None),
+        transform=Transform(shape, mean, *((reference.ink, reference.ground) if reference else ())),
         runtime=Runtime("torch", infer, 0.0),
         reference=reference,
         gallery=gallery,

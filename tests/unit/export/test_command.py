@@ -145,6 +145,7 @@ def test_the_metadata_say_what_the_file_is(export, client, made_once):
         "shape": [1, 8, 8],
         "fingerprint": card.dataset["fingerprint"],
         "weights_sha256": card.weights_sha256,
+        "decoder": card.dataset["decoder"],
         "temperature": reference["temperature"],
         "name": NAME,
         "version": "1",
