@@ -74,7 +74,7 @@ def _pair(a: Evidence, b: Evidence, alpha: float) -> Pairing:
         raise TrackingError(
             f"{a.contender} and {b.contender} are of different data ({a.fingerprint[:12]} and {b.fingerprint[:12]}): "
             f"{found.found}, and {needed} are the fewest that can show a difference at gate.alpha {alpha:g}; `darkroom "
-            f"data-diff {_reference(a)} {_reference(b)}` shows what differs; train one anew on the other's data"
+            f"data-diff {_reference(a)} {_reference(b)}` shows what differs; train one again on the other's data"
         )
     return found
 

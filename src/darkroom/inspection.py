@@ -81,10 +81,12 @@ def _show_classes(source: Path, names: list[str], inventory: Inventory, config: 
 
 
 def _show_settings(source: Path, config: Config) -> None:
-    output.print("Nothing is in the way. To use it, set in params.yaml and run `dvc repro`:")
+    output.print("No problems found. To use it, set this in params.yaml and run `dvc repro`:")
     output.print(f"dataset:\n  name: folder\n  path: {json.dumps(str(source.absolute()), ensure_ascii=False)}")
     if config.dataset.name == "folder" and config.dataset.labels:
         output.print(f"  labels: {json.dumps(config.dataset.labels, ensure_ascii=False)}")
     if config.dataset.encoding:
         output.print(f"  encoding: {config.dataset.encoding}")
-    output.print("Whether each image can be decoded, and whether grey and color are mixed, preprocess tells.")
+    output.print(
+        "Images are decoded by the preprocess stage; broken files and mixed grey and color are reported there."
+    )

@@ -126,4 +126,4 @@ def test_a_class_whose_files_are_no_images_stops_preprocess(darkroom, project):
     assert "left out: 3 files (3 .heic), such as fox/0.heic" in told
     code, _, told = darkroom("preprocess")
     assert code == 2
-    assert told.startswith("error: fox/ has no image in it (3 .heic), but lies where the class folders lie")
+    assert told.startswith("error: fox/ has no image in it (3 .heic), but is next to the class folders")

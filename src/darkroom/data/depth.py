@@ -68,7 +68,7 @@ def other_bytes(image: Image.Image, content: bytes) -> bool:
 class DeepImage:
     """A loaded picture of more than 8 bits: its values a few rows at a time.
 
-    ``low`` is the same picture opened anew with ``other_bytes``, for 16-bit colour.
+    ``low`` is a second copy, opened with ``other_bytes``, of a picture in 16-bit color.
     """
 
     def __init__(self, image: Image.Image, low: Image.Image | None, content: bytes) -> None:

@@ -53,7 +53,7 @@ class Inventory:
         except TypeError:
             raise DataError(f"{path}: damaged; run `{made_by}` again") from None
         if inventory.images != images:
-            raise DataError(f"{path}: of other images than lie beside it; run `{made_by}` again")
+            raise DataError(f"{path}: describes other images than the archive beside it; run `{made_by}` again")
         return inventory
 
     def figures(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Tally:
         self._others.setdefault(name, Counter())
 
     def leave_out(self, name: str) -> None:
-        """Count a file that is no image, or a hidden one."""
+        """Count a file that is not an image, or is hidden."""
         ending = suffix(name)
         kind = HIDDEN if is_hidden(name) else ending if REAL_SUFFIX.fullmatch(ending) else PLAIN
         self._left_out[kind] += 1

@@ -205,7 +205,7 @@ def _refuse_cut_groups(table: Table, groups: Ints, splits: NDArray[np.str_], own
 
 
 def _numbered(values: Any) -> tuple[Ints, list[str]]:
-    """Texts as numbers int64 [N] into the sorted list of those that occur."""
+    """Texts as int64 [N] indices into the sorted list of distinct texts."""
     coded = values.dictionary_encode()
     texts = coded.dictionary.to_pylist()
     order = sorted(range(len(texts)), key=texts.__getitem__)

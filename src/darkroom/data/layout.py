@@ -19,7 +19,7 @@ from darkroom.data.tree import Node, draw, grow
 from darkroom.errors import DataError
 
 UNLABELLED = -1
-# Folders of these beside the images are no classes that lost their images.
+# Folders with only such files are documentation, not classes that lost their images.
 DOCUMENT = re.compile(
     r"\.(txt|[ct]sv|jsonl?|xml|ya?ml|rst|html?|pdf|docx?|xlsx?|py|ipynb|m(d|at)?|log|np[yz]|pkl|h5|pth?)"
 )
@@ -105,14 +105,14 @@ def refuse_imageless(layout: Layout, imageless: Folders) -> None:
         parent, _, name = folder.rpartition("/")
         held = f"{folder}/ has no image in it ({in_words(kinds)})"
         if parent in class_level and name not in classes:
-            raise DataError(f"{held}, but lies where the class folders lie; put images of a class there or remove it")
+            raise DataError(f"{held}, but is next to the class folders; put images there or remove it")
         if parent in class_level or parent not in above:
             continue
         if find_splits([*layout.root.folders, name]).get(name, PRED) != PRED:
             raise DataError(f"{held}, but its name is that of a split; put images there or remove it")
         seen = kinds.keys() - {HIDDEN}
         if not seen or not all(map(DOCUMENT.fullmatch, seen)):
-            raise DataError(f"{held}, but lies beside folders that have some; put images there or remove it")
+            raise DataError(f"{held}, but is next to folders that have some; put images there or remove it")
 
 
 def _look_through(tree: Node) -> Node:
@@ -167,7 +167,7 @@ def _same_split(inner: Node, top: Node, split: str) -> bool:
 
 
 def _refuse_copies(root: Node, *, is_whole: bool) -> None:
-    """Refuse a folder that holds folders of the same names as lie beside it, as unpacking twice makes them."""
+    """Refuse a folder that contains folders named like its siblings, as after unpacking an archive twice."""
     for folder in root.folders.values():
         inner = _look_through(folder)
         again = sorted(inner.folders.keys() & (root.folders.keys() - {folder.name}))
@@ -180,7 +180,7 @@ def _refuse_copies(root: Node, *, is_whole: bool) -> None:
 
 
 def _refuse_shared_folders(root: Node, holders: Sequence[Node]) -> None:
-    """Refuse "classes" that all have the same folders: those look more like the classes."""
+    """Refuse "classes" that all have the same subfolders: the subfolders may be the real classes."""
     inside: dict[str, set[str]] = {}
     for holder in holders:
         for name, node in holder.folders.items():

@@ -62,10 +62,8 @@ def find_depth(
         + ("" if settings.value_range else "; preprocess.value_range sets others")
     ]
     missing = sum(each.missing > 0 for each in whole.values())
-    named = ", ".join(f"{value:g}" for value in nodata)
-    if nodata:
-        notes.append(f"the value {named} stands alone and is taken for no measurement; it is shown as black")
+    notes += [f"{value:g} is far from all other values and taken for no data; it is shown as black" for value in nodata]
     if missing:
         one = "1 image has" if missing == 1 else f"{missing:,} images have"
-        notes.append(f"{one} pixels that are no measurement, as the file says, or not finite; they are shown as black")
+        notes.append(f"{one} no-data or non-finite pixels; they are shown as black")
     return Depth((low, high), nodata, tuple(notes))

@@ -57,7 +57,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _reason(path: Path, problem: Exception) -> str:
-    """Why a file could not be read. What torch goes on to say is how to run the code in it."""
+    """Why a file could not be read. torch's further text explains how to run the code in the file."""
     with path.open("rb") as opened:
         begins = opened.read(64).lstrip().lower()
     for beginning, what, help_ in MISTAKEN:

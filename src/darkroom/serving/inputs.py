@@ -16,7 +16,7 @@ from darkroom.errors import DataError
 
 LIST_MARK = "@"
 PATTERN_MARKS = frozenset("*?[")
-NAMED = 5  # of files that are told of, the first so many by name
+NAMED = 5  # files that a message lists by name, at most
 
 
 class Picture(NamedTuple):

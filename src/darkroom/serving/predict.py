@@ -84,9 +84,7 @@ def _tell(summary: Summary, pictures: Pictures) -> None:
         warn(f"{summary.unreadable:,} of {summary.images:,} images have no answer: {'; '.join(summary.errors)}{more}")
     if pictures.left_out:
         more = ", and so on" if pictures.left_out > len(pictures.left_out_names) else ""
-        warn(
-            f"{pictures.left_out:,} files are left out, which are no images: {', '.join(pictures.left_out_names)}{more}"
-        )
+        warn(f"{pictures.left_out:,} files are not images and were skipped: {', '.join(pictures.left_out_names)}{more}")
     if summary.inverted:
         messages.print(
             f"{summary.inverted:,} of {summary.answered:,} shown to the model as negatives, "

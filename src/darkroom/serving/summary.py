@@ -1,4 +1,4 @@
-"""What is told of answers: a table where they are few, else how many there are of each class."""
+"""What is printed about the answers: a table of a few, or the number of each class."""
 
 import unicodedata
 from collections.abc import Sequence
@@ -79,7 +79,7 @@ class Summary:
 
     def _answers(self) -> Table:
         has_unlike = any(is_unlike for _, _, is_unlike in self.first)
-        # A long name goes on in the next line: cut, one row would look like the other.
+        # Long names wrap: if they were cut, all rows would look the same.
         table = Table(Column("image", overflow="fold"), "label", "probability", "next")
         if has_unlike:
             table.add_column("remark")

@@ -334,7 +334,7 @@ def test_images_without_a_class_are_refused_in_other_splits(split):
 )
 def test_a_class_without_an_image_is_refused(names, folder, kinds, held):
     told = refusal(names, {folder: kinds})
-    assert f"{folder}/ has no image in it ({held}), but lies where the class folders lie" in told
+    assert f"{folder}/ has no image in it ({held}), but is next to the class folders" in told
 
 
 def test_a_class_may_lack_images_in_one_split():

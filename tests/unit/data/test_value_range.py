@@ -89,7 +89,7 @@ def test_what_is_no_measurement_does_not_set_the_range(tmp_path, hole):
     found = decoded(tmp_path, named(files(make, (100, 200)), "tif"))
     assert 50 < found.decoder.value_range[0] < found.decoder.value_range[1] < 250
     assert (found.images[:, 0, 0, 0] == 0).all()
-    assert "24 images have pixels that are no measurement" in " ".join(found.notes)
+    assert "24 images have no-data or non-finite pixels" in " ".join(found.notes)
 
 
 def test_a_value_that_stands_alone_is_taken_for_no_measurement_and_named(tmp_path):
@@ -101,7 +101,7 @@ def test_a_value_that_stands_alone_is_taken_for_no_measurement_and_named(tmp_pat
     found = decoded(tmp_path, named(files(make, (1000, 2000)), "tif"))
     assert found.decoder.nodata == (-9999,)
     assert found.decoder.value_range[0] > -1000
-    assert "-9999 stands alone" in " ".join(found.notes)
+    assert "-9999 is far from all other values" in " ".join(found.notes)
     assert (found.images[:, 0, :2] == 0).all()
 
 
