@@ -3,12 +3,12 @@
 import io
 import json
 import re
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.unit.data.folders import as_directory, as_zip
 
 KINDS = ("cat", "dog")
 
@@ -27,20 +27,6 @@ def members(*folders, count=12):
         for kind in KINDS
         for number in range(count)
     }
-
-
-def as_directory(path, files):
-    for name, content in files.items():
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_bytes(content)
-    return path
-
-
-def as_zip(path, files):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
 
 
 @pytest.mark.parametrize("make", [as_directory, as_zip])

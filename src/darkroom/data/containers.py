@@ -12,6 +12,7 @@ PNG, JPEG, TIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", (b"II*\0", b"MM\0*", b"II+\
 # the orientation.
 NEEDED_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 EXIF_CHUNK, LARGEST_EXIF = b"eXIf", 1 << 16
+ANIMATION_CHUNK = b"acTL"
 ORIENTATION = 0x0112
 # A progressive JPEG has about ten scans, each over all its pixels. A hundred thousand fit into some megabytes and take
 # minutes.
@@ -44,19 +45,23 @@ OTHERS = (
 )
 
 
-def needed_chunks(content: bytes) -> tuple[bytes, bool]:
-    """A PNG without the chunks that its pixels do not need, and whether it is an animation.
+def needed_chunks(content: bytes) -> bytes:
+    """A PNG without the chunks that its pixels do not need.
 
-    Pillow refuses a whole picture for a text of a megabyte or a damaged colour profile. What cannot be followed is
+    Pillow refuses a whole picture for a text of a megabyte or a damaged color profile. What cannot be followed is
     kept as it is, for the decoder to refuse. An animation is reduced to its default image.
     """
-    kept, place, is_animated = [PNG], len(PNG), False
+    kept, place = [PNG], len(PNG)
     for kind, end in _chunks(content):
-        is_animated = is_animated or kind == b"acTL"
         if kind in NEEDED_CHUNKS or (kind == EXIF_CHUNK and end - place <= LARGEST_EXIF):
             kept.append(content[place:end])
         place = end
-    return b"".join([*kept, content[place:]]), is_animated
+    return b"".join([*kept, content[place:]])
+
+
+def is_animated(content: bytes) -> bool:
+    """Whether a PNG says before its pixels that it is an animation."""
+    return any(kind == ANIMATION_CHUNK for kind, _ in _chunks(content))
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int]]:

@@ -25,7 +25,7 @@ from darkroom.data.source import Decoded, Report
 from darkroom.data.splits import assign_rows
 from darkroom.data.survey import common_channels, common_size, count_sizes, notes
 from darkroom.data.tables import find_table, store_table
-from darkroom.data.value_range import Depth, find_depth, values_of_each
+from darkroom.data.value_range import find_depth, values_of_each
 from darkroom.errors import counted
 from darkroom.settings import Dataset, Preprocess
 
@@ -60,9 +60,9 @@ class Folder:
             parts = spread(partial(read_headers, archive), _chunks(records))
             read = _reported(parts, partial(report, "read sizes"), len(names))
             headers, digests = (np.concatenate(each) for each in zip(*read, strict=True))
-            sample = partial(sample_values, archive)
-            take = partial(_sampled, spread, sample, report)
-            depth = _find_depth(names, records, headers, digests, labelled, settings, take)
+            sampled = _sample(spread, archive, records, headers, settings, report)
+            train = _train_rows(headers, sampled, labelled, digests, settings)
+            depth = find_depth(names, headers, sampled, train, settings)
             decoder = Decoder(
                 settings.channels or common_channels(headers, names, settings.bands),
                 settings.image_size or common_size(headers),
@@ -120,32 +120,33 @@ def _without_label(names: Sequence[str], labelled: Labelled) -> dict[str, Any]:
     return {"count": len(rows), "examples": [names[row] for row in rows[:MAX_EXAMPLES].tolist()]}
 
 
-def _find_depth(
-    names: Sequence[str],
-    records: Records,
-    headers: Headers,
-    digests: Digests,
-    labelled: Labelled,
-    settings: Preprocess,
-    sample: Callable[[int, Sequence[int] | None, Records], list[Sampled | None]],
-) -> Depth:
-    """The range of the values of images of more than 8 bits, if there are any, of those that go to train."""
+def _sample(
+    spread: Map, archive: Path, records: Records, headers: Headers, settings: Preprocess, report: Report
+) -> dict[int, Sampled | None]:
+    """Some values of each image of more than 8 bits, by row; None where one cannot be decoded."""
     deep = np.flatnonzero(headers["is_deep"])
     if not len(deep):
-        return find_depth(names, headers, {}, deep, settings)
-    found = sample(values_of_each(len(deep)), settings.bands, records[deep])
+        return {}
+    sample = partial(sample_values, archive, values_of_each(len(deep)), settings.bands)
+    parts = spread(sample, _chunks(records[deep]))
+    found = chain.from_iterable(_reported(parts, partial(report, "read values"), len(deep)))
+    return dict(zip(deep.tolist(), found, strict=True))
+
+
+def _train_rows(
+    headers: Headers,
+    sampled: dict[int, Sampled | None],
+    labelled: Labelled,
+    digests: Digests,
+    settings: Preprocess,
+) -> NDArray[np.int64]:
+    """The rows that will be in the train split, where that must be known before the images are decoded."""
+    if not sampled:
+        return np.empty(0, dtype=np.int64)
     is_readable = headers["channels"] > 0
-    is_readable[deep[[each is None for each in found]]] = False
+    is_readable[[row for row, each in sampled.items() if each is None]] = False
     rows = np.flatnonzero(is_readable)
-    train = rows[assign_rows(labelled.take(rows), settings, digests[rows])["train"]]
-    return find_depth(names, headers, dict(zip(deep.tolist(), found, strict=True)), train, settings)
-
-
-def _sampled(
-    spread: Map, sample: Callable[..., Any], report: Report, count: int, bands: Sequence[int] | None, records: Records
-) -> list[Sampled | None]:
-    parts = spread(partial(sample, count, bands), _chunks(records))
-    return list(chain.from_iterable(_reported(parts, partial(report, "read values"), len(records))))
+    return rows[assign_rows(labelled.take(rows), settings, digests[rows])["train"]]
 
 
 def _chunks(records: Records) -> list[Records]:

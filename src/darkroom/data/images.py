@@ -17,6 +17,7 @@ from darkroom.data.containers import (
     TiffTags,
     describe,
     has_many_scans,
+    is_animated,
     needed_chunks,
     orientation,
 )
@@ -227,7 +228,7 @@ def _border(image: Image.Image) -> Any:
 def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """An open image. Whatever fails while it is open is a BrokenImageError."""
     if content.startswith(PNG):
-        content, _ = needed_chunks(content)
+        content = needed_chunks(content)
     try:
         with warnings.catch_warnings():
             # We hold a bound of our own, and what is wrong with a picture is said once, by its refusal.
@@ -261,7 +262,7 @@ def _channels(image: Image.Image, content: bytes) -> Channels:
 def _has_pages(image: Image.Image, content: bytes) -> bool:
     # A photograph in several pictures (MPO) holds a preview or a map of its brightness besides.
     if image.format == "PNG":
-        return needed_chunks(content)[1]
+        return is_animated(content)
     return image.format != "MPO" and bool(getattr(image, "is_animated", False))
 
 

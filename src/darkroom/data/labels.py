@@ -9,15 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.data.source import Attributes
+from darkroom.data.split_names import PRED, WORDS
 from darkroom.data.tables import Columns, Table, read_table
 from darkroom.errors import DataError, counted
 
 MAX_NAMED = 3
-SPLIT_NAMES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
-    **dict.fromkeys(("test", "testing", "eval"), "test"),
-}
+SPLITS_BY_NAME = {name: split for name, split in WORDS.items() if split != PRED}
 
 Ints = NDArray[np.int64]
 
@@ -169,23 +166,23 @@ def _splits(table: Table, chosen: Columns, names: Sequence[str]) -> tuple[NDArra
         numbers, values = _numbered(chosen["split"])
         if values == [""]:
             return undecided, ""
-        strange = [value for value in values if value.casefold() not in SPLIT_NAMES]
+        strange = [value for value in values if value.casefold() not in SPLITS_BY_NAME]
         if strange:
             images = counted(int((numbers == values.index(strange[0])).sum()), "image")
             raise DataError(
                 f"{table.name}: unknown split {strange[0]!r} of {images} in column {table.named['split']!r}; expected "
-                f"one of {', '.join(SPLIT_NAMES)}, or nothing in any row"
+                f"one of {', '.join(SPLITS_BY_NAME)}, or nothing in any row"
             )
-        return np.array([SPLIT_NAMES[value.casefold()] for value in values], dtype="<U5")[numbers], ""
+        return np.array([SPLITS_BY_NAME[value.casefold()] for value in values], dtype="<U5")[numbers], ""
     from pyarrow import array, compute, string
 
     folders = compute.utf8_lower(array(names, string()))
-    folders = compute.extract_regex(folders, rf"^(?:[^/]*/)*?(?P<split>{'|'.join(SPLIT_NAMES)})/").field("split")
+    folders = compute.extract_regex(folders, rf"^(?:[^/]*/)*?(?P<split>{'|'.join(SPLITS_BY_NAME)})/").field("split")
     numbers, values = _numbered(compute.fill_null(folders, ""))
-    given = {SPLIT_NAMES.get(value, "") for value in values}
+    given = {SPLITS_BY_NAME.get(value, "") for value in values}
     if "" in given or len(given) < 2:
         return undecided, ""
-    return np.array([SPLIT_NAMES[value] for value in values], dtype="<U5")[numbers], "; splits from the folders"
+    return np.array([SPLITS_BY_NAME[value] for value in values], dtype="<U5")[numbers], "; splits from the folders"
 
 
 def _refuse_cut_groups(table: Table, groups: Ints, splits: NDArray[np.str_], owners: Sequence[str]) -> None:

@@ -1,11 +1,11 @@
 """One look at the pixels of every image: which are copies, and what values they have."""
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.data.digests import content_digest, stack
 from darkroom.data.mapped import gather
 
 # Above this many the values are not counted: only very few of them are of interest.
@@ -40,8 +40,7 @@ def scan(images: NDArray[np.uint8], rows: dict[str, NDArray[np.int64]]) -> Scan:
     done = 0
     for pixels in gather(images, members):
         here = slice(done, done + len(pixels))
-        digests = b"".join(hashlib.blake2b(image.data, digest_size=16).digest() for image in pixels)
-        keys[here] = np.frombuffer(digests, dtype=np.int64).reshape(-1, 2)
+        keys[here] = stack(content_digest(image.data) for image in pixels).view(np.int64)
         values = pixels.reshape(len(pixels), images.shape[1], -1)
         values.min(axis=2, out=lows[here])
         values.max(axis=2, out=highs[here])

@@ -96,9 +96,9 @@ class _Look:
         by_class = np.bincount(self.labels[self.is_flat], minlength=len(self.classes))
         common = np.argsort(-by_class, kind="stable")[:MAX_NAMED]
         told = ", ".join(f"{by_class[label]:,} of class {self.classes[label]!r}" for label in common if by_class[label])
-        text = f"{_part(count, len(self.labels))} {_be(count)} of one colour ({told}{_more(by_class > 0)})"
+        text = f"{_part(count, len(self.labels))} {_be(count)} of one color ({told}{_more(by_class > 0)})"
         stops = self.is_flat[self.in_train].mean() > MOST
-        return [self._suspect("one colour", self.is_flat, len(self.labels), text, stops=bool(stops), name=True)]
+        return [self._suspect("one color", self.is_flat, len(self.labels), text, stops=bool(stops), name=True)]
 
     def copies(self) -> list[Suspect]:
         originals = self.seen.originals[self.in_train]
@@ -125,7 +125,7 @@ class _Look:
         is_single = (counts > 1) & (distinct == 1) & ~is_flat
         found = []
         for kind, chosen, what in (
-            ("class of one colour", is_flat, "nothing but images of one colour"),
+            ("class of one color", is_flat, "nothing but images of one color"),
             ("class of one picture", is_single, "nothing but copies of one picture"),
         ):
             if chosen.any():

@@ -44,7 +44,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Taken:
-    """What a classifier has taken over: ``kept`` are the classes with their old outputs, ``new`` those with new ones."""
+    """What a classifier has taken over: ``kept`` are the classes with old outputs, ``new`` those with new ones."""
 
     name: str
     kept: tuple[str, ...]

@@ -9,17 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.unit.data.folders import FOLDER, decoded, quiet
 
 from darkroom.data import folder
-from darkroom.data.catalog import CATALOG
 from darkroom.errors import DataError
 from darkroom.settings import Dataset, Preprocess
-
-FOLDER = CATALOG["folder"]
-
-
-def quiet(what, done, total):
-    pass
 
 
 def png(pixels):
@@ -34,16 +28,6 @@ def grey(level, height=4, width=4):
 
 def colour(level, height=4, width=4):
     return png(np.full((height, width, 3), level))
-
-
-def decoded(tmp_path, files, *, report=quiet, **preprocess):
-    source, raw, scratch = tmp_path / "source.zip", tmp_path / "raw", tmp_path / "scratch"
-    with zipfile.ZipFile(source, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    scratch.mkdir(exist_ok=True)
-    FOLDER.download(Dataset(name="folder", path=str(source)), raw, quiet)
-    return FOLDER.decode(raw, Preprocess(**preprocess), scratch, report)
 
 
 def test_pixels_labels_and_names_are_those_of_the_files(tmp_path):

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import tarfile
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.unit.data.folders import as_directory, as_tar, as_zip
 
 from darkroom.data import inventory
 from darkroom.data.archives import list_images, pack
@@ -49,32 +49,6 @@ IMAGELESS = {
     "empty": {},
     "fox/masks": {".mat": 1},
 }
-
-
-def as_directory(path, files):
-    for name, content in files.items():
-        if content is None:
-            (path / name).mkdir(parents=True)
-        else:
-            (path / name).parent.mkdir(parents=True, exist_ok=True)
-            (path / name).write_bytes(content)
-    return path
-
-
-def as_zip(path, files):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content or b"")
-    return path
-
-
-def as_tar(path, files):
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name.rstrip("/"))
-            info.size, info.type = len(content or b""), tarfile.REGTYPE if content is not None else tarfile.DIRTYPE
-            archive.addfile(info, io.BytesIO(content or b""))
-    return path
 
 
 SOURCES = {"directory": as_directory, "zip": as_zip, "tar": as_tar}

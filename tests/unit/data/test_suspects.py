@@ -77,17 +77,17 @@ def test_images_of_one_colour_are_counted_by_class_and_named():
     images = noise(20, 3)
     images[[0, 1, 2]] = np.array([9, 8, 7], dtype=np.uint8)[:, None, None]
     found = find(images, val=[2], names=[f"{row}.png" for row in range(20)])
-    text = "3 of 20 images (15 %) are of one colour (2 of class 'cat', 1 of class 'dog'), such as 0.png, 1.png, 2.png"
-    assert told(found)["one colour"] == (False, 3, text)
-    assert found["one colour"].share == pytest.approx(0.15)
-    assert found["one colour"].examples == ["0.png", "1.png", "2.png"]
+    text = "3 of 20 images (15 %) are of one color (2 of class 'cat', 1 of class 'dog'), such as 0.png, 1.png, 2.png"
+    assert told(found)["one color"] == (False, 3, text)
+    assert found["one color"].share == pytest.approx(0.15)
+    assert found["one color"].examples == ["0.png", "1.png", "2.png"]
 
 
 def test_one_such_image_is_spoken_of_in_the_singular():
     images = noise(8)
     images[3] = 0
-    assert find(images)["one colour"].text == (
-        "1 of 8 images (12.5 %) is of one colour (1 of class 'dog'), such as image 3"
+    assert find(images)["one color"].text == (
+        "1 of 8 images (12.5 %) is of one color (1 of class 'dog'), such as image 3"
     )
 
 
@@ -96,7 +96,7 @@ def test_more_than_half_of_train_in_one_colour_stops(count, stops):
     images = noise(24)
     images[:count] = np.arange(count, dtype=np.uint8)[:, None, None, None]
     images[20:] = 200  # which are not of train
-    assert find(images, [0, 1] * 12, test=range(20, 24))["one colour"].stops is stops
+    assert find(images, [0, 1] * 12, test=range(20, 24))["one color"].stops is stops
 
 
 @pytest.mark.parametrize(("count", "stops"), [(10, None), (11, True)])
@@ -129,8 +129,8 @@ def test_a_class_of_one_picture_and_a_class_of_one_colour_stop():
         True, 8, "1 of 4 classes has nothing but copies of one picture in train: 'cat' (8 images), such as "
         "image 0, image 4, image 8",
     )  # fmt: skip
-    assert told(found)["class of one colour"] == (
-        True, 8, "1 of 4 classes has nothing but images of one colour in train: 'dog' (8 images), such as "
+    assert told(found)["class of one color"] == (
+        True, 8, "1 of 4 classes has nothing but images of one color in train: 'dog' (8 images), such as "
         "image 1, image 5, image 9",
     )  # fmt: skip
 
@@ -142,8 +142,8 @@ def test_a_class_of_one_image_is_no_class_of_copies():
 def test_of_many_dead_classes_a_few_are_named():
     images = np.concatenate([noise(60), np.arange(40, dtype=np.uint8)[:, None, None, None] * np.ones_like(noise(1))])
     found = find(images, [0] * 60 + list(np.arange(40) // 8 + 1), classes=[f"class {number}" for number in range(6)])
-    assert found["class of one colour"].text.startswith(
-        "5 of 6 classes have nothing but images of one colour in train: 'class 1' (8 images), 'class 2' (8 images), "
+    assert found["class of one color"].text.startswith(
+        "5 of 6 classes have nothing but images of one color in train: 'class 1' (8 images), 'class 2' (8 images), "
         "'class 3' (8 images) and 2 more, such as image 60"
     )
 
@@ -201,7 +201,7 @@ def test_copies_in_val_are_told_but_do_not_stop():
 
 def test_examples_are_cut_and_counts_are_whole():
     images = np.concatenate([noise(700), np.zeros((300, 1, 4, 4), np.uint8)])
-    found = find(images)["one colour"]
+    found = find(images)["one color"]
     assert (found.images, len(found.examples)) == (300, 200)
 
 
@@ -213,7 +213,7 @@ def test_examples_are_cut_and_counts_are_whole():
     ).filter(lambda images: any(split == "train" for *_, split in images))
 )  # fmt: skip
 def test_counts_are_those_of_a_plain_comparison(images):
-    # Two pictures of one colour, and three that are not.
+    # Two pictures of one color, and three that are not.
     pictures = np.concatenate([np.zeros((2, 1, 4, 4), np.uint8), noise(3)])
     pictures[1] = 200
     splits = {
@@ -231,7 +231,7 @@ def test_counts_are_those_of_a_plain_comparison(images):
     def count(kind):
         return found[kind].images if kind in found else 0
 
-    assert count("one colour") == sum(picture < 2 for picture, *_ in images)
+    assert count("one color") == sum(picture < 2 for picture, *_ in images)
     assert count("contradicting labels") == sum(len(owners[picture]) > 1 for picture, *_ in images)
     assert count("test in train") == len(leaked)
     if "test in train" in found:
@@ -278,7 +278,7 @@ def test_dead_images_stop_before_anything_is_written(preprocessed, tmp_path):
     lines = str(raised.value).splitlines()
     # All of it at once.
     assert lines[0].startswith(
-        "30 of 40 images (75 %) are of one colour (15 of class 'cat', 15 of class 'dog'), such as "
+        "30 of 40 images (75 %) are of one color (15 of class 'cat', 15 of class 'dog'), such as "
     )
     assert " are one and the same picture, such as " in lines[1]
     assert lines[2].startswith("30 of 40 images (75 %) are identical to an image of another class, in 1 group, such ")
