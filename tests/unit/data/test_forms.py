@@ -1,13 +1,18 @@
-"""What is read of every form of image file, and that the documentation says so."""
+"""What is read of every form of image file and layout of folders, and that the documentation says so."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.unit.data.folders import FOLDER, quiet
 from tests.unit.data.forms import FORMS
+from tests.unit.data.layouts import LAYOUTS
 
 from darkroom.data.images import BrokenImageError, Decoder, read_header
+from darkroom.errors import DataError
+from darkroom.settings import Dataset, Preprocess
 
 PAGE = Path("docs/own-images.md")
 ABOUTS = [form.about for form in FORMS]
@@ -65,3 +70,34 @@ def test_the_documentation_lists_every_form_that_is_tested():
 
 def test_there_are_as_many_forms_as_people_have():
     assert len(set(ABOUTS)) == len(FORMS) >= 60
+
+
+def read_folder(layout, tmp_path):
+    source = layout.make(tmp_path / "source", layout.files)
+    raw, scratch = tmp_path / "raw", tmp_path / "scratch"
+    scratch.mkdir()
+    FOLDER.download(Dataset(name="folder", path=str(source), **layout.dataset), raw, quiet)
+    return FOLDER.decode(raw, Preprocess(), scratch, quiet)
+
+
+@pytest.mark.parametrize("layout", [each for each in LAYOUTS if not each.refused], ids=lambda layout: layout.about)
+def test_a_layout_is_read_as_its_owner_means_it(layout, tmp_path):
+    found = read_folder(layout, tmp_path)
+    assert found.classes == layout.classes
+    assert Counter(found.splits.tolist()) == layout.splits
+    unlabelled = found.left_out["unlabelled"]["count"]
+    assert sum(found.left_out["left_out"].values()) + unlabelled == layout.left_out
+    # Every file on disk is an image that is read, or left out.
+    assert len(found.images) + layout.left_out == len(layout.files)
+
+
+@pytest.mark.parametrize("layout", [each for each in LAYOUTS if each.refused], ids=lambda layout: layout.about)
+def test_a_layout_that_may_mean_two_things_is_refused(layout, tmp_path):
+    with pytest.raises(DataError, match=f"(?s){layout.refused}"):
+        read_folder(layout, tmp_path)
+
+
+def test_the_documentation_lists_every_layout_that_is_tested():
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    abouts = [layout.about for layout in LAYOUTS]
+    assert [row for row in rows if row[0] in abouts] == [(layout.about, layout.read) for layout in LAYOUTS]
