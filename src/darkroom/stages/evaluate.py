@@ -1,9 +1,11 @@
 """Stage 5: measure the model on the test split, once, and register it."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from darkroom import drawing
@@ -50,8 +52,8 @@ def run(config: Config, workspace: Workspace) -> None:
     logits = predict_logits(classifier, test, config.evaluate.batch_size)
     reference = fit_reference_of(classifier, test, dataset, directory, config.evaluate.batch_size)
     found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
-    if absent := int(found.summary.get("absent_classes", 0)):
-        warn(f"{absent:,} of {len(dataset.classes):,} classes have no test image: no figure says anything of them")
+    for line in doubts(found, dataset.classes):
+        warn(line)
     report = workspace.report("evaluate")
     with atomic_directory(report) as written:
         _write(found, test, dataset, written)
@@ -111,6 +113,21 @@ def _measure(
         augmented = measured(predict_logits(classifier, test, settings.batch_size, settings.tta)).summary
         summary |= {f"tta_{key}": augmented[key] for key in TTA_FIGURES}
     return replace(found, summary=summary)
+
+
+def doubts(found: Evaluation, classes: Sequence[str]) -> list[str]:
+    """What the figures do not show, in lines: classes without test images, and whether guessing would do as well."""
+    lines = []
+    if absent := int(found.summary.get("absent_classes", 0)):
+        lines.append(f"{absent:,} of {len(classes):,} classes have no test image: the figures say nothing about them")
+    counts = np.bincount(found.labels, minlength=len(classes))
+    guess = counts.max() / len(found.labels)
+    if found.summary["accuracy_low"] <= guess:
+        lines.append(
+            f"the model may be no better than guessing: {found.summary['accuracy']:.1%} of the test images are right, "
+            f"and always answering {classes[int(counts.argmax())]!r} would give {guess:.1%}"
+        )
+    return lines
 
 
 @torch.no_grad()

@@ -9,8 +9,10 @@ from tests.unit.data.image_files import read
 
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
+from darkroom.evaluation.metrics import measure
 from darkroom.evaluation.reference import Reference, fit_reference
 from darkroom.models.files import load_classifier
+from darkroom.stages.evaluate import doubts
 from darkroom.workspace import Workspace
 
 
@@ -61,3 +63,17 @@ def test_the_model_says_of_the_gallerys_pictures_what_is_written_there(report, e
     with torch.no_grad():
         predicted = classifier(images).argmax(1)
     assert [card.dataset_card.classes[label] for label in predicted] == [each["predicted"] for each in listed]
+
+
+@pytest.mark.parametrize(
+    ("right", "share", "is_doubtful"),
+    [(50, 0.5, True), (55, 0.5, True), (80, 0.5, False), (85, 0.8, True), (99, 0.8, False)],
+)
+def test_a_model_that_may_only_guess_is_told_of(right, share, is_doubtful):
+    labels = (np.arange(100) >= 100 * share).astype(np.int64)
+    answers = np.where(np.arange(100) < right, labels, 1 - labels)
+    found = measure(np.eye(2, dtype=np.float32)[answers] * 3, labels, ("ant", "bee"), top_k=2, bins=5)
+    lines = doubts(found, ("ant", "bee"))
+    assert bool(lines) == is_doubtful
+    if is_doubtful:
+        assert f"{right}.0% of the test images are right, and always answering 'ant' would give {share:.1%}" in lines[0]
