@@ -52,8 +52,8 @@ def run(config: Config, workspace: Workspace) -> None:
     logits = predict_logits(classifier, test, config.evaluate.batch_size)
     reference = fit_reference_of(classifier, test, dataset, directory, config.evaluate.batch_size)
     found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
-    for line in doubts(found, dataset.classes):
-        warn(line)
+    for doubt in doubts(found, dataset.classes):
+        warn(doubt)
     report = workspace.report("evaluate")
     with atomic_directory(report) as written:
         _write(found, test, dataset, written)
