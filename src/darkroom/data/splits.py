@@ -1,6 +1,5 @@
 """Which image belongs to which split: stratified by class, the same for the same seed."""
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -15,8 +14,6 @@ from darkroom.settings import Preprocess
 MAX_NAMED = 5
 # With fewer, the 95 % interval of an accuracy may reach ten points up and down.
 FEW_IMAGES = 93
-# Draws of groups, of which the best is taken: of many groups, where a draw takes a second, any has good shares.
-DRAWS, DRAWS_OF_MANY, MANY_GROUPS = 50, 5, 2000
 
 Ints = NDArray[np.int64]
 
@@ -54,13 +51,13 @@ def assign(
     for split, fraction in (("test", test_fraction), ("val", val_fraction)):
         if split in missing:
             source = rows["train"]
+            contents = None if digests is None else digests[source]
             if groups is None:
                 # Of each class train keeps one image, and one for the split that is cut after this one.
                 left = 2 if split == "test" and "val" in missing else 1
-                order = None if digests is None else digests[source]
-                cut = _cut(labels[source], len(classes), fraction, left, seed, order)
+                cut = _cut(labels[source], len(classes), fraction, left, seed, contents)
             else:
-                cut = _cut_groups(labels[source], groups[source], len(classes), fraction, split, seed)
+                cut = _cut_groups(labels[source], groups[source], len(classes), fraction, split, seed, contents)
             rows["train"], rows[split] = source[~cut], source[cut]
     return rows
 
@@ -93,8 +90,17 @@ def assign_rows(images: Labelled, settings: Preprocess, digests: Digests | None)
 
 
 def shortcomings(labels: Ints, rows: dict[str, Ints], classes: Sequence[str]) -> list[str]:
-    """What the figures of the splits are not worth, in lines: classes without an image, and few images."""
+    """What is doubtful about classes and splits, in lines: names that hardly differ, absent classes, few images."""
     lines = []
+    by_folded: dict[str, list[str]] = {}
+    for name in classes:
+        by_folded.setdefault(name.casefold(), []).append(name)
+    for alike in by_folded.values():
+        if len(alike) > 1:
+            named = " and ".join(map(repr, alike))
+            lines.append(
+                f"{named} are different classes, although only upper and lower case differ; rename one to merge"
+            )
     for split in SPLITS:
         absent = np.setdiff1d(np.arange(len(classes)), labels[rows[split]])
         if len(absent):
@@ -102,7 +108,7 @@ def shortcomings(labels: Ints, rows: dict[str, Ints], classes: Sequence[str]) ->
             more = f" and {len(absent) - MAX_NAMED:,} more" if len(absent) > MAX_NAMED else ""
             lines.append(
                 f"{split} has no image of {len(absent):,} of {len(classes):,} classes ({named}{more}): "
-                "its figures say nothing of them"
+                "its figures say nothing about them"
             )
         if split != "train" and len(rows[split]) < FEW_IMAGES:
             lines.append(_doubt(split, len(rows[split])))
@@ -156,50 +162,72 @@ def _cut(
             return _mask(chosen, len(labels))
     take = np.clip(np.rint(counts * fraction), 1, counts - left).astype(np.int64)
     generator = np.random.default_rng(seed)
-    if digests is None:
-        order = generator.permutation(len(labels))
-    else:
-        # Another seed gives another order.
-        keys = digests ^ generator.integers(0, 256, digests.shape[1], dtype=np.uint8)
-        order = np.lexsort(keys.view(">u8").T[::-1])
+    order = generator.permutation(len(labels)) if digests is None else np.lexsort(_keys(digests, generator).T[::-1])
     by_class = np.split(order[np.argsort(labels[order], kind="stable")], np.cumsum(counts)[:-1])
     parts = [members[:count] for members, count in zip(by_class, take, strict=True)]
     return _mask(np.concatenate(parts), len(labels))
 
 
-def _cut_groups(labels: Ints, groups: Ints, classes: int, fraction: float, split: str, seed: int) -> NDArray[np.bool_]:
-    """Which images [N] a split takes: of several draws of whole groups the one with the best shares of the classes."""
-    pairs = np.unique(labels * (groups.max() + 1) + groups)
-    label_of, group_of = np.divmod(pairs, groups.max() + 1)
+def _cut_groups(
+    labels: Ints, groups: Ints, classes: int, fraction: float, split: str, seed: int, digests: Digests | None
+) -> NDArray[np.bool_]:
+    """Which images [N] a split takes: whole groups, in an order of their contents, as long as shares come nearer."""
+    names, groups = np.unique(groups, return_inverse=True)
+    pairs, counts = np.unique(groups * classes + labels, return_counts=True)
+    group_of, label_of = np.divmod(pairs, classes)
+    holders = np.bincount(label_of, minlength=classes)
     # A class of one group would be lost to train with it.
-    stay = np.unique(group_of[np.bincount(label_of, minlength=classes)[label_of] == 1])
-    free = np.flatnonzero(~np.isin(groups, stay))
-    movable = len(np.unique(groups[free]))
+    may_go = np.ones(len(names), dtype=bool)
+    may_go[group_of[holders[label_of] == 1]] = False
+    movable = int(may_go.sum())
     if movable < 2:
         raise DataError(
-            f"the {split} split cannot be cut by groups: of {len(stay) + movable:,} groups {len(stay):,} must stay in "
-            "train as the only ones of a class, and two others are needed; add groups, or give each image a split"
+            f"the {split} split cannot be cut by groups: of {len(names):,} groups {len(names) - movable:,} must stay "
+            "in train as the only ones of a class, and two others are needed; add groups, or give each image a split"
         )
-    from sklearn.model_selection import GroupShuffleSplit
+    order = np.argsort(_group_keys(groups, len(names), seed, digests))
+    order = order[may_go[order]]
+    begins = np.searchsorted(group_of, np.arange(len(names) + 1))
+    totals, taken = np.bincount(labels, minlength=classes), np.zeros(classes, dtype=np.int64)
+    chosen = np.zeros(len(names), dtype=bool)
 
-    # As many as hold every class, if each holds as many classes as the mean one; but never a third of all for that.
-    enough = min(math.ceil(classes * len(np.unique(groups)) / len(pairs)), movable // 3)
-    count = min(max(round(fraction * len(labels) / len(free) * movable), enough, 1), movable - 1)
-    tries = DRAWS if movable < MANY_GROUPS else DRAWS_OF_MANY
-    draws = GroupShuffleSplit(tries, test_size=count, random_state=seed)
-    totals = np.bincount(labels, minlength=classes)
+    def consider(group: int, *, needed: int | None = None) -> None:
+        """Take a group if the shares of its classes come nearer to the wanted one, or if one of them is ``needed``."""
+        here = slice(begins[group], begins[group + 1])
+        own, more = label_of[here], counts[here]
+        before, after = taken[own] / totals[own], (taken[own] + more) / totals[own]
+        nearer = np.abs(after - fraction).sum() < np.abs(before - fraction).sum()
+        if not chosen[group] and (after < 1).all() and (nearer or needed in own):
+            taken[own] += more
+            chosen[group] = True
 
-    def badness(chosen: Ints) -> tuple[int, int, float]:
-        taken = np.bincount(labels[chosen], minlength=classes)
-        return int((taken == totals).sum()), int((taken == 0).sum()), float(np.abs(taken / totals - fraction).sum())
-
-    chosen = min((free[members] for _, members in draws.split(free, groups=groups[free])), key=badness)
-    if badness(chosen)[0]:
+    for group in order.tolist():
+        consider(group)
+    for label in np.flatnonzero((taken == 0) & (holders > 1)).tolist():
+        for group in order[np.isin(order, group_of[label_of == label])].tolist():
+            if not taken[label]:
+                consider(group, needed=label)
+    if not chosen.any():
         raise DataError(
             f"the {split} split cannot be cut by groups: train would lack a class; add groups, give each image a "
             f"split, or lower preprocess.{split}_fraction"
         )
-    return _mask(chosen, len(labels))
+    return chosen[groups]
+
+
+def _group_keys(groups: Ints, count: int, seed: int, digests: Digests | None) -> NDArray[np.uint64]:
+    """What groups are ordered by: the least of their images' digests, so that added images hardly change it."""
+    generator = np.random.default_rng(seed)
+    if digests is None:
+        return generator.permutation(count).astype(np.uint64)
+    keys = np.full(count, np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(keys, groups, _keys(digests, generator)[:, 0].astype(np.uint64))
+    return keys
+
+
+def _keys(digests: Digests, generator: np.random.Generator) -> NDArray[np.uint64]:
+    """Digests as two numbers each [N, 2], by which another seed orders them in another way."""
+    return (digests ^ generator.integers(0, 256, digests.shape[1], dtype=np.uint8)).view(">u8")
 
 
 def _mask(chosen: Ints, count: int) -> NDArray[np.bool_]:

@@ -98,7 +98,7 @@ def test_a_published_split_without_one_of_the_classes_is_kept_and_told(part):
     rows = split(labels, published)
     assert np.array_equal(rows[part], np.flatnonzero(published == part))
     told = [line for line in shortcomings(labels, rows, names(2)) if "no image" in line]
-    assert told == [f"{part} has no image of 1 of 2 classes ('class 1'): its figures say nothing of them"]
+    assert told == [f"{part} has no image of 1 of 2 classes ('class 1'): its figures say nothing about them"]
 
 
 def test_splits_with_every_class_and_many_images_have_no_shortcoming():
@@ -294,3 +294,24 @@ def test_contents_decide_the_split_and_not_the_order_of_the_files():
         assert sorted(order[second[split]]) == first[split].tolist()
     other = assign(labels, splits, ("a", "b", "c"), digests=digests, **settings | {"seed": 8})
     assert other["test"].tolist() != first["test"].tolist()
+
+
+def test_adding_groups_leaves_nearly_all_others_in_their_split():
+    generator = np.random.default_rng(6)
+    digests = generator.integers(0, 256, (900, 16), dtype=np.uint8)
+    groups, labels = np.arange(900) // 3, np.arange(900) // 3 % 2
+    settings = {"val_fraction": 0.1, "test_fraction": 0.2, "seed": 0}
+
+    def cut(count):
+        splits = np.full(count, "")
+        return assign(labels[:count], splits, ("a", "b"), digests=digests[:count], groups=groups[:count], **settings)
+
+    before, after = cut(600), cut(900)
+    assert len(np.intersect1d(before["test"], after["test"])) > 0.8 * len(before["test"])
+    assert len(np.intersect1d(before["train"], after["test"])) < 0.2 * len(after["test"])
+
+
+def test_classes_that_differ_in_case_only_are_told():
+    rows = {"train": np.arange(200), "val": np.arange(200), "test": np.arange(200)}
+    (line,) = shortcomings(np.arange(200) % 3, rows, ("Cat", "cat", "dog"))
+    assert line.startswith("'Cat' and 'cat' are different classes, although only upper and lower case differ")
