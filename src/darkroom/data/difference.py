@@ -46,9 +46,10 @@ class Listing:
         try:
             with open_(path, "rt", newline="", encoding="utf-8") as opened:
                 table = csv.reader(opened)
-                if tuple(header := next(table, ())) != COLUMNS:
+                # A table's further columns follow these.
+                if tuple(header := next(table, ()))[: len(COLUMNS)] != COLUMNS:
                     raise ValueError(f"columns {', '.join(header)}")
-                for split, row, file, name, digest in table:
+                for split, row, file, name, digest, *_ in table:
                     names.append(file or f"{split} image {row}")
                     labels.append(numbers.setdefault(name, len(numbers)))
                     splits.append(SPLITS.index(split))

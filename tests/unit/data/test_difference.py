@@ -107,6 +107,13 @@ def test_the_list_of_a_cache_is_kept_and_read(tmp_path, names):
         assert kept.names[7] == (names[2] if names else "val image 0")
 
 
+def test_the_further_columns_of_a_table_do_not_matter(tmp_path):
+    path = tmp_path / LISTING
+    header = "split,row,file,class,digest,patient,age\n"
+    path.write_bytes(gzip.compress(f"{header}test,0,a.png,cat,{'0' * 32},p1,44\n".encode()))
+    assert Listing.read(path).names == ["a.png"]
+
+
 @pytest.mark.parametrize("text", ["split,row,file\ntest,0,a.png\n", "split,row,file,class,digest\n", "\0" * 1000])
 @pytest.mark.parametrize("kept", [0, 15, -9, None])
 def test_a_list_that_is_damaged_or_of_an_earlier_release_is_refused(tmp_path, text, kept):
