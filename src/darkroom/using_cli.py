@@ -72,7 +72,7 @@ def predict(
 
     if to is not None:
         check_output(to)
-    pictures = Pictures([str(path) for path in images])
+    pictures = Pictures([str(path) for path in images], encoding=config.dataset.encoding)
     predictor = _champion(config) if weights is None else _predictor_from(weights, model, config)
 
     from darkroom.serving.predict import run

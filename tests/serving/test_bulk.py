@@ -98,6 +98,16 @@ def test_an_archive_is_answered_without_unpacking_it(predictor, folder, tmp_path
     as_expected(answer_all(predictor, pictures))
 
 
+def test_the_names_in_an_archive_are_read_in_the_encoding_that_is_set(tmp_path):
+    path = tmp_path / "photos.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("AA/1.png", png(0))
+    path.write_bytes(path.read_bytes().replace(b"AA/", "猫/".encode("gbk")))
+    with pytest.raises(DataError, match=r"dataset\.encoding"):
+        list(Pictures([str(path)]))
+    assert [picture.inside for picture in Pictures([str(path)], encoding="gbk")] == ["猫/1.png"]
+
+
 @pytest.mark.parametrize("name", ["../escape.png", "/etc/picture.png"])
 def test_an_archive_that_leads_outside_is_refused(predictor, tmp_path, name):
     path = tmp_path / "photos.tar"

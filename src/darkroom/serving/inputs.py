@@ -37,13 +37,14 @@ class Pictures:
     images, hidden ones aside; ``left_out_names`` are the first of them.
 
     An argument is a file, a directory, a zip or tar archive, a pattern such as ``photos/**/*.jpg``, or ``@list.txt``:
-    a text file with a path in each line, relative to the working directory. Raises DataError if there is no such
+    a text file with a path in each line, relative to the working directory. ``encoding`` is that of names in an archive
+    that does not say it. Raises DataError if there is no such
     file, or a list names one that is not there.
     """
 
-    def __init__(self, arguments: Sequence[str]) -> None:
+    def __init__(self, arguments: Sequence[str], *, encoding: str | None = None) -> None:
         self._sources: list[_Files | _Directory | _Archive] = []
-        for source in (source for argument in arguments for source in _find(argument)):
+        for source in (source for argument in arguments for source in _find(argument, encoding)):
             if not isinstance(source, str):
                 self._sources.append(source)
             elif self._sources and isinstance(self._sources[-1], _Files):
@@ -105,11 +106,11 @@ class _Archive:
 
     count = 0  # a compressed tar must be unpacked to count them
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, encoding: str | None) -> None:
+        self.path, self.encoding = path, encoding
 
     def __iter__(self) -> Iterator[Picture]:
-        for name, content in read_images(self.path):
+        for name, content in read_images(self.path, encoding=self.encoding):
             yield Picture(f"{self.path}/{name}", name, content)
 
 
@@ -121,12 +122,12 @@ def common_directory(paths: Sequence[str]) -> str:
     return "".join(part + os.sep for part, _ in shared)
 
 
-def _find(argument: str) -> Iterator["str | _Directory | _Archive"]:
+def _find(argument: str, encoding: str | None) -> Iterator["str | _Directory | _Archive"]:
     path = Path(argument)
     if path.is_dir():
         yield _Directory(path)
     elif path.is_file():
-        yield _Archive(path) if _is_archive(path) else argument
+        yield _Archive(path, encoding) if _is_archive(path) else argument
     elif argument.startswith(LIST_MARK):
         yield from _read_list(Path(argument.removeprefix(LIST_MARK)))
     elif PATTERN_MARKS & set(argument):
