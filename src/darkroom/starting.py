@@ -5,18 +5,25 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor
 
 from darkroom.config import Config
-from darkroom.data.cache import DatasetCard
-from darkroom.errors import ModelError, TrackingError
+from darkroom.data.cache import SPLITS, DatasetCard, read_digests
+from darkroom.data.digests import number
+from darkroom.errors import DataError, ModelError, TrackingError
 from darkroom.files import digest
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import save_card, write_weights
 from darkroom.models.start import Start, begin_with, read_start
 from darkroom.tracking.address import store_address, store_exists
 from darkroom.workspace import Workspace
+
+if TYPE_CHECKING:  # MLflow takes seconds to import, and most trainings begin with new weights
+    from darkroom.promotion.registry import Contender
+    from darkroom.tracking.store import Store
 
 # What is looked up in the registry: an alias, a version, the id of a run, or a version as MLflow writes it. All else
 # is a file.
@@ -27,12 +34,14 @@ REGISTERED = re.compile(r"champion|challenger|previous|\d+|[0-9a-f]{32}|models:/
 class Beginning:
     """What a training begins with: ``reference`` finds it again, ``digest`` is that of the weights, ``line`` says it.
 
-    ``reference`` names a version, and not champion, which will be another one some day.
+    ``reference`` names a version, and not champion, which will be another one some day. ``doubt`` says if it has
+    learned from images that are in the test split here.
     """
 
     reference: str
     digest: str
     line: str
+    doubt: str | None = None
 
 
 def begin(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Config, Beginning | None]:
@@ -62,7 +71,8 @@ def begin(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Conf
         if other.stem != place.stem:
             other.unlink(missing_ok=True)
     train = config.train.model_copy(update={"start_from": str(place.resolve())})
-    return config.model_copy(update={"model": model, "train": train}), Beginning(reference, start.digest, taken.line)
+    beginning = Beginning(reference, start.digest, taken.line, _find_leak(start.name, reference, config, workspace))
+    return config.model_copy(update={"model": model, "train": train}), beginning
 
 
 def find_start(wanted: str, config: Config, workspace: Workspace) -> tuple[Start, str]:
@@ -93,17 +103,12 @@ def keep_start(start: Start, place: Path) -> None:
 
 def _from_registry(wanted: str, config: Config, workspace: Workspace) -> tuple[Start, str]:
     from darkroom.promotion.evidence import gather
-    from darkroom.promotion.registry import find
-    from darkroom.tracking.tracker import connect
 
     if not store_exists():
         raise TrackingError(f"{wanted}: no MLflow store at {store_address()}; name a file, or train without it first")
-    named = REGISTERED.fullmatch(wanted)
-    name = (named and named["name"]) or config.registered_model
-    client = connect(config.tracking, workspace.spools).client
-    contender = find(client, name, wanted)
+    store, contender = _find(wanted, config, workspace)
     with tempfile.TemporaryDirectory() as directory:
-        evidence = gather(client, contender, Path(directory))
+        evidence = gather(store.client, contender, Path(directory))
         weights: Mapping[str, Tensor] = evidence.program().state_dict
         start = Start(
             name=f"champion {contender}" if wanted == "champion" else str(contender),
@@ -111,3 +116,37 @@ def _from_registry(wanted: str, config: Config, workspace: Workspace) -> tuple[S
             card=evidence.card(),
         )
     return start, contender.uri if contender.version else contender.run_id
+
+
+def _find(wanted: str, config: Config, workspace: Workspace) -> "tuple[Store, Contender]":
+    from darkroom.promotion.registry import find
+    from darkroom.tracking.tracker import connect
+
+    store = connect(config.tracking, workspace.spools)
+    named = REGISTERED.fullmatch(wanted)
+    return store, find(store.client, (named and named["name"]) or config.registered_model, wanted)
+
+
+def _find_leak(name: str, reference: str, config: Config, workspace: Workspace) -> str | None:
+    """A line if the model that ``reference`` means was trained on images of the test split here; None if unknown."""
+    if not REGISTERED.fullmatch(reference):
+        return None
+    from darkroom.promotion.evidence import gather_listing
+
+    test = read_digests(workspace.processed(config.dataset.name), "test")
+    if test is None:
+        return None
+    try:
+        _, contender = _find(reference, config, workspace)
+        with tempfile.TemporaryDirectory() as directory:
+            listing = gather_listing(contender, Path(directory))
+    except (DataError, TrackingError):  # of an earlier version, which kept no list
+        return None
+    learned, here = number(listing.digests[listing.splits != SPLITS.index("test")], test)
+    seen = int(np.isin(here, learned).sum())
+    if not seen:
+        return None
+    return (
+        f"{name} was trained or tuned on {seen:,} of the {len(test):,} test images here: the test accuracy will be too "
+        "high; begin with weights that have not seen them"
+    )

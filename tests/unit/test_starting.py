@@ -204,6 +204,22 @@ def test_the_registry_gives_weights_and_classes(registered, wanted: str, name: s
     assert Path(changed.train.start_from).read_bytes() == HERE.weights.read_bytes()
 
 
+def test_images_that_the_model_has_learned_from_and_is_tested_on_now_are_told(registered) -> None:
+    settings, card = of_project(start_from="1")
+    assert begin(settings, HERE, card)[1].doubt is None
+    files = HERE.processed("digits") / "files.csv"
+    lines = [line.split(",") for line in files.read_text(encoding="utf-8").splitlines()]
+    learned = [line[4] for line in lines if line[0] == "train"]
+    for line, digest in zip([line for line in lines if line[0] == "test"][:7], learned, strict=False):
+        line[4] = digest
+    files.unlink()
+    files.write_text("\n".join(map(",".join, lines)) + "\n", encoding="utf-8")
+
+    doubt = begin(settings, HERE, card)[1].doubt
+
+    assert doubt.startswith("version 1 was trained or tuned on 7 of the 360 test images here")
+
+
 def test_the_run_of_a_model_gives_its_weights(registered) -> None:
     _, version = registered
     settings, card = of_project(start_from=version.run_id)

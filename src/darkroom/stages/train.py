@@ -44,6 +44,8 @@ def run(config: Config, workspace: Workspace) -> None:
     settings = _settings(config, card)
     if beginning:
         messages.print(beginning.line)
+        if beginning.doubt:
+            warn(beginning.doubt)
         # As it is found again: the file here is a copy.
         settings["train"]["start_from"] = beginning.reference
         facts[START_TAG] = beginning.digest
