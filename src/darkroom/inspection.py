@@ -13,6 +13,7 @@ from darkroom.console import output
 from darkroom.data import splits
 from darkroom.data.archives import list_images
 from darkroom.data.cache import SPLITS
+from darkroom.data.digests import DIGEST_BYTES
 from darkroom.data.folder import label_by_folders
 from darkroom.data.inventory import Inventory, in_words
 from darkroom.data.labels import Labelled, label_images
@@ -73,11 +74,15 @@ def _show_classes(source: Path, names: list[str], inventory: Inventory, config: 
     output.print(table)
     if len(classes) > MAX_CLASSES:
         output.print(f"… {len(classes) - MAX_CLASSES:,} classes more")
-    # Which images come to which split is up to their contents; how many is not.
-    rows = splits.assign_rows(labelled, config.preprocess, None)
+    # Which images come to which split is up to their contents, which are not read here; how many is not.
+    unread = np.zeros((len(labels), DIGEST_BYTES), dtype=np.uint8)
+    rows = splits.assign_rows(labelled, config.preprocess, unread if labelled.groups is None else None)
+    for line in splits.shortcomings(labels, rows, classes):
+        output.print(line)
+    about = "" if labelled.groups is None else "about "
     sizes = ", ".join(f"{len(rows[split]):,} {split}" for split in SPLITS)
     cut = [split for split in ("val", "test") if split not in given]
-    output.print(f"to be used as: {sizes}" + (f" ({' and '.join(cut)} cut from train)" if cut else ""))
+    output.print(f"to be used as: {about}{sizes}" + (f" ({' and '.join(cut)} cut from train)" if cut else ""))
 
 
 def _show_settings(source: Path, config: Config) -> None:
