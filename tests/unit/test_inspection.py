@@ -49,6 +49,7 @@ def test_a_folder_is_told_as_it_would_be_read(darkroom, tmp_path, monkeypatch, m
     ]
     used = re.search(r"^to be used as: (\d+) train, (\d+) val, 24 test \(val cut from train\)$", output, re.MULTILINE)
     assert sum(map(int, used.groups())) == 24
+    assert any(line.startswith(f"val has {used[2]} images: ") for line in lines)
     assert lines[lines.index("dataset:") :][1:3] == ["  name: folder", f'  path: "{source}"']
     assert sorted(path.name for path in tmp_path.iterdir()) == ["pets"]
 

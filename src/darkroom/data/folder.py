@@ -24,9 +24,10 @@ from darkroom.data.packed import Records, read_index
 from darkroom.data.source import Decoded, Report
 from darkroom.data.splits import assign_rows
 from darkroom.data.survey import common_channels, common_size, count_sizes, notes
+from darkroom.data.tables import SUFFIXES as TABLES
 from darkroom.data.tables import find_table, store_table
 from darkroom.data.value_range import find_depth, values_of_each
-from darkroom.errors import counted
+from darkroom.errors import DataError, counted
 from darkroom.settings import Dataset, Preprocess
 
 PACKED = "images.zip"
@@ -104,7 +105,13 @@ class Folder:
 
 def label_by_folders(names: Sequence[str], inventory: Inventory) -> Labelled:
     """What the folders of the images ``names`` say of them. Raises DataError as ``arrange`` does."""
-    labels, splits, classes = arrange(names, inventory.folders)
+    try:
+        labels, splits, classes = arrange(names, inventory.folders)
+    except DataError as problem:
+        tables = [kind for kind in TABLES if kind in inventory.left_out]
+        if not tables:
+            raise
+        raise DataError(f"{problem}; if a {tables[0]} file holds the labels, name it in dataset.labels") from None
     rows = np.flatnonzero(labels != UNLABELLED)
     warnings = []
     if len(rows) < len(names):

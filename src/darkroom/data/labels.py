@@ -118,7 +118,8 @@ def _match(table: Table, names: Sequence[str]) -> Ints:
     if ((found < 0) & ~several).any():
         look(_last_parts(paths, 1), _last_parts(files, 1), every)
         look(_last_parts(stems, 1), _last_parts(files, 1), every)
-    _refuse_unmatched(table, np.flatnonzero((found < 0) & ~several), "that are not among the images")
+    missing = f"that are not among the images, which are called {names[0]}"
+    _refuse_unmatched(table, np.flatnonzero((found < 0) & ~several), missing + (", …" if len(names) > 1 else ""))
     _refuse_unmatched(table, np.flatnonzero(several), "that may each be several images; write their paths in full")
     return found
 

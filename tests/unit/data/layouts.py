@@ -220,6 +220,6 @@ LAYOUTS = [
         "the same without `dataset.labels`",
         "refused: one class",
         pictures("scans", 4) | {"labels.csv": TABLE},
-        refused=r"one class only \('scans'\)|lies outside",
+        refused=r"one class only \('scans'\).*; if a \.csv file holds the labels, name it in dataset\.labels$",
     ),
 ]

@@ -79,8 +79,8 @@ def test_a_name_with_its_suffix_counts_before_one_without(label):
 def test_files_that_are_not_there_are_refused_counted_and_shown(label):
     rows = [("a/1.png", "cat"), *((f"x{number}.png", "dog") for number in range(5))]
     match = (
-        r"t\.csv: names 5 files of 6 that are not among the images: x0\.png \(line 3\), x1\.png \(line 4\), "
-        r"x2\.png \(line 5\) and 2 more$"
+        r"t\.csv: names 5 files of 6 that are not among the images, which are called a/1\.png, …: "
+        r"x0\.png \(line 3\), x1\.png \(line 4\), x2\.png \(line 5\) and 2 more$"
     )
     with pytest.raises(DataError, match=match):
         label(rows)
