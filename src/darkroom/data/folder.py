@@ -71,6 +71,7 @@ class Folder:
                 depth.value_range,
                 depth.nodata,
                 settings.bands,
+                depth.has_bytes,
             )
             path = scratch / "images.bin"
             images = allocate(path, (len(names), decoder.channels, *decoder.size))

@@ -86,6 +86,7 @@ class Decoder:
     ``channels`` is 1 (grey) or 3, ``size`` (height, width) in pixels. ``fit`` brings other shapes to it: ``pad`` lays
     the whole picture between bars in the color of its border, ``crop`` cuts evenly what stands over, ``stretch`` gives
     up its proportions. ``value_range`` is shown as 0 to 255 where pictures have more than 8 bits, and ``nodata`` as 0.
+    ``has_bytes`` says that the dataset has pictures of 8 bits as well; they are kept as they are.
     ``bands`` are read of pictures with more bands than colors and transparency.
     """
 
@@ -95,6 +96,7 @@ class Decoder:
     value_range: Range | None = None
     nodata: tuple[float, ...] = ()
     bands: tuple[int, ...] | None = None
+    has_bytes: bool = False
 
     @classmethod
     def parse(cls, found: dict[str, Any], shape: Sequence[int]) -> Self:
@@ -138,7 +140,7 @@ class Decoder:
             bands = [image.getchannel(band) for band in chosen]
             image = bands[0] if len(bands) == 1 else Image.merge("RGB", bands)
         picture = _convert(image, self.channels)
-        return picture.point(self._levels()) if self.value_range else picture
+        return picture.point(self._levels()) if self.value_range and not self.has_bytes else picture
 
     def _shown(self, deep: DeepImage, chosen: Sequence[int] | None) -> Image.Image:
         colours = list(chosen if chosen is not None else range(deep.bands))

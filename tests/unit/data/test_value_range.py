@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.data.folders import decoded
+from tests.unit.data.forms import levels
 from tests.unit.data.image_files import encoded, png, tiff
 
 from darkroom.data.depth import FULL, Sampled, choose_range, to_bytes
@@ -130,6 +131,24 @@ def test_eight_bits_among_sixteen_are_refused_with_an_example_of_each(tmp_path):
     content = named(files(lambda level: encoded(around(level, 12, np.uint16, 0, 4095)), (990, 820)), "png")
     content["train/a/0.png"] = encoded(np.zeros((SIDE, SIDE), np.uint8))
     with pytest.raises(DataError, match=r"train/a/0\.png is of 8, test/a/0\.png of more.*preprocess\.value_range"):
+        decoded(tmp_path, content)
+
+
+def test_eight_bits_among_others_are_kept_where_the_range_of_the_others_is_set(tmp_path):
+    full = np.linspace(0, 4095, SIDE * SIDE).round().astype(np.uint16).reshape(SIDE, SIDE)
+    content = named(files(lambda level: encoded(full), (0, 0)), "png")
+    content["train/a/0.png"] = encoded(np.full((SIDE, SIDE), 77, np.uint8))
+    found = decoded(tmp_path, content, value_range=[0, 4095])
+    assert (found.images[list(found.names).index("train/a/0.png")] == 77).all()
+    assert np.array_equal(found.images[0, 0], levels(full, 0, 4095))
+    assert "23 of 24 images have more than 8 bits a value" in found.notes[0]
+    assert found.notes[0].endswith("0 is shown as black, 4,095 as white, and their values are 0 to 4,095")
+
+
+def test_eight_bits_among_values_far_below_white_are_refused(tmp_path):
+    content = named(files(lambda level: tiff(around(level, 500, np.uint16, 0, 10_000)), (3000, 7000)), "tif")
+    content["train/a/0.tif"] = encoded(np.zeros((SIDE, SIDE), np.uint8))
+    with pytest.raises(DataError, match="images of 8 bits and of more are mixed"):
         decoded(tmp_path, content)
 
 
