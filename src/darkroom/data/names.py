@@ -117,8 +117,8 @@ def _decode(raw: bytes, encoding: str | None, source: object) -> str:
     if encoding is not None and (name := _read(raw, encoding)) is not None:
         return name
     problem = f"not {encoding}" if encoding else "of no encoding that it names" if _is_utf8(raw) else "not UTF-8"
-    shown = raw.decode("utf-8", "surrogateescape")
-    raise DataError(f"{source}: the name {shown!r} is {problem}; rename it, or set dataset.encoding: {_guesses(raw)}")
+    shown = raw.decode("utf-8", "backslashreplace")
+    raise DataError(f"{source}: the name '{shown}' is {problem}; rename it, or set dataset.encoding: {_guesses(raw)}")
 
 
 def _guesses(raw: bytes) -> str:
