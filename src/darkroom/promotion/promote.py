@@ -18,7 +18,7 @@ from darkroom.promotion.evidence import gather
 from darkroom.promotion.gate import HEADING, Check, Verdict, judge
 from darkroom.promotion.history import Entry, Kind, State, counting
 from darkroom.promotion.registration import register_work_tree
-from darkroom.promotion.registry import Contender, Registered, contender, existing, find
+from darkroom.promotion.registry import Contender, Registered, contender, existing, find, set_tags
 from darkroom.promotion.transaction import change, settle
 from darkroom.tracking.facts import user
 from darkroom.tracking.runs import WEIGHTS_TAG
@@ -163,8 +163,7 @@ def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, en
         write_json(path, verdict.as_json())
         store.client.log_model_artifact(challenger.model_id, str(path), EVIDENCE)
         written = replace(entry, evidence=f"{challenger.uri}/{EVIDENCE}/{path.name}", evidence_sha256=sha256(path))
-    for key, value in verdict.tags().items():
-        store.client.set_model_version_tag(name, challenger.version, key, value)
+    set_tags(store.client, name, str(challenger.version), verdict.tags())
     if not challenger.description or challenger.description.startswith(HEADING):  # somebody else's text stays
         store.client.update_model_version(name, str(challenger.version), verdict.as_markdown())
     return written

@@ -1,7 +1,7 @@
 """What MLflow's model registry is asked: which versions there are, and which of them somebody means."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
@@ -21,6 +21,8 @@ PREVIOUS = "previous"
 REGISTERED_BY_TAG = "darkroom.registered_by"
 # What MLflow answers for a name, a version or an alias that it does not know.
 UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
+# What it answers to the later one of two who make the same tag or alias at once.
+BEATEN = "BAD_REQUEST"
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 # models:/name/3, name/3 and name@alias, as MLflow writes them; names hold neither of the signs.
 NAMED = re.compile(r"(?:models:/)?(?P<name>[^/@]+)(?:/(?P<version>\d+)|@(?P<alias>[^/@]+))")
@@ -79,11 +81,26 @@ def register(
         # A server takes a logged model's address only with the id that it holds.
         model_id = model_uri.removeprefix(LOGGED_MODEL) if model_uri.startswith(LOGGED_MODEL) else None
         version = client.create_model_version(name, model_uri, run_id, tags=tags, model_id=model_id)
-    for key, value in {**digests, **{key: f"{value:.6g}" for key, value in metrics.items()}}.items():
-        client.set_model_version_tag(name, version.version, key, value)
-    client.set_registered_model_alias(name, CHALLENGER, version.version)
+    set_tags(client, name, version.version, {**digests, **{key: f"{value:.6g}" for key, value in metrics.items()}})
+    _again_if_beaten(client.set_registered_model_alias, name, CHALLENGER, version.version)
     current = client.get_model_version(name, version.version)
     return Registered(name, str(version.version), tuple(sorted(current.aliases)), is_new)
+
+
+def set_tags(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:
+    """Set tags of a version; another process may set the same at the same time."""
+    for key, value in tags.items():
+        _again_if_beaten(client.set_model_version_tag, name, version, key, value)
+
+
+def _again_if_beaten(call: Callable[..., None], *arguments: str) -> None:
+    """MLflow looks for a tag or alias before it makes one, and refuses the later of two who make the same at once."""
+    try:
+        call(*arguments)
+    except MlflowException as problem:
+        if problem.error_code != BEATEN:
+            raise
+        call(*arguments)
 
 
 def make_registered_model(client: MlflowClient, name: str, description: str | None = None) -> None:

@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.console import warn
 from darkroom.files import write_json
-from darkroom.promotion.registry import Contender
+from darkroom.promotion.registry import Contender, set_tags
 from darkroom.tracking.store import Store, does_not_answer, reason
 
 ARTIFACTS = "export"
@@ -38,6 +38,6 @@ def _note(store: Store, name: str, model: Contender, form: str, found: str, repo
         write_json(Path(place, f"{form}.json"), report)
         run.log_directory(Path(place), ARTIFACTS)
     if model.version:
-        store.client.set_model_version_tag(name, model.version, tag, found)
+        set_tags(store.client, name, model.version, {tag: found})
     else:
         run.log_tags({tag: found})

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from darkroom.console import warn
 from darkroom.errors import OvertakenError, TrackingError
 from darkroom.promotion.history import ATTEMPTS, Entry, History, State, counting, state_of
-from darkroom.promotion.registry import CHAMPION, PREVIOUS, UNKNOWN, existing
+from darkroom.promotion.registry import BEATEN, CHAMPION, PREVIOUS, UNKNOWN, existing
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import does_not_answer, reason
 
@@ -101,8 +101,7 @@ def _follow(client: MlflowClient, name: str) -> tuple[list[Entry], State, str | 
                 elif alias == CHAMPION:
                     found = aliases.get(CHAMPION, "")
         except MlflowException as problem:
-            # MLflow's answer to the later one of two who make the same alias at once.
-            if problem.error_code != "BAD_REQUEST" or attempt == ATTEMPTS - 1:
+            if problem.error_code != BEATEN or attempt == ATTEMPTS - 1:
                 raise
             continue
         # What was true when it was read may not be so any more: if the history has grown, they are moved again.

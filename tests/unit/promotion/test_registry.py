@@ -6,9 +6,10 @@ from functools import partial
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 
 from darkroom.errors import TrackingError
-from darkroom.promotion.registry import REGISTERED_BY_TAG, champion, find, register, versions, with_weights
+from darkroom.promotion.registry import REGISTERED_BY_TAG, champion, find, register, set_tags, versions, with_weights
 from darkroom.settings import Tracking
 from darkroom.tracking.facts import user
 from darkroom.tracking.tracker import connect
@@ -44,6 +45,49 @@ def test_every_version_is_registered_as_challenger_alone(add):
     for weights, number in (("a", "1"), ("b", "2")):
         registered = add(weights)
         assert (registered.version, registered.aliases, registered.is_new) == (number, ("challenger",), True)
+
+
+@pytest.fixture
+def refuse_once(client, monkeypatch):
+    """Let another process be quicker with what the client's ``method`` sets: MLflow then refuses ours."""
+
+    def refuse_once(method, code):
+        really, called = getattr(client, method), []
+
+        def beaten(*arguments):
+            called.append(arguments)
+            if len(called) > 1:
+                return really(*arguments)
+            really(*arguments[:-1], "1")
+            raise MlflowException("UNIQUE constraint failed", code)
+
+        monkeypatch.setattr(client, method, beaten)
+
+    return refuse_once
+
+
+def test_a_tag_that_another_process_makes_at_once_is_set_all_the_same(add, client, refuse_once):
+    version = add("a").version
+    refuse_once("set_model_version_tag", BAD_REQUEST)
+    set_tags(client, NAME, version, {"gate.verdict": "passed", "gate.loss": "0.1"})
+    found = client.get_model_version(NAME, version).tags
+    assert (found["gate.verdict"], found["gate.loss"]) == ("passed", "0.1")
+
+
+def test_the_alias_of_a_challenger_that_another_process_makes_at_once_is_moved(add, client, refuse_once):
+    add("a")
+    client.delete_registered_model_alias(NAME, "challenger")
+    refuse_once("set_registered_model_alias", BAD_REQUEST)
+    assert add("b").aliases == ("challenger",)
+    assert str(client.get_model_version_by_alias(NAME, "challenger").version) == "2"
+
+
+def test_a_tag_that_is_refused_for_another_reason_is_not_tried_again(add, client, refuse_once):
+    version = add("a").version
+    refuse_once("set_model_version_tag", PERMISSION_DENIED)
+    with pytest.raises(MlflowException):
+        set_tags(client, NAME, version, {"gate.verdict": "passed"})
+    assert client.get_model_version(NAME, version).tags["gate.verdict"] == "1"
 
 
 def test_a_registration_leaves_the_champion_alone(add, client):
