@@ -97,8 +97,9 @@ class _Directory:
 
     def __iter__(self) -> Iterator[Picture]:
         for name in _walk(self.path):
-            if is_image_file(self.path / name, name):
-                yield Picture(str(self.path / name), name)
+            path = self.path / name
+            if is_image_file(path, name):
+                yield Picture(str(path), name)
 
 
 class _Archive:
