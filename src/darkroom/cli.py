@@ -8,7 +8,7 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -21,9 +21,6 @@ from darkroom.errors import DarkroomError, SearchError
 from darkroom.registry_cli import app as registry_app
 from darkroom.using_cli import app as using_app
 from darkroom.workspace import Workspace
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     help="Darkroom takes labelled images to a classifier in production. Settings lie in params.yaml.",
