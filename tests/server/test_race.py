@@ -77,7 +77,7 @@ def run_rounds(tmp_path, monkeypatch):
 def test_eight_promoters_that_are_killed_at_any_step_leave_one_champion_in_every_round(server, start, run_rounds, long):
     client = start(server.environment)
 
-    assert run_rounds(client, server.environment, 200 if long else 10) == {0, -signal.SIGKILL}
+    assert run_rounds(client, server.environment, 200 if long else 6) == {0, -signal.SIGKILL}
 
     history = History(client, NAME).read()
     assert {entry.kind for entry in history} == {Kind.PROMOTED, Kind.REFUSED, Kind.ROLLED_BACK}
