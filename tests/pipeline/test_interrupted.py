@@ -12,6 +12,7 @@ from optuna import load_study
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
+from tests.forkserver import context
 from tests.stages import run_stages
 from tests.wait import SECONDS, wait_until
 
@@ -24,7 +25,7 @@ SETTINGS = {
 # What lies before the stages that are killed.
 PREPROCESSED = ("data/raw", "data/processed", "reports/preprocess")
 # DVC takes that as it is.
-REPRO = ("dvc", "repro", "--single-item", "search", "train")
+REPRO = ("dvc", "repro", "--single-item", "train")
 
 
 @pytest.fixture(scope="module")
@@ -51,18 +52,25 @@ def make_preprocessed(make_clone, uninterrupted, tmp_path_factory):
 def interrupted(make_preprocessed):
     """Killed in the middle of the search, then in the middle of the training, then run to its end."""
     clone = make_preprocessed(**SETTINGS)
-    kill_when(clone, "search", lambda: in_fourth_trial(clone.root))
-    kill_when(clone, "train", (clone.root / "models" / "checkpoints" / "train.pt").exists)
+    search = context().Process(target=run_stages, args=(clone.root, "search"))
+    search.start()
+    wait_until(lambda: in_fourth_trial(clone.root) or not search.is_alive(), "the search was to be killed")
+    assert search.is_alive()
+    search.kill()
+    search.join()
+    run_stages(clone.root, "search")
+    kill_training(clone)
     clone.run(*REPRO)
     return clone.root
 
 
-def kill_when(clone, stage, condition):
-    """Start `dvc repro`, kill -9 the stage when the condition holds, and DVC with it."""
+def kill_training(clone):
+    """Start `dvc repro`, kill -9 the training after an epoch, and DVC with it."""
     process = clone.start(*REPRO)
-    wait_until(condition, f"{stage} was to be killed", process)
+    checkpoint = clone.root / "models" / "checkpoints" / "train.pt"
+    wait_until(checkpoint.exists, "the training was to be killed", process)
     children = psutil.Process(process.pid).children(recursive=True)
-    (victim,) = [child for child in children if child.cmdline()[-1:] == [stage]]
+    (victim,) = [child for child in children if child.cmdline()[-1:] == ["train"]]
     process.send_signal(signal.SIGSTOP)  # DVC must not see its stage end
     victim.kill()
     process.kill()

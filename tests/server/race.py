@@ -8,11 +8,7 @@ from pathlib import Path
 
 import mlflow
 import numpy as np
-
-# For the parent of all promoters: each would import what the gate and a store in a file need.
-import scipy.stats  # noqa: F401
 from mlflow import MlflowClient
-from mlflow.store.model_registry import sqlalchemy_store  # noqa: F401
 
 from darkroom.config import parse
 from darkroom.errors import DarkroomError

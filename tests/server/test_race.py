@@ -1,15 +1,13 @@
 """Many promote at once, and die while they do: there is one champion, and the history says how it became that."""
 
-import multiprocessing
-import os
 import shutil
 import signal
-import sys
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+from tests.forkserver import context
 from tests.server import race
 
 from darkroom.promotion.history import History, Kind, counting, damage
@@ -46,18 +44,14 @@ def start(monkeypatch):
 
 
 @pytest.fixture
-def run_rounds(tmp_path, monkeypatch):
+def run_rounds(tmp_path):
     """Let promoters race for some rounds, and look at the registry after each; returns how they ended."""
-    # Promoters begin with MLflow imported, which takes longer than what is tested. Their parent finds it by PYTHONPATH.
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.server.race"])
 
     def run_rounds(client, environment, rounds):
         ends = set()
         for number in range(rounds):
             promoters = [
-                context.Process(
+                context().Process(
                     target=race.run, args=(environment, str(tmp_path), NAME, VERSIONS, PROMOTERS * number + each)
                 )
                 for each in range(PROMOTERS)

@@ -1,0 +1,12 @@
+"""What processes of the tests begin with: see forkserver.py."""
+
+import mlflow.pytorch
+import optuna
+import scipy.stats
+from mlflow.store.model_registry import sqlalchemy_store
+
+import darkroom.stages.evaluate
+import darkroom.stages.search
+import darkroom.stages.train
+
+__all__ = ["darkroom", "mlflow", "optuna", "scipy", "sqlalchemy_store"]
