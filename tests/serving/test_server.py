@@ -58,9 +58,12 @@ def root(evaluated_once, tmp_path_factory, write_params):
     return root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def registry(root):
-    return MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    # MLflow asks this process's own store for the model of a new version, and not the client's.
+    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
+    yield MlflowClient()
+    mlflow.set_tracking_uri(None)
 
 
 @contextmanager
