@@ -81,6 +81,22 @@ def test_the_setting_for_names_is_used(darkroom, project):
     assert "  encoding: gbk" in output.splitlines()
 
 
+def test_a_table_of_labels_is_read_as_the_stages_read_it(darkroom, project):
+    root = project(dataset__name="folder", dataset__labels="labels.csv")
+    table = [f"{number:02}.png,{KINDS[number % 2]},patient {number // 4}" for number in range(120)]
+    images = {f"scans/{number:02}.png": png(number) for number in range(120)}
+    content = "\n".join(["file,label,patient", *table]).encode()
+    as_directory(root / "data" / "folder", images | {"labels.csv": content, "unknown.png": png(200)})
+    code, output, _ = darkroom("datasets", "--inspect", "data/folder")
+    assert code == 0
+    lines = output.splitlines()
+    assert "labels.csv does not name 1 of 121 images, such as unknown.png; left out" in lines
+    assert ["cat", "60"] in [line.split() for line in lines]
+    used = re.search(r"^to be used as: about (\d+) train, (\d+) val, (\d+) test", output, re.MULTILINE)
+    assert sum(map(int, used.groups())) == 120
+    assert '  labels: "labels.csv"' in lines
+
+
 def test_a_path_that_is_not_there_is_refused(darkroom, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, errors = darkroom("datasets", "--inspect", "nowhere")

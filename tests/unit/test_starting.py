@@ -12,6 +12,7 @@ from tests.stages import run_stages
 
 from darkroom.config import Config, load, parse
 from darkroom.data.cache import DatasetCard
+from darkroom.data.difference import LISTING
 from darkroom.errors import ConfigError, ModelError, TrackingError, TrainingError
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import weights_digest
@@ -218,6 +219,20 @@ def test_images_that_the_model_has_learned_from_and_is_tested_on_now_are_told(re
     doubt = begin(settings, HERE, card)[1].doubt
 
     assert doubt.startswith("version 1 was trained or tuned on 7 of the 360 test images here")
+
+
+@pytest.mark.parametrize("lost", ["here", "in the store"])
+def test_what_a_model_has_learned_from_is_unknown_where_an_earlier_release_kept_no_list(registered, lost) -> None:
+    client, version = registered
+    if lost == "here":
+        (HERE.processed("digits") / "files.csv").unlink()
+    else:
+        run = client.get_run(version.run_id)
+        Path(run.info.artifact_uri.removeprefix("file://"), "preprocess", LISTING).unlink()
+
+    settings, card = of_project(start_from="1")
+
+    assert begin(settings, HERE, card)[1].doubt is None
 
 
 def test_the_run_of_a_model_gives_its_weights(registered) -> None:

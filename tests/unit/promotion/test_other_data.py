@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from tests.conftest import QUICK
 
 from darkroom.config import load
 from darkroom.data.cache import DatasetCard
@@ -104,3 +105,17 @@ def test_the_digests_of_the_test_split_stand_with_the_predictions(evaluated):
     with (evaluated / "reports" / "evaluate" / "predictions.csv").open(newline="") as opened:
         assert [row["digest"] for row in csv.DictReader(opened)] == expected
     assert len(expected) == json.loads((evaluated / "models" / "model.json").read_text())["dataset"]["sizes"]["test"]
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_dataset_that_changed_is_told_by_evaluate_and_its_model_meets_the_gate(darkroom, project):
+    def run(*arguments):
+        code, output, errors = darkroom(*arguments)
+        assert code == 0, errors
+        return output + errors
+
+    project(**QUICK, preprocess__val_fraction=0.2)  # another training set, with the same test images
+    for stage in ("download", "preprocess", "search", "train"):
+        run(stage)
+    assert "version 1 stays champion, a model of other data: 360 test images are in both" in run("evaluate")
+    assert "against version 1" in darkroom("promote", "--dry-run", "2")[1]
