@@ -198,8 +198,8 @@ def _open_file(path: Path) -> IO[bytes] | None:
         _refuse_unreadable(problem)
 
 
-def is_image_file(path: Path, name: str) -> bool:
-    """Whether a file at ``path``, called ``name`` below the directory that is looked through, would be packed.
+def is_image_file(directory: Path, name: str) -> bool:
+    """Whether the file ``name`` below a ``directory`` that is looked through would be packed.
 
     Raises DataError if it cannot be read.
     """
@@ -207,7 +207,7 @@ def is_image_file(path: Path, name: str) -> bool:
         return False
     if has_image_suffix(name):
         return True
-    opened = _open_file(path)
+    opened = _open_file(directory / name)
     if opened is None:
         return False
     with opened:

@@ -86,7 +86,7 @@ class _Directory:
         self.count = self.left_out = 0
         self.left_out_names: list[str] = []
         for name in _walk(path):
-            if is_image_file(path / name, name):
+            if is_image_file(path, name):
                 self.count += 1
             elif not is_hidden(name):
                 self.left_out += 1
@@ -96,10 +96,10 @@ class _Directory:
             raise DataError(f"{path}: no images found in this directory")
 
     def __iter__(self) -> Iterator[Picture]:
+        start = str(self.path / "_")[:-1]  # to make a Path of each file would take longer than to look at its name
         for name in _walk(self.path):
-            path = self.path / name
-            if is_image_file(path, name):
-                yield Picture(str(path), name)
+            if is_image_file(self.path, name):
+                yield Picture(start + name.replace("/", os.sep), name)
 
 
 class _Archive:
@@ -133,7 +133,9 @@ def _find(argument: str, encoding: str | None) -> Iterator["str | _Directory | _
         yield from _read_list(Path(argument.removeprefix(LIST_MARK)))
     elif PATTERN_MARKS & set(argument):
         matches = iglob(argument, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
-        found = sorted(name for name in matches if Path(name).is_file() and is_image_file(Path(name), Path(name).name))
+        found = sorted(
+            name for name in matches if Path(name).is_file() and is_image_file(Path(name).parent, Path(name).name)
+        )
         if not found:
             raise DataError(f"{argument}: no image matches this pattern")
         yield from found
