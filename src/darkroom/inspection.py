@@ -76,7 +76,7 @@ def _show_classes(source: Path, names: list[str], inventory: Inventory, config: 
         output.print(f"… {len(classes) - MAX_CLASSES:,} classes more")
     # Which images come to which split is up to their contents, which are not read here; how many is not.
     unread = np.zeros((len(labels), DIGEST_BYTES), dtype=np.uint8)
-    rows = splits.assign_rows(labelled, config.preprocess, unread if labelled.groups is None else None)
+    rows = splits.assign_rows(labelled, config.preprocess, unread)
     for line in splits.shortcomings(labels, rows, classes):
         output.print(line)
     about = "" if labelled.groups is None else "about "

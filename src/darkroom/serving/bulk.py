@@ -6,7 +6,7 @@ A process that decodes imports this module, so it stays light.
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -65,27 +65,23 @@ def answer_all(predictor: "Predictor", pictures: Iterable[Picture], *, invert: b
     transform, workers = predictor.transform, os.cpu_count() or 1
     size = transform.decoder.channels * transform.decoder.size[0] * transform.decoder.size[1]
     rows = min(BATCH, max(1, BATCH_BYTES // workers // size)) if is_many else FEW
-    decode = partial(decode_all, transform, invert)
+    decode, answer = partial(decode_all, transform, invert), partial(_answer, predictor, invert)
     coming = chain(first, coming)
     del first
     with (
         processes(workers) if is_many else _threads(workers) as spread,
         # Batches side by side: threads within one would wait for each other while others decode.
         _undivided() if is_many else nullcontext(),
-        ThreadPoolExecutor(workers if is_many else 1) as answering,
+        _threads(workers if is_many else 1) as beside,
     ):
-        ahead: deque[Future[Answers]] = deque()
-        try:
-            while batch := list(_take(coming, rows)):
-                named = [picture._replace(content=None) for picture in batch]
-                ahead.append(answering.submit(_answer, predictor, named, spread(decode, [batch]), invert))
-                if len(ahead) > 2 * workers:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            for waiting in ahead:
-                waiting.cancel()
+        ahead: deque[Iterator[Answers]] = deque()
+        while batch := list(_take(coming, rows)):
+            named = [picture._replace(content=None) for picture in batch]
+            ahead.append(beside(answer, [named], [spread(decode, [batch])]))
+            if len(ahead) > 2 * workers:
+                yield next(ahead.popleft())
+        while ahead:
+            yield next(ahead.popleft())
 
 
 def decode_all(transform: Transform, invert: bool | None, pictures: Sequence[Picture]) -> Decoded:
@@ -124,7 +120,7 @@ def see(transform: Transform, picture: Picture, invert: bool | None) -> Seen:
 
 
 def _answer(
-    predictor: "Predictor", pictures: Sequence[Picture], decoded: Iterator[Decoded], invert: bool | None
+    predictor: "Predictor", invert: bool | None, pictures: Sequence[Picture], decoded: Iterator[Decoded]
 ) -> Answers:
     found = next(decoded)
     is_read = np.array([error is None for error in found.errors])

@@ -38,8 +38,7 @@ class Pictures:
 
     An argument is a file, a directory, a zip or tar archive, a pattern such as ``photos/**/*.jpg``, or ``@list.txt``:
     a text file with a path in each line, relative to the working directory. ``encoding`` is that of names in an archive
-    that does not say it. Raises DataError if there is no such
-    file, or a list names one that is not there.
+    that does not say it. Raises DataError if there is no such file, or a list names one that is not there.
     """
 
     def __init__(self, arguments: Sequence[str], *, encoding: str | None = None) -> None:
