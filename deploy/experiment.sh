@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the entry points of MLproject run: one stage, `evaluate` for all of them, and what it needs, with settings.
+# What the entry points of MLproject run: one stage, `register` for all of them, and what it needs, with settings.
 #
 #     sh deploy/experiment.sh STAGE [KEY=VALUE ...]
 #

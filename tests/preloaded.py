@@ -6,6 +6,7 @@ import scipy.stats
 from mlflow.store.model_registry import sqlalchemy_store
 
 import darkroom.stages.evaluate
+import darkroom.stages.register
 import darkroom.stages.search
 import darkroom.stages.train
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-STAGES = ("download", "preprocess", "search", "train", "evaluate")
+STAGES = ("download", "preprocess", "search", "train", "evaluate", "register")
 
 
 @contextlib.contextmanager

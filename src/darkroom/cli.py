@@ -88,8 +88,14 @@ def train() -> None:
 
 @app.command(rich_help_panel=STAGE)
 def evaluate() -> None:
-    """Measure the model on the test split and register it."""
+    """Measure the model on the test split."""
     _run_stage("evaluate")
+
+
+@app.command(rich_help_panel=STAGE)
+def register() -> None:
+    """Register the evaluated model in the working tree, such as one that `dvc pull` brought, as challenger."""
+    _run_stage("register")
 
 
 @recipe_app.command("list")
@@ -150,11 +156,16 @@ def lr_find(
 
 
 @app.command(rich_help_panel=LOOK)
-def results() -> None:
-    """Show the figures of the model that lies here, and where to look next."""
+def results(
+    as_json: Annotated[bool, typer.Option("--json", help="Print them, and the version, as JSON.")] = False,
+) -> None:
+    """Show the figures of the model in the working tree, as which version it is registered, and where to look next."""
+    workspace = Workspace()
+    config = load(workspace.params)
+
     from darkroom.results import show
 
-    show(Workspace())
+    show(config, workspace, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)

@@ -21,7 +21,8 @@ from darkroom.evaluation.pairing import Pairing
 from darkroom.files import atomic_directory, write_json
 from darkroom.promotion.evidence import Evidence, gather, pair
 from darkroom.promotion.gate import Verdict, judge
-from darkroom.promotion.registry import Contender, find
+from darkroom.promotion.here import resolve
+from darkroom.promotion.registry import Contender
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
@@ -36,7 +37,7 @@ def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) 
     registered, or if they cannot be paired.
     """
     store = connect(config.tracking, workspace.spools)
-    contenders = [find(store.client, config.registered_model, each) for each in (a, b)]
+    contenders = [resolve(store.client, config.registered_model, each, workspace) for each in (a, b)]
     if _are_the_same(*contenders):
         raise TrackingError(
             f"{a} and {b} are the same model, {contenders[0]}; name two that differ (`darkroom models` lists them)"

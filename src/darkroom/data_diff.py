@@ -14,10 +14,9 @@ from darkroom.config import Config
 from darkroom.console import output
 from darkroom.data.cache import NAMES, DatasetCard
 from darkroom.data.difference import Listing, changed_classes, difference
-from darkroom.errors import TrackingError
 from darkroom.promotion.evidence import gather_listing
 from darkroom.promotion.registry import find
-from darkroom.tracking.address import store_address, store_exists
+from darkroom.tracking.address import need_store
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
@@ -56,8 +55,7 @@ def _read(config: Config, workspace: Workspace, reference: str) -> _Side:
     if reference == HERE:
         cache = workspace.processed(config.dataset.name)
         return _Side(HERE, DatasetCard.read(cache).fingerprint, Listing.read(cache / NAMES))
-    if not store_exists():
-        raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")
+    need_store(workspace)
     client = connect(config.tracking, workspace.spools).client
     model = find(client, config.registered_model, reference)
     with tempfile.TemporaryDirectory() as place:

@@ -12,21 +12,12 @@ app = typer.Typer()
 REGISTRY = "Models in the registry"
 # What the gate, or a reproduction, has to say is no error: the command did its work.
 REFUSED = 3
-Reference = typer.Argument(help="A version, an alias, or the id of a run.", show_default=True)
+Reference = typer.Argument(
+    help="A version, an alias, the id of a run; here: the model in the working tree.", show_default=True
+)
 Dataset = typer.Argument(
     help="That of a version, an alias or the id of a run; here: what is preprocessed here.", show_default=True
 )
-
-
-@app.command(rich_help_panel=REGISTRY)
-def register() -> None:
-    """Register the model that lies here, such as one that `dvc pull` brought, in the store of MLFLOW_TRACKING_URI."""
-    workspace = Workspace()
-    config = load(workspace.params)
-
-    from darkroom.register import run
-
-    run(config, workspace)
 
 
 @app.command(rich_help_panel=REGISTRY)

@@ -1,19 +1,31 @@
-"""The figures of the model that lies in the work tree, and where to look next."""
+"""The figures of the model in the working tree, what the registry knows of it, and where to look next."""
 
+import json
+from typing import Any
+
+import typer
 from rich.table import Table
 
-from darkroom.console import output
+from darkroom.config import Config
+from darkroom.console import output, warn
 from darkroom.errors import ModelError
 from darkroom.files import read_json
+from darkroom.tracking.address import shown, store_address, store_exists
 from darkroom.workspace import Workspace
 
 
-def show(workspace: Workspace) -> None:
-    """Print what the last evaluation has written. Raises ModelError if there is none."""
+def show(config: Config, workspace: Workspace, *, as_json: bool) -> None:
+    """Print what the last evaluation has written, and as what this store knows the model.
+
+    Raises ModelError if there is no evaluation of the model, TrackingError if the store cannot be used.
+    """
     report = workspace.report("evaluate")
     summary = read_json(report / "metrics.json", error=ModelError, made_by="dvc repro")
-    registered = read_json(report / "registered.json", error=ModelError, made_by="dvc repro")
     card = read_json(workspace.model_card, error=ModelError, made_by="dvc repro")
+    version = _registered(config, workspace) if store_exists() else None
+    if as_json:
+        typer.echo(json.dumps({"metrics": summary, "registered": version}, ensure_ascii=False, indent=2))
+        return
     settings = card["settings"]
     title = f"{settings['model']['name']} on {settings['dataset']['name']}, test split"
     table = Table("figure", "value", title=title, title_justify="left")
@@ -26,9 +38,22 @@ def show(workspace: Workspace) -> None:
             continue
         table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
     output.print(table)
-    aliases = ", ".join(registered["aliases"])
-    output.print(f"Registered as {registered['name']} version {registered['version']} ({aliases}).")
+    if version is None:
+        warn(f"{workspace.weights}: not registered in {shown(store_address())}; `darkroom register` registers it")
+    else:
+        aliases = ", ".join(version["aliases"]) or "neither champion nor challenger"
+        output.print(f"Registered as {version['name']} version {version['version']} ({aliases}).")
     output.print(
         "Look next: `make ui` opens MLflow on the runs; reports/evaluate/ holds the confusion matrix and the\n"
         "predictions; `darkroom predict IMAGE` asks the champion; params.yaml holds every setting."
     )
+
+
+def _registered(config: Config, workspace: Workspace) -> dict[str, Any] | None:
+    """The version of the model in the working tree, as JSON values."""
+    from darkroom.promotion.here import version_of, weights_here
+    from darkroom.tracking.tracker import connect
+
+    client = connect(config.tracking, workspace.spools).client
+    found = version_of(client, config.registered_model, weights_here(workspace))
+    return {"name": found.name, "version": str(found.version), "aliases": sorted(found.aliases)} if found else None

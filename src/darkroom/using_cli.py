@@ -8,7 +8,7 @@ import typer
 
 from darkroom.config import Config, load
 from darkroom.console import messages
-from darkroom.errors import ModelError, ServingError, TrackingError, did_you_mean
+from darkroom.errors import ModelError, ServingError, did_you_mean
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -113,11 +113,10 @@ def _introduce(predictor: "Predictor", weights: Path | None, config: Config) -> 
 
 def _champion(config: Config) -> "Predictor":
     from darkroom.serving.predictor import Predictor
-    from darkroom.tracking.address import store_address, store_exists
+    from darkroom.tracking.address import need_store
     from darkroom.tracking.tracker import connect
 
-    if not store_exists():
-        raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")
+    need_store(Workspace())
     return Predictor.champion(connect(config.tracking, Workspace().spools).client, config.registered_model)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision
-from tests.stages import run_stages
+from tests.stages import run_command, run_stages
 
 from darkroom.config import load
 from darkroom.recipes import use
@@ -28,8 +28,8 @@ def test_an_mlp_reaches_97_percent_on_mnist_in_3_epochs(project, mirror):
     summary = json.loads((root / "reports" / "evaluate" / "metrics.json").read_text())
     assert summary["images"] == 10_000
     assert summary["accuracy"] >= 0.97
-    registered = json.loads((root / "reports" / "evaluate" / "registered.json").read_text())
-    assert (registered["name"], registered["version"]) == ("darkroom-mnist", "1")
+    registered = json.loads(run_command(root, "results", "--json").output)["registered"]
+    assert registered == {"name": "darkroom-mnist", "version": "1", "aliases": ["challenger", "champion"]}
 
 
 def publish_cifar10(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_every_figure_and_table_is_there(reproduced):
         "evaluate/metrics.json", "evaluate/per_class.json", "evaluate/classification_report.txt",
         "evaluate/confusion_matrix.json", "evaluate/confusion_matrix.csv", "evaluate/confusion_matrix.png",
         "evaluate/class_scores.png", "evaluate/predictions.csv", "evaluate/predictions.png",
-        "evaluate/worst_mistakes.png", "evaluate/registered.json", "evaluate/identity.json",
+        "evaluate/worst_mistakes.png", "evaluate/identity.json",
         "evaluate/reference.json", "evaluate/gallery.json",
     }  # fmt: skip
 
@@ -193,6 +193,7 @@ def test_a_second_repro_runs_nothing(reproduced):
     [
         ("lr: 0.001 ", "lr: 0.002 ", ["search", "train"]),
         ("top_k: 3", "top_k: 2", ["evaluate"]),
+        ("alpha: 0.05", "alpha: 0.01", ["register"]),
         ("trials: 6", "trials: 7", ["search"]),
         ("val_fraction: 0.1", "val_fraction: 0.2", ["preprocess"]),
         ("mirror: ", "mirror: elsewhere", ["download"]),
@@ -226,7 +227,7 @@ def test_dvc_shows_metrics_and_plots(reproduced, tmp_path):
 
 
 def test_evaluating_the_same_model_again_makes_no_second_version(run, client):
-    _, messages = run("evaluate")
+    _, messages = run("register")
     assert "already registered as darkroom-digits version 1" in messages
     assert len(client.search_model_versions("name = 'darkroom-digits'")) == 1
 
@@ -234,8 +235,8 @@ def test_evaluating_the_same_model_again_makes_no_second_version(run, client):
 def test_a_store_that_lacks_the_run_gets_it_rebuilt_from_the_files(run, tmp_path, runs, monkeypatch, empty_store):
     other = f"sqlite:///{shutil.copyfile(empty_store, tmp_path / 'other.db')}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", other)
-    assert "rebuilt from the files" in run("evaluate")[1]
-    assert "already registered" in run("evaluate")[1]
+    assert "rebuilt from the files" in run("register")[1]
+    assert "already registered" in run("register")[1]
     client = MlflowClient(other)
     (rebuilt,) = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])
     (original,) = runs["train"]

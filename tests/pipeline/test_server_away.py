@@ -64,7 +64,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def story(make_clone, empty_store, tmp_path_factory):
-    """What is said when a server is killed in the middle of a training, evaluation is tried, and the server is back."""
+    """What is said when a server is killed in a training, registering is tried, and the server is back."""
     place = tmp_path_factory.mktemp("away")
     root, server = make_clone(place, **QUICK | {"train__epochs": EPOCHS}).root, Server(place)
     client, store = MlflowClient(server.address), {"MLFLOW_TRACKING_URI": server.address}
@@ -76,9 +76,10 @@ def story(make_clone, empty_store, tmp_path_factory):
             patch.setattr(writer, "QUIET", 0)  # the store is told of the run at once
             patch.setattr(train, "_EpochReport", epoch_report(server, client))
             trained = run_command(root, "train", **store)
-        refused = run_command(root, "evaluate", **store)
-        server.start()
         run_stages(root, "evaluate", **store)
+        refused = run_command(root, "register", **store)
+        server.start()
+        run_stages(root, "register", **store)
         yield root, client, trained, refused
     finally:
         server.kill()
@@ -112,7 +113,7 @@ def test_the_training_ends_well_with_one_warning(story):
     assert (root / "models" / "model.safetensors").exists()
 
 
-def test_an_evaluation_is_refused_while_the_server_is_away(story):
+def test_registering_is_refused_while_the_server_is_away(story):
     *_, refused = story
     assert refused.code == 2
     assert refused.errors.splitlines()[-1].startswith("error: MLflow store http://127.0.0.1:")

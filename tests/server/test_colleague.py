@@ -67,7 +67,7 @@ def test_a_colleague_promotes_rolls_back_and_deletes_nothing(signed_in):
 
 
 def test_a_colleague_registers_what_others_have_trained(team, grace):
-    assert "already registered" in team.darkroom("evaluate", **grace).errors
+    assert "already registered" in team.darkroom("register", **grace).errors
 
 
 def test_a_colleague_makes_no_users_and_nobody_signs_themselves_up(server, grace):

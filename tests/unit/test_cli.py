@@ -99,7 +99,7 @@ def test_a_directory_without_settings_is_refused(darkroom, tmp_path, monkeypatch
 )
 def test_a_wrong_setting_is_refused_by_every_stage_before_any_work(darkroom, project, changes, pattern):
     root = project(**changes)
-    for command in ("download", "preprocess", "search", "train", "evaluate"):
+    for command in ("download", "preprocess", "search", "train", "evaluate", "register"):
         refused(darkroom(command), pattern)
     assert not (root / "data" / "raw").exists()
 
@@ -183,8 +183,9 @@ def test_search_results_of_other_data_are_refused(darkroom, trained):
 def test_an_unreachable_tracking_server_is_refused(darkroom, trained, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert darkroom("evaluate")[0] == 0
     refused(
-        darkroom("evaluate"), r"MLflow store http://127\.0\.0\.1:9 cannot be used \(no connection\); start the server"
+        darkroom("register"), r"MLflow store http://127\.0\.0\.1:9 cannot be used \(no connection\); start the server"
     )
 
 
@@ -195,14 +196,15 @@ def test_a_tracking_address_that_no_store_can_have_is_refused_before_the_trainin
     assert not (trained / "models" / "model.json").exists()
 
 
-def test_a_training_whose_server_is_away_is_evaluated_when_it_is_back(darkroom, trained, monkeypatch):
+def test_a_training_whose_server_is_away_is_registered_when_it_is_back(darkroom, trained, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     code, _, messages = darkroom("train")
     assert code == 0
     assert messages.count("warning:") == 1
     assert "MLflow store http://127.0.0.1:9 does not answer (no connection); what it lacks is kept in" in messages
     connect_to(monkeypatch, f"sqlite:///{trained}/mlflow.db")
-    code, _, messages = darkroom("evaluate")
+    assert darkroom("evaluate")[0] == 0
+    code, _, messages = darkroom("register")
     assert code == 0
     assert "lacks its model in this store; completed from the files" in messages
     client = MlflowClient(f"sqlite:///{trained}/mlflow.db")

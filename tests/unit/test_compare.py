@@ -37,7 +37,7 @@ def two_versions(tmp_path_factory, empty_store, write_params):
     write_params(root, model__name="mlp", search__trials=0, train__epochs=1)
     run_stages(root)
     write_params(root, model__name="mlp", search__trials=0, train__epochs=4)
-    run_stages(root, "train", "evaluate")
+    run_stages(root, "train", "evaluate", "register")
     return root
 
 

@@ -13,7 +13,7 @@ from darkroom.config import Config
 from darkroom.data import published
 from darkroom.models import files as model_files
 from darkroom.settings import Section
-from darkroom.stages import download, evaluate, preprocess, search, train
+from darkroom.stages import download, evaluate, preprocess, register, search, train
 from darkroom.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -138,7 +138,7 @@ def test_the_other_stages_list_exactly_the_settings_they_read(recorder, project)
     )  # fmt: skip
     config = configuration.load(root / "params.yaml")
     download.run(config, Workspace())
-    for stage in (preprocess, search, train, evaluate):
+    for stage in (preprocess, search, train, evaluate, register):
         with recorder() as used:
             stage.run(config, Workspace())
             assert_same(used, STAGES[stage.__name__.rpartition(".")[2]]["params"])

@@ -12,7 +12,7 @@ from tests import defaults
 
 ROOT = Path(__file__).parents[2]
 ENTRIES = ("main", "search", "train", "evaluate", "promote")
-STAGES = {"main": "evaluate", "search": "search", "train": "train", "evaluate": "evaluate"}
+STAGES = {"main": "register", "search": "search", "train": "train", "evaluate": "register"}
 NASTY = ["it's", 'a "b"', "$(touch pwned)", "`touch pwned`", "x; touch pwned", "--force", "a\nb", "*", "${HOME}"]
 # Stands before dvc and darkroom on PATH, and writes down each argument with which it was called.
 RECORDER = '#!/bin/sh\nfor each in "$@"; do printf "%s\\0" "$each"; done > "$RECORD"\nexit "$CODE"\n'
@@ -63,7 +63,7 @@ def test_without_parameters_the_settings_stay_as_they_are(call, name, stage):
 
 def test_a_parameter_becomes_a_setting(call):
     given, _ = call("main", trials="3", dataset="mnist")
-    assert given == ["exp", "run", "--set-param", "dataset.name=mnist", "--set-param", "search.trials=3", "evaluate"]
+    assert given == ["exp", "run", "--set-param", "dataset.name=mnist", "--set-param", "search.trials=3", "register"]
 
 
 @pytest.mark.parametrize("value", NASTY)

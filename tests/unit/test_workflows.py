@@ -84,9 +84,8 @@ def program(directory, name, text):
 
 @pytest.fixture
 def compare(tmp_path, monkeypatch):
-    """What the comment says after an evaluation, when `darkroom compare` ends with ``code``; and the exit code."""
-    (tmp_path / "reports" / "evaluate").mkdir(parents=True)
-    (tmp_path / "reports" / "compare").mkdir()
+    """What the comment says of the registered model, when `darkroom compare` ends with ``code``; and the exit code."""
+    (tmp_path / "reports" / "compare").mkdir(parents=True)
     (tmp_path / "reports" / "compare" / "comparison.md").write_text("| the table |\n")
     (tmp_path / ".ci").mkdir()
     script = tmp_path / ".ci" / "compare"
@@ -94,12 +93,14 @@ def compare(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
 
     def run(version, aliases, code=0, error=""):
-        registered = {"name": "darkroom-digits", "version": version, "aliases": aliases, "is_new": True}
-        (tmp_path / "reports" / "evaluate" / "registered.json").write_text(json.dumps(registered))
+        registered = {"name": "darkroom-digits", "version": version, "aliases": aliases}
         program(
             tmp_path,
             "darkroom",
-            f"import sys\nassert sys.argv[1:] == ['compare', 'champion', {version!r}]\n"
+            "import sys\n"
+            "if sys.argv[1:] == ['register']: sys.exit()\n"
+            f"if sys.argv[1:] == ['results', '--json']: sys.exit(print({json.dumps({'registered': registered})!r}))\n"
+            f"assert sys.argv[1:] == ['compare', 'champion', {version!r}]\n"
             f"print('on the terminal')\nprint({error!r}, file=sys.stderr)\nsys.exit({code})",
         )
         ended = subprocess.run(["bash", script], capture_output=True, text=True)

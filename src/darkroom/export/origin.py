@@ -17,7 +17,7 @@ from darkroom.formats.answers import Answering
 from darkroom.formats.program import trace
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard, load_classifier, rebuild
-from darkroom.tracking.address import store_address, store_exists
+from darkroom.tracking.address import need_store, store_exists
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.workspace import Workspace
 
@@ -91,8 +91,7 @@ def from_registry(config: Config, workspace: Workspace, reference: str, place: P
     from darkroom.promotion.registry import find
     from darkroom.tracking.tracker import connect
 
-    if not store_exists():
-        raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")
+    need_store(workspace)
     store, name = connect(config.tracking, workspace.spools), config.registered_model
     contender = find(store.client, name, reference)
     evidence = gather(store.client, contender, place)

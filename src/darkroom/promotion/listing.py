@@ -11,7 +11,7 @@ from darkroom.config import Config
 from darkroom.promotion.gate import VERDICT_TAG
 from darkroom.promotion.registry import CHAMPION, REGISTERED_BY_TAG, versions
 from darkroom.promotion.transaction import settle
-from darkroom.tracking.address import store_exists
+from darkroom.tracking.address import store_exists, to_register
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
@@ -29,7 +29,7 @@ def show_versions(config: Config, workspace: Workspace, output: Console) -> None
     # Looking must not make a store.
     found = _found(config, workspace) if store_exists() else []
     if not found:
-        output.print(f"{name}: no version registered yet; `dvc repro` registers one")
+        output.print(f"{name}: no version registered yet; {to_register(workspace)}")
         return
     # Two lines a version, so that all of it fits into 80 columns.
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"Registered as {name}", title_justify="left")

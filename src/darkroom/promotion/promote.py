@@ -11,14 +11,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
-from darkroom.console import messages, output
+from darkroom.console import messages, output, warn
 from darkroom.errors import ModelError, OvertakenError, TrackingError
 from darkroom.files import sha256, write_json
 from darkroom.promotion.evidence import gather
 from darkroom.promotion.gate import HEADING, Check, Verdict, judge
+from darkroom.promotion.here import REGISTER, resolve, version_of, weights_here
 from darkroom.promotion.history import Entry, Kind, State, counting
 from darkroom.promotion.registration import register_work_tree
-from darkroom.promotion.registry import Contender, Registered, contender, existing, find, set_tags
+from darkroom.promotion.registry import CHALLENGER, Contender, Registered, contender, existing, find, set_tags
 from darkroom.promotion.transaction import change, settle
 from darkroom.tracking.facts import user
 from darkroom.tracking.runs import WEIGHTS_TAG
@@ -40,11 +41,12 @@ def run(config: Config, workspace: Workspace, reference: str, *, dry_run: bool, 
     store, name = connect(config.tracking, workspace.spools), config.registered_model
     with _before_any_change(name):
         entries, state = settle(store.client, name)
-        challenger = find(store.client, name, reference)
+        challenger = resolve(store.client, name, reference, workspace)
         if challenger.version is None:
             raise TrackingError(
                 f"{reference}: a run, but only a version can become champion; `darkroom register` makes one of a model"
             )
+        _warn_of_another(store.client, name, challenger, workspace)
         if challenger.version == state.champion:
             messages.print(f"promote: {name} version {challenger.version} is champion already")
             return True
@@ -65,6 +67,20 @@ def run(config: Config, workspace: Workspace, reference: str, *, dry_run: bool, 
     entry = change(store.client, name, entry, entries)
     messages.print(f"promote: {name} {entry.sentence()} (history, entry {entry.number})")
     return entry.changes
+
+
+def _warn_of_another(client: MlflowClient, name: str, challenger: Contender, workspace: Workspace) -> None:
+    """Say so if the model in the working tree is another one: another training may have registered the challenger."""
+    if CHALLENGER not in challenger.aliases:
+        return
+    try:
+        weights = weights_here(workspace)
+    except ModelError:
+        return  # there is none, or not to its end
+    if challenger.tags.get(WEIGHTS_TAG) != weights:
+        here = version_of(client, name, weights)
+        known = f"version {here.version}: `darkroom promote here`" if here else f"not registered: {REGISTER}"
+        warn(f"{name} version {challenger.version} is not the model in the working tree, which is {known}")
 
 
 def roll_back(config: Config, workspace: Workspace, reason: str) -> None:

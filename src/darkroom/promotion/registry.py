@@ -10,9 +10,11 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
+from darkroom.tracking.address import to_register
 from darkroom.tracking.facts import user
 from darkroom.tracking.runs import PREDICTIONS_TAG, WEIGHTS_TAG
 from darkroom.tracking.store import newest_model
+from darkroom.workspace import Workspace
 
 LOGGED_MODEL = "models:/"
 CHALLENGER = "challenger"
@@ -131,7 +133,7 @@ def champion(client: MlflowClient, name: str) -> ModelVersion:
     except MlflowException as problem:
         if problem.error_code in UNKNOWN:
             raise TrackingError(
-                f"registered model {name!r} has no champion; `dvc repro` trains and registers a model, "
+                f"registered model {name!r} has no champion; {to_register(Workspace())}, "
                 "`darkroom promote` makes it champion"
             ) from None
         raise
@@ -210,7 +212,7 @@ def _run(client: MlflowClient, run_id: str) -> Contender:
 def _what_there_is(client: MlflowClient, name: str) -> str:
     found = versions(client, name)
     if not found:
-        return f"the registry holds no versions of {name}; `dvc repro` trains and registers one"
+        return f"the registry holds no versions of {name}; {to_register(Workspace())}"
     known = [str(each.version) for each in found] + sorted({alias for each in found for alias in each.aliases})
     return f"{name} has no such version or alias; choose from: {', '.join(known)}, or give the id of a run"
 

@@ -16,13 +16,13 @@ from mlflow import MlflowClient
 
 from darkroom.config import Config
 from darkroom.console import messages
-from darkroom.errors import ServingError, TrackingError
+from darkroom.errors import ServingError
 from darkroom.serving.app import make_app
 from darkroom.serving.bundle import load_bundle
 from darkroom.serving.classes_here import warn_of_other_classes
 from darkroom.serving.follower import Follower
 from darkroom.serving.service import Service
-from darkroom.tracking.address import check_address, store_address, store_exists
+from darkroom.tracking.address import check_address, need_store, store_address
 from darkroom.tracking.store import explained
 from darkroom.workspace import Workspace
 
@@ -39,8 +39,7 @@ def serve(config: Config, host: str, port: int) -> None:
     Raises TrackingError if there is no champion, ModelError if it cannot be loaded, ServingError if the address is
     taken.
     """
-    if not store_exists():
-        raise TrackingError(f"no MLflow store at {store_address()}; run `dvc repro` to train and register a model")
+    need_store(Workspace())
     with _listen(host, port) as listening:
         _log_to_stderr()
         client = _reading_client()

@@ -1,4 +1,4 @@
-"""Stage 5: measure the model on the test split, once, and register it."""
+"""Stage 5: measure the model on the test split, once."""
 
 import csv
 from collections.abc import Sequence
@@ -25,7 +25,6 @@ from darkroom.files import atomic_directory, sha256, write_json
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
 from darkroom.settings import Evaluate
-from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
 TTA_FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
@@ -35,10 +34,7 @@ INK_IMAGES = 2000
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    """Write reports/evaluate, add it to the model's run and register the model as challenger.
-
-    Raises ModelError, CacheError or TrackingError.
-    """
+    """Write reports/evaluate. Raises ModelError or CacheError."""
     directory = workspace.processed(config.dataset.name)
     dataset = DatasetCard.read(directory)
     classifier, card = load_classifier(workspace.weights, workspace.model_card)
@@ -63,22 +59,10 @@ def run(config: Config, workspace: Workspace) -> None:
         reference.write(written / REFERENCE)
         identity = Identity(card.weights_sha256, dataset.fingerprint, sha256(written / PREDICTIONS))
         write_json(written / IDENTITY, asdict(identity))
-
-    # With MLflow, for which the measuring has no use.
-    from darkroom.promotion.other_data import notice
-    from darkroom.promotion.promote import register_and_crown
-
-    store = connect(config.tracking, workspace.spools)
-    registered = register_and_crown(config, workspace, store)
-    write_json(report / "registered.json", asdict(registered))
-    state = "registered as" if registered.is_new else "already registered as"
     messages.print(
         f"evaluate: test accuracy {found.summary['accuracy']:.4f} (95 % interval {found.summary['accuracy_low']:.4f} "
-        f"to {found.summary['accuracy_high']:.4f}), {state} {registered.name} version {registered.version} "
-        f"({', '.join(registered.aliases)})"
+        f"to {found.summary['accuracy_high']:.4f})"
     )
-    if line := notice(config, store.client, dataset, report / PREDICTIONS):
-        warn(line)
 
 
 def fit_reference_of(

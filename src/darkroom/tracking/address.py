@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from darkroom.errors import TrackingError, did_you_mean
-from darkroom.workspace import project_root
+from darkroom.workspace import Workspace, project_root
 
 SQLITE = "sqlite:///"
 DEFAULT_STORE = "mlflow.db"
@@ -27,6 +27,19 @@ def store_exists() -> bool:
     """Whether there is a store to look into; of one that is not a local file only connecting tells."""
     address = store_address()
     return not address.startswith(SQLITE) or Path(address.removeprefix(SQLITE)).exists()
+
+
+def need_store(workspace: Workspace) -> None:
+    """Raises TrackingError if there is no store to look into."""
+    if not store_exists():
+        raise TrackingError(f"no MLflow store at {shown(store_address())}; {to_register(workspace)}")
+
+
+def to_register(workspace: Workspace) -> str:
+    """What to type for a registered model. Where DVC has brought one `dvc repro` has nothing to do."""
+    if workspace.weights.is_file():
+        return f"`darkroom register` registers {workspace.weights}"
+    return "`dvc repro` trains and registers a model"
 
 
 def check_address(address: str) -> None:

@@ -17,8 +17,8 @@ from darkroom.promotion import registration
 from darkroom.promotion.evidence import gather
 from darkroom.promotion.recorded import recorded_training
 from darkroom.promotion.registry import find
-from darkroom.register import run
 from darkroom.stages import download, preprocess
+from darkroom.stages.register import run
 from darkroom.tracking.store import Store, newest_model
 from darkroom.workspace import Workspace
 

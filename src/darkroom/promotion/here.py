@@ -1,0 +1,53 @@
+"""The model in the working tree, as the registry of this store knows it.
+
+DVC brings files from its cache or another machine, and no registry hears of that. So what the registry knows of a model
+is never read from a file: its weights are looked for in the registry, by their digest.
+"""
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+
+from darkroom.errors import ModelError, TrackingError
+from darkroom.files import sha256
+from darkroom.models.files import MADE_BY, ModelCard
+from darkroom.promotion.registry import Contender, contender, find, with_weights
+from darkroom.tracking.address import shown, store_address
+from darkroom.workspace import Workspace
+
+HERE = "here"
+REGISTER = "`darkroom register` registers it"
+
+
+def weights_here(workspace: Workspace) -> str:
+    """The SHA-256 of the weights in the working tree. Raises ModelError if there are none, or not those of the card."""
+    card = ModelCard.read(workspace.model_card)
+    if not workspace.weights.is_file():
+        raise ModelError(f"{workspace.weights}: not found; `dvc pull` brings it if it was pushed, `{MADE_BY}` makes it")
+    if (found := sha256(workspace.weights)) != card.weights_sha256:
+        raise ModelError(
+            f"{workspace.weights}: not the weights that {workspace.model_card} describes, or damaged; "
+            f"run `{MADE_BY}` again"
+        )
+    return found
+
+
+def version_of(client: MlflowClient, name: str, weights_sha256: str) -> ModelVersion | None:
+    """The version with these weights, aliases filled in: of several that which an alias names, else the newest."""
+    found = with_weights(client, name, weights_sha256)
+    filled = [client.get_model_version(name, each.version) for each in reversed(found)]
+    return next((each for each in filled if each.aliases), filled[0] if filled else None)
+
+
+def resolve(client: MlflowClient, name: str, reference: str, workspace: Workspace) -> Contender:
+    """The model that ``reference`` means: ``here`` is that in the working tree, all else see ``find``.
+
+    Raises ModelError if there is none here, and TrackingError if the registry does not know it.
+    """
+    if reference != HERE:
+        return find(client, name, reference)
+    version = version_of(client, name, weights_here(workspace))
+    if version is None:
+        raise TrackingError(
+            f"{workspace.weights}: not registered as {name} in this store ({shown(store_address())}); {REGISTER}"
+        )
+    return contender(version)

@@ -1,0 +1,28 @@
+"""Stage 6: bring the model in the working tree to the registry of this machine's store.
+
+A stage of its own, and without files of its own: what DVC restores from its cache was registered in whichever store was
+asked then. DVC never restores a stage without outputs, so a model that it restores is registered here.
+"""
+
+from darkroom.config import Config
+from darkroom.console import messages, warn
+from darkroom.evaluation.predictions import PREDICTIONS
+from darkroom.models.files import ModelCard
+from darkroom.promotion.other_data import notice
+from darkroom.promotion.promote import register_and_crown
+from darkroom.tracking.tracker import connect
+from darkroom.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace) -> None:
+    """Register models/ and reports/evaluate, which stay as they are. Raises ModelError or TrackingError."""
+    store = connect(config.tracking, workspace.spools)
+    registered = register_and_crown(config, workspace, store)
+    state = "registered as" if registered.is_new else "already registered as"
+    messages.print(
+        f"register: {workspace.weights}, {state} {registered.name} version {registered.version} "
+        f"({', '.join(registered.aliases)})"
+    )
+    dataset = ModelCard.read(workspace.model_card).dataset_card
+    if line := notice(config, store.client, dataset, workspace.report("evaluate") / PREDICTIONS):
+        warn(line)
