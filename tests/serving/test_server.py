@@ -178,7 +178,7 @@ def refused(evaluated, darkroom):
 
 def test_without_a_store_it_says_how_to_make_one(evaluated, refused):
     (evaluated / "mlflow.db").unlink()
-    assert "run `dvc repro`" in refused()
+    assert "`darkroom register` registers models/model.safetensors" in refused()
     assert not (evaluated / "mlflow.db").exists()
 
 
@@ -195,7 +195,7 @@ def test_a_store_that_is_away_at_the_start_is_named(refused, monkeypatch, addres
 
 
 def test_without_a_champion_it_says_how_to_make_one(refused):
-    assert "has no champion; `dvc repro` trains" in refused()
+    assert "has no champion; `darkroom register` registers" in refused()
 
 
 def test_an_address_that_is_taken_is_told_before_anything_is_loaded(refused):

@@ -234,7 +234,7 @@ def test_predict_needs_a_store(darkroom, project):
     root = project()
     (root / "mlflow.db").unlink()
     (root / "1.png").write_bytes(b"")
-    refused(darkroom("predict", "1.png"), r"no MLflow store at sqlite:.*mlflow\.db; run `dvc repro`")
+    refused(darkroom("predict", "1.png"), r"no MLflow store at sqlite:.*mlflow\.db; `dvc repro` trains")
 
 
 @pytest.fixture
@@ -335,7 +335,8 @@ def test_the_test_split_is_read_by_evaluate_alone(darkroom, project):
 
 def test_predict_refuses_files_that_are_not_there_or_no_images(darkroom, trained, tmp_path):
     refused(darkroom("predict", "nowhere.png"), r"nowhere\.png: no such file")
-    assert darkroom("evaluate")[0] == 0
+    for command in ("evaluate", "register"):
+        assert darkroom(command)[0] == 0
     (tmp_path / "text.png").write_text("not an image")
     refused(
         darkroom("predict", str(tmp_path / "text.png")), r"text\.png: cannot be decoded \(not an image; expected png, "

@@ -125,11 +125,11 @@ def test_an_alias_that_the_history_has_left_behind_is_moved_first(shown, add, cl
 
 
 def test_without_versions_it_says_how_to_get_one(shown, client):
-    assert shown() == [f"{NAME}: no version registered yet; `dvc repro` registers one"]
+    assert shown() == [f"{NAME}: no version registered yet; `dvc repro` trains and registers a model"]
 
 
 def test_looking_makes_no_store(shown, project):
     root = project()
     (root / "mlflow.db").unlink()
-    assert shown() == [f"{NAME}: no version registered yet; `dvc repro` registers one"]
+    assert shown() == [f"{NAME}: no version registered yet; `dvc repro` trains and registers a model"]
     assert not (root / "mlflow.db").exists()
