@@ -89,4 +89,4 @@ def evidence(client, contender, directory):
     model = directory / str(contender.version)
     (model / "data").mkdir(parents=True)
     (model / "data" / "model.pt2").write_bytes(bytes(1000))
-    return Evidence(contender, answers, "a fingerprint", (1, 2, 2), model)
+    return Evidence(contender, answers, "a fingerprint", (1, 2, 2), model, model)

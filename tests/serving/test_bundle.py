@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from darkroom.promotion.registration import MODEL_FILE
 from darkroom.serving import bundle as bundle_module
 from darkroom.serving.bundle import load_bundle
 from darkroom.settings import Serve
+from darkroom.tracking.runs import REFERENCE_TAG
 from darkroom.workspace import Workspace
 
 DIGITS = tuple("0123456789")
@@ -22,9 +25,10 @@ TORCH = Serve(runtime="torch")  # takes no conversion to ONNX
 
 @pytest.fixture
 def artifacts(registered):
-    """Where the store keeps the files of the version's run."""
+    """Where the store keeps the evaluation of the version."""
     client, version = registered
-    return Path(client.get_run(version.run_id).info.artifact_uri.removeprefix("file://")) / "evaluate"
+    model = client.get_logged_model(str(version.source).removeprefix("models:/"))
+    return Path(model.artifact_location.removeprefix("file://")) / "evaluate"
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "torch"])
@@ -68,10 +72,23 @@ def test_a_version_of_an_earlier_darkroom_is_served_without_what_it_lacks(regist
     for name in ("reference.json", "gallery.json", "confusion_matrix.json"):
         (artifacts / name).unlink()
     shutil.rmtree(artifacts / "gallery")
-    bundle = load_bundle(*registered, TORCH)
+    client, version = registered
+    client.delete_model_version_tag(version.name, "1", REFERENCE_TAG)
+    bundle = load_bundle(client, client.get_model_version(version.name, "1"), TORCH)
 
     assert (bundle.reference, list(bundle.gallery), bundle.confusion, bundle.transform.ink) == (None, [], None, None)
     assert bundle.runtime.infer(np.zeros((1, 1, 8, 8), np.uint8)).shape == (1, 10)
+
+
+def test_a_version_whose_run_was_deleted_is_served_with_all_that_is_known_of_it(registered, evaluated):
+    before = load_bundle(*registered, TORCH)
+    shutil.rmtree(evaluated / "mlruns" / str(registered[1].run_id))  # as `mlflow gc` does
+    with closing(sqlite3.connect(evaluated / "mlflow.db")) as database, database:
+        for table in ("tags", "params", "metrics", "latest_metrics", "runs"):
+            database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+    after = load_bundle(*registered, TORCH)
+    assert (after.about, after.reference, after.confusion) == (before.about, before.reference, before.confusion)
+    assert after.gallery == before.gallery != []
 
 
 def test_a_version_that_no_longer_gives_the_recorded_answers_fails_its_self_test(registered, artifacts):

@@ -14,10 +14,11 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError
 from darkroom.evaluation.reference import Reference
 from darkroom.models.classifier import build_classifier
+from darkroom.promotion.registration import MODEL_FILE
 from darkroom.promotion.registry import register
 from darkroom.serving.predictor import Predictor
 from darkroom.settings import Model, Tracking
-from darkroom.tracking.runs import WEIGHTS_TAG
+from darkroom.tracking.runs import REFERENCE_TAG, WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
@@ -86,7 +87,7 @@ def test_a_champion_that_another_program_made_is_refused(project, tmp_path):
         digests={WEIGHTS_TAG: "a"}, metrics={},
     )  # fmt: skip
     store.client.set_registered_model_alias("foreign", "champion", "1")
-    with pytest.raises(TrackingError, match="was not made by darkroom: it lacks its class names"):
+    with pytest.raises(TrackingError, match=r"version 1: has no tag darkroom\.fingerprint, as of an"):
         Predictor.champion(store.client, "foreign")
 
 
@@ -185,8 +186,8 @@ def crowned(registered, monkeypatch):
     """The client of a store in which the project's model is champion, and the files of its evaluation there."""
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # as the command line does
     client, version = registered
-    place = client.get_run(version.run_id).info.artifact_uri.removeprefix("file://")
-    return client, Path(place) / "evaluate"
+    model = client.get_logged_model(str(version.source).removeprefix("models:/"))
+    return client, Path(model.artifact_location.removeprefix("file://")) / "evaluate"
 
 
 def test_the_champion_comes_with_its_reference(crowned, evaluated, capsys):
@@ -201,9 +202,20 @@ def test_the_champion_comes_with_its_reference(crowned, evaluated, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_champion_that_was_changed_in_the_store_does_not_answer(crowned):
+    client, report = crowned
+    path = report.parent / MODEL_FILE
+    torch.export.save(torch.export.load(path), path, extra_files={"note": "another file"})
+    with pytest.raises(TrackingError, match=r"^version 1: model\.pt2 is not the one that was registered"):
+        Predictor.champion(client, "darkroom-digits")
+
+
 def test_a_champion_of_an_earlier_darkroom_answers_as_it_did_with_a_warning(crowned, capsys):
     client, report = crowned
     (report / "reference.json").unlink()
+    with pytest.raises(TrackingError, match=r"version 1: the store lacks its reference\.json, which was registered"):
+        Predictor.champion(client, "darkroom-digits")  # as it would answer without being calibrated
+    client.delete_model_version_tag("darkroom-digits", "1", REFERENCE_TAG)
     capsys.readouterr()
     predictor = Predictor.champion(client, "darkroom-digits")
     assert predictor.temperature == 1
@@ -214,6 +226,9 @@ def test_a_champion_of_an_earlier_darkroom_answers_as_it_did_with_a_warning(crow
 def test_a_damaged_reference_is_refused_by_name(crowned):
     client, report = crowned
     (report / "reference.json").write_text("{}")
+    with pytest.raises(TrackingError, match=r"reference\.json is not the one that was registered"):
+        Predictor.champion(client, "darkroom-digits")
+    client.delete_model_version_tag("darkroom-digits", "1", REFERENCE_TAG)
     with pytest.raises(ModelError, match=r"reference\.json: format version None, this release reads version 1"):
         Predictor.champion(client, "darkroom-digits")
     REFERENCE.write(report / "reference.json")

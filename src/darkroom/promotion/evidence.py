@@ -1,5 +1,9 @@
-"""What is known of a model that is compared: its answers for the test split and its files, as they were registered."""
+"""What the store holds of a model: its files and its evaluation, as they were registered.
 
+Whoever compares, promotes, exports, serves or asks a registered model gets it from here, with its digests checked.
+"""
+
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +20,16 @@ from torch.export import ExportedProgram
 
 from darkroom.data.batches import Split, read_split_of
 from darkroom.data.difference import LISTING, Listing
-from darkroom.errors import TrackingError
+from darkroom.data.images import Decoder
+from darkroom.errors import ModelError, TrackingError
 from darkroom.evaluation.pairing import Pairing, pair_equal, pair_shared
 from darkroom.evaluation.predictions import PREDICTIONS, Answers, read_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference
 from darkroom.files import sha256
 from darkroom.models.files import ModelCard
-from darkroom.promotion.registration import MODEL_FILE
+from darkroom.promotion.registration import EVALUATION, MODEL_FILE
 from darkroom.promotion.registry import Contender
-from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG
+from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, REFERENCE_TAG
 from darkroom.tracking.store import does_not_answer
 
 ANEW = "run `darkroom register` where its files lie, or train it anew"
@@ -35,7 +40,7 @@ class Evidence:
     """A contender with its answers; ``fingerprint`` is that of its data.
 
     ``shape`` is that of the images it takes, (channels, height, width); ``model`` the directory of a copy that MLflow
-    loads, with the digest that was registered.
+    loads, with the digest that was registered, and ``report`` that of a copy of its evaluation.
     """
 
     contender: Contender
@@ -43,6 +48,12 @@ class Evidence:
     fingerprint: str
     shape: tuple[int, ...]
     model: Path
+    report: Path
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What was registered beside the model's files, as JSON values."""
+        return Model.load(self.model).metadata or {}
 
     @property
     def size_bytes(self) -> int:
@@ -59,16 +70,29 @@ class Evidence:
 
     def card(self) -> ModelCard | None:
         """What its settings and data were, or None if an earlier Darkroom registered it. Raises ModelError."""
-        found = (Model.load(self.model).metadata or {}).get("card")
+        found = self.metadata.get("card")
         return ModelCard.parse(found, str(self.contender)) if found else None
 
     def reference(self) -> Reference | None:
-        """What it said of the validation split, or None if an earlier Darkroom evaluated it. Raises ModelError."""
-        uri = f"runs:/{self.contender.run_id}/evaluate/{REFERENCE}"
-        try:
-            return Reference.read(_fetch(uri, self.contender, self.model.parent / "reference"))
-        except TrackingError:
+        """What it said of the validation split, or None if an earlier Darkroom evaluated it.
+
+        Raises ModelError if it is damaged, or not of the model's classes.
+        """
+        path = self.report / REFERENCE
+        if not path.is_file():
             return None
+        found = Reference.read(path)
+        if len(found.class_shares) != len(self.answers.classes):
+            raise ModelError(
+                f"{path}: of a model of {len(found.class_shares)} classes, but this one has "
+                f"{len(self.answers.classes)}; run `darkroom evaluate` again"
+            )
+        return found
+
+    def decoder(self) -> Decoder:
+        """How pictures become pixels for it."""
+        card = self.metadata.get("card") or {}
+        return Decoder.parse(card.get("dataset", {}).get("decoder", {}), self.shape)
 
     def test_split(self, cache: Path) -> Split:
         """The images that were answered, in the order of the answers, from the preprocessed images in ``cache``.
@@ -98,21 +122,31 @@ def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evide
         if not value:
             raise TrackingError(f"{contender}: has no tag {key}, as of an earlier Darkroom or another program; {ANEW}")
     place = directory / (contender.version or contender.run_id)
-    predictions = _fetch(f"runs:/{contender.run_id}/evaluate/{PREDICTIONS}", contender, place)
     model = _fetch(contender.uri, contender, place / "model", MODEL_FILE)
-    for path, key in ((predictions, PREDICTIONS_TAG), (model / MODEL_FILE, MODEL_TAG)):
-        if (found := sha256(path)) != digests[key]:
-            raise TrackingError(
-                f"{contender}: {path.name} is not the one that was registered (SHA-256 {found[:12]}, expected "
-                f"{str(digests[key])[:12]}): changed in the store; {ANEW}"
-            )
+    report = model / EVALUATION
+    if not (report / PREDICTIONS).is_file():  # of an earlier Darkroom, which kept it with the run alone
+        report = _fetch(f"runs:/{contender.run_id}/{EVALUATION}", contender, place / "run", PREDICTIONS)
+    _check(contender, model / MODEL_FILE, digests[MODEL_TAG])
+    _check(contender, report / PREDICTIONS, digests[PREDICTIONS_TAG])
+    if expected := contender.tags.get(REFERENCE_TAG):
+        _check(contender, report / REFERENCE, expected)
     metadata: dict[str, Any] = Model.load(model).metadata or {}
     try:
         shape = tuple(metadata["shape"])
-        answers = read_predictions(predictions, metadata["classes"])
+        answers = read_predictions(report / PREDICTIONS, metadata["classes"])
     except (KeyError, ValueError) as problem:
         raise TrackingError(f"{contender}: its predictions do not fit its model ({problem}); {ANEW}") from None
-    return Evidence(contender, answers, str(digests[FINGERPRINT_TAG]), shape, model)
+    return Evidence(contender, answers, str(digests[FINGERPRINT_TAG]), shape, model, report)
+
+
+def _check(contender: Contender, path: Path, expected: str | None) -> None:
+    if not path.is_file():
+        raise TrackingError(f"{contender}: the store lacks its {path.name}, which was registered; {ANEW}")
+    if (found := sha256(path)) != expected:
+        raise TrackingError(
+            f"{contender}: {path.name} is not the one that was registered (SHA-256 {found[:12]}, expected "
+            f"{str(expected)[:12]}): changed in the store; {ANEW}"
+        )
 
 
 def gather_listing(contender: Contender, directory: Path) -> Listing:
@@ -121,14 +155,14 @@ def gather_listing(contender: Contender, directory: Path) -> Listing:
     Raises TrackingError if its run does not hold their list, DataError if that is damaged, and MlflowException if the
     store does not answer.
     """
-    try:
-        path = _fetch(f"runs:/{contender.run_id}/preprocess/{LISTING}", contender, directory / contender.run_id)
-    except TrackingError:
-        raise TrackingError(
-            f"{contender}: its run holds no list of its images, as of an earlier Darkroom; a model that is trained now "
-            "has one"
-        ) from None
-    return Listing.read(path)
+    # An earlier Darkroom kept it with the run alone.
+    for uri in (contender.uri, f"runs:/{contender.run_id}"):
+        with contextlib.suppress(TrackingError):
+            return Listing.read(_fetch(f"{uri}/preprocess/{LISTING}", contender, directory / contender.run_id))
+    raise TrackingError(
+        f"{contender}: the store holds no list of its images, as of an earlier Darkroom; a model that is trained now "
+        "has one"
+    )
 
 
 def _fetch(uri: str, contender: Contender, place: Path, needed: str = "") -> Path:

@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
 from darkroom.files import digest
-from darkroom.promotion.registry import by_name, make_registered_model
+from darkroom.promotion.registry import LOGGED_MODEL, by_name, make_registered_model
 
 ATTEMPTS = 20
 ABOUT = (
@@ -145,7 +145,7 @@ class History:
             try:
                 made = self._client.create_model_version(
                     self.name,
-                    f"runs:/{entry.run_id}/evaluate",
+                    f"{LOGGED_MODEL}{self._of}/{entry.version}",
                     entry.run_id,
                     tags=entry.tags(),
                     description=textwrap.shorten(entry.sentence(), LONGEST_DESCRIPTION, placeholder="…"),

@@ -14,7 +14,7 @@ from darkroom.config import Config
 from darkroom.console import messages, output, warn
 from darkroom.errors import ModelError, OvertakenError, TrackingError
 from darkroom.files import sha256, write_json
-from darkroom.promotion.evidence import gather
+from darkroom.promotion.evidence import Evidence, gather
 from darkroom.promotion.gate import HEADING, Check, Verdict, judge
 from darkroom.promotion.here import REGISTER, resolve, version_of, weights_here
 from darkroom.promotion.history import Entry, Kind, State, counting
@@ -48,6 +48,7 @@ def run(config: Config, workspace: Workspace, reference: str, *, dry_run: bool, 
             )
         _warn_of_another(store.client, name, challenger, workspace)
         if challenger.version == state.champion:
+            _check_files(store.client, challenger)
             messages.print(f"promote: {name} version {challenger.version} is champion already")
             return True
         verdict = _meet_gate(config, workspace, store.client, challenger, state, force=force)
@@ -93,6 +94,7 @@ def roll_back(config: Config, workspace: Workspace, reason: str) -> None:
                 f"{name}: no previous champion to go back to; `darkroom history` shows those there were"
             )
         target = find(store.client, name, state.previous)
+        _check_files(store.client, target)
         # What was previous then is so again: to roll back twice goes back two champions.
         then = next((each for each in reversed(counting(entries)) if each.champion == target.version), None)
         entry = replace(
@@ -142,7 +144,7 @@ def _meet_gate(
             return judge(
                 config.gate,
                 gather(client, challenger, place),
-                gather(client, champion, place) if champion else None,
+                _gather_champion(client, champion, place) if champion else None,
                 bins=config.evaluate.calibration_bins,
                 cache=workspace.processed(config.dataset.name),
             )
@@ -152,6 +154,22 @@ def _meet_gate(
             # What cannot be judged can be forced; the history then says that it was not judged.
             lacking = Check("evidence", str(problem), "as it was registered", passed=False)
             return Verdict(str(challenger), str(champion) if champion else None, (lacking,))
+
+
+def _check_files(client: MlflowClient, model: Contender) -> None:
+    """Raises TrackingError if the store does not hold a model as it was registered: it could not serve."""
+    with tempfile.TemporaryDirectory() as place:
+        gather(client, model, Path(place))
+
+
+def _gather_champion(client: MlflowClient, champion: Contender, place: Path) -> Evidence:
+    try:
+        return gather(client, champion, place)
+    except TrackingError as problem:
+        raise TrackingError(
+            f"no champion to compare with: {problem}; else `darkroom promote --force --reason …` makes another version "
+            "champion without a comparison"
+        ) from None
 
 
 def _entry(kind: Kind, target: Contender, state: State, reason: str) -> Entry:

@@ -8,25 +8,28 @@ from typing import Any
 import numpy as np
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import LifecycleStage, Run
+from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from darkroom.config import Config
 from darkroom.console import messages, warn
 from darkroom.data.batches import read_split
+from darkroom.data.difference import LISTING
 from darkroom.errors import CacheError, ModelError
 from darkroom.evaluation.curves import read_history
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity
+from darkroom.evaluation.reference import REFERENCE
 from darkroom.files import read_json, sha256
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import MADE_BY, ModelCard, load_classifier
-from darkroom.promotion.registry import UNKNOWN, Registered, register, with_weights
+from darkroom.promotion.registry import LOGGED_MODEL, UNKNOWN, Registered, register, with_weights
 from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG
 from darkroom.tracking.runs import (
     EXAMPLE_IMAGES,
     FINGERPRINT_TAG,
     MODEL_TAG,
     PREDICTIONS_TAG,
+    REFERENCE_TAG,
     RUN_TAG,
     WEIGHTS_TAG,
     epoch_metrics,
@@ -37,6 +40,8 @@ from darkroom.workspace import Workspace
 
 # Below a logged model: what MLflow loads. The files beside it are MLflow's own descriptions.
 MODEL_FILE = "data/model.pt2"
+# Below a logged model, as below its run: a copy, as a run can be deleted while its model serves.
+EVALUATION = "evaluate"
 METRICS = ("accuracy", "accuracy_low", "accuracy_high", "f1_macro", "log_loss", "calibration_error")
 EVALUATE = "darkroom evaluate"
 
@@ -48,6 +53,13 @@ class _Held:
     run_id: str
     uri: str
     model_sha256: str
+
+    def log_reports(self, client: MlflowClient, workspace: Workspace) -> None:
+        """Log what promoting and answering need beside the model itself, where deleting the run does not reach it."""
+        model_id = self.uri.removeprefix(LOGGED_MODEL)
+        client.log_model_artifacts(model_id, str(workspace.report("evaluate")), EVALUATION)
+        if (listing := workspace.report("preprocess") / LISTING).is_file():
+            client.log_model_artifact(model_id, str(listing), "preprocess")
 
 
 def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Registered:
@@ -68,12 +80,16 @@ def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Re
         WEIGHTS_TAG: identity.weights_sha256,
         FINGERPRINT_TAG: identity.fingerprint,
         PREDICTIONS_TAG: identity.predictions_sha256,
+        REFERENCE_TAG: sha256(_need(report / REFERENCE, EVALUATE)),
     }
     # A training that was repeated to the same weights has another run than their version.
     for held in filter(None, (registered, own)):
+        held.log_reports(store.client, workspace)
+        if not _is_active(store.client, held.run_id):
+            continue
         run = store.run(held.run_id)
         run.log_metrics({f"test/{key}": value for key, value in summary.items()})
-        run.log_directory(report, "evaluate")
+        run.log_directory(report, EVALUATION)
         run.log_tags(digests | {MODEL_TAG: held.model_sha256})
     chosen = registered or own
     assert chosen, "a run is completed where there is none"
@@ -133,12 +149,13 @@ def _need(path: Path, made_by: str) -> Path:
 def _of_version(client: MlflowClient, name: str, weights_sha256: str) -> _Held | None:
     """The first version of these weights that can still be loaded and compared, as it was registered."""
     for version in with_weights(client, name, weights_sha256):
-        run = _find_active(client, version.run_id or "")
-        held = run and _held(run, version.source or "", version.tags.get(MODEL_TAG))
+        held = _held(version.run_id or "", version.source or "", version.tags.get(MODEL_TAG))
         if held:
             return held
-        lack = "its model was changed in the store" if run else "its run is not in this store"
-        warn(f"{name} version {version.version} has the same weights, but {lack}: it no longer counts")
+        warn(
+            f"{name} version {version.version} has the same weights, but its model was changed or deleted in the "
+            "store: it no longer counts"
+        )
     return None
 
 
@@ -150,15 +167,15 @@ def _of_run(store: Store, card: ModelCard) -> _Held | None:
         if run_id and uri:
             run = store.client.get_run(run_id)
             is_of_these = run.data.tags.get(WEIGHTS_TAG) == card.weights_sha256
-            if is_of_these and (held := _held(run, uri, run.data.tags.get(MODEL_TAG))):
+            if is_of_these and (held := _held(run_id, uri, run.data.tags.get(MODEL_TAG))):
                 return held
     return None
 
 
-def _held(run: Run, uri: str, expected: str | None) -> _Held | None:
+def _held(run_id: str, uri: str, expected: str | None) -> _Held | None:
     """The model at ``uri``, unless its file is gone or has not the SHA-256 that was ``expected``, if any was."""
     found = _model_sha256(uri)
-    return _Held(run.info.run_id, uri, found) if found and expected in (None, found) else None
+    return _Held(run_id, uri, found) if found and expected in (None, found) else None
 
 
 def _model_sha256(uri: str) -> str | None:
@@ -174,14 +191,14 @@ def _model_sha256(uri: str) -> str | None:
             return None
 
 
-def _find_active(client: MlflowClient, run_id: str) -> Run | None:
+def _is_active(client: MlflowClient, run_id: str) -> bool:
+    """Whether the store holds the run, and nobody has deleted it."""
     try:
-        run = client.get_run(run_id)
+        return bool(client.get_run(run_id).info.lifecycle_stage == LifecycleStage.ACTIVE)
     except MlflowException as problem:
         if problem.error_code not in UNKNOWN:
             raise
-        return None
-    return run if run.info.lifecycle_stage == LifecycleStage.ACTIVE else None
+        return False
 
 
 def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> _Held:

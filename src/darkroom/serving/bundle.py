@@ -16,13 +16,12 @@ from mlflow.models import Model
 
 from darkroom.data.images import Decoder
 from darkroom.errors import ModelError
-from darkroom.evaluation.gallery import GALLERY, PICTURES
-from darkroom.evaluation.reference import REFERENCE, Reference
+from darkroom.evaluation.gallery import GALLERY
+from darkroom.evaluation.reference import Reference
 from darkroom.files import read_json
-from darkroom.promotion.evidence import gather
+from darkroom.promotion.evidence import Evidence, gather
 from darkroom.promotion.registration import MODEL_FILE
 from darkroom.promotion.registry import contender
-from darkroom.serving.evaluated import download_report, read_reference, registered_decoder
 from darkroom.serving.pictures import Transform
 from darkroom.serving.runtime import Images, Logits, Runtime, choose_runtime
 from darkroom.settings import Serve
@@ -30,8 +29,7 @@ from darkroom.tracking.runs import FINGERPRINT_TAG
 
 MADE_BY = "darkroom evaluate"
 CONFUSION = "confusion_matrix.json"
-# Without the pictures for people.
-REPORT = (REFERENCE, GALLERY, PICTURES, CONFUSION)
+METRICS = "metrics.json"
 # Images to try a model on that has no gallery, as one of an earlier Darkroom has none.
 PROBE_IMAGES = 4
 # By how much two logits may differ, as a share of the largest one, that are taken for a draw.
@@ -74,18 +72,17 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
     """
     with tempfile.TemporaryDirectory() as place:
         evidence = gather(client, contender(version), Path(place))
-        metadata: dict[str, Any] = Model.load(evidence.model).metadata or {}
-        report = download_report(version, REPORT, Path(place) / "report")
-        reference = read_reference(report, metadata["classes"])
+        reference, report = evidence.reference(), evidence.report
         gallery = _read_gallery(report)
-        shape: tuple[int, int, int] = tuple(metadata["shape"])
+        channels, height, width = evidence.shape
+        shape = (channels, height, width)
         signs = (reference.ink, reference.ground) if reference else (None, None)
-        transform = Transform(shape, metadata.get("mean"), *signs, registered_decoder(metadata))
+        transform = Transform(shape, evidence.metadata.get("mean"), *signs, evidence.decoder())
         probe = _pixels(gallery, shape) if gallery else np.zeros((PROBE_IMAGES, *shape), np.uint8)
         program = torch.export.load(evidence.model / MODEL_FILE)
-        about = _about(client, version, metadata) | {"parameters": sum(each.numel() for each in program.parameters())}
+        about = _about(version, evidence) | {"parameters": sum(each.numel() for each in program.parameters())}
         runtime = choose_runtime(program, settings.runtime, probe, about, Path(place))
-        classes = tuple(metadata["classes"])
+        classes = evidence.answers.classes
         _self_test(version, runtime.infer(probe), classes, gallery)
         confusion = report / CONFUSION
         return Bundle(
@@ -129,20 +126,20 @@ def _self_test(version: ModelVersion, logits: Logits, classes: Sequence[str], ga
         )
 
 
-def _about(client: MlflowClient, version: ModelVersion, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's card for people and programs: JSON values."""
-    run = client.get_run(str(version.run_id))
+def _about(version: ModelVersion, evidence: Evidence) -> dict[str, Any]:
+    """The model's card for people and programs: JSON values. Its run is not asked: that may be deleted."""
+    card, metrics = evidence.card(), evidence.report / METRICS
+    settings = card.settings if card else {}
+    trained = datetime.fromisoformat(Model.load(evidence.model).utc_time_created).replace(tzinfo=UTC)
     return {
         "name": version.name,
         "version": str(version.version),
-        "architecture": run.data.params.get("model.name"),
-        "dataset": run.data.params.get("dataset.name"),
-        "classes": list(metadata["classes"]),
-        "shape": list(metadata["shape"]),
-        "metrics": {
-            key.removeprefix("test/"): value for key, value in run.data.metrics.items() if key.startswith("test/")
-        },
+        "architecture": settings.get("model", {}).get("name"),
+        "dataset": settings.get("dataset", {}).get("name"),
+        "classes": list(evidence.answers.classes),
+        "shape": list(evidence.shape),
+        "metrics": read_json(metrics, error=ModelError, made_by=MADE_BY) if metrics.is_file() else {},
         "fingerprint": version.tags.get(FINGERPRINT_TAG),
         "run_id": version.run_id,
-        "trained_at": datetime.fromtimestamp(run.info.start_time / 1000, UTC).isoformat(timespec="seconds"),
+        "trained_at": trained.isoformat(timespec="seconds"),
     }

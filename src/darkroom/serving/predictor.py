@@ -4,13 +4,11 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-import mlflow.pytorch
 import numpy as np
 import torch
 from mlflow import MlflowClient
-from mlflow.models import get_model_info
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,14 +17,14 @@ from darkroom.console import warn
 from darkroom.data.cache import DatasetCard
 from darkroom.data.images import Decoder
 from darkroom.data.ink import Ground, on_light
-from darkroom.errors import DataError, ModelError, TrackingError
+from darkroom.errors import DataError, ModelError
 from darkroom.evaluation.metrics import Floats
-from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, energies
+from darkroom.evaluation.reference import Reference, calibrated, energies
 from darkroom.models.files import ModelCard, load_weights
 from darkroom.models.registry import architectures
-from darkroom.promotion.registry import champion
+from darkroom.promotion.evidence import gather
+from darkroom.promotion.registry import champion, contender
 from darkroom.serving.bulk import rank, see
-from darkroom.serving.evaluated import download_report, read_reference, registered_decoder
 from darkroom.serving.inputs import Picture
 from darkroom.serving.pictures import RefusedImageError, Seen, Transform
 from darkroom.settings import Model
@@ -86,26 +84,20 @@ class Predictor:
     def champion(cls, client: MlflowClient, name: str) -> Self:
         """Load the champion of the registered model ``name``.
 
-        Raises TrackingError if there is none, ModelError if its reference is damaged.
+        Raises TrackingError if there is none, or it is not as it was registered, ModelError if its reference is
+        damaged.
         """
         version = champion(client, name)
-        uri = f"models:/{name}/{version.version}"
-        metadata: dict[str, Any] = get_model_info(uri).metadata or {}
-        if not {"classes", "shape"} <= metadata.keys():
-            raise TrackingError(
-                f"{uri} was not made by darkroom: it lacks its class names; register one by `dvc repro`"
-            )
-        model = mlflow.pytorch.load_model(uri)
         with tempfile.TemporaryDirectory() as place:
-            report = download_report(version, [REFERENCE], Path(place) / "report")
-            reference = read_reference(report, metadata["classes"])
+            evidence = gather(client, contender(version), Path(place))
+            model, reference, mean = evidence.load(), evidence.reference(), evidence.metadata.get("mean")
+            decoder = evidence.decoder()
         if reference is None:
             warn(
                 f"{name} version {version.version}: was evaluated by an earlier Darkroom; its probabilities are not "
                 "calibrated, and no picture is called unlike the training images"
             )
-        classes, shape, mean = metadata["classes"], metadata["shape"], metadata.get("mean")
-        return cls(model, classes, shape, str(version.version), mean, reference, registered_decoder(metadata))
+        return cls(model, evidence.answers.classes, evidence.shape, str(version.version), mean, reference, decoder)
 
     @classmethod
     def from_weights(cls, path: Path, name: str | None, config: Config, workspace: Workspace) -> Self:

@@ -24,8 +24,9 @@ WEIGHTS_TAG = "darkroom.weights_sha256"
 FINGERPRINT_TAG = "darkroom.fingerprint"
 # SHA-256 of the weights that a training began with, where they were given.
 START_TAG = "darkroom.start_sha256"
-# SHA-256 of reports/evaluate/predictions.csv and of the file that MLflow loads the model from.
+# SHA-256 of reports/evaluate/predictions.csv and reference.json, and of the file that MLflow loads the model from.
 PREDICTIONS_TAG = "darkroom.predictions_sha256"
+REFERENCE_TAG = "darkroom.reference_sha256"
 MODEL_TAG = "darkroom.model_sha256"
 EXAMPLE_IMAGES = 4
 

@@ -67,7 +67,7 @@ def evidence(
         tags={"darkroom.fingerprint": fingerprint},
         version=version,
     )
-    return MadeUp(contender, found, fingerprint, (1, 2, 2), Path("nowhere"), network, size)
+    return MadeUp(contender, found, fingerprint, (1, 2, 2), Path("nowhere"), Path("nowhere"), network, size)
 
 
 def table(both: int, losses: int, gains: int, neither: int) -> tuple[np.ndarray, np.ndarray]:

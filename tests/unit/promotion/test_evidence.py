@@ -4,6 +4,8 @@ import csv
 import json
 import re
 import shutil
+import sqlite3
+from contextlib import closing
 
 import pytest
 import torch
@@ -33,7 +35,7 @@ def collect(client, tmp_path_factory):
 
 
 def stored(root, name):
-    (found,) = (root / "mlruns").rglob(name)
+    (found,) = (root / "mlruns" / "models").rglob(name)
     return found
 
 
@@ -92,7 +94,22 @@ def test_a_version_without_digests_is_refused(collect, client, tag):
     assert refused(collect, f"^version 1: has no tag {tag}, as of an earlier Darkroom").endswith(ANEW)
 
 
-def test_a_version_whose_run_is_in_another_store_is_refused(collect, client):
+def test_deleting_the_run_takes_nothing_from_its_version(collect, evaluated, client):
+    before = collect()
+    (experiment,) = (each for each in client.search_experiments() if each.name == "darkroom")
+    shutil.rmtree(evaluated / "mlruns" / str(client.get_model_version(NAME, "1").run_id))  # as `mlflow gc` does
+    with closing(sqlite3.connect(evaluated / "mlflow.db")) as database, database:
+        for table in ("tags", "params", "metrics", "latest_metrics", "runs"):
+            database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+    assert client.search_runs([experiment.experiment_id]) == []
+    after = collect()
+    assert after.answers.split == before.answers.split
+    assert after.reference() == before.reference() is not None
+
+
+def test_a_version_of_an_earlier_darkroom_is_found_with_its_run(collect, evaluated, client):
+    shutil.rmtree(stored(evaluated, "evaluate"))
+    assert collect().reference() is not None
     known = client.get_model_version(NAME, "1")
     client.create_model_version(NAME, known.source, "f" * 32, tags=known.tags)
     refused(collect, r"^version 2: the store of run f{32} lacks runs:/f.*; is MLFLOW_TRACKING_URI that of this", "2")

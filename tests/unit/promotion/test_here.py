@@ -1,4 +1,4 @@
-"""What is said of the model in the working tree is what the registry of this store knows, whatever files DVC brought."""
+"""What is said of the model in the working tree is what this store knows of it, whatever files DVC brought."""
 
 import json
 import shutil

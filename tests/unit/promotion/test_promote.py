@@ -36,7 +36,7 @@ def right(monkeypatch, tmp_path):
         model = directory / str(contender.version)
         (model / "data").mkdir(parents=True)
         (model / "data" / "model.pt2").write_bytes(bytes(1000))
-        return Evidence(contender, answers, "a fingerprint", (1, 2, 2), model)
+        return Evidence(contender, answers, "a fingerprint", (1, 2, 2), model, model)
 
     monkeypatch.setattr(promote, "gather", gather)
     return counts
@@ -246,6 +246,47 @@ def test_the_champion_is_not_promoted_again(registry, darkroom):
 
     assert (code, said) == (0, "promote: a-model version 1 is champion already\n")
     assert len(History(client, NAME).read()) == 1
+
+
+def changed(version):
+    """What takes the place of ``gather`` where that version was changed in the store."""
+    known = promote.gather
+
+    def gather(client, contender, directory):
+        if contender.version == version:
+            raise promote.TrackingError(f"version {version}: model.pt2 is not the one that was registered")
+        return known(client, contender, directory)
+
+    return gather
+
+
+def test_a_champion_that_was_changed_is_not_called_champion(registry, darkroom, monkeypatch):
+    registry(300)
+    darkroom("promote")
+    monkeypatch.setattr(promote, "gather", changed("1"))
+    assert darkroom("promote") == (2, "error: version 1: model.pt2 is not the one that was registered\n")
+
+
+def test_a_champion_that_was_changed_is_no_hindrance_for_ever(registry, crown, darkroom, monkeypatch, aliases):
+    registry(300, 300)
+    crown("1")
+    monkeypatch.setattr(promote, "gather", changed("1"))
+    code, said = darkroom("promote")
+    assert (code, aliases()["champion"]) == (2, "1")
+    assert said == (
+        "error: no champion to compare with: version 1: model.pt2 is not the one that was registered; else `darkroom "
+        "promote --force --reason …` makes another version champion without a comparison\n"
+    )
+    code, said = darkroom("promote", "--force", "--reason", "the champion is lost")
+    assert (code, aliases()["champion"]) == (0, "2")
+
+
+def test_a_rollback_to_a_version_that_was_changed_is_refused(registry, crown, darkroom, monkeypatch, aliases):
+    registry(300, 300)
+    crown("1", "2")
+    monkeypatch.setattr(promote, "gather", changed("1"))
+    assert darkroom("rollback") == (2, "error: version 1: model.pt2 is not the one that was registered\n")
+    assert aliases()["champion"] == "2"
 
 
 @pytest.mark.parametrize(

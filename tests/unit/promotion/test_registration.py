@@ -207,7 +207,10 @@ def test_a_changed_model_in_the_store_is_not_blessed_but_registered_anew(
     again = bring()
 
     assert (again.version, again.is_new) == ("2", True)
-    assert f"{NAME} version 1 has the same weights, but its model was changed in the store" in capsys.readouterr().err
+    assert (
+        f"{NAME} version 1 has the same weights, but its model was changed or deleted in the store"
+        in capsys.readouterr().err
+    )
     assert client.get_model_version(NAME, "1").tags["darkroom.model_sha256"] == digest
     gather(client, find(client, NAME, "2"), tmp_path)
     assert not bring().is_new
@@ -229,14 +232,25 @@ def test_of_several_models_of_a_run_the_last_one_counts_in_whatever_order_mlflow
         assert newest_model(client, runs(client)[0]) == f"models:/{last.model_id}"
 
 
-def test_a_version_whose_run_was_deleted_no_longer_counts(registered, bring, client, capsys):
+def test_a_version_whose_run_was_deleted_still_counts_and_gets_what_it_lacks(
+    registered, bring, client, evaluated, tmp_path
+):
     client.delete_run(runs(client)[0].info.run_id)
-    capsys.readouterr()
+    (report,) = (evaluated / "mlruns" / "models").rglob("evaluate")
+    shutil.rmtree(report)  # as an earlier Darkroom registered it
 
     again = bring()
 
-    assert (again.version, again.is_new) == ("2", True)
-    assert "version 1 has the same weights, but its run is not in this store" in capsys.readouterr().err
+    assert (again.version, again.is_new) == ("1", False)
+    assert runs(client) == []
+    assert gather(client, find(client, NAME, "1"), tmp_path).reference() is not None
+
+
+def test_a_version_whose_model_was_deleted_no_longer_counts(registered, bring, client, evaluated, capsys):
+    shutil.rmtree(evaluated / "mlruns" / "models")
+    capsys.readouterr()
+    assert (bring().version, bring().is_new) == ("2", False)
+    assert "version 1 has the same weights, but its model was changed or deleted" in capsys.readouterr().err
 
 
 def test_a_store_that_does_not_answer_is_not_taken_for_a_damaged_one(registered, bring, client, monkeypatch):

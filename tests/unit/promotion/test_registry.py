@@ -189,7 +189,7 @@ def test_what_is_no_version_or_alias_is_refused_with_those_there_are(three, refe
 
 
 def test_a_registry_without_versions_says_how_to_get_one(client):
-    with pytest.raises(TrackingError, match="holds no versions of a-model; `dvc repro` trains and registers one"):
+    with pytest.raises(TrackingError, match="holds no versions of a-model; `dvc repro` trains and registers a model"):
         find(client, NAME, "challenger")
 
 
