@@ -1,7 +1,6 @@
 """`darkroom compare`: two models of the registry on the same test images, as a table, as files and in MLflow."""
 
 import csv
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from darkroom.promotion.evidence import Evidence, gather, pair
 from darkroom.promotion.gate import Verdict, judge
 from darkroom.promotion.here import resolve
 from darkroom.promotion.registry import Contender
+from darkroom.scratch import scratch_directory
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
@@ -42,8 +42,8 @@ def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) 
         raise TrackingError(
             f"{a} and {b} are the same model, {contenders[0]}; name two that differ (`darkroom models` lists them)"
         )
-    with tempfile.TemporaryDirectory() as place:
-        first, second = (gather(store.client, each, Path(place)) for each in contenders)
+    with scratch_directory() as place:
+        first, second = (gather(store.client, each, place) for each in contenders)
         pairing = _pair(first, second, config.gate.alpha)
         verdict = _judge(config, workspace, first, second)
         report = _report(config, pairing, first, second, verdict)

@@ -1,9 +1,7 @@
 """`darkroom data-diff`: what lies between the data of two models, or of a model and what is preprocessed here."""
 
 import json
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -16,6 +14,7 @@ from darkroom.data.cache import NAMES, DatasetCard
 from darkroom.data.difference import Listing, changed_classes, difference
 from darkroom.promotion.evidence import gather_listing
 from darkroom.promotion.registry import find
+from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import need_store
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.tracking.tracker import connect
@@ -58,8 +57,8 @@ def _read(config: Config, workspace: Workspace, reference: str) -> _Side:
     need_store(workspace)
     client = connect(config.tracking, workspace.spools).client
     model = find(client, config.registered_model, reference)
-    with tempfile.TemporaryDirectory() as place:
-        listing = gather_listing(model, Path(place))
+    with scratch_directory() as place:
+        listing = gather_listing(model, place)
     return _Side(str(model), model.tags.get(FINGERPRINT_TAG, ""), listing)
 
 

@@ -4,45 +4,37 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from darkroom.errors import DarkroomError
+from darkroom.scratch import scratch_directory, scratch_file
 
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary sibling of ``path``; it takes ``path``'s place only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    os.close(handle)
-    partial = Path(name)
-    try:
+    with scratch_file(path.parent) as partial:
         yield partial
-        # mkstemp makes private files; what stages hand over should be as readable as any other file.
+        # What stages hand over should be as readable as any other file.
         partial.chmod(0o644)
         with partial.open("rb+") as written:
             os.fsync(written.fileno())
         partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield an empty temporary directory; it replaces ``path`` only if the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
-    try:
+    with scratch_directory(path.parent) as partial:
         yield partial
         partial.chmod(0o755)
         shutil.rmtree(path, ignore_errors=True)
         partial.replace(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -1,7 +1,6 @@
 """`darkroom datasets --inspect`: how a folder or an archive would be read, before anything is done with it."""
 
 import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from darkroom.data.labels import Labelled, label_images
 from darkroom.data.tables import find_table, store_table
 from darkroom.data.tree import draw, grow
 from darkroom.errors import counted
+from darkroom.scratch import scratch_directory
 
 MAX_CLASSES = 100
 MAX_FOLDERS = 20
@@ -51,9 +51,9 @@ def _show_files(source: Path, names: list[str], inventory: Inventory) -> None:
 def _label(source: Path, names: list[str], inventory: Inventory, config: Config) -> Labelled:
     if config.dataset.name != "folder" or not config.dataset.labels:
         return label_by_folders(names, inventory)
-    with tempfile.TemporaryDirectory() as place:
-        store_table(config.dataset.labels, source, Path(place))
-        table = find_table(Path(place))
+    with scratch_directory() as place:
+        store_table(config.dataset.labels, source, place)
+        table = find_table(place)
         assert table, "it has just been stored"
         return label_images(table, names)
 

@@ -1,8 +1,6 @@
 """`darkroom reproduce`: a training again, from its settings, code and data, and whether the same came out."""
 
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -14,6 +12,7 @@ from darkroom.errors import ModelError, TrackingError
 from darkroom.files import read_json
 from darkroom.promotion.recorded import Training, recorded_training
 from darkroom.restoring import Checkout, bring_code, bring_data, bring_settings
+from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import store_address, store_exists
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
@@ -44,9 +43,9 @@ def run(config: Config, workspace: Workspace, run_id: str) -> bool:
     if not store_exists():
         raise TrackingError(f"no MLflow store at {store_address()}; MLFLOW_TRACKING_URI names the one that has the run")
     then = recorded_training(connect(config.tracking, workspace.spools).client, run_id)
-    with tempfile.TemporaryDirectory(prefix="darkroom-reproduce-") as directory:
-        source, doubts = bring_code(then, workspace, Path(directory, "code"))
-        checkout = Checkout(then, Workspace(Path(directory, "project")), source)
+    with scratch_directory() as directory:
+        source, doubts = bring_code(then, workspace, directory / "code")
+        checkout = Checkout(then, Workspace(directory / "project"), source)
         bring_settings(then, config, workspace, checkout)
         bring_data(then, workspace, checkout)
         messages.print(f"reproduce: trains {then} again")

@@ -1,7 +1,6 @@
 """What a training begins with: the weights that train.start_from names, from the registry or a file."""
 
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from darkroom.files import digest
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import save_card, write_weights
 from darkroom.models.start import Start, begin_with, read_start
+from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import store_address, store_exists
 from darkroom.workspace import Workspace
 
@@ -107,8 +107,8 @@ def _from_registry(wanted: str, config: Config, workspace: Workspace) -> tuple[S
     if not store_exists():
         raise TrackingError(f"{wanted}: no MLflow store at {store_address()}; name a file, or train without it first")
     store, contender = _find(wanted, config, workspace)
-    with tempfile.TemporaryDirectory() as directory:
-        evidence = gather(store.client, contender, Path(directory))
+    with scratch_directory() as directory:
+        evidence = gather(store.client, contender, directory)
         weights: Mapping[str, Tensor] = evidence.program().state_dict
         start = Start(
             name=f"champion {contender}" if wanted == "champion" else str(contender),
@@ -138,8 +138,8 @@ def _find_leak(name: str, reference: str, config: Config, workspace: Workspace) 
         return None
     try:
         _, contender = _find(reference, config, workspace)
-        with tempfile.TemporaryDirectory() as directory:
-            listing = gather_listing(contender, Path(directory))
+        with scratch_directory() as directory:
+            listing = gather_listing(contender, directory)
     except (DataError, TrackingError):  # of an earlier version, which kept no list
         return None
     learned, here = number(listing.digests[listing.splits != SPLITS.index("test")], test)

@@ -71,7 +71,7 @@ def test_the_same_bits_come_out_and_nothing_of_the_project_changes(trained, repr
     assert files(trained.root) == before
     assert len(client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])) == runs
     assert client.search_registered_models() == []
-    assert list(tmp_path.glob("darkroom-*")) == []
+    assert list(tmp_path.glob(".darkroom.*")) == []
 
 
 def test_what_is_temporary_goes_when_it_is_interrupted(reproduce, tmp_path, monkeypatch):
@@ -81,7 +81,7 @@ def test_what_is_temporary_goes_when_it_is_interrupted(reproduce, tmp_path, monk
         if process.args[0] != sys.executable:
             return communicate(process, *given, **named)
         trainings.append(process)
-        checkpoints = "darkroom-reproduce-*/project/models/checkpoints"
+        checkpoints = ".darkroom.*/project/models/checkpoints"
         wait_until(lambda: list(tmp_path.glob(checkpoints)), "the training began", process)
         raise KeyboardInterrupt
 
@@ -93,4 +93,4 @@ def test_what_is_temporary_goes_when_it_is_interrupted(reproduce, tmp_path, monk
     assert "Reproduced" not in ended.output
     (training,) = trainings
     assert training.returncode is not None
-    assert list(tmp_path.glob("darkroom-*")) == []
+    assert list(tmp_path.glob(".darkroom.*")) == []

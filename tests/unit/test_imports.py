@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 # From the ground up. A unit, a module or package of darkroom, may import what lies in the rows before its own.
 LAYERS = (
     ("errors", "interruption", "process"),
+    ("scratch",),
     ("files", "workspace", "settings"),
     ("config",),
     ("console",),

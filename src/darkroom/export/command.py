@@ -1,7 +1,6 @@
 """`darkroom export`: makes a file, and puts it in its place only after the check."""
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -17,6 +16,7 @@ from darkroom.files import atomic_file, write_json
 from darkroom.formats.onnx import check_installed
 from darkroom.interruption import held_back
 from darkroom.models.files import ModelCard, save_card
+from darkroom.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 # The forms that need a card beside them.
@@ -37,8 +37,7 @@ def run(
         raise ModelError(f"{to}: the name of a file in the format {form} ends in .{form}")
     if form == "onnx":
         check_installed()
-    with tempfile.TemporaryDirectory() as directory:
-        place = Path(directory)
+    with scratch_directory() as place:
         origin = from_registry(config, workspace, reference, place) if reference else here(config, workspace)
         to = to or workspace.exported / f"{origin.stem}{'-int8' if quantize else ''}.{form}"
         card = origin.module()[1] if form in WEIGHTS else None

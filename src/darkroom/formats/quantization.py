@@ -4,7 +4,6 @@ Static quantisation as ONNX Runtime makes it (Jacob et al., "Quantization and Tr
 Integer-Arithmetic-Only Inference", CVPR 2018): the ranges of activations are those that calibration images show.
 """
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from darkroom.data.batches import CPU, Split
 from darkroom.formats.onnx import INPUT, save_onnx
+from darkroom.scratch import scratch_directory
 
 CALIBRATION_BATCH = 64
 # All layers with weights, and what is then computed with the layer before it. Max pooling in 8 bits takes more than
@@ -32,8 +32,8 @@ def quantize_int8(
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    with tempfile.TemporaryDirectory() as place:
-        folded, quantized = Path(place, "folded.onnx"), Path(place, "quantized.onnx")
+    with scratch_directory() as place:
+        folded, quantized = place / "folded.onnx", place / "quantized.onnx"
         # Symbolic shapes are for transformers whose shapes ONNX's own inference cannot tell, and need sympy.
         quant_pre_process(full, folded, skip_symbolic_shape=True)
         quantize_static(

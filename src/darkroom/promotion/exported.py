@@ -1,6 +1,5 @@
 """Whether a model, in a form of file, gives the answers that were recorded when it was evaluated."""
 
-import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +9,7 @@ from darkroom.data.batches import Split
 from darkroom.formats.answers import BATCH_SIZES, Answering, ask, differing
 from darkroom.formats.onnx import read_onnx, write_onnx
 from darkroom.promotion.evidence import Evidence
+from darkroom.scratch import scratch_directory
 
 # Asked one by one; all of them would take many times as long.
 SINGLE_IMAGES = 500
@@ -34,7 +34,7 @@ def differing_answers(evidence: Evidence, form: Literal["pt2", "onnx"], cache: P
 
 
 def _as_onnx(evidence: Evidence) -> Answering:
-    with tempfile.TemporaryDirectory() as place:
-        path = Path(place, "model.onnx")
+    with scratch_directory() as place:
+        path = place / "model.onnx"
         write_onnx(evidence.program(), {}, path)
         return read_onnx(path)

@@ -1,6 +1,5 @@
 """What there is to say where the champion is a model of other data than the newest model."""
 
-import tempfile
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -14,6 +13,7 @@ from darkroom.evaluation.pairing import pair_shared
 from darkroom.evaluation.predictions import read_predictions
 from darkroom.promotion.evidence import gather
 from darkroom.promotion.registry import champion, contender
+from darkroom.scratch import scratch_directory
 from darkroom.tracking.runs import FINGERPRINT_TAG
 
 
@@ -31,8 +31,8 @@ def notice(config: Config, client: MlflowClient, dataset: DatasetCard, predictio
         return None
     overrule = "`darkroom promote --force --reason …` makes it champion without the gate"
     try:
-        with tempfile.TemporaryDirectory() as place:
-            theirs = gather(client, contender(serving), Path(place)).answers
+        with scratch_directory() as place:
+            theirs = gather(client, contender(serving), place).answers
         pairing = pair_shared(theirs, read_predictions(predictions, dataset.classes))
     except (TrackingError, ValueError) as problem:
         found, what_to_do = f"cannot be compared with the new one ({problem})", overrule

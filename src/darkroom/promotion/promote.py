@@ -1,6 +1,5 @@
 """`darkroom promote` and `darkroom rollback`: what they ask, decide, record and say."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +20,7 @@ from darkroom.promotion.history import Entry, Kind, State, counting
 from darkroom.promotion.registration import register_work_tree
 from darkroom.promotion.registry import CHALLENGER, Contender, Registered, contender, existing, find, set_tags
 from darkroom.promotion.transaction import change, settle
+from darkroom.scratch import scratch_directory
 from darkroom.tracking.facts import user
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import Store, does_not_answer
@@ -138,8 +138,7 @@ def _meet_gate(
 ) -> Verdict:
     serving = existing(client, config.registered_model, state.champion) if state.champion else None
     champion = contender(serving) if serving else None
-    with tempfile.TemporaryDirectory() as directory:
-        place = Path(directory)
+    with scratch_directory() as place:
         try:
             return judge(
                 config.gate,
@@ -158,8 +157,8 @@ def _meet_gate(
 
 def _check_files(client: MlflowClient, model: Contender) -> None:
     """Raises TrackingError if the store does not hold a model as it was registered: it could not serve."""
-    with tempfile.TemporaryDirectory() as place:
-        gather(client, model, Path(place))
+    with scratch_directory() as place:
+        gather(client, model, place)
 
 
 def _gather_champion(client: MlflowClient, champion: Contender, place: Path) -> Evidence:
@@ -192,8 +191,8 @@ def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, en
 
     Returns the entry that names it.
     """
-    with tempfile.TemporaryDirectory() as directory:
-        path = Path(directory, f"{entry.id}.json")
+    with scratch_directory() as directory:
+        path = directory / f"{entry.id}.json"
         write_json(path, verdict.as_json())
         store.client.log_model_artifact(challenger.model_id, str(path), EVIDENCE)
         written = replace(entry, evidence=f"{challenger.uri}/{EVIDENCE}/{path.name}", evidence_sha256=sha256(path))

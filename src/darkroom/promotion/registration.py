@@ -1,6 +1,5 @@
 """Registering the model that lies in the work tree, whoever trained it, in whichever store."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from darkroom.files import read_json, sha256
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import MADE_BY, ModelCard, load_classifier
 from darkroom.promotion.registry import LOGGED_MODEL, UNKNOWN, Registered, register, with_weights
+from darkroom.scratch import scratch_directory
 from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG
 from darkroom.tracking.runs import (
     EXAMPLE_IMAGES,
@@ -180,9 +180,9 @@ def _held(run_id: str, uri: str, expected: str | None) -> _Held | None:
 
 def _model_sha256(uri: str) -> str | None:
     """None if the store has no such file. Raises MlflowException if it does not answer."""
-    with tempfile.TemporaryDirectory() as place:
+    with scratch_directory() as place:
         try:
-            return sha256(Path(download_artifacts(uri, dst_path=place)) / MODEL_FILE)
+            return sha256(Path(download_artifacts(uri, dst_path=str(place))) / MODEL_FILE)
         except FileNotFoundError:
             return None
         except MlflowException as problem:

@@ -1,8 +1,6 @@
 """What the registry notes of a model that was exported: what the check of the file found."""
 
-import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from mlflow.exceptions import MlflowException
@@ -10,6 +8,7 @@ from mlflow.exceptions import MlflowException
 from darkroom.console import warn
 from darkroom.files import write_json
 from darkroom.promotion.registry import Contender, set_tags
+from darkroom.scratch import scratch_directory
 from darkroom.tracking.store import Store, does_not_answer, reason
 
 ARTIFACTS = "export"
@@ -34,9 +33,9 @@ def note_export(
 
 def _note(store: Store, name: str, model: Contender, form: str, found: str, report: Mapping[str, Any]) -> None:
     run, tag = store.run(model.run_id), f"export.{form}"
-    with tempfile.TemporaryDirectory() as place:
-        write_json(Path(place, f"{form}.json"), report)
-        run.log_directory(Path(place), ARTIFACTS)
+    with scratch_directory() as place:
+        write_json(place / f"{form}.json", report)
+        run.log_directory(place, ARTIFACTS)
     if model.version:
         set_tags(store.client, name, model.version, {tag: found})
     else:

@@ -1,7 +1,6 @@
 """A registered version, loaded with everything that answering with it needs."""
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from darkroom.files import read_json
 from darkroom.promotion.evidence import Evidence, gather
 from darkroom.promotion.registration import MODEL_FILE
 from darkroom.promotion.registry import contender
+from darkroom.scratch import scratch_directory
 from darkroom.serving.pictures import Transform
 from darkroom.serving.runtime import Images, Logits, Runtime, choose_runtime
 from darkroom.settings import Serve
@@ -70,8 +70,8 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
     Raises TrackingError or ModelError if it is not what was registered or does not give those answers, and
     MlflowException if the store does not answer.
     """
-    with tempfile.TemporaryDirectory() as place:
-        evidence = gather(client, contender(version), Path(place))
+    with scratch_directory() as place:
+        evidence = gather(client, contender(version), place)
         reference, report = evidence.reference(), evidence.report
         gallery = _read_gallery(report)
         channels, height, width = evidence.shape
@@ -81,7 +81,7 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
         probe = _pixels(gallery, shape) if gallery else np.zeros((PROBE_IMAGES, *shape), np.uint8)
         program = torch.export.load(evidence.model / MODEL_FILE)
         about = _about(version, evidence) | {"parameters": sum(each.numel() for each in program.parameters())}
-        runtime = choose_runtime(program, settings.runtime, probe, about, Path(place))
+        runtime = choose_runtime(program, settings.runtime, probe, about, place)
         classes = evidence.answers.classes
         _self_test(version, runtime.infer(probe), classes, gallery)
         confusion = report / CONFUSION

@@ -1,6 +1,5 @@
 """A model that answers for image files."""
 
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from darkroom.models.files import ModelCard, load_weights
 from darkroom.models.registry import architectures
 from darkroom.promotion.evidence import gather
 from darkroom.promotion.registry import champion, contender
+from darkroom.scratch import scratch_directory
 from darkroom.serving.bulk import rank, see
 from darkroom.serving.inputs import Picture
 from darkroom.serving.pictures import RefusedImageError, Seen, Transform
@@ -88,8 +88,8 @@ class Predictor:
         damaged.
         """
         version = champion(client, name)
-        with tempfile.TemporaryDirectory() as place:
-            evidence = gather(client, contender(version), Path(place))
+        with scratch_directory() as place:
+            evidence = gather(client, contender(version), place)
             model, reference, mean = evidence.load(), evidence.reference(), evidence.metadata.get("mean")
             decoder = evidence.decoder()
         if reference is None:

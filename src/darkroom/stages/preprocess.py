@@ -1,9 +1,7 @@
 """Stage 2: decode, split and cache the images, and report on their quality."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from darkroom import drawing
 from darkroom.config import Config
@@ -16,6 +14,7 @@ from darkroom.data.source import Decoded
 from darkroom.data.suspects import Suspect, find_suspects
 from darkroom.errors import DataError, counted
 from darkroom.files import atomic_directory, write_json
+from darkroom.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 MAX_NAMED = 5
@@ -28,8 +27,8 @@ def run(config: Config, workspace: Workspace) -> None:
     settings = config.preprocess
     target = workspace.processed(name)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".decode.") as scratch, reporter() as progress:
-        decoded = CATALOG[name].decode(workspace.raw(name), settings, Path(scratch), progress)
+    with scratch_directory(target.parent) as scratch, reporter() as progress:
+        decoded = CATALOG[name].decode(workspace.raw(name), settings, scratch, progress)
         _judge_broken(decoded, skip=config.dataset.on_broken == "skip")
         for note in decoded.notes:
             messages.print(f"{name}: {note}")

@@ -3,7 +3,6 @@
 import copy
 import json
 import re
-import tempfile
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -37,6 +36,7 @@ from darkroom.interruption import held_back
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard
 from darkroom.process import is_gone
+from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import SQLITE, default_address, shown, unusable
 from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
 from darkroom.tracking.spool import Operation
@@ -243,8 +243,8 @@ def explained(problem: Exception, address: str) -> Exception:
 def _make_database(path: Path) -> None:
     """Make MLflow's tables in a new file, which appears as a whole: half of them would be stumbled over."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as place:
-        made = Path(place, path.name)
+    with scratch_directory(path.parent) as place:
+        made = place / path.name
         MlflowClient(f"{SQLITE}{made}").search_experiments(max_results=1)
         if not path.exists():  # another process may have been quicker
             made.rename(path)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from darkroom.files import atomic_file
+from darkroom.scratch import remove_abandoned
 
 # Saving takes at most this share of the time of a training.
 SHARE = 0.02
@@ -64,5 +65,4 @@ class Checkpoint:
     def remove(self) -> None:
         """The training is complete and handed over. What a kill in the middle of saving has left goes as well."""
         self.path.unlink(missing_ok=True)
-        for partial in self.path.parent.glob(f".{self.path.name}.*.partial"):
-            partial.unlink()
+        remove_abandoned(self.path.parent)

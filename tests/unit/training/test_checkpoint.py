@@ -4,6 +4,7 @@ import ast
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -349,7 +350,7 @@ def test_a_save_that_fails_leaves_the_last_one(saved: Checkpoint) -> None:
 
 
 def test_removal_takes_along_what_a_kill_while_saving_has_left(saved: Checkpoint) -> None:
-    (saved.path.parent / f".{saved.path.name}.abc123.partial").write_bytes(b"half")
+    (saved.path.parent / f".darkroom.{socket.gethostname()}~1~1.abc123.partial").write_bytes(b"half")
 
     saved.remove()
 

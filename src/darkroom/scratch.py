@@ -1,0 +1,64 @@
+"""Temporary files and directories, named after the process that works in them.
+
+A process that is killed leaves them behind; the next one that works in the same place removes them.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from darkroom.process import is_gone, this_process
+
+SUFFIX = ".partial"
+# A colon, which `this_process` puts between its parts, is not allowed in the names of every file system.
+SEPARATOR = "~"
+NAME = re.compile(rf"\.darkroom\.(.+{SEPARATOR}\d+{SEPARATOR}\d+)\.\w+{re.escape(SUFFIX)}")
+
+
+@contextmanager
+def scratch_file(place: Path) -> Iterator[Path]:
+    """Yield an empty file in ``place``, which only this user can read. It is removed if it is still there then."""
+    remove_abandoned(place)
+    handle, name = tempfile.mkstemp(dir=place, prefix=_prefix(), suffix=SUFFIX)
+    os.close(handle)
+    file = Path(name)
+    try:
+        yield file
+    finally:
+        file.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch_directory(place: Path | None = None) -> Iterator[Path]:
+    """Yield an empty directory in ``place``, else in the system's temporary directory. It is removed in the end."""
+    place = place or Path(tempfile.gettempdir())
+    remove_abandoned(place)
+    with tempfile.TemporaryDirectory(dir=place, prefix=_prefix(), suffix=SUFFIX) as name:
+        yield Path(name)
+
+
+def remove_abandoned(place: Path) -> None:
+    """Remove what processes of this machine and this user that have ended have left in ``place``."""
+    with suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            named = NAME.fullmatch(entry.name)
+            if named and is_gone(named[1].replace(SEPARATOR, ":")):
+                _remove(entry)
+
+
+def _remove(entry: os.DirEntry[str]) -> None:
+    with suppress(OSError):  # another process may be quicker
+        if entry.stat(follow_symlinks=False).st_uid != os.geteuid():
+            return
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            Path(entry).unlink(missing_ok=True)
+
+
+def _prefix() -> str:
+    return f".darkroom.{this_process().replace(':', SEPARATOR)}."
