@@ -2,6 +2,8 @@
 
 import os
 import socket
+import threading
+from multiprocessing import parent_process
 
 import psutil
 
@@ -27,3 +29,15 @@ def is_gone(process: str) -> bool:
         return f"{found.create_time():.0f}" != start or found.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def end_with_parent() -> None:
+    """Have this process, which another one's multiprocessing has spawned, end when that one does, even by a kill."""
+    parent = parent_process()
+    assert parent, "a spawned process has one"
+
+    def wait() -> None:
+        parent.join()
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -20,6 +20,7 @@ from darkroom.data.depth import Sampled, sample
 from darkroom.data.digests import Digests, content_digest, stack
 from darkroom.data.images import BrokenImageError, Decoder, choose_bands, load_deep, open_image, read_header
 from darkroom.data.packed import Records, read_members
+from darkroom.process import end_with_parent
 
 Map = Callable[..., Iterator[Any]]
 
@@ -31,16 +32,17 @@ def processes(count: int) -> Iterator[Map]:
         yield map
         return
     # Spawned, not forked: a fork of a process with threads can hang.
-    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_leave_interruptions_to_the_parent)
+    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_set_up)
     try:
         yield pool.map
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interruptions_to_the_parent() -> None:
-    """Ctrl-C reaches every process of the terminal; the parent lets the workers end their chunk and stops them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _set_up() -> None:
+    """Leave interruptions to the parent: it lets the workers end their chunk and stops them. End when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal
+    end_with_parent()
 
 
 # What the headers tell of each image; all zeros where one cannot be read.

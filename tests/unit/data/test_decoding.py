@@ -2,10 +2,23 @@
 
 import multiprocessing
 import signal
+import subprocess
+import sys
 
+import psutil
 import pytest
 
 from darkroom.data.decoding import processes
+
+# A parent whose worker is idle, and one whose worker is busy.
+PARENT = """
+from time import sleep
+from darkroom.data.decoding import processes
+with processes(1) as spread:
+    print(*spread(abs, [1]), flush=True)
+    list(spread(sleep, [{seconds}]))
+    sleep(600)
+"""
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -29,3 +42,15 @@ def test_an_interruption_ends_the_workers():
     with pytest.raises(KeyboardInterrupt), processes(2) as spread:
         interrupted(spread(abs, range(1000)))
     assert set(multiprocessing.active_children()) == before
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0, 600])
+def test_the_workers_end_when_their_parent_is_killed(seconds):
+    with subprocess.Popen([sys.executable, "-c", PARENT.format(seconds=seconds)], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout.readline() == b"1\n"
+        family = psutil.Process(parent.pid).children(recursive=True)
+        parent.kill()
+
+    assert family
+    assert psutil.wait_procs(family, timeout=60)[1] == []
