@@ -21,6 +21,18 @@ SOURCE = "src"
 PACKAGE = f"{SOURCE}/darkroom"
 # Seconds in which a command that is interrupted may end the processes it began.
 GRACE = 3.0
+# `python -m darkroom` of any code, which is terminated when the other end of its standard input is closed: a process
+# that is killed closes what it holds.
+COMMAND = """
+import os, runpy, signal, threading
+
+def end():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=end, daemon=True).start()
+runpy.run_module("darkroom", run_name="__main__", alter_sys=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -37,15 +49,20 @@ class Checkout:
         Raises TrainingError, with what the command said, if it fails.
         """
         is_shown = command == "train"  # it takes long, and shows how far it is
-        with subprocess.Popen(
-            [sys.executable, "-m", "darkroom", command],
-            cwd=self.workspace.root,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=None if is_shown else subprocess.PIPE,
-            text=True,
-        ) as child:
+        watched, held = map(open, os.pipe(), ("rb", "wb"))
+        with (
+            held,
+            watched,
+            subprocess.Popen(
+                [sys.executable, "-c", COMMAND, command],
+                cwd=self.workspace.root,
+                env=self._environment(),
+                stdin=watched,
+                stdout=subprocess.DEVNULL,
+                stderr=None if is_shown else subprocess.PIPE,
+                text=True,
+            ) as child,
+        ):
             try:
                 _, said = child.communicate()
             except BaseException:
