@@ -1,13 +1,18 @@
 """Stage 1: bring the dataset's files to data/raw/<dataset>."""
 
+from pathlib import Path
+
 from darkroom.config import Config
 from darkroom.console import messages, reporter
 from darkroom.data.catalog import CATALOG
+from darkroom.data.untracked import link_untracked
 from darkroom.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace) -> None:
     """Download and verify, or pack, the files of ``dataset.name``. Raises DataError."""
+    # Whatever the dataset: DVC hashes what lies there as what this stage depends on.
+    link_untracked(Path(config.dataset.path))
     directory = workspace.raw(config.dataset.name)
     with reporter() as report:
         left_out = CATALOG[config.dataset.name].download(config.dataset, directory, report)
