@@ -11,6 +11,7 @@ import pooch
 import requests
 
 from darkroom.errors import DownloadError
+from darkroom.scratch import scratch_directory
 
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 30
@@ -69,22 +70,27 @@ def fetch(
     directory.mkdir(parents=True, exist_ok=True)
     pooch.get_logger().setLevel("WARNING")
     failures = []
-    for source in sources:
-        address = f"{source.rstrip('/')}/{name}"
-        local = local_path(address)
-        # An absent local file stays absent: only what crosses a network is worth another attempt.
-        attempts = 0 if local else ATTEMPTS - 1
-        registry = pooch.create(directory, base_url="", registry={name: f"md5:{md5}"}, retry_if_failed=attempts)
-        registry.urls = {name: address}
-        download = copy_file if local else pooch.HTTPDownloader(progressbar=Progress(report), timeout=TIMEOUT_SECONDS)
-        try:
-            registry.fetch(name, downloader=download)
-        except (requests.RequestException, *UNREADABLE) as problem:
-            failures.append(f"{address} ({_reason(problem)})")
-        except ValueError:  # pooch's word for a wrong hash; the file is already removed
-            failures.append(f"{address} (wrong checksum: not the published file; removed)")
-        else:
-            return address
+    # Beside the directory: what a kill leaves in it would count as the dataset's.
+    with scratch_directory(directory.resolve().parent) as place:
+        for source in sources:
+            address = f"{source.rstrip('/')}/{name}"
+            local = local_path(address)
+            # An absent local file stays absent: only what crosses a network is worth another attempt.
+            attempts = 0 if local else ATTEMPTS - 1
+            registry = pooch.create(place, base_url="", registry={name: f"md5:{md5}"}, retry_if_failed=attempts)
+            registry.urls = {name: address}
+            download = (
+                copy_file if local else pooch.HTTPDownloader(progressbar=Progress(report), timeout=TIMEOUT_SECONDS)
+            )
+            try:
+                registry.fetch(name, downloader=download)
+            except (requests.RequestException, *UNREADABLE) as problem:
+                failures.append(f"{address} ({_reason(problem)})")
+            except ValueError:  # pooch's word for a wrong hash; the file is already removed
+                failures.append(f"{address} (wrong checksum: not the published file; removed)")
+            else:
+                (place / name).replace(target)
+                return address
     raise DownloadError(
         f"{name}: not available from {'; '.join(failures)}; check the connection, or set dataset.mirror "
         f"(or DARKROOM_MIRROR) to a directory or URL that holds {directory.name}/{name}"

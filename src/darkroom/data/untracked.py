@@ -9,7 +9,7 @@ from darkroom.workspace import project_root
 
 
 def link_untracked(path: Path) -> None:
-    """Where this process works in such a copy, complete its directory ``path`` by what lies untracked in the checkout's.
+    """Where this process works in such a copy, complete its directory ``path`` by what lies untracked in the checkout.
 
     Each file becomes a link, which DVC hashes as the file itself. A copy with images of its own, which git or DVC has
     brought, is left as it is.

@@ -4,6 +4,7 @@ import hashlib
 import socket
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 
@@ -278,3 +279,19 @@ def test_local_addresses_are_paths(address, path):
 @pytest.mark.parametrize("address", ["http://host/a", "https://host/a"])
 def test_network_addresses_are_no_paths(address):
     assert local_path(address) is None
+
+
+def test_nothing_half_written_lies_among_the_files_of_the_dataset(tmp_path, monkeypatch):
+    mirror(tmp_path / "mirror")
+    target = tmp_path / "raw" / "dataset"
+    seen = []
+
+    def copy(source, output):
+        Path(output).write_bytes(CONTENT)
+        seen.extend(target.iterdir())
+
+    monkeypatch.setattr(fetching.shutil, "copyfile", copy)
+    fetch(NAME, MD5, [str(tmp_path / "mirror")], target)
+
+    assert seen == []
+    assert list(target.parent.rglob("*")) == [target, target / NAME]
