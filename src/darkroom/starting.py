@@ -61,7 +61,7 @@ def begin(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Conf
         if config.train.start_from:
             start, reference = find_start(wanted, config, workspace)
         else:
-            start, reference = read_start(workspace.root / wanted), wanted
+            start, reference = read_start(workspace.given(wanted)), wanted
         taken = begin_with(start, classifier, model, card)
     except (ModelError, TrackingError) as problem:
         raise type(problem)(f"{setting}: {problem}") from None
@@ -83,14 +83,14 @@ def find_start(wanted: str, config: Config, workspace: Workspace) -> tuple[Start
     if REGISTERED.fullmatch(wanted):
         return _from_registry(wanted, config, workspace)
     path = workspace.root / wanted
-    if not path.is_file():
-        is_own = path.resolve() == workspace.weights.resolve()
-        why = (
-            "not there; DVC removes what a stage makes before it runs: name a version in the registry, or a copy"
-            if is_own
-            else "no such file; expected champion, a version's number, or a file of weights"
+    if path.resolve() == workspace.weights.resolve() and not path.is_file():
+        raise ModelError(
+            f"{path}: not there; DVC removes what a stage makes before it runs: name a version in the registry, or a "
+            "copy"
         )
-        raise ModelError(f"{path}: {why}")
+    path = workspace.given(wanted)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; expected champion, a version's number, or a file of weights")
     return read_start(path), wanted
 
 

@@ -17,6 +17,11 @@ class Workspace:
 
     root: Path = Path()
 
+    def given(self, path: str) -> Path:
+        """What a setting names: a file here or, where a queued experiment's copy lacks it, in the checkout."""
+        here, outside = self.root / path, project_root() / path
+        return outside if outside.exists() and not here.exists() else here
+
     def raw(self, dataset: str) -> Path:
         return self.root / "data" / "raw" / dataset
 

@@ -19,7 +19,7 @@ from darkroom.models.files import weights_digest
 from darkroom.promotion.recorded import recorded_training
 from darkroom.restoring import Checkout, bring_settings
 from darkroom.stages import search, train
-from darkroom.starting import begin
+from darkroom.starting import begin, find_start
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.workspace import Workspace
 
@@ -355,3 +355,18 @@ def test_a_search_does_not_begin_with_what_is_removed_after_it(registered, write
         ModelError, match=r"^train\.start_from: models/model\.safetensors: DVC removes it before the tr"
     ):
         search.run(load(HERE.params), HERE)
+
+
+def test_a_queued_experiment_begins_with_a_file_of_the_checkout_that_git_ignores(
+    card: DatasetCard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(Path("w.pth"), card)
+    here = config(train={"start_from": "w.pth"})
+    start, _ = find_start("w.pth", here, HERE)
+    copy = Path(".dvc/tmp/exps/tmp1")
+    copy.mkdir(parents=True)
+    monkeypatch.chdir(copy)
+
+    assert find_start("w.pth", here, HERE)[0].digest == start.digest
+    with pytest.raises(ModelError, match="DVC removes what a"):
+        find_start("models/model.safetensors", here, HERE)
