@@ -23,6 +23,8 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## download, preprocess, search, train, evaluate and register, as params.yaml says
+# DVC works outside of git, without experiments, only if it is told to.
+	@git rev-parse --git-dir >/dev/null 2>&1 || dvc config --local core.no_scm true
 	dvc repro
 	@darkroom results
 

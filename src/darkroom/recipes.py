@@ -76,12 +76,13 @@ def use(workspace: Workspace, name: str, *, force: bool) -> Recipe:
     """Make the recipe ``name`` params.yaml.
 
     Raises ConfigError, and leaves params.yaml as it is, if that holds edits that are saved nowhere else:
-    neither committed to git nor a recipe's own. With ``force`` they are lost.
+    neither committed to git nor a recipe's own, as a fresh clone's are. With ``force`` they are lost.
     """
     recipe = find(workspace, name)
     if not force and workspace.params.exists() and not _is_saved(workspace):
         raise ConfigError(
-            f"{workspace.params}: has edits that are not committed; commit them, or write over them with --force"
+            f"{workspace.params}: has edits that are saved nowhere else; commit them, keep them by "
+            f"`cp {workspace.params} {workspace.recipes / 'mine.yaml'}`, or write over them with --force"
         )
     with atomic_file(workspace.params) as partial:
         partial.write_bytes(recipe.path.read_bytes())
@@ -104,7 +105,7 @@ def _read(path: Path) -> Recipe:
 
 def _is_saved(workspace: Workspace) -> bool:
     content = workspace.params.read_bytes()
-    if any(path.read_bytes() == content for path in _paths(workspace)):
+    if any(_below_head(path.read_bytes()) == _below_head(content) for path in _paths(workspace)):
         return True
     try:
         # What git holds of the file is what it prints; it fails for a file that it does not hold.
@@ -117,3 +118,8 @@ def _is_saved(workspace: Workspace) -> bool:
     except (OSError, subprocess.CalledProcessError):
         return False
     return held.stdout == content
+
+
+def _below_head(content: bytes) -> bytes:
+    """The settings with their comments, without what a file says of itself above them."""
+    return content[max(content.find(b"\ndataset:"), 0) :]

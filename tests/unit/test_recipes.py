@@ -184,7 +184,7 @@ def test_edits_that_are_saved_nowhere_are_kept(workspace: Workspace) -> None:
     edited = workspace.params.read_bytes() + b"# mine\n"
     workspace.params.write_bytes(edited)
 
-    with pytest.raises(ConfigError, match=r"params\.yaml: has edits that are not committed; .*--force"):
+    with pytest.raises(ConfigError, match=r"params\.yaml: has edits that are saved nowhere else; .*--force"):
         use(workspace, "mnist-mlp", force=False)
     assert workspace.params.read_bytes() == edited
 
@@ -205,16 +205,31 @@ def test_staged_edits_are_not_committed_ones(workspace: Workspace) -> None:
     workspace.params.write_bytes(workspace.params.read_bytes() + b"# mine\n")
     git(workspace.root, "add", "params.yaml")
 
-    with pytest.raises(ConfigError, match="not committed"):
+    with pytest.raises(ConfigError, match="saved nowhere else"):
         use(workspace, "mnist-mlp", force=False)
 
 
-def test_without_git_only_a_recipes_own_text_is_given_up(workspace: Workspace) -> None:
+def test_without_git_edits_are_kept_until_they_are_copied_as_the_message_says(workspace: Workspace) -> None:
     shutil.rmtree(workspace.root / ".git")
+    workspace.params.write_bytes(workspace.params.read_bytes() + b"# mine\n")
 
-    with pytest.raises(ConfigError, match="not committed"):
+    with pytest.raises(ConfigError, match="saved nowhere else") as refusal:
         use(workspace, "mnist-mlp", force=False)
-    shutil.copyfile(workspace.recipes / "mnist-best.yaml", workspace.params)
+    (command,) = re.findall(r"`cp (\S+) (\S+)`", str(refusal.value))
+    shutil.copyfile(*command)
+    use(workspace, "mnist-mlp", force=False)
+
+    assert load(workspace.params).recipe.name == "mnist-mlp"
+
+
+@pytest.mark.parametrize("head", ["# Every setting.\n", None])
+def test_without_git_the_settings_of_a_fresh_clone_and_of_a_recipe_may_go(
+    workspace: Workspace, head: str | None
+) -> None:
+    shutil.rmtree(workspace.root / ".git")
+    recipe = defaults.PARAMS.read_text(encoding="utf-8")
+    workspace.params.write_text(recipe if head is None else head + recipe[recipe.index("\ndataset:") :], "utf-8")
+
     use(workspace, "mnist-mlp", force=False)
 
     assert load(workspace.params).recipe.name == "mnist-mlp"

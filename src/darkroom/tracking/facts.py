@@ -41,10 +41,14 @@ def user() -> str:
 
 
 def code_version() -> dict[str, str]:
-    """The git commit and whether tracked files differ from it, as tags; none outside a repository."""
+    """The git commit and whether tracked files here differ from it, as tags.
+
+    None outside a repository, and in one that does not hold this project: somebody's around an unpacked archive of it.
+    """
     try:
         commit = _git("rev-parse", "HEAD")
-        dirty = _git("status", "--porcelain", "--untracked-files=no")
+        _git("cat-file", "-e", "HEAD:./params.yaml")
+        dirty = _git("status", "--porcelain", "--untracked-files=no", ".")
     except (OSError, subprocess.CalledProcessError):
         return {}
     return {COMMIT_TAG: commit, DIRTY_TAG: json.dumps(bool(dirty))}
