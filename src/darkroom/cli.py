@@ -279,6 +279,16 @@ def main() -> None:
         sys.exit(DarkroomError.exit_code)
 
 
+def _explain_store(problem: Exception) -> str:
+    from darkroom.tracking.address import sqlite_file, store_address
+    from darkroom.tracking.database import reason_of, unusable
+
+    address = store_address()
+    if (reason := reason_of(problem)) and sqlite_file(address):
+        return str(unusable(address, reason))
+    return f"MLflow's store failed ({str(problem).partition(chr(10))[0]}); mend it and run the command again"
+
+
 def _explain(problem: Exception) -> str | None:
     """What to tell the user, or None for a bug of ours, whose traceback belongs in a report."""
     match problem:
@@ -290,6 +300,6 @@ def _explain(problem: Exception) -> str | None:
         case OSError(filename=str(name), strerror=str(reason)):
             return f"{name}: {reason.lower()}"
         case _ if type(problem).__module__.partition(".")[0] in {"mlflow", "sqlalchemy"}:
-            return f"MLflow's store failed ({str(problem).partition(chr(10))[0]}); mend it and run the command again"
+            return _explain_store(problem)
         case _:
             return None

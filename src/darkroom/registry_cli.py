@@ -1,11 +1,13 @@
 """The commands about models in the registry: `darkroom compare`, `promote` and so on."""
 
+import sqlite3
 from typing import Annotated
 
 import typer
 
 from darkroom.config import load
-from darkroom.errors import TrackingError
+from darkroom.console import messages, warn
+from darkroom.errors import TrackingError, counted
 from darkroom.workspace import Workspace
 
 app = typer.Typer()
@@ -101,3 +103,34 @@ def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN", help="The id 
 
     if not run(config, workspace, run_id):
         raise typer.Exit(REFUSED)
+
+
+@app.command(rich_help_panel=REGISTRY)
+def relocate() -> None:
+    """Let the MLflow store look for its files beside itself, after the project was moved or copied."""
+    from darkroom.tracking.address import need_store, shown, sqlite_file, store_address
+    from darkroom.tracking.database import reason_of, unusable
+    from darkroom.tracking.relocation import ARTIFACTS, artifact_root
+    from darkroom.tracking.relocation import relocate as run
+
+    need_store(Workspace())
+    address = store_address()
+    path = sqlite_file(address)
+    if path is None:
+        raise TrackingError(f"MLflow store {shown(address)}: only one in an SQLite file is moved with a project")
+    try:
+        done = run(path)
+    except sqlite3.Error as problem:
+        raise unusable(address, reason_of(problem) or str(problem)) from None
+    if not done.places:
+        messages.print(f"relocate: nothing to change, {path} has its files beside it")
+        return
+    messages.print(
+        f"relocate: {path} now has {counted(done.places, 'place')} in {artifact_root(path)} that it had in "
+        f"{', '.join(map(str, done.before))}"
+    )
+    if done.models_without_files:
+        warn(
+            f"{counted(done.models_without_files, 'model')} of the store had no files in either; bring {ARTIFACTS} "
+            "from where the store was, or `darkroom register` registers the model in the working tree anew"
+        )

@@ -15,6 +15,7 @@ from darkroom.errors import CacheError, DataError, ModelError, TrackingError, Tr
 from darkroom.files import read_json, write_json
 from darkroom.promotion.recorded import Training
 from darkroom.starting import find_start, keep_start
+from darkroom.tracking.address import DEFAULT_STORE, sqlite_address
 from darkroom.workspace import Workspace
 
 SOURCE = "src"
@@ -78,7 +79,7 @@ class Checkout:
         paths = [str(self.source), *filter(None, [os.environ.get("PYTHONPATH")])]
         kept |= {
             "PYTHONPATH": os.pathsep.join(paths),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{self.workspace.root / 'mlflow.db'}",
+            "MLFLOW_TRACKING_URI": sqlite_address((self.workspace.root / DEFAULT_STORE).resolve()),
         }
         threads = self.training.facts.get("system.threads")
         return kept | ({"OMP_NUM_THREADS": threads} if threads else {})

@@ -1,32 +1,61 @@
 """Where the MLflow store lies: told without importing MLflow and without asking the store."""
 
 import os
+import re
 from importlib.metadata import entry_points
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from darkroom.errors import TrackingError, did_you_mean
 from darkroom.workspace import Workspace, project_root
 
-SQLITE = "sqlite:///"
 DEFAULT_STORE = "mlflow.db"
 LOCAL = ("", "file", "sqlite")
 REMOTE = ("http", "https", "postgresql", "mysql", "mssql", "databricks", "uc")
+# As SQLAlchemy reads it, which also unquotes the path.
+SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)(\?.*)?", re.DOTALL)
 
 
 def store_address() -> str:
-    """MLFLOW_TRACKING_URI, else the SQLite file in the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or default_address()
+    """MLFLOW_TRACKING_URI, else the SQLite file in the project's root.
+
+    Files are named from the project's root on: DVC runs a queued experiment in a copy that it deletes. Raises
+    TrackingError if the path is one that MLflow cannot keep.
+    """
+    given = os.environ.get("MLFLOW_TRACKING_URI")
+    if not given:
+        return sqlite_address(project_root() / DEFAULT_STORE)
+    if path := sqlite_file(given):
+        return sqlite_address(path) + "".join(given.partition("?")[1:])
+    path_given = given.removeprefix("file:")
+    if _scheme(given) in ("", "file") and not path_given.startswith("/"):
+        return (project_root() / unquote(path_given)).as_uri()
+    return given
 
 
-def default_address() -> str:
-    return f"{SQLITE}{project_root() / DEFAULT_STORE}"
+def sqlite_file(address: str) -> Path | None:
+    """The file of an SQLite store; None of other stores, of one in memory, and of SQLite's own ``file:`` addresses."""
+    found = SQLITE.fullmatch(address)
+    path = unquote(found["path"]) if found else ":memory:"
+    return None if path.startswith((":memory:", "file:")) else (project_root() / path).resolve()
+
+
+def sqlite_address(path: Path) -> str:
+    """The address of the SQLite store in the file ``path``. Raises TrackingError if its name is not UTF-8."""
+    text = str(path)
+    if text.isprintable() and "?" not in text and unquote(text) == text:
+        return f"sqlite:///{text}"
+    try:
+        # With the driver's name, as MLflow makes the directories of a path without it, and does not unquote that.
+        return f"sqlite+pysqlite:///{quote(text)}"
+    except UnicodeEncodeError:
+        raise TrackingError(f"{text!r}: MLflow keeps paths as UTF-8, which this is not; rename the directory") from None
 
 
 def store_exists() -> bool:
     """Whether there is a store to look into; of one that is not a local file only connecting tells."""
-    address = store_address()
-    return not address.startswith(SQLITE) or Path(address.removeprefix(SQLITE)).exists()
+    path = sqlite_file(store_address())
+    return path is None or path.exists()
 
 
 def need_store(workspace: Workspace) -> None:
@@ -64,11 +93,12 @@ def shown(address: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else address
 
 
-def unusable(address: str, reason: str) -> TrackingError:
-    return TrackingError(
-        f"MLflow store {shown(address)} cannot be used ({reason}); "
-        "start the server or set MLFLOW_TRACKING_URI to another"
-    )
+def portable(address: str) -> str:
+    """The address as a file of the project may note it: it stays true of a project that is moved or copied."""
+    path = sqlite_file(address)
+    if path and path.is_relative_to(project_root()):
+        return f"sqlite:///{path.relative_to(project_root())}"
+    return shown(address)
 
 
 def _scheme(address: str) -> str:

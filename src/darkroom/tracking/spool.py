@@ -40,8 +40,8 @@ class Spool:
         return cls(path, opened, store, experiment)
 
     @classmethod
-    def left_behind(cls, directory: Path, store: str) -> Iterator[Self]:
-        """The spools for ``store`` that no process holds any more, the oldest first."""
+    def left_behind(cls, directory: Path, *stores: str) -> Iterator[Self]:
+        """The spools for a store of these names that no process holds any more, the oldest first."""
         for path in sorted(directory.glob("*.jsonl")):
             with contextlib.suppress(FileNotFoundError), path.open("rb", buffering=0) as opened:
                 try:
@@ -49,8 +49,8 @@ class Spool:
                     about = json.loads(opened.readline())
                 except (BlockingIOError, ValueError):
                     continue  # its process goes on, or ended in the first line: there is nothing to send
-                if about.get("store") == store:
-                    yield cls(path, opened, store, about["experiment"])
+                if about.get("store") in stores:
+                    yield cls(path, opened, about["store"], about["experiment"])
 
     def append(self, operation: Operation) -> None:
         """Add an operation, in one write: of a process that is killed it is there or not.
@@ -76,7 +76,10 @@ class Spool:
                 if not line.endswith(b"\n"):
                     break  # being written, or torn by the end of its process
                 position += len(line)
-                found.append((json.loads(line), position))
+                operation = json.loads(line)
+                if "directory" in operation:  # where the copy lies now: the project may have been moved
+                    operation["directory"] = str(self._copies / Path(operation["directory"]).name)
+                found.append((operation, position))
         return found
 
     def mark_sent(self, position: int) -> None:

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 import re
 from dataclasses import asdict
 from importlib.metadata import version
@@ -37,12 +38,12 @@ from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard
 from darkroom.process import is_gone
 from darkroom.scratch import scratch_directory
-from darkroom.tracking.address import SQLITE, default_address, shown, unusable
+from darkroom.tracking.address import shown, sqlite_address, sqlite_file
+from darkroom.tracking.database import LOCKED, check_database, deleted_experiment, reason_of, unusable
+from darkroom.tracking.relocation import artifact_root, relocate
 from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
 from darkroom.tracking.spool import Operation
-from darkroom.workspace import project_root
 
-ARTIFACTS = "mlruns"
 MODEL_NAME = "model"
 # Shows the experiment with MLflow's page for model training instead of the one for language models.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
@@ -65,11 +66,14 @@ class Store:
 
     @classmethod
     def connect(cls, address: str, experiment: str) -> Self:
-        """Connect to a store; make the experiment if needed. Raises TrackingError if it is deleted."""
-        if address.startswith(SQLITE) and not (path := Path(address.removeprefix(SQLITE))).exists():
+        """Connect to a store; make it and the experiment if needed.
+
+        Raises TrackingError if the experiment is deleted, or if it is an SQLite file that cannot be used.
+        """
+        check_database(address, experiment)
+        if (path := sqlite_file(address)) and not path.exists():
             _make_database(path)
-        mlflow.set_tracking_uri(address)
-        client = MlflowClient()
+        client = open_client(address)
         return cls(client, _experiment_id(client, address, experiment))
 
     def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
@@ -203,6 +207,14 @@ class Store:
         return str(logged.model_uri)
 
 
+def open_client(address: str) -> MlflowClient:
+    """A client of the store, which MLflow's own functions use too from now on."""
+    # It logs the traceback of what it raises, and here everything that is raised is told.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    mlflow.set_tracking_uri(address)
+    return MlflowClient()
+
+
 def newest_model(client: MlflowClient, run: MlflowRun) -> str:
     """Where the model lies that ``run`` has logged last, or "" if it has logged none to its end."""
     # The order in which MLflow lists them says nothing.
@@ -219,8 +231,15 @@ def does_not_answer(problem: BaseException) -> bool:
     return isinstance(problem, requests.RequestException | OperationalError | OSError)
 
 
+def is_locked(problem: BaseException) -> bool:
+    """Whether another program is writing to the SQLite file, or holds it: it will end."""
+    return reason_of(problem) == LOCKED
+
+
 def reason(problem: BaseException) -> str:
-    """The first line of what MLflow or the database said, in a few words where it is about the network."""
+    """The first line of what MLflow or the database said, in a few words where it is about the network or the file."""
+    if known := reason_of(problem):
+        return known
     first_line = str(problem).partition("\n")[0]
     if "timed out" in first_line or "failed with timeout" in first_line:
         return "no answer"
@@ -245,17 +264,19 @@ def _make_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory(path.parent) as place:
         made = place / path.name
-        MlflowClient(f"{SQLITE}{made}").search_experiments(max_results=1)
+        MlflowClient(sqlite_address(made)).search_experiments(max_results=1)
         if not path.exists():  # another process may have been quicker
             made.rename(path)
+        relocate(path)  # of the experiment that MLflow makes in every store
 
 
 def _experiment_id(client: MlflowClient, address: str, name: str) -> str:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         # Beside the database: MLflow would take the working directory, which a queued experiment loses.
-        files = (project_root() / ARTIFACTS).as_uri() if address == default_address() else None
+        path = sqlite_file(address)
+        files = artifact_root(path).as_uri() if path else None
         return client.create_experiment(name, artifact_location=files, tags=EXPERIMENT_TAGS)
     if experiment.lifecycle_stage != "active":
-        raise TrackingError(f"MLflow experiment {name!r} is deleted; restore it or change tracking.experiment")
+        raise deleted_experiment(address, name, experiment.experiment_id)
     return experiment.experiment_id

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Self
 
 from darkroom.console import warn
 from darkroom.settings import Tracking
-from darkroom.tracking.address import check_address, shown, store_address, unusable
+from darkroom.tracking.address import check_address, need_store, shown, store_address
+from darkroom.tracking.database import check_database, unusable
 from darkroom.tracking.runs import Run, begin
 from darkroom.tracking.spool import Operation
 from darkroom.tracking.writer import Writer
+from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
     from darkroom.tracking.store import Store
 
 # Seconds that the end of a stage waits for a store that does not answer; of one that is told to end, less than the
@@ -28,13 +32,14 @@ class Tracker:
     the end of the block what remains is waited for, with a bound; then a warning says that it stays in the spool, from
     which the next command that uses the store brings it there.
 
-    Raises TrackingError if the address is no store's, and from whatever is called first after the store has refused
-    to be connected to.
+    Raises TrackingError if the address is no store's or an SQLite file cannot be used, and from whatever is called
+    first after the store has refused to be connected to.
     """
 
     def __init__(self, settings: Tracking, spools: Path) -> None:
         self._address = store_address()
         check_address(self._address)
+        check_database(self._address, settings.experiment)
         self._writer = Writer(self._address, settings.experiment, spools)
         self._seconds = 0.0
         self._has_told = False
@@ -50,14 +55,14 @@ class Tracker:
         if self._has_told:
             self._settle(INTERRUPTED_PATIENCE if is_stopped else PATIENCE)
         refusal = self._writer.refusal
-        self._writer.close(keep=bool(self._trouble) and not refusal)
+        self._writer.close(keep=bool(self._trouble or refusal))
         if refusal:
             if problem is None:
                 raise refusal
         elif self._trouble:
             warn(
                 f"MLflow store {shown(self._address)} does not answer ({self._trouble}); what it lacks is kept in "
-                f"{self._writer.directory}, and the next command that uses it, such as `darkroom evaluate`, "
+                f"{self._writer.directory}, and the next command that uses it, such as `darkroom register`, "
                 "brings it there"
             )
 
@@ -130,3 +135,22 @@ def connect(settings: Tracking, spools: Path) -> "Store":
     """
     with Tracker(settings, spools) as tracker:
         return tracker.store()
+
+
+def registry_client(workspace: Workspace) -> "MlflowClient":
+    """A client of the same store for what needs no experiment: nothing is made by asking, and nothing brought.
+
+    Raises TrackingError if there is no store, or it cannot be used.
+    """
+    need_store(workspace)
+    address = store_address()
+    check_address(address)
+    check_database(address)
+    from darkroom.tracking.store import explained, open_client
+
+    try:
+        client = open_client(address)
+        client.search_registered_models(max_results=1)
+    except Exception as problem:
+        raise explained(problem, address) from problem
+    return client

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkroom.console import warn
-from darkroom.tracking.address import is_local, shown
+from darkroom.tracking.address import is_local, portable, shown
 from darkroom.tracking.spool import Operation, Spool
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Writer:
         """Spool an operation. Takes the time of one write to a file."""
         with self._state:
             if self._spool is None:
-                self._spool = Spool.create(self.directory, shown(self.address), self.experiment)
+                self._spool = Spool.create(self.directory, portable(self.address), self.experiment)
             self._spool.append(operation)
             self._idle = False
             self._state.notify_all()
@@ -114,7 +114,8 @@ class Writer:
                     self._send_own()
                     pause = FIRST_PAUSE
                 except Exception as problem:
-                    if self.store is None and (is_local(self.address) or not store.does_not_answer(problem)):
+                    ends = store.does_not_answer(problem) and (not is_local(self.address) or store.is_locked(problem))
+                    if self.store is None and not ends:
                         raise store.explained(problem, self.address) from problem
                     self._note(store.reason(problem), gives_up=not store.does_not_answer(problem))
                     if self._given_up:
@@ -132,7 +133,8 @@ class Writer:
         from darkroom.tracking.store import Store, does_not_answer, reason
 
         found = Store.connect(self.address, self.experiment)
-        for spool in Spool.left_behind(self.directory, shown(self.address)):
+        # The second name is what an earlier Darkroom noted.
+        for spool in Spool.left_behind(self.directory, portable(self.address), shown(self.address)):
             try:
                 is_same = spool.experiment == self.experiment
                 store = found if is_same else Store.connect(self.address, spool.experiment)

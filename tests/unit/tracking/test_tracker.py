@@ -103,7 +103,7 @@ def assert_complete(store, run, epochs=3, status="FINISHED"):
 def assert_one_warning(text, reason):
     assert text.count("warning:") == 1
     assert f"does not answer ({reason}); what it lacks is kept in " in text
-    assert "the next command that uses it, such as `darkroom evaluate`, brings it there" in text
+    assert "the next command that uses it, such as `darkroom register`, brings it there" in text
 
 
 def test_what_a_run_was_told_is_in_the_store_when_the_stage_ends(open_tracker, spools):
@@ -274,21 +274,32 @@ def test_a_model_that_could_not_be_logged_is_warned_of(gate, open_tracker, capsy
 # --- a store that refuses --------------------------------------------------------------------------------
 
 
-def test_a_deleted_experiment_ends_the_stage_at_the_next_thing_told(open_tracker, spools):
+def test_a_deleted_experiment_ends_the_stage_at_the_next_thing_told(gate, open_tracker, spools):
     store = connect(Tracking(), spools)
     store.client.delete_experiment(store.experiment_id)
     tracker = open_tracker()
     tracker._writer.wait(SECONDS)
-    with pytest.raises(TrackingError, match="is deleted; restore it"):
+    with pytest.raises(TrackingError, match="is deleted; "):
         tracker.start("a run", "train")
 
 
-def test_a_refusal_is_not_missed_by_a_stage_that_has_nothing_more_to_tell(open_tracker, spools):
+def test_a_deleted_experiment_of_a_file_is_refused_before_any_work(open_tracker, spools):
     store = connect(Tracking(), spools)
     store.client.delete_experiment(store.experiment_id)
-    with pytest.raises(TrackingError, match="is deleted; restore it"), open_tracker() as tracker:
-        tracker.start("a run", "train")
-    assert not spools.exists() or list(spools.iterdir()) == []
+    with pytest.raises(TrackingError, match="is deleted; "):
+        open_tracker()
+
+
+def test_what_a_store_refused_stays_in_the_spool_and_is_brought_when_it_takes_it(gate, open_tracker, spools):
+    store = connect(Tracking(), spools)
+    store.client.delete_experiment(store.experiment_id)
+    gate.opened.clear()
+    with pytest.raises(TrackingError, match="is deleted; "), open_tracker() as tracker:
+        with tracker.start("a run", "train") as run:
+            tell(run)
+        gate.opened.set()
+    store.client.restore_experiment(store.experiment_id)
+    assert_complete(connect(Tracking(), spools), run)
 
 
 def test_a_mistake_in_the_thread_is_raised_in_the_stage(gate, open_tracker):
