@@ -35,6 +35,8 @@ app.add_typer(using_app)
 STAGE = "Stages (dvc repro runs them in order)"
 LOOK = "Looking"
 FULL_DISK_BYTES = 1 << 20
+# What the doctor finds is no error of the command.
+WRONG = 3
 _debug = False
 
 
@@ -166,6 +168,20 @@ def results(
     from darkroom.results import show
 
     show(config, workspace, as_json=as_json)
+
+
+@app.command(rich_help_panel=LOOK)
+def doctor(
+    fix: Annotated[bool, typer.Option("--fix", help="Repair what can be repaired without loss.")] = False,
+) -> None:
+    """Check that files, DVC, the MLflow store and the registry agree; exit code 3 if something is wrong."""
+    workspace = Workspace()
+    config = load(workspace.params)
+
+    from darkroom.doctor.command import run
+
+    if not run(config, workspace, fix=fix):
+        raise typer.Exit(WRONG)
 
 
 @app.command(rich_help_panel=LOOK)

@@ -41,23 +41,27 @@ def scratch_directory(place: Path | None = None) -> Iterator[Path]:
         yield Path(name)
 
 
-def remove_abandoned(place: Path) -> None:
-    """Remove what processes of this machine and this user that have ended have left in ``place``."""
+def abandoned(place: Path) -> list[Path]:
+    """What processes of this machine and this user that have ended have left in ``place``."""
+    found = []
     with suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
             named = NAME.fullmatch(entry.name)
-            if named and is_gone(named[1].replace(SEPARATOR, ":")):
-                _remove(entry)
+            with suppress(OSError):  # another process may be quicker
+                is_own = named and entry.stat(follow_symlinks=False).st_uid == os.geteuid()
+                if named and is_own and is_gone(named[1].replace(SEPARATOR, ":")):
+                    found.append(Path(entry))
+    return found
 
 
-def _remove(entry: os.DirEntry[str]) -> None:
-    with suppress(OSError):  # another process may be quicker
-        if entry.stat(follow_symlinks=False).st_uid != os.geteuid():
-            return
-        if entry.is_dir(follow_symlinks=False):
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            Path(entry).unlink(missing_ok=True)
+def remove_abandoned(place: Path) -> None:
+    """Remove what is ``abandoned``."""
+    for path in abandoned(place):
+        with suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _prefix() -> str:

@@ -29,6 +29,7 @@ LAYERS = (
     (
         "compare",
         "data_diff",
+        "doctor",
         "export",
         "inspection",
         "lr_find",

@@ -70,7 +70,7 @@ def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Re
     """
     classifier, card = _load(config, workspace)
     report = workspace.report("evaluate")
-    identity, summary = _identity(report, card), _summary(report)
+    identity, summary = read_identity(report, card), _summary(report)
     name = config.registered_model
     registered = _of_version(store.client, name, card.weights_sha256)
     own = _of_run(store, card)
@@ -116,7 +116,8 @@ def _load(config: Config, workspace: Workspace) -> tuple[Classifier, ModelCard]:
     return classifier, card
 
 
-def _identity(report: Path, card: ModelCard) -> Identity:
+def read_identity(report: Path, card: ModelCard) -> Identity:
+    """What the evaluation in ``report`` is of. Raises ModelError if not of the weights and data of ``card``."""
     path = _need(report / IDENTITY, EVALUATE)
     try:
         found = Identity(**read_json(path, error=ModelError, made_by=EVALUATE))

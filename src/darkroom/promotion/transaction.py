@@ -80,7 +80,7 @@ def _follow(client: MlflowClient, name: str) -> tuple[list[Entry], State, str | 
     history, found = History(client, name), None
     for attempt in range(ATTEMPTS):
         entries = history.read()
-        aliases = _aliases(client, name)
+        aliases = aliases_of(client, name)
         changes = counting(entries)
         if not changes:
             return entries, State(aliases.get(CHAMPION, ""), aliases.get(PREVIOUS, "")), None
@@ -136,7 +136,8 @@ def _move(client: MlflowClient, name: str, alias: str, version: str) -> bool:
     return True
 
 
-def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
+def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
+    """The aliases of a registered model as {alias: version}."""
     try:
         found = client.get_registered_model(name).aliases
         return {alias: str(version) for alias, version in found.items()}

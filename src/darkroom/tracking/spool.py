@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 Operation = dict[str, Any]
+REFUSED = ".refused"
 
 
 class Spool:
@@ -41,7 +42,7 @@ class Spool:
 
     @classmethod
     def left_behind(cls, directory: Path, *stores: str) -> Iterator[Self]:
-        """The spools for a store of these names that no process holds any more, the oldest first."""
+        """The spools for a store of these names, or of any, that no process holds any more, the oldest first."""
         for path in sorted(directory.glob("*.jsonl")):
             with contextlib.suppress(FileNotFoundError), path.open("rb", buffering=0) as opened:
                 try:
@@ -49,7 +50,7 @@ class Spool:
                     about = json.loads(opened.readline())
                 except (BlockingIOError, ValueError):
                     continue  # its process goes on, or ended in the first line: there is nothing to send
-                if about.get("store") in stores:
+                if not stores or about.get("store") in stores:
                     yield cls(path, opened, about["store"], about["experiment"])
 
     def append(self, operation: Operation) -> None:
@@ -95,7 +96,7 @@ class Spool:
 
     def set_aside(self) -> Path:
         """Keep the file under another name, which is never sent; returns its path."""
-        aside = self.path.with_suffix(".refused")
+        aside = self.path.with_suffix(REFUSED)
         self.path.rename(aside)
         self._opened.close()
         return aside

@@ -159,12 +159,10 @@ class Store:
         return found[0].info.run_id if found else None
 
     def end_abandoned(self) -> None:
-        """Mark runs KILLED whose process, on this machine, is gone: a kill -9 leaves them RUNNING."""
-        running = self.client.search_runs([self.experiment_id], "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY)
-        for run in running:
-            if is_gone(run.data.tags.get(PROCESS_TAG, "")):
-                self.client.set_tag(run.info.run_id, ENDED_TAG, "process gone")
-                self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
+        """Mark runs KILLED that are ``abandoned``."""
+        for run in abandoned(self.client, self.experiment_id):
+            self.client.set_tag(run.info.run_id, ENDED_TAG, "process gone")
+            self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
     def model_uri(self, run_id: str) -> str:
         """Where the model that a run has logged lies, or "" if it has logged none to its end."""
@@ -213,6 +211,12 @@ def open_client(address: str) -> MlflowClient:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     mlflow.set_tracking_uri(address)
     return MlflowClient()
+
+
+def abandoned(client: MlflowClient, experiment_id: str) -> list[MlflowRun]:
+    """The runs whose process, on this machine, is gone: a kill -9 leaves them RUNNING."""
+    running = client.search_runs([experiment_id], "attributes.status = 'RUNNING'", ViewType.ACTIVE_ONLY)
+    return [run for run in running if is_gone(run.data.tags.get(PROCESS_TAG, ""))]
 
 
 def newest_model(client: MlflowClient, run: MlflowRun) -> str:

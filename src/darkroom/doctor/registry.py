@@ -1,0 +1,78 @@
+"""Whether the registry knows the model in the working tree, holds what it registered, and follows its history."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from darkroom.config import Config
+from darkroom.doctor.finding import Finding, examined, wrong
+from darkroom.errors import counted
+from darkroom.scratch import scratch_directory
+from darkroom.tracking.address import shown, store_address, store_exists
+from darkroom.workspace import Workspace
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+AREA = "registry"
+
+
+def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
+    """Raises TrackingError or ModelError for what does not belong together, MlflowException if nobody answers."""
+    is_evaluated = workspace.weights.exists() and workspace.report("evaluate").exists()
+    if not store_exists():
+        if is_evaluated:
+            yield wrong(AREA, f"{workspace.weights}: not registered in {shown(store_address())}; `darkroom register`")
+        return
+    from darkroom.promotion.here import version_of, weights_here
+    from darkroom.promotion.registry import versions
+    from darkroom.tracking.tracker import registry_client
+
+    client, name = registry_client(workspace), config.registered_model
+    yield from examined(AREA, _history(client, name))
+    found = versions(client, name)
+    for version in found:
+        if version.aliases:
+            yield from examined(AREA, _files(client, version))
+    if not is_evaluated:
+        return
+    here = version_of(client, name, weights_here(workspace))
+    if here is None:
+        yield wrong(AREA, f"{workspace.weights}: not registered as {name} in this store; `darkroom register`")
+    else:
+        aliases = f" ({', '.join(sorted(here.aliases))})" if here.aliases else ""
+        yield Finding(AREA, f"{workspace.weights}: {name} version {here.version}{aliases}")
+
+
+def _history(client: "MlflowClient", name: str) -> Iterator[Finding]:
+    from darkroom.promotion.history import History, damage, state_of
+    from darkroom.promotion.transaction import aliases_of, settle
+
+    entries = History(client, name).read()
+    lines = damage(entries)
+    for line in lines:
+        yield wrong(AREA, f"{name}-history: {line}; `darkroom history` shows what is left of it")
+    state, aliases = state_of(entries), aliases_of(client, name)
+    wanted = {"champion": state.champion, "previous": state.previous}
+    moved = {alias: version for alias, version in wanted.items() if aliases.get(alias, "") != version}
+    for alias, version in moved.items() if state.number else ():
+        yield wrong(
+            AREA,
+            f"{name}: {alias} is version {aliases.get(alias) or 'none'}, but its history says version "
+            f"{version or 'none'}; `darkroom models` moves it",
+            lambda: settle(client, name),
+        )
+    if state.number and not moved and not lines:
+        yield Finding(
+            AREA, f"{name}-history: {counted(len(entries), 'record')}, unchanged; the aliases are where it says"
+        )
+
+
+def _files(client: "MlflowClient", version: "ModelVersion") -> Iterator[Finding]:
+    from darkroom.promotion.evidence import gather
+    from darkroom.promotion.registry import contender
+
+    with scratch_directory() as place:
+        gather(client, contender(version), place)
+    aliases = ", ".join(sorted(version.aliases))
+    yield Finding(AREA, f"{version.name} version {version.version} ({aliases}): its files are those registered")

@@ -1,0 +1,36 @@
+"""Whether the files of the working tree belong together."""
+
+from collections.abc import Iterator
+
+from darkroom.config import Config
+from darkroom.data.cache import CARD, DatasetCard
+from darkroom.doctor.finding import Finding
+from darkroom.workspace import Workspace
+
+AREA = "working tree"
+
+
+def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
+    """Raises CacheError or ModelError for what does not belong together."""
+    from darkroom.models.files import ModelCard
+    from darkroom.promotion.here import weights_here
+    from darkroom.promotion.registration import read_identity
+
+    cache = workspace.processed(config.dataset.name)
+    if not (cache / CARD).exists():
+        yield Finding(AREA, f"{cache}: nothing preprocessed yet; `dvc repro` begins")
+    else:
+        data = DatasetCard.read(cache)
+        images = sum(data.sizes.values())
+        yield Finding(AREA, f"{cache}: {images:,} images in {len(data.classes):,} classes, {data.fingerprint[:12]}")
+    if not workspace.model_card.exists() and not workspace.weights.exists():
+        yield Finding(AREA, f"{workspace.weights}: no model yet; `dvc repro` trains one")
+        return
+    weights = weights_here(workspace)
+    yield Finding(AREA, f"{workspace.weights}: as {workspace.model_card} describes it, {weights[:12]}")
+    report = workspace.report("evaluate")
+    if not report.exists():
+        yield Finding(AREA, f"{report}: the model is not evaluated yet; `dvc repro` does that")
+        return
+    read_identity(report, ModelCard.read(workspace.model_card))
+    yield Finding(AREA, f"{report}: an evaluation of these weights")
