@@ -21,10 +21,11 @@ from darkroom.files import atomic_directory, write_json
 from darkroom.promotion.evidence import Evidence, gather, pair
 from darkroom.promotion.gate import Verdict, judge
 from darkroom.promotion.here import resolve
+from darkroom.promotion.registration import is_active
 from darkroom.promotion.registry import Contender
 from darkroom.scratch import scratch_directory
 from darkroom.tracking.runs import WEIGHTS_TAG
-from darkroom.tracking.tracker import connect
+from darkroom.tracking.tracker import registry_client
 from darkroom.workspace import Workspace
 
 SHOWN_CLASSES = 5
@@ -36,14 +37,14 @@ def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) 
     ``a`` and ``b`` are versions, aliases or ids of runs. Raises TrackingError if one is not there, is not as it was
     registered, or if they cannot be paired.
     """
-    store = connect(config.tracking, workspace.spools)
-    contenders = [resolve(store.client, config.registered_model, each, workspace) for each in (a, b)]
+    client = registry_client(workspace)
+    contenders = [resolve(client, config.registered_model, each, workspace) for each in (a, b)]
     if _are_the_same(*contenders):
         raise TrackingError(
             f"{a} and {b} are the same model, {contenders[0]}; name two that differ (`darkroom models` lists them)"
         )
     with scratch_directory() as place:
-        first, second = (gather(store.client, each, place) for each in contenders)
+        first, second = (gather(client, each, place) for each in contenders)
         pairing = _pair(first, second, config.gate.alpha)
         verdict = _judge(config, workspace, first, second)
         report = _report(config, pairing, first, second, verdict)
@@ -52,12 +53,15 @@ def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) 
             _write(report, verdict, written)
             _draw_disagreements(report, pairing, second, workspace.processed(config.dataset.name), written)
     left, right = (each.version or each.run_id for each in contenders)
-    store.run(contenders[1].run_id).log_directory(directory, f"compare/{left}-{right}")
+    place = f"{directory} holds the report and the images"
+    if is_active(client, contenders[1].run_id):
+        client.log_artifacts(contenders[1].run_id, str(directory), f"compare/{left}-{right}")
+        place += f"; also with {contenders[1]} in MLflow"
     if as_json:
         typer.echo((directory / "comparison.json").read_text(encoding="utf-8"), nl=False)
     else:
         _show(report)
-    messages.print(f"compare: {directory} holds the report and the images; also with {contenders[1]} in MLflow")
+    messages.print(f"compare: {place}")
 
 
 def _are_the_same(a: Contender, b: Contender) -> bool:

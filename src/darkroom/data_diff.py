@@ -15,9 +15,8 @@ from darkroom.data.difference import Listing, changed_classes, difference
 from darkroom.promotion.evidence import gather_listing
 from darkroom.promotion.registry import find
 from darkroom.scratch import scratch_directory
-from darkroom.tracking.address import need_store
 from darkroom.tracking.runs import FINGERPRINT_TAG
-from darkroom.tracking.tracker import connect
+from darkroom.tracking.tracker import registry_client
 from darkroom.workspace import Workspace
 
 HERE = "here"
@@ -54,8 +53,7 @@ def _read(config: Config, workspace: Workspace, reference: str) -> _Side:
     if reference == HERE:
         cache = workspace.processed(config.dataset.name)
         return _Side(HERE, DatasetCard.read(cache).fingerprint, Listing.read(cache / NAMES))
-    need_store(workspace)
-    client = connect(config.tracking, workspace.spools).client
+    client = registry_client(workspace)
     model = find(client, config.registered_model, reference)
     with scratch_directory() as place:
         listing = gather_listing(model, place)

@@ -14,7 +14,7 @@ from darkroom.promotion.recorded import Training, recorded_training
 from darkroom.restoring import Checkout, bring_code, bring_data, bring_settings
 from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import store_address, store_exists
-from darkroom.tracking.tracker import connect
+from darkroom.tracking.tracker import registry_client
 from darkroom.workspace import Workspace
 
 BEST = ("epoch", "val_accuracy", "val_loss")
@@ -42,7 +42,7 @@ def run(config: Config, workspace: Workspace, run_id: str) -> bool:
     """
     if not store_exists():
         raise TrackingError(f"no MLflow store at {store_address()}; MLFLOW_TRACKING_URI names the one that has the run")
-    then = recorded_training(connect(config.tracking, workspace.spools).client, run_id)
+    then = recorded_training(registry_client(workspace), run_id)
     with scratch_directory() as directory:
         source, doubts = bring_code(then, workspace, directory / "code")
         checkout = Checkout(then, Workspace(directory / "project"), source)

@@ -52,8 +52,8 @@ def show(config: Config, workspace: Workspace, *, as_json: bool) -> None:
 def _registered(config: Config, workspace: Workspace) -> dict[str, Any] | None:
     """The version of the model in the working tree, as JSON values."""
     from darkroom.promotion.here import version_of, weights_here
-    from darkroom.tracking.tracker import connect
+    from darkroom.tracking.tracker import registry_client
 
-    client = connect(config.tracking, workspace.spools).client
+    client = registry_client(workspace)
     found = version_of(client, config.registered_model, weights_here(workspace))
     return {"name": found.name, "version": str(found.version), "aliases": sorted(found.aliases)} if found else None

@@ -23,7 +23,6 @@ from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and most trainings begin with new weights
     from darkroom.promotion.registry import Contender
-    from darkroom.tracking.store import Store
 
 # What is looked up in the registry: an alias, a version, the id of a run, or a version as MLflow writes it. All else
 # is a file.
@@ -103,12 +102,13 @@ def keep_start(start: Start, place: Path) -> None:
 
 def _from_registry(wanted: str, config: Config, workspace: Workspace) -> tuple[Start, str]:
     from darkroom.promotion.evidence import gather
+    from darkroom.tracking.tracker import registry_client
 
     if not store_exists():
         raise TrackingError(f"{wanted}: no MLflow store at {store_address()}; name a file, or train without it first")
-    store, contender = _find(wanted, config, workspace)
+    contender = _find(wanted, config, workspace)
     with scratch_directory() as directory:
-        evidence = gather(store.client, contender, directory)
+        evidence = gather(registry_client(workspace), contender, directory)
         weights: Mapping[str, Tensor] = evidence.program().state_dict
         start = Start(
             name=f"champion {contender}" if wanted == "champion" else str(contender),
@@ -118,13 +118,13 @@ def _from_registry(wanted: str, config: Config, workspace: Workspace) -> tuple[S
     return start, contender.uri if contender.version else contender.run_id
 
 
-def _find(wanted: str, config: Config, workspace: Workspace) -> "tuple[Store, Contender]":
+def _find(wanted: str, config: Config, workspace: Workspace) -> "Contender":
     from darkroom.promotion.registry import find
-    from darkroom.tracking.tracker import connect
+    from darkroom.tracking.tracker import registry_client
 
-    store = connect(config.tracking, workspace.spools)
+    client = registry_client(workspace)
     named = REGISTERED.fullmatch(wanted)
-    return store, find(store.client, (named and named["name"]) or config.registered_model, wanted)
+    return find(client, (named and named["name"]) or config.registered_model, wanted)
 
 
 def _find_leak(name: str, reference: str, config: Config, workspace: Workspace) -> str | None:
@@ -137,7 +137,7 @@ def _find_leak(name: str, reference: str, config: Config, workspace: Workspace) 
     if test is None:
         return None
     try:
-        _, contender = _find(reference, config, workspace)
+        contender = _find(reference, config, workspace)
         with scratch_directory() as directory:
             listing = gather_listing(contender, directory)
     except (DataError, TrackingError):  # of an earlier version, which kept no list

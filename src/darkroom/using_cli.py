@@ -113,11 +113,9 @@ def _introduce(predictor: "Predictor", weights: Path | None, config: Config) -> 
 
 def _champion(config: Config) -> "Predictor":
     from darkroom.serving.predictor import Predictor
-    from darkroom.tracking.address import need_store
-    from darkroom.tracking.tracker import connect
+    from darkroom.tracking.tracker import registry_client
 
-    need_store(Workspace())
-    return Predictor.champion(connect(config.tracking, Workspace().spools).client, config.registered_model)
+    return Predictor.champion(registry_client(Workspace()), config.registered_model)
 
 
 def _predictor_from(weights: Path, model: str | None, config: Config) -> "Predictor":

@@ -46,10 +46,10 @@ def run(
         with progress() as display:
             report = make(origin, form, quantize, made, workspace.processed(origin.data), display)
         _put(made, to, report, card)
-    if origin.store:
+    if origin.taken:
         from darkroom.promotion.taken import note_export
 
-        note_export(origin.store, config.registered_model, origin.taken, report.form, report.line, report.as_json())
+        note_export(workspace, config.registered_model, origin.taken, report.form, report.line, report.as_json())
     _show(origin, to, report, card)
 
 

@@ -17,13 +17,12 @@ from darkroom.formats.answers import Answering
 from darkroom.formats.program import trace
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard, load_classifier, rebuild
-from darkroom.tracking.address import need_store, store_exists
+from darkroom.tracking.address import store_exists
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and a project without a store does without
     from darkroom.promotion.registry import Contender
-    from darkroom.tracking.store import Store
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Origin:
 
     ``data`` names its dataset. ``model`` computes in fp32 on the CPU the answers that a file must give; ``program``
     makes its graph. ``built`` is its module with the card that it is built by, None for a version of an earlier
-    Darkroom. ``metadata`` are JSON values that go with it; ``taken`` says as what the ``store`` knows it.
+    Darkroom. ``metadata`` are JSON values that go with it; ``taken`` says as what the registry knows it.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Origin:
     program: Callable[[], ExportedProgram]
     built: tuple[Classifier, ModelCard] | None
     metadata: dict[str, Any]
-    store: "Store | None" = None
     taken: "tuple[Contender, ...]" = ()
 
     def module(self) -> tuple[Classifier, ModelCard]:
@@ -59,7 +57,7 @@ def here(config: Config, workspace: Workspace) -> Origin:
     """The model in the work tree, as what it is registered if it is. Raises ModelError if there is none."""
     classifier, card = load_classifier(workspace.weights, workspace.model_card)
     data = card.dataset_card
-    store, taken = _registered(config, workspace, card.weights_sha256)
+    taken = _registered(config, workspace, card.weights_sha256)
     metadata = {
         "classes": list(data.classes),
         "shape": list(data.shape),
@@ -77,7 +75,6 @@ def here(config: Config, workspace: Workspace) -> Origin:
         program=lambda: trace(classifier, data.shape),
         built=(classifier, card),
         metadata=_known(metadata),
-        store=store,
         taken=taken,
     )
 
@@ -89,12 +86,11 @@ def from_registry(config: Config, workspace: Workspace, reference: str, place: P
     """
     from darkroom.promotion.evidence import gather
     from darkroom.promotion.registry import find
-    from darkroom.tracking.tracker import connect
+    from darkroom.tracking.tracker import registry_client
 
-    need_store(workspace)
-    store, name = connect(config.tracking, workspace.spools), config.registered_model
-    contender = find(store.client, name, reference)
-    evidence = gather(store.client, contender, place)
+    client, name = registry_client(workspace), config.registered_model
+    contender = find(client, name, reference)
+    evidence = gather(client, contender, place)
     program, card, said = evidence.program(), evidence.card(), evidence.reference()
     classifier = rebuild(card, program.state_dict, str(contender)) if card else None
     metadata = {
@@ -114,28 +110,25 @@ def from_registry(config: Config, workspace: Workspace, reference: str, place: P
         program=lambda: program,
         built=(classifier, card) if classifier and card else None,
         metadata=_known(metadata),
-        store=store,
         taken=(contender,),
     )
 
 
-def _registered(
-    config: Config, workspace: Workspace, weights_sha256: str
-) -> "tuple[Store | None, tuple[Contender, ...]]":
+def _registered(config: Config, workspace: Workspace, weights_sha256: str) -> "tuple[Contender, ...]":
     """The versions with these weights. Looking makes no store, and one that is away stops nobody."""
     if not store_exists():
-        return None, ()
+        return ()
 
     from darkroom.promotion.registry import contender, with_weights
-    from darkroom.tracking.tracker import connect
+    from darkroom.tracking.tracker import registry_client
 
     try:
-        store = connect(config.tracking, workspace.spools)
+        client = registry_client(workspace)
     except TrackingError as problem:
         warn(f"{problem}; what the check finds is noted beside the file only")
-        return None, ()
-    found = with_weights(store.client, config.registered_model, weights_sha256)
-    return store, tuple(contender(version) for version in found)
+        return ()
+    found = with_weights(client, config.registered_model, weights_sha256)
+    return tuple(contender(version) for version in found)
 
 
 def _identity(config: Config, taken: "tuple[Contender, ...]") -> dict[str, Any]:

@@ -13,7 +13,7 @@ from darkroom.console import output, warn
 from darkroom.promotion.history import Entry, counting, damage
 from darkroom.promotion.transaction import settle
 from darkroom.tracking.address import store_exists
-from darkroom.tracking.tracker import connect
+from darkroom.tracking.tracker import registry_client
 from darkroom.workspace import Workspace
 
 MARK = {True: "", False: " (overtaken: did not count)"}
@@ -26,7 +26,7 @@ def show_history(config: Config, workspace: Workspace, *, as_json: bool) -> None
     """
     name = config.registered_model
     # Looking must not make a store.
-    entries = settle(connect(config.tracking, workspace.spools).client, name)[0] if store_exists() else []
+    entries = settle(registry_client(workspace), name)[0] if store_exists() else []
     for line in damage(entries):
         warn(f"{name}-history: {line}")
     counted = {entry.number for entry in counting(entries)}

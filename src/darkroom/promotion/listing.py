@@ -13,7 +13,7 @@ from darkroom.promotion.registry import CHAMPION, REGISTERED_BY_TAG, versions
 from darkroom.promotion.transaction import settle
 from darkroom.tracking.address import store_exists, to_register
 from darkroom.tracking.runs import FINGERPRINT_TAG
-from darkroom.tracking.tracker import connect
+from darkroom.tracking.tracker import registry_client
 from darkroom.workspace import Workspace
 
 # What an older Darkroom, or another program, did not write.
@@ -44,7 +44,7 @@ def show_versions(config: Config, workspace: Workspace, output: Console) -> None
 
 
 def _found(config: Config, workspace: Workspace) -> list[ModelVersion]:
-    client, name = connect(config.tracking, workspace.spools).client, config.registered_model
+    client, name = registry_client(workspace), config.registered_model
     settle(client, name)
     return versions(client, name)
 

@@ -25,7 +25,7 @@ from darkroom.tracking.facts import user
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import Store, does_not_answer
 from darkroom.tracking.store import reason as reason_of
-from darkroom.tracking.tracker import connect
+from darkroom.tracking.tracker import registry_client
 from darkroom.workspace import Workspace
 
 # Below the model's own files in the store, a file for each time that it met the gate.
@@ -38,20 +38,20 @@ def run(config: Config, workspace: Workspace, reference: str, *, dry_run: bool, 
     With ``force`` also if it does not; with ``dry_run`` nothing is changed and nothing recorded. Returns whether it
     is champion now, or would be. Raises TrackingError.
     """
-    store, name = connect(config.tracking, workspace.spools), config.registered_model
+    client, name = registry_client(workspace), config.registered_model
     with _before_any_change(name):
-        entries, state = settle(store.client, name)
-        challenger = resolve(store.client, name, reference, workspace)
+        entries, state = settle(client, name)
+        challenger = resolve(client, name, reference, workspace)
         if challenger.version is None:
             raise TrackingError(
                 f"{reference}: a run, but only a version can become champion; `darkroom register` makes one of a model"
             )
-        _warn_of_another(store.client, name, challenger, workspace)
+        _warn_of_another(client, name, challenger, workspace)
         if challenger.version == state.champion:
-            _check_files(store.client, challenger)
+            _check_files(client, challenger)
             messages.print(f"promote: {name} version {challenger.version} is champion already")
             return True
-        verdict = _meet_gate(config, workspace, store.client, challenger, state, force=force)
+        verdict = _meet_gate(config, workspace, client, challenger, state, force=force)
     output.print(_table(verdict))
     if verdict.is_of_other_data and not (verdict.passed or force):
         messages.print(
@@ -64,8 +64,8 @@ def run(config: Config, workspace: Workspace, reference: str, *, dry_run: bool, 
         messages.print(f"promote: {name} {entry.sentence()} (not done: --dry-run)")
         return entry.changes
     with _before_any_change(name):
-        entry = _record(store, name, challenger, verdict, entry)
-    entry = change(store.client, name, entry, entries)
+        entry = _record(client, name, challenger, verdict, entry)
+    entry = change(client, name, entry, entries)
     messages.print(f"promote: {name} {entry.sentence()} (history, entry {entry.number})")
     return entry.changes
 
@@ -86,22 +86,22 @@ def _warn_of_another(client: MlflowClient, name: str, challenger: Contender, wor
 
 def roll_back(config: Config, workspace: Workspace, reason: str) -> None:
     """Make the champion before the present one champion again. Raises TrackingError if there is none."""
-    store, name = connect(config.tracking, workspace.spools), config.registered_model
+    client, name = registry_client(workspace), config.registered_model
     with _before_any_change(name):
-        entries, state = settle(store.client, name)
+        entries, state = settle(client, name)
         if not state.previous:
             raise TrackingError(
                 f"{name}: no previous champion to go back to; `darkroom history` shows those there were"
             )
-        target = find(store.client, name, state.previous)
-        _check_files(store.client, target)
+        target = find(client, name, state.previous)
+        _check_files(client, target)
         # What was previous then is so again: to roll back twice goes back two champions.
         then = next((each for each in reversed(counting(entries)) if each.champion == target.version), None)
         entry = replace(
             _entry(Kind.ROLLED_BACK, target, state, reason),
             previous=then.previous if then else "",
         )
-    entry = change(store.client, name, entry, entries)
+    entry = change(client, name, entry, entries)
     messages.print(f"rollback: {name} {entry.sentence()} (history, entry {entry.number})")
 
 
@@ -128,7 +128,7 @@ def _crown_first(config: Config, workspace: Workspace, store: Store, version: st
         return
     entry = _entry(Kind.PROMOTED, challenger, state, "the first that passes the gate")
     try:
-        change(store.client, name, _record(store, name, challenger, verdict, entry), entries)
+        change(store.client, name, _record(store.client, name, challenger, verdict, entry), entries)
     except OvertakenError as problem:
         messages.print(str(problem))
 
@@ -186,7 +186,7 @@ def _entry(kind: Kind, target: Contender, state: State, reason: str) -> Entry:
     )
 
 
-def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, entry: Entry) -> Entry:
+def _record(client: MlflowClient, name: str, challenger: Contender, verdict: Verdict, entry: Entry) -> Entry:
     """Write what the gate found on the version: as a JSON artifact, as tags and as the description that its page shows.
 
     Returns the entry that names it.
@@ -194,11 +194,11 @@ def _record(store: Store, name: str, challenger: Contender, verdict: Verdict, en
     with scratch_directory() as directory:
         path = directory / f"{entry.id}.json"
         write_json(path, verdict.as_json())
-        store.client.log_model_artifact(challenger.model_id, str(path), EVIDENCE)
+        client.log_model_artifact(challenger.model_id, str(path), EVIDENCE)
         written = replace(entry, evidence=f"{challenger.uri}/{EVIDENCE}/{path.name}", evidence_sha256=sha256(path))
-    set_tags(store.client, name, str(challenger.version), verdict.tags())
+    set_tags(client, name, str(challenger.version), verdict.tags())
     if not challenger.description or challenger.description.startswith(HEADING):  # somebody else's text stays
-        store.client.update_model_version(name, str(challenger.version), verdict.as_markdown())
+        client.update_model_version(name, str(challenger.version), verdict.as_markdown())
     return written
 
 

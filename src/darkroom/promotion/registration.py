@@ -85,7 +85,7 @@ def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Re
     # A training that was repeated to the same weights has another run than their version.
     for held in filter(None, (registered, own)):
         held.log_reports(store.client, workspace)
-        if not _is_active(store.client, held.run_id):
+        if not is_active(store.client, held.run_id):
             continue
         run = store.run(held.run_id)
         run.log_metrics({f"test/{key}": value for key, value in summary.items()})
@@ -192,7 +192,7 @@ def _model_sha256(uri: str) -> str | None:
             return None
 
 
-def _is_active(client: MlflowClient, run_id: str) -> bool:
+def is_active(client: MlflowClient, run_id: str) -> bool:
     """Whether the store holds the run, and nobody has deleted it."""
     try:
         return bool(client.get_run(run_id).info.lifecycle_stage == LifecycleStage.ACTIVE)

@@ -10,9 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 
-import mlflow
 import uvicorn
-from mlflow import MlflowClient
 
 from darkroom.config import Config
 from darkroom.console import messages
@@ -22,8 +20,9 @@ from darkroom.serving.bundle import load_bundle
 from darkroom.serving.classes_here import warn_of_other_classes
 from darkroom.serving.follower import Follower
 from darkroom.serving.service import Service
-from darkroom.tracking.address import check_address, need_store, store_address
+from darkroom.tracking.address import store_address
 from darkroom.tracking.store import explained
+from darkroom.tracking.tracker import registry_client
 from darkroom.workspace import Workspace
 
 KEY_VARIABLE = "DARKROOM_API_KEY"
@@ -39,10 +38,9 @@ def serve(config: Config, host: str, port: int) -> None:
     Raises TrackingError if there is no champion, ModelError if it cannot be loaded, ServingError if the address is
     taken.
     """
-    need_store(Workspace())
+    client = registry_client(Workspace())
     with _listen(host, port) as listening:
         _log_to_stderr()
-        client = _reading_client()
         service = Service(config.serve)
         follower = Follower(
             client, config.registered_model, lambda version: load_bundle(client, version, config.serve), service
@@ -93,14 +91,6 @@ def _listen(host: str, port: int) -> socket.socket:
         # Python adds the address to the reason; a name that is not found has a reason of its own.
         why = os.strerror(problem.errno) if problem.errno and problem.errno > 0 else str(problem.strerror)
         raise ServingError(f"{host}:{port}: {why.lower()}; choose another address with --host and --port") from None
-
-
-def _reading_client() -> MlflowClient:
-    """Of the store: other commands bring it what was left behind first, but a server writes nothing anywhere."""
-    address = store_address()
-    check_address(address)
-    mlflow.set_tracking_uri(address)
-    return MlflowClient()
 
 
 def _log_to_stderr() -> None:

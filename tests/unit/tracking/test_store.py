@@ -182,8 +182,7 @@ def test_a_logged_training_holds_everything_once_however_often_it_is_logged(stor
 def test_a_deleted_experiment_is_refused(store):
     store.client.delete_experiment(store.experiment_id)
     with pytest.raises(
-        TrackingError,
-        match=r"is deleted; `MLFLOW_TRACKING_URI=.*/mlflow\.db mlflow experiments restore --experiment-id 1` restores",
+        TrackingError, match=r"is deleted; `.*/mlflow\.db mlflow experiments restore --experiment-id 1` restores"
     ):
         connect(Tracking(), Workspace().spools)
 

@@ -294,10 +294,12 @@ def test_what_a_store_refused_stays_in_the_spool_and_is_brought_when_it_takes_it
     store = connect(Tracking(), spools)
     store.client.delete_experiment(store.experiment_id)
     gate.opened.clear()
-    with pytest.raises(TrackingError, match="is deleted; "), open_tracker() as tracker:
-        with tracker.start("a run", "train") as run:
-            tell(run)
-        gate.opened.set()
+    tracker = open_tracker()
+    with tracker.start("a run", "train") as run:
+        tell(run)
+    gate.opened.set()
+    with pytest.raises(TrackingError, match="is deleted; "), tracker:
+        pass
     store.client.restore_experiment(store.experiment_id)
     assert_complete(connect(Tracking(), spools), run)
 
