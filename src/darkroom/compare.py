@@ -53,15 +53,15 @@ def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) 
             _write(report, verdict, written)
             _draw_disagreements(report, pairing, second, workspace.processed(config.dataset.name), written)
     left, right = (each.version or each.run_id for each in contenders)
-    place = f"{directory} holds the report and the images"
+    written_to = f"{directory} holds the report and the images"
     if is_active(client, contenders[1].run_id):
         client.log_artifacts(contenders[1].run_id, str(directory), f"compare/{left}-{right}")
-        place += f"; also with {contenders[1]} in MLflow"
+        written_to += f"; also with {contenders[1]} in MLflow"
     if as_json:
         typer.echo((directory / "comparison.json").read_text(encoding="utf-8"), nl=False)
     else:
         _show(report)
-    messages.print(f"compare: {place}")
+    messages.print(f"compare: {written_to}")
 
 
 def _are_the_same(a: Contender, b: Contender) -> bool:
