@@ -88,7 +88,7 @@ def test_one_command_lets_everything_work_again(moved):
 
     assert (
         ended.errors.strip()
-        == f"relocate: {root}/mlflow.db now has 5 places in {root}/mlruns that it had in {old}/mlruns"
+        == f"relocate: {root}/mlflow.db now has 6 places in {root}/mlruns that it had in {old}/mlruns"
     )
     assert all(place.startswith((root / "mlruns").as_uri()) for place in places(root / "mlflow.db"))
     for command in (["predict", str(next(root.rglob("*.png")))], ["register"], ["promote", "1"]):
