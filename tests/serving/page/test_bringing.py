@@ -188,7 +188,7 @@ def test_a_format_that_the_browser_cannot_show_is_answered_and_named(served, ope
 
 
 def test_a_file_that_is_too_large_is_refused_in_words(digits, open_page):
-    noise = png(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8))
+    noise = png(np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8))
     with serve(digits, max_request_mb=1.0) as served:
         page = open_page(served)
         upload(page, noise)
