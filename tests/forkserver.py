@@ -4,7 +4,11 @@ import multiprocessing
 import os
 import sys
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from unittest import mock
+
+import pytest
 
 
 def context() -> ForkServerContext:
@@ -15,3 +19,27 @@ def context() -> ForkServerContext:
     with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
         multiprocessing.forkserver.ensure_running()
     return found
+
+
+def fork_workers(patch: pytest.MonkeyPatch) -> None:
+    """Let the workers of searches start like this too, where what they train is looked at, and not how they live."""
+    patch.setattr("darkroom.search.executors.processes.get_context", lambda method: context())
+
+
+def start_command(root: Path, said: Path, *arguments: str) -> BaseProcess:
+    """Start `darkroom` with ``arguments`` in ``root``, which writes to ``said`` what it says."""
+    process = context().Process(target=_be_darkroom, args=(root, said, arguments))
+    process.start()
+    return process
+
+
+def _be_darkroom(root: Path, said: Path, arguments: tuple[str, ...]) -> None:
+    from darkroom import cli
+
+    with said.open("wb") as written:
+        for stream in (1, 2):
+            os.dup2(written.fileno(), stream)
+    os.chdir(root)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # the fork server's, of the test that started it
+    sys.argv = ["darkroom", *arguments]
+    cli.main()

@@ -11,6 +11,7 @@ from deploy.postgresql import programs
 from deploy.server import Server
 from mlflow import MlflowClient
 from tests.clone import Clone, copy_project
+from tests.forkserver import fork_workers
 from tests.ports import free_port
 from tests.stages import Ended, run_command, run_stages
 
@@ -64,5 +65,7 @@ def team(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Team:
     search = {"trials": 2, "epochs": 1, "finalists": 0, "workers": 2, "storage": server.studies}
     settings = {f"search__{key}": value for key, value in search.items()}
     clone = copy_project(tmp_path_factory.mktemp("team"), train__epochs=2, **settings)
-    run_stages(clone.root, **server.environment)
+    with pytest.MonkeyPatch.context() as patch:
+        fork_workers(patch)
+        run_stages(clone.root, **server.environment)
     return Team(clone, server)

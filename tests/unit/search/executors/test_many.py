@@ -3,6 +3,7 @@
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
+from tests.forkserver import fork_workers
 
 from darkroom.search.conductor import Conductor
 from darkroom.search.executors import make_seats
@@ -30,7 +31,8 @@ class Logging:
         self.runs.end(str(trial.number), trial.state.name.lower())
 
 
-def test_short_trials_on_many_workers_lose_no_row(make_config, small_cache, study_of, project, long):
+def test_short_trials_on_many_workers_lose_no_row(make_config, small_cache, study_of, project, monkeypatch, long):
+    fork_workers(monkeypatch)
     workers, trials = (8, 400) if long else (4, 40)
     root = project()
     config = make_config(trials, 1, sampler="random")
