@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 from playwright.sync_api import expect
-from tests.serving.page.acting import draw, label, upload
+from tests.serving.page.acting import draw, label, look_again, upload
 from tests.serving.page.served import made_up, serve
 from tests.serving.page.strokes import png
 
@@ -42,6 +42,7 @@ def test_another_champion_answers_for_the_picture_on_show(digits, open_page):
         expect(page.locator("#gallery-section")).to_be_hidden()
         expect(page.locator("#confusion-section")).to_be_hidden()
         served.service.serve(digits, None)
+        look_again(page)
         expect(label(page)).to_have_text("7")
         expect(page.locator("#gallery-section")).to_be_visible()
 
@@ -77,6 +78,7 @@ def test_why_a_newer_champion_does_not_answer_stands_in_the_card(digits, open_pa
         page = open_page(served)
         expect(page.locator("#card .warning")).to_contain_text("version 9 is champion and could not be loaded")
         served.service.note_trouble(None)
+        look_again(page)
         expect(page.locator("#card .warning")).to_have_count(0)
 
 
@@ -84,6 +86,7 @@ def test_a_server_that_is_gone_is_noticed_and_that_it_is_back(digits, open_page)
     with serve(digits) as served:
         page = open_page(served)
         expect(page.locator("#model-name")).to_have_text("demo")
+    look_again(page)
     expect(page.locator("#notice")).to_contain_text(AWAY)
     draw(page, "7")
     expect(page.get_by_role("alert")).to_contain_text(AWAY)
@@ -101,6 +104,7 @@ def test_a_full_queue_is_asked_again(digits, open_page):
         draw(page, "7")
         expect(page.get_by_role("alert")).to_contain_text("wait already")
         served.service._waiting = 0
+        look_again(page)
         expect(label(page)).to_have_text("7")
 
 
@@ -128,6 +132,7 @@ def test_a_key_that_has_changed_is_asked_for_again_and_the_picture_answered(digi
         page = open_page(served)
         expect(page.locator("#model-name")).to_have_text("demo")
     with serve(digits, served.port, key="new"):
+        look_again(page)
         expect(page.get_by_label("Key", exact=True)).to_be_visible()
         page.get_by_label("Key", exact=True).fill("new")
         page.keyboard.press("Enter")
@@ -143,6 +148,7 @@ def test_an_image_unlike_the_training_images_is_said_to_be(digits, open_page):
         expect(page.locator("#answer .warning")).to_contain_text("Unlike the training images")
         expect(page.locator("#spoken")).to_contain_text("Unlike the training images")
         served.service.serve(promoted(digits, "2", reference=replace(digits.reference, energy_threshold=1e9)), None)
+        look_again(page)
         expect(page.locator(".column.champion .pill")).to_have_text("version 2")
         expect(page.locator("#answer .warning")).to_have_count(0)
 
@@ -153,6 +159,7 @@ def test_the_drift_watch_follows_what_was_answered(digits, open_page):
         expect(page.locator("#drift")).to_contain_text("No images yet.")
         draw(page, "7")
         expect(label(page)).to_have_text("7")
+        look_again(page)
         expect(page.locator("#drift")).to_contain_text("The latest 1 of at most 1000 images.")
         seven = page.locator(".shares tbody tr").nth(7)
         expect(seven.locator(".number").first).to_have_text("100.0 %")
