@@ -4,10 +4,12 @@ The entries of a registered model NAME are the versions of another one, NAME-his
 version a number that no other version gets, in one transaction with its tags, and in their order: of two writers at
 once, on whichever machines, one is the first. An entry that changes the champion names the change that it was decided
 on, and counts only if that is still the latest when it is written. So the log alone tells who is champion; the
-aliases follow it, and whoever finds them behind moves them on.
+aliases follow it, and whoever finds them behind moves them on. What is older than NAME itself tells of an earlier model
+of that name, which was deleted: it is kept, and counts no more.
 """
 
 import json
+import math
 import random
 import textwrap
 import time
@@ -24,7 +26,7 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
 from darkroom.files import digest
-from darkroom.promotion.registry import LOGGED_MODEL, by_name, make_registered_model
+from darkroom.promotion.registry import HISTORY, LOGGED_MODEL, by_name, make_registered_model, registered_model
 
 ATTEMPTS = 20
 ABOUT = (
@@ -34,6 +36,8 @@ ABOUT = (
 # What MLflow's page shows of an entry in its list, as tags; the other fields are one more, as JSON.
 SHOWN = ("kind", "version", "before", "who", "reason")
 DETAILS = "details"
+# What the registry tells of an entry, and the entry itself does not hold.
+FOUND = ("number", "is_of_deleted")
 # MLflow keeps 5,000 characters of a description: of the history the latest entries, in a line each.
 LONGEST_DESCRIPTION = 5_000
 LATEST, LONGEST_LINE = 20, 160
@@ -56,7 +60,8 @@ class Entry:
     if it counts. ``after`` is the number of the change that it follows, 0 for the first one. ``evidence`` is where the
     gate's findings lie, with their SHA-256. ``digest`` is the SHA-256 of all the other fields and of the digest of the
     entry ``after``: to change an entry unnoticed, all that follow would have to be changed. ``number`` is the
-    registry's, and 0 before it is written.
+    registry's, and 0 before it is written. ``is_of_deleted`` says that it tells of an earlier registered model of the
+    name, which was deleted.
     """
 
     kind: Kind
@@ -75,15 +80,20 @@ class Entry:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     digest: str = ""
     number: int = 0
+    is_of_deleted: bool = False
 
     @classmethod
-    def parse(cls, version: ModelVersion) -> Self:
-        """The entry that a version of the history holds. Raises TrackingError if it holds none."""
+    def parse(cls, version: ModelVersion, since: float = 0) -> Self:
+        """The entry that a version of the history holds, of a model that is there ``since`` then, in milliseconds.
+
+        Raises TrackingError if it holds none.
+        """
         try:
             details = json.loads(version.tags[DETAILS])
             shown: dict[str, Any] = {key: version.tags[key] for key in SHOWN if key in version.tags}
             shown["kind"] = Kind(shown["kind"])
-            return cls(**shown, **details, number=int(version.version))
+            is_of_deleted = version.creation_timestamp < since
+            return cls(**shown, **details, number=int(version.version), is_of_deleted=is_of_deleted)
         except (KeyError, TypeError, ValueError) as problem:
             raise TrackingError(
                 f"{version.name} version {version.version}: not an entry of the history ({problem}); "
@@ -92,7 +102,7 @@ class Entry:
 
     def tags(self) -> dict[str, str]:
         """The entry as tags of a version; ``parse`` reads them."""
-        content = {key: value for key, value in asdict(self).items() if key != "number"}
+        content = {key: value for key, value in asdict(self).items() if key not in FOUND}
         shown = {key: str(content.pop(key)) for key in SHOWN}
         return {key: value for key, value in shown.items() if value} | {DETAILS: json.dumps(content)}
 
@@ -126,14 +136,18 @@ class History:
     """The history of the registered model ``name``."""
 
     def __init__(self, client: MlflowClient, name: str) -> None:
-        self.name = f"{name}-history"
+        self.name = f"{name}{HISTORY}"
         self._client = client
         self._of = name
 
     def read(self) -> list[Entry]:
         """Every entry, the oldest first."""
         found = self._client.search_model_versions(by_name(self.name))
-        return sorted((Entry.parse(each) for each in found), key=lambda entry: entry.number)
+        if not found:
+            return []
+        model = registered_model(self._client, self._of)
+        since = model.creation_timestamp if model else math.inf
+        return sorted((Entry.parse(each, since) for each in found), key=lambda entry: entry.number)
 
     def append(self, entry: Entry, entries: Sequence[Entry]) -> Entry:
         """Write an entry after ``entries``, those that it was decided on. Returns it with its number and digest.
@@ -180,7 +194,7 @@ class History:
 def seal(entry: Entry, entries: Sequence[Entry]) -> Entry:
     """The entry with its digest."""
     followed = next((each.digest for each in entries if each.number == entry.after), "")
-    content = {key: value for key, value in asdict(entry).items() if key not in {"digest", "number"}}
+    content = {key: value for key, value in asdict(entry).items() if key not in {"digest", *FOUND}}
     return replace(entry, digest=digest([content, followed]))
 
 
@@ -193,7 +207,8 @@ def counting(entries: Sequence[Entry]) -> list[Entry]:
     found: list[Entry] = []
     for entry in entries:
         last = found[-1].number if found else 0
-        if entry.changes and (entry.after == last or (entry.after > last and entry.after not in there)):
+        counts = entry.changes and not entry.is_of_deleted
+        if counts and (entry.after == last or (entry.after > last and entry.after not in there)):
             found.append(entry)
     return found
 

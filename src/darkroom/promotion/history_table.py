@@ -16,8 +16,6 @@ from darkroom.tracking.address import store_exists
 from darkroom.tracking.tracker import registry_client
 from darkroom.workspace import Workspace
 
-MARK = {True: "", False: " (overtaken: did not count)"}
-
 
 def show_history(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     """Print every entry, the oldest first, after moving the aliases to where the history says.
@@ -30,7 +28,9 @@ def show_history(config: Config, workspace: Workspace, *, as_json: bool) -> None
     for line in damage(entries):
         warn(f"{name}-history: {line}")
     counted = {entry.number for entry in counting(entries)}
-    counts = {entry.number: not entry.changes or entry.number in counted for entry in entries}
+    counts = {
+        entry.number: not entry.is_of_deleted and (not entry.changes or entry.number in counted) for entry in entries
+    }
     if as_json:
         listed = [asdict(entry) | {"counts": counts[entry.number]} for entry in entries]
         typer.echo(json.dumps({"model": name, "entries": listed}, ensure_ascii=False, indent=2))
@@ -41,11 +41,17 @@ def show_history(config: Config, workspace: Workspace, *, as_json: bool) -> None
     columns = ("entry", "when", "who", "what", "why", "evidence")
     table = Table(*columns, title=f"History of {name}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for entry in entries:
-        what = _what(entry) + MARK[counts[entry.number]]
+        what = _what(entry) + _mark(entry, counts=counts[entry.number])
         table.add_row(
             str(entry.number), _local(entry), entry.who, what, entry.reason, entry.evidence_sha256[:12] or "-"
         )
     output.print(table)
+
+
+def _mark(entry: Entry, *, counts: bool) -> str:
+    if entry.is_of_deleted:
+        return " (of a model that was deleted)"
+    return "" if counts else " (overtaken: did not count)"
 
 
 def _local(entry: Entry) -> str:

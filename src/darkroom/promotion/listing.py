@@ -9,7 +9,7 @@ from rich.table import Table
 
 from darkroom.config import Config
 from darkroom.promotion.gate import VERDICT_TAG
-from darkroom.promotion.registry import CHAMPION, REGISTERED_BY_TAG, versions
+from darkroom.promotion.registry import CHAMPION, REGISTERED_BY_TAG, about_deleted, versions, was_deleted
 from darkroom.promotion.transaction import settle
 from darkroom.tracking.address import store_exists, to_register
 from darkroom.tracking.runs import FINGERPRINT_TAG
@@ -27,7 +27,13 @@ def show_versions(config: Config, workspace: Workspace, output: Console) -> None
     """
     name = config.registered_model
     # Looking must not make a store.
-    found = _found(config, workspace) if store_exists() else []
+    client = registry_client(workspace) if store_exists() else None
+    if client:
+        settle(client, name)
+    found = versions(client, name) if client else []
+    if client and was_deleted(client, name):
+        output.print(about_deleted(name))
+        return
     if not found:
         output.print(f"{name}: no version registered yet; {to_register(workspace)}")
         return
@@ -41,12 +47,6 @@ def show_versions(config: Config, workspace: Workspace, output: Console) -> None
     output.print(table)
     if not any(CHAMPION in version.aliases for version in found):
         output.print("None of them is champion; `darkroom promote VERSION` makes one that passes the gate champion.")
-
-
-def _found(config: Config, workspace: Workspace) -> list[ModelVersion]:
-    client, name = registry_client(workspace), config.registered_model
-    settle(client, name)
-    return versions(client, name)
 
 
 def _row(version: ModelVersion) -> list[str]:

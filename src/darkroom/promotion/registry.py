@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
@@ -20,6 +20,8 @@ LOGGED_MODEL = "models:/"
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 PREVIOUS = "previous"
+# What the name of a registered model's history ends with.
+HISTORY = "-history"
 REGISTERED_BY_TAG = "darkroom.registered_by"
 # What MLflow answers for a name, a version or an alias that it does not know.
 UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
@@ -132,11 +134,35 @@ def champion(client: MlflowClient, name: str) -> ModelVersion:
         return client.get_model_version_by_alias(name, CHAMPION)
     except MlflowException as problem:
         if problem.error_code in UNKNOWN:
+            if was_deleted(client, name):
+                raise TrackingError(about_deleted(name)) from None
             raise TrackingError(
                 f"registered model {name!r} has no champion; {to_register(Workspace())}, "
                 "`darkroom promote` makes it champion"
             ) from None
         raise
+
+
+def was_deleted(client: MlflowClient, name: str) -> bool:
+    """Whether the registered model ``name`` is no longer there, while its history is."""
+    return registered_model(client, name) is None and registered_model(client, f"{name}{HISTORY}") is not None
+
+
+def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
+    """A registered model, or None if there is none."""
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as problem:
+        if problem.error_code not in UNKNOWN:
+            raise
+        return None
+
+
+def about_deleted(name: str) -> str:
+    return (
+        f"registered model {name!r} was deleted, while its history is still there (`darkroom history` shows it); "
+        f"{to_register(Workspace())} as version 1"
+    )
 
 
 def find(client: MlflowClient, name: str, reference: str) -> Contender:
@@ -211,6 +237,8 @@ def _run(client: MlflowClient, run_id: str) -> Contender:
 
 def _what_there_is(client: MlflowClient, name: str) -> str:
     found = versions(client, name)
+    if not found and was_deleted(client, name):
+        return about_deleted(name)
     if not found:
         return f"the registry holds no versions of {name}; {to_register(Workspace())}"
     known = [str(each.version) for each in found] + sorted({alias for each in found for alias in each.aliases})

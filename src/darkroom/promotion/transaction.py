@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from darkroom.console import warn
 from darkroom.errors import OvertakenError, TrackingError
 from darkroom.promotion.history import ATTEMPTS, Entry, History, State, counting, state_of
-from darkroom.promotion.registry import BEATEN, CHAMPION, PREVIOUS, UNKNOWN, existing
+from darkroom.promotion.registry import BEATEN, CHAMPION, HISTORY, PREVIOUS, UNKNOWN, existing, registered_model
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import does_not_answer, reason
 
@@ -116,7 +116,7 @@ def _check_weights(client: MlflowClient, name: str, latest: Entry) -> None:
         raise TrackingError(
             f"{name} version {latest.champion} is not the model that its history tells of (weights "
             f"{version.tags.get(WEIGHTS_TAG, 'unknown')[:12]}, expected {latest.weights_sha256[:12]}): two registries "
-            f"are mixed up; set MLFLOW_TRACKING_URI to the right one, or delete {name}-history to begin a new history"
+            f"are mixed up; set MLFLOW_TRACKING_URI to the right one, or delete {name}{HISTORY} to begin a new history"
         )
 
 
@@ -138,10 +138,5 @@ def _move(client: MlflowClient, name: str, alias: str, version: str) -> bool:
 
 def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
     """The aliases of a registered model as {alias: version}."""
-    try:
-        found = client.get_registered_model(name).aliases
-        return {alias: str(version) for alias, version in found.items()}
-    except MlflowException as problem:
-        if problem.error_code not in UNKNOWN:
-            raise
-        return {}
+    found = registered_model(client, name)
+    return {alias: str(version) for alias, version in found.aliases.items()} if found else {}
