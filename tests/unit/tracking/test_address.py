@@ -1,9 +1,18 @@
 """Where the MLflow store lies."""
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from darkroom.errors import TrackingError
-from darkroom.tracking.address import check_address, is_local, shown, store_address
+from darkroom.tracking.address import (
+    check_address,
+    is_local,
+    portable,
+    shown,
+    sqlite_address,
+    sqlite_file,
+    store_address,
+)
 from darkroom.workspace import Workspace
 
 
@@ -19,6 +28,61 @@ def test_the_store_and_the_spools_lie_in_the_projects_root_also_for_queued_exper
 def test_the_environment_names_the_store(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
     assert store_address() == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:///{root}/mlflow.db"),
+        ("sqlite:///./x.db", "sqlite:///{root}/x.db"),
+        ("sqlite:///../x.db?timeout=3", "sqlite:///{parent}/x.db?timeout=3"),
+        ("sqlite+pysqlite:///a/x.db", "sqlite:///{root}/a/x.db"),
+        ("sqlite:////x/y%20z.db", "sqlite:////x/y z.db"),
+        ("file:runs", "file://{root}/runs"),
+        ("file:./runs", "file://{root}/runs"),
+        ("./runs", "file://{root}/runs"),
+        ("runs", "file://{root}/runs"),
+        ("file:///x/runs", "file:///x/runs"),
+        ("/x/runs", "/x/runs"),
+        ("sqlite:///:memory:", "sqlite:///:memory:"),
+        ("sqlite:///file:x.db?uri=true", "sqlite:///file:x.db?uri=true"),
+        ("databricks", "databricks"),
+        ("postgresql://u@host/db", "postgresql://u@host/db"),
+    ],
+)
+def test_a_relative_address_begins_at_the_projects_root_also_for_queued_experiments(
+    tmp_path, monkeypatch, given, expected
+):
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "abc"
+    copy.mkdir(parents=True)
+    for place in (tmp_path, copy):
+        monkeypatch.chdir(place)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
+        found = store_address()
+        assert found == expected.format(root=tmp_path, parent=tmp_path.parent)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", found)  # as MLflow does
+        assert store_address() == found
+
+
+@pytest.mark.parametrize("name", ["plain", "two words", "größe", "a#b", "my%20p", "100%", "what?", "new\nline", "a\\b"])
+def test_the_address_of_a_file_is_read_by_sqlalchemy_as_that_file(tmp_path, name):
+    path = tmp_path / name / "mlflow.db"
+    address = sqlite_address(path)
+    assert make_url(address).database == str(path)
+    assert sqlite_file(address) == path
+    assert "\n" not in address
+
+
+def test_a_path_that_mlflow_cannot_keep_is_refused(tmp_path):
+    with pytest.raises(TrackingError, match="MLflow keeps paths as UTF-8, which this is not; rename the directory"):
+        sqlite_address(tmp_path / "\udcff" / "mlflow.db")
+
+
+def test_a_file_of_the_project_is_noted_so_that_it_may_move(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert portable(store_address()) == "sqlite:///mlflow.db"
+    assert portable("sqlite:////x/mlflow.db") == "sqlite:////x/mlflow.db"
+    assert portable("https://me:secret@mlflow.example") == "https://mlflow.example"
 
 
 @pytest.mark.parametrize(

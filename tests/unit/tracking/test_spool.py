@@ -110,6 +110,18 @@ def test_files_are_kept_as_they_were_when_they_were_told(spool, tmp_path):
     assert [json.loads(Path(copy, "metrics.json").read_text()) for copy in copies] == [1, 2]
 
 
+def test_the_files_of_a_spool_that_was_moved_with_its_project_are_found(spool, tmp_path):
+    report = tmp_path / "report"
+    report.mkdir()
+    (report / "metrics.json").write_text("1")
+    spool.append({"do": "files", "run": "1", "directory": str(report), "name": "train"})
+    spool.close()
+    moved = spool.path.parent.rename(tmp_path / "moved")
+    (found,) = Spool.left_behind(moved, STORE)
+    ((operation, _),) = found.pending()
+    assert Path(operation["directory"], "metrics.json").read_text() == "1"
+
+
 def test_a_removed_spool_leaves_nothing(spool, tmp_path):
     report = tmp_path / "report"
     report.mkdir()
