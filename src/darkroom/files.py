@@ -4,13 +4,19 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from darkroom.errors import DarkroomError
 from darkroom.scratch import scratch_directory, scratch_file
+
+T = TypeVar("T")
+# For dataclasses that are read by ``checked``: nothing that they do not name, and finite numbers.
+EXACT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 @contextmanager
@@ -53,14 +59,43 @@ def read_json(path: Path, *, error: type[DarkroomError], made_by: str) -> dict[s
     Raises ``error`` if the file is missing or damaged, naming the command that makes it anew.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise error(f"{path}: not found; run `{made_by}` first") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as problem:
+    except IsADirectoryError:
+        raise error(f"{path}: a directory; remove it and run `{made_by}` again") from None
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        raise error(f"{path}: cannot be read ({reason}); run `{made_by}` again") from None
+    except (ValueError, RecursionError) as problem:  # no UTF-8, no JSON, thousands of digits or of brackets
         raise error(f"{path}: damaged ({problem}); run `{made_by}` again") from None
     if not isinstance(value, dict):
         raise error(f"{path}: expected a JSON object; run `{made_by}` again")
     return value
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def checked(
+    kind: type[T], found: Mapping[str, Any], path: Path | str, *, error: type[DarkroomError], made_by: str
+) -> T:
+    """What was ``found`` in a file as a ``kind``, a type whose annotations say what its values may be.
+
+    Raises ``error`` for a value that is missing or not such a one, naming the command that makes the file anew.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(found)
+    except ValidationError as problem:
+        raise error(f"{path}: damaged ({first_problem(problem)}); run `{made_by}` again") from None
+
+
+def first_problem(problem: ValidationError) -> str:
+    """The first of what pydantic has found, as `key: what is wrong`."""
+    first = problem.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg'].lower()}" if place else first["msg"]
 
 
 def check_format(

@@ -81,14 +81,20 @@ def read_split(directory: Path, card: DatasetCard, name: str) -> Split:
             metadata = opened.metadata() or {}
             labels = opened.get_tensor("labels")
             found = tuple(opened.get_slice("images").get_shape())
-    except (OSError, SafetensorError) as problem:
+    except (OSError, SafetensorError, UnicodeDecodeError) as problem:
         raise CacheError(f"{path}: missing or damaged ({problem}); run `{MADE_BY}` again") from None
     if metadata.get("format_version") != str(FORMAT_VERSION):
         raise CacheError(f"{path}: not in format version {FORMAT_VERSION}; run `{MADE_BY}` again")
     if metadata.get("fingerprint") != card.fingerprint or found != shape:
         raise CacheError(f"{path}: does not belong to {directory / 'dataset.json'}; run `{MADE_BY}` again")
+    if labels.shape != shape[:1] or labels.is_floating_point() or not _are_classes(labels, len(card.classes)):
+        raise CacheError(f"{path}: damaged (labels that are no classes); run `{MADE_BY}` again")
     mapping = MappedImages(path, shape, pixels_offset(path))
     return Split(mapping.tensor, labels, mapping)
+
+
+def _are_classes(labels: Tensor, count: int) -> bool:
+    return not len(labels) or bool(labels.min() >= 0 and labels.max() < count)
 
 
 def read_split_of(

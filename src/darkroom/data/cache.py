@@ -11,16 +11,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, with_config
 
 from darkroom.data.digests import Digests, as_hex, content_digest, from_hex, stack
 from darkroom.data.images import Decoder
 from darkroom.data.mapped import gather, reserve
 from darkroom.errors import CacheError
-from darkroom.files import check_format, digest, read_json, write_json
+from darkroom.files import EXACT, check_format, checked, digest, read_json, write_json
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -28,8 +29,10 @@ CARD = "dataset.json"
 NAMES = "files.csv"
 COLUMNS = ("split", "row", "file", "class", "digest")
 MADE_BY = "darkroom preprocess"
+Size = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
+@with_config(EXACT)
 @dataclass(frozen=True)
 class DatasetCard:
     """What dataset.json says: all a later step needs to know before it reads an image.
@@ -41,12 +44,12 @@ class DatasetCard:
     """
 
     name: str
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
+    classes: Annotated[tuple[str, ...], Field(min_length=1)]
+    shape: tuple[Size, Size, Size]
     mean: tuple[float, ...]
-    std: tuple[float, ...]
-    sizes: dict[str, int]
-    settings: dict[str, Any]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    sizes: dict[str, Annotated[int, Field(ge=0)]]
+    settings: dict[str, dict[str, Any]]
     fingerprint: str
     format_version: int = FORMAT_VERSION
     decoder: dict[str, Any] = field(default_factory=dict)
@@ -57,18 +60,14 @@ class DatasetCard:
         path = directory / CARD
         found = read_json(path, error=CacheError, made_by=MADE_BY)
         check_format(found, FORMAT_VERSION, path, error=CacheError, made_by=MADE_BY)
-        try:
-            return cls.parse(found)
-        except TypeError as problem:
-            raise CacheError(f"{path}: damaged ({problem}); run `{MADE_BY}` again") from None
+        card = checked(cls, found, path, error=CacheError, made_by=MADE_BY)
+        if lacking := [split for split in SPLITS if split not in card.sizes]:
+            raise CacheError(f"{path}: damaged (sizes: no {lacking[0]}); run `{MADE_BY}` again")
+        return card
 
-    @classmethod
-    def parse(cls, found: dict[str, Any]) -> Self:
-        """The card from its JSON form. Raises TypeError if a field is missing or unknown."""
-        fields: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in found.items()
-        }
-        return cls(**fields)
+    def __post_init__(self) -> None:
+        if not len(self.mean) == len(self.std) == self.shape[0]:
+            raise ValueError("mean and std: not of as many channels as shape")
 
 
 def write(
@@ -141,22 +140,35 @@ def _write_files(
 
 
 def read_names(directory: Path, split: str) -> list[str]:
-    """The file of each image of a split; empty for datasets whose images are not files."""
+    """The file of each image of a split; empty for datasets whose images are not files. Raises CacheError."""
     found = _read_column(directory, split, "file")
     return found if any(found) else []
 
 
 def read_digests(directory: Path, split: str) -> Digests | None:
-    """The content digest of each image of a split, uint8 [N, 16]; None if an earlier Darkroom made the cache."""
+    """The content digest of each image of a split, uint8 [N, 16]; None if an earlier Darkroom made the cache.
+
+    Raises CacheError.
+    """
     return from_hex(_read_column(directory, split, "digest"))
 
 
 def _read_column(directory: Path, split: str, column: str) -> list[str]:
     path = directory / NAMES
-    if not path.is_file():
+    if not path.exists():
         return []
-    with path.open(newline="", encoding="utf-8") as opened:
-        return [row.get(column) or "" for row in csv.DictReader(opened) if row["split"] == split]
+    try:
+        with path.open(newline="", encoding="utf-8") as opened:
+            found = [row.get(column) or "" for row in csv.DictReader(opened) if row["split"] == split]
+    except (OSError, ValueError, KeyError, csv.Error) as problem:
+        raise _damaged_list(path, problem) from None
+    if len(found) != DatasetCard.read(directory).sizes[split]:
+        raise _damaged_list(path, f"{len(found):,} {split} images")
+    return found
+
+
+def _damaged_list(path: Path, problem: Exception | str) -> CacheError:
+    return CacheError(f"{path}: damaged, or of another dataset than {CARD} ({problem}); run `{MADE_BY}` again")
 
 
 def _header(images: tuple[int, ...], labels: int, fingerprint: str) -> bytes:

@@ -7,10 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from pydantic import with_config
+
 from darkroom.data.names import is_hidden, visible_folder
 from darkroom.data.signatures import suffix
 from darkroom.errors import DataError, counted
-from darkroom.files import check_format, read_json, write_json
+from darkroom.files import EXACT, check_format, checked, read_json, write_json
 
 LEFT_OUT = "left_out.json"
 FORMAT_VERSION = 1
@@ -23,6 +25,7 @@ HIDDEN, PLAIN, OTHER = "hidden", "without a suffix", "of other kinds"
 REAL_SUFFIX = re.compile(r"\.(?=.*[a-z])\w{1,12}")
 
 
+@with_config(EXACT)
 @dataclass(frozen=True)
 class Inventory:
     """The files of a source: ``images`` of the ``files`` were packed, all others are in ``left_out``.
@@ -48,10 +51,7 @@ class Inventory:
         found = read_json(path, error=DataError, made_by=made_by)
         check_format(found, FORMAT_VERSION, path, error=DataError, made_by=made_by)
         del found["format_version"]
-        try:
-            inventory = cls(**found)
-        except TypeError:
-            raise DataError(f"{path}: damaged; run `{made_by}` again") from None
+        inventory = checked(cls, found, path, error=DataError, made_by=made_by)
         if inventory.images != images:
             raise DataError(f"{path}: describes other images than the archive beside it; run `{made_by}` again")
         return inventory

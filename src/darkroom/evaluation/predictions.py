@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import with_config
 
 from darkroom.data.digests import Digests, as_hex, from_hex
 from darkroom.evaluation.metrics import Evaluation, Floats, Ints
-from darkroom.files import digest
+from darkroom.files import EXACT, digest
 
 PREDICTIONS = "predictions.csv"
 IDENTITY = "identity.json"
@@ -27,6 +28,7 @@ COLUMNS = (
 )
 
 
+@with_config(EXACT)
 @dataclass(frozen=True)
 class Identity:
     """What an evaluation is of, as SHA-256: the weights' file, the data (its fingerprint), the predictions' file."""

@@ -2,15 +2,15 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Self
 
 import numpy as np
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, with_config
 
 from darkroom.data.ink import Ground, Ink
 from darkroom.errors import ModelError
 from darkroom.evaluation.metrics import Floats, Ints
-from darkroom.files import check_format, read_json, write_json
+from darkroom.files import EXACT, check_format, checked, read_json, write_json
 
 REFERENCE = "reference.json"
 MADE_BY = "darkroom evaluate"
@@ -47,6 +47,7 @@ def energies(logits: Floats) -> Floats:
     return found
 
 
+@with_config(EXACT)
 @dataclass(frozen=True)
 class Reference:
     """What the model said of the ``images`` of the validation split.
@@ -69,19 +70,12 @@ class Reference:
     ground: Ground | None = None
     format_version: int = FORMAT_VERSION
 
-    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", allow_inf_nan=False)
-
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read what ``write`` has written. Raises ModelError."""
         found = read_json(path, error=ModelError, made_by=MADE_BY)
         check_format(found, FORMAT_VERSION, path, error=ModelError, made_by=MADE_BY)
-        try:
-            return TypeAdapter(cls).validate_python(found)
-        except ValidationError as problem:
-            first = problem.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise ModelError(f"{path}: damaged ({place}: {first['msg']}); run `{MADE_BY}` again") from None
+        return checked(cls, found, path, error=ModelError, made_by=MADE_BY)
 
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))

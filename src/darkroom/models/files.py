@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from pydantic import with_config
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from darkroom.config import parse
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError
-from darkroom.files import atomic_file, check_format, read_json, sha256, write_json
+from darkroom.files import EXACT, atomic_file, check_format, checked, read_json, sha256, write_json
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.weights import check_fit, named_like, read_weights
 from darkroom.settings import Model
@@ -23,6 +24,7 @@ FORMAT_VERSION = 1
 MADE_BY = "darkroom train"
 
 
+@with_config(EXACT)
 @dataclass(frozen=True)
 class ModelCard:
     """What model.json says about the weights beside it.
@@ -33,7 +35,7 @@ class ModelCard:
     """
 
     dataset: dict[str, Any]
-    settings: dict[str, Any]
+    settings: dict[str, dict[str, Any]]
     facts: dict[str, Any]
     best_epoch: dict[str, Any]
     run_id: str
@@ -42,7 +44,7 @@ class ModelCard:
 
     @property
     def dataset_card(self) -> DatasetCard:
-        return DatasetCard.parse(self.dataset)
+        return checked(DatasetCard, self.dataset, "dataset", error=ModelError, made_by=MADE_BY)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -53,10 +55,9 @@ class ModelCard:
     def parse(cls, found: dict[str, Any], where: Path | str) -> Self:
         """The card from its JSON form, which was found at ``where``. Raises ModelError."""
         check_format(found, FORMAT_VERSION, where, error=ModelError, made_by=MADE_BY)
-        try:
-            return cls(**found)
-        except TypeError as problem:
-            raise ModelError(f"{where}: damaged ({problem}); run `{MADE_BY}` again") from None
+        card = checked(cls, found, where, error=ModelError, made_by=MADE_BY)
+        checked(DatasetCard, card.dataset, f"{where}: dataset", error=ModelError, made_by=MADE_BY)
+        return card
 
 
 def save_weights(classifier: Classifier, path: Path) -> str:
@@ -111,7 +112,7 @@ def rebuild(card: ModelCard, weights: Mapping[str, Tensor], where: Path | str) -
         config = parse(card.settings, where="settings.")
         classifier = build_classifier(config.model, card.dataset_card)
         classifier.load_state_dict(weights)
-    except (ConfigError, RuntimeError, TypeError) as problem:
+    except (ConfigError, RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as problem:
         raise ModelError(f"{where}: cannot be loaded ({problem}); run `{MADE_BY}` again") from None
     return classifier.eval()
 

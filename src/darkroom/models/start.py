@@ -79,10 +79,7 @@ def _card_beside(path: Path, weights: Mapping[str, Tensor]) -> ModelCard | None:
     if "weights_sha256" not in found:
         return None  # of another program
     card = ModelCard.parse(found, beside)
-    try:
-        classes = card.dataset_card.classes
-    except TypeError as problem:
-        raise ModelError(f"{beside}: damaged ({problem}); run `darkroom export` again") from None
+    classes = card.dataset_card.classes
     if card.weights_sha256 not in (sha256(path), weights_digest(weights)):
         raise ModelError(
             f"{beside}: the card of other weights than {path.name}, so its {len(classes)} classes are not theirs; "

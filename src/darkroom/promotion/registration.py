@@ -1,5 +1,6 @@
 """Registering the model that lies in the work tree, whoever trained it, in whichever store."""
 
+import csv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from darkroom.errors import CacheError, ModelError
 from darkroom.evaluation.curves import read_history
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity
 from darkroom.evaluation.reference import REFERENCE
-from darkroom.files import read_json, sha256
+from darkroom.files import checked, read_json, sha256
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import MADE_BY, ModelCard, load_classifier
 from darkroom.promotion.registry import LOGGED_MODEL, UNKNOWN, Registered, register, with_weights
@@ -119,10 +120,8 @@ def _load(config: Config, workspace: Workspace) -> tuple[Classifier, ModelCard]:
 def read_identity(report: Path, card: ModelCard) -> Identity:
     """What the evaluation in ``report`` is of. Raises ModelError if not of the weights and data of ``card``."""
     path = _need(report / IDENTITY, EVALUATE)
-    try:
-        found = Identity(**read_json(path, error=ModelError, made_by=EVALUATE))
-    except TypeError as problem:
-        raise ModelError(f"{path}: damaged, or of another Darkroom ({problem}); run `{EVALUATE}` again") from None
+    written = read_json(path, error=ModelError, made_by=EVALUATE)
+    found = checked(Identity, written, path, error=ModelError, made_by=EVALUATE)
     if found.weights_sha256 != card.weights_sha256:
         raise ModelError(f"{report}: an evaluation of other weights than models/ holds; run `{EVALUATE}` again")
     if found.fingerprint != card.dataset_card.fingerprint:
@@ -136,7 +135,7 @@ def read_identity(report: Path, card: ModelCard) -> Identity:
 def _summary(report: Path) -> dict[str, Any]:
     path = _need(report / "metrics.json", EVALUATE)
     found = read_json(path, error=ModelError, made_by=EVALUATE)
-    if lacking := [key for key in METRICS if key not in found]:
+    if lacking := [key for key in METRICS if not isinstance(found.get(key), int | float)]:
         raise ModelError(f"{path}: lacks {', '.join(lacking)}; run `{EVALUATE}` again")
     return found
 
@@ -213,7 +212,7 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
         cost = {key: summary[f"tracking_{key}"] for key in ("seconds", "share")}
         if len(epochs) != summary["epochs"]:
             raise ValueError(f"{len(epochs)} of {summary['epochs']} epochs")
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as problem:
         raise ModelError(f"{report}: damaged, or of another Darkroom ({problem}); run `{MADE_BY}` again") from None
     is_there = store.find(RUN_TAG, card.run_id) is not None
     lack = "lacks its model in this store; completed" if is_there else "is not in this store; rebuilt"

@@ -10,6 +10,7 @@ from optuna.storages.journal import JournalFileBackend
 from darkroom.config import Config
 from darkroom.errors import SearchError
 from darkroom.search.attributes import OPENED
+from darkroom.search.storage import intact
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -38,10 +39,8 @@ def existing_storage(config: Config, journal: Path) -> BaseStorage:
     if config.search.storage is None:
         if not journal.is_file():
             raise SearchError(f"{where}: no study yet; `darkroom search` makes one")
-        try:
+        with intact(where):
             return JournalStorage(JournalFileBackend(str(journal)))
-        except (ValueError, LookupError) as problem:
-            raise SearchError(f"{where}: damaged ({problem}); delete it to start the search anew") from None
     return _existing_database(config.search.storage, where)
 
 

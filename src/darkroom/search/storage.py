@@ -59,10 +59,18 @@ class _Journal(JournalStorage):
         except BlockingIOError:
             self.is_alone = False
         fcntl.flock(opened, fcntl.LOCK_SH)
-        try:
+        with intact(path):
             super().__init__(JournalFileBackend(str(path)))
-        except (ValueError, LookupError) as problem:
-            raise SearchError(f"{path}: damaged ({problem}); delete it to start the search anew") from None
+
+
+@contextmanager
+def intact(journal: Path | str) -> Iterator[None]:
+    """Raise SearchError where Optuna cannot replay a journal."""
+    try:
+        yield
+    except Exception as problem:  # there is no saying what damaged lines make Optuna raise
+        reason = first_line(problem)
+        raise SearchError(f"{journal}: damaged ({reason}); delete it to start the search anew") from None
 
 
 def _mend(path: Path) -> None:

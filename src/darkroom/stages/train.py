@@ -1,20 +1,20 @@
 """Stage 4: train the final model with the settings that the search found."""
 
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
 from darkroom import drawing
-from darkroom.config import Config
+from darkroom.config import Config, tunable_keys
 from darkroom.console import messages, progress, warn
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
-from darkroom.errors import SearchError
+from darkroom.errors import ConfigError, SearchError
 from darkroom.evaluation.curves import learning_curves, write_history
-from darkroom.files import atomic_directory, digest, read_json, write_json
+from darkroom.files import atomic_directory, checked, digest, read_json, write_json
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import ModelCard, save_card, save_weights
 from darkroom.models.registry import resolve, without_effect
@@ -27,6 +27,14 @@ from darkroom.training.device import choose_device, choose_precision
 from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.training.session import train_classifier
 from darkroom.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What best_params.json must hold; the rest of it is for people."""
+
+    params: dict[str, Any]
+    fingerprint: str | None = None
 
 
 def run(config: Config, workspace: Workspace) -> None:
@@ -91,13 +99,22 @@ def run(config: Config, workspace: Workspace) -> None:
 
 def _resolve(config: Config, card: DatasetCard, workspace: Workspace) -> Config:
     """What the search found takes precedence over params.yaml, which takes it over the defaults."""
-    found = read_json(workspace.best_params, error=SearchError, made_by="darkroom search")
-    if found.get("fingerprint", card.fingerprint) != card.fingerprint:
+    path, made_by = workspace.best_params, "darkroom search"
+    written = read_json(path, error=SearchError, made_by=made_by)
+    found = checked(_Found, written, path, error=SearchError, made_by=made_by)
+    if found.fingerprint not in (None, card.fingerprint):
         raise SearchError(
-            f"{workspace.best_params}: searched on another dataset than {workspace.processed(card.name)} now holds; "
-            "run `darkroom search` again"
+            f"{path}: searched on another dataset than {workspace.processed(card.name)} now holds; "
+            f"run `{made_by}` again"
         )
-    return config.with_settings(found["params"])
+    if others := sorted(found.params.keys() - tunable_keys()):
+        raise SearchError(
+            f"{path}: {others[0]}: no setting that a search varies; set it in params.yaml and run `{made_by}` again"
+        )
+    try:
+        return config.with_settings(found.params)
+    except ConfigError as problem:
+        raise SearchError(f"{path}: damaged ({problem}); run `{made_by}` again") from None
 
 
 def _settings(config: Config, card: DatasetCard) -> dict[str, dict[str, Any]]:

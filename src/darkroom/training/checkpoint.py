@@ -56,7 +56,9 @@ class Checkpoint:
                 saved = torch.load(opened, map_location="cpu", weights_only=True)
             except Exception:  # there is no saying what damaged bytes make a reader raise
                 return None
-        if damaged or not isinstance(saved, dict) or saved.get("key") != self.key:
+        if damaged or not isinstance(saved, dict) or saved.keys() != {"key", "run_id", "state"}:
+            return None
+        if saved["key"] != self.key:
             return None
         self.run_id = saved["run_id"]
         state: dict[str, Any] = saved["state"]

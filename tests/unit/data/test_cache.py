@@ -166,14 +166,46 @@ def test_digests_do_not_change_the_fingerprint(tmp_path):
 
 def test_a_cache_of_an_earlier_release_has_names_but_no_digests(tmp_path):
     write(tmp_path)
-    (tmp_path / "files.csv").write_text("split,row,file\ntrain,0,b.png\ntest,0,a.png\n")
-    assert (read_names(tmp_path, "test"), read_digests(tmp_path, "test")) == (["a.png"], None)
+    (tmp_path / "files.csv").write_text("split,row,file\ntrain,0,b.png\ntest,0,a.png\ntest,1,c.png\ntest,2,d.png\n")
+    assert (read_names(tmp_path, "test"), read_digests(tmp_path, "test")) == (["a.png", "c.png", "d.png"], None)
 
     (tmp_path / "files.csv").unlink()
     assert (read_names(tmp_path, "test"), read_digests(tmp_path, "test")) == ([], None)
 
 
 # --- refusals ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: "",
+        lambda text: "null\n",
+        lambda text: text.replace("split", "part", 1),
+        lambda text: text.replace("\ntest,", "\nval,", 1),
+        lambda text: text[: len(text) // 2],
+    ],
+)
+def test_a_list_of_images_that_was_changed_is_refused(tmp_path, damage):
+    write(tmp_path, names=[f"{number}.png" for number in range(12)])
+    path = tmp_path / "files.csv"
+    path.write_text(damage(path.read_text()))
+
+    with pytest.raises(CacheError, match=r"^.*files\.csv: damaged, or of .*; run `darkroom preprocess` again$"):
+        read_digests(tmp_path, "test")
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_that_are_no_classes_are_refused(tmp_path, label):
+    card = write(tmp_path)
+    path = tmp_path / "val.safetensors"
+    content = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(content[:8], "little")
+    content[start : start + 8] = label.to_bytes(8, "little", signed=True)
+    path.write_bytes(content)
+
+    with pytest.raises(CacheError, match=r"val\.safetensors: damaged \(labels that are no classes\)"):
+        read_split(tmp_path, card, "val")
 
 
 @pytest.mark.parametrize("kept", [0, 7, 100, -1])

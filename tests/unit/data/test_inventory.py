@@ -164,7 +164,10 @@ def test_counts_in_words_are_the_first_few():
     [
         (lambda path: path.unlink(), "not found; run `darkroom download` first"),
         (lambda path: path.write_text("{"), "damaged"),
-        (lambda path: path.write_text('{"format_version": 1, "images": 5}'), "damaged; run `darkroom download` again"),
+        (
+            lambda path: path.write_text('{"format_version": 1, "images": 5}'),
+            r"damaged \(files: field required\); run",
+        ),
         (lambda path: path.write_text('{"format_version": 2}'), "format version 2"),
         (lambda path: path.write_text(path.read_text().replace('"images": 5', '"images": 6')), "other images"),
     ],

@@ -122,14 +122,23 @@ def test_a_damaged_card_is_refused(saved: Saved, content: str) -> None:
     [
         (lambda card: card.pop("run_id"), r"model\.json: damaged .*run_id"),
         (lambda card: card.update(surprise=1), r"model\.json: damaged .*surprise"),
-        (lambda card: card["dataset"].pop("mean"), r"cannot be loaded .*mean"),
+        (lambda card: card["dataset"].pop("mean"), r"model\.json: dataset: damaged \(mean: field required\)"),
+        (
+            lambda card: card["dataset"].update(std=[1, 0, 1]),
+            r"dataset: damaged \(std\.1: input should",
+        ),
+        (
+            lambda card: card["dataset"].update(mean=[0.5]),
+            r"dataset: damaged \(.*mean and std: not",
+        ),
+        (lambda card: card.update(settings=None), r"model\.json: damaged \(settings: "),
         (
             lambda card: card["settings"]["model"].update(name="vgg"),
             r"cannot be loaded .*settings\.model\.name: no",
         ),
         (lambda card: card["settings"]["model"].update(hidden=[3]), r"cannot be loaded .*size mismatch"),
         (lambda card: card["dataset"].update(classes=["a", "b"]), r"cannot be loaded .*size mismatch"),
-        (lambda card: card["dataset"].update(shape=[3, 0, 8]), r"pixels or more, these have 0x8"),
+        (lambda card: card["dataset"].update(shape=[3, 0, 8]), r"dataset: damaged \(shape\.1: "),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(saved: Saved, edit: Callable[..., Any], message: str) -> None:

@@ -259,7 +259,7 @@ def test_a_card_of_other_weights_is_refused(data, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda card: card["dataset"].pop("mean"), r"model\.json: damaged"),
+        (lambda card: card["dataset"].pop("mean"), r"model\.json: dataset: damaged"),
         (lambda card: card.pop("run_id"), r"model\.json: damaged"),
         (lambda card: card.update(format_version=99), r"model\.json: format version 99"),
     ],
