@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from darkroom import results
+from darkroom.config import load
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import DarkroomError
 from darkroom.evaluation.reference import Reference
@@ -22,7 +23,6 @@ READ_BY = {
     "models/search/best_params.json": "train",
     "models/model.json": "evaluate",
     "reports/evaluate/metrics.json": "results",
-    "reports/evaluate/registered.json": "results",
     "reports/evaluate/identity.json": "register",
 }
 DAMAGES = [
@@ -77,8 +77,7 @@ def test_a_directory_in_its_place_is_refused(refused, evaluated, name):
         ("data/processed/digits/dataset.json", lambda: DatasetCard.read(Path("data/processed/digits"))),
         ("models/model.json", lambda: load_classifier(Path("models/model.safetensors"), Path("models/model.json"))),
         ("reports/evaluate/reference.json", lambda: Reference.read(Path("reports/evaluate/reference.json"))),
-        ("reports/evaluate/metrics.json", lambda: results.show(Workspace())),
-        ("reports/evaluate/registered.json", lambda: results.show(Workspace())),
+        ("reports/evaluate/metrics.json", lambda: results.show(load(Workspace().params), Workspace(), as_json=False)),
     ],
 )
 def test_whatever_value_is_changed_it_is_taken_or_refused(evaluated, name, read, long):

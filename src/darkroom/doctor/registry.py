@@ -46,13 +46,14 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
 
 def _history(client: "MlflowClient", name: str) -> Iterator[Finding]:
     from darkroom.promotion.history import History, damage, state_of
-    from darkroom.promotion.transaction import aliases_of, settle
+    from darkroom.promotion.transaction import settle
 
-    entries = History(client, name).read()
+    entries, model = History(client, name).read_and_model()
     lines = damage(entries)
     for line in lines:
         yield wrong(AREA, f"{name}-history: {line}; `darkroom history` shows what is left of it")
-    state, aliases = state_of(entries), aliases_of(client, name)
+    state = state_of(entries)
+    aliases = {alias: str(version) for alias, version in model.aliases.items()} if model else {}
     wanted = {"champion": state.champion, "previous": state.previous}
     moved = {alias: version for alias, version in wanted.items() if aliases.get(alias, "") != version}
     for alias, version in moved.items() if state.number else ():

@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
@@ -142,12 +142,14 @@ class History:
 
     def read(self) -> list[Entry]:
         """Every entry, the oldest first."""
+        return self.read_and_model()[0]
+
+    def read_and_model(self) -> tuple[list[Entry], RegisteredModel | None]:
+        """Every entry, the oldest first, and then the registered model, None if it is not there."""
         found = self._client.search_model_versions(by_name(self.name))
-        if not found:
-            return []
         model = registered_model(self._client, self._of)
         since = model.creation_timestamp if model else math.inf
-        return sorted((Entry.parse(each, since) for each in found), key=lambda entry: entry.number)
+        return sorted((Entry.parse(each, since) for each in found), key=lambda entry: entry.number), model
 
     def append(self, entry: Entry, entries: Sequence[Entry]) -> Entry:
         """Write an entry after ``entries``, those that it was decided on. Returns it with its number and digest.

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from darkroom.console import warn
 from darkroom.errors import OvertakenError, TrackingError
 from darkroom.promotion.history import ATTEMPTS, Entry, History, State, counting, state_of
-from darkroom.promotion.registry import BEATEN, CHAMPION, HISTORY, PREVIOUS, UNKNOWN, existing, registered_model
+from darkroom.promotion.registry import BEATEN, CHAMPION, HISTORY, PREVIOUS, UNKNOWN, existing
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import does_not_answer, reason
 
@@ -79,8 +79,8 @@ def _follow(client: MlflowClient, name: str) -> tuple[list[Entry], State, str | 
     """Move the aliases. Also returns the version that champion named, if it had to be moved."""
     history, found = History(client, name), None
     for attempt in range(ATTEMPTS):
-        entries = history.read()
-        aliases = aliases_of(client, name)
+        entries, model = history.read_and_model()
+        aliases = {alias: str(version) for alias, version in model.aliases.items()} if model else {}
         changes = counting(entries)
         if not changes:
             return entries, State(aliases.get(CHAMPION, ""), aliases.get(PREVIOUS, "")), None
@@ -134,9 +134,3 @@ def _move(client: MlflowClient, name: str, alias: str, version: str) -> bool:
             raise
         return is_refused
     return True
-
-
-def aliases_of(client: MlflowClient, name: str) -> dict[str, str]:
-    """The aliases of a registered model as {alias: version}."""
-    found = registered_model(client, name)
-    return {alias: str(version) for alias, version in found.aliases.items()} if found else {}
