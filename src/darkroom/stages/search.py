@@ -28,7 +28,8 @@ from darkroom.search.study import Start, best_trial, monitored, open_study, rank
 from darkroom.search.table import STATES
 from darkroom.starting import Beginning, begin
 from darkroom.tracking.facts import system_facts
-from darkroom.tracking.runs import START_TAG, Run, epoch_metrics
+from darkroom.tracking.names import search_name
+from darkroom.tracking.runs import NOTE_TAG, START_TAG, Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
 from darkroom.tracking.trials import TrialRuns
 from darkroom.training.device import choose_device, choose_precision
@@ -74,7 +75,7 @@ class _Search:
         config = self.config
         storage = open_storage(config, workspace.study_journal)
         study = open_study(storage, config, self.card, start)
-        name, key = f"search {config.model.name} on {self.card.name}", study.user_attrs.get(RUN_ATTRIBUTE)
+        name, key = search_name(config, self.card), study.user_attrs.get(RUN_ATTRIBUTE)
         with (
             Tracker(config.tracking, workspace.spools) as tracker,
             tracker.start(name, "search", key=key) as parent,
@@ -102,9 +103,8 @@ class _Search:
             with atomic_directory(workspace.report("search")) as directory:
                 report.write(directory, study, config, result, evidence, ending)
             parent.log_metrics({f"best/{config.train.monitor}": result["value"], "trials": float(result["trials"])})
-            # MLflow shows the note as the run's description.
             note = report.page(study, config, result, evidence, ending)
-            parent.log_tags({"best_params": result["params"], "mlflow.note.content": note})
+            parent.log_tags({"best_params": result["params"], NOTE_TAG: note})
             parent.log_directory(workspace.report("search"), "search")
             write_json(workspace.best_params, result)
         messages.print(f"search: best validation {config.train.monitor} {result['value']:.4f} with {result['params']}")
@@ -161,7 +161,7 @@ class _Watch:
     def begun(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None:
         name = self.source.name(trial)
         self.display.begun(trial.number, name)
-        self.runs.begin(name, self.source.kind, settings, self.source.tags(trial))
+        self.runs.begin(name, self.source.kind, settings, self.source.tags(trial), self._title(trial))
 
     def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None:
         self.runs.epoch(self.source.name(trial), epoch_metrics(vars(metrics)), metrics.epoch)
@@ -170,7 +170,8 @@ class _Watch:
     def ended(self, trial: FrozenTrial) -> None:
         name = self.source.name(trial)
         if DUPLICATE in trial.user_attrs:
-            self.runs.begin(name, self.source.kind, self.source.settings(trial), self.source.tags(trial))
+            settings, tags = self.source.settings(trial), self.source.tags(trial)
+            self.runs.begin(name, self.source.kind, settings, tags, self._title(trial))
         state = "interrupted" if trial.state is TrialState.RUNNING else STATES[trial.state]
         self.display.ended(trial.number, state, self._best_so_far())
         match trial.state:
@@ -181,9 +182,17 @@ class _Watch:
             case TrialState.RUNNING:
                 self.runs.interrupt(name, "its worker died")
             case TrialState.PRUNED:
-                self.runs.end(name, f"pruned after epoch {trial.last_step}")
+                state = f"pruned after epoch {trial.last_step}"
+                self.runs.end(name, state, f"{self._title(trial)}, {state}")
             case _:
                 self.runs.end(name, "complete")
+
+    def _title(self, trial: optuna.Trial | FrozenTrial) -> str:
+        """What its run is called: a trial, what was trained anew, and what was not are told apart."""
+        name = self.source.name(trial)
+        if DUPLICATE in trial.user_attrs:
+            return f"{name}, duplicate of trial {trial.user_attrs[DUPLICATE]}"
+        return name if self.source.kind == "trial" else f"{self.source.kind} {name}"
 
     def _best_so_far(self) -> str:
         best = ranked(self.source.study)

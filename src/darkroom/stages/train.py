@@ -20,6 +20,7 @@ from darkroom.models.files import ModelCard, save_card, save_weights
 from darkroom.models.registry import resolve, without_effect
 from darkroom.starting import begin
 from darkroom.tracking.facts import code_version, system_facts
+from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import EXAMPLE_IMAGES, START_TAG, Run, epoch_metrics, log_training
 from darkroom.tracking.tracker import Tracker
 from darkroom.training.checkpoint import Checkpoint
@@ -66,10 +67,9 @@ def run(config: Config, workspace: Workspace) -> None:
     key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where, "start": start})
     checkpoint = Checkpoint(workspace.checkpoint, key)
     checkpoint.load()  # for its run
-    name = f"{config.model.name} on {card.name}"
     with (
         Tracker(config.tracking, workspace.spools) as tracker,
-        tracker.start(name, "train", key=checkpoint.run_id) as tracked,
+        tracker.start(training_name(settings, card), "train", key=checkpoint.run_id) as tracked,
         progress() as display,
     ):
         checkpoint.run_id = tracked.key

@@ -28,6 +28,11 @@ START_TAG = "darkroom.start_sha256"
 PREDICTIONS_TAG = "darkroom.predictions_sha256"
 REFERENCE_TAG = "darkroom.reference_sha256"
 MODEL_TAG = "darkroom.model_sha256"
+# What MLflow shows as the description of a run or a logged model.
+NOTE_TAG = "mlflow.note.content"
+# Ends an address of MLflow's page. Without it the page is the one for language models, unless the browser remembers
+# that somebody has chosen "Model training" there: MLflow 3.17 does not go by what the experiment says of itself.
+MODEL_TRAINING = "?workflowType=machine_learning"
 EXAMPLE_IMAGES = 4
 
 
@@ -65,6 +70,15 @@ class Run:
         now = _now()
         self._send("metrics", points=[[key, value, now, step] for key, value in metrics.items()])
 
+    def log_test(self, metrics: Mapping[str, float], card: DatasetCard, model_id: str | None) -> None:
+        """Log figures of the test split, also on the logged model ``model_id``, as measured on the dataset."""
+        now = _now()
+        on = [model_id, card.name, _digest(card)]
+        self._send("metrics", points=[[f"test/{key}", value, now, 0, *on] for key, value in metrics.items()])
+
+    def rename(self, name: str) -> None:
+        self._send("rename", name=name)
+
     def log_tags(self, tags: Mapping[str, Any]) -> None:
         self._send("tags", tags={key: _text(value) for key, value in tags.items()})
 
@@ -79,7 +93,7 @@ class Run:
             context=context,
             dataset={
                 "name": card.name,
-                "digest": card.fingerprint[:36],  # as long as MLflow stores it
+                "digest": _digest(card),
                 "source_type": "local",
                 "source": json.dumps({"fingerprint": card.fingerprint}),
                 "schema": json.dumps({"shape": card.shape, "dtype": "uint8", "classes": card.classes}),
@@ -144,6 +158,11 @@ def log_training(run: Run, card: ModelCard, cost: Mapping[str, float], reports: 
     for directory in reports:
         run.log_directory(directory, directory.name)
     run.log_dataset(card.dataset_card, "training")
+
+
+def _digest(card: DatasetCard) -> str:
+    """The fingerprint, as long as MLflow stores it."""
+    return card.fingerprint[:36]
 
 
 def _now() -> int:

@@ -40,12 +40,12 @@ from darkroom.process import is_gone
 from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import shown, sqlite_address, sqlite_file
 from darkroom.tracking.database import LOCKED, check_database, deleted_experiment, reason_of, unusable
+from darkroom.tracking.names import model_name
 from darkroom.tracking.relocation import artifact_root, relocate
 from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
 from darkroom.tracking.spool import Operation
 
-MODEL_NAME = "model"
-# Shows the experiment with MLflow's page for model training instead of the one for language models.
+# What the experiment is for. MLflow 3.17 does not go by it: the address or the browser chooses what its page shows.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 MAX_PARAMS_A_BATCH = 100
 MAX_METRICS_A_BATCH = 1000
@@ -97,6 +97,8 @@ class Store:
                 self._log_metrics(self.id_of(key), points)
             case {"do": "tags", "tags": tags}:
                 self.client.log_batch(self.id_of(key), tags=[RunTag(*tag) for tag in tags.items()])
+            case {"do": "rename", "name": name}:
+                self.client.update_run(self.id_of(key), name=name)
             case {"do": "files", "directory": directory, "name": name}:
                 # Copies are deleted when all is sent: without them this was not the first time.
                 if Path(directory).is_dir():
@@ -188,7 +190,7 @@ class Store:
         with mlflow.start_run(run_id=self.id_of(key), nested=True):
             logged = mlflow.pytorch.log_model(
                 copy.deepcopy(classifier).to(memory_format=torch.contiguous_format),
-                name=MODEL_NAME,
+                name=model_name(card.settings, data),
                 serialization_format="pt2",
                 signature=signature,
                 input_example=example,

@@ -26,18 +26,26 @@ class TrialRuns:
         for name in list(self._open):
             self.interrupt(name, "the search was interrupted")
 
-    def begin(self, name: str, kind: str, settings: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
-        run = self._open[name] = self._tracker.start(name, kind, parent=self._parent.key)
+    def begin(
+        self, name: str, kind: str, settings: Mapping[str, Any], tags: Mapping[str, Any], title: str | None = None
+    ) -> None:
+        """Start the run of the trial ``name``, which is called that, or ``title``."""
+        run = self._open[name] = self._tracker.start(title or name, kind, parent=self._parent.key)
         run.log_params(settings)
         run.log_tags(tags)
 
     def epoch(self, name: str, metrics: Mapping[str, float], step: int) -> None:
         self._open[name].log_metrics(metrics, step=step)
 
-    def end(self, name: str, state: str) -> None:
-        """End a run as FINISHED; ``state`` says whether the trial was completed or pruned, and when."""
+    def end(self, name: str, state: str, title: str | None = None) -> None:
+        """End a run as FINISHED; ``state`` says whether the trial was completed or pruned, and when.
+
+        ``title`` is what the run is called from now on, if that is not what it was begun with.
+        """
         with self._open.pop(name) as run:
             run.log_tags({"trial.state": state})
+            if title:
+                run.rename(title)
 
     def fail(self, name: str, reason: str) -> None:
         """End a run as FAILED, with the reason."""

@@ -126,6 +126,26 @@ def test_a_point_of_a_curve_is_kept_once_and_a_figure_without_a_step_can_change(
     assert store.client.get_run(run_id).data.metrics["test/loss"] == 0.7
 
 
+def test_a_figure_of_the_test_split_is_one_of_the_run_and_one_of_its_model_on_the_dataset(store):
+    with store.start("a run", "train") as run:
+        run_id = store.id_of(run.key)
+        model = store.client.create_logged_model(store.experiment_id, source_run_id=run_id)
+        run.log_test({"accuracy": 0.9}, DATA, model.model_id)
+        run.log_test({"loss": 0.3}, DATA, None)
+    assert store.client.get_run(run_id).data.metrics == {"test/accuracy": 0.9, "test/loss": 0.3}
+    (point,) = store.client.get_logged_model(model.model_id).metrics
+    assert (point.key, point.value, point.dataset_name) == ("test/accuracy", 0.9, "digits")
+    with store.start("a run", "train", key=run.key) as run:
+        run.log_dataset(DATA, "training")
+    assert store.client.get_run(run_id).inputs.dataset_inputs[0].dataset.digest == point.dataset_digest
+
+
+def test_a_run_can_be_renamed(store):
+    with store.start("trial 3", "trial") as run:
+        run.rename("trial 3, pruned after epoch 1")
+    assert store.client.get_run(store.id_of(run.key)).info.run_name == "trial 3, pruned after epoch 1"
+
+
 def test_a_model_that_was_not_logged_to_its_end_counts_as_none(store):
     run_id = store.id_of(store.start("a run", "train").key)
     model = store.client.create_logged_model(store.experiment_id, source_run_id=run_id)
@@ -148,7 +168,7 @@ def test_a_logged_training_holds_everything_once_however_often_it_is_logged(stor
     report = tmp_path / "reports" / "train"
     report.mkdir(parents=True)
     (report / "curves.png").write_bytes(b"picture")
-    settings = {**DATA.settings, "model": {"name": "mlp"}}
+    settings = {**DATA.settings, "model": {"name": "mlp"}, "train": {"epochs": 2, "lr": 0.002}}
     classifier = build_classifier(Model(name="mlp"), DATA).eval()
     card = ModelCard(
         asdict(DATA), settings,
@@ -174,6 +194,8 @@ def test_a_logged_training_holds_everything_once_however_often_it_is_logged(stor
     loaded = mlflow.pytorch.load_model(store.model_uri(run_id))
     for count in (1, 3):
         torch.testing.assert_close(loaded(images[:count]), classifier(images[:count]))
+    (name,) = {each.name for each in store.client.search_logged_models([store.experiment_id])}
+    assert name == "mlp on digits, lr 0_002, 2 epochs"
     signature = mlflow.models.get_model_info(store.model_uri(run_id)).signature
     assert signature.inputs.inputs[0].type == np.dtype("uint8")
     assert signature.inputs.inputs[0].shape == (-1, 1, 8, 8)

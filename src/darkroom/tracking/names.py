@@ -1,0 +1,81 @@
+"""What runs and logged models are called in MLflow: by what tells them apart, and the same wherever they are logged."""
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from darkroom.config import Config
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import counted
+from darkroom.models.registry import architectures
+from darkroom.settings import Augment, Preprocess, Train
+
+Settings = Mapping[str, Mapping[str, Any]]
+# Settings that a name lists, at most; the run itself holds all.
+MOST = 8
+# Told from train.seed.
+SPLIT_SEED = ("preprocess", "seed")
+# MLflow refuses these in the name of a logged model.
+NOT_IN_MODEL_NAMES = re.compile(r"""[/:.%"']""")
+
+
+def training_name(settings: Settings, card: DatasetCard) -> str:
+    """Such as "simple-cnn on digits, lr 0.002, 20 epochs": every setting that is not the default, and the epochs.
+
+    ``settings`` are those of the model's file, {section: {key: value}}.
+    """
+    changed = _changed(settings)
+    listed = changed if len(changed) <= MOST else [*changed[: MOST - 1], f"{len(changed) - MOST + 1} more"]
+    epochs = counted(settings["train"]["epochs"], "epoch")
+    return ", ".join([f"{settings['model']['name']} on {_data(card)}", *listed, epochs])
+
+
+def search_name(config: Config, card: DatasetCard) -> str:
+    """Such as "search simple-cnn on digits, 10 epochs: lr, dropout": the epochs of a trial, and what is searched."""
+    epochs = counted(config.search.epochs or config.train.epochs, "epoch")
+    searched = ", ".join(_words(key.partition(".")[2]) for key in config.search.space.flat())
+    return f"search {config.model.name} on {_data(card)}, {epochs}: {searched}"
+
+
+def model_name(settings: Settings, card: DatasetCard) -> str:
+    """The name of the training, as MLflow takes it for a model: "simple-cnn on digits, lr 0_002, 20 epochs"."""
+    return NOT_IN_MODEL_NAMES.sub("_", training_name(settings, card))
+
+
+def _data(card: DatasetCard) -> str:
+    """The dataset: all folders of images have one name, so their fingerprint tells them apart."""
+    return f"{card.name} {card.fingerprint[:8]}" if card.name == "folder" else card.name
+
+
+def _changed(settings: Settings) -> list[str]:
+    """Every setting but the epochs that is not the default, in words."""
+    kinds = {"train": Train, "augment": Augment, "preprocess": Preprocess}
+    defaults = {"model": architectures()[settings["model"]["name"]].defaults}
+    for section, kind in kinds.items():
+        defaults[section] = {key: each.default for key, each in kind.model_fields.items() if key != "epochs"}
+    changed = []
+    for section, known in defaults.items():
+        given = {**known, **settings.get(section, {})}
+        # Compared as JSON: a file has lists in the place of tuples.
+        keys = [key for key in known if json.dumps(given[key]) != json.dumps(known[key])]
+        changed += [_told("split seed" if (section, key) == SPLIT_SEED else _words(key), given[key]) for key in keys]
+    return changed
+
+
+def _told(name: str, value: Any) -> str:
+    match value:
+        case None | False:
+            return f"no {name}"
+        case True:
+            return name
+        case float():
+            return f"{name} {value:.3g}"
+        case list() | tuple():
+            return f"{name} {'-'.join(map(str, value))}"
+        case _:
+            return f"{name} {value}"
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
