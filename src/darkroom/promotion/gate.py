@@ -13,6 +13,7 @@ from darkroom.evaluation.latency import Latency, latencies
 from darkroom.evaluation.metrics import expected_calibration_error
 from darkroom.evaluation.pairing import Pairing
 from darkroom.formats.onnx import check_installed
+from darkroom.promotion.description import VERDICT
 from darkroom.promotion.evidence import Evidence, pair
 from darkroom.promotion.exported import differing_answers
 from darkroom.settings import Gate
@@ -22,7 +23,6 @@ DIGESTS = (WEIGHTS_TAG, FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)
 SAME_DATA = "same_data"
 GAINS = {"none": (), "smaller": ("size",), "faster": ("latency",), "any": ("size", "latency")}
 NO_LIMIT = "no limit"
-HEADING = "The gate:"
 MEGABYTE = 1e6
 VERDICT_TAG = "gate.verdict"
 
@@ -99,7 +99,7 @@ class Verdict:
             + (check.verdict if check.passed else f"**{check.verdict}**")
             for check in self.checks
         ]
-        return "\n".join([f"{HEADING} **{said}**, against {against}", "", *lines])
+        return "\n".join([f"{VERDICT} **{said}**, against {against}", "", *lines])
 
     def tags(self) -> dict[str, str]:
         """All of it in short, as tags of the version."""

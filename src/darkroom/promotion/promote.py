@@ -13,8 +13,9 @@ from darkroom.config import Config
 from darkroom.console import messages, output, warn
 from darkroom.errors import ModelError, OvertakenError, TrackingError
 from darkroom.files import sha256, write_json
+from darkroom.promotion.description import updated
 from darkroom.promotion.evidence import Evidence, gather
-from darkroom.promotion.gate import HEADING, Check, Verdict, judge
+from darkroom.promotion.gate import Check, Verdict, judge
 from darkroom.promotion.here import REGISTER, resolve, version_of, weights_here
 from darkroom.promotion.history import Entry, Kind, State, counting
 from darkroom.promotion.registration import register_work_tree
@@ -197,8 +198,8 @@ def _record(client: MlflowClient, name: str, challenger: Contender, verdict: Ver
         client.log_model_artifact(challenger.model_id, str(path), EVIDENCE)
         written = replace(entry, evidence=f"{challenger.uri}/{EVIDENCE}/{path.name}", evidence_sha256=sha256(path))
     set_tags(client, name, str(challenger.version), verdict.tags())
-    if not challenger.description or challenger.description.startswith(HEADING):  # somebody else's text stays
-        client.update_model_version(name, str(challenger.version), verdict.as_markdown())
+    description = updated(challenger.description, verdict=verdict.as_markdown())
+    client.update_model_version(name, str(challenger.version), description)
     return written
 
 

@@ -22,13 +22,16 @@ from darkroom.evaluation.reference import REFERENCE
 from darkroom.files import checked, read_json, sha256
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import MADE_BY, ModelCard, load_classifier
+from darkroom.promotion.description import result, updated
 from darkroom.promotion.registry import LOGGED_MODEL, UNKNOWN, Registered, register, with_weights
 from darkroom.scratch import scratch_directory
 from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG
+from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import (
     EXAMPLE_IMAGES,
     FINGERPRINT_TAG,
     MODEL_TAG,
+    NOTE_TAG,
     PREDICTIONS_TAG,
     REFERENCE_TAG,
     RUN_TAG,
@@ -51,16 +54,20 @@ EVALUATE = "darkroom evaluate"
 class _Held:
     """A model as the store holds it: the run that made it, where MLflow loads it from, and its file's SHA-256."""
 
+    experiment_id: str
     run_id: str
     uri: str
     model_sha256: str
 
+    @property
+    def model_id(self) -> str:
+        return self.uri.removeprefix(LOGGED_MODEL)
+
     def log_reports(self, client: MlflowClient, workspace: Workspace) -> None:
         """Log what promoting and answering need beside the model itself, where deleting the run does not reach it."""
-        model_id = self.uri.removeprefix(LOGGED_MODEL)
-        client.log_model_artifacts(model_id, str(workspace.report("evaluate")), EVALUATION)
+        client.log_model_artifacts(self.model_id, str(workspace.report("evaluate")), EVALUATION)
         if (listing := workspace.report("preprocess") / LISTING).is_file():
-            client.log_model_artifact(model_id, str(listing), "preprocess")
+            client.log_model_artifact(self.model_id, str(listing), "preprocess")
 
 
 def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Registered:
@@ -89,7 +96,7 @@ def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Re
         if not is_active(store.client, held.run_id):
             continue
         run = store.run(held.run_id)
-        run.log_metrics({f"test/{key}": value for key, value in summary.items()})
+        _log_result(store, held, card, summary)
         run.log_directory(report, EVALUATION)
         run.log_tags(digests | {MODEL_TAG: held.model_sha256})
     chosen = registered or own
@@ -101,7 +108,23 @@ def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Re
         model_uri=chosen.uri,
         digests=digests | {MODEL_TAG: chosen.model_sha256},
         metrics={f"test.{key}": summary[key] for key in METRICS},
+        result=result(summary, card, store.experiment_id, chosen.run_id),
     )
+
+
+def _log_result(store: Store, held: _Held, card: ModelCard, summary: dict[str, Any]) -> None:
+    """Log the figures of the test split, and describe the run and the model that it has logged by them.
+
+    A figure that is there is not logged again: MLflow's page of the model shows every time that it was.
+    """
+    run, found = store.run(held.run_id), store.client.get_run(held.run_id).data
+    model = store.client.get_logged_model(held.model_id)
+    known = {point.key: point.value for point in sorted(model.metrics or [], key=lambda point: point.timestamp)}
+    changed = {key: value for key, value in summary.items() if known.get(f"test/{key}") != value}
+    run.log_test(changed, card.dataset_card, held.model_id)
+    text = result(summary, card, store.experiment_id, held.run_id)
+    run.log_tags({NOTE_TAG: updated(found.tags.get(NOTE_TAG), result=text)})
+    store.client.set_logged_model_tags(model.model_id, {NOTE_TAG: updated(model.tags.get(NOTE_TAG), result=text)})
 
 
 def _load(config: Config, workspace: Workspace) -> tuple[Classifier, ModelCard]:
@@ -203,7 +226,6 @@ def is_active(client: MlflowClient, run_id: str) -> bool:
 
 def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> _Held:
     """Tell the model's run all that the files know: this store does not hold it, or not to its end."""
-    name = card.dataset_card.name
     report = workspace.report("train")
     history, figures = _need(report / "history.csv", MADE_BY), _need(report / "metrics.json", MADE_BY)
     try:
@@ -217,7 +239,7 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
     is_there = store.find(RUN_TAG, card.run_id) is not None
     lack = "lacks its model in this store; completed" if is_there else "is not in this store; rebuilt"
     messages.print(f"run {card.run_id} {lack} from the files")
-    with store.start(f"{card.settings['model']['name']} on {name}", "train", key=card.run_id) as run:
+    with store.start(training_name(card.settings, card.dataset_card), "train", key=card.run_id) as run:
         for epoch, metrics in epochs.items():
             run.log_metrics(metrics, step=epoch)
         if not is_there:
@@ -227,7 +249,7 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
         uri = store.log_model(run.key, classifier, card, _example(workspace, card))
     digest = _model_sha256(uri)
     assert digest, "the model has just been logged"
-    return _Held(store.id_of(run.key), uri, digest)
+    return _Held(store.experiment_id, store.id_of(run.key), uri, digest)
 
 
 def _example(workspace: Workspace, card: ModelCard) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

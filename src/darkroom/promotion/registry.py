@@ -1,5 +1,6 @@
 """What MLflow's model registry is asked: which versions there are, and which of them somebody means."""
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,8 +9,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from darkroom.errors import TrackingError
+from darkroom.promotion.description import updated
 from darkroom.tracking.address import to_register
 from darkroom.tracking.facts import user
 from darkroom.tracking.runs import PREDICTIONS_TAG, WEIGHTS_TAG
@@ -70,25 +73,38 @@ def register(
     model_uri: str,
     digests: Mapping[str, str],
     metrics: Mapping[str, float],
+    result: str,
 ) -> Registered:
     """Make the model a version of ``name`` and its challenger.
 
     ``digests`` are the tags with the digests of its weights, data, predictions and registered file; a model that is
-    already registered from the same place keeps its version, with the digests and ``metrics`` of now.
+    already registered from the same place keeps its version, with the digests, ``metrics`` and ``result`` of now; the
+    last is for its description.
     """
     make_registered_model(client, name)
     known = with_weights(client, name, digests[WEIGHTS_TAG])
     version = next((each for each in known if each.source == model_uri), None)
     is_new = version is None
+    # A server takes a logged model's address only with the id that it holds.
+    model_id = model_uri.removeprefix(LOGGED_MODEL) if model_uri.startswith(LOGGED_MODEL) else None
     if version is None:
         tags = {**digests, REGISTERED_BY_TAG: user()}
-        # A server takes a logged model's address only with the id that it holds.
-        model_id = model_uri.removeprefix(LOGGED_MODEL) if model_uri.startswith(LOGGED_MODEL) else None
         version = client.create_model_version(name, model_uri, run_id, tags=tags, model_id=model_id)
     set_tags(client, name, version.version, {**digests, **{key: f"{value:.6g}" for key, value in metrics.items()}})
+    client.update_model_version(name, version.version, updated(version.description, result=result))
+    if model_id:
+        _name_version(client, model_id, name, version.version)
     _again_if_beaten(client.set_registered_model_alias, name, CHALLENGER, version.version)
     current = client.get_model_version(name, version.version)
     return Registered(name, str(version.version), tuple(sorted(current.aliases)), is_new)
+
+
+def _name_version(client: MlflowClient, model_id: str, name: str, version: str) -> None:
+    """Have the page of the logged model name its version. A server does so itself; a database leaves it to us."""
+    known = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
+    own = {"name": name, "version": str(version)}
+    if own not in [{**each, "version": str(each["version"])} for each in known]:
+        client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: json.dumps([*known, own])})
 
 
 def set_tags(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:

@@ -165,13 +165,17 @@ def test_the_verdict_stands_on_the_version_as_tags_and_as_an_artifact_with_its_d
 
 def test_the_page_of_the_version_shows_the_rules_unless_somebody_has_described_it(registry, darkroom):
     client = registry(390, 300, 310)
+    client.update_model_version(NAME, "2", "Test accuracy **0.75**, of 400 images")
     client.update_model_version(NAME, "3", "trained on a Friday")
-    for version in "123":
+    for version in "1223":
         darkroom("promote", version)
 
     shown = [client.get_model_version(NAME, version).description for version in "123"]
     assert shown[0].startswith("The gate: **passed**, against no champion")
-    assert shown[1].startswith("The gate: **refused**, against version 1, the champion")
+    result, gate = shown[1].split("\n\n", 1)
+    assert result == "Test accuracy **0.75**, of 400 images"
+    assert gate.startswith("The gate: **refused**, against version 1, the champion")
+    assert gate.count("The gate:") == 1
     assert "\n- better: " in shown[1]
     assert shown[2] == "trained on a Friday"
 

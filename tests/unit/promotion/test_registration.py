@@ -60,6 +60,7 @@ def test_the_run_is_rebuilt_from_the_files_and_the_files_stay_as_they_are(bring,
     card = json.loads((evaluated / "models" / "model.json").read_text())
     assert run.info.status == "FINISHED"
     assert run.data.tags["darkroom.run"] == card["run_id"]
+    assert run.info.run_name == "mlp on digits, hidden 8, 1 epoch"
     assert run.data.params["model.hidden"] == "[8]"
     assert {"val/loss", "best/val_loss", "test/accuracy", "train/epoch_seconds"} <= run.data.metrics.keys()
     listed = {file.path for name in ("train", "evaluate") for file in client.list_artifacts(run.info.run_id, name)}
@@ -72,6 +73,70 @@ def test_the_run_is_rebuilt_from_the_files_and_the_files_stay_as_they_are(bring,
     gallery = json.loads((evaluated / "reports" / "evaluate" / "gallery.json").read_text())
     pictures = {file.path for file in client.list_artifacts(run.info.run_id, "evaluate/gallery")}
     assert pictures == {f"evaluate/{each['file']}" for each in gallery}
+
+
+def model_of(client, version="1"):
+    return client.get_logged_model(client.get_model_version(NAME, version).source.removeprefix("models:/"))
+
+
+def test_the_model_has_the_figures_of_the_test_split_on_its_dataset_and_can_be_sorted_by_them(bring, client, evaluated):
+    bring()
+    (run,) = runs(client)
+    summary = json.loads((evaluated / "reports" / "evaluate" / "metrics.json").read_text())
+    data = run.inputs.dataset_inputs[0].dataset
+    model = model_of(client)
+    points = [point for point in model.metrics if point.key.startswith("test/")]
+    assert {point.key: point.value for point in points} == {f"test/{key}": value for key, value in summary.items()}
+    assert {(point.dataset_name, point.dataset_digest) for point in points} == {("digits", data.digest)}
+    order = {"field_name": "metrics.test/accuracy", "dataset_name": "digits", "dataset_digest": data.digest}
+    (first,) = client.search_logged_models([run.info.experiment_id], order_by=[order])
+    assert (first.model_id, first.name) == (model.model_id, run.info.run_name)
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": NAME, "version": "1"}]
+
+
+def test_the_run_the_model_and_the_version_are_described_by_their_result(bring, client):
+    bring()
+    (run,) = runs(client)
+    note = run.data.tags["mlflow.note.content"]
+    accuracy, low, high = (run.data.metrics[f"test/{key}"] for key in ("accuracy", "accuracy_low", "accuracy_high"))
+    headline = f"Test accuracy **{accuracy:.4f}**, 95 % interval {low:.4f} to {high:.4f}, on 360 images of digits."
+    assert note.startswith(headline)
+    place = f"#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}/artifacts/evaluate/confusion_matrix.png"
+    assert f"[Confusion matrix]({place}?" in note
+    assert model_of(client).tags["mlflow.note.content"] == note
+    assert client.get_model_version(NAME, "1").description == note
+
+
+def test_what_somebody_has_written_about_a_run_a_model_or_a_version_stays(registered, bring, client):
+    (run,) = runs(client)
+    client.set_tag(run.info.run_id, "mlflow.note.content", "the run of Friday")
+    client.set_logged_model_tags(model_of(client).model_id, {"mlflow.note.content": "the model of Friday"})
+    client.update_model_version(NAME, "1", "the version of Friday")
+    bring()
+    assert client.get_run(run.info.run_id).data.tags["mlflow.note.content"] == "the run of Friday"
+    assert model_of(client).tags["mlflow.note.content"] == "the model of Friday"
+    assert client.get_model_version(NAME, "1").description == "the version of Friday"
+
+
+def test_the_model_gets_the_figures_of_another_evaluation_and_known_ones_once(registered, bring, client, evaluated):
+    path = evaluated / "reports" / "evaluate" / "metrics.json"
+    summary = json.loads(path.read_text())
+    before = client.get_model_version(NAME, "1").description
+    for _ in range(2):
+        path.write_text(json.dumps(summary | {"top_2_accuracy": 0.75, "accuracy": 0.5}))
+        bring()
+    points = {}
+    for point in sorted(model_of(client).metrics, key=lambda point: point.timestamp):
+        points.setdefault(point.key, []).append(point.value)
+    assert points["test/top_2_accuracy"] == [0.75]
+    assert points["test/accuracy"] == [summary["accuracy"], 0.5]
+    assert points["test/log_loss"] == [summary["log_loss"]]
+    assert json.loads(model_of(client).tags["mlflow.modelVersions"]) == [{"name": NAME, "version": "1"}]
+    after = client.get_model_version(NAME, "1").description
+    assert after.startswith("Test accuracy **0.5000**")
+    verdict = before.partition("The gate: **passed**, against no champion")
+    assert verdict[1]
+    assert after.endswith("".join(verdict[1:]))
 
 
 @pytest.mark.parametrize("trained_in", ["f" * 40, None])

@@ -24,6 +24,7 @@ def register_model(client, weights, accuracy=0.9, *, name=NAME, place=None):
     return register(
         client, name, run_id=run.info.run_id, model_uri=f"/nowhere/{place or weights}",
         digests={"darkroom.weights_sha256": weights}, metrics={"test.accuracy": accuracy},
+        result=f"Test accuracy {accuracy}",
     )  # fmt: skip
 
 

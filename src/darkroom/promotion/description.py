@@ -1,0 +1,38 @@
+"""What MLflow's pages show as the description of a run, a model or a version: its result, and what the gate said."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from darkroom.errors import counted
+from darkroom.models.files import ModelCard
+from darkroom.tracking.names import training_name
+from darkroom.tracking.runs import MODEL_TRAINING
+
+# What such texts begin with: others are somebody else's.
+RESULT, VERDICT = "Test accuracy", "The gate:"
+
+
+def result(summary: Mapping[str, Any], card: ModelCard, experiment_id: str, run_id: str) -> str:
+    """The headline in Markdown: the figures of the test split, the training, and its confusion matrix.
+
+    Its links lead on from whatever page of MLflow shows it.
+    """
+    data = card.dataset_card
+    files = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/evaluate"
+    matrix, mistakes = (f"{files}/{name}.png{MODEL_TRAINING}" for name in ("confusion_matrix", "worst_mistakes"))
+    low, high = summary["accuracy_low"], summary["accuracy_high"]
+    test = f"{counted(data.sizes['test'], 'image')} of {data.name}"
+    return (
+        f"{RESULT} **{summary['accuracy']:.4f}**, 95 % interval {low:.4f} to {high:.4f}, on {test}.\n\n"
+        f"{training_name(card.settings, data)}; best epoch {card.best_epoch['epoch']}.\n\n"
+        f"[Confusion matrix]({matrix}), [worst mistakes]({mistakes})"
+    )
+
+
+def updated(text: str | None, *, result: str = "", verdict: str = "") -> str:
+    """``text`` with another result or verdict in the place of its own; what somebody else wrote stays as it is."""
+    if text and not text.startswith((RESULT, VERDICT)):
+        return text
+    before, heading, after = (text or "").partition(VERDICT)
+    parts = (result or before.strip(), verdict or f"{heading}{after}")
+    return "\n\n".join(part for part in parts if part)
