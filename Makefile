@@ -47,8 +47,8 @@ lint: $(INSTALLED) ## style and mistakes, by ruff
 types: $(INSTALLED) ## types, by mypy in strict mode
 	mypy
 
-ui: $(INSTALLED) ## MLflow's page on http://127.0.0.1:5000
-	mlflow ui --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db}" --host 127.0.0.1 --port 5000
+ui: $(INSTALLED) ## MLflow's page, opened on your runs; PORT to choose (5000)
+	python -m deploy.ui --port $(PORT)
 
 server: $(INSTALLED) ## MLflow for a team, with passwords, on PostgreSQL; PORT and DATABASE_PORT to choose
 	python -m deploy.server --port $(PORT) --database-port $(DATABASE_PORT)

@@ -66,7 +66,7 @@ class Server:
         try:
             self.postgresql.stop()  # what was left by a process that was killed: nobody else has the lock
             for port in (self.port, self.postgresql.port):
-                _check_free(port)
+                check_free(port, "make server PORT=… DATABASE_PORT=…")
             self.postgresql.start()
             self.postgresql.script(
                 Path(__file__).with_name("databases.sh"), OPTUNA_PASSWORD=self.environment["PGPASSWORD"]
@@ -180,7 +180,8 @@ def _only_one(path: Path) -> IO[str]:
     return opened
 
 
-def _check_free(port: int) -> None:
+def check_free(port: int, command: str) -> None:
+    """Raises TrackingError if something listens on the port; ``command`` takes another."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -188,7 +189,7 @@ def _check_free(port: int) -> None:
         except OSError as problem:
             raise TrackingError(
                 f"{HOST}:{port} cannot be listened on ({(problem.strerror or str(problem)).lower()}); "
-                "stop what does, or choose another with `make server PORT=… DATABASE_PORT=…`"
+                f"stop what does, or choose another with `{command}`"
             ) from None
 
 
