@@ -109,6 +109,17 @@ def test_every_run_has_ended_and_says_how(runs, reproduced):
     assert all(state == "complete" or state.startswith("pruned after epoch") for state in states)
 
 
+def test_pruned_trials_and_repeats_are_told_from_finished_trials_by_their_names(runs):
+    for run in runs["trial"]:
+        state = run.data.tags["trial.state"]
+        expected = f"trial {run.data.tags['trial.number']}"
+        assert run.info.run_name == (expected if state == "complete" else f"{expected}, {state}")
+    for run in runs["repeat"]:
+        trial = run.data.tags["trial.repeat_of"]
+        of = f"trial {trial}" if trial.isdecimal() else trial
+        assert run.info.run_name == f"repeat {of}, seed {run.data.tags['trial.seed']}"
+
+
 def test_pruned_trials_have_trained_fewer_epochs_than_complete_ones(runs, client):
     for run in runs["trial"]:
         epochs = len(client.get_metric_history(run.info.run_id, "val/accuracy"))

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from deploy.server import Server
 from playwright.sync_api import Page, sync_playwright
 
+from darkroom.tracking.runs import MODEL_TRAINING
+
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--headless",
@@ -19,12 +21,8 @@ FLAGS = (
     "--disable-sync",
 )
 SIZE = {"width": 1400, "height": 900}
-# MLflow keeps these in the browser: that it has shown its assistant for language models once, and that "Model training"
-# is chosen above the list of pages.
-CHOSEN = """
-localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");
-localStorage.setItem("mlflow.workflowType_v1", '"machine_learning"');
-"""
+# MLflow keeps it in the browser that it has shown its assistant for language models once.
+CHOSEN = 'localStorage.setItem("mlflow.assistant.fab.autoOpenedOnFirstLoad_v1", "true");'
 
 
 def chromium() -> str | None:
@@ -34,7 +32,7 @@ def chromium() -> str | None:
 
 @contextmanager
 def open_page(server: Server, address: str = "/#/models") -> Iterator[Page]:
-    """A page of the server, signed in, in the system's Chromium.
+    """A page of the server for model training, signed in, in the system's Chromium.
 
     For a picture: ``with open_page(server, "/#/models") as page: page.screenshot(path="models.png")``.
     """
@@ -47,7 +45,7 @@ def open_page(server: Server, address: str = "/#/models") -> Iterator[Page]:
         page = browser.new_page(http_credentials=login, viewport=SIZE)
         page.set_default_timeout(60_000)  # for a broken page; nothing is measured
         page.add_init_script(CHOSEN)
-        page.goto(f"{server.address}{address}")
+        page.goto(f"{server.address}{address}{MODEL_TRAINING}")
         try:
             yield page
         finally:

@@ -22,10 +22,11 @@ def result(summary: Mapping[str, Any], card: ModelCard, experiment_id: str, run_
     matrix, mistakes = (f"{files}/{name}.png{MODEL_TRAINING}" for name in ("confusion_matrix", "worst_mistakes"))
     low, high = summary["accuracy_low"], summary["accuracy_high"]
     test = f"{counted(data.sizes['test'], 'image')} of {data.name}"
+    # The links stand at the top: MLflow hides the end of a longer description until it is asked for.
     return (
-        f"{RESULT} **{summary['accuracy']:.4f}**, 95 % interval {low:.4f} to {high:.4f}, on {test}.\n\n"
-        f"{training_name(card.settings, data)}; best epoch {card.best_epoch['epoch']}.\n\n"
-        f"[Confusion matrix]({matrix}), [worst mistakes]({mistakes})"
+        f"{RESULT} **{summary['accuracy']:.4f}**, 95 % interval {low:.4f} to {high:.4f}, on {test}. "
+        f"[Confusion matrix]({matrix}), [worst mistakes]({mistakes})\n\n"
+        f"{training_name(card.settings, data)}; best epoch {card.best_epoch['epoch']}."
     )
 
 

@@ -9,7 +9,7 @@ from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import counted
 from darkroom.models.registry import architectures
-from darkroom.settings import Augment, Preprocess, Train
+from darkroom.settings import Augment, Preprocess, Section, Train
 
 Settings = Mapping[str, Mapping[str, Any]]
 # Settings that a name lists, at most; the run itself holds all.
@@ -50,7 +50,7 @@ def _data(card: DatasetCard) -> str:
 
 def _changed(settings: Settings) -> list[str]:
     """Every setting but the epochs that is not the default, in words."""
-    kinds = {"train": Train, "augment": Augment, "preprocess": Preprocess}
+    kinds: dict[str, type[Section]] = {"train": Train, "augment": Augment, "preprocess": Preprocess}
     defaults = {"model": architectures()[settings["model"]["name"]].defaults}
     for section, kind in kinds.items():
         defaults[section] = {key: each.default for key, each in kind.model_fields.items() if key != "epochs"}
