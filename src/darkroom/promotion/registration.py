@@ -54,7 +54,6 @@ EVALUATE = "darkroom evaluate"
 class _Held:
     """A model as the store holds it: the run that made it, where MLflow loads it from, and its file's SHA-256."""
 
-    experiment_id: str
     run_id: str
     uri: str
     model_sha256: str
@@ -249,7 +248,7 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
         uri = store.log_model(run.key, classifier, card, _example(workspace, card))
     digest = _model_sha256(uri)
     assert digest, "the model has just been logged"
-    return _Held(store.experiment_id, store.id_of(run.key), uri, digest)
+    return _Held(store.id_of(run.key), uri, digest)
 
 
 def _example(workspace: Workspace, card: ModelCard) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
