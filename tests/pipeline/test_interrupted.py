@@ -1,6 +1,7 @@
 """A pipeline that is killed goes on as if it had not been."""
 
 import json
+import os
 import shutil
 import signal
 from collections import Counter
@@ -12,14 +13,14 @@ from optuna import load_study
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from tests.forkserver import context
+from tests.forkserver import context, start_command
 from tests.stages import run_stages
 from tests.wait import SECONDS, wait_until
 
-EPOCHS = 15
+EPOCHS = 8
 # One trial at a time, so that one is lost; and a small network, for all is trained twice.
 SETTINGS = {
-    "search__trials": 6, "search__epochs": 4, "search__finalists": 1, "search__repeats": 2, "train__epochs": EPOCHS,
+    "search__trials": 5, "search__epochs": 3, "search__finalists": 1, "search__repeats": 2, "train__epochs": EPOCHS,
     "search__workers": 1, "search__fuse": "off", "model__filters": [8, 16], "model__hidden": [32],
 }  # fmt: skip
 # What lies before the stages that are killed.
@@ -120,7 +121,7 @@ def test_no_run_is_left_running_and_no_trial_is_lost(interrupted):
         ("search", "FINISHED"): 1,
         ("train", "FINISHED"): 1,
         ("trial", "KILLED"): 1,
-        ("trial", "FINISHED"): 6,
+        ("trial", "FINISHED"): 5,
         ("repeat", "FINISHED"): sum(candidate["n"] for candidate in evidence["candidates"]),
     }
 
@@ -150,16 +151,16 @@ def ready_to_train(make_preprocessed):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, pytest.param(signal.SIGHUP, marks=pytest.mark.long)])
-def test_a_training_that_is_asked_to_stop_ends_its_run(ready_to_train, how):
-    clone = ready_to_train
+def test_a_training_that_is_asked_to_stop_ends_its_run(ready_to_train, tmp_path, how):
+    clone, said = ready_to_train, tmp_path / "said"
     checkpoint = clone.root / "models" / "checkpoints" / "train.pt"
     checkpoint.unlink(missing_ok=True)
-    process = clone.start("darkroom", "train")
-    wait_until(checkpoint.exists, "the first checkpoint was written", process)
-    process.send_signal(how)
-    output, _ = process.communicate(timeout=SECONDS)
-    assert process.returncode == 128 + how
-    assert "Traceback" not in output
+    process = start_command(clone.root, said, "train")
+    wait_until(lambda: checkpoint.exists() or not process.is_alive(), "the first checkpoint was written")
+    os.kill(process.pid, how)
+    process.join(SECONDS)
+    assert process.exitcode == 128 + how
+    assert "Traceback" not in said.read_text(encoding="utf-8")
     client = MlflowClient(f"sqlite:///{clone.root / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])
     assert {run.info.status for run in runs} == {"KILLED"}
