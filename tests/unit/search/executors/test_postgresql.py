@@ -42,7 +42,8 @@ def test_a_search_in_a_database_that_was_killed_goes_on(server, scene, all_end):
     running.process.kill()
     assert all_end(family)
 
-    found = scene(storage=server, trials=7, epochs=3).result()
+    # In its own process: two workers on a database are tested above.
+    found = scene(workers=1, storage=server, trials=7, epochs=3).result()
 
     assert (len(found["states"]), found["running"]) == (7, 0)
     assert len(found["interrupted"]) >= 1
