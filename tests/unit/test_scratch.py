@@ -55,7 +55,11 @@ def test_what_a_killed_process_has_left_is_removed_by_the_next_that_works_there(
         assert not file.exists()
 
 
-@pytest.mark.parametrize("process", [this_process(), "elsewhere:1:1", "nobody", f"{socket.gethostname()}:x:1"])
+@pytest.mark.parametrize(
+    "process",
+    [this_process(), "elsewhere:1:1", "nobody", f"{socket.gethostname()}:x:1"],
+    ids=["a living one", "another machine's", "nobody's", "no number"],
+)
 def test_what_belongs_to_others_or_to_nobody_known_stays(leave, work, process):
     left = leave(process)
 
