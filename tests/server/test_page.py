@@ -46,7 +46,9 @@ def test_the_page_of_a_run_shows_its_figures(team, client, champion):
 def test_the_models_tab_shows_what_each_model_is_and_what_it_reached_on_which_data(team, client, champion):
     run = client.get_run(champion.run_id)
     with open_page(team.server, f"/#/experiments/{run.info.experiment_id}/models") as page:
-        model = page.get_by_role("row").filter(has_text=client.get_logged_model(champion.model_id).name)
+        model = page.get_by_role("row").filter(
+            has_text=client.get_logged_model(champion.source.removeprefix("models:/")).name
+        )
         expect(model.first).to_be_visible()
         expect(page.get_by_role("link", name=run.info.run_name)).to_be_visible()
         expect(page.get_by_role("link", name=MODEL).first).to_be_visible()
