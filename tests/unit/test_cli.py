@@ -25,6 +25,7 @@ from darkroom.models.classifier import build_classifier
 from darkroom.search.attributes import OPENED
 from darkroom.search.storage import open_storage
 from darkroom.stages import train
+from darkroom.tracking.relocation import relocate
 from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
 
@@ -57,6 +58,7 @@ def trained(project, trained_once):
     """A project of one's own, trained and not evaluated."""
     root = project(**QUICK)
     shutil.copytree(trained_once, root, dirs_exist_ok=True)
+    relocate(root / "mlflow.db")
     return root
 
 
