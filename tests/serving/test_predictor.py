@@ -84,7 +84,7 @@ def test_a_champion_that_another_program_made_is_refused(project, tmp_path):
         )  # fmt: skip
     register(
         store.client, "foreign", run_id=run_id, model_uri=store.model_uri(run_id),
-        digests={WEIGHTS_TAG: "a"}, metrics={},
+        digests={WEIGHTS_TAG: "a"}, metrics={}, result="",
     )  # fmt: skip
     store.client.set_registered_model_alias("foreign", "champion", "1")
     with pytest.raises(TrackingError, match=r"version 1: has no tag darkroom\.fingerprint, as of an"):

@@ -106,7 +106,11 @@ def test_weights_that_were_changed_are_found(doctor, evaluated):
     [
         ("models/model.json", "[]", "models/model.json: expected a JSON object; run `darkroom train` again"),
         ("reports/evaluate/predictions.csv", "", "predictions.csv: changed since it was written; run `darkroom evalu"),
-        ("reports/evaluate/identity.json", "{}", "identity.json: damaged, or of another Darkroom"),
+        (
+            "reports/evaluate/identity.json",
+            "{}",
+            "identity.json: damaged (fingerprint: field required); run `darkroom evaluate` again",
+        ),
         ("data/processed/digits/dataset.json", "{", "dataset.json: damaged"),
     ],
 )

@@ -10,9 +10,8 @@ from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import shown, store_address, store_exists
 from darkroom.workspace import Workspace
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
+if TYPE_CHECKING:  # MLflow takes seconds to import, and a project without a store does without
+    from darkroom.promotion.registry import Contender
 
 AREA = "registry"
 
@@ -25,15 +24,14 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
             yield wrong(AREA, f"{workspace.weights}: not registered in {shown(store_address())}; `darkroom register`")
         return
     from darkroom.promotion.here import version_of, weights_here
-    from darkroom.promotion.registry import versions
+    from darkroom.promotion.registry import contender, versions
     from darkroom.tracking.tracker import registry_client
 
     client, name = registry_client(workspace), config.registered_model
-    yield from examined(AREA, _history(client, name))
-    found = versions(client, name)
-    for version in found:
+    yield from examined(AREA, _history(workspace, name))
+    for version in versions(client, name):
         if version.aliases:
-            yield from examined(AREA, _files(client, version))
+            yield from examined(AREA, _files(workspace, contender(version)))
     if not is_evaluated:
         return
     here = version_of(client, name, weights_here(workspace))
@@ -44,10 +42,12 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
         yield Finding(AREA, f"{workspace.weights}: {name} version {here.version}{aliases}")
 
 
-def _history(client: "MlflowClient", name: str) -> Iterator[Finding]:
+def _history(workspace: Workspace, name: str) -> Iterator[Finding]:
     from darkroom.promotion.history import History, damage, state_of
     from darkroom.promotion.transaction import settle
+    from darkroom.tracking.tracker import registry_client
 
+    client = registry_client(workspace)
     entries, model = History(client, name).read_and_model()
     lines = damage(entries)
     for line in lines:
@@ -69,11 +69,10 @@ def _history(client: "MlflowClient", name: str) -> Iterator[Finding]:
         )
 
 
-def _files(client: "MlflowClient", version: "ModelVersion") -> Iterator[Finding]:
+def _files(workspace: Workspace, model: "Contender") -> Iterator[Finding]:
     from darkroom.promotion.evidence import gather
-    from darkroom.promotion.registry import contender
+    from darkroom.tracking.tracker import registry_client
 
     with scratch_directory() as place:
-        gather(client, contender(version), place)
-    aliases = ", ".join(sorted(version.aliases))
-    yield Finding(AREA, f"{version.name} version {version.version} ({aliases}): its files are those registered")
+        gather(registry_client(workspace), model, place)
+    yield Finding(AREA, f"{model} ({', '.join(model.aliases)}): its files are those that were registered")
