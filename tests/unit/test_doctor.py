@@ -109,7 +109,7 @@ def test_weights_that_were_changed_are_found(doctor, evaluated):
         (
             "reports/evaluate/identity.json",
             "{}",
-            "identity.json: damaged (fingerprint: field required); run `darkroom evaluate` again",
+            "identity.json: damaged (weights_sha256: field required)",
         ),
         ("data/processed/digits/dataset.json", "{", "dataset.json: damaged"),
     ],
