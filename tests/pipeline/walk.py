@@ -98,7 +98,7 @@ class Walk:
 
     def repro(self) -> None:
         seed = self.random.choice(SEEDS)
-        self._train_with(seed)
+        self.train_with(seed)
         self.dvc("repro")
 
     def experiment(self) -> None:
@@ -188,7 +188,7 @@ class Walk:
                 version = self.random.choice(versions).version
                 client.set_registered_model_alias(NAME, self.random.choice(["champion", "challenger"]), version)
 
-    def _train_with(self, seed: int) -> None:
+    def train_with(self, seed: int) -> None:
         from tests.conftest import QUICK
         from tests.defaults import write_params
 

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from darkroom.config import Config
 from darkroom.console import messages, output
-from darkroom.doctor import machine, pipeline, registry, store, working_tree
+from darkroom.doctor import machine, pipeline
 from darkroom.doctor.finding import Finding, examined
 from darkroom.errors import counted
 from darkroom.workspace import Workspace
@@ -46,6 +46,9 @@ def examine(config: Config, workspace: Workspace) -> Iterator[Finding]:
 
 def _examine(config: Config, workspace: Workspace) -> Iterator[Finding]:
     asked = pipeline.start(workspace)
+    # While DVC is thinking: they import torch and MLflow, which takes seconds.
+    from darkroom.doctor import registry, store, working_tree
+
     yield Finding("settings", f"{workspace.params}: valid")
     yield from machine.check(workspace)
     for area, findings in (

@@ -1,17 +1,19 @@
 """Whether the registry knows the model in the working tree, holds what it registered, and follows its history."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from darkroom.config import Config
 from darkroom.doctor.finding import Finding, examined, wrong
 from darkroom.errors import counted
+from darkroom.promotion.evidence import gather
+from darkroom.promotion.here import version_of, weights_here
+from darkroom.promotion.history import History, damage, state_of
+from darkroom.promotion.registry import Contender, contender, versions
+from darkroom.promotion.transaction import settle
 from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import shown, store_address, store_exists
+from darkroom.tracking.tracker import registry_client
 from darkroom.workspace import Workspace
-
-if TYPE_CHECKING:  # MLflow takes seconds to import, and a project without a store does without
-    from darkroom.promotion.registry import Contender
 
 AREA = "registry"
 
@@ -23,10 +25,6 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
         if is_evaluated:
             yield wrong(AREA, f"{workspace.weights}: not registered in {shown(store_address())}; `darkroom register`")
         return
-    from darkroom.promotion.here import version_of, weights_here
-    from darkroom.promotion.registry import contender, versions
-    from darkroom.tracking.tracker import registry_client
-
     client, name = registry_client(workspace), config.registered_model
     yield from examined(AREA, _history(workspace, name))
     for version in versions(client, name):
@@ -43,10 +41,6 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
 
 
 def _history(workspace: Workspace, name: str) -> Iterator[Finding]:
-    from darkroom.promotion.history import History, damage, state_of
-    from darkroom.promotion.transaction import settle
-    from darkroom.tracking.tracker import registry_client
-
     client = registry_client(workspace)
     entries, model = History(client, name).read_and_model()
     lines = damage(entries)
@@ -69,10 +63,7 @@ def _history(workspace: Workspace, name: str) -> Iterator[Finding]:
         )
 
 
-def _files(workspace: Workspace, model: "Contender") -> Iterator[Finding]:
-    from darkroom.promotion.evidence import gather
-    from darkroom.tracking.tracker import registry_client
-
+def _files(workspace: Workspace, model: Contender) -> Iterator[Finding]:
     with scratch_directory() as place:
         gather(registry_client(workspace), model, place)
     yield Finding(AREA, f"{model} ({', '.join(model.aliases)}): its files are those that were registered")

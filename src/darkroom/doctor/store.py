@@ -12,6 +12,8 @@ from darkroom.tracking.address import check_address, shown, sqlite_file, store_a
 from darkroom.tracking.database import DAMAGED, LOCKED, check_database, reason_of, unusable
 from darkroom.tracking.relocation import check_place, relocate
 from darkroom.tracking.spool import REFUSED, Spool
+from darkroom.tracking.store import abandoned
+from darkroom.tracking.tracker import connect, registry_client
 from darkroom.workspace import Workspace
 
 AREA = "MLflow store"
@@ -51,9 +53,6 @@ def _database(path: Path, address: str, experiment: str) -> Iterator[Finding]:
 
 
 def _runs(config: Config, workspace: Workspace) -> Iterator[Finding]:
-    from darkroom.tracking.store import abandoned
-    from darkroom.tracking.tracker import connect, registry_client
-
     client = registry_client(workspace)
     experiment = client.get_experiment_by_name(config.tracking.experiment)
     found = abandoned(client, experiment.experiment_id) if experiment else []
@@ -69,8 +68,6 @@ def _runs(config: Config, workspace: Workspace) -> Iterator[Finding]:
 
 def _spools(config: Config, workspace: Workspace, here: str) -> Iterator[Finding]:
     """What was kept for a store that did not answer."""
-    from darkroom.tracking.tracker import connect
-
     for spool in Spool.left_behind(workspace.spools):
         if not (count := len(spool.pending())):
             continue

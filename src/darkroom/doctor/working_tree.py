@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from darkroom.config import Config
 from darkroom.data.cache import CARD, DatasetCard
 from darkroom.doctor.finding import Finding
+from darkroom.models.files import ModelCard
+from darkroom.promotion.here import weights_here
+from darkroom.promotion.registration import read_identity
 from darkroom.workspace import Workspace
 
 AREA = "working tree"
@@ -12,10 +15,6 @@ AREA = "working tree"
 
 def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
     """Raises CacheError or ModelError for what does not belong together."""
-    from darkroom.models.files import ModelCard
-    from darkroom.promotion.here import weights_here
-    from darkroom.promotion.registration import read_identity
-
     cache = workspace.processed(config.dataset.name)
     if not (cache / CARD).exists():
         yield Finding(AREA, f"{cache}: nothing preprocessed yet; `dvc repro` begins")
