@@ -134,7 +134,7 @@ def show_recipe(name: Annotated[str, typer.Argument(help="A name from `darkroom 
 @recipe_app.command("use")
 def use_recipe(
     name: Annotated[str, typer.Argument(help="A name from `darkroom recipe list`.")],
-    force: Annotated[bool, typer.Option("--force", help="Write over edits that are not committed.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over edits that are saved nowhere else.")] = False,
 ) -> None:
     """Make a recipe params.yaml; `dvc repro` then runs it."""
     from darkroom.recipes import use

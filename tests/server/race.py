@@ -15,7 +15,6 @@ from darkroom.errors import DarkroomError
 from darkroom.evaluation.predictions import Answers
 from darkroom.promotion import promote
 from darkroom.promotion.evidence import Evidence
-from darkroom.tracking.store import Store
 from darkroom.workspace import Workspace
 
 IMAGES = 200
@@ -60,7 +59,7 @@ def run(environment: dict[str, str], place: str, name: str, versions: int, seed:
     calls = chance.randrange(MOST_CALLS) if chance.random() < 0.5 else None
     is_late = chance.random() < 0.5
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
-    promote.connect = lambda *given: Store(Mortal(MlflowClient(), calls, is_late=is_late), "0")
+    promote.registry_client = lambda workspace: Mortal(MlflowClient(), calls, is_late=is_late)
     promote.gather = evidence
     # A version's tags are written one by one, each as the others: one stands for all, and saves half of the time.
     promote.Verdict.tags = lambda verdict: {"gate.verdict": verdict.summary}

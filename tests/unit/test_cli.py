@@ -425,7 +425,7 @@ def test_a_recipe_is_shown_as_it_lies(darkroom, with_recipes):
 
 
 def test_using_a_recipe_asks_for_force_where_edits_would_be_lost(darkroom, with_recipes):
-    refused(darkroom("recipe", "use", "mnist-mlp"), r"params\.yaml: has edits that are not committed; .*--force")
+    refused(darkroom("recipe", "use", "mnist-mlp"), r"params\.yaml: has edits that are saved nowhere else; .*--force")
     assert load(with_recipes / "params.yaml").train.epochs == 7
     code, output, _ = darkroom("recipe", "use", "mnist-mlp", "--force")
     assert code == 0

@@ -23,6 +23,7 @@ from darkroom.workspace import Workspace
 
 pytestmark = pytest.mark.slow  # what DVC says is printed by a process
 NAME = "darkroom-digits"
+RUN = "a" * 32
 GONE = f"{socket.gethostname()}:999999999:1"
 
 
@@ -215,8 +216,19 @@ def test_a_run_whose_process_was_killed_is_found_and_ended(registered, doctor):
 
 def spool(store):
     made = Spool.create(Workspace().spools, store, "darkroom")
-    made.append({"do": "begin", "run": "a" * 32, "name": "x", "parent": None, "time": 1, "tags": {}})
+    tags = {"darkroom.run": RUN, "darkroom.process": "elsewhere:1:1"}
+    made.append({"do": "begin", "run": RUN, "name": "a run", "parent": None, "time": 1, "tags": tags})
     made.close()
+
+
+def test_what_this_store_has_not_taken_is_found_and_brought(registered, doctor, evaluated):
+    client, _ = registered
+    spool("sqlite:///mlflow.db")
+    find(doctor(), "MLflow store", "1 message for sqlite:///mlflow.db that it has not taken; `darkroom register`")
+    assert doctor("--fix") == []
+    experiment = client.get_experiment_by_name("darkroom").experiment_id
+    assert len(client.search_runs([experiment], f"tags.`darkroom.run` = '{RUN}'")) == 1
+    assert not list(Workspace().spools.iterdir())
 
 
 @pytest.mark.usefixtures("registered")

@@ -8,7 +8,7 @@ from pathlib import Path
 from darkroom.config import Config
 from darkroom.doctor.finding import Finding, wrong
 from darkroom.errors import TrackingError, counted
-from darkroom.tracking.address import check_address, shown, sqlite_file, store_address, store_exists
+from darkroom.tracking.address import check_address, portable, shown, sqlite_file, store_address, store_exists
 from darkroom.tracking.database import DAMAGED, LOCKED, check_database, reason_of, unusable
 from darkroom.tracking.relocation import check_place, relocate
 from darkroom.tracking.spool import REFUSED, Spool
@@ -24,7 +24,7 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
     """Raises TrackingError for a store that cannot be used, and MlflowException for one that does not answer."""
     address = store_address()
     check_address(address)
-    yield from _spools(config, workspace, shown(address))
+    yield from _spools(config, workspace, address)
     if not store_exists():
         yield Finding(AREA, f"{shown(address)}: not there yet; the first training or `darkroom register` makes it")
         return
@@ -66,13 +66,13 @@ def _runs(config: Config, workspace: Workspace) -> Iterator[Finding]:
         yield Finding(AREA, f"experiment {experiment.name!r}: no run is left open")
 
 
-def _spools(config: Config, workspace: Workspace, here: str) -> Iterator[Finding]:
+def _spools(config: Config, workspace: Workspace, address: str) -> Iterator[Finding]:
     """What was kept for a store that did not answer."""
     for spool in Spool.left_behind(workspace.spools):
         if not (count := len(spool.pending())):
             continue
         waits = f"{spool.path}: {counted(count, 'message')} for {spool.store} that it has not taken"
-        if spool.store == here:
+        if spool.store in (portable(address), shown(address)):
             line = f"{waits}; `darkroom register` or the next stage brings them there"
             yield wrong(AREA, line, lambda: connect(config.tracking, workspace.spools))
         else:
