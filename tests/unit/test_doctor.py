@@ -169,7 +169,7 @@ def test_a_store_that_was_copied_is_found_and_relocated(doctor, evaluated, tmp_p
     shutil.copytree(evaluated, copy)
     monkeypatch.chdir(copy)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow has set it to the original
-    find(doctor(), "MLflow store", "was moved or copied, and looks for its files in", "`darkroom relocate`")
+    find(doctor(), "store", "was moved or copied, and looks for its files in", "`darkroom relocate`")
     assert doctor("--fix") == []
     shutil.rmtree(evaluated / "mlruns")  # the copy needs nothing of the original
     assert doctor() == []
@@ -180,7 +180,7 @@ def test_a_locked_store_is_found(doctor, evaluated, monkeypatch):
     monkeypatch.setattr("darkroom.doctor.store.SECONDS", 0)
     with closing(sqlite3.connect(evaluated / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        find(doctor(), "MLflow store", "cannot be used (locked)", "nothing is lost, run the command again")
+        find(doctor(), "store", "cannot be used (locked)", "nothing is lost, run the command again")
 
 
 @pytest.mark.usefixtures("registered")
@@ -190,7 +190,7 @@ def test_a_damaged_store_is_found(doctor, evaluated, name):
     content = bytearray(path.read_bytes())
     content[4096 * 20 : 4096 * 40] = os.urandom(4096 * 20)
     path.write_bytes(content)
-    assert any("MLflow store" in line and "damaged" in line for line in doctor())
+    assert any(line.startswith("store") and "damaged" in line for line in doctor())
 
 
 @pytest.mark.usefixtures("registered")
@@ -202,14 +202,14 @@ def test_a_store_of_a_newer_mlflow_is_found(doctor, evaluated):
 def test_a_deleted_experiment_is_found(registered, doctor):
     client, _ = registered
     client.delete_experiment(client.get_experiment_by_name("darkroom").experiment_id)
-    find(doctor(), "MLflow store", "experiment 'darkroom' is deleted", "mlflow experiments restore --experiment-id 1")
+    find(doctor(), "store", "experiment 'darkroom' is deleted", "mlflow experiments restore --experiment-id 1")
 
 
 def test_a_run_whose_process_was_killed_is_found_and_ended(registered, doctor):
     client, _ = registered
     experiment = client.get_experiment_by_name("darkroom").experiment_id
     run = client.create_run(experiment, tags={"darkroom.process": GONE})
-    find(doctor(), "MLflow store", f"run {run.info.run_id}: RUNNING, but its process was killed")
+    find(doctor(), "store", f"run {run.info.run_id}: RUNNING, but its process was killed")
     assert doctor("--fix") == []
     assert client.get_run(run.info.run_id).info.status == "KILLED"
 
@@ -224,7 +224,7 @@ def spool(store):
 def test_what_this_store_has_not_taken_is_found_and_brought(registered, doctor, evaluated):
     client, _ = registered
     spool("sqlite:///mlflow.db")
-    find(doctor(), "MLflow store", "1 message for sqlite:///mlflow.db that it has not taken; `darkroom register`")
+    find(doctor(), "store", "1 message for sqlite:///mlflow.db that it has not taken; `darkroom register`")
     assert doctor("--fix") == []
     experiment = client.get_experiment_by_name("darkroom").experiment_id
     assert len(client.search_runs([experiment], f"tags.`darkroom.run` = '{RUN}'")) == 1
@@ -234,7 +234,7 @@ def test_what_this_store_has_not_taken_is_found_and_brought(registered, doctor, 
 @pytest.mark.usefixtures("registered")
 def test_what_another_store_has_not_taken_is_found(doctor):
     spool("http://127.0.0.1:9")
-    find(doctor(), "MLflow store", "1 message for http://127.0.0.1:9 that it has not taken; set MLFLOW_TRACKING_URI")
+    find(doctor(), "store", "1 message for http://127.0.0.1:9 that it has not taken; set MLFLOW_TRACKING_URI")
 
 
 def test_an_address_that_no_store_can_have_is_found(registered, doctor, monkeypatch):
@@ -257,6 +257,17 @@ def test_a_champion_that_was_changed_is_found(registered, doctor):
     path = Path(model.artifact_location.removeprefix("file://")) / MODEL_FILE
     torch.export.save(torch.export.load(path), path, extra_files={"note": "another file"})
     find(doctor(), "registry", "version 1: model.pt2 is not the one that was registered", "`darkroom register`")
+
+
+def test_a_version_that_was_champion_once_may_be_lost(registered, doctor):
+    client, version = registered
+    client.delete_registered_model(f"{NAME}-history")
+    for alias in ("champion", "challenger"):
+        client.delete_registered_model_alias(NAME, alias)
+    client.set_registered_model_alias(NAME, "previous", "1")
+    model = client.get_logged_model(str(version.source).removeprefix("models:/"))
+    (Path(model.artifact_location.removeprefix("file://")) / MODEL_FILE).write_bytes(b"another file")
+    assert doctor() == []
 
 
 def test_an_alias_that_was_moved_by_hand_is_found_and_moved_back(registered, doctor):

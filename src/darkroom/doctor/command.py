@@ -20,7 +20,7 @@ def run(config: Config, workspace: Workspace, *, fix: bool) -> bool:
         for each in repairs:
             assert each.repair
             each.repair()
-            messages.print(f"doctor: repaired: {each.line}")
+            messages.print(f"doctor: repaired: {each.line.partition(';')[0]}")
         found = list(examine(config, workspace))
     table = Table("", "area", "found", box=None, padding=(0, 1, 0, 0), show_header=False)
     for each in found:

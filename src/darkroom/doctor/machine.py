@@ -22,7 +22,10 @@ def check(workspace: Workspace) -> Iterator[Finding]:
     yield from _packages()
     free = shutil.disk_usage(workspace.root).free
     if free < LEAST_FREE_BYTES:
-        yield wrong(AREA, f"{free / 1e9:.1f} GB of disk are free; `dvc gc --workspace` and `mlflow gc` free some")
+        yield wrong(
+            AREA,
+            f"{free / 1e9:.1f} GB of disk are free; `dvc gc --workspace` frees what is not used here",
+        )
     else:
         yield Finding(AREA, f"{free / 1e9:,.0f} GB of disk are free")
     root = project_root()

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from darkroom.config import Config
 from darkroom.doctor.finding import Finding, examined, wrong
-from darkroom.errors import counted
+from darkroom.errors import TrackingError, counted
 from darkroom.promotion.evidence import gather
 from darkroom.promotion.here import version_of, weights_here
 from darkroom.promotion.history import History, damage, state_of
-from darkroom.promotion.registry import Contender, contender, versions
+from darkroom.promotion.registry import CHALLENGER, CHAMPION, Contender, contender, versions
 from darkroom.promotion.transaction import settle
 from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import shown, store_address, store_exists
@@ -27,9 +27,12 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
         return
     client, name = registry_client(workspace), config.registered_model
     yield from examined(AREA, _history(workspace, name))
-    for version in versions(client, name):
-        if version.aliases:
-            yield from examined(AREA, _files(workspace, contender(version)))
+    found = [contender(each) for each in versions(client, name)]
+    for model in found:
+        if model.aliases:
+            yield from _files(workspace, model)
+    if others := sum(not model.aliases for model in found):
+        yield Finding(AREA, f"{counted(others, 'version')} that no alias names: not looked at")
     if not is_evaluated:
         return
     here = version_of(client, name, weights_here(workspace))
@@ -64,6 +67,15 @@ def _history(workspace: Workspace, name: str) -> Iterator[Finding]:
 
 
 def _files(workspace: Workspace, model: Contender) -> Iterator[Finding]:
-    with scratch_directory() as place:
-        gather(registry_client(workspace), model, place)
-    yield Finding(AREA, f"{model} ({', '.join(model.aliases)}): its files are those that were registered")
+    who = f"{model} ({', '.join(model.aliases)})"
+    try:
+        with scratch_directory() as place:
+            gather(registry_client(workspace), model, place)
+    except TrackingError as problem:
+        # What serves, or is to be promoted, is needed; one that was champion once is not.
+        if {CHAMPION, CHALLENGER}.intersection(model.aliases):
+            yield wrong(AREA, str(problem))
+        else:
+            yield Finding(AREA, f"{who}: cannot be gone back to, as its files are not those that were registered")
+    else:
+        yield Finding(AREA, f"{who}: its files are those that were registered")

@@ -16,7 +16,7 @@ from darkroom.tracking.store import abandoned
 from darkroom.tracking.tracker import connect, registry_client
 from darkroom.workspace import Workspace
 
-AREA = "MLflow store"
+AREA = "store"
 SECONDS = 1.0  # for which another program may hold an SQLite file
 
 

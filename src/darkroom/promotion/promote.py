@@ -144,7 +144,7 @@ def _meet_gate(
             return judge(
                 config.gate,
                 gather(client, challenger, place),
-                _gather_champion(client, champion, place) if champion else None,
+                _gather_champion(client, champion, place, force=force) if champion else None,
                 bins=config.evaluate.calibration_bins,
                 cache=workspace.processed(config.dataset.name),
             )
@@ -162,10 +162,12 @@ def _check_files(client: MlflowClient, model: Contender) -> None:
         gather(client, model, place)
 
 
-def _gather_champion(client: MlflowClient, champion: Contender, place: Path) -> Evidence:
+def _gather_champion(client: MlflowClient, champion: Contender, place: Path, *, force: bool) -> Evidence:
     try:
         return gather(client, champion, place)
     except TrackingError as problem:
+        if force:
+            raise
         raise TrackingError(
             f"no champion to compare with: {problem}; else `darkroom promote --force --reason …` makes another version "
             "champion without a comparison"
