@@ -5,7 +5,7 @@ from tests.conftest import QUICK
 from tests.pipeline.walk import Walk
 
 pytestmark = pytest.mark.tree
-STEPS = 6
+STEPS = 4
 
 
 def walk_through(walk: Walk, steps: int) -> None:
