@@ -29,6 +29,8 @@ from darkroom.workspace import Workspace
 
 NAME = "darkroom-digits"
 SEEDS = (0, 1, 2)
+# Git ignores it, as it ignores mlflow.db: an experiment would replace the file below whoever has it open.
+OTHER = "models/other.db"
 ADVICE = re.compile(r"`(dvc repro|darkroom [a-z -]+)`")
 
 
@@ -180,7 +182,7 @@ class Walk:
         self.said.append(f"kill -9 of {stage}: {child.exitcode}")
 
     def other_store(self) -> None:
-        self.store = {} if self.store else {"MLFLOW_TRACKING_URI": "sqlite:///other.db"}
+        self.store = {} if self.store else {"MLFLOW_TRACKING_URI": f"sqlite:///{OTHER}"}
 
     def edit_alias(self) -> None:
         with self._client() as client:
@@ -232,7 +234,7 @@ class Walk:
             "SELECT v.version FROM model_versions v JOIN model_version_tags t ON t.name = v.name AND t.version = "
             "v.version WHERE v.name = ? AND t.key = 'darkroom.weights_sha256' AND t.value = ?"
         )
-        with closing(sqlite3.connect(self.root / ("other.db" if self.store else "mlflow.db"))) as database:
+        with closing(sqlite3.connect(self.root / (OTHER if self.store else "mlflow.db"))) as database:
             versions = {str(version) for (version,) in database.execute(query, (NAME, digest))}
             champion = database.execute(
                 "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = 'champion'", (NAME,)
@@ -251,7 +253,7 @@ class Walk:
     def _client(self) -> Iterator[MlflowClient | None]:
         """A client of the store, None if there is none yet."""
         with inside(self.root, **self.store):
-            path = self.root / ("other.db" if self.store else "mlflow.db")
+            path = self.root / (OTHER if self.store else "mlflow.db")
             yield MlflowClient(store_address()) if path.exists() else None
 
 
