@@ -61,7 +61,7 @@ class Walk:
         if ended.code == 2:
             errors = [line for line in ended.errors.splitlines() if line.startswith("error: ")]
             assert len(errors) == 1, ended.errors
-            assert "`" in errors[0], f"no command that helps: {errors[0]}"
+            assert "`" in errors[0] or "choose from" in errors[0], f"nothing that helps: {errors[0]}"
         return ended
 
     def dvc(self, *arguments: str) -> tuple[int, str]:
