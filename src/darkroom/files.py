@@ -83,7 +83,7 @@ def checked(
 ) -> T:
     """What was ``found`` in a file as a ``kind``, a type whose annotations say what its values may be.
 
-    Raises ``error`` for a value that is missing or not such a one, naming the command that makes the file anew.
+    Raises ``error``, with the command that writes the file again, for a missing value or one of another type.
     """
     try:
         return TypeAdapter(kind).validate_python(found)

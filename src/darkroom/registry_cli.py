@@ -132,5 +132,5 @@ def relocate() -> None:
     if done.models_without_files:
         warn(
             f"{counted(done.models_without_files, 'model')} of the store had no files in either; bring {ARTIFACTS} "
-            "from where the store was, or `darkroom register` registers the model in the working tree anew"
+            "from where the store was, or `darkroom register` registers the model in the working tree again"
         )

@@ -95,7 +95,7 @@ def test_a_model_of_an_earlier_release_is_refused(darkroom, registered, evaluate
     for listed in list((evaluated / "mlruns").rglob("files.csv.gz")):
         listed.unlink()
 
-    refused(darkroom("data-diff"), r"^error: version 1: the store holds no list of its images, as of an earlier")
+    refused(darkroom("data-diff"), r"^error: version 1: the store has no list of its images: an earlier")
 
 
 @pytest.mark.usefixtures("registered")

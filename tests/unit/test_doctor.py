@@ -138,9 +138,9 @@ def test_temporary_files_of_killed_processes_are_found_and_removed(doctor, evalu
 @pytest.mark.usefixtures("registered")
 def test_an_output_that_is_not_the_one_in_the_lock_file_is_found(doctor, dvc):
     dvc(json.dumps({"train": [{"changed outs": {"models/model.json": "modified"}}]}))
-    find(doctor(), "DVC", "models/model.json: is not the one in dvc.lock; `dvc repro` makes it anew, `dvc commit`")
+    find(doctor(), "DVC", "models/model.json: differs from dvc.lock; `dvc repro` recreates it, `dvc commit`")
     dvc(json.dumps({"train": [{"changed outs": {"models/model.json": "not in cache"}}]}))
-    find(doctor(), "DVC", "models/model.json: lies in no cache; `dvc repro` makes it anew")
+    find(doctor(), "DVC", "models/model.json: is not in DVC's cache; `dvc repro` recreates it")
 
 
 @pytest.mark.usefixtures("registered")
@@ -224,7 +224,7 @@ def spool(store):
 def test_what_this_store_has_not_taken_is_found_and_brought(registered, doctor, evaluated):
     client, _ = registered
     spool("sqlite:///mlflow.db")
-    find(doctor(), "store", "1 message for sqlite:///mlflow.db that it has not taken; `darkroom register`")
+    find(doctor(), "store", "1 message for sqlite:///mlflow.db that it has not received; `darkroom register`")
     assert doctor("--fix") == []
     experiment = client.get_experiment_by_name("darkroom").experiment_id
     assert len(client.search_runs([experiment], f"tags.`darkroom.run` = '{RUN}'")) == 1
@@ -234,7 +234,7 @@ def test_what_this_store_has_not_taken_is_found_and_brought(registered, doctor, 
 @pytest.mark.usefixtures("registered")
 def test_what_another_store_has_not_taken_is_found(doctor):
     spool("http://127.0.0.1:9")
-    find(doctor(), "store", "1 message for http://127.0.0.1:9 that it has not taken; set MLFLOW_TRACKING_URI")
+    find(doctor(), "store", "1 message for http://127.0.0.1:9 that it has not received; set MLFLOW_TRACKING_URI")
 
 
 def test_an_address_that_no_store_can_have_is_found(registered, doctor, monkeypatch):

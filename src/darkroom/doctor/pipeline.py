@@ -10,7 +10,7 @@ from darkroom.doctor.finding import Finding, wrong
 from darkroom.workspace import Workspace
 
 AREA = "DVC"
-# What `dvc status` calls an output that is not the one in dvc.lock.
+# What `dvc status` calls an output that differs from dvc.lock.
 CHANGED = ("modified", "not in cache")
 
 
@@ -42,9 +42,9 @@ def check(asked: "subprocess.Popen[str]") -> Iterator[Finding]:
         if state in CHANGED
     }
     for path, state in changed.items():
-        found = "lies in no cache" if state == "not in cache" else "is not the one in dvc.lock"
-        yield wrong(AREA, f"{path}: {found}; `dvc repro` makes it anew, `dvc commit` keeps it as it is")
+        found = "is not in DVC's cache" if state == "not in cache" else "differs from dvc.lock"
+        yield wrong(AREA, f"{path}: {found}; `dvc repro` recreates it, `dvc commit` keeps it as it is")
     if stages and not changed:
-        yield Finding(AREA, f"dvc.yaml: to run are {', '.join(stages)}; `dvc repro` runs them")
+        yield Finding(AREA, f"dvc.yaml: out of date: {', '.join(stages)}; `dvc repro` runs them")
     elif not stages:
-        yield Finding(AREA, "dvc.lock: every stage has run as it is written, and its outputs are there")
+        yield Finding(AREA, "dvc.lock: every stage is up to date")

@@ -32,7 +32,7 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
         if model.aliases:
             yield from _files(workspace, model)
     if others := sum(not model.aliases for model in found):
-        yield Finding(AREA, f"{counted(others, 'version')} that no alias names: not looked at")
+        yield Finding(AREA, f"{counted(others, 'version')} without an alias: not checked")
     if not is_evaluated:
         return
     here = version_of(client, name, weights_here(workspace))
@@ -76,6 +76,6 @@ def _files(workspace: Workspace, model: Contender) -> Iterator[Finding]:
         if {CHAMPION, CHALLENGER}.intersection(model.aliases):
             yield wrong(AREA, str(problem))
         else:
-            yield Finding(AREA, f"{who}: cannot be gone back to, as its files are not those that were registered")
+            yield Finding(AREA, f"{who}: `darkroom rollback` to it is refused, as its files have changed")
     else:
-        yield Finding(AREA, f"{who}: its files are those that were registered")
+        yield Finding(AREA, f"{who}: its files have the registered digests")

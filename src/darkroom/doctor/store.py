@@ -1,4 +1,4 @@
-"""Whether the MLflow store can be used, has its files beside it, and was told everything."""
+"""Whether the MLflow store can be used, has its files beside it, and has received everything."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ def _database(path: Path, address: str, experiment: str) -> Iterator[Finding]:
     except sqlite3.Error as problem:
         raise unusable(address, reason_of(problem) or LOCKED) from None
     check_database(address, experiment)
-    yield Finding(AREA, f"{path}: can be read and written, with its files beside it")
+    yield Finding(AREA, f"{path}: readable and writable; its files are in mlruns beside it")
 
 
 def _runs(config: Config, workspace: Workspace) -> Iterator[Finding]:
@@ -71,7 +71,7 @@ def _spools(config: Config, workspace: Workspace, address: str) -> Iterator[Find
     for spool in Spool.left_behind(workspace.spools):
         if not (count := len(spool.pending())):
             continue
-        waits = f"{spool.path}: {counted(count, 'message')} for {spool.store} that it has not taken"
+        waits = f"{spool.path}: {counted(count, 'message')} for {spool.store} that it has not received"
         if spool.store in (portable(address), shown(address)):
             line = f"{waits}; `darkroom register` or the next stage brings them there"
             yield wrong(AREA, line, lambda: connect(config.tracking, workspace.spools))

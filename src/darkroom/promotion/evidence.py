@@ -32,7 +32,7 @@ from darkroom.promotion.registry import Contender
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, REFERENCE_TAG
 from darkroom.tracking.store import does_not_answer
 
-ANEW = "run `darkroom register` where its files lie, or train it anew"
+REGISTER_AGAIN = "run `darkroom register` in the project that has its files, or train it again"
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,9 @@ def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evide
     digests = {key: contender.tags.get(key) for key in (FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)}
     for key, value in digests.items():
         if not value:
-            raise TrackingError(f"{contender}: has no tag {key}, as of an earlier Darkroom or another program; {ANEW}")
+            raise TrackingError(
+                f"{contender}: has no tag {key}: an earlier Darkroom or another program registered it; {REGISTER_AGAIN}"
+            )
     place = directory / (contender.version or contender.run_id)
     model = _fetch(contender.uri, contender, place / "model", MODEL_FILE)
     report = model / EVALUATION
@@ -135,17 +137,19 @@ def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evide
         shape = tuple(metadata["shape"])
         answers = read_predictions(report / PREDICTIONS, metadata["classes"])
     except (KeyError, ValueError) as problem:
-        raise TrackingError(f"{contender}: its predictions do not fit its model ({problem}); {ANEW}") from None
+        raise TrackingError(
+            f"{contender}: its predictions do not fit its model ({problem}); {REGISTER_AGAIN}"
+        ) from None
     return Evidence(contender, answers, str(digests[FINGERPRINT_TAG]), shape, model, report)
 
 
 def _check(contender: Contender, path: Path, expected: str | None) -> None:
     if not path.is_file():
-        raise TrackingError(f"{contender}: the store lacks its {path.name}, which was registered; {ANEW}")
+        raise TrackingError(f"{contender}: its {path.name} is missing from the store; {REGISTER_AGAIN}")
     if (found := sha256(path)) != expected:
         raise TrackingError(
             f"{contender}: {path.name} is not the one that was registered (SHA-256 {found[:12]}, expected "
-            f"{str(expected)[:12]}): changed in the store; {ANEW}"
+            f"{str(expected)[:12]}): changed in the store; {REGISTER_AGAIN}"
         )
 
 
@@ -160,8 +164,8 @@ def gather_listing(contender: Contender, directory: Path) -> Listing:
         with contextlib.suppress(TrackingError):
             return Listing.read(_fetch(f"{uri}/preprocess/{LISTING}", contender, directory / contender.run_id))
     raise TrackingError(
-        f"{contender}: the store holds no list of its images, as of an earlier Darkroom; a model that is trained now "
-        "has one"
+        f"{contender}: the store has no list of its images: an earlier Darkroom registered it, without one; train it "
+        "again to get one"
     )
 
 
@@ -177,5 +181,5 @@ def _fetch(uri: str, contender: Contender, place: Path, needed: str = "") -> Pat
             raise
     raise TrackingError(
         f"{contender}: the store of run {contender.run_id} lacks {uri}; is "
-        f"MLFLOW_TRACKING_URI that of this registry? Else {ANEW}"
+        f"MLFLOW_TRACKING_URI that of this registry? Else {REGISTER_AGAIN}"
     )

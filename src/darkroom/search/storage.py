@@ -70,7 +70,7 @@ def intact(journal: Path | str) -> Iterator[None]:
         yield
     except Exception as problem:  # there is no saying what damaged lines make Optuna raise
         reason = first_line(problem)
-        raise SearchError(f"{journal}: damaged ({reason}); delete it to start the search anew") from None
+        raise SearchError(f"{journal}: damaged ({reason}); delete it to start the search over") from None
 
 
 def _mend(path: Path) -> None:

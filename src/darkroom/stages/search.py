@@ -188,7 +188,7 @@ class _Watch:
                 self.runs.end(name, "complete")
 
     def _title(self, trial: optuna.Trial | FrozenTrial) -> str:
-        """What its run is called: a trial, what was trained anew, and what was not are told apart."""
+        """The name of its run, from which trials, repeats and duplicates can be told."""
         name = self.source.name(trial)
         if DUPLICATE in trial.user_attrs:
             return f"{name}, duplicate of trial {trial.user_attrs[DUPLICATE]}"

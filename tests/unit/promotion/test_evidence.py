@@ -19,7 +19,7 @@ from darkroom.promotion.registry import find
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG
 
 NAME = "darkroom-digits"
-ANEW = "run `darkroom register` where its files lie, or train it anew"
+REGISTER_AGAIN = "run `darkroom register` in the project that has its files, or train it again"
 
 
 @pytest.fixture
@@ -78,20 +78,22 @@ def test_a_file_that_was_changed_in_the_store_is_refused(collect, evaluated, nam
     pattern = (
         rf"^version 1: {re.escape(name)} is not the one that was registered \(SHA-256 \w{{12}}, expected \w{{12}}\)"
     )
-    assert refused(collect, pattern).endswith(f": changed in the store; {ANEW}")
+    assert refused(collect, pattern).endswith(f": changed in the store; {REGISTER_AGAIN}")
 
 
 @pytest.mark.parametrize("name", ["predictions.csv", "model.pt2", "artifacts"])
 def test_a_file_that_the_store_lacks_is_refused(collect, evaluated, name):
     for path in list((evaluated / "mlruns").rglob(name)):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert refused(collect, r"^version 1: the store of run \w{32} lacks (runs|models):/").endswith(ANEW)
+    assert refused(collect, r"^version 1: the store of run \w{32} lacks (runs|models):/").endswith(REGISTER_AGAIN)
 
 
 @pytest.mark.parametrize("tag", [FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG])
 def test_a_version_without_digests_is_refused(collect, client, tag):
     client.delete_model_version_tag(NAME, "1", tag)
-    assert refused(collect, f"^version 1: has no tag {tag}, as of an earlier Darkroom").endswith(ANEW)
+    assert refused(
+        collect, f"^version 1: has no tag {tag}: an earlier Darkroom or another program registered it; "
+    ).endswith(REGISTER_AGAIN)
 
 
 def test_deleting_the_run_takes_nothing_from_its_version(collect, evaluated, client):

@@ -188,7 +188,7 @@ def test_a_damaged_journal_is_refused(journal: Path, search: Search, opened: Sea
     lines = journal.read_bytes().splitlines(keepends=True)
     journal.write_bytes(b"".join([*lines[:3], b"{damaged\n", *lines[3:]]))
 
-    with pytest.raises(SearchError, match=r"study\.journal: damaged \(.*; delete it to start the search anew"):
+    with pytest.raises(SearchError, match=r"study\.journal: damaged \(.*; delete it to start the search over"):
         opened(journal, config())
 
 
