@@ -13,13 +13,13 @@ from darkroom.console import output
 from darkroom.data.cache import NAMES, DatasetCard
 from darkroom.data.difference import Listing, changed_classes, difference
 from darkroom.promotion.evidence import gather_listing
+from darkroom.promotion.here import HERE
 from darkroom.promotion.registry import find
 from darkroom.scratch import scratch_directory
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.tracking.tracker import registry_client
 from darkroom.workspace import Workspace
 
-HERE = "here"
 KINDS = ("added", "removed", "relabelled", "moved")
 # Of many classes, or pairs of classes, the most frequent are shown; --json shows all.
 SHOWN_KINDS = 10

@@ -114,8 +114,10 @@ class Writer:
                     self._send_own()
                     pause = FIRST_PAUSE
                 except Exception as problem:
-                    ends = store.does_not_answer(problem) and (not is_local(self.address) or store.is_locked(problem))
-                    if self.store is None and not ends:
+                    may_answer = store.does_not_answer(problem) and (
+                        not is_local(self.address) or store.is_locked(problem)
+                    )
+                    if self.store is None and not may_answer:
                         raise store.explained(problem, self.address) from problem
                     self._note(store.reason(problem), gives_up=not store.does_not_answer(problem))
                     if self._given_up:
