@@ -4,6 +4,7 @@ Tests marked ``slow`` run pipelines, servers, browsers or other Python processes
 them out. Tests marked ``long``, and the longer form of some others, run with ``--long`` (``make test-long``).
 """
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -26,6 +27,10 @@ SLOW_FIXTURES = {"evaluated_once", "trained_once", "searchable", "two_versions",
 SHARED = ("tests/server/", "tests/serving/page/")
 # Of processor time. A test that needs more is to be marked slow.
 FAST_SECONDS = 5.0
+# A test that imports more than these is not held to that: its imports alone can take as long.
+MANY_MODULES = 100
+# After so many new objects the young ones are searched for garbage, and after a thousand times as many all of them.
+GARBAGE_OBJECTS = 10_000
 # Programs that are Python processes.
 PYTHON = ("python", "darkroom", "dvc", "mlflow", "ray")
 
@@ -46,6 +51,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # The slow files first: then two workers end at about the same time.
     slow_files = {item.path for item in items if _is_slow(item)}
     items.sort(key=lambda item: item.path not in slow_files)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """What is imported stays: to go through it for garbage again and again takes a tenth of the time of the tests."""
+    gc.freeze()
+    gc.set_threshold(GARBAGE_OBJECTS, 10, 100)
 
 
 class Scheduling(LoadFileScheduling):
@@ -72,10 +84,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    started = _processor_seconds()
+    started, modules = _processor_seconds(), len(sys.modules)
     result = yield
     used = _processor_seconds() - started
-    if used > FAST_SECONDS and not _is_slow(item) and not _is_busy():
+    # The first test that needs torch's exporter or MLflow imports it for all.
+    is_first = len(sys.modules) - modules > MANY_MODULES
+    if used > FAST_SECONDS and not is_first and not _is_slow(item) and not _is_busy():
         pytest.fail(f"took {used:.1f} s of processor time: make it smaller, or mark it slow", pytrace=False)
     return result
 

@@ -113,6 +113,19 @@ def test_a_busy_machine_is_slow_and_not_red(monkeypatch):
             call.send(None)
 
 
+def test_whoever_is_first_to_import_a_library_is_not_held_to_it(monkeypatch):
+    clock = iter((100.0, 109.0))
+    call = plugin.pytest_runtest_call(Item("unit/a.py"))
+    with monkeypatch.context() as patched:
+        patched.setattr(plugin, "_processor_seconds", lambda: next(clock))
+        patched.setattr(plugin, "_is_busy", lambda: False)
+        next(call)
+        for number in range(plugin.MANY_MODULES + 1):
+            patched.setitem(sys.modules, f"a_library.part_{number}", sys)
+        with pytest.raises(StopIteration):
+            call.send(None)
+
+
 def test_a_failure_is_told_rather_than_how_long_it_took():
     call = plugin.pytest_runtest_call(Item("unit/a.py"))
     next(call)
