@@ -1,6 +1,7 @@
 """A project, and what people do in it: DVC, git, MLflow and Darkroom really run, in this process to start up once."""
 
 import contextlib
+import gc
 import hashlib
 import io
 import json
@@ -10,6 +11,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -50,7 +52,7 @@ class Walk:
         self.environment = dict(clone.environment({}))
         self.store: dict[str, str] = {}
         self.said: list[str] = []
-        self.moves = 0
+        self.moves = self.copies = 0
 
     # --- the commands -------------------------------------------------------------------------------------
 
@@ -81,8 +83,12 @@ class Walk:
             mock.patch("dvc.stage.run._run", run),
             contextlib.redirect_stdout(output),
             contextlib.redirect_stderr(io.StringIO()),
+            warnings.catch_warnings(),
         ):
+            # DVC leaves git's files open. They are closed now, or the warning of it would meet some later test.
+            warnings.simplefilter("ignore", ResourceWarning)
             code = main(list(arguments))
+            gc.collect()
         self.said.append(f"dvc {' '.join(arguments)}: {code}")
         return code, output.getvalue()
 
@@ -134,7 +140,9 @@ class Walk:
     def copy(self) -> None:
         """A copy is worked in, which the original must not feel."""
         original, before = self.root, _contents(self.root)
-        self.root = self.place / "a copy"
+        # Where no copy was before: MLflow keeps the databases of a process open.
+        self.copies += 1
+        self.root = self.place / f"a copy {self.copies}"
         shutil.copytree(original, self.root, symlinks=True)
         try:
             self.check()
