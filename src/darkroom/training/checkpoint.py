@@ -10,6 +10,8 @@ import torch
 from darkroom.files import atomic_file
 from darkroom.scratch import remove_abandoned
 
+# Of what a training saves. A file in another format counts as none.
+FORMAT = 2
 # Saving takes at most this share of the time of a training.
 SHARE = 0.02
 
@@ -35,7 +37,7 @@ class Checkpoint:
         """Replace the file's state, atomically."""
         start = time.perf_counter()
         with atomic_file(self.path) as partial:
-            torch.save({"key": self.key, "run_id": self.run_id, "state": state}, partial)
+            torch.save({"format": FORMAT, "key": self.key, "run_id": self.run_id, "state": state}, partial)
         end = time.perf_counter()
         self._due = end + (end - start) / SHARE
 
@@ -56,9 +58,9 @@ class Checkpoint:
                 saved = torch.load(opened, map_location="cpu", weights_only=True)
             except Exception:  # there is no saying what damaged bytes make a reader raise
                 return None
-        if damaged or not isinstance(saved, dict) or saved.keys() != {"key", "run_id", "state"}:
+        if damaged or not isinstance(saved, dict) or saved.keys() != {"format", "key", "run_id", "state"}:
             return None
-        if saved["key"] != self.key:
+        if (saved["format"], saved["key"]) != (FORMAT, self.key):
             return None
         self.run_id = saved["run_id"]
         state: dict[str, Any] = saved["state"]

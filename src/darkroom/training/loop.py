@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from darkroom.data.batches import Split, TrainBatches
 from darkroom.errors import TrainingError
 from darkroom.models.network import networks
 from darkroom.settings import Augment, Train
+from darkroom.training.average import MovingAverage
 from darkroom.training.device import autocast, choose_precision
-from darkroom.training.optimisation import build_optimizer, build_schedule
+from darkroom.training.optimisation import build_optimizer
+from darkroom.training.schedule import Schedule
 from darkroom.training.step import TrainStep
 
 # Validation needs no gradients, so its batches can be larger than training's.
@@ -81,12 +82,10 @@ class TrainingLoop:
         self.val = val
         self.optimizer = build_optimizer(model, settings)
         self.step = TrainStep(model, self.optimizer, train, settings, augment, device, self.precision)
-        self.schedule = build_schedule(self.optimizer, settings, len(self.batches))
+        self.schedule = Schedule(self.optimizer, settings, len(self.batches))
         self.result = FitResult(settings.monitor)
         self.best_weights: dict[str, Tensor] = {}
-        self.average: AveragedModel | None = None
-        if settings.ema is not None:
-            self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.ema), use_buffers=True)
+        self.average = None if settings.ema is None else MovingAverage(model, settings.ema)
 
     def warm_up(self) -> None:
         """Let the device load and compile what a step needs. The training begins as if this had not been."""
@@ -101,10 +100,7 @@ class TrainingLoop:
     @property
     def judged(self) -> nn.Module:
         """The model that is validated and kept: the moving average, where there is one."""
-        if self.average is None:
-            return self.model
-        averaged: nn.Module = self.average.module
-        return averaged
+        return self.model if self.average is None else self.average.model
 
     @property
     def _device_rng(self) -> Any:
@@ -168,7 +164,7 @@ class TrainingLoop:
         """What follows each optimizer step."""
         self.schedule.step()
         if self.average is not None:
-            self.average.update_parameters(self.model)
+            self.average.update()
 
     def _record(self, metrics: EpochMetrics) -> None:
         result = self.result
@@ -184,10 +180,10 @@ class TrainingLoop:
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "step": self.schedule.place,
             "order": self.batches.generator.get_state(),
             "augment": self.batches.augment_generator.get_state(),
-            "average": self.average.state_dict() if self.average is not None else None,
+            "average": self.average.model.state_dict() if self.average is not None else None,
             "rng": torch.get_rng_state(),
             "device_rng": self._device_rng.get_rng_state() if self._device_rng else None,
             "best_weights": self.best_weights,
@@ -197,12 +193,13 @@ class TrainingLoop:
     def load_state(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        self.schedule.move_to(state["step"])
         self.batches.generator.set_state(state["order"])
         self.batches.augment_generator.set_state(state["augment"])
         self.batches.epoch = len(state["history"])
         if self.average is not None:
-            self.average.load_state_dict(state["average"])
+            self.average.model.load_state_dict(state["average"])
+            self.average.has_begun = True
         torch.set_rng_state(state["rng"])
         if self._device_rng:
             self._device_rng.set_rng_state(state["device_rng"])

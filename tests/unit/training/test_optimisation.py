@@ -1,6 +1,7 @@
 """The optimizer is the one that was named, and the learning rate takes the course that was named."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from torch import nn, optim
 
 from darkroom.settings import Train
 from darkroom.training.muon import MuonAdamW
-from darkroom.training.optimisation import build_optimizer, build_schedule
+from darkroom.training.optimisation import build_optimizer
+from darkroom.training.schedule import Schedule
 
 STEPS_PER_EPOCH = 5
 
@@ -17,7 +19,7 @@ def rates(settings: Train) -> list[float]:
     """The learning rate of each step of a whole training."""
     weight = nn.Parameter(torch.zeros(1))
     optimizer = build_optimizer(nn.ParameterList([weight]), settings)
-    schedule = build_schedule(optimizer, settings, STEPS_PER_EPOCH)
+    schedule = Schedule(optimizer, settings, STEPS_PER_EPOCH)
     found = []
     for _ in range(settings.epochs * STEPS_PER_EPOCH):
         found.append(optimizer.param_groups[0]["lr"])
@@ -53,6 +55,34 @@ def test_cosine_after_warm_up_starts_at_the_peak_and_takes_the_remaining_steps()
     assert found[5:] == pytest.approx([0.3 * (1 + math.cos(math.pi * step / 10)) for step in range(10)])
 
 
+def test_linear_falls_to_zero_in_equal_steps() -> None:
+    found = rates(Train(epochs=2, lr=0.5, schedule="linear"))
+
+    assert found == pytest.approx([0.05 * step for step in range(10, 0, -1)])
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 7])
+@pytest.mark.parametrize("warmup", [0, 1, 2])
+def test_cosine_and_one_cycle_are_torchs(epochs: int, warmup: int) -> None:
+    def of_torch(make: Callable[[optim.Optimizer], optim.lr_scheduler.LRScheduler], total: int) -> list[float]:
+        optimizer = optim.SGD([nn.Parameter(torch.zeros(1))], 0.5)
+        schedule = make(optimizer)
+        found = []
+        for _ in range(total):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return found
+
+    total, first = epochs * STEPS_PER_EPOCH, warmup * STEPS_PER_EPOCH
+    cycle = of_torch(lambda given: optim.lr_scheduler.OneCycleLR(given, 0.5, total), total)
+    assert rates(Train(epochs=epochs, lr=0.5, schedule="one-cycle")) == pytest.approx(cycle)
+    if warmup < epochs:
+        cosine = of_torch(lambda given: optim.lr_scheduler.CosineAnnealingLR(given, total - first), total - first)
+        found = rates(Train(epochs=epochs, lr=0.5, schedule="cosine", warmup_epochs=warmup))
+        assert found[first:] == pytest.approx(cosine)
+
+
 def test_one_cycle_rises_for_30_percent_and_falls_below_its_start() -> None:
     found = rates(Train(epochs=2, lr=0.5, schedule="one-cycle"))
 
@@ -68,12 +98,12 @@ def test_one_cycle_leaves_the_momentum_alone() -> None:
     settings = Train(epochs=2, optimizer="sgd", momentum=0.7, schedule="one-cycle")
     optimizer = build_optimizer(nn.ParameterList([weight]), settings)
 
-    build_schedule(optimizer, settings, STEPS_PER_EPOCH)
+    Schedule(optimizer, settings, STEPS_PER_EPOCH)
 
     assert optimizer.param_groups[0]["momentum"] == 0.7
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "one-cycle"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "one-cycle"])
 @pytest.mark.parametrize("epochs", [1, 2, 3])
 def test_every_schedule_lasts_for_a_training_of_any_length(schedule: str, epochs: int) -> None:
     found = rates(Train(epochs=epochs, lr=0.5, schedule=schedule))

@@ -14,7 +14,8 @@ from darkroom.settings import Augment, Train
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit
 from darkroom.training.loop import EpochMetrics
-from darkroom.training.optimisation import build_optimizer, build_schedule
+from darkroom.training.optimisation import build_optimizer
+from darkroom.training.schedule import Schedule
 
 OPTIMIZERS = ["adam", "adamw", "sgd", "muon"]
 STEPS_PER_EPOCH = 4
@@ -89,7 +90,7 @@ def test_each_parameter_has_its_share_of_the_rate_at_every_step(optimizer: str, 
     settings = train_settings(optimizer=optimizer, lr=0.08, **changes)
     model, single = make_model(), nn.Linear(1, 1)
     built, plain = build_optimizer(model, settings), build_optimizer(single, settings)
-    schedule, full = build_schedule(built, settings, STEPS_PER_EPOCH), build_schedule(plain, settings, STEPS_PER_EPOCH)
+    schedule, full = Schedule(built, settings, STEPS_PER_EPOCH), Schedule(plain, settings, STEPS_PER_EPOCH)
 
     for _ in range(settings.epochs * STEPS_PER_EPOCH):
         rate = plain.param_groups[0]["lr"]
