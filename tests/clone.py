@@ -64,6 +64,7 @@ class Clone:
         # Its own place for DVC's settings and locks, whatever the user has configured.
         places = ("DVC_GLOBAL_CONFIG_DIR", "DVC_SYSTEM_CONFIG_DIR", "DVC_SITE_CACHE_DIR")
         own = dict.fromkeys(places, str(self.network_log.parent / "dvc"))
+        own["DARKROOM_CACHE"] = os.environ["DARKROOM_CACHE"]
         return kept | {"PATH": path, "PYTHONPATH": code} | own | changes
 
 

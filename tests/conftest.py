@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-# What users have set for themselves must not change the tests. The mirror alone is asked for.
+# What users have set for themselves must not change the tests. A mirror and a device are asked for.
 MIRROR = os.environ.get("DARKROOM_MIRROR")
+TEST_DEVICE = os.environ.get("DARKROOM_TEST_DEVICE", "cpu")
 FOREIGN = ("DARKROOM_", "DVC_", "GIT_", "MLFLOW_", "OPTUNA_", "PG", "RAY_")
 OURS = {
     # Before anything imports mlflow or onnxruntime: their telemetry reads these once.
@@ -48,6 +49,14 @@ Project = Callable[..., Path]
 Darkroom = Callable[..., tuple[int, str, str]]
 # A small model of digits, in seconds.
 QUICK = {"search__trials": 0, "train__epochs": 1, "model__name": "mlp", "model__hidden": [8]}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What was measured for the tests alone, by all their processes."""
+    place = tmp_path_factory.getbasetemp()
+    OURS["DARKROOM_CACHE"] = str((place.parent if "PYTEST_XDIST_WORKER" in os.environ else place) / "cache")
+    os.environ["DARKROOM_CACHE"] = OURS["DARKROOM_CACHE"]
 
 
 @pytest.fixture(autouse=True)

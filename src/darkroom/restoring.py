@@ -16,6 +16,7 @@ from darkroom.files import read_json, write_json
 from darkroom.promotion.recorded import Training
 from darkroom.starting import find_start, keep_start
 from darkroom.tracking.address import DEFAULT_STORE, sqlite_address
+from darkroom.training.device import choose_device, precisions
 from darkroom.workspace import Workspace
 
 SOURCE = "src"
@@ -163,6 +164,10 @@ def bring_settings(training: Training, config: Config, workspace: Workspace, che
         place = checkout.workspace.root / "start.safetensors"
         keep_start(start, place)
         settings["train"]["start_from"] = str(place.resolve())
+    # What "auto" stood for: here it may be something else.
+    train, then = settings["train"], training.facts.get("system.precision")
+    if then in precisions(choose_device(train["device"])):
+        train["precision"] = then
     # Of the evaluation a run holds no settings; this one changes the last digits of its figures.
     settings["evaluate"] = {"batch_size": config.evaluate.batch_size}
     # JSON is YAML. What a search has found is among the settings already.

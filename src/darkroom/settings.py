@@ -213,7 +213,7 @@ class Train(Section):
     monitor: Literal["accuracy", "loss"] = Field("accuracy", description="validation figure that decides")
     patience: int | None = Field(None, ge=1, description="epochs without improvement before stopping")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where to train")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="arithmetic of the forward pass")
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field("auto", description="arithmetic of a step")
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = Field(
         "none", description="mode of torch.compile"
     )

@@ -20,7 +20,7 @@ from darkroom.errors import CacheError, DarkroomError
 from darkroom.settings import Augment
 
 CPU = torch.device("cpu")
-# Of a GPU's free memory at most this share is taken for a split; a larger one stays where it is.
+# Of a GPU's free memory at most this share is taken for images; what is left is for the model.
 SHARE_OF_DEVICE = 0.5
 # On a GPU the images of several batches are gathered and augmented at once, of this many bytes together:
 # launching the kernels would take longer than they run.
@@ -37,12 +37,6 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def to(self, device: torch.device) -> "Split":
-        """The split on ``device``, or as it is if it would not fit there: then its batches are sent one by one."""
-        if device.type == "cpu" or self.images.nbytes > SHARE_OF_DEVICE * _free_bytes(device):
-            return self
-        return Split(self.images.to(device), self.labels.to(device))
 
     def take(self, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
         """The images and labels of ``rows`` int64 [n], which are where the split is, as new tensors on ``device``."""
@@ -63,6 +57,19 @@ class Split:
         if self.mapping:
             self.mapping.touched(len(labels))
         return sent
+
+
+def place(device: torch.device, *splits: Split) -> list[Split]:
+    """The splits on ``device``; one that no longer fits beside those before it stays where it is, sent by batches."""
+    if device.type == "cpu":
+        return list(splits)
+    left = SHARE_OF_DEVICE * _free_bytes(device)
+    found = []
+    for split in splits:
+        fits = split.images.nbytes <= left
+        left -= split.images.nbytes * fits
+        found.append(Split(split.images.to(device), split.labels.to(device)) if fits else split)
+    return found
 
 
 def _free_bytes(device: torch.device) -> float:
@@ -156,14 +163,22 @@ class TrainBatches:
         return -(-len(self.split) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        self.epoch += 1
-        for rows in self._order().to(self.split.images.device).split(self._block()):
-            images, labels = self.split.take(rows, self.device)
-            if self.settings.flip == "alternating":
-                mirrored = self.first_mirrored[rows] ^ bool(self.epoch % 2)
-                images = flip(images, mirrored.to(self.device, non_blocking=True))
-            images = augment(images, self.settings, self.augment_generator)
+        for rows in self.begin_epoch().split(self._block()):
+            images, labels = self.take(rows, odd=bool(self.epoch % 2))
             yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
+
+    def begin_epoch(self) -> Tensor:
+        """The rows of the split in the order of a new epoch: int64 [N], where the split is."""
+        self.epoch += 1
+        return self._order().to(self.split.images.device)
+
+    def take(self, rows: Tensor, odd: bool | Tensor) -> tuple[Tensor, Tensor]:
+        """The images of ``rows``, augmented, and their labels; ``odd`` says whether the epoch's number is."""
+        images, labels = self.split.take(rows, self.device)
+        if self.settings.flip == "alternating":
+            mirrored = self.first_mirrored[rows] ^ odd
+            images = flip(images, mirrored.to(self.device, non_blocking=True))
+        return augment(images, self.settings, self.augment_generator), labels
 
     def _block(self) -> int:
         """Images that are gathered and augmented at once: a multiple of the batch size."""

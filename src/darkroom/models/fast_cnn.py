@@ -76,8 +76,9 @@ class Whitening(nn.Module):
     @torch.no_grad()
     def fit(self, images: Tensor) -> None:
         channels = images.shape[1]
-        patches = F.unfold(images.contiguous(), PATCH).transpose(1, 2).flatten(0, 1)
-        variances, axes = torch.linalg.eigh(patches.T.double() @ patches.double() / len(patches))
+        patches = F.unfold(images.contiguous(), PATCH).transpose(0, 1).flatten(1)
+        # So small a matrix is decomposed sooner on the CPU than a GPU can be asked to.
+        variances, axes = torch.linalg.eigh((patches @ patches.T / patches.shape[1]).double().cpu())
         whitening = (axes / (variances + EPSILON).sqrt()).T.reshape(-1, channels, PATCH, PATCH)
         self.filters.copy_(torch.cat([whitening, -whitening]))
 

@@ -59,6 +59,13 @@ class _Residual(nn.Sequential):
         return images + changed
 
 
+class _Largest(nn.Module):
+    """The largest value of each channel. torch's own pooling has no deterministic gradient on a GPU."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.amax((2, 3), keepdim=True)
+
+
 def _nine_layers(channels: int, classes: int, width: int) -> nn.Module:
     first, last = 2 * width, 8 * width
     return nn.Sequential(
@@ -69,7 +76,7 @@ def _nine_layers(channels: int, classes: int, width: int) -> nn.Module:
             stage2=_convolution(first, 4 * width, pool=True),
             stage3=_convolution(4 * width, last, pool=True),
             residual3=_Residual(_convolution(last, last), _convolution(last, last)),
-            pool=nn.AdaptiveMaxPool2d(1),
+            pool=_Largest(),
             flatten=nn.Flatten(),
             head=ScaledLinear(last, classes, factor=0.125),
         )

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from darkroom.config import Config
-from darkroom.data.batches import read_split
+from darkroom.data.batches import place, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError, TrainingError
 from darkroom.search.cost import cost
@@ -15,7 +17,7 @@ from darkroom.training.fused.loop import FusedLoop, SingleLoop
 from darkroom.training.loop import EpochMetrics, TrainingLoop
 from darkroom.training.session import start_classifier
 
-# What the settings of a trial can be to blame for. Anything else ends the search.
+# What the settings of a trial can be to blame for, and a failing device not. Anything else ends the search.
 FAILURES = (ConfigError, ModelError, TrainingError, RuntimeError)
 
 
@@ -69,8 +71,9 @@ class Worker:
         self.card = DatasetCard.read(directory)
         self.device = choose_device(config.train.device)
         prepare(self.device, deterministic=config.train.deterministic)
-        self.train = read_split(directory, self.card, "train").to(self.device)
-        self.val = read_split(directory, self.card, "val").to(self.device)
+        self.train, self.val = place(
+            self.device, read_split(directory, self.card, "train"), read_split(directory, self.card, "val")
+        )
         self._trainings: FusedLoop[int] | SingleLoop[int] = FusedLoop() if fuses else SingleLoop()
 
     def advance(self, orders: Orders) -> Report:
@@ -81,6 +84,8 @@ class Worker:
         for assignment in orders.begin:
             try:
                 self._trainings.add(assignment.number, self._begin(assignment))
+            except torch.AcceleratorError:
+                raise
             except FAILURES as problem:
                 report.failures[assignment.number] = first_line(problem)
         for number, found in self._run_epoch().items():
@@ -95,7 +100,7 @@ class Worker:
 
     def _begin(self, assignment: Assignment) -> TrainingLoop:
         config = self.config.with_settings(assignment.settings)
-        model = start_classifier(config, self.card, self.train).to(self.device)
+        model = start_classifier(config, self.card, self.train, self.device)
         loop = TrainingLoop(model, self.train, self.val, config.train, config.augment, self.device)
         if isinstance(self._trainings, SingleLoop):
             loop.warm_up()
@@ -110,7 +115,9 @@ class Worker:
             return {}
         try:
             return self._trainings.run_epoch()
-        except FAILURES as problem:  # such as memory that does not suffice for all of them
+        except torch.AcceleratorError:  # the device has failed, and would fail every later trial
+            raise
+        except FAILURES as problem:  # such as memory that does not suffice for one of them
             return dict.fromkeys(self._trainings.loops, problem)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import optuna
+import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
@@ -32,8 +33,9 @@ from darkroom.tracking.names import search_name
 from darkroom.tracking.runs import NOTE_TAG, START_TAG, Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
 from darkroom.tracking.trials import TrialRuns
-from darkroom.training.device import choose_device, choose_precision
+from darkroom.training.device import choose_device
 from darkroom.training.loop import EpochMetrics
+from darkroom.training.precision import Precision, fastest_precision
 from darkroom.workspace import Workspace
 
 RUN_ATTRIBUTE = "darkroom_run"
@@ -81,14 +83,21 @@ class _Search:
             tracker.start(name, "search", key=key) as parent,
         ):
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
-            self._describe(parent)
-            planned = plan(config, self.card, choose_device(config.train.device))
+            device = choose_device(config.train.device)
+            planned = plan(config, self.card, device)
+            precision = self._precision(planned.workers, device)
+            self._describe(parent, precision)
             if planned.note:
                 warn(planned.note)
             directory = workspace.processed(config.dataset.name)
             with (
                 TrialRuns(tracker, parent) as runs,
-                make_seats(config, directory, planned.workers, planned.capacity) as seats,
+                make_seats(
+                    config.with_settings({"train.precision": precision.name}),
+                    directory,
+                    planned.workers,
+                    planned.capacity,
+                ) as seats,
             ):
                 trials = TrialSource(study, config)
                 limit = None if config.search.minutes is None else 60 * config.search.minutes - trials.seconds
@@ -129,7 +138,13 @@ class _Search:
             watch = _Watch(runs, source, config.train.monitor, display)
             Conductor(source, config, seats, watch, epochs).run()
 
-    def _describe(self, parent: Run) -> None:
+    def _precision(self, workers: int, device: torch.device) -> Precision:
+        """That of every trial. A cluster's machines are not this one: there it is what they have been made for."""
+        if self.config.search.executor == "ray":
+            return Precision(self.config.train.precision, {})
+        return fastest_precision(self.config, self.card, device, max(1, torch.get_num_threads() // workers))
+
+    def _describe(self, parent: Run, precision: Precision) -> None:
         config = self.config
         device = choose_device(config.train.device)
         flat = config.flat()
@@ -141,7 +156,7 @@ class _Search:
         parent.log_params(
             {key: flat[key] for key in flat if key.split(".")[0] in {"dataset", "model", "train", "augment", "search"}}
         )
-        parent.log_tags(system_facts(device, choose_precision(config.train, device)))
+        parent.log_tags(system_facts(device, precision.name) | precision.facts())
         parent.log_dataset(self.card, "search")
 
 

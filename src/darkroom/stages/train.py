@@ -24,8 +24,9 @@ from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import EXAMPLE_IMAGES, START_TAG, Run, epoch_metrics, log_training
 from darkroom.tracking.tracker import Tracker
 from darkroom.training.checkpoint import Checkpoint
-from darkroom.training.device import choose_device, choose_precision
+from darkroom.training.device import choose_device
 from darkroom.training.loop import EpochMetrics, FitResult
+from darkroom.training.precision import fastest_precision
 from darkroom.training.session import train_classifier
 from darkroom.workspace import Workspace
 
@@ -49,8 +50,10 @@ def run(config: Config, workspace: Workspace) -> None:
     for key in without_effect(config.model):
         warn(f"model.{key} has no effect on {config.model.name}")
     device = choose_device(config.train.device)
-    facts = system_facts(device, choose_precision(config.train, device)) | code_version()
+    precision = fastest_precision(config, card, device)
+    facts = system_facts(device, precision.name) | precision.facts() | code_version()
     settings = _settings(config, card)
+    config = config.with_settings({"train.precision": precision.name})
     if beginning:
         messages.print(beginning.line)
         if beginning.doubt:
@@ -78,6 +81,8 @@ def run(config: Config, workspace: Workspace) -> None:
         on_epoch = _EpochReport(tracked, config, display)
         began, before = time.perf_counter(), tracker.seconds
         classifier, result = train_classifier(config, card, train, val, checkpoint=checkpoint, on_epoch=on_epoch)
+        for note in result.notes:
+            warn(note)
         seconds = tracker.seconds - before
         cost = {"seconds": seconds, "share": seconds / (time.perf_counter() - began)}
         tracker.finish_import()

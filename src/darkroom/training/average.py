@@ -1,6 +1,7 @@
 """The moving average of a model's weights."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +33,13 @@ class MovingAverage:
         for own, other in self._counts:
             own.copy_(other)
         self.has_begun = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "has_begun": self.has_begun}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.has_begun = state["has_begun"]
 
 
 def _numbers(model: nn.Module) -> list[Tensor]:

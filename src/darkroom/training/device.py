@@ -28,19 +28,33 @@ def _accelerators() -> list[tuple[str, bool]]:
 
 
 def choose_precision(settings: Train, device: torch.device) -> str:
-    """ "fp32" or "bf16". "auto" takes bf16 where the hardware computes in it, not where it is emulated.
+    """``train.precision``; for "auto" the narrowest that the hardware computes in. ``fastest_precision`` measures.
 
-    Without such arithmetic autocast is several times slower than fp32. Of CPUs those count that have AMX or
-    the bf16 instructions of AVX-512.
+    Raises ConfigError for one that the device does not have.
     """
-    if settings.precision != "auto":
-        return settings.precision
+    if settings.precision == "auto":
+        return precisions(device)[-1]
+    if settings.precision in ("tf32", "fp16") and device.type != "cuda":
+        raise ConfigError(
+            f"train.precision: {settings.precision} needs a CUDA GPU, and this trains on {device.type}; "
+            "choose auto, bf16 or fp32"
+        )
+    return settings.precision
+
+
+def precisions(device: torch.device) -> tuple[str, ...]:
+    """The arithmetic that ``device`` has units for, the widest first; what it emulates is several times slower.
+
+    Of CPUs those have bf16 that have AMX or the bf16 instructions of AVX-512. A GPU without bf16 has fp16.
+    """
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "fp32", "tf32", "bf16"
+        return "fp32", "fp16"
     # Older torch cannot tell what the CPU has; fp32 is right on all but the newest.
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     computes = any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
-    return "bf16" if device.type == "cpu" and computes else "fp32"
+    return ("fp32", "bf16") if device.type == "cpu" and computes else ("fp32",)
 
 
 def prepare(device: torch.device, *, deterministic: bool) -> None:
@@ -59,8 +73,15 @@ def prepare(device: torch.device, *, deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
+def set_tf32(device: torch.device, precision: str) -> None:
+    """Let a GPU multiply float32 matrices in TF32, or not: torch's defaults do so in convolutions alone."""
+    if device.type == "cuda":
+        wanted = "ieee" if precision == "fp32" else "tf32"
+        torch.backends.cuda.matmul.fp32_precision = wanted
+        torch.backends.cudnn.conv.fp32_precision = wanted  # type: ignore[attr-defined]
+
+
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """The context of a forward pass in ``precision``."""
-    if precision == "fp32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from darkroom.data.batches import Split
+from darkroom.data.batches import Split, place
 from darkroom.settings import Augment, Train
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import choose_device, prepare
@@ -27,15 +27,17 @@ def fit(
     Afterwards the model is on the CPU, in evaluation mode, with the weights of the best epoch.
     ``on_epoch`` is called after each epoch (what it raises ends the training), ``on_step`` after each
     optimizer step. With a ``checkpoint`` the state is saved after the first epoch, after the last, and between
-    them as often as saving is cheap beside training; a training that was interrupted goes on from it and ends
-    with the same bits as one that was not, on the same machine.
+    them as often as saving is cheap beside training; a training that was interrupted resumes from it and ends
+    with the same bits as one that was not, on the same machine: on a GPU only with train.deterministic.
     Dropout draws from torch's global generator: seed it before building the model.
 
     Raises TrainingError if the loss of an epoch is not finite.
     """
     device = choose_device(settings.device)
     prepare(device, deterministic=settings.deterministic)
-    loop = TrainingLoop(model.to(device), train.to(device), val.to(device), settings, augment, device)
+    model.to(device)
+    train, val = place(device, train, val)
+    loop = TrainingLoop(model, train, val, settings, augment, device)
     if checkpoint and (state := checkpoint.load()):
         loop.load_state(state)
         for metrics in loop.result.history:

@@ -15,7 +15,8 @@ from darkroom.errors import TrainingError
 from darkroom.models.network import networks
 from darkroom.settings import Augment, Train
 from darkroom.training.average import MovingAverage
-from darkroom.training.device import autocast, choose_precision
+from darkroom.training.captured import CapturedSteps, CaptureError, CudaGraphs, Recorder
+from darkroom.training.device import autocast, choose_precision, set_tf32
 from darkroom.training.optimisation import build_optimizer
 from darkroom.training.schedule import Schedule
 from darkroom.training.step import TrainStep
@@ -50,13 +51,15 @@ class EpochMetrics:
 class FitResult:
     """The epochs of a training, and why it ended.
 
-    ``warm_up_seconds`` went into compiling and the first launches, before the first epoch.
+    ``warm_up_seconds`` went into compiling and the first launches, before the first epoch; ``notes`` say what a
+    training on a GPU had to do without.
     """
 
     monitor: str
     history: list[EpochMetrics] = field(default_factory=list)
     stopped_early: bool = False
     warm_up_seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
     @property
     def best(self) -> EpochMetrics:
@@ -85,17 +88,35 @@ class TrainingLoop:
         self.schedule = Schedule(self.optimizer, settings, len(self.batches))
         self.result = FitResult(settings.monitor)
         self.best_weights: dict[str, Tensor] = {}
+        self.captured: CapturedSteps | None = None
         self.average = None if settings.ema is None else MovingAverage(model, settings.ema)
 
     def warm_up(self) -> None:
-        """Let the device load and compile what a step needs. The training begins as if this had not been."""
-        if self.device.type == "cpu" and self.settings.compile == "none":
-            return
+        """Let the device load, compile and capture what a step needs. The training begins as if this had not been."""
         start = time.perf_counter()
-        rows = torch.arange(self.batches.batch_size, device=self.batches.split.images.device)
-        self.model.train()
-        self.step.warm_up(*self.batches.split.take(rows, self.device))
+        if self.device == self.batches.split.images.device and self.device.type == "cuda" and not self.step.scaler:
+            self.capture(CudaGraphs())
+        elif self.device.type != "cpu" or self.settings.compile != "none":
+            rows = torch.arange(self.batches.batch_size, device=self.batches.split.images.device)
+            self.model.train()
+            self.step.warm_up(*self.batches.split.take(rows, self.device))
+        else:
+            return
         self.result.warm_up_seconds = time.perf_counter() - start
+
+    def capture(self, recorder: Recorder) -> None:
+        """Take the steps as ``recorder`` replays them, if it can."""
+        self.begin_epoch()
+        self.captured = CapturedSteps(self.batches, self.step, self.schedule, self.average, recorder)
+        try:
+            self.captured.prepare()
+        except CaptureError as problem:
+            self._take_steps_alone(problem)
+
+    def _take_steps_alone(self, problem: CaptureError) -> None:
+        self.captured = None
+        self.result.notes.append(f"steps are not captured, and slower: {problem}")
+        self.schedule.move_to(self.schedule.place)
 
     @property
     def judged(self) -> nn.Module:
@@ -114,7 +135,7 @@ class TrainingLoop:
 
     def run_epoch(self, on_step: Callable[[], None] = lambda: None) -> EpochMetrics:
         start = time.perf_counter()
-        train_loss, train_accuracy, lr = self._train(on_step)
+        train_loss, train_accuracy, lr = self.train_pass(on_step)
         return self.end_epoch(train_loss, train_accuracy, lr, start)
 
     def end_epoch(self, train_loss: float, train_accuracy: float, lr: float, start: float) -> EpochMetrics:
@@ -134,31 +155,30 @@ class TrainingLoop:
         self._record(metrics)
         return metrics
 
-    def _train(self, on_step: Callable[[], None]) -> tuple[float, float, float]:
+    def train_pass(self, on_step: Callable[[], None] = lambda: None) -> tuple[float, float, float]:
         """Loss, accuracy and last learning rate of one pass. The host waits for the device once, at the end."""
-        lr = self.settings.lr
         self.begin_epoch()
+        if self.captured:
+            try:
+                return *self.captured.run_epoch(on_step), self.schedule.last_rate
+            except CaptureError as problem:
+                self._take_steps_alone(problem)
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         for images, labels in self.batches:
-            lr = self.lr
             loss, right = self.step(images, labels, self.batches.augment_generator)
             self.end_step()
             loss_sum += loss * len(labels)
             correct += right
             on_step()
         count = len(self.batches.split)
-        return loss_sum.item() / count, correct.item() / count, lr
+        return loss_sum.item() / count, correct.item() / count, self.schedule.last_rate
 
     def begin_epoch(self) -> None:
+        set_tf32(self.device, self.precision)
         self.model.train()
         for network in networks(self.model):
             network.begin_epoch(len(self.result.history) + 1)
-
-    @property
-    def lr(self) -> float:
-        """The learning rate of the next step."""
-        return float(self.optimizer.param_groups[-1]["lr"])
 
     def end_step(self) -> None:
         """What follows each optimizer step."""
@@ -183,9 +203,10 @@ class TrainingLoop:
             "step": self.schedule.place,
             "order": self.batches.generator.get_state(),
             "augment": self.batches.augment_generator.get_state(),
-            "average": self.average.model.state_dict() if self.average is not None else None,
+            "average": self.average.state_dict() if self.average is not None else None,
             "rng": torch.get_rng_state(),
             "device_rng": self._device_rng.get_rng_state() if self._device_rng else None,
+            "scaler": self.step.scaler.state_dict() if self.step.scaler else None,
             "best_weights": self.best_weights,
             "history": [asdict(metrics) for metrics in self.result.history],
         }
@@ -198,11 +219,13 @@ class TrainingLoop:
         self.batches.augment_generator.set_state(state["augment"])
         self.batches.epoch = len(state["history"])
         if self.average is not None:
-            self.average.model.load_state_dict(state["average"])
-            self.average.has_begun = True
+            self.average.load_state_dict(state["average"])
+        if self.step.scaler:
+            self.step.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
         if self._device_rng:
             self._device_rng.set_rng_state(state["device_rng"])
+        self.result.history.clear()
         for metrics in state["history"]:
             self._record(EpochMetrics(**metrics))
         self.best_weights = state["best_weights"]

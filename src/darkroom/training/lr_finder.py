@@ -9,11 +9,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from darkroom.data.batches import Split, TrainBatches
+from darkroom.data.batches import Split, TrainBatches, place
 from darkroom.errors import TrainingError
 from darkroom.models.network import networks
 from darkroom.settings import Augment, Train
-from darkroom.training.device import choose_device, choose_precision
+from darkroom.training.device import choose_device, choose_precision, prepare, set_tf32
 from darkroom.training.optimisation import build_optimizer
 from darkroom.training.step import TrainStep
 
@@ -58,15 +58,18 @@ def find_lr(
     more than batches differ anyway. Raises TrainingError if it does so nowhere. The model is spent afterwards.
     """
     device = choose_device(settings.device)
+    prepare(device, deterministic=settings.deterministic)
     model = model.to(device).train()
-    train = train.to(device)
+    (train,) = place(device, train)
     # From the first epoch on as it will be in most of the training: nothing is frozen any more.
     for network in networks(model):
         network.begin_epoch(settings.epochs + 1)
     start = settings.model_copy(update={"lr": LOWEST})
     optimizer = build_optimizer(model, start)
     schedule = LambdaLR(optimizer, lambda step: (HIGHEST / LOWEST) ** (step / max(steps - 1, 1)))
-    step = TrainStep(model, optimizer, train, settings, augment, device, choose_precision(settings, device))
+    precision = choose_precision(settings, device)
+    set_tf32(device, precision)
+    step = TrainStep(model, optimizer, train, settings, augment, device, precision)
     batches = TrainBatches(train, settings.batch_size, augment, settings.seed, settings.sampler, device)
     rates: list[float] = []
     measured: list[float] = []
@@ -91,12 +94,12 @@ def find_lr(
 
 
 def _steepest(rates: list[float], measured: list[float], losses: list[float]) -> float:
-    place = steepest_fall(measured, losses)
-    if place is None:
+    found = steepest_fall(measured, losses)
+    if found is None:
         raise TrainingError(
             "the loss did not fall at any learning rate; look at the data and the settings, or take more steps"
         )
-    return rates[place]
+    return rates[found]
 
 
 def steepest_fall(measured: list[float], losses: list[float]) -> int | None:

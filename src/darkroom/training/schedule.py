@@ -1,8 +1,8 @@
 """The learning rate of each step of a training."""
 
-import math
-
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, optim
 
 from darkroom.settings import Train
@@ -22,13 +22,18 @@ class Schedule:
         self.factors = rate_factors(settings, steps_per_epoch)
         self._optimizer = optimizer
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        self._listed = self.factors.tolist()
+        self._listed: list[float] = self.factors.tolist()
         self.move_to(0)
 
     @property
     def rates(self) -> Tensor:
         """Of each step and group: float64 [steps, groups]."""
-        return self.factors[:, None] * torch.tensor(self._peaks, dtype=torch.float64)
+        return torch.tensor(np.outer(self.factors, self._peaks))
+
+    @property
+    def last_rate(self) -> float:
+        """That of the last group in the step before."""
+        return self._peaks[-1] * self._listed[max(self.place - 1, 0)]
 
     def step(self) -> None:
         """Follows each step of the optimizer."""
@@ -42,18 +47,18 @@ class Schedule:
             group["lr"] = peak * factor
 
 
-def rate_factors(settings: Train, steps_per_epoch: int) -> Tensor:
-    """What the peak rate is multiplied by in each step: float64 [steps], on the CPU.
+def rate_factors(settings: Train, steps_per_epoch: int) -> NDArray[np.float64]:
+    """What the peak rate is multiplied by in each step: [steps].
 
     "cosine" falls to zero (Loshchilov and Hutter, 2017), "linear" does so in equal steps, "one-cycle" rises for 30 % of
     the steps and falls below its start (Smith and Topin, 2018). Warm-up rises in equal steps.
     """
     total = settings.epochs * steps_per_epoch
-    step = torch.arange(total, dtype=torch.float64)
+    step = np.arange(total, dtype=np.float64)
     if settings.schedule == "one-cycle":
         peak = RISING * total - 1
         rise, fall = step / peak, (step - peak) / (total - 1 - peak)
-        return torch.where(step <= peak, _between(START, 1, rise), _between(1, END, fall))
+        return np.where(step <= peak, _between(START, 1, rise), _between(1, END, fall))
     warmup = settings.warmup_epochs * steps_per_epoch
     progress = (step - warmup) / (total - warmup)
     match settings.schedule:
@@ -62,10 +67,10 @@ def rate_factors(settings: Train, steps_per_epoch: int) -> Tensor:
         case "linear":
             after = 1 - progress
         case "constant":
-            after = torch.ones(total, dtype=torch.float64)
-    return torch.where(step < warmup, (step + 1) / (warmup + 1), after)
+            after = np.ones(total)
+    return np.where(step < warmup, (step + 1) / (warmup + 1), after)
 
 
-def _between(start: float, end: float, progress: Tensor) -> Tensor:
+def _between(start: float, end: float, progress: NDArray[np.float64]) -> NDArray[np.float64]:
     """From start to end along half a cosine."""
-    return end + (start - end) / 2 * (1 + torch.cos(math.pi * progress))
+    return end + (start - end) / 2 * (1 + np.cos(np.pi * progress))

@@ -7,16 +7,17 @@ import torch
 
 from darkroom.config import Config
 from darkroom.data.augmentation import check_sizes
-from darkroom.data.batches import Split
+from darkroom.data.batches import CPU, Split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.start import begin_with, read_start
 from darkroom.training.checkpoint import Checkpoint
+from darkroom.training.device import choose_device
 from darkroom.training.fit import fit
 from darkroom.training.loop import EpochMetrics, FitResult
 
 # Images that a network may look at before it is trained, and pixels: of large images fewer do.
-INITIAL_IMAGES, INITIAL_PIXELS = 5000, 5_120_000
+INITIAL_IMAGES, INITIAL_PIXELS = 512, 5_120_000
 
 
 def train_classifier(
@@ -34,7 +35,7 @@ def train_classifier(
     Raises ModelError if the architecture cannot take the images, ConfigError if the augmentation cannot,
     TrainingError if the loss diverges.
     """
-    classifier = start_classifier(config, card, train)
+    classifier = start_classifier(config, card, train, choose_device(config.train.device))
     result = fit(
         classifier,
         train,
@@ -48,8 +49,8 @@ def train_classifier(
     return classifier, result
 
 
-def start_classifier(config: Config, card: DatasetCard, train: Split) -> Classifier:
-    """The classifier as a training begins with it: new, or with the weights in the file train.start_from.
+def start_classifier(config: Config, card: DatasetCard, train: Split, device: torch.device = CPU) -> Classifier:
+    """The classifier on ``device`` as a training begins with it: new, or with the weights in train.start_from's file.
 
     Raises ModelError or ConfigError if it does not fit the images, or the weights do not fit it.
     """
@@ -58,9 +59,10 @@ def start_classifier(config: Config, card: DatasetCard, train: Split) -> Classif
     classifier = build_classifier(config.model, card)
     if config.train.start_from is not None:
         begin_with(read_start(Path(config.train.start_from)), classifier, config.model, card)
-        return classifier
+        return classifier.to(device)
     # Evenly from all over the split: its images may lie class by class.
     height, width = card.shape[1:]
     count = min(len(train), INITIAL_IMAGES, max(2, INITIAL_PIXELS // (height * width)))
-    classifier.initialise(train.images[torch.arange(count) * len(train) // count])
+    rows = torch.arange(count, device=train.images.device) * len(train) // count
+    classifier.to(device).initialise(train.take(rows, device)[0])
     return classifier

@@ -12,8 +12,10 @@ from darkroom.data.batches import Split
 from darkroom.settings import Augment, Train
 from darkroom.training.device import autocast
 
-# With CUDA graphs the first call warms up, the second records, the third replays.
+# The first calls compile, and let the device choose its algorithms.
 WARM_UP_STEPS = 3
+# torch.compile's modes with CUDA graphs of their own, and the same without them.
+WITHOUT_GRAPHS = {"reduce-overhead": "default", "max-autotune": "max-autotune-no-cudagraphs"}
 
 
 class TrainStep:
@@ -40,10 +42,13 @@ class TrainStep:
         self.augment = augment
         self.device = device
         self.precision = precision
-        self.forward = _compiled(model, settings.compile)
+        self.forward = _compiled(model, settings.compile, device)
         # Compiled code is for one size; the smaller last batch of an epoch goes through the model as it is.
         self.compiled_size = len(train.labels[: settings.batch_size].chunk(settings.accumulate)[0])
         self.weights = _balanced_weights(train.labels).to(device) if settings.class_weights == "balanced" else None
+        # Gradients in fp16 are scaled, or small ones would be zero (Micikevicius et al., 2018).
+        self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
+        self._scaled = _Whole(model, optimizer) if self.scaler else optimizer
 
     def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Train on ``images`` uint8 [N, C, H, W] and ``labels`` int64 [N]; ``generator`` draws what is mixed.
@@ -59,7 +64,7 @@ class TrainStep:
         for part, shown in zip(images.chunk(parts), target.chunk(parts), strict=True):
             logits = self._logits(part)
             part_loss = self._losses(logits, shown).sum() / weight
-            part_loss.backward()
+            (self.scaler.scale(part_loss) if self.scaler else part_loss).backward()
             loss += part_loss.detach()
             correct += (logits.detach().argmax(1) == shown.dominant).sum()
         self.update()
@@ -73,9 +78,15 @@ class TrainStep:
 
     def update(self) -> None:
         """Change the weights by the gradients that they have."""
+        if self.scaler:
+            self.scaler.unscale_(self._scaled)
         if self.settings.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
+        if self.scaler:
+            self.scaler.step(self._scaled)
+            self.scaler.update()
+        else:
+            self.optimizer.step()
 
     def warm_up(self, images: Tensor, labels: Tensor) -> None:
         """Compute gradients of a batch as a step does, and leave the model and torch's generators as they were."""
@@ -118,6 +129,17 @@ class TrainStep:
         return weights.sum()
 
 
+class _Whole(optim.Optimizer):
+    """An optimizer as a scaler of gradients is to see it: with the model's own parameters in one group."""
+
+    def __init__(self, model: nn.Module, optimizer: optim.Optimizer) -> None:
+        super().__init__(model.parameters(), {})
+        self._optimizer = optimizer
+
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        self._optimizer.step()
+
+
 def _generators_kept(device: torch.device) -> AbstractContextManager[None]:
     """Inside, draws come from torch's global generators as usual; afterwards these are as before."""
     if device.type == "cpu":
@@ -125,8 +147,13 @@ def _generators_kept(device: torch.device) -> AbstractContextManager[None]:
     return torch.random.fork_rng(devices=[device.index or 0], device_type=device.type)
 
 
-def _compiled(model: nn.Module, mode: str) -> Callable[[Tensor], Tensor]:
-    return model if mode == "none" else torch.compile(model, mode=mode, dynamic=False)
+def _compiled(model: nn.Module, mode: str, device: torch.device) -> Callable[[Tensor], Tensor]:
+    if mode == "none":
+        return model
+    # The whole step is captured, see CapturedSteps: graphs of its parts would be in the way, and their buffers for
+    # gradients are overwritten where a batch goes through the model in several parts.
+    mode = WITHOUT_GRAPHS.get(mode, mode) if device.type == "cuda" else mode
+    return torch.compile(model, mode=mode, dynamic=False)
 
 
 def _balanced_weights(labels: Tensor) -> Tensor:

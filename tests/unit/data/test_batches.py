@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom.data.augmentation import augment
-from darkroom.data.batches import CPU, Split, TrainBatches
+from darkroom.data.batches import CPU, Split, TrainBatches, place
 from darkroom.settings import Augment
 
 PLAIN = Augment()
@@ -113,7 +113,7 @@ def test_batches_in_order_are_the_split_itself(batch_size):
 
 
 def test_a_split_can_be_moved_to_a_device():
-    moved = numbered(3).to(torch.device("meta"))
+    (moved,) = place(torch.device("meta"), numbered(3))
     assert {moved.images.device.type, moved.labels.device.type} == {"meta"}
     assert len(moved) == 3
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from darkroom.data import batches, mapped_images
-from darkroom.data.batches import CPU, Split, TrainBatches
+from darkroom.data.batches import CPU, Split, TrainBatches, place
 from darkroom.data.mapped_images import MappedImages
 from darkroom.settings import Augment
 
@@ -88,10 +88,18 @@ def test_a_split_that_does_not_fit_on_the_device_stays_where_it_is(monkeypatch, 
     monkeypatch.setattr(batches, "_free_bytes", lambda device: float(free))
     mapped = MappedImages(path, SHAPE, OFFSET)
     split = Split(mapped.tensor, torch.arange(SHAPE[0]), mapped)
-    moved = split.to(torch.device("meta"))
+    (moved,) = place(torch.device("meta"), split)
 
     assert (moved is split) == stays
     assert moved.images.device.type == ("cpu" if stays else "meta")
+
+
+def test_splits_share_the_memory_that_is_free_and_leave_half_of_it_to_the_model(monkeypatch):
+    splits = [Split(torch.zeros((count, 1, 2, 5), dtype=torch.uint8), torch.zeros(count)) for count in (3, 2, 1)]
+    monkeypatch.setattr(batches, "_free_bytes", lambda device: 85.0)
+    moved = place(torch.device("meta"), *splits)
+
+    assert [each.images.device.type for each in moved] == ["meta", "cpu", "meta"]
 
 
 def test_batches_of_a_split_that_stays_are_sent_to_the_device(path):

@@ -1,6 +1,7 @@
 """The device is one that is there, the precision one that the hardware computes in."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from darkroom.errors import ConfigError
 from darkroom.settings import Train
 from darkroom.training import device as module
-from darkroom.training.device import autocast, choose_device, choose_precision, prepare
+from darkroom.training.device import autocast, choose_device, choose_precision, prepare, set_tf32
 
 CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
 
@@ -55,10 +56,8 @@ def test_a_named_precision_is_taken_everywhere(precision: str, device: torch.dev
     assert choose_precision(Train(precision=precision), device) == precision
 
 
-@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp32")])
-def test_auto_takes_bf16_on_gpus_that_do_not_emulate_it(
-    monkeypatch: pytest.MonkeyPatch, native: bool, precision: str
-) -> None:
+@pytest.mark.parametrize(("native", "precision"), [(True, "bf16"), (False, "fp16")])
+def test_gpus_that_would_emulate_bf16_take_fp16(monkeypatch: pytest.MonkeyPatch, native: bool, precision: str) -> None:
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: native or including_emulation)
 
     assert choose_precision(Train(), CUDA) == precision
@@ -93,12 +92,42 @@ def test_auto_takes_fp32_on_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_precision(Train(), MPS) == "fp32"
 
 
-@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("fp32", torch.float32), ("tf32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
 def test_the_forward_pass_computes_in_the_chosen_precision(precision: str, dtype: torch.dtype) -> None:
     with autocast(CPU, precision):
         product = torch.ones(2, 2) @ torch.ones(2, 2)
 
     assert product.dtype == dtype
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp16"])
+@pytest.mark.parametrize("device", [CPU, MPS])
+def test_a_precision_of_nvidias_gpus_is_refused_elsewhere(precision: str, device: torch.device) -> None:
+    message = rf"^train\.precision: {precision} needs a CUDA GPU, and this trains on {device.type}; choose auto, "
+    with pytest.raises(ConfigError, match=message):
+        choose_precision(Train(precision=precision), device)
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp16"])
+def test_a_gpu_takes_it(precision: str) -> None:
+    assert choose_precision(Train(precision=precision), CUDA) == precision
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")])
+def test_fp32_is_exact_and_tf32_is_set_on_purpose(
+    monkeypatch: pytest.MonkeyPatch, precision: str, expected: str
+) -> None:
+    matmul, convolution = SimpleNamespace(), SimpleNamespace()
+    monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
+    monkeypatch.setattr(torch.backends.cudnn, "conv", convolution)
+
+    set_tf32(CPU, precision)
+    assert vars(matmul) == {}
+    set_tf32(CUDA, precision)
+    assert matmul.fp32_precision == convolution.fp32_precision == expected
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from darkroom.data.augmentation.mixing import Target, mix
 from darkroom.data.batches import Split
 from darkroom.settings import Augment, Train
+from darkroom.training.optimisation import build_optimizer
 from darkroom.training.step import TrainStep
 
 CPU = torch.device("cpu")
@@ -269,3 +270,57 @@ def test_no_part_is_larger_than_it_must_be_and_none_is_left_out(parts: int, larg
 
     assert max(map(len, seen)) == largest
     assert torch.equal(torch.cat(seen), pictures())
+
+
+# --- fp16 --------------------------------------------------------------------------------------------
+
+
+def in_fp16(settings: Train, *, images: Tensor | None = None) -> tuple[nn.Module, nn.Module, TrainStep]:
+    """The model before and after a step in fp16, and the step."""
+    model = make_model()
+    before = copy.deepcopy(model)
+    train = Split(pictures(count=len(TRAIN_LABELS)), TRAIN_LABELS)
+    step = TrainStep(model, build_optimizer(model, settings), train, settings, Augment(), CPU, "fp16")
+    step.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)  # where it comes to after some steps
+    step(pictures() if images is None else images, LABELS, seeded())
+    return before, model, step
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("changes", [{}, {"clip_norm": 0.05}, {"accumulate": 2}], ids=["plain", "clipped", "parts"])
+def test_a_step_in_fp16_is_that_of_fp32_up_to_its_digits(optimizer: str, changes: dict[str, Any]) -> None:
+    settings = Train(optimizer=optimizer, lr=0.01, batch_size=len(LABELS), **changes)
+    before, found, _ = in_fp16(settings)
+    expected = copy.deepcopy(before)
+    train = Split(pictures(count=len(TRAIN_LABELS)), TRAIN_LABELS)
+    TrainStep(expected, build_optimizer(expected, settings), train, settings, Augment(), CPU, "fp32")(
+        pictures(), LABELS, seeded()
+    )
+
+    moved = [one - other for one, other in zip(expected.parameters(), before.parameters(), strict=True)]
+    difference = [one - other for one, other in zip(found.parameters(), expected.parameters(), strict=True)]
+    # Muon takes small directions to be as large as others.
+    assert 0 < norm(difference) < (0.1 if optimizer == "muon" else 0.02) * norm(moved)
+
+
+def norm(tensors: list[Tensor]) -> float:
+    return float(torch.cat([tensor.detach().flatten() for tensor in tensors]).norm())
+
+
+def test_gradients_beyond_fp16_change_nothing_and_the_scale_is_halved() -> None:
+    class Huge(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.half() * 60_000.0
+
+    settings = Train(optimizer="sgd", lr=0.01)
+    model = nn.Sequential(Huge(), nn.Flatten(), nn.Linear(36, 3))
+    before = copy.deepcopy(model)
+    step = TrainStep(
+        model, build_optimizer(model, settings), Split(pictures(), LABELS), settings, Augment(), CPU, "fp16"
+    )
+    assert step.scaler is not None
+    scale = step.scaler.get_scale()
+    step(pictures(), LABELS, seeded())
+
+    assert all(torch.equal(one, other) for one, other in zip(model.parameters(), before.parameters(), strict=True))
+    assert step.scaler.get_scale() == scale / 2

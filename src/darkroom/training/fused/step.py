@@ -37,10 +37,7 @@ class FusedStep:
             loop.step.mixed(images, labels, loop.batches.augment_generator)
             for loop, (images, labels) in zip(self.loops, batches, strict=True)
         ]
-        totals = torch.tensor(
-            [loop.step.total_weight(target) for loop, (_, target) in zip(self.loops, mixed, strict=True)],
-            device=self.device,
-        )
+        totals = self._total_weights([target for _, target in mixed])
         shown = [images.chunk(self.parts) for images, _ in mixed]
         targets = [target.chunk(self.parts) for _, target in mixed]
         count = len(self.loops)
@@ -62,6 +59,13 @@ class FusedStep:
             loop.step.update()
             loop.end_step()
         return losses, correct
+
+    def _total_weights(self, targets: Sequence[Target]) -> Tensor:
+        """What the images of each batch count together: [K]. Nothing is read from the device."""
+        weights = [loop.step.total_weight(target) for loop, target in zip(self.loops, targets, strict=True)]
+        return torch.stack(
+            [weight if isinstance(weight, Tensor) else torch.full((), weight, device=self.device) for weight in weights]
+        )
 
     def _losses(self, logits: Tensor, target: Target) -> Tensor:
         """The weighted loss of each image: [K, N]."""

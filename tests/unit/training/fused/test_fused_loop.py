@@ -11,7 +11,8 @@ from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrainingError
 from darkroom.models.registry import architectures
-from darkroom.training.fused.loop import FusedLoop, group, why_not
+from darkroom.training.fused.loop import FusedLoop, _Program, group, why_not
+from darkroom.training.fused.step import FusedStep
 from darkroom.training.loop import EpochMetrics, TrainingLoop
 from darkroom.training.session import start_classifier
 
@@ -154,6 +155,46 @@ def test_batches_in_parts_give_the_gradient_of_the_whole(dropouts: tuple[float, 
 
     for name, config in enumerate(configs):
         assert difference(together.loops[name], alone(config, 1)) < CLOSE
+
+
+@pytest.mark.parametrize("room", [1, 2, 3])
+def test_where_memory_does_not_suffice_fewer_are_one_program_and_learn_the_same(monkeypatch, room: int) -> None:
+    configs, sizes = trials("mlp"), []
+    step = FusedStep.__call__
+
+    def short_of_memory(self: FusedStep, given: Any) -> Any:
+        found = step(self, given)
+        sizes.append(len(self.loops))
+        # In the second step of an epoch, when the first has changed the weights.
+        if len(self.loops) > room and len(sizes) % 2 == 0:
+            raise torch.OutOfMemoryError("out of memory")
+        return found
+
+    monkeypatch.setattr(FusedStep, "__call__", short_of_memory)
+    monkeypatch.setattr(_Program, "may_run_out", property(lambda program: program._step is None))
+    together: FusedLoop[int] = FusedLoop()
+    for name, config in enumerate(configs):
+        together.add(name, begin(config))
+    for _ in range(2):
+        assert list(together.run_epoch()) == [0, 1, 2, 3]
+
+    for name, config in enumerate(configs):
+        assert difference(together.loops[name], alone(config, 2)) < CLOSE
+    assert sizes[-1] == min(room, 2)
+
+
+def test_memory_that_does_not_suffice_for_one_is_told(monkeypatch) -> None:
+    def no_memory(self: FusedStep, given: Any) -> Any:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(FusedStep, "__call__", no_memory)
+    monkeypatch.setattr(_Program, "may_run_out", True)
+    together: FusedLoop[int] = FusedLoop()
+    for name, config in enumerate(trials("mlp")):
+        together.add(name, begin(config))
+
+    with pytest.raises(torch.OutOfMemoryError):
+        together.run_epoch()
 
 
 def test_in_float32_trainings_drift_apart_by_rounding_alone() -> None:
