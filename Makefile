@@ -17,7 +17,7 @@ export DVC_NO_ANALYTICS := true
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-long lint types ui server dashboard lock clean bench
+.PHONY: help run test test-fast test-long lint types ui server dashboard lock clean bench gpu-cargo
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ dashboard: $(INSTALLED) ## Optuna Dashboard on http://127.0.0.1:8080, for the se
 
 bench: $(INSTALLED) ## measure BENCH=cpu, gpu, serve or search, and write docs/performance.md
 	python -m benchmarks $(BENCH)
+
+gpu-cargo: $(INSTALLED) ## pack DATA, a mirror, and wheels for the day on a GPU; AIRBENCH to compare with it
+	python -m benchmarks.gpu_cargo --data "$(or $(DATA),$(DARKROOM_MIRROR))" $(if $(AIRBENCH),--airbench "$(AIRBENCH)")
 
 lock: $(INSTALLED) ## pin the newest versions that pyproject.toml allows in requirements.lock
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \

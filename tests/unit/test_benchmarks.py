@@ -15,7 +15,6 @@ import pytest
 import torch
 from benchmarks import harness, images, performance, project, training, ways
 from benchmarks.cpu import start_up
-from benchmarks.gpu import speedruns
 from benchmarks.serve import predictor
 
 from darkroom.data.batches import read_split
@@ -169,7 +168,7 @@ def test_a_table_shows_ratios_goals_and_what_is_missing() -> None:
     assert "| batch 64, bare | at most 2500 images/s | 3,000, **missed** |" in page
     assert "| batch 64, bare | at most 300 MiB, peak | not measured |" in page
     assert "- training_cnn (batch 64, Keras): keras is not installed" in page
-    assert "- speedruns: no run so far" in page
+    assert "- day: no run so far" in page
     assert "Conditions: images 5; a CPU, cores 2, 2026-01-01." in page
 
 
@@ -245,30 +244,6 @@ def test_the_predictor_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.chdir(tmp_path)
 
     assert all(figure > 0 for figure in predictor.predict(Namespace(requests=1)).values())
-
-
-def test_a_speed_run_says_plainly_that_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-
-    with pytest.raises(harness.NotHere, match="no CUDA device"):
-        speedruns.recipe("mnist-mlp")(Namespace(device="cuda"))
-    with pytest.raises(harness.NotHere, match="no recipe of this name"):
-        speedruns.recipe("no-such")(Namespace(device="cpu"))
-
-
-@pytest.mark.parametrize(
-    ("line", "row"),
-    [
-        (
-            "|          |   eval  |     0.9506  |   0.9385  |       0.9402  |        2.5897  |\n",
-            (0.9385, 0.9402, 2.5897),
-        ),
-        ("|       3  |      7  |     0.9506  |   0.9385  |               |     2.4301  |\n", None),
-        ("----------\n", None),
-    ],
-)
-def test_airbench_tells_the_end_of_a_training_in_one_row(line: str, row: tuple[float, ...] | None) -> None:
-    assert speedruns.final_row(line) == row
 
 
 def test_other_trainers_are_not_locked() -> None:

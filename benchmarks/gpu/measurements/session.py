@@ -1,0 +1,127 @@
+"""Measurements that take turns until their time is up, and the file that their values go to as they come."""
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.harness import Figures, NotHere, summary
+
+from darkroom.files import write_json
+
+# Another training may take this many times as long as the longest so far.
+MARGIN = 1.2
+
+
+class Results:
+    """A document as ``benchmarks.harness`` writes them; the file at ``path`` is written anew with each value."""
+
+    def __init__(
+        self, path: Path, title: str, conditions: Mapping[str, Any], goals: Sequence[Mapping[str, Any]]
+    ) -> None:
+        self.path = path
+        self.conditions = dict(conditions)
+        self._title, self._goals = title, list(goals)
+        self._values: dict[tuple[str, str, str], list[float]] = {}
+        self._missing: list[dict[str, Any]] = []
+        self.write()
+
+    def add(self, case: str, name: str, figures: Figures) -> None:
+        """Add to the figures of a way, {unit: value or values}."""
+        for unit, found in figures.items():
+            values = found if isinstance(found, list) else [found]
+            self._values.setdefault((case, name, unit), []).extend(float(f"{value:.6g}") for value in values)
+        self.write()
+
+    def miss(self, case: str, name: str, reason: str, trace: str | None = None) -> None:
+        """Record what could not be measured; ``trace`` if that is a failure."""
+        entry = {"case": case, "name": name, "reason": reason, "failed": trace is not None}
+        self._missing.append(entry | ({"traceback": trace} if trace else {}))
+        self.write()
+
+    def values(self, case: str, name: str, unit: str) -> list[float]:
+        return self._values.get((case, name, unit), [])
+
+    @property
+    def has_failures(self) -> bool:
+        return any(entry["failed"] for entry in self._missing)
+
+    def write(self) -> None:
+        found = [
+            {"case": case, "name": name, "unit": unit, "values": values, **summary(values)}
+            for (case, name, unit), values in self._values.items()
+        ]
+        document = {"benchmark": self.path.stem, "title": self._title, "conditions": self.conditions, "baselines": []}
+        write_json(self.path, document | {"results": found, "not_measured": self._missing, "goals": self._goals})
+
+
+@dataclass
+class Session:
+    """What the measurements share.
+
+    ``data`` is where the images are, ``place`` what is written to, ``deadline`` in seconds of ``time.monotonic``. With
+    ``small`` a measurement only shows that it works.
+    """
+
+    data: Path
+    place: Path
+    device: torch.device
+    results: Results
+    deadline: float
+    small: bool = False
+    airbench: Path | None = None
+    prepared: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - time.monotonic()
+
+    def repeats(self, count: int) -> Iterator[int]:
+        """Up to ``count`` rounds, as long as there is time for another; one if the session is a small one."""
+        longest = 0.0
+        for number in range(1 if self.small else count):
+            if self.left < MARGIN * longest:
+                return
+            start = time.monotonic()
+            yield number
+            longest = max(longest, time.monotonic() - start)
+
+    def needs_gpu(self) -> None:
+        if self.device.type != "cuda":
+            raise NotHere("there is no CUDA GPU on this machine")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """``seconds`` is what ``run`` needs on one H100 with 16 processor cores, by estimate."""
+
+    name: str
+    seconds: float
+    run: Callable[[Session], None]
+
+
+def take(session: Session, measurements: Sequence[Measurement]) -> None:
+    """Run the measurements for which there is time. One that fails does not keep the others from running."""
+    took = session.results.conditions["measurements_took"] = {}
+    for measurement in measurements:
+        left = session.left
+        if left < measurement.seconds and not session.small:
+            session.results.miss("", measurement.name, f"needs {measurement.seconds:.0f} s, {left:.0f} were left")
+            continue
+        print(f"{measurement.name}, {left:.0f} s left", flush=True)
+        try:
+            measurement.run(session)
+        except NotHere as reason:
+            session.results.miss("", measurement.name, str(reason))
+        except Exception as problem:  # recorded, and shown where the document is read
+            lines = traceback.format_exception(problem)
+            print(lines[-1], flush=True)
+            session.results.miss("", measurement.name, f"failed: {lines[-1].strip()}", "".join(lines))
+        took[measurement.name] = round(left - session.left, 2)
+        session.results.write()
+        if session.device.type == "cuda":
+            torch.cuda.empty_cache()
