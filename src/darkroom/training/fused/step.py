@@ -60,8 +60,10 @@ class FusedStep:
             loop.end_step()
         return losses, correct
 
-    def _total_weights(self, targets: Sequence[Target]) -> Tensor:
-        """What the images of each batch count together: [K]. Nothing is read from the device."""
+    def _total_weights(self, targets: Sequence[Target]) -> Tensor | int:
+        """What the images of each batch count together: [K], or for all the same. Nothing is read from the device."""
+        if self.class_weights is None:
+            return len(targets[0].labels)
         weights = [loop.step.total_weight(target) for loop, target in zip(self.loops, targets, strict=True)]
         return torch.stack(
             [weight if isinstance(weight, Tensor) else torch.full((), weight, device=self.device) for weight in weights]
