@@ -153,6 +153,8 @@ def _compiled(model: nn.Module, mode: str, device: torch.device) -> Callable[[Te
     # The whole step is captured, see CapturedSteps: graphs of its parts would be in the way, and their buffers for
     # gradients are overwritten where a batch goes through the model in several parts.
     mode = WITHOUT_GRAPHS.get(mode, mode) if device.type == "cuda" else mode
+    # torch compiles a layer for eight values of its settings, such as dropout, and then runs it as it is, silently.
+    torch.compiler.reset()
     return torch.compile(model, mode=mode, dynamic=False)
 
 

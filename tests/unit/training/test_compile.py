@@ -80,6 +80,16 @@ def test_the_mode_is_torchs_own(compiled, mode: str) -> None:
     assert [each for each, _ in compiled] == [mode]
 
 
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("default", "default"), ("reduce-overhead", "default"), ("max-autotune", "max-autotune-no-cudagraphs")],
+)
+def test_on_a_gpu_no_part_of_a_step_has_a_graph_of_its_own(compiled, mode: str, expected: str) -> None:
+    module._compiled(make_model(), mode, torch.device("cuda"))
+
+    assert [each for each, _ in compiled] == [expected]
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_compiled_training_gives_the_same_bits_as_a_plain_one(compiled, accumulate: int) -> None:
     found, result = train(compile="default", accumulate=accumulate)
@@ -93,6 +103,16 @@ def test_the_smaller_last_batch_is_not_compiled_for(compiled) -> None:
     train(compile="default")
 
     assert set(compiled[0][1]) == {10}
+
+
+def test_the_tenth_model_of_a_process_is_compiled_as_the_first(compiled, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    for number in range(10):
+        model = nn.Sequential(Scaled(), nn.Flatten(), nn.Dropout(number / 20), nn.Linear(36, 3))
+        settings = Train(epochs=1, batch_size=12, device="cpu", precision="fp32", compile="default")
+        fit(model, data(12), data(12), settings, Augment())
+
+    assert len(compiled) == 10
 
 
 def test_the_warm_up_is_no_part_of_an_epoch(compiled, monkeypatch: pytest.MonkeyPatch) -> None:
