@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from darkroom.data.batches import TrainBatches
 from darkroom.training.average import MovingAverage
 from darkroom.training.schedule import Schedule
-from darkroom.training.step import TrainStep
+from darkroom.training.step import TrainStep, is_of_compiler
 
 # cuDNN tries its algorithms, and the optimizer makes its state, in steps that are not captured.
 WARM_UP_STEPS = 3
@@ -133,6 +133,8 @@ class CapturedSteps:
                 replays[size] = self.recorder.record(work, [self.batches.augment_generator])
                 self._compare(size, replays[size], before)
         except RuntimeError as problem:
+            if is_of_compiler(problem):
+                raise
             raise CaptureError(str(problem).partition("\n")[0]) from problem
         finally:
             before.restore(self._tensors())

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import nn
 
 from darkroom.data.batches import Split, place
+from darkroom.errors import TrainingError
 from darkroom.settings import Augment, Train
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import choose_device, prepare
@@ -31,8 +33,29 @@ def fit(
     with the same bits as one that was not, on the same machine: on a GPU only with train.deterministic.
     Dropout draws from torch's global generator: seed it before building the model.
 
-    Raises TrainingError if the loss of an epoch is not finite.
+    Raises TrainingError if the loss of an epoch is not finite, or a GPU's memory does not suffice, ConfigError if the
+    model cannot be compiled.
     """
+    try:
+        return _fit(model, train, val, settings, augment, checkpoint, on_epoch, on_step)
+    except torch.OutOfMemoryError as problem:
+        reason = str(problem).partition(". ")[0]
+        raise TrainingError(
+            f"the GPU has not enough memory for a step ({reason}); lower train.batch_size (now {settings.batch_size}), "
+            f"or raise train.accumulate (now {settings.accumulate})"
+        ) from None
+
+
+def _fit(
+    model: nn.Module,
+    train: Split,
+    val: Split,
+    settings: Train,
+    augment: Augment,
+    checkpoint: Checkpoint | None,
+    on_epoch: Callable[[EpochMetrics], None],
+    on_step: Callable[[], None],
+) -> FitResult:
     device = choose_device(settings.device)
     prepare(device, deterministic=settings.deterministic)
     model.to(device)

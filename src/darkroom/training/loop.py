@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.data.batches import Split, TrainBatches
-from darkroom.errors import TrainingError
+from darkroom.errors import ConfigError, TrainingError
 from darkroom.models.network import networks
 from darkroom.settings import Augment, Train
 from darkroom.training.average import MovingAverage
@@ -19,7 +19,7 @@ from darkroom.training.captured import CapturedSteps, CaptureError, CudaGraphs, 
 from darkroom.training.device import autocast, choose_precision, set_tf32
 from darkroom.training.optimisation import build_optimizer
 from darkroom.training.schedule import Schedule
-from darkroom.training.step import TrainStep
+from darkroom.training.step import TrainStep, is_of_compiler
 
 # Validation needs no gradients, so its batches can be larger than training's.
 VALIDATION_BATCH = 1024
@@ -92,17 +92,31 @@ class TrainingLoop:
         self.average = None if settings.ema is None else MovingAverage(model, settings.ema)
 
     def warm_up(self) -> None:
-        """Let the device load, compile and capture what a step needs. The training begins as if this had not been."""
+        """Let the device load, compile and capture what a step needs. The training begins as if this had not been.
+
+        Raises ConfigError if the model cannot be compiled here.
+        """
         start = time.perf_counter()
+        try:
+            self._warm_up()
+        except RuntimeError as problem:
+            if not is_of_compiler(problem):
+                raise
+            reason = str(problem).partition("\n")[0]
+            raise ConfigError(
+                f"train.compile: {self.settings.compile} does not work here ({reason}); set it to none, or install the "
+                "C++ compiler, on a GPU Triton, that torch.compile needs"
+            ) from None
+        if self.device.type != "cpu" or self.settings.compile != "none":
+            self.result.warm_up_seconds = time.perf_counter() - start
+
+    def _warm_up(self) -> None:
         if self.device == self.batches.split.images.device and self.device.type == "cuda" and not self.step.scaler:
             self.capture(CudaGraphs())
         elif self.device.type != "cpu" or self.settings.compile != "none":
             rows = torch.arange(self.batches.batch_size, device=self.batches.split.images.device)
             self.model.train()
             self.step.warm_up(*self.batches.split.take(rows, self.device))
-        else:
-            return
-        self.result.warm_up_seconds = time.perf_counter() - start
 
     def capture(self, recorder: Recorder) -> None:
         """Take the steps as ``recorder`` replays them, if it can."""

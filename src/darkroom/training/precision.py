@@ -22,7 +22,7 @@ from darkroom.training.loop import TrainingLoop
 
 # Steps of one round, whose shortest counts, and about how long the rounds take together.
 STEPS, SECONDS = 2, 0.3
-ROUNDS = (3, 20)
+ROUNDS = (2, 20)
 # More than there are rounds, so that there is a rate for each.
 EPOCHS = 100
 # A narrower one is taken only if a step takes at most this share of the time.

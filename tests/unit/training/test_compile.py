@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.data.batches import Split
+from darkroom.errors import ConfigError
 from darkroom.settings import Augment, Train
 from darkroom.training import step as module
 from darkroom.training.fit import fit
@@ -144,3 +145,15 @@ def test_a_captured_graph_learns_the_same_within_rounding(monkeypatch: pytest.Mo
         assert one.train_loss == pytest.approx(other.train_loss, rel=1e-5)
     for one, other in zip(found.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_where_it_cannot_be_compiled_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/no/such/compiler"))
+    monkeypatch.setattr(torch._inductor.config, "fx_graph_cache", False)
+    message = (
+        r"^train\.compile: default does not work here \(InvalidCxxCompiler: No working C\+\+ compiler found .*\); set"
+    )
+    with pytest.raises(ConfigError, match=message) as caught:
+        train(compile="default")
+
+    assert "\n" not in str(caught.value)

@@ -18,6 +18,7 @@ from darkroom.training import loop as module
 from darkroom.training.fit import fit
 from darkroom.training.loop import EpochMetrics, FitResult, evaluate
 from darkroom.training.session import train_classifier
+from darkroom.training.step import TrainStep
 
 CPU = torch.device("cpu")
 CHANCE = 1 / 3
@@ -386,3 +387,18 @@ def test_a_seed_decides_the_whole_training(make_card, data) -> None:
     for key, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[key])
     assert not torch.equal(first.state_dict()["network.0.weight"], other.state_dict()["network.0.weight"])
+
+
+def test_memory_that_does_not_suffice_is_told_with_what_to_lower(classifier, data, monkeypatch) -> None:
+    def no_memory(*given: Any) -> Any:
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."
+        )
+
+    monkeypatch.setattr(TrainStep, "__call__", no_memory)
+    message = (
+        r"^the GPU has not enough memory for a step \(CUDA out of memory\); lower train\.batch_size \(now 16\), "
+        r"or raise train\.accumulate \(now 2\)$"
+    )
+    with pytest.raises(TrainingError, match=message):
+        fit(classifier, *data, Train(device="cpu", batch_size=16, accumulate=2, epochs=1), Augment())
