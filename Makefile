@@ -60,7 +60,7 @@ bench: $(INSTALLED) ## measure BENCH=cpu, gpu, serve or search, and write docs/p
 	python -m benchmarks $(BENCH)
 
 gpu-cargo: $(INSTALLED) ## pack DATA, a mirror, and wheels for the day on a GPU; AIRBENCH to compare with it
-	python -m benchmarks.gpu_cargo --data "$(or $(DATA),$(DARKROOM_MIRROR))" $(if $(AIRBENCH),--airbench "$(AIRBENCH)")
+	python -m benchmarks.gpu_cargo --data "$(or $(DATA),$(DARKROOM_MIRROR))" $(if $(AIRBENCH),--airbench "$(AIRBENCH)") $(if $(PIPELINE),--pipeline)
 
 lock: $(INSTALLED) ## pin the newest versions that pyproject.toml allows in requirements.lock
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \

@@ -1,7 +1,7 @@
 """Packs what benchmarks.gpu.day needs, beside the working tree, on a machine without network: images and wheels.
 
-    make gpu-cargo DATA=MIRROR [AIRBENCH=PATH]
-    python -m benchmarks.gpu_cargo --data MIRROR [--airbench PATH] [--cargo build/gpu-cargo]
+    make gpu-cargo DATA=MIRROR [AIRBENCH=PATH] [PIPELINE=1]
+    python -m benchmarks.gpu_cargo --data MIRROR [--airbench PATH] [--pipeline] [--cargo build/gpu-cargo]
 
 MIRROR holds mnist/*.gz and fashion-mnist/*.gz as they are published, and cifar10-jpeg.tar.xz: CIFAR-10 as a folder of
 JPEG files. The images of the first two are packed anew, in xz: 36 MB instead of 41. The wheels, of the versions in
@@ -11,6 +11,9 @@ PATH is airbench94_muon.py, as its author publishes it. Then, on that machine:
     python3 -m pip install --no-index --no-deps --target /tmp/site build/gpu-cargo/*.whl
     export PYTHONPATH=/tmp/site:src
     python3 -m benchmarks.gpu.day --data build/gpu-cargo --airbench build/gpu-cargo/airbench94_muon.py
+
+--pipeline packs what benchmarks.gpu.pipeline needs instead, in a directory of its own: MNIST as it is published, and
+the wheels of MLflow, Optuna and all that they need and PRESENT does not name.
 """
 
 import argparse
@@ -20,11 +23,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 
 from benchmarks.gpu.measurements.data import CIFAR10, IDX
 from benchmarks.gpu.measurements.speedruns import AIRBENCH
 from benchmarks.machine import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 CARGO = ROOT / "build" / "gpu-cargo"
 WHEELS = (
@@ -37,6 +44,16 @@ WHEELS = (
     "typing-inspection",
 )
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+# For the whole pipeline: these, and all that they need, but for what machines for torch usually have.
+PIPELINE = ("cmaes", "mlflow", "optuna", *WHEELS)
+PRESENT = (
+    "annotated-doc anyio attrs certifi cffi charset-normalizer click cloudpickle colorama contourpy cycler "
+    "filelock fonttools fsspec h11 httpcore httpx idna jinja2 joblib kiwisolver markdown-it-py markupsafe "
+    "matplotlib mdurl mpmath networkx numpy packaging pandas pillow pluggy protobuf psutil pyarrow pygments "
+    "pyparsing python-dateutil pytz pyyaml requests rich safetensors scikit-learn scipy setuptools shellingham "
+    "six sympy threadpoolctl torch torchvision tqdm triton typer typing-extensions tzdata urllib3 werkzeug zipp"
+)
+TARGET = {"python_version": "3.12", "python_full_version": "3.12.3", "sys_platform": "linux", "extra": ""}
 MEGABYTE = 1e6
 
 
@@ -51,40 +68,61 @@ def pack_images(mirror: Path, cargo: Path) -> None:
     shutil.copyfile(mirror / CIFAR10, cargo / CIFAR10)
 
 
-def pinned(lock: str) -> list[str]:
+def needed(roots: Iterable[str]) -> list[str]:
+    """``roots`` and all that they need on Linux with Python 3.12, by their metadata here, without PRESENT."""
+    found: set[str] = set()
+    waiting = set(roots)
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        for line in metadata.requires(name) or []:
+            requirement = Requirement(line)
+            other = canonicalize_name(requirement.name)
+            applies = requirement.marker is None or requirement.marker.evaluate(TARGET)
+            if applies and other not in found and other not in PRESENT.split():
+                waiting.add(other)
+    return sorted(found)
+
+
+def pinned(names: Iterable[str], lock: str) -> list[str]:
     """The wheels as name==version. Raises ValueError for one that is not in the lock file."""
     found = dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", lock, re.MULTILINE))
-    if absent := [name for name in WHEELS if name not in found]:
+    if absent := [name for name in names if name not in found]:
         raise ValueError(f"requirements.lock: lacks {', '.join(absent)}")
-    return [f"{name}=={found[name]}" for name in WHEELS]
+    return [f"{name}=={found[name]}" for name in names]
 
 
-def fetch_wheels(cargo: Path) -> None:
+def fetch_wheels(names: Iterable[str], cargo: Path) -> None:
     for old in cargo.glob("*.whl"):
         old.unlink()
     platforms = [part for platform in PLATFORMS for part in ("--platform", platform)]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", "3.12", "--implementation", "cp", *platforms, "--dest", str(cargo)]
-    subprocess.run([*command, *pinned((ROOT / "requirements.lock").read_text(encoding="utf-8"))], check=True)
+    subprocess.run([*command, *pinned(names, (ROOT / "requirements.lock").read_text(encoding="utf-8"))], check=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--airbench", type=Path)
+    parser.add_argument("--pipeline", action="store_true")
     parser.add_argument("--cargo", type=Path, default=CARGO)
     options = parser.parse_args()
-    options.cargo.mkdir(parents=True, exist_ok=True)
+    cargo = options.cargo / "pipeline" if options.pipeline else options.cargo
+    cargo.mkdir(parents=True, exist_ok=True)
     try:
-        pack_images(options.data, options.cargo)
+        if options.pipeline:
+            shutil.copytree(options.data / "mnist", cargo / "mnist", dirs_exist_ok=True, copy_function=shutil.copyfile)
+        else:
+            pack_images(options.data, cargo)
         if options.airbench:
-            shutil.copyfile(options.airbench, options.cargo / AIRBENCH)
+            shutil.copyfile(options.airbench, cargo / AIRBENCH)
     except FileNotFoundError as problem:
         print(f"error: {problem.filename}: not found; `python -m benchmarks.gpu_cargo --help` says what is needed")
         sys.exit(2)
-    fetch_wheels(options.cargo)
-    size = sum(path.stat().st_size for path in options.cargo.rglob("*") if path.is_file())
-    print(f"{options.cargo}: {size / MEGABYTE:.1f} MB")
+    fetch_wheels(needed(PIPELINE) if options.pipeline else WHEELS, cargo)
+    size = sum(path.stat().st_size for path in cargo.rglob("*") if path.is_file())
+    print(f"{cargo}: {size / MEGABYTE:.1f} MB")
 
 
 if __name__ == "__main__":

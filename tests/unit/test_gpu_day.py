@@ -183,11 +183,21 @@ def test_images_travel_smaller_and_whole(mirror: Path, tmp_path: Path) -> None:
 
 
 def test_wheels_are_of_the_versions_that_are_locked() -> None:
-    found = gpu_cargo.pinned((Path(__file__).parents[2] / "requirements.lock").read_text())
+    lock = (Path(__file__).parents[2] / "requirements.lock").read_text()
+    found = gpu_cargo.pinned(gpu_cargo.WHEELS, lock)
 
     assert [each.partition("==")[0] for each in found] == list(gpu_cargo.WHEELS)
     with pytest.raises(ValueError, match=r"^requirements\.lock: lacks annotated-types, "):
-        gpu_cargo.pinned("pooch==1.0")
+        gpu_cargo.pinned(gpu_cargo.WHEELS, "pooch==1.0")
+
+
+def test_the_whole_pipeline_takes_along_all_that_it_imports() -> None:
+    lock = (Path(__file__).parents[2] / "requirements.lock").read_text()
+    found = gpu_cargo.needed(gpu_cargo.PIPELINE)
+
+    assert len(gpu_cargo.pinned(found, lock)) == len(found)
+    assert {"mlflow", "sqlalchemy", "alembic", "optuna", *gpu_cargo.WHEELS} <= set(found)
+    assert not set(found) & {"torch", "numpy", "waitress"}
 
 
 def test_a_mirror_that_lacks_a_file_is_refused(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pooch
 import torch
 from pydantic import TypeAdapter, ValidationError
 
@@ -63,7 +62,11 @@ def fastest_precision(config: Config, card: DatasetCard, device: torch.device, t
 
 def cache_directory() -> Path:
     """Where choices are kept: DARKROOM_CACHE, else the user's cache directory."""
-    return Path(os.environ.get("DARKROOM_CACHE") or pooch.os_cache("darkroom"))
+    if place := os.environ.get("DARKROOM_CACHE"):
+        return Path(place)
+    import pooch  # only where there is something to keep: a training starts without it
+
+    return Path(pooch.os_cache("darkroom"))
 
 
 def step_seconds(
