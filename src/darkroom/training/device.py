@@ -1,6 +1,7 @@
 """What this machine has, and what it does well."""
 
 import os
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -65,6 +66,8 @@ def prepare(device: torch.device, *, deterministic: bool) -> None:
     if device.type == "cpu":
         keep_freed_memory()
         return
+    # An optimizer that can be captured is used without as well: to warm up, and where nothing can be captured.
+    warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
     if deterministic:
         # cuBLAS asks for it, see https://docs.nvidia.com/cuda/cublas/#results-reproducibility.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -75,10 +78,12 @@ def prepare(device: torch.device, *, deterministic: bool) -> None:
 
 def set_tf32(device: torch.device, precision: str) -> None:
     """Let a GPU multiply float32 matrices in TF32, or not: torch's defaults do so in convolutions alone."""
-    if device.type == "cuda":
-        wanted = "ieee" if precision == "fp32" else "tf32"
-        torch.backends.cuda.matmul.fp32_precision = wanted
-        torch.backends.cudnn.conv.fp32_precision = wanted  # type: ignore[attr-defined]
+    if device.type != "cuda":
+        return
+    with warnings.catch_warnings():
+        # torch advises settings that its own compiler trips over (pytorch issue 166387).
+        warnings.simplefilter("ignore")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

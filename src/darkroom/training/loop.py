@@ -111,7 +111,9 @@ class TrainingLoop:
             self.result.warm_up_seconds = time.perf_counter() - start
 
     def _warm_up(self) -> None:
-        if self.device == self.batches.split.images.device and self.device.type == "cuda" and not self.step.scaler:
+        # By its type: tensors know the number of their device, and what was chosen need not.
+        is_there = self.batches.split.images.device.type == self.device.type == "cuda"
+        if is_there and not self.step.scaler:
             self.capture(CudaGraphs())
         elif self.device.type != "cpu" or self.settings.compile != "none":
             rows = torch.arange(self.batches.batch_size, device=self.batches.split.images.device)

@@ -13,10 +13,11 @@ from darkroom.config import parse
 from darkroom.data.batches import Split
 from darkroom.models.network import Network
 from darkroom.settings import Augment, Train
-from darkroom.training.captured import CapturedSteps
+from darkroom.training.captured import CapturedSteps, CudaGraphs
 from darkroom.training.fit import fit
 from darkroom.training.loop import TrainingLoop
 from darkroom.training.session import start_classifier
+from darkroom.training.step import TrainStep
 
 CPU = torch.device("cpu")
 EPOCHS = 3
@@ -304,6 +305,24 @@ def test_a_step_on_a_gpu_stays_on_it_and_reads_nothing_from_it(
 
     assert [id(each) for each in steps.step.model.parameters()] == before
     assert all(each.device == gpu for each in steps.step.model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize(("place", "is_captured"), [("cuda", True), ("cpu", False)])
+def test_steps_are_captured_where_the_images_are_on_the_gpu(
+    gpu: torch.device, monkeypatch: pytest.MonkeyPatch, place: str, is_captured: bool
+) -> None:
+    captured, warmed = [], []
+    monkeypatch.setattr(TrainingLoop, "capture", lambda loop, recorder: captured.append(recorder))
+    monkeypatch.setattr(TrainStep, "warm_up", lambda step, *batch: warmed.append(batch))
+    monkeypatch.setattr(Split, "take", lambda split, rows, device: (rows, rows))
+    split = Split(torch.zeros((24, 1, SIDE, SIDE), dtype=torch.uint8, device=place), torch.zeros(24, dtype=torch.int64))
+    # As it is chosen: without a number.
+    loop = TrainingLoop(make_model(), split, split, Train(precision="fp32"), Augment(), torch.device("cuda"))
+    loop.warm_up()
+
+    assert [type(each) for each in captured] == [CudaGraphs] * is_captured
+    assert len(warmed) == (not is_captured)
 
 
 def test_the_made_up_gpu_gives_no_value_to_the_host(gpu: torch.device) -> None:

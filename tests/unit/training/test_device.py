@@ -116,18 +116,18 @@ def test_a_gpu_takes_it(precision: str) -> None:
     assert choose_precision(Train(precision=precision), CUDA) == precision
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")])
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", False), ("tf32", True), ("bf16", True)])
 def test_fp32_is_exact_and_tf32_is_set_on_purpose(
-    monkeypatch: pytest.MonkeyPatch, precision: str, expected: str
+    monkeypatch: pytest.MonkeyPatch, precision: str, expected: bool
 ) -> None:
-    matmul, convolution = SimpleNamespace(), SimpleNamespace()
+    matmul, cudnn = SimpleNamespace(), SimpleNamespace()
     monkeypatch.setattr(torch.backends.cuda, "matmul", matmul)
-    monkeypatch.setattr(torch.backends.cudnn, "conv", convolution)
+    monkeypatch.setattr(torch.backends, "cudnn", cudnn)
 
     set_tf32(CPU, precision)
     assert vars(matmul) == {}
     set_tf32(CUDA, precision)
-    assert matmul.fp32_precision == convolution.fp32_precision == expected
+    assert matmul.allow_tf32 is cudnn.allow_tf32 is expected
 
 
 @pytest.fixture
