@@ -461,6 +461,22 @@ def test_what_the_images_do_not_allow_is_refused_before_training(darkroom, train
     assert not (trained / "models" / "checkpoints" / "train.pt").exists()
 
 
+def test_a_training_that_was_interrupted_says_where_it_resumes(darkroom, trained, project, monkeypatch):
+    project(**QUICK | {"train__epochs": 3})
+    report = train._EpochReport.__call__
+
+    def interrupted(self, metrics):
+        report(self, metrics)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train._EpochReport, "__call__", interrupted)
+        assert darkroom("train")[0] == 130
+    code, _, messages = darkroom("train")
+
+    assert (code, "train: resumes after epoch 1 of 3" in messages) == (0, True)
+
+
 # --- exporting, and asking what was exported ---------------------------------------------------------------
 
 

@@ -69,7 +69,8 @@ def run(config: Config, workspace: Workspace) -> None:
     start = Path(config.train.start_from).name if config.train.start_from else None
     key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where, "start": start})
     checkpoint = Checkpoint(workspace.checkpoint, key)
-    checkpoint.load()  # for its run
+    if saved := checkpoint.load():
+        messages.print(f"train: resumes after epoch {len(saved['history'])} of {config.train.epochs}")
     with (
         Tracker(config.tracking, workspace.spools) as tracker,
         tracker.start(training_name(settings, card), "train", key=checkpoint.run_id) as tracked,
