@@ -78,10 +78,12 @@ def _read(kind: type[T], path: Path) -> T:
 
 
 def _registered(config: Config, workspace: Workspace) -> dict[str, Any] | None:
-    """The version of the model in the working tree, as JSON values."""
+    """The version of the model in the working tree, as JSON values, with the aliases where the history says."""
     from darkroom.promotion.here import version_of, weights_here
+    from darkroom.promotion.transaction import settle
     from darkroom.tracking.tracker import registry_client
 
     client = registry_client(workspace)
+    settle(client, config.registered_model)
     found = version_of(client, config.registered_model, weights_here(workspace))
     return {"name": found.name, "version": str(found.version), "aliases": sorted(found.aliases)} if found else None

@@ -113,6 +113,8 @@ def test_weights_that_were_changed_are_found(doctor, evaluated):
             "identity.json: damaged (weights_sha256: field required)",
         ),
         ("data/processed/digits/dataset.json", "{", "dataset.json: damaged"),
+        ("reports/evaluate/metrics.json", "{}", "metrics.json: lacks accuracy, "),
+        ("reports/evaluate/metrics.json", '{"accuracy": 0.', "metrics.json: damaged"),
     ],
 )
 def test_a_damaged_file_is_found(doctor, evaluated, name, content, said):
@@ -141,6 +143,23 @@ def test_an_output_that_is_not_the_one_in_the_lock_file_is_found(doctor, dvc):
     find(doctor(), "DVC", "models/model.json: differs from dvc.lock; `dvc repro` recreates it, `dvc commit`")
     dvc(json.dumps({"train": [{"changed outs": {"models/model.json": "not in cache"}}]}))
     find(doctor(), "DVC", "models/model.json: is not in DVC's cache; `dvc repro` recreates it")
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_damaged_output_is_not_offered_to_be_kept(doctor, dvc, evaluated):
+    card = evaluated / "models" / "model.json"
+    written = json.loads(card.read_text())
+    written["settings"]["model"]["name"] = 7
+    card.write_text(json.dumps(written))
+    changed = {"models/model.json": "modified", "reports/train": "modified"}
+    dvc(json.dumps({"train": [{"changed outs": changed}]}))
+    said, *dvcs = doctor()
+
+    assert "models/model.json: damaged (settings.model.name: expected text); run `darkroom train` again" in said
+    assert [line.partition("  ")[2].strip() for line in dvcs if line.startswith("DVC")] == [
+        "models/model.json: differs from dvc.lock; `dvc repro` recreates it",
+        "reports/train: differs from dvc.lock; `dvc repro` recreates it, `dvc commit` keeps it as it is",
+    ]
 
 
 @pytest.mark.usefixtures("registered")

@@ -51,10 +51,9 @@ def _examine(config: Config, workspace: Workspace) -> Iterator[Finding]:
 
     yield Finding("settings", f"{workspace.params}: valid")
     yield from machine.check(workspace)
-    for area, findings in (
-        (working_tree.AREA, working_tree.check(config, workspace)),
-        (store.AREA, store.check(config, workspace)),
-        (registry.AREA, registry.check(config, workspace)),
-        (pipeline.AREA, pipeline.check(asked)),
-    ):
-        yield from examined(area, findings)
+    files = list(examined(working_tree.AREA, working_tree.check(config, workspace)))
+    yield from files
+    yield from examined(store.AREA, store.check(config, workspace))
+    yield from examined(registry.AREA, registry.check(config, workspace))
+    wrong_files = [each.line for each in files if each.is_wrong]
+    yield from examined(pipeline.AREA, pipeline.check(asked, wrong_files))

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from darkroom.doctor.finding import Finding, wrong
@@ -25,8 +25,11 @@ def start(workspace: Workspace) -> "subprocess.Popen[str]":
     )
 
 
-def check(asked: "subprocess.Popen[str]") -> Iterator[Finding]:
-    """What DVC, as ``start`` has asked it, says of the stages and their outputs."""
+def check(asked: "subprocess.Popen[str]", wrong_files: Sequence[str]) -> Iterator[Finding]:
+    """What DVC, as ``start`` has asked it, says of the stages and their outputs.
+
+    ``wrong_files`` are lines about files that nobody should keep.
+    """
     answer, complaint = asked.communicate()
     if asked.returncode:
         said = complaint.strip().removeprefix("ERROR: ").partition("\n")[0]
@@ -43,7 +46,8 @@ def check(asked: "subprocess.Popen[str]") -> Iterator[Finding]:
     }
     for path, state in changed.items():
         found = "is not in DVC's cache" if state == "not in cache" else "differs from dvc.lock"
-        yield wrong(AREA, f"{path}: {found}; `dvc repro` recreates it, `dvc commit` keeps it as it is")
+        or_keep = "" if any(path in line for line in wrong_files) else ", `dvc commit` keeps it as it is"
+        yield wrong(AREA, f"{path}: {found}; `dvc repro` recreates it{or_keep}")
     if stages and not changed:
         yield Finding(AREA, f"dvc.yaml: out of date: {', '.join(stages)}; `dvc repro` runs them")
     elif not stages:

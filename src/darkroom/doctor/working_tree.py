@@ -7,7 +7,7 @@ from darkroom.data.cache import CARD, DatasetCard
 from darkroom.doctor.finding import Finding
 from darkroom.models.files import ModelCard
 from darkroom.promotion.here import weights_here
-from darkroom.promotion.registration import read_identity
+from darkroom.promotion.registration import read_identity, read_metrics
 from darkroom.workspace import Workspace
 
 AREA = "working tree"
@@ -32,4 +32,5 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
         yield Finding(AREA, f"{report}: the model is not evaluated yet; `dvc repro` does that")
         return
     read_identity(report, ModelCard.read(workspace.model_card))
+    read_metrics(report)
     yield Finding(AREA, f"{report}: an evaluation of these weights")

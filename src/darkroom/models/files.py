@@ -57,6 +57,8 @@ class ModelCard:
         check_format(found, FORMAT_VERSION, where, error=ModelError, made_by=MADE_BY)
         card = checked(cls, found, where, error=ModelError, made_by=MADE_BY)
         checked(DatasetCard, card.dataset, f"{where}: dataset", error=ModelError, made_by=MADE_BY)
+        if not isinstance(card.settings.get("model", {}).get("name"), str):
+            raise ModelError(f"{where}: damaged (settings.model.name: expected text); run `{MADE_BY}` again")
         return card
 
 

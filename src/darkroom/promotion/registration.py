@@ -77,7 +77,7 @@ def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Re
     """
     classifier, card = _load(config, workspace)
     report = workspace.report("evaluate")
-    identity, summary = read_identity(report, card), _summary(report)
+    identity, summary = read_identity(report, card), read_metrics(report)
     name = config.registered_model
     registered = _of_version(store.client, name, card.weights_sha256)
     own = _of_run(store, card)
@@ -154,7 +154,8 @@ def read_identity(report: Path, card: ModelCard) -> Identity:
     return found
 
 
-def _summary(report: Path) -> dict[str, Any]:
+def read_metrics(report: Path) -> dict[str, Any]:
+    """The figures of the evaluation in ``report``. Raises ModelError if they are not there, or damaged."""
     path = _need(report / "metrics.json", EVALUATE)
     found = read_json(path, error=ModelError, made_by=EVALUATE)
     if lacking := [key for key in METRICS if not isinstance(found.get(key), int | float)]:

@@ -7,6 +7,9 @@ import pytest
 from tests.conftest import QUICK
 from tests.stages import run_stages
 
+from darkroom.promotion.here import version_of, weights_here
+from darkroom.workspace import Workspace
+
 NAME = "darkroom-digits"
 
 
@@ -84,6 +87,18 @@ def test_the_same_weights_in_several_versions_are_the_one_that_an_alias_names(re
     assert "version 1 (challenger, champion)" in darkroom("results")[1]
     for alias in ("challenger", "champion"):
         client.delete_registered_model_alias(NAME, alias)
-    assert "version 2 (neither champion nor challenger)" in darkroom("results")[1]
+    # Without an alias it is the newest; the history brings the champion's back.
+    assert str(version_of(client, NAME, weights_here(Workspace())).version) == "2"
     shutil.rmtree(evaluated / "mlruns")  # of no matter for what the registry says
-    assert "version 2" in darkroom("results")[1]
+    assert "version 1 (champion)" in darkroom("results")[1]
+
+
+def test_an_alias_that_was_moved_by_hand_makes_no_champion(darkroom, registered):
+    client, version = registered
+    client.delete_registered_model_alias(NAME, "champion")
+    _, output, messages = darkroom("results")
+
+    assert f"Registered as {NAME} version {version.version} (challenger, champion)." in output
+    assert (
+        "the alias champion named no version, but entry 1 of the history says version 1, which it names now" in messages
+    )
