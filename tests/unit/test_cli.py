@@ -19,7 +19,7 @@ from tests.stages import run_stages
 
 from darkroom import __version__, cli
 from darkroom.config import load, parse
-from darkroom.errors import DarkroomError
+from darkroom.errors import DarkroomError, SearchError
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
 from darkroom.search.attributes import OPENED
@@ -27,6 +27,7 @@ from darkroom.search.storage import open_storage
 from darkroom.stages import train
 from darkroom.tracking.relocation import relocate
 from darkroom.tracking.store import Store
+from darkroom.training.precision import Precision
 from darkroom.workspace import Workspace
 
 
@@ -292,6 +293,26 @@ def test_a_search_is_not_resumed_and_begun_anew_at_once(darkroom, project):
     refused(
         darkroom("search", "--resume", "--fresh"), r"--resume goes on .* --fresh begins a new one; give one of them$"
     )
+
+
+@pytest.mark.parametrize(("executor", "precision"), [("local", "bf16"), ("ray", "auto")])
+def test_workers_get_the_settings_as_written_in_the_precision_that_was_chosen(
+    darkroom, searchable, monkeypatch, executor, precision
+):
+    given = []
+
+    def no_seats(config, *rest):
+        given.append(config)
+        raise SearchError("no seats")
+
+    monkeypatch.setattr("darkroom.stages.search.make_seats", no_seats)
+    monkeypatch.setattr("darkroom.stages.search.fastest_precision", lambda *given: Precision("bf16", {}))
+    root = searchable(search__executor=executor)
+    refused(darkroom("search"), "no seats")
+
+    (config,) = given
+    assert config.train.precision == precision
+    assert config.search == load(root / "params.yaml").search
 
 
 @pytest.mark.parametrize("second", ["latency", "parameters"])

@@ -84,20 +84,18 @@ class _Search:
         ):
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
             device = choose_device(config.train.device)
-            planned = plan(config, self.card, device)
-            precision = self._precision(planned.workers, device)
+            precision = self._precision(plan(config, self.card, device).workers, device)
+            train = config.train.model_copy(update={"precision": precision.name})
+            in_precision = config.model_copy(update={"train": train})
+            # In fp16 trials are no single program.
+            planned = plan(in_precision, self.card, device)
             self._describe(parent, precision)
             if planned.note:
                 warn(planned.note)
             directory = workspace.processed(config.dataset.name)
             with (
                 TrialRuns(tracker, parent) as runs,
-                make_seats(
-                    config.with_settings({"train.precision": precision.name}),
-                    directory,
-                    planned.workers,
-                    planned.capacity,
-                ) as seats,
+                make_seats(in_precision, directory, planned.workers, planned.capacity) as seats,
             ):
                 trials = TrialSource(study, config)
                 limit = None if config.search.minutes is None else 60 * config.search.minutes - trials.seconds
