@@ -10,8 +10,11 @@ from benchmarks.machine import ROOT
 
 CASE = "Tests on the device"
 SECONDS = 120
-# Without what this project's settings ask pytest for: its plugins may not be there.
-OPTIONS = ("-q", "--import-mode=importlib", "--override-ini=addopts=", "-p", "no:cacheprovider")
+# Without what this project asks pytest for: its plugins may not be there, and warnings of a GPU are no failures.
+OPTIONS = (
+    "-q", "--import-mode=importlib", "--override-ini=addopts=", "--override-ini=filterwarnings=default", "-p",
+    "no:cacheprovider",
+)  # fmt: skip
 
 
 def tests(session: Session) -> None:
