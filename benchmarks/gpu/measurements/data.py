@@ -2,12 +2,14 @@
 
 import gzip
 import lzma
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from benchmarks.gpu.measurements.session import Session
+from benchmarks.harness import NotHere
 from benchmarks.machine import ROOT
 
 from darkroom.config import Config, load
@@ -39,17 +41,21 @@ class Data:
     splits: dict[str, Split]
 
 
-def prepare(session: Session) -> None:
-    """Write the caches of MNIST, Fashion-MNIST and CIFAR-10, as JPEG files, and airbench's files."""
-    decoded = {name: _read_idx(session.data / name) for name in ("mnist", "fashion-mnist")}
-    decoded["cifar10"] = _decode_cifar10(session)
-    for name, images in decoded.items():
-        session.prepared[name] = _cached(images, name, session.place / name)
-    _write_for_airbench(decoded["cifar10"], session.place / "airbench" / "cifar10")
+def prepare(name: str) -> Callable[[Session], None]:
+    """Write the cache of MNIST, Fashion-MNIST, or CIFAR-10 as JPEG files, the last also as airbench reads it."""
+
+    def measure(session: Session) -> None:
+        decoded = _decode_cifar10(session) if name == "cifar10" else _read_idx(session.data / name)
+        session.prepared[name] = _cached(decoded, name, session.place / name)
+        if name == "cifar10":
+            _write_for_airbench(decoded, session.place / "airbench" / name)
+
+    return measure
 
 
 def data_of(session: Session, name: str) -> Data:
-    """Raises KeyError if ``prepare`` has not come so far."""
+    if name not in session.prepared:
+        raise NotHere(f"{name} could not be prepared")
     found: Data = session.prepared[name]
     return found
 
