@@ -58,12 +58,11 @@ MEGABYTE = 1e6
 
 
 def pack_images(mirror: Path, cargo: Path) -> None:
-    """Raises FileNotFoundError for what the mirror lacks."""
     for dataset in ("mnist", "fashion-mnist"):
         (cargo / dataset).mkdir(parents=True, exist_ok=True)
         for name in IDX.values():
             content = gzip.decompress((mirror / dataset / f"{name}.gz").read_bytes())
-            packed = lzma.compress(content, preset=9 | lzma.PRESET_EXTREME)
+            packed = lzma.compress(content, preset=9)
             (cargo / dataset / f"{name}.xz").write_bytes(packed)
     shutil.copyfile(mirror / CIFAR10, cargo / CIFAR10)
 
@@ -101,6 +100,12 @@ def fetch_wheels(names: Iterable[str], cargo: Path) -> None:
     subprocess.run([*command, *pinned(names, (ROOT / "requirements.lock").read_text(encoding="utf-8"))], check=True)
 
 
+def _sources(options: argparse.Namespace) -> list[Path]:
+    datasets = ("mnist",) if options.pipeline else ("mnist", "fashion-mnist")
+    found = [options.data / dataset / f"{name}.gz" for dataset in datasets for name in IDX.values()]
+    return [*found, *([] if options.pipeline else [options.data / CIFAR10]), *filter(None, [options.airbench])]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
@@ -109,17 +114,17 @@ def main() -> None:
     parser.add_argument("--cargo", type=Path, default=CARGO)
     options = parser.parse_args()
     cargo = options.cargo / "pipeline" if options.pipeline else options.cargo
-    cargo.mkdir(parents=True, exist_ok=True)
-    try:
-        if options.pipeline:
-            shutil.copytree(options.data / "mnist", cargo / "mnist", dirs_exist_ok=True, copy_function=shutil.copyfile)
-        else:
-            pack_images(options.data, cargo)
-        if options.airbench:
-            shutil.copyfile(options.airbench, cargo / AIRBENCH)
-    except FileNotFoundError as problem:
-        print(f"error: {problem.filename}: not found; `python -m benchmarks.gpu_cargo --help` says what is needed")
+    # Before minutes are spent on packing.
+    if absent := [path for path in _sources(options) if not path.is_file()]:
+        print(f"error: {absent[0]}: not found; `python -m benchmarks.gpu_cargo --help` says what is needed")
         sys.exit(2)
+    cargo.mkdir(parents=True, exist_ok=True)
+    if options.pipeline:
+        shutil.copytree(options.data / "mnist", cargo / "mnist", dirs_exist_ok=True, copy_function=shutil.copyfile)
+    else:
+        pack_images(options.data, cargo)
+    if options.airbench:
+        shutil.copyfile(options.airbench, cargo / AIRBENCH)
     fetch_wheels(needed(PIPELINE) if options.pipeline else WHEELS, cargo)
     size = sum(path.stat().st_size for path in cargo.rglob("*") if path.is_file())
     print(f"{cargo}: {size / MEGABYTE:.1f} MB")

@@ -213,4 +213,5 @@ def test_a_mirror_that_lacks_a_file_is_refused(
 
     assert ended.value.code == 2
     absent = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
+    assert not (tmp_path / "cargo").exists()
     assert capsys.readouterr().out.startswith(f"error: {absent}: not found; ")
