@@ -4,7 +4,7 @@ PYTHON ?= python3
 BENCH ?= cpu
 PORT ?= 5000
 DATABASE_PORT ?= 5433
-WORKERS ?= 3
+WORKERS ?= 2
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
@@ -31,7 +31,7 @@ run: $(INSTALLED) ## download, preprocess, search, train, evaluate and register,
 # Files of tests are shared out among processes in their order, which tests/plugin.py decides.
 PYTEST := pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED) ## the tests, in WORKERS processes (3)
+test: $(INSTALLED) ## the tests, in WORKERS processes (2)
 	$(PYTEST)
 
 test-fast: $(INSTALLED) ## those that take seconds: no pipelines, servers or browsers
