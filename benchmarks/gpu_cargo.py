@@ -1,10 +1,10 @@
-"""Packs what benchmarks.gpu.day needs, beside the working tree, on a machine without network: images and wheels.
+"""Packs the images and wheels that benchmarks.gpu.day needs on a machine without network.
 
     make gpu-cargo DATA=MIRROR [AIRBENCH=PATH] [PIPELINE=1]
     python -m benchmarks.gpu_cargo --data MIRROR [--airbench PATH] [--pipeline] [--cargo build/gpu-cargo]
 
 MIRROR holds mnist/*.gz and fashion-mnist/*.gz as they are published, and cifar10-jpeg.tar.xz: CIFAR-10 as a folder of
-JPEG files. The images of the first two are packed anew, in xz: 36 MB instead of 41. The wheels, of the versions in
+JPEG files. MNIST and Fashion-MNIST are recompressed with xz: 36 MB instead of 41. The wheels, in the versions of
 requirements.lock, are those that a machine with torch and torchvision usually lacks, for Python 3.12 on Linux x86-64.
 PATH is airbench94_muon.py, as its author publishes it. Then, on that machine:
 
@@ -12,8 +12,8 @@ PATH is airbench94_muon.py, as its author publishes it. Then, on that machine:
     export PYTHONPATH=/tmp/site:src
     python3 -m benchmarks.gpu.day --data build/gpu-cargo --airbench build/gpu-cargo/airbench94_muon.py
 
---pipeline packs what benchmarks.gpu.pipeline needs instead, in a directory of its own: MNIST as it is published, and
-the wheels of MLflow, Optuna and all that they need and PRESENT does not name.
+With --pipeline it packs what benchmarks.gpu.pipeline needs, into a directory of its own: MNIST as published, and the
+wheels of MLflow and Optuna with all their dependencies except those in PRESENT.
 """
 
 import argparse

@@ -6,9 +6,9 @@
 
 Conditions: those that each module of gpu/measurements tells in its first lines. It needs torch, and of this project's
 other packages those that `make gpu-cargo` has packed; no MLflow. Measurements for which there is no time are left out,
-and one that fails does not keep the others from running. results/day.json is written anew after every training:
-whatever ends the run takes nothing that was measured. CIFAR-10 is that of the JPEG archive, for airbench as well.
-The last line of usage is for seeing whether all of it works where there is no GPU.
+and a failed one does not stop the others. results/day.json is rewritten after every training, so an aborted run keeps
+what it has measured. CIFAR-10 is read from the JPEG archive, by airbench too. The last command shows whether everything
+works on a machine without a GPU.
 """
 
 import argparse
@@ -69,9 +69,9 @@ QUERY = "name,driver_version,memory.total,clocks.sm,clocks.mem,clocks.max.sm,pow
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="what `make gpu-cargo` has packed, or a mirror")
-    parser.add_argument("--seconds", type=float, default=530, help="until it ends, at the latest")
+    parser.add_argument("--seconds", type=float, default=530, help="time limit")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
-    parser.add_argument("--small", action="store_true", help="two short trainings each, no figures")
+    parser.add_argument("--small", action="store_true", help="one short training each, to see that it works")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where day.json goes")
     parser.add_argument("--airbench", type=lambda path: Path(path).resolve(strict=True), help=speedruns.AIRBENCH)
     parser.add_argument("--only", nargs="+", choices=[each.name for each in MEASUREMENTS], metavar="NAME")

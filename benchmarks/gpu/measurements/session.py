@@ -1,4 +1,4 @@
-"""Measurements that take turns until their time is up, and the file that their values go to as they come."""
+"""Runs measurements within a time limit and saves each value as soon as it is known."""
 
 import time
 import traceback
@@ -17,7 +17,7 @@ MARGIN = 1.2
 
 
 class Results:
-    """A document as ``benchmarks.harness`` writes them; the file at ``path`` is written anew with each value."""
+    """A results document in the format of ``benchmarks.harness``. Each value is saved to ``path`` at once."""
 
     def __init__(
         self, path: Path, title: str, conditions: Mapping[str, Any], goals: Sequence[Mapping[str, Any]]
@@ -62,8 +62,8 @@ class Results:
 class Session:
     """What the measurements share.
 
-    ``data`` is where the images are, ``place`` what is written to, ``deadline`` in seconds of ``time.monotonic``. With
-    ``small`` a measurement only shows that it works.
+    ``data`` is the directory with the images, ``place`` the one to write to, ``deadline`` a time of ``time.monotonic``,
+    in seconds. With ``small`` a measurement only shows that it works.
     """
 
     data: Path
@@ -105,7 +105,7 @@ class Measurement:
 
 
 def take(session: Session, measurements: Sequence[Measurement]) -> None:
-    """Run the measurements for which there is time. One that fails does not keep the others from running."""
+    """Run the measurements that there is time for. A failed one does not stop the others."""
     took = session.results.conditions["measurements_took"] = {}
     for measurement in measurements:
         left = session.left
