@@ -26,6 +26,8 @@ MACHINE = {
     "load_at_start": "load {} at the start", "commit": "commit {}", "date": "{}",
 }  # fmt: skip
 
+# Cases share their ways if each has this share of all of them, on average.
+SHARED = 0.3
 # The ways that are not this project's are drawn in grey.
 OTHERS = ("tutorial", "bare loop", "Lightning", "Keras", "Ultralytics", "airbench")
 
@@ -189,27 +191,47 @@ def _way(entry: Mapping[str, Any]) -> str:
 
 
 def draw(document: Document, path: Path) -> None:
-    """The medians in the first unit as bars, with their ranges; a panel for each case."""
+    """The medians of each case as bars, with their ranges, in the unit that was measured most often.
+
+    Cases that share their ways stand side by side. Others stand below each other, each with its own ways; a case with a
+    single way compares nothing and is left out.
+    """
     from darkroom import drawing
 
     panels = cases(document)
-    ways = list(dict.fromkeys(result["name"] for result in document["results"]))
-    figure = drawing.new_figure(3.0 + 3.2 * len(panels), 1.1 + 0.36 * len(ways))
+    ways = {case: list(dict.fromkeys(result["name"] for result in results)) for case, results in panels.items()}
+    every = list(dict.fromkeys(way for names in ways.values() for way in names))
+    if is_shared := sum(map(len, ways.values())) >= SHARED * len(panels) * len(every):
+        ways = dict.fromkeys(panels, every)
+        figure = drawing.new_figure(3.0 + 3.2 * len(panels), 1.1 + 0.36 * len(every))
+        grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)
+    else:
+        panels = {case: results for case, results in panels.items() if len(ways[case]) > 1}
+        heights = [0.9 + 0.36 * len(ways[case]) for case in panels]
+        figure = drawing.new_figure(9.0, 0.6 + sum(heights))
+        grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
     figure.suptitle(_title(document), x=0.01, ha="left", fontsize=12, fontweight="bold")
-    grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)
-    for axes, (case, results) in zip(grid[0], panels.items(), strict=True):
-        unit = results[0]["unit"]
+    for axes, (case, results) in zip(grid.flatten(), panels.items(), strict=True):
+        unit = _unit(results)
         drawing.tidy(axes, case, unit)
         axes.grid(visible=False, axis="y")
         for result in results:
             if result["unit"] == unit:
-                _bar(axes, ways.index(result["name"]), result)
+                _bar(axes, ways[case].index(result["name"]), result)
         axes.margins(x=0.2)
         axes.xaxis.set_major_formatter("{x:,g}")
-    grid[0, 0].set_yticks(range(len(ways)), ways)
-    grid[0, 0].set_ylim(len(ways) - 0.4, -0.6)
+        if not is_shared or axes is grid[0, 0]:
+            axes.set_yticks(range(len(ways[case])), ways[case])
+            axes.set_ylim(len(ways[case]) - 0.4, -0.6)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.save(figure, path)
+
+
+def _unit(results: Sequence[Result]) -> str:
+    counts: dict[str, int] = {}
+    for result in results:
+        counts[result["unit"]] = counts.get(result["unit"], 0) + len(result["values"])
+    return max(counts, key=counts.__getitem__)
 
 
 def _bar(axes: Any, row: int, result: Result) -> None:

@@ -16,6 +16,7 @@ import torch
 from benchmarks import harness, images, performance, project, training, ways
 from benchmarks.cpu import start_up
 from benchmarks.serve import predictor
+from PIL import Image
 
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
@@ -178,6 +179,21 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
     performance.draw({"benchmark": "made", "results": shown}, tmp_path / "made.png")
 
     assert (tmp_path / "made.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("drawn")
+def test_cases_with_ways_of_their_own_are_drawn_below_each_other(tmp_path: Path) -> None:
+    def size_of(pairs: list[tuple[str, str]]) -> tuple[int, int]:
+        shown = [{"case": case, "name": name, "unit": "s", "values": [1, 2]} for case, name in pairs]
+        performance.draw({"benchmark": "made", "results": shown}, tmp_path / "made.png")
+        with Image.open(tmp_path / "made.png") as picture:
+            return picture.size
+
+    shared = size_of([(case, name) for case in "pqrstuvw" for name in "ab"])
+    apart = size_of([(case, f"{name} of {case}") for case in "pqrstuvw" for name in "ab"])
+
+    assert shared[0] > shared[1]
+    assert apart[0] < apart[1]
 
 
 # --- the benchmarks ----------------------------------------------------------------------------------
