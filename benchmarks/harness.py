@@ -76,7 +76,7 @@ def run(benchmark: Benchmark, options: Namespace) -> None:
             answer = _measure(*key)
             if "figures" in answer:
                 for unit, found in answer["figures"].items():
-                    values.setdefault((*key, unit), []).extend(_rounded(found))
+                    values.setdefault((*key, unit), []).extend(rounded(found))
             else:
                 missing[key] = answer
             print(f"  round {number + 1} {_told(key)}: {_shown(answer)}", flush=True)
@@ -89,19 +89,28 @@ def run(benchmark: Benchmark, options: Namespace) -> None:
 def _document(
     benchmark: Benchmark, conditions: Mapping[str, Any], values: Values, missing: Mapping[Key, Mapping[str, Any]]
 ) -> dict[str, Any]:
+    ordered: Values = {
+        (case, way, unit): found
+        for case, way in benchmark.jobs
+        for (*key, unit), found in values.items()
+        if key == [case, way]
+    }
     return {
         "title": benchmark.title,
         "conditions": conditions,
         "baselines": list(benchmark.baselines),
-        "results": [
-            {"case": case, "name": way, "unit": unit, "values": found, **summary(found)}
-            for case, way in benchmark.jobs
-            for (*key, unit), found in values.items()
-            if key == [case, way]
-        ],
+        "results": listed(ordered),
         "not_measured": [{"case": case, "name": way, **answer} for (case, way), answer in missing.items()],
         "goals": list(benchmark.goals),
     }
+
+
+def listed(values: Values) -> list[dict[str, Any]]:
+    """The results of a document, each with its summary."""
+    return [
+        {"case": case, "name": way, "unit": unit, "values": found, **summary(found)}
+        for (case, way, unit), found in values.items()
+    ]
 
 
 def turn(jobs: Iterable[Key], number: int) -> list[Key]:
@@ -186,9 +195,9 @@ def _shown(answer: Mapping[str, Any]) -> str:
 
 
 def _number(found: float | list[float]) -> str:
-    return " ".join(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" for value in _rounded(found))
+    return " ".join(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" for value in rounded(found))
 
 
-def _rounded(found: float | list[float]) -> list[float]:
-    """To six digits: more are noise, and the files are kept."""
+def rounded(found: float | list[float]) -> list[float]:
+    """Values to six digits: more are noise, and the files are kept."""
     return [float(f"{value:.6g}") for value in (found if isinstance(found, list) else [found])]

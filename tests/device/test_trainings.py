@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from tests.conftest import TEST_DEVICE
-from tests.device.trainings import MODELS, begin, configured, error, weights
+from tests.device.trainings import MODELS, Rerun, begin, configured, error, weights
 
 from darkroom.training.captured import CudaGraphs, Recorder
 from darkroom.training.fused.loop import FusedLoop
@@ -39,17 +39,7 @@ def trained(loop: TrainingLoop, epochs: int = EPOCHS, recorder: Recorder | None 
 
 @pytest.fixture
 def recorder(device) -> Recorder:
-    if device.type == "cuda":
-        return CudaGraphs()
-
-    class Rerun:
-        def warm_up(self, work):
-            work()
-
-        def record(self, work, generators):
-            return work
-
-    return Rerun()
+    return CudaGraphs() if device.type == "cuda" else Rerun()
 
 
 @pytest.mark.parametrize("model", ["mlp", "simple-cnn", "fast-cnn"])

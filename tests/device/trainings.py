@@ -1,8 +1,10 @@
 """Small trainings of every architecture, on any device."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Generator
 
 from darkroom.config import Config, parse
 from darkroom.data.batches import Split, place
@@ -23,6 +25,26 @@ CARD = DatasetCard(
     name="made up", classes=("a", "b", "c"), shape=(1, SIDE, SIDE), mean=(0.5,), std=(0.3,),
     sizes={"train": IMAGES, "val": 9, "test": 0}, settings={}, fingerprint="0" * 64,
 )  # fmt: skip
+
+
+class Rerun:
+    """Stands for CUDA graphs on a CPU: what was recorded is done again. ``after`` follows each repetition."""
+
+    def __init__(self, after: Callable[[], None] = lambda: None) -> None:
+        self.after = after
+        self.recorded = 0
+
+    def warm_up(self, work: Callable[[], None]) -> None:
+        work()
+
+    def record(self, work: Callable[[], None], generators: Sequence[Generator]) -> Callable[[], None]:
+        self.recorded += 1
+
+        def replay() -> None:
+            work()
+            self.after()
+
+        return replay
 
 
 def images(count: int, seed: int) -> Split:

@@ -102,25 +102,15 @@ def test_a_test_that_computes_for_long_is_to_be_marked(monkeypatch, seconds, mar
     assert ("took 5.1 s of processor time" in str(ended.value)) == fails
 
 
-def test_a_busy_machine_is_slow_and_not_red(monkeypatch):
+@pytest.mark.parametrize(("is_busy", "imported"), [(True, 0), (False, plugin.MANY_MODULES + 1)])
+def test_a_busy_machine_and_a_first_import_make_no_test_red(monkeypatch, is_busy, imported):
     clock = iter((100.0, 109.0))
     call = plugin.pytest_runtest_call(Item("unit/a.py"))
     with monkeypatch.context() as patched:
         patched.setattr(plugin, "_processor_seconds", lambda: next(clock))
-        patched.setattr(plugin, "_is_busy", lambda: True)
+        patched.setattr(plugin, "_is_busy", lambda: is_busy)
         next(call)
-        with pytest.raises(StopIteration):
-            call.send(None)
-
-
-def test_whoever_is_first_to_import_a_library_is_not_held_to_it(monkeypatch):
-    clock = iter((100.0, 109.0))
-    call = plugin.pytest_runtest_call(Item("unit/a.py"))
-    with monkeypatch.context() as patched:
-        patched.setattr(plugin, "_processor_seconds", lambda: next(clock))
-        patched.setattr(plugin, "_is_busy", lambda: False)
-        next(call)
-        for number in range(plugin.MANY_MODULES + 1):
+        for number in range(imported):
             patched.setitem(sys.modules, f"a_library.part_{number}", sys)
         with pytest.raises(StopIteration):
             call.send(None)

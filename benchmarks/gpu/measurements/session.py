@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.harness import Figures, NotHere, summary
+from benchmarks.harness import Figures, NotHere, Values, listed, rounded
 
 from darkroom.files import write_json
 
@@ -23,17 +23,16 @@ class Results:
         self, path: Path, title: str, conditions: Mapping[str, Any], goals: Sequence[Mapping[str, Any]]
     ) -> None:
         self.path = path
-        self.conditions = dict(conditions)
-        self._title, self._goals = title, list(goals)
-        self._values: dict[tuple[str, str, str], list[float]] = {}
+        self._title, self._conditions, self._goals = title, dict(conditions), list(goals)
+        self.took: dict[str, float] = {}
+        self._values: Values = {}
         self._missing: list[dict[str, Any]] = []
         self.write()
 
     def add(self, case: str, name: str, figures: Figures) -> None:
         """Add to the figures of a way, {unit: value or values}."""
         for unit, found in figures.items():
-            values = found if isinstance(found, list) else [found]
-            self._values.setdefault((case, name, unit), []).extend(float(f"{value:.6g}") for value in values)
+            self._values.setdefault((case, name, unit), []).extend(rounded(found))
         self.write()
 
     def miss(self, case: str, name: str, reason: str, trace: str | None = None) -> None:
@@ -42,20 +41,22 @@ class Results:
         self._missing.append(entry | ({"traceback": trace} if trace else {}))
         self.write()
 
-    def values(self, case: str, name: str, unit: str) -> list[float]:
-        return self._values.get((case, name, unit), [])
-
     @property
     def has_failures(self) -> bool:
         return any(entry["failed"] for entry in self._missing)
 
     def write(self) -> None:
-        found = [
-            {"case": case, "name": name, "unit": unit, "values": values, **summary(values)}
-            for (case, name, unit), values in self._values.items()
-        ]
-        document = {"benchmark": self.path.stem, "title": self._title, "conditions": self.conditions, "baselines": []}
-        write_json(self.path, document | {"results": found, "not_measured": self._missing, "goals": self._goals})
+        document = {
+            "benchmark": self.path.stem,
+            "title": self._title,
+            "conditions": self._conditions,
+            "baselines": [],
+            "results": listed(self._values),
+            "not_measured": self._missing,
+            "goals": self._goals,
+            "took_seconds": self.took,
+        }
+        write_json(self.path, document)
 
 
 @dataclass
@@ -106,7 +107,6 @@ class Measurement:
 
 def take(session: Session, measurements: Sequence[Measurement]) -> None:
     """Run the measurements that there is time for. A failed one does not stop the others."""
-    took = session.results.conditions["measurements_took"] = {}
     for measurement in measurements:
         left = session.left
         if left < measurement.seconds and not session.small:
@@ -121,7 +121,7 @@ def take(session: Session, measurements: Sequence[Measurement]) -> None:
             lines = traceback.format_exception(problem)
             print(lines[-1], flush=True)
             session.results.miss("", measurement.name, f"failed: {lines[-1].strip()}", "".join(lines))
-        took[measurement.name] = round(left - session.left, 2)
+        session.results.took[measurement.name] = round(left - session.left, 2)
         session.results.write()
         if session.device.type == "cuda":
             torch.cuda.empty_cache()

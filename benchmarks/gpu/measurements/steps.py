@@ -41,8 +41,7 @@ def modes(session: Session) -> None:
                 session.results.miss(CASE, f"{way}, captured", note)
             _measure(session, loop, way)
             if loop.captured and mode == "none":
-                loop.captured = None
-                loop.schedule.move_to(loop.schedule.place)
+                loop.stop_capturing()
                 _measure(session, loop, f"{way}, kernel by kernel")
 
 
@@ -63,8 +62,7 @@ def kernels(session: Session) -> None:
     ways = ["captured", "kernel by kernel"] if loop.captured else ["kernel by kernel"]
     for way in ways:
         if way == "kernel by kernel":
-            loop.captured = None
-            loop.schedule.move_to(loop.schedule.place)
+            loop.stop_capturing()
         loop.train_pass()
         torch.cuda.synchronize()
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiled:

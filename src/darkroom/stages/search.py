@@ -85,8 +85,7 @@ class _Search:
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
             device = choose_device(config.train.device)
             precision = self._precision(plan(config, self.card, device).workers, device)
-            train = config.train.model_copy(update={"precision": precision.name})
-            in_precision = config.model_copy(update={"train": train})
+            in_precision = precision.put_into(config)
             # In fp16 trials are no single program.
             planned = plan(in_precision, self.card, device)
             self._describe(parent, precision)

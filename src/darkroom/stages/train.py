@@ -53,7 +53,7 @@ def run(config: Config, workspace: Workspace) -> None:
     precision = fastest_precision(config, card, device)
     facts = system_facts(device, precision.name) | precision.facts() | code_version()
     settings = _settings(config, card)
-    config = config.with_settings({"train.precision": precision.name})
+    config = precision.put_into(config)
     if beginning:
         messages.print(beginning.line)
         if beginning.doubt:

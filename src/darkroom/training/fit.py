@@ -1,6 +1,7 @@
 """Training a model to its end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -36,41 +37,34 @@ def fit(
     Raises TrainingError if the loss of an epoch is not finite, or a GPU's memory does not suffice, ConfigError if the
     model cannot be compiled.
     """
+    with _enough_memory(settings):
+        device = choose_device(settings.device)
+        prepare(device, deterministic=settings.deterministic)
+        model.to(device)
+        train, val = place(device, train, val)
+        loop = TrainingLoop(model, train, val, settings, augment, device)
+        if checkpoint and (state := checkpoint.load()):
+            loop.load_state(state)
+            for metrics in loop.result.history:
+                on_epoch(metrics)
+        loop.warm_up()
+        while not loop.finished:
+            metrics = loop.run_epoch(on_step)
+            if checkpoint and (loop.finished or checkpoint.is_due()):
+                checkpoint.save(loop.state())
+            on_epoch(metrics)
+        model.load_state_dict(loop.best_weights)
+        model.cpu().eval()
+        return loop.result
+
+
+@contextmanager
+def _enough_memory(settings: Train) -> Iterator[None]:
     try:
-        return _fit(model, train, val, settings, augment, checkpoint, on_epoch, on_step)
+        yield
     except torch.OutOfMemoryError as problem:
         reason = str(problem).partition(". ")[0]
         raise TrainingError(
             f"the GPU has not enough memory for a step ({reason}); lower train.batch_size (now {settings.batch_size}), "
             f"or raise train.accumulate (now {settings.accumulate})"
         ) from None
-
-
-def _fit(
-    model: nn.Module,
-    train: Split,
-    val: Split,
-    settings: Train,
-    augment: Augment,
-    checkpoint: Checkpoint | None,
-    on_epoch: Callable[[EpochMetrics], None],
-    on_step: Callable[[], None],
-) -> FitResult:
-    device = choose_device(settings.device)
-    prepare(device, deterministic=settings.deterministic)
-    model.to(device)
-    train, val = place(device, train, val)
-    loop = TrainingLoop(model, train, val, settings, augment, device)
-    if checkpoint and (state := checkpoint.load()):
-        loop.load_state(state)
-        for metrics in loop.result.history:
-            on_epoch(metrics)
-    loop.warm_up()
-    while not loop.finished:
-        metrics = loop.run_epoch(on_step)
-        if checkpoint and (loop.finished or checkpoint.is_due()):
-            checkpoint.save(loop.state())
-        on_epoch(metrics)
-    model.load_state_dict(loop.best_weights)
-    model.cpu().eval()
-    return loop.result

@@ -127,12 +127,17 @@ class TrainingLoop:
         try:
             self.captured.prepare()
         except CaptureError as problem:
-            self._take_steps_alone(problem)
+            self._give_up_capturing(problem)
 
-    def _take_steps_alone(self, problem: CaptureError) -> None:
+    def stop_capturing(self) -> None:
+        """Take the remaining steps kernel by kernel."""
         self.captured = None
-        self.result.notes.append(f"steps are not captured, and slower: {problem}")
+        # The rates are tensors of the captured steps.
         self.schedule.move_to(self.schedule.place)
+
+    def _give_up_capturing(self, problem: CaptureError) -> None:
+        self.result.notes.append(f"steps are not captured, and slower: {problem}")
+        self.stop_capturing()
 
     @property
     def judged(self) -> nn.Module:
@@ -178,7 +183,7 @@ class TrainingLoop:
             try:
                 return *self.captured.run_epoch(on_step), self.schedule.last_rate
             except CaptureError as problem:
-                self._take_steps_alone(problem)
+                self._give_up_capturing(problem)
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         for images, labels in self.batches:

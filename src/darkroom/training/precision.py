@@ -35,6 +35,10 @@ class Precision:
     name: str
     step_seconds: Mapping[str, float]
 
+    def put_into(self, config: Config) -> Config:
+        """``config``, all of it, with this precision."""
+        return config.model_copy(update={"train": config.train.model_copy(update={"precision": self.name})})
+
     def facts(self) -> dict[str, dict[str, float]]:
         """For the run, beside the name."""
         return {"system.step_seconds": dict(self.step_seconds)} if self.step_seconds else {}

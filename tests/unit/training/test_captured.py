@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.unit.training.fused.test_fused_loop import CARD, MODELS, SIDE
+from tests.device.trainings import CARD, MODELS, SIDE, Rerun
+from tests.unit.training.tiny import Scaled, data
 from torch import Generator, Tensor, nn, optim
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
@@ -37,31 +38,6 @@ CHANGES = {
 }
 
 
-class Rerun:
-    """Stands for CUDA graphs on a CPU: what was recorded is done again. ``after`` follows each repetition."""
-
-    def __init__(self, after: Callable[[], None] = lambda: None) -> None:
-        self.after = after
-        self.recorded = 0
-
-    def warm_up(self, work: Callable[[], None]) -> None:
-        work()
-
-    def record(self, work: Callable[[], None], generators: Sequence[Generator]) -> Callable[[], None]:
-        self.recorded += 1
-
-        def replay() -> None:
-            work()
-            self.after()
-
-        return replay
-
-
-class Scaled(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        return images / 128 - 1
-
-
 def make_model() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
@@ -73,12 +49,6 @@ def make_model() -> nn.Module:
         nn.Linear(64, 8),
         nn.Linear(8, 3),
     )
-
-
-def data(count: int) -> Split:
-    generator = torch.Generator().manual_seed(count)
-    images = torch.randint(0, 256, (count, 1, 6, 6), generator=generator).to(torch.uint8)
-    return Split(images, torch.randint(0, 3, (count,), generator=generator))
 
 
 def begin(settings: dict[str, Any], augment: Augment = CHANGES["as they are"]) -> TrainingLoop:

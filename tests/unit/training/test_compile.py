@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
+from tests.unit.training.tiny import Scaled, data
 from torch import Tensor, nn
 
-from darkroom.data.batches import Split
 from darkroom.errors import ConfigError
 from darkroom.settings import Augment, Train
 from darkroom.training import step as module
@@ -17,22 +17,11 @@ from darkroom.training.loop import FitResult
 compile_model = torch.compile
 
 
-class Scaled(nn.Module):
-    def forward(self, images: Tensor) -> Tensor:
-        return images / 128 - 1
-
-
 def make_model() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(
         Scaled(), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.3), nn.Linear(64, 3)
     )
-
-
-def data(count: int) -> Split:
-    generator = torch.Generator().manual_seed(count)
-    images = torch.randint(0, 256, (count, 1, 6, 6), generator=generator).to(torch.uint8)
-    return Split(images, torch.randint(0, 3, (count,), generator=generator))
 
 
 def train(**settings: Any) -> tuple[nn.Module, FitResult]:

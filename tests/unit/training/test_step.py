@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
+from tests.unit.training.tiny import Scaled
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
@@ -23,13 +24,6 @@ LR = 0.5
 LABELS = torch.tensor([0, 2, 1, 0, 0, 2, 1, 0, 2, 1])
 TRAIN_LABELS = torch.tensor([0] * 20 + [1] * 7 + [2] * 3)
 MIXING = [Augment(mixup=0.8), Augment(cutmix=1.0), Augment(mixup=1.0, cutmix=1.0)]
-
-
-class Scaled(nn.Module):
-    """Bytes to numbers of about one."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        return images / 128 - 1
 
 
 def make_model() -> nn.Module:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.device.trainings import MODELS, SIDE
 from torch import Tensor
 
 from darkroom.config import Config, parse
@@ -20,7 +21,7 @@ Settings = dict[str, Any]
 CPU = torch.device("cpu")
 # In float64, where only the order of summation differs.
 CLOSE = 1e-10
-SIDE, IMAGES = 17, 13  # a last batch that is smaller
+IMAGES = 13  # a last batch that is smaller
 # Values in which trials of one group may differ, each of them away from its default in one trial at least.
 TRIALS: list[Settings] = [
     {"train.lr": 0.003, "train.weight_decay": 0.1, "train.seed": 5, "train.label_smoothing": 0.1},
@@ -30,14 +31,6 @@ TRIALS: list[Settings] = [
 ]
 DROPOUTS = (0.0, 0.3, 0.6, 0.1)
 OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
-MODELS: dict[str, Settings] = {
-    "mlp": {"model.name": "mlp", "model.hidden": [6, 5]},
-    "simple-cnn": {"model.name": "simple-cnn", "model.filters": [3, 4], "model.hidden": [6]},
-    "fast-cnn": {"model.name": "fast-cnn", "model.filters": [25, 26, 27]},
-    "resnet 9": {"model.name": "resnet", "model.depth": 9, "model.width": 2},
-    "resnet 10": {"model.name": "resnet", "model.depth": 10, "model.width": 2},
-    "wide-resnet": {"model.name": "wide-resnet", "model.depth": 10, "model.widen_factor": 1},
-}
 TAKES_DROPOUT = {"mlp", "simple-cnn", "fast-cnn", "wide-resnet"}
 
 
