@@ -43,8 +43,9 @@ def _predictor():
 
     from darkroom.config import load
     from darkroom.data.cache import DatasetCard
+    from darkroom.models.card import ModelCard, save_card
     from darkroom.models.classifier import build_classifier
-    from darkroom.models.files import ModelCard, save_card, save_weights
+    from darkroom.models.files import save_weights
     from darkroom.models.registry import resolve
     from darkroom.serving.predictor import Predictor
     from darkroom.workspace import Workspace

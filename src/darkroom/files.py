@@ -74,6 +74,13 @@ def read_json(path: Path, *, error: type[DarkroomError], made_by: str) -> dict[s
     return value
 
 
+def need_output(path: Path, *, error: type[DarkroomError], made_by: str) -> Path:
+    """``path``, the file that the stage ``made_by`` writes. Raises ``error`` if it is missing."""
+    if not path.is_file():
+        raise error(f"{path}: not found; `dvc pull` brings it if it was pushed, `{made_by}` makes it")
+    return path
+
+
 def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is no number of JSON")
 

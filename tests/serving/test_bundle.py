@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from darkroom.errors import ModelError, TrackingError
-from darkroom.promotion.registration import MODEL_FILE
+from darkroom.promotion.registry import MODEL_FILE
 from darkroom.serving import bundle as bundle_module
 from darkroom.serving.bundle import load_bundle
 from darkroom.settings import Serve

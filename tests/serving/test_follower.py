@@ -8,8 +8,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
-from darkroom.promotion.gate import VERDICT_TAG
-from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS
+from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, VERDICT_TAG
 from darkroom.serving import follower as follower_module
 from darkroom.serving.follower import Follower
 

@@ -14,8 +14,7 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError
 from darkroom.evaluation.reference import Reference
 from darkroom.models.classifier import build_classifier
-from darkroom.promotion.registration import MODEL_FILE
-from darkroom.promotion.registry import register
+from darkroom.promotion.registry import MODEL_FILE, register
 from darkroom.serving.predictor import Predictor
 from darkroom.settings import Model, Tracking
 from darkroom.tracking.runs import REFERENCE_TAG, WEIGHTS_TAG

@@ -20,6 +20,7 @@ from tests.stages import run_stages
 from darkroom import __version__, cli
 from darkroom.config import load, parse
 from darkroom.errors import DarkroomError, SearchError
+from darkroom.models import card as model_card
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
 from darkroom.search.attributes import OPENED
@@ -174,7 +175,7 @@ def test_a_changed_weights_file_is_refused(darkroom, trained):
 def test_a_model_file_of_another_format_version_is_refused(darkroom, trained):
     path = trained / "models" / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format_version": 0}))
-    refused(darkroom("evaluate"), rf"model\.json: format version 0, .* reads version {model_files.FORMAT_VERSION}")
+    refused(darkroom("evaluate"), rf"model\.json: format version 0, .* reads version {model_card.FORMAT_VERSION}")
 
 
 def test_search_results_of_other_data_are_refused(darkroom, trained):
@@ -504,7 +505,7 @@ def test_a_training_that_was_interrupted_says_where_it_resumes(darkroom, trained
 def test_an_exported_file_is_a_plain_state_dict_that_the_architecture_takes(darkroom, trained):
     assert darkroom("export", "--format", "pth", "--output", "out/digits.pth")[0] == 0
     weights = torch.load("out/digits.pth", weights_only=True)
-    card = model_files.ModelCard.read(Path("out/digits.json"))
+    card = model_card.ModelCard.read(Path("out/digits.json"))
     classifier = build_classifier(parse(card.settings, where="").model, card.dataset_card)
     classifier.load_state_dict(weights)
     original, _ = model_files.load_classifier(trained / "models/model.safetensors", trained / "models/model.json")

@@ -16,7 +16,7 @@ from tests.conftest import QUICK
 
 from darkroom.config import load
 from darkroom.doctor import pipeline
-from darkroom.promotion.registration import MODEL_FILE
+from darkroom.promotion.registry import MODEL_FILE
 from darkroom.scratch import SUFFIX
 from darkroom.tracking.spool import Spool
 from darkroom.workspace import Workspace

@@ -179,7 +179,20 @@ def test_a_stage_starts_without_what_only_its_end_needs(stage: str) -> None:
     assert ("optuna" in loaded) == (stage == "search")
 
 
+@pytest.mark.slow
+def test_commands_that_only_read_the_registry_start_without_torch() -> None:
+    asked = ["darkroom.promotion.listing", "darkroom.promotion.history_table", "darkroom.promotion.here"]
+    doctor = [module for module in MODULES if module.startswith("darkroom.doctor.")]
+    loaded = loaded_by("darkroom.results", "darkroom.data_diff", *asked, *doctor)
+
+    assert "mlflow" in loaded
+    assert not {"torch", "optuna", "matplotlib", "sklearn"} & loaded
+
+
 def test_mlflow_is_imported_where_it_is_asked_alone() -> None:
     asked = {module for module in MODULES if {"mlflow"} & {name.split(".")[0] for name in imports(module, lazy=False)}}
 
-    assert {module for module in asked if unit_of(module) == "tracking"} == {"darkroom.tracking.store"}
+    assert {module for module in asked if unit_of(module) == "tracking"} == {
+        "darkroom.tracking.logged_model",
+        "darkroom.tracking.store",
+    }

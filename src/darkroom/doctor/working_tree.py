@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from darkroom.config import Config
 from darkroom.data.cache import CARD, DatasetCard
 from darkroom.doctor.finding import Finding
-from darkroom.models.files import ModelCard
+from darkroom.evaluation.report import read_identity, read_metrics
+from darkroom.models.card import ModelCard
 from darkroom.promotion.here import weights_here
-from darkroom.promotion.registration import read_identity, read_metrics
 from darkroom.workspace import Workspace
 
 AREA = "working tree"

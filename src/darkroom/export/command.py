@@ -15,7 +15,7 @@ from darkroom.export.origin import Origin, from_registry, here
 from darkroom.files import atomic_file, write_json
 from darkroom.formats.onnx import check_installed
 from darkroom.interruption import held_back
-from darkroom.models.files import ModelCard, save_card
+from darkroom.models.card import ModelCard, save_card
 from darkroom.scratch import scratch_directory
 from darkroom.workspace import Workspace
 

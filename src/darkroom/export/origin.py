@@ -15,8 +15,9 @@ from darkroom.evaluation.reference import REFERENCE, Reference
 from darkroom.files import read_json
 from darkroom.formats.answers import Answering
 from darkroom.formats.program import trace
+from darkroom.models.card import ModelCard
 from darkroom.models.classifier import Classifier
-from darkroom.models.files import ModelCard, load_classifier, rebuild
+from darkroom.models.files import load_classifier, rebuild
 from darkroom.tracking.address import store_exists
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.workspace import Workspace

@@ -6,8 +6,9 @@ import torch
 
 from darkroom.config import parse
 from darkroom.formats.answers import Answering
+from darkroom.models.card import ModelCard
 from darkroom.models.classifier import Classifier
-from darkroom.models.files import ModelCard, load_weights, save_weights
+from darkroom.models.files import load_weights, save_weights
 
 
 def write_pth(classifier: Classifier, path: Path) -> None:

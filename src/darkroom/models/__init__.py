@@ -1,5 +1,1 @@
-"""The architectures. Importing this package registers every family."""
-
-from darkroom.models import fast_cnn, mlp, pretrained, resnet, simple_cnn, wide_resnet
-
-__all__ = ["fast_cnn", "mlp", "pretrained", "resnet", "simple_cnn", "wide_resnet"]
+"""The architectures, and the classifier that is built of one."""

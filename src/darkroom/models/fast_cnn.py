@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.errors import ModelError
+from darkroom.models.architecture import Shape, register
 from darkroom.models.dropout import Dropout
 from darkroom.models.network import Network
-from darkroom.models.registry import Shape, register
 
 GROUPS = 3
 CONVOLUTIONS = {8: 2, 11: 3}  # of each group, by the layers of the whole

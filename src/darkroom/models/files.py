@@ -1,13 +1,10 @@
-"""A trained model on disk: weights in safetensors, and a card with all that belongs to them."""
+"""A trained model on disk: weights in safetensors, which its card describes."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
 
 import torch
-from pydantic import with_config
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
@@ -15,51 +12,11 @@ from torch import Tensor
 from darkroom.config import parse
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError
-from darkroom.files import EXACT, atomic_file, check_format, checked, read_json, sha256, write_json
+from darkroom.files import atomic_file, sha256
+from darkroom.models.card import MADE_BY, ModelCard
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.weights import check_fit, named_like, read_weights
 from darkroom.settings import Model
-
-FORMAT_VERSION = 1
-MADE_BY = "darkroom train"
-
-
-@with_config(EXACT)
-@dataclass(frozen=True)
-class ModelCard:
-    """What model.json says about the weights beside it.
-
-    ``dataset`` is the card of the data it was trained on, ``settings`` every resolved setting as
-    {section: {key: value}}, ``facts`` the device, threads, precision and commit of the training, ``run_id`` its
-    run in MLflow (the tag ``darkroom.run``), ``weights_sha256`` the digest of the weights' file.
-    """
-
-    dataset: dict[str, Any]
-    settings: dict[str, dict[str, Any]]
-    facts: dict[str, Any]
-    best_epoch: dict[str, Any]
-    run_id: str
-    weights_sha256: str
-    format_version: int = FORMAT_VERSION
-
-    @property
-    def dataset_card(self) -> DatasetCard:
-        return checked(DatasetCard, self.dataset, "dataset", error=ModelError, made_by=MADE_BY)
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read a card. Raises ModelError."""
-        return cls.parse(read_json(path, error=ModelError, made_by=MADE_BY), path)
-
-    @classmethod
-    def parse(cls, found: dict[str, Any], where: Path | str) -> Self:
-        """The card from its JSON form, which was found at ``where``. Raises ModelError."""
-        check_format(found, FORMAT_VERSION, where, error=ModelError, made_by=MADE_BY)
-        card = checked(cls, found, where, error=ModelError, made_by=MADE_BY)
-        checked(DatasetCard, card.dataset, f"{where}: dataset", error=ModelError, made_by=MADE_BY)
-        if not isinstance(card.settings.get("model", {}).get("name"), str):
-            raise ModelError(f"{where}: damaged (settings.model.name: expected text); run `{MADE_BY}` again")
-        return card
 
 
 def save_weights(classifier: Classifier, path: Path) -> str:
@@ -82,10 +39,6 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
 def _row_major(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """As safetensors holds them: channels_last tensors are another order of the same numbers, and none share memory."""
     return {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
-
-
-def save_card(card: ModelCard, path: Path) -> None:
-    write_json(path, asdict(card))
 
 
 def load_classifier(weights: Path, card_path: Path) -> tuple[Classifier, ModelCard]:

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from darkroom.models.architecture import Shape, register
 from darkroom.models.dropout import Dropout
-from darkroom.models.registry import Shape, register
 
 
 @register("mlp", "dense layers with ReLU on the flattened pixels")

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.errors import ModelError, did_you_mean
+from darkroom.models.architecture import Shape, register
 from darkroom.models.network import Network, head_of
-from darkroom.models.registry import Shape, register
 from darkroom.models.weights import check_fit, named_like, needed, read_weights
 
 if TYPE_CHECKING:  # torchvision takes seconds to import, and the other architectures do without

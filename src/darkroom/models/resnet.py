@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.errors import ModelError
-from darkroom.models.registry import Shape, register
+from darkroom.models.architecture import Shape, register
 
 # Basic blocks of each of the four stages, two convolutions a block (He et al., 2015, table 1; 10 is half of 18).
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 from torch import nn
 
+from darkroom.models.architecture import Shape, register
 from darkroom.models.dropout import Dropout
-from darkroom.models.registry import Shape, register
 
 
 @register("simple-cnn", "3x3 convolutions with ReLU and max pooling, then dense layers", smallest=4, channels_last=True)

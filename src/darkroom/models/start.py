@@ -10,8 +10,9 @@ from torch import Tensor
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
 from darkroom.files import read_json, sha256
+from darkroom.models.card import ModelCard
 from darkroom.models.classifier import NETWORK, SCALE, SHIFT, Classifier
-from darkroom.models.files import ModelCard, weights_digest
+from darkroom.models.files import weights_digest
 from darkroom.models.network import Network, head_of
 from darkroom.models.registry import resolve
 from darkroom.models.weights import COUNTER, check_fit, named_like, needed, read_weights

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.errors import ModelError
+from darkroom.models.architecture import Shape, register
 from darkroom.models.dropout import Dropout
-from darkroom.models.registry import Shape, register
 
 STEM = 16  # filters before the first stage, as in the paper
 

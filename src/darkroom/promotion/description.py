@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from darkroom.errors import counted
-from darkroom.models.files import ModelCard
+from darkroom.models.card import ModelCard
 from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import MODEL_TRAINING
 

@@ -1,24 +1,20 @@
 """What the store holds of a model: its files and its evaluation, as they were registered.
 
 Whoever compares, promotes, exports, serves or asks a registered model gets it from here, with its digests checked.
+Torch, which takes seconds to import, is imported by what runs the model: most need only its answers.
 """
 
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow.pytorch
-import torch
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
-from torch import Tensor
-from torch.export import ExportedProgram
 
-from darkroom.data.batches import Split, read_split_of
 from darkroom.data.difference import LISTING, Listing
 from darkroom.data.images import Decoder
 from darkroom.errors import ModelError, TrackingError
@@ -26,11 +22,16 @@ from darkroom.evaluation.pairing import Pairing, pair_equal, pair_shared
 from darkroom.evaluation.predictions import PREDICTIONS, Answers, read_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference
 from darkroom.files import sha256
-from darkroom.models.files import ModelCard
-from darkroom.promotion.registration import EVALUATION, MODEL_FILE
-from darkroom.promotion.registry import Contender
+from darkroom.models.card import ModelCard
+from darkroom.promotion.registry import EVALUATION, MODEL_FILE, Contender
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, REFERENCE_TAG
 from darkroom.tracking.store import does_not_answer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.export import ExportedProgram
+
+    from darkroom.data.batches import Split
 
 REGISTER_AGAIN = "run `darkroom register` in the project that has its files, or train it again"
 
@@ -59,13 +60,17 @@ class Evidence:
     def size_bytes(self) -> int:
         return (self.model / MODEL_FILE).stat().st_size
 
-    def load(self) -> Callable[[Tensor], Tensor]:
+    def load(self) -> "Callable[[Tensor], Tensor]":
         """The model: uint8 images [N, *shape] to float32 logits [N, classes], on the CPU."""
+        import mlflow.pytorch
+
         model: Callable[[Tensor], Tensor] = mlflow.pytorch.load_model(str(self.model))
         return model
 
-    def program(self) -> ExportedProgram:
+    def program(self) -> "ExportedProgram":
         """The model as it is registered: its graph, and its weights under the names of the classifier's modules."""
+        import torch
+
         return torch.export.load(self.model / MODEL_FILE)
 
     def card(self) -> ModelCard | None:
@@ -94,11 +99,13 @@ class Evidence:
         card = self.metadata.get("card") or {}
         return Decoder.parse(card.get("dataset", {}).get("decoder", {}), self.shape)
 
-    def test_split(self, cache: Path) -> Split:
+    def test_split(self, cache: Path) -> "Split":
         """The images that were answered, in the order of the answers, from the preprocessed images in ``cache``.
 
         Raises TrackingError if it does not hold them, CacheError if it is damaged.
         """
+        from darkroom.data.batches import read_split_of
+
         return read_split_of(cache, self.fingerprint, "test", str(self.contender), error=TrackingError)
 
 

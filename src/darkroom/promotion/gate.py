@@ -16,6 +16,7 @@ from darkroom.formats.onnx import check_installed
 from darkroom.promotion.description import VERDICT
 from darkroom.promotion.evidence import Evidence, pair
 from darkroom.promotion.exported import differing_answers
+from darkroom.promotion.registry import VERDICT_TAG
 from darkroom.settings import Gate
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, WEIGHTS_TAG
 
@@ -24,7 +25,6 @@ SAME_DATA = "same_data"
 GAINS = {"none": (), "smaller": ("size",), "faster": ("latency",), "any": ("size", "latency")}
 NO_LIMIT = "no limit"
 MEGABYTE = 1e6
-VERDICT_TAG = "gate.verdict"
 
 
 @dataclass(frozen=True)

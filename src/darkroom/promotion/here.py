@@ -8,8 +8,8 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from darkroom.errors import ModelError, TrackingError
-from darkroom.files import sha256
-from darkroom.models.files import MADE_BY, ModelCard
+from darkroom.files import need_output, sha256
+from darkroom.models.card import MADE_BY, ModelCard
 from darkroom.promotion.registry import Contender, contender, find, with_weights
 from darkroom.tracking.address import shown, store_address
 from darkroom.workspace import Workspace
@@ -21,9 +21,8 @@ REGISTER = "`darkroom register` registers it"
 def weights_here(workspace: Workspace) -> str:
     """The SHA-256 of the weights in the working tree. Raises ModelError if there are none, or not those of the card."""
     card = ModelCard.read(workspace.model_card)
-    if not workspace.weights.is_file():
-        raise ModelError(f"{workspace.weights}: not found; `dvc pull` brings it if it was pushed, `{MADE_BY}` makes it")
-    if (found := sha256(workspace.weights)) != card.weights_sha256:
+    weights = need_output(workspace.weights, error=ModelError, made_by=MADE_BY)
+    if (found := sha256(weights)) != card.weights_sha256:
         raise ModelError(
             f"{workspace.weights}: not the weights that {workspace.model_card} describes, or damaged; "
             f"run `{MADE_BY}` again"

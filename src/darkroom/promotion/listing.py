@@ -8,8 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from darkroom.config import Config
-from darkroom.promotion.gate import VERDICT_TAG
-from darkroom.promotion.registry import CHAMPION, REGISTERED_BY_TAG, about_deleted, versions, was_deleted
+from darkroom.promotion.registry import CHAMPION, REGISTERED_BY_TAG, VERDICT_TAG, about_deleted, versions, was_deleted
 from darkroom.promotion.transaction import settle
 from darkroom.tracking.address import store_exists, to_register
 from darkroom.tracking.runs import FINGERPRINT_TAG

@@ -18,8 +18,7 @@ from darkroom.promotion.evidence import Evidence, gather
 from darkroom.promotion.gate import Check, Verdict, judge
 from darkroom.promotion.here import REGISTER, resolve, version_of, weights_here
 from darkroom.promotion.history import Entry, Kind, State, counting
-from darkroom.promotion.registration import register_work_tree
-from darkroom.promotion.registry import CHALLENGER, Contender, Registered, contender, existing, find, set_tags
+from darkroom.promotion.registry import CHALLENGER, Contender, contender, existing, find, set_tags
 from darkroom.promotion.transaction import change, settle
 from darkroom.scratch import scratch_directory
 from darkroom.tracking.facts import user
@@ -106,18 +105,8 @@ def roll_back(config: Config, workspace: Workspace, reason: str) -> None:
     messages.print(f"rollback: {name} {entry.sentence()} (history, entry {entry.number})")
 
 
-def register_and_crown(config: Config, workspace: Workspace, store: Store) -> Registered:
-    """Register the model in the work tree; where there never was a champion it becomes that, if it passes the gate.
-
-    Raises what ``register_work_tree`` and the gate raise.
-    """
-    registered = register_work_tree(store, config, workspace)
-    _crown_first(config, workspace, store, registered.version)
-    aliases = store.client.get_model_version(registered.name, registered.version).aliases
-    return replace(registered, aliases=tuple(sorted(aliases)))
-
-
-def _crown_first(config: Config, workspace: Workspace, store: Store, version: str) -> None:
+def promote_first(config: Config, workspace: Workspace, store: Store, version: str) -> None:
+    """Make ``version`` the champion where there never was one, if it passes the gate. Raises what the gate raises."""
     name = config.registered_model
     entries, state = settle(store.client, name)
     if state.champion or counting(entries):

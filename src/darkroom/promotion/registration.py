@@ -17,15 +17,25 @@ from darkroom.data.batches import read_split
 from darkroom.data.difference import LISTING
 from darkroom.errors import CacheError, ModelError
 from darkroom.evaluation.curves import read_history
-from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity
 from darkroom.evaluation.reference import REFERENCE
-from darkroom.files import checked, read_json, sha256
+from darkroom.evaluation.report import EVALUATE, METRICS, read_identity, read_metrics
+from darkroom.files import need_output, read_json, sha256
+from darkroom.models.card import MADE_BY, ModelCard
 from darkroom.models.classifier import Classifier
-from darkroom.models.files import MADE_BY, ModelCard, load_classifier
+from darkroom.models.files import load_classifier
 from darkroom.promotion.description import result, updated
-from darkroom.promotion.registry import LOGGED_MODEL, UNKNOWN, Registered, register, with_weights
+from darkroom.promotion.registry import (
+    EVALUATION,
+    LOGGED_MODEL,
+    MODEL_FILE,
+    UNKNOWN,
+    Registered,
+    register,
+    with_weights,
+)
 from darkroom.scratch import scratch_directory
 from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG
+from darkroom.tracking.logged_model import log_model
 from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import (
     EXAMPLE_IMAGES,
@@ -41,13 +51,6 @@ from darkroom.tracking.runs import (
 )
 from darkroom.tracking.store import Store, does_not_answer
 from darkroom.workspace import Workspace
-
-# Below a logged model: what MLflow loads. The files beside it are MLflow's own descriptions.
-MODEL_FILE = "data/model.pt2"
-# Below a logged model, as below its run: a copy, as a run can be deleted while its model serves.
-EVALUATION = "evaluate"
-METRICS = ("accuracy", "accuracy_low", "accuracy_high", "f1_macro", "log_loss", "calibration_error")
-EVALUATE = "darkroom evaluate"
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Re
         WEIGHTS_TAG: identity.weights_sha256,
         FINGERPRINT_TAG: identity.fingerprint,
         PREDICTIONS_TAG: identity.predictions_sha256,
-        REFERENCE_TAG: sha256(_need(report / REFERENCE, EVALUATE)),
+        REFERENCE_TAG: sha256(need_output(report / REFERENCE, error=ModelError, made_by=EVALUATE)),
     }
     # A training that was repeated to the same weights has another run than their version.
     for held in filter(None, (registered, own)):
@@ -128,7 +131,7 @@ def _log_result(store: Store, held: _Held, card: ModelCard, summary: dict[str, A
 
 def _load(config: Config, workspace: Workspace) -> tuple[Classifier, ModelCard]:
     for path in (workspace.model_card, workspace.weights):
-        _need(path, MADE_BY)
+        need_output(path, error=ModelError, made_by=MADE_BY)
     classifier, card = load_classifier(workspace.weights, workspace.model_card)
     data = card.dataset_card.name
     if data != config.dataset.name:
@@ -137,36 +140,6 @@ def _load(config: Config, workspace: Workspace) -> tuple[Classifier, ModelCard]:
             f"set dataset.name to {data}, or run `dvc repro`"
         )
     return classifier, card
-
-
-def read_identity(report: Path, card: ModelCard) -> Identity:
-    """What the evaluation in ``report`` is of. Raises ModelError if not of the weights and data of ``card``."""
-    path = _need(report / IDENTITY, EVALUATE)
-    written = read_json(path, error=ModelError, made_by=EVALUATE)
-    found = checked(Identity, written, path, error=ModelError, made_by=EVALUATE)
-    if found.weights_sha256 != card.weights_sha256:
-        raise ModelError(f"{report}: an evaluation of other weights than models/ holds; run `{EVALUATE}` again")
-    if found.fingerprint != card.dataset_card.fingerprint:
-        raise ModelError(f"{report}: an evaluation on other data than models/ was trained on; run `{EVALUATE}` again")
-    predictions = _need(report / PREDICTIONS, EVALUATE)
-    if sha256(predictions) != found.predictions_sha256:
-        raise ModelError(f"{predictions}: changed since it was written; run `{EVALUATE}` again")
-    return found
-
-
-def read_metrics(report: Path) -> dict[str, Any]:
-    """The figures of the evaluation in ``report``. Raises ModelError if they are not there, or damaged."""
-    path = _need(report / "metrics.json", EVALUATE)
-    found = read_json(path, error=ModelError, made_by=EVALUATE)
-    if lacking := [key for key in METRICS if not isinstance(found.get(key), int | float)]:
-        raise ModelError(f"{path}: lacks {', '.join(lacking)}; run `{EVALUATE}` again")
-    return found
-
-
-def _need(path: Path, made_by: str) -> Path:
-    if not path.is_file():
-        raise ModelError(f"{path}: not found; `dvc pull` brings it if it was pushed, `{made_by}` makes it")
-    return path
 
 
 def _of_version(client: MlflowClient, name: str, weights_sha256: str) -> _Held | None:
@@ -227,7 +200,9 @@ def is_active(client: MlflowClient, run_id: str) -> bool:
 def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> _Held:
     """Tell the model's run all that the files know: this store does not hold it, or not to its end."""
     report = workspace.report("train")
-    history, figures = _need(report / "history.csv", MADE_BY), _need(report / "metrics.json", MADE_BY)
+    history, figures = (
+        need_output(report / name, error=ModelError, made_by=MADE_BY) for name in ("history.csv", "metrics.json")
+    )
     try:
         epochs = {int(epoch["epoch"]): epoch_metrics(epoch) for epoch in read_history(history)}
         summary = read_json(figures, error=ModelError, made_by=MADE_BY)
@@ -246,7 +221,7 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
             # Of whoever brings it here; of whoever trained it the model's file tells, if it was in a repository.
             run.log_tags({COMMIT_TAG: "", DIRTY_TAG: ""})
         log_training(run, card, cost, [workspace.report("preprocess"), report])
-        uri = store.log_model(run.key, classifier, card, _example(workspace, card))
+        uri = log_model(store, run.key, classifier, card, _example(workspace, card))
     digest = _model_sha256(uri)
     assert digest, "the model has just been logged"
     return _Held(store.id_of(run.key), uri, digest)

@@ -20,11 +20,16 @@ from darkroom.tracking.store import newest_model
 from darkroom.workspace import Workspace
 
 LOGGED_MODEL = "models:/"
+# Below a logged model: what MLflow loads. The files beside it are MLflow's own descriptions.
+MODEL_FILE = "data/model.pt2"
+# Below a logged model, as below its run: a copy, as a run can be deleted while its model serves.
+EVALUATION = "evaluate"
 CHALLENGER = "challenger"
 CHAMPION = "champion"
 PREVIOUS = "previous"
 # What the name of a registered model's history ends with.
 HISTORY = "-history"
+VERDICT_TAG = "gate.verdict"
 REGISTERED_BY_TAG = "darkroom.registered_by"
 # What MLflow answers for a name, a version or an alias that it does not know.
 UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}

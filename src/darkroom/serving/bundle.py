@@ -19,8 +19,7 @@ from darkroom.evaluation.gallery import GALLERY
 from darkroom.evaluation.reference import Reference
 from darkroom.files import read_json
 from darkroom.promotion.evidence import Evidence, gather
-from darkroom.promotion.registration import MODEL_FILE
-from darkroom.promotion.registry import contender
+from darkroom.promotion.registry import MODEL_FILE, contender
 from darkroom.scratch import scratch_directory
 from darkroom.serving.pictures import Transform
 from darkroom.serving.runtime import Images, Logits, Runtime, choose_runtime

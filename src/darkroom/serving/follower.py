@@ -9,9 +9,8 @@ from typing import Protocol
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from darkroom.promotion.gate import VERDICT_TAG
 from darkroom.promotion.history import History, counting
-from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, champion
+from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, VERDICT_TAG, champion
 from darkroom.serving.bundle import Bundle
 from darkroom.tracking.store import reason
 

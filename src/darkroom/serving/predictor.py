@@ -19,7 +19,8 @@ from darkroom.data.ink import Ground, on_light
 from darkroom.errors import DataError, ModelError
 from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.reference import Reference, calibrated, energies
-from darkroom.models.files import ModelCard, load_weights
+from darkroom.models.card import ModelCard
+from darkroom.models.files import load_weights
 from darkroom.models.registry import architectures
 from darkroom.promotion.evidence import gather
 from darkroom.promotion.registry import champion, contender

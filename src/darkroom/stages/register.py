@@ -7,9 +7,10 @@ asked then. DVC never restores a stage without outputs, so a model that it resto
 from darkroom.config import Config
 from darkroom.console import messages, warn
 from darkroom.evaluation.predictions import PREDICTIONS
-from darkroom.models.files import ModelCard
+from darkroom.models.card import ModelCard
 from darkroom.promotion.other_data import notice
-from darkroom.promotion.promote import register_and_crown
+from darkroom.promotion.promote import promote_first
+from darkroom.promotion.registration import register_work_tree
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 
@@ -17,11 +18,13 @@ from darkroom.workspace import Workspace
 def run(config: Config, workspace: Workspace) -> None:
     """Register models/ and reports/evaluate, which stay as they are. Raises ModelError or TrackingError."""
     store = connect(config.tracking, workspace.spools)
-    registered = register_and_crown(config, workspace, store)
+    registered = register_work_tree(store, config, workspace)
+    promote_first(config, workspace, store, registered.version)
+    aliases = store.client.get_model_version(registered.name, registered.version).aliases
     state = "registered as" if registered.is_new else "already registered as"
     messages.print(
         f"register: {workspace.weights}, {state} {registered.name} version {registered.version} "
-        f"({', '.join(registered.aliases)})"
+        f"({', '.join(sorted(aliases))})"
     )
     dataset = ModelCard.read(workspace.model_card).dataset_card
     if line := notice(config, store.client, dataset, workspace.report("evaluate") / PREDICTIONS):

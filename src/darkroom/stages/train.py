@@ -15,8 +15,9 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, SearchError
 from darkroom.evaluation.curves import learning_curves, write_history
 from darkroom.files import atomic_directory, checked, digest, read_json, write_json
+from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
-from darkroom.models.files import ModelCard, save_card, save_weights
+from darkroom.models.files import save_weights
 from darkroom.models.registry import resolve, without_effect
 from darkroom.starting import begin
 from darkroom.tracking.facts import code_version, system_facts
@@ -92,8 +93,10 @@ def run(config: Config, workspace: Workspace) -> None:
         model_card = ModelCard(asdict(card), settings, facts, asdict(result.best), tracked.key, digest_of_weights)
         save_card(model_card, workspace.model_card)
         log_training(tracked, model_card, cost, [workspace.report("preprocess"), workspace.report("train")])
+        from darkroom.tracking.logged_model import log_model
+
         example = val.images[:EXAMPLE_IMAGES].numpy()
-        tracker.if_it_answers(lambda store: store.log_model(tracked.key, classifier, model_card, example))
+        tracker.if_it_answers(lambda store: log_model(store, tracked.key, classifier, model_card, example))
     checkpoint.remove()
     best = result.best
     ended = "stopped early after" if result.stopped_early else "trained"

@@ -5,17 +5,21 @@ import os
 import platform
 import subprocess
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 COMMIT_TAG = "mlflow.source.git.commit"
 DIRTY_TAG = "darkroom.git_dirty"
 
 
-def system_facts(device: torch.device, precision: str) -> dict[str, Any]:
+def system_facts(device: "torch.device", precision: str) -> dict[str, Any]:
     """What a run was made with: device, threads, precision and versions."""
+    import torch  # by which the rest of this module is not slowed down
+
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "system.device": device.type,

@@ -8,7 +8,6 @@ from typing import Any
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import counted
-from darkroom.models.registry import architectures
 from darkroom.settings import Augment, Preprocess, Section, Train
 
 Settings = Mapping[str, Mapping[str, Any]]
@@ -50,6 +49,9 @@ def _data(card: DatasetCard) -> str:
 
 def _changed(settings: Settings) -> list[str]:
     """Every setting but the epochs that is not the default, in words."""
+    # Imports torch, which whoever names no run need not wait for.
+    from darkroom.models.registry import architectures
+
     kinds: dict[str, type[Section]] = {"train": Train, "augment": Augment, "preprocess": Preprocess}
     defaults = {"model": architectures()[settings["model"]["name"]].defaults}
     for section, kind in kinds.items():

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from darkroom.data.cache import DatasetCard
 from darkroom.interruption import held_back
-from darkroom.models.files import ModelCard
+from darkroom.models.card import ModelCard
 from darkroom.process import this_process
 from darkroom.tracking.facts import code_version, user
 from darkroom.tracking.spool import Operation

@@ -1,18 +1,12 @@
-"""Everything MLflow's tracking API is asked: runs, their figures and files, and the models they made."""
+"""Everything MLflow's tracking API is asked: runs, their figures and files, and where the models lie."""
 
-import copy
-import json
 import logging
 import re
-from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
 import mlflow
-import numpy as np
 import requests
-import torch
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
@@ -27,20 +21,14 @@ from mlflow.entities import (
 )
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
-from mlflow.types.schema import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from darkroom.errors import TrackingError
-from darkroom.interruption import held_back
-from darkroom.models.classifier import Classifier
-from darkroom.models.files import ModelCard
 from darkroom.process import is_gone
 from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import shown, sqlite_address, sqlite_file
 from darkroom.tracking.database import LOCKED, check_database, deleted_experiment, reason_of, unusable
-from darkroom.tracking.names import model_name
 from darkroom.tracking.relocation import artifact_root, relocate
 from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
 from darkroom.tracking.spool import Operation
@@ -169,42 +157,6 @@ class Store:
     def model_uri(self, run_id: str) -> str:
         """Where the model that a run has logged lies, or "" if it has logged none to its end."""
         return newest_model(self.client, self.client.get_run(run_id))
-
-    @held_back()
-    def log_model(self, key: str, classifier: Classifier, card: ModelCard, example: np.ndarray[Any, Any]) -> str:
-        """Log the model as exported graph and weights (pt2), which loads without pickle. Returns where it lies.
-
-        Leaves the run FINISHED. ``example`` uint8 [n, C, H, W] holds two images or more: from one alone the export
-        would take the batch for fixed.
-        """
-        import mlflow.pytorch
-
-        assert len(example) > 1, "an example of one image would fix the batch size to 1"
-        data = card.dataset_card
-        signature = ModelSignature(
-            Schema([TensorSpec(np.dtype("uint8"), (-1, *data.shape))]),
-            Schema([TensorSpec(np.dtype("float32"), (-1, len(data.classes)))]),
-        )
-        # MLflow logs models to the active run only. Requirements are given because inferring them
-        # loads the model in another process and takes a dozen seconds.
-        with mlflow.start_run(run_id=self.id_of(key), nested=True):
-            logged = mlflow.pytorch.log_model(
-                copy.deepcopy(classifier).to(memory_format=torch.contiguous_format),
-                name=model_name(card.settings, data),
-                serialization_format="pt2",
-                signature=signature,
-                input_example=example,
-                pip_requirements=[f"{name}=={version(name)}" for name in ("torch", "mlflow", "numpy")],
-                metadata={
-                    "classes": list(data.classes),
-                    "shape": list(data.shape),
-                    "mean": list(data.mean),
-                    "fingerprint": data.fingerprint,
-                    # All of it, so that the model can be taken elsewhere from the registry alone.
-                    "card": json.loads(json.dumps(asdict(card))),
-                },
-            )
-        return str(logged.model_uri)
 
 
 def open_client(address: str) -> MlflowClient:

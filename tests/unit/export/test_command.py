@@ -15,7 +15,8 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import DarkroomError, ModelError, TrackingError
 from darkroom.export import command, making
 from darkroom.files import sha256
-from darkroom.models.files import ModelCard, load_classifier, load_weights
+from darkroom.models.card import ModelCard
+from darkroom.models.files import load_classifier, load_weights
 from darkroom.promotion import evidence
 from darkroom.promotion.registry import find
 from darkroom.stages import download, preprocess

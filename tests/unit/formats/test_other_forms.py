@@ -10,7 +10,8 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
 from darkroom.formats.program import read_pt2, trace, write_pt2
 from darkroom.formats.state_dict import read_state_dict, write_pth, write_safetensors
-from darkroom.models.files import ModelCard, save_weights
+from darkroom.models.card import ModelCard
+from darkroom.models.files import save_weights
 
 SETTINGS = {"model": {"name": "simple-cnn", "filters": [4, 8], "hidden": [8]}}
 

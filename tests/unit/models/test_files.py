@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from darkroom.errors import ModelError
+from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier, build_classifier
-from darkroom.models.files import ModelCard, load_classifier, save_card, save_weights
+from darkroom.models.files import load_classifier, save_weights
 from darkroom.settings import Model
 
 Saved = tuple[Classifier, Path, Path]

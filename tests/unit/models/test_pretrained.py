@@ -19,8 +19,9 @@ from torchvision.transforms.v2.functional import normalize, resize
 from darkroom.config import parse
 from darkroom.data.batches import Split
 from darkroom.errors import ModelError
+from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier, build_classifier
-from darkroom.models.files import ModelCard, load_classifier, save_card, save_weights
+from darkroom.models.files import load_classifier, save_weights
 from darkroom.models.network import Network
 from darkroom.models.registry import build
 from darkroom.settings import Augment, Model, Train

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from darkroom.errors import ModelError
+from darkroom.models.architecture import Shape, register
 from darkroom.models.classifier import Classifier, build_classifier
-from darkroom.models.registry import Shape, architectures, build, register, resolve, without_effect
+from darkroom.models.registry import architectures, build, resolve, without_effect
 from darkroom.settings import Model
 
 NAMES = sorted(architectures())

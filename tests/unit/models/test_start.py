@@ -12,8 +12,9 @@ from torch import Tensor
 
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
+from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier, build_classifier
-from darkroom.models.files import ModelCard, save_card, save_weights
+from darkroom.models.files import save_weights
 from darkroom.models.network import head_of
 from darkroom.models.start import Start, Taken, begin_with, read_start
 from darkroom.settings import Model

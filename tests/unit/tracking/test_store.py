@@ -16,9 +16,10 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrackingError, TrainingError
+from darkroom.models.card import ModelCard
 from darkroom.models.classifier import build_classifier
-from darkroom.models.files import ModelCard
 from darkroom.settings import Model, Tracking
+from darkroom.tracking.logged_model import log_model
 from darkroom.tracking.runs import epoch_metrics, log_training
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
@@ -181,7 +182,7 @@ def test_a_logged_training_holds_everything_once_however_often_it_is_logged(stor
             for epoch in history:
                 run.log_metrics(epoch_metrics(epoch), step=epoch["epoch"])
             log_training(run, card, {"seconds": 0.1, "share": 0.01}, [report])
-            store.log_model(run.key, classifier, card, images.numpy())
+            log_model(store, run.key, classifier, card, images.numpy())
     run_id = store.id_of(run.key)
     found = store.client.get_run(run_id)
     assert found.info.status == "FINISHED"

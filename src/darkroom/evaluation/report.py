@@ -1,0 +1,36 @@
+"""What `evaluate` has written of a model, read back."""
+
+from pathlib import Path
+from typing import Any
+
+from darkroom.errors import ModelError
+from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity
+from darkroom.files import checked, need_output, read_json, sha256
+from darkroom.models.card import ModelCard
+
+METRICS = ("accuracy", "accuracy_low", "accuracy_high", "f1_macro", "log_loss", "calibration_error")
+EVALUATE = "darkroom evaluate"
+
+
+def read_identity(report: Path, card: ModelCard) -> Identity:
+    """What the evaluation in ``report`` is of. Raises ModelError if not of the weights and data of ``card``."""
+    path = need_output(report / IDENTITY, error=ModelError, made_by=EVALUATE)
+    written = read_json(path, error=ModelError, made_by=EVALUATE)
+    found = checked(Identity, written, path, error=ModelError, made_by=EVALUATE)
+    if found.weights_sha256 != card.weights_sha256:
+        raise ModelError(f"{report}: an evaluation of other weights than models/ holds; run `{EVALUATE}` again")
+    if found.fingerprint != card.dataset_card.fingerprint:
+        raise ModelError(f"{report}: an evaluation on other data than models/ was trained on; run `{EVALUATE}` again")
+    predictions = need_output(report / PREDICTIONS, error=ModelError, made_by=EVALUATE)
+    if sha256(predictions) != found.predictions_sha256:
+        raise ModelError(f"{predictions}: changed since it was written; run `{EVALUATE}` again")
+    return found
+
+
+def read_metrics(report: Path) -> dict[str, Any]:
+    """The figures of the evaluation in ``report``. Raises ModelError if they are not there, or damaged."""
+    path = need_output(report / "metrics.json", error=ModelError, made_by=EVALUATE)
+    found = read_json(path, error=ModelError, made_by=EVALUATE)
+    if lacking := [key for key in METRICS if not isinstance(found.get(key), int | float)]:
+        raise ModelError(f"{path}: lacks {', '.join(lacking)}; run `{EVALUATE}` again")
+    return found

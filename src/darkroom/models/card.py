@@ -1,0 +1,56 @@
+"""What model.json says about the weights beside it. Reading it needs no torch, which takes seconds to import."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import with_config
+
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import ModelError
+from darkroom.files import EXACT, check_format, checked, read_json, write_json
+
+FORMAT_VERSION = 1
+MADE_BY = "darkroom train"
+
+
+@with_config(EXACT)
+@dataclass(frozen=True)
+class ModelCard:
+    """What model.json says about the weights beside it.
+
+    ``dataset`` is the card of the data it was trained on, ``settings`` every resolved setting as
+    {section: {key: value}}, ``facts`` the device, threads, precision and commit of the training, ``run_id`` its
+    run in MLflow (the tag ``darkroom.run``), ``weights_sha256`` the digest of the weights' file.
+    """
+
+    dataset: dict[str, Any]
+    settings: dict[str, dict[str, Any]]
+    facts: dict[str, Any]
+    best_epoch: dict[str, Any]
+    run_id: str
+    weights_sha256: str
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def dataset_card(self) -> DatasetCard:
+        return checked(DatasetCard, self.dataset, "dataset", error=ModelError, made_by=MADE_BY)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a card. Raises ModelError."""
+        return cls.parse(read_json(path, error=ModelError, made_by=MADE_BY), path)
+
+    @classmethod
+    def parse(cls, found: dict[str, Any], where: Path | str) -> Self:
+        """The card from its JSON form, which was found at ``where``. Raises ModelError."""
+        check_format(found, FORMAT_VERSION, where, error=ModelError, made_by=MADE_BY)
+        card = checked(cls, found, where, error=ModelError, made_by=MADE_BY)
+        checked(DatasetCard, card.dataset, f"{where}: dataset", error=ModelError, made_by=MADE_BY)
+        if not isinstance(card.settings.get("model", {}).get("name"), str):
+            raise ModelError(f"{where}: damaged (settings.model.name: expected text); run `{MADE_BY}` again")
+        return card
+
+
+def save_card(card: ModelCard, path: Path) -> None:
+    write_json(path, asdict(card))
