@@ -19,7 +19,7 @@ from darkroom.promotion.recorded import recorded_training
 from darkroom.promotion.registry import find
 from darkroom.stages import download, preprocess
 from darkroom.stages.register import run
-from darkroom.tracking.store import Store, newest_model
+from darkroom.tracking.store import newest_model
 from darkroom.workspace import Workspace
 
 NAME = "darkroom-digits"
@@ -247,7 +247,7 @@ def test_a_run_that_was_broken_off_before_its_model_is_completed(bring, client, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store, "log_model", break_off)
+        patch.setattr(registration, "log_model", break_off)
         with pytest.raises(KeyboardInterrupt):
             bring()
     assert [run.info.status for run in runs(client)] == ["KILLED"]
