@@ -75,7 +75,9 @@ def read_json(path: Path, *, error: type[DarkroomError], made_by: str) -> dict[s
 
 
 def need_output(path: Path, *, error: type[DarkroomError], made_by: str) -> Path:
-    """``path``, the file that the stage ``made_by`` writes. Raises ``error`` if it is missing."""
+    """``path``, the file that the stage ``made_by`` writes. Raises ``error`` if it is missing, or a directory."""
+    if path.is_dir():
+        raise error(f"{path}: a directory; remove it and run `{made_by}` again")
     if not path.is_file():
         raise error(f"{path}: not found; `dvc pull` brings it if it was pushed, `{made_by}` makes it")
     return path

@@ -1,57 +1,36 @@
 """The figures of the model in the working tree, what the registry knows of it, and where to look next."""
 
 import json
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 import typer
-from pydantic import Field
 from rich.table import Table
 
 from darkroom.config import Config
 from darkroom.console import output, warn
 from darkroom.errors import ModelError
-from darkroom.files import checked, read_json
+from darkroom.evaluation.report import read_identity, read_metrics
+from darkroom.models.card import ModelCard
 from darkroom.tracking.address import shown, store_address, store_exists
 from darkroom.workspace import Workspace
-
-T = TypeVar("T")
-MADE_BY = "dvc repro"
-Figure = Annotated[int | float, Field(le=1 << 53)]
-
-
-@dataclass(frozen=True)
-class _Named:
-    name: str
-
-
-@dataclass(frozen=True)
-class _Settings:
-    model: _Named
-    dataset: _Named
-
-
-@dataclass(frozen=True)
-class _Card:
-    settings: _Settings
 
 
 def show(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     """Print what the last evaluation has written, and as what this store knows the model.
 
-    Raises ModelError if there is no evaluation of the model, TrackingError if the store cannot be used.
+    Raises ModelError if there is no evaluation of this model, TrackingError if the store cannot be used.
     """
     report = workspace.report("evaluate")
-    summary = _read(dict[str, Figure], report / "metrics.json")
-    if lacking := [key for key in ("accuracy", "accuracy_low", "accuracy_high") if key not in summary]:
-        raise ModelError(f"{report / 'metrics.json'}: lacks {', '.join(lacking)}; run `{MADE_BY}` again")
-    settings = _read(_Card, workspace.model_card).settings
+    if not report.exists():
+        raise ModelError(f"{report}: not found; run `dvc repro` first")
+    card = ModelCard.read(workspace.model_card)
+    read_identity(report, card)
+    summary = read_metrics(report)
     version = _registered(config, workspace) if store_exists() else None
     if as_json:
         typer.echo(json.dumps({"metrics": summary, "registered": version}, ensure_ascii=False, indent=2))
         return
-    title = f"{settings.model.name} on {settings.dataset.name}, test split"
+    title = f"{card.settings['model']['name']} on {card.dataset_card.name}, test split"
     table = Table("figure", "value", title=title, title_justify="left")
     table.columns[1].justify = "right"
     low, high = summary.pop("accuracy_low"), summary.pop("accuracy_high")
@@ -71,10 +50,6 @@ def show(config: Config, workspace: Workspace, *, as_json: bool) -> None:
         "Look next: `make ui` opens MLflow on the runs; reports/evaluate/ holds the confusion matrix and the\n"
         "predictions; `darkroom predict IMAGE` asks the champion; params.yaml holds every setting."
     )
-
-
-def _read(kind: type[T], path: Path) -> T:
-    return checked(kind, read_json(path, error=ModelError, made_by=MADE_BY), path, error=ModelError, made_by=MADE_BY)
 
 
 def _registered(config: Config, workspace: Workspace) -> dict[str, Any] | None:

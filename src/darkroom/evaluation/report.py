@@ -10,6 +10,8 @@ from darkroom.models.card import ModelCard
 
 METRICS = ("accuracy", "accuracy_low", "accuracy_high", "f1_macro", "log_loss", "calibration_error")
 EVALUATE = "darkroom evaluate"
+# No figure is larger: beyond it a float leaves whole numbers out.
+LARGEST = 1 << 53
 
 
 def read_identity(report: Path, card: ModelCard) -> Identity:
@@ -31,6 +33,12 @@ def read_metrics(report: Path) -> dict[str, Any]:
     """The figures of the evaluation in ``report``. Raises ModelError if they are not there, or damaged."""
     path = need_output(report / "metrics.json", error=ModelError, made_by=EVALUATE)
     found = read_json(path, error=ModelError, made_by=EVALUATE)
-    if lacking := [key for key in METRICS if not isinstance(found.get(key), int | float)]:
+    if lacking := [key for key in METRICS if key not in found]:
         raise ModelError(f"{path}: lacks {', '.join(lacking)}; run `{EVALUATE}` again")
+    if wrong := [key for key, value in found.items() if not _is_number(value)]:
+        raise ModelError(f"{path}: damaged ({wrong[0]}: expected a number); run `{EVALUATE}` again")
     return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
