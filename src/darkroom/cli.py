@@ -55,6 +55,7 @@ def _global_options(
 def _run_stage(name: str, *arguments: str) -> None:
     workspace = Workspace()
     config = load(workspace.params)
+    workspace.check_places()
     # Imported only now: each stage brings in just the libraries it uses, and a wrong setting none.
     importlib.import_module(f"darkroom.stages.{name}").run(config, workspace, *arguments)
 

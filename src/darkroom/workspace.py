@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkroom.errors import ConfigError
+
 
 def project_root() -> Path:
     """The root of the checkout, also from inside the copy that `dvc exp run --queue` makes below .dvc/tmp."""
@@ -16,6 +18,18 @@ class Workspace:
     """The directories and files below the project's root."""
 
     root: Path = Path()
+
+    def check_places(self) -> None:
+        """Raises ConfigError where a directory is in the place of a file that a stage writes, or a file in that of one.
+
+        Writing it would fail at the end of the work.
+        """
+        files = (self.best_params, self.weights, self.model_card, self.study_journal, self.checkpoint)
+        directories = (self.raw(""), self.processed(""), self.report(""), *self.report("").glob("*"))
+        wrong = {path: "directory" for path in files if path.is_dir()}
+        wrong |= {path: "file" for path in (*directories, *(path.parent for path in files)) if path.is_file()}
+        for path, kind in wrong.items():
+            raise ConfigError(f"{path}: a {kind}; remove it and run `dvc repro` again")
 
     def given(self, path: str) -> Path:
         """What a setting names: a file here or, where a queued experiment's copy lacks it, in the checkout."""

@@ -369,7 +369,7 @@ def test_predict_refuses_files_that_are_not_there_or_no_images(darkroom, trained
 
 def test_results_before_any_evaluation_are_refused(darkroom, project):
     project()
-    refused(darkroom("results"), r"metrics\.json: not found; run `dvc repro`")
+    refused(darkroom("results"), r"reports/evaluate: not found; run `dvc repro`")
 
 
 def test_a_full_disk_is_told_and_nothing_is_half_written(darkroom, trained, monkeypatch):

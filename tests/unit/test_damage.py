@@ -71,6 +71,54 @@ def test_a_directory_in_its_place_is_refused(refused, evaluated, name):
     assert refused(name)
 
 
+@pytest.mark.parametrize("stage", ["download", "preprocess", "search", "train", "evaluate", "register"])
+@pytest.mark.parametrize(
+    ("name", "is_directory"),
+    [
+        ("models/model.safetensors", True),
+        ("models/model.json", True),
+        ("models/search/best_params.json", True),
+        ("models/checkpoints/train.pt", True),
+        ("models/checkpoints", False),
+        ("reports/train", False),
+        ("reports", False),
+        ("data/processed", False),
+    ],
+)
+def test_a_stage_refuses_what_it_could_not_write_over_before_it_works(project, darkroom, stage, name, is_directory):
+    place = project() / name
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.mkdir() if is_directory else place.touch()
+
+    code, output, errors = darkroom(stage)
+
+    kind = "directory" if is_directory else "file"
+    assert (code, output) == (2, "")
+    assert errors == f"error: {name}: a {kind}; remove it and run `dvc repro` again\n"
+
+
+@pytest.mark.parametrize("value", ['"high"', "true", "null", "[0.5]", "1e17"])
+def test_a_figure_that_is_no_number_is_refused(darkroom, evaluated, value):
+    path = evaluated / "reports" / "evaluate" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"log_loss": json.loads(value)}))
+
+    code, _, errors = darkroom("results")
+
+    said = "reports/evaluate/metrics.json: damaged (log_loss: expected a number); run `darkroom evaluate` again"
+    assert (code, errors) == (2, f"error: {said}\n")
+
+
+def test_results_of_another_model_are_refused(darkroom, evaluated):
+    card = evaluated / "models" / "model.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"weights_sha256": "0" * 64}))
+
+    code, output, errors = darkroom("results")
+
+    assert (code, output) == (2, "")
+    said = "reports/evaluate: an evaluation of other weights than models/ holds; run `darkroom evaluate` again"
+    assert errors == f"error: {said}\n"
+
+
 @pytest.mark.parametrize(
     ("name", "read"),
     [

@@ -115,6 +115,8 @@ def test_weights_that_were_changed_are_found(doctor, evaluated):
         ("data/processed/digits/dataset.json", "{", "dataset.json: damaged"),
         ("reports/evaluate/metrics.json", "{}", "metrics.json: lacks accuracy, "),
         ("reports/evaluate/metrics.json", '{"accuracy": 0.', "metrics.json: damaged"),
+        ("models/search/best_params.json", "xx{", "models/search/best_params.json: damaged"),
+        ("models/search/best_params.json", '{"params": {"dataset.path": "x"}}', "dataset.path: no setting that a sear"),
     ],
 )
 def test_a_damaged_file_is_found(doctor, evaluated, name, content, said):

@@ -51,7 +51,8 @@ def _examine(config: Config, workspace: Workspace) -> Iterator[Finding]:
 
     yield Finding("settings", f"{workspace.params}: valid")
     yield from machine.check(workspace)
-    files = list(examined(working_tree.AREA, working_tree.check(config, workspace)))
+    files = list(examined(working_tree.AREA, working_tree.check_search(config, workspace)))
+    files += examined(working_tree.AREA, working_tree.check(config, workspace))
     yield from files
     yield from examined(store.AREA, store.check(config, workspace))
     yield from examined(registry.AREA, registry.check(config, workspace))

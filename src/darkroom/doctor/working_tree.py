@@ -8,9 +8,17 @@ from darkroom.doctor.finding import Finding
 from darkroom.evaluation.report import read_identity, read_metrics
 from darkroom.models.card import ModelCard
 from darkroom.promotion.here import weights_here
+from darkroom.search.best_params import read_best_params
 from darkroom.workspace import Workspace
 
 AREA = "working tree"
+
+
+def check_search(config: Config, workspace: Workspace) -> Iterator[Finding]:
+    """Raises SearchError for what no search has written."""
+    if workspace.best_params.exists():
+        read_best_params(workspace.best_params, config)
+        yield Finding(AREA, f"{workspace.best_params}: settings that can be trained with")
 
 
 def check(config: Config, workspace: Workspace) -> Iterator[Finding]:

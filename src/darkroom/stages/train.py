@@ -1,24 +1,25 @@
 """Stage 4: train the final model with the settings that the search found."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
 from darkroom import drawing
-from darkroom.config import Config, tunable_keys
+from darkroom.config import Config
 from darkroom.console import messages, progress, warn
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
-from darkroom.errors import ConfigError, SearchError
+from darkroom.errors import SearchError
 from darkroom.evaluation.curves import learning_curves, write_history
-from darkroom.files import atomic_directory, checked, digest, read_json, write_json
+from darkroom.files import atomic_directory, digest, write_json
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import save_weights
 from darkroom.models.registry import resolve, without_effect
+from darkroom.search.best_params import SEARCH, read_best_params
 from darkroom.starting import begin
 from darkroom.tracking.facts import code_version, system_facts
 from darkroom.tracking.names import training_name
@@ -30,14 +31,6 @@ from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.training.precision import fastest_precision
 from darkroom.training.session import train_classifier
 from darkroom.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What best_params.json must hold; the rest of it is for people."""
-
-    params: dict[str, Any]
-    fingerprint: str | None = None
 
 
 def run(config: Config, workspace: Workspace) -> None:
@@ -108,22 +101,13 @@ def run(config: Config, workspace: Workspace) -> None:
 
 def _resolve(config: Config, card: DatasetCard, workspace: Workspace) -> Config:
     """What the search found takes precedence over params.yaml, which takes it over the defaults."""
-    path, made_by = workspace.best_params, "darkroom search"
-    written = read_json(path, error=SearchError, made_by=made_by)
-    found = checked(_Found, written, path, error=SearchError, made_by=made_by)
-    if found.fingerprint not in (None, card.fingerprint):
+    found, fingerprint = read_best_params(workspace.best_params, config)
+    if fingerprint not in (None, card.fingerprint):
         raise SearchError(
-            f"{path}: searched on another dataset than {workspace.processed(card.name)} now holds; "
-            f"run `{made_by}` again"
+            f"{workspace.best_params}: searched on another dataset than {workspace.processed(card.name)} now holds; "
+            f"run `{SEARCH}` again"
         )
-    if others := sorted(found.params.keys() - tunable_keys()):
-        raise SearchError(
-            f"{path}: {others[0]}: no setting that a search varies; set it in params.yaml and run `{made_by}` again"
-        )
-    try:
-        return config.with_settings(found.params)
-    except ConfigError as problem:
-        raise SearchError(f"{path}: damaged ({problem}); run `{made_by}` again") from None
+    return found
 
 
 def _settings(config: Config, card: DatasetCard) -> dict[str, dict[str, Any]]:
