@@ -1,6 +1,7 @@
 """Muon for matrices, AdamW for everything else, as one optimizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -42,9 +43,9 @@ class MuonAdamW(optim.Optimizer):
             _part(group, [self._views[each] for each in group["params"] if each in hidden]) for group in groups
         ]
         with_adamw = [_part(group, [each for each in group["params"] if each not in hidden]) for group in groups]
-        self._parts: list[optim.Optimizer] = []
+        self.parts: list[optim.Optimizer] = []
         if hidden:
-            self._parts.append(
+            self.parts.append(
                 Muon(
                     [group for group in with_muon if group["params"]],
                     lr,
@@ -57,38 +58,42 @@ class MuonAdamW(optim.Optimizer):
             )
         if any(group["params"] for group in with_adamw):
             rest = [group for group in with_adamw if group["params"]]
-            self._parts.append(optim.AdamW(rest, lr, weight_decay=weight_decay, fused=True, capturable=capturable))
-        groups = [group for part in self._parts for group in part.param_groups]
+            self.parts.append(optim.AdamW(rest, lr, weight_decay=weight_decay, fused=True, capturable=capturable))
+        groups = [group for part in self.parts for group in part.param_groups]
         # The last group is to learn at the whole rate.
         self._order = sorted(range(len(groups)), key=lambda number: float(groups[number]["lr"]))
         self._share_groups()
 
     def _share_groups(self) -> None:
         """A schedule sets the rates in our groups: they are the parts' own."""
-        groups = [group for part in self._parts for group in part.param_groups]
+        groups = [group for part in self.parts for group in part.param_groups]
         self.param_groups = [groups[number] for number in self._order]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """One step of both."""
         assert closure is None, "neither part evaluates the loss again"
-        for parameter, view in self._views.items():
-            view.data = _as_matrix(parameter)  # which may have moved in memory
-            view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, like=parameter)
-        for part in self._parts:
+        self.follow_parameters()
+        for part in self.parts:
             part.step()
 
+    def follow_parameters(self) -> None:
+        """Precedes the steps of the parts: parameters may have moved in memory, and have new gradients."""
+        for parameter, view in self._views.items():
+            view.data = _as_matrix(parameter)
+            view.grad = None if parameter.grad is None else _as_matrix(parameter.grad, like=parameter)
+
     def zero_grad(self, set_to_none: bool = True) -> None:
-        for part in self._parts:
+        for part in self.parts:
             part.zero_grad(set_to_none)
         for parameter in self._views:
             parameter.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"parts": [part.state_dict() for part in self._parts]}
+        return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        for part, state in zip(self._parts, state_dict["parts"], strict=True):
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()
 
@@ -98,35 +103,71 @@ class Muon(optim.Muon):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        for group in self.param_groups:
-            matrices: list[Tensor] = [matrix for matrix in group["params"] if matrix.grad is not None]
-            if matrices and matrices[0].device.type == "cpu":
-                super().step()  # type: ignore[no-untyped-call]
-                return
-            if matrices:
-                self.take_together(matrices, group)
+        step_together([self])
 
-    def take_together(self, matrices: list[Tensor], group: dict[str, Any]) -> None:
-        """A step with the settings of ``group``, whose rate may be a tensor: nothing is read from the device."""
-        gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
-        momentum, lr = group["momentum"], group["lr"]
-        averages = [self._average(matrix) for matrix in matrices]
-        torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        updates = torch._foreach_lerp(gradients, averages, momentum) if group["nesterov"] else averages
-        torch._foreach_mul_(matrices, 1 - lr * group["weight_decay"])
-        for shape in dict.fromkeys(matrix.shape for matrix in matrices):
-            members = [number for number, matrix in enumerate(matrices) if matrix.shape == shape]
-            stack = orthogonalize(torch.stack([updates[number] for number in members]), group["ns_steps"])
-            # The size of AdamW's steps.
-            change = stack.to(matrices[members[0]].dtype) * (-0.2 * max(shape) ** 0.5 * lr)
-            torch._foreach_add_([matrices[number] for number in members], list(change))
+    def step_alone(self) -> None:
+        """torch's own step, a matrix at a time."""
+        super().step()  # type: ignore[no-untyped-call]
 
-    def _average(self, matrix: Tensor) -> Tensor:
-        state = self.state[matrix]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(matrix, memory_format=torch.preserve_format)
-        average: Tensor = state["momentum_buffer"]
-        return average
+    def averages(self, matrices: Sequence[Tensor]) -> list[Tensor]:
+        """The moving average of the gradients of each."""
+        for matrix in matrices:
+            if "momentum_buffer" not in self.state[matrix]:
+                self.state[matrix]["momentum_buffer"] = torch.zeros_like(matrix, memory_format=torch.preserve_format)
+        return [self.state[matrix]["momentum_buffer"] for matrix in matrices]
+
+
+def step_together(optimizers: Sequence[Muon]) -> None:
+    """A step of each of ``optimizers``, whose matrices are on one device."""
+    devices = {matrix.device.type for each in optimizers for group in each.param_groups for matrix in group["params"]}
+    if devices == {"cpu"}:
+        for optimizer in optimizers:
+            optimizer.step_alone()
+    elif devices:
+        take_together(optimizers)
+
+
+def take_together(optimizers: Sequence[Muon]) -> None:
+    """``step_together`` with all matrices of a shape multiplied at once.
+
+    Rates may be numbers, which is a kernel less for each group, or tensors: nothing is read from the device.
+    """
+    learning = [
+        (optimizer, group, [matrix for matrix in group["params"] if matrix.grad is not None])
+        for optimizer in optimizers
+        for group in optimizer.param_groups
+    ]
+    groups = [group for _, group, of_group in learning for _ in of_group]
+    matrices: list[Tensor] = [matrix for _, _, of_group in learning for matrix in of_group]
+    if not matrices:
+        return
+    averages = [average for optimizer, _, of_group in learning for average in optimizer.averages(of_group)]
+    gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+    torch._foreach_lerp_(averages, gradients, [1 - group["momentum"] for group in groups])
+    # Nesterov's, which without momentum is the gradient itself.
+    updates = torch._foreach_lerp(gradients, averages, [group["momentum"] for group in groups])
+    decays = [[1 - group["lr"] * group["weight_decay"]] * len(of_group) for _, group, of_group in learning]
+    _multiply(matrices, [factor for of_group in decays for factor in of_group])
+    kinds = [(matrix.shape, group["ns_steps"]) for matrix, group in zip(matrices, groups, strict=True)]
+    for kind in dict.fromkeys(kinds):
+        shape, iterations = kind
+        members = [number for number, each in enumerate(kinds) if each == kind]
+        stack = orthogonalize(torch.stack([updates[number] for number in members]), iterations)
+        changes = list(stack.to(matrices[members[0]].dtype))
+        # The size of AdamW's steps.
+        rates = {id(group): -0.2 * max(shape) ** 0.5 * group["lr"] for group in groups}
+        _multiply(changes, [rates[id(groups[number])] for number in members])
+        torch._foreach_add_([matrices[number] for number in members], changes)
+
+
+def _multiply(tensors: Sequence[Tensor], factors: Sequence[Any]) -> None:
+    """Each of ``tensors`` by its factor, in place: by numbers all at once, by tensors those at once whose it is."""
+    if not any(isinstance(factor, Tensor) for factor in factors):
+        torch._foreach_mul_(list(tensors), list(factors))
+        return
+    for _, members in groupby(zip(tensors, factors, strict=True), key=lambda pair: id(pair[1])):
+        scaled, (factor, *_) = zip(*members, strict=True)
+        torch._foreach_mul_(list(scaled), factor)
 
 
 def orthogonalize(matrices: Tensor, iterations: int) -> Tensor:

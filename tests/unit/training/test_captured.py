@@ -1,14 +1,14 @@
 """Steps that lie in one graph learn what steps learn that do not, and read nothing from the device."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from tests.device.trainings import CARD, MODELS, SIDE, Rerun
 from tests.unit.training.tiny import Scaled, data
-from torch import Generator, Tensor, nn, optim
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch import Generator, Tensor, nn
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from darkroom.config import parse
 from darkroom.data.batches import Split
@@ -198,32 +198,6 @@ def test_fit_tells_what_it_had_to_do_without(monkeypatch: pytest.MonkeyPatch) ->
 
 
 # --- on a device that is made up ---------------------------------------------------------------------
-
-
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
-    """A GPU that computes nothing, but knows the device of every tensor, and refuses to give a value to the host."""
-
-    class Drawing(torch.Generator):
-        """On the CPU, wherever it is asked for."""
-
-        device = torch.device("cuda", 0)
-
-        def __new__(cls, device: object = None) -> "Drawing":
-            return super().__new__(cls)
-
-    monkeypatch.setattr(torch, "Generator", Drawing)
-    monkeypatch.setattr(
-        "darkroom.data.augmentation.mixing._quantiles", lambda alpha, device: torch.zeros(4096, device=device)
-    )
-    # torch's fused optimizers have no kernels but for real devices.
-    for optimizer in (optim.Adam, optim.AdamW, optim.SGD):
-        monkeypatch.setattr(optimizer, "step", lambda optimizer: None)
-    # A module cannot move tensors that are made up: they are made where they are to be.
-    monkeypatch.setattr(nn.Module, "to", lambda module, *given, **named: module)
-    monkeypatch.setattr("darkroom.training.step._balanced_weights", lambda labels: torch.ones(3))
-    with FakeTensorMode():
-        yield torch.device("cuda", 0)
 
 
 def on_gpu(

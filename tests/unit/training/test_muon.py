@@ -11,7 +11,7 @@ from torch import Tensor, nn, optim
 
 from darkroom.models.network import Network
 from darkroom.settings import Train
-from darkroom.training.muon import Muon, MuonAdamW, orthogonalize
+from darkroom.training.muon import Muon, MuonAdamW, orthogonalize, take_together
 from darkroom.training.optimisation import build_optimizer
 from darkroom.training.schedule import Schedule
 
@@ -372,7 +372,7 @@ def test_matrices_taken_together_move_as_torch_moves_them_one_by_one(lr: float |
             other.grad = one.grad.clone()
         before = [matrix.detach().clone() for matrix in matrices_of(single)]
         with torch.no_grad():
-            together.take_together(matrices_of(together), group)
+            take_together([together])
         single.step()
         for one, other, old in zip(matrices_of(together), matrices_of(single), before, strict=True):
             # In bfloat16 the order of summation decides the last of eight bits.

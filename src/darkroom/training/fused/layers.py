@@ -63,6 +63,11 @@ class Stacked(FusedLayer):
             setattr(self, name, stack)
             self._members.append((stack, members))
 
+    def forget_gradients(self) -> None:
+        for _, members in self._members:
+            for member in members:
+                member.grad = None
+
     def share_gradients(self) -> None:
         for stack, members in self._members:
             assert stack.grad is not None, "every layer takes part in the loss"

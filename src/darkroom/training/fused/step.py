@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from darkroom.data.augmentation.mixing import Target
 from darkroom.training.device import autocast
 from darkroom.training.fused.network import fuse
+from darkroom.training.fused.update import FusedUpdate
 from darkroom.training.loop import TrainingLoop
 
 
@@ -27,6 +28,7 @@ class FusedStep:
         smoothing = [loop.settings.label_smoothing for loop in loops]
         self.smoothing = _like_weights(smoothing, loops[0].model)[:, None] if any(smoothing) else None
         self.class_weights = _class_weights(loops)
+        self.update = FusedUpdate(loops)
 
     def __call__(self, batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
         """Train each model on its batch: images uint8 [N, C, H, W] and labels int64 [N], N the same for all.
@@ -55,8 +57,8 @@ class FusedStep:
             correct += (logits.detach().argmax(1) == together.dominant).view(count, -1).sum(1)
         for layer in self.layers:
             layer.share_gradients()
+        self.update()
         for loop in self.loops:
-            loop.step.update()
             loop.end_step()
         return losses, correct
 
