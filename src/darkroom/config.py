@@ -32,6 +32,8 @@ from darkroom.settings import (
     Train,
 )
 
+# Settings of a model that a search may vary where the weights to begin with are given.
+SEARCHED_WITH_WEIGHTS = {"dropout", "freeze_epochs", "layer_lr_decay", "freeze_norm_scale", "whitening_epochs"}
 ARCHIVE_SUFFIX = re.compile(r"(\.tar)?\.(zip|tar|gz|bz2|xz|tgz|tbz2?|txz)$", re.IGNORECASE)
 
 
@@ -65,7 +67,7 @@ class Config(Section):
         if self.model.weights_path is not None:
             raise ValueError("train.start_from: model.weights_path names weights to begin with as well; keep one")
         for key in self.search.space.model:
-            if key not in ("dropout", "freeze_epochs", "layer_lr_decay"):
+            if key not in SEARCHED_WITH_WEIGHTS:
                 raise ValueError(
                     f"search.space.model.{key}: cannot be searched with train.start_from, whose weights fit one "
                     "architecture; drop one of the two"

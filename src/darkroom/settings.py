@@ -154,6 +154,11 @@ class Model(Section):
     dropout: float | None = Field(None, ge=0, lt=1, description="share of activations dropped in training")
     depth: int | None = Field(None, ge=1, le=1000, description="layers with weights")
     width: int | None = Field(None, ge=1, le=4096, description="resnet: filters of the first stage")
+    activation: Literal["relu", "gelu"] | None = Field(None, description="fast-cnn: what follows each normalization")
+    freeze_norm_scale: bool | None = Field(None, description="fast-cnn: of the normalization only the biases learn")
+    whitening_epochs: int | None = Field(
+        None, ge=0, description="fast-cnn: epochs in which the bias of the whitening learns"
+    )
     widen_factor: int | None = Field(None, ge=1, le=64, description="wide-resnet: times the filters of a plain one")
     backbone: str | None = Field(None, min_length=1, description="pretrained: torchvision's name of the model")
     weights_path: str | None = Field(None, min_length=1, description="pretrained: a local state_dict")
@@ -200,6 +205,8 @@ class Train(Section):
     accumulate: int = Field(1, ge=1, le=1024, description="parts that each batch goes through the model in")
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = Field("adamw", description="optimizer")
     lr: float = Field(1e-3, gt=0, le=100, description="peak learning rate")
+    bias_lr: float | None = Field(None, gt=0, le=100, description="peak learning rate of biases; null as lr")
+    head_lr: float | None = Field(None, gt=0, le=100, description="peak learning rate of the last layer; null as lr")
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd and muon only (Nesterov)")
     muon_iterations: int = Field(5, ge=1, le=20, description="muon only: of Newton and Schulz, a step")
     weight_decay: float = Field(0.01, ge=0, le=10, description="decoupled for adamw and muon, L2 for adam and sgd")

@@ -473,6 +473,8 @@ def test_fractions_are_taken_where_the_default_or_its_range_is_one() -> None:
             for key in ("rotate", "scale", "shear", "brightness", "contrast", "erasing", "mixup", "cutmix")
         ),
         "train.lr",
+        "train.bias_lr",
+        "train.head_lr",
         "train.momentum",
         "train.weight_decay",
         "train.label_smoothing",

@@ -19,7 +19,10 @@ from darkroom.models.weights import COUNTER, check_fit, named_like, needed, read
 from darkroom.settings import Model
 
 # Settings of a model that change no tensor.
-SHAPELESS = {"dropout", "weights_path", "freeze_epochs", "layer_lr_decay"}
+SHAPELESS = {
+    *("dropout", "weights_path", "freeze_epochs", "layer_lr_decay"),
+    *("activation", "freeze_norm_scale", "whitening_epochs"),
+}
 # So many classes are named in a line.
 SHOWN = 5
 

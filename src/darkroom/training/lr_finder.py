@@ -64,9 +64,12 @@ def find_lr(
     # From the first epoch on as it will be in most of the training: nothing is frozen any more.
     for network in networks(model):
         network.begin_epoch(settings.epochs + 1)
-    start = settings.model_copy(update={"lr": LOWEST})
-    optimizer = build_optimizer(model, start)
-    schedule = LambdaLR(optimizer, lambda step: (HIGHEST / LOWEST) ** (step / max(steps - 1, 1)))
+    optimizer = build_optimizer(model, _slowest(settings))
+
+    def rise(step: int) -> float:
+        return math.pow(HIGHEST / LOWEST, step / max(steps - 1, 1))
+
+    schedule = LambdaLR(optimizer, rise)
     precision = choose_precision(settings, device)
     set_tf32(device, precision)
     step = TrainStep(model, optimizer, train, settings, augment, device, precision)
@@ -77,7 +80,7 @@ def find_lr(
     average = 0.0
     while len(rates) < steps:
         for images, labels in batches:
-            rate = float(optimizer.param_groups[-1]["lr"])
+            rate = LOWEST * rise(len(rates))
             loss = step(images, labels, batches.augment_generator)[0].item()
             schedule.step()
             average = MEMORY * average + (1 - MEMORY) * loss
@@ -91,6 +94,15 @@ def find_lr(
             if len(rates) == steps:
                 break
     return LrCurve(rates, losses, _steepest(rates, measured, losses))
+
+
+def _slowest(settings: Train) -> Train:
+    """The settings with the lowest rate. Rates beside it are the same share of it as before."""
+    rates = {"lr": settings.lr, "bias_lr": settings.bias_lr, "head_lr": settings.head_lr}
+    share = LOWEST / settings.lr
+    return settings.model_copy(
+        update={name: rate if rate is None else rate * share for name, rate in rates.items()} | {"lr": LOWEST}
+    )
 
 
 def _steepest(rates: list[float], measured: list[float], losses: list[float]) -> float:

@@ -59,15 +59,11 @@ class MuonAdamW(optim.Optimizer):
         if any(group["params"] for group in with_adamw):
             rest = [group for group in with_adamw if group["params"]]
             self.parts.append(optim.AdamW(rest, lr, weight_decay=weight_decay, fused=True, capturable=capturable))
-        groups = [group for part in self.parts for group in part.param_groups]
-        # The last group is to learn at the whole rate.
-        self._order = sorted(range(len(groups)), key=lambda number: float(groups[number]["lr"]))
         self._share_groups()
 
     def _share_groups(self) -> None:
         """A schedule sets the rates in our groups: they are the parts' own."""
-        groups = [group for part in self.parts for group in part.param_groups]
-        self.param_groups = [groups[number] for number in self._order]
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn, optim
 
-from darkroom.models.network import networks
+from darkroom.models.network import head_of, networks
 from darkroom.settings import Train
 from darkroom.training.muon import MuonAdamW
 
@@ -12,10 +12,10 @@ from darkroom.training.muon import MuonAdamW
 def build_optimizer(model: nn.Module, settings: Train) -> optim.Optimizer:
     """The optimizer in its fused form: one kernel for all parameters, on the CPU as on a GPU.
 
-    Parameters that learn at a share of the learning rate form groups of their own; the last group learns
-    at the whole. "muon" is for matrices and filters, AdamW for the rest, see ``MuonAdamW``.
+    Parameters that learn at rates of their own form groups of their own. "muon" is for matrices and filters, AdamW
+    for the rest, see ``MuonAdamW``.
     """
-    groups = _groups(model, settings.lr)
+    groups = _groups(model, settings)
     # What a CUDA graph holds must not depend on the host.
     capturable = groups[0]["params"][0].device.type == "cuda"
     match settings.optimizer:
@@ -47,9 +47,21 @@ def build_optimizer(model: nn.Module, settings: Train) -> optim.Optimizer:
             )
 
 
-def _groups(model: nn.Module, lr: float) -> list[dict[str, Any]]:
+def _groups(model: nn.Module, settings: Train) -> list[dict[str, Any]]:
+    """The parameters by their rates, so that the last matrix of the model is the last of the groups."""
     factors = {parameter: factor for network in networks(model) for parameter, factor in network.lr_factors().items()}
+    head = f"{head_of(model)}."
+    places: dict[nn.Parameter, int] = {}
     groups: dict[float, list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        groups.setdefault(factors.get(parameter, 1.0), []).append(parameter)
-    return [{"params": groups[factor], "lr": lr * factor} for factor in sorted(groups)]
+    for place, (name, parameter) in enumerate(model.named_parameters()):
+        rate = settings.lr
+        if settings.head_lr is not None and name.startswith(head):
+            rate = settings.head_lr
+        elif settings.bias_lr is not None and name.endswith("bias"):
+            rate = settings.bias_lr
+        groups.setdefault(rate * factors.get(parameter, 1.0), []).append(parameter)
+        places[parameter] = place
+    by_matrix = sorted(
+        groups.items(), key=lambda group: max((places[each] for each in group[1] if each.ndim in (2, 4)), default=-1)
+    )
+    return [{"params": parameters, "lr": rate} for rate, parameters in by_matrix]

@@ -21,6 +21,7 @@ class Schedule:
     def __init__(self, optimizer: optim.Optimizer, settings: Train, steps_per_epoch: int) -> None:
         self.factors = rate_factors(settings, steps_per_epoch)
         self._optimizer = optimizer
+        self._peak = settings.lr
         self._peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self._listed: list[float] = self.factors.tolist()
         self.move_to(0)
@@ -32,8 +33,8 @@ class Schedule:
 
     @property
     def last_rate(self) -> float:
-        """That of the last group in the step before."""
-        return self._peaks[-1] * self._listed[max(self.place - 1, 0)]
+        """That of the step before, of parameters that learn at the rate of the settings."""
+        return self._peak * self._listed[max(self.place - 1, 0)]
 
     def step(self) -> None:
         """Follows each step of the optimizer."""

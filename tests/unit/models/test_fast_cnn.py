@@ -1,5 +1,7 @@
 """The first layer whitens patches and never learns; the others start by passing on what they see."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,8 @@ from darkroom.errors import ModelError
 from darkroom.models.fast_cnn import EPSILON
 from darkroom.models.network import Network
 from darkroom.models.registry import build
-from darkroom.settings import Model
+from darkroom.settings import Model, Train
+from darkroom.training.optimisation import build_optimizer
 
 FILTERS = (32, 40, 48)
 
@@ -205,3 +208,66 @@ def test_another_number_of_groups_is_refused(filters: tuple[int, ...]) -> None:
         ModelError, match=rf"^model\.filters: fast-cnn has 3 groups, so it needs 3 numbers, got \[{given}\]$"
     ):
         network(filters=filters)
+
+
+# --- as in airbench94_muon ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("activation", "function"), [("relu", F.relu), ("gelu", F.gelu)])
+@pytest.mark.parametrize("depth", [8, 11])
+def test_each_layer_is_followed_by_the_activation(activation: str, function: Callable, depth: int) -> None:
+    made = network(activation=activation, depth=depth)
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+    for module in made.modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d | nn.Linear) or module is made.get_submodule("whitening"):
+            module.register_forward_hook(lambda module, inputs, output: calls.append((module, inputs[0], output)))
+
+    made(pictures(count=4))
+
+    assert torch.equal(calls[1][1], function(calls[0][2]))  # the whitening, which no normalization follows
+    normalized = [output for module, _, output in calls if isinstance(module, nn.BatchNorm2d)]
+    shown = [inputs for module, inputs, _ in calls if isinstance(module, nn.Conv2d)][1:]
+    shown.append(calls[-1][1][..., None, None])
+    assert len(normalized) == len(shown) == depth - 2
+    # The third of a group has the shortcut added to it before, and the last goes through the pooling.
+    for number, (output, inputs) in enumerate(zip(normalized, shown, strict=True)):
+        if depth == 8 or number % 3 != 2:
+            expected = function(output)
+            torch.testing.assert_close(inputs, expected.amax((2, 3), keepdim=True) if number == depth - 3 else expected)
+
+
+def scales(made: nn.Module) -> list[nn.Parameter]:
+    return [module.weight for module in made.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_scales_that_are_frozen_stay_one_and_everything_else_learns(freeze: bool, optimizer: str) -> None:
+    made = network(freeze_norm_scale=freeze)
+    before = {name: value.detach().clone() for name, value in made.named_parameters()}
+    built = build_optimizer(made, Train(optimizer=optimizer, lr=0.1, weight_decay=0.1))
+
+    F.cross_entropy(made(pictures(count=8)), torch.arange(8) % 5).backward()
+    built.step()
+
+    kept = {name for name, value in made.named_parameters() if torch.equal(value, before[name])}
+    frozen = {name for name in before if "norms" in name and name.endswith("weight")}
+    assert len(frozen) == len(scales(made)) == 6
+    assert kept == (frozen if freeze else set())
+    assert all((scale == 1).all() for scale in scales(made)) is freeze
+
+
+@pytest.mark.parametrize(
+    ("epochs", "learns"),
+    [(None, [True] * 4), (2, [True, True, False, False]), (0, [False] * 4)],
+    ids=["in all epochs", "in two", "in none"],
+)
+def test_the_bias_of_the_whitening_learns_in_the_first_epochs(epochs: int | None, learns: list[bool]) -> None:
+    made, found = network(whitening_epochs=epochs), []
+    for epoch in range(1, 5):
+        made.begin_epoch(epoch)
+        made.zero_grad()
+        made(pictures(count=4)).square().mean().backward()
+        found.append(made.get_parameter("whitening.bias").grad is not None)
+
+    assert found == learns

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.device.trainings import CARD, MODELS, SIDE, Rerun
+from tests.device.trainings import CARD, MODELS, SIDE, Rerun, images
 from tests.unit.training.tiny import Scaled, data
 from torch import Generator, Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
@@ -26,6 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
     "sgd": {"optimizer": "sgd", "schedule": "linear"},
     "muon": {"optimizer": "muon", "schedule": "one-cycle"},
+    "rates of their own": {"optimizer": "muon", "bias_lr": 0.01, "head_lr": 0.0003, "schedule": "linear"},
     "adam with average": {"optimizer": "adam", "ema": 0.9},
     "parts, clipped": {"accumulate": 2, "clip_norm": 0.1, "warmup_epochs": 1},
     "balanced classes": {"class_weights": "balanced", "label_smoothing": 0.1},
@@ -186,6 +187,34 @@ def test_what_is_frozen_at_first_is_captured_once_it_learns() -> None:
         for one, other in zip(found, expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
     assert torch.equal(loops[1][0][0], loops[0][0][0])
+
+
+def test_a_fast_cnn_that_freezes_parts_is_captured_as_it_learns() -> None:
+    """As in the recipe cifar10-fast: scales never learn, the bias of the whitening in the first epoch alone."""
+    changes = MODELS["fast-cnn"] | {
+        "model.activation": "gelu", "model.freeze_norm_scale": True, "model.whitening_epochs": 1,
+        "train.optimizer": "muon", "train.bias_lr": 0.01, "train.head_lr": 0.0003, "train.batch_size": 10,
+        "train.precision": "fp32", "train.device": "cpu",
+    }  # fmt: skip
+    config, loops = parse({}, where="").with_settings(changes), []
+    for recorder in (None, Rerun()):
+        train, val = images(20, 0), images(9, 1)
+        loop = TrainingLoop(start_classifier(config, CARD, train), train, val, config.train, config.augment, CPU)
+        if recorder:
+            loop.capture(recorder)
+        weights = dict(loop.model.named_parameters())
+        loops.append([loop.run_epoch() and {key: each.detach().clone() for key, each in weights.items()} for _ in "12"])
+
+    assert recorder is not None
+    assert recorder.recorded == 2
+    for expected, found in zip(*loops, strict=True):
+        for name, value in expected.items():
+            # Muon computes in bfloat16, and captured rates are float32.
+            assert (found[name] - value).norm() <= 1e-3 * value.norm(), name
+    first, second = loops[1]
+    assert first["network.whitening.bias"].any()
+    kept = {name for name in first if torch.equal(first[name], second[name])}
+    assert kept == {"network.whitening.bias", *(name for name in first if "norms" in name and name.endswith("weight"))}
 
 
 def test_fit_tells_what_it_had_to_do_without(monkeypatch: pytest.MonkeyPatch) -> None:

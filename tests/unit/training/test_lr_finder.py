@@ -378,3 +378,21 @@ def test_the_rates_are_those_of_the_parameters_that_learn_at_the_whole(train, op
     curve = find_lr(Taking(), train, train_settings(optimizer=optimizer), Augment(), steps=100)
 
     assert curve.rates == pytest.approx([1e-6 * 10 ** (7 * step / 99) for step in range(len(curve.rates))])
+
+
+def test_rates_beside_it_stay_the_same_share_of_it(train) -> None:
+    settings: list[dict[str, float]] = [
+        {"lr": 0.1, "bias_lr": 0.8, "head_lr": 0.2},
+        {"lr": 0.4, "bias_lr": 3.2, "head_lr": 0.8},
+        {"lr": 0.1, "bias_lr": 0.1, "head_lr": 0.2},
+        {"lr": 0.1},
+    ]
+    curves = []
+    for given in settings:
+        torch.manual_seed(0)
+        curves.append(find_lr(Taking(), train, train_settings(**given), Augment(), steps=100))
+
+    first, scaled, *others = curves
+    assert scaled.losses == pytest.approx(first.losses)
+    for other in others:
+        assert other.losses[50:] != pytest.approx(first.losses[50:], rel=1e-3)

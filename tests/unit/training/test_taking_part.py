@@ -119,11 +119,37 @@ def test_a_step_at_a_share_of_the_rate_is_that_share_of_the_step(optimizer: str)
         assert full.abs().max() > 0
 
 
+@pytest.mark.parametrize(("bias_lr", "head_lr"), [(0.5, None), (None, 0.001), (0.02, 0.5), (0.3, 0.02), (0.08, 0.08)])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_the_last_group_learns_at_the_whole_rate(optimizer: str) -> None:
-    built = build_optimizer(make_model(), train_settings(optimizer=optimizer, lr=0.08))
+def test_biases_and_the_head_learn_at_their_own_rates(
+    optimizer: str, bias_lr: float | None, head_lr: float | None
+) -> None:
+    network = nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Linear(5, 6), nn.Linear(6, 3))
+    settings = train_settings(optimizer=optimizer, lr=0.08, bias_lr=bias_lr, head_lr=head_lr, schedule="linear")
+    built = build_optimizer(network, settings)
+    schedule = Schedule(built, settings, STEPS_PER_EPOCH)
+    schedule.step()
 
-    assert built.param_groups[-1]["lr"] == 0.08
+    of_biases = bias_lr or 0.08
+    expected = {"0.weight": 0.08, "0.bias": of_biases, "1.weight": 0.08, "1.bias": of_biases, "2.weight": 0.08}
+    expected |= {"2.bias": of_biases, "3.weight": head_lr or 0.08, "3.bias": head_lr or of_biases}
+    share = 1 - 1 / (settings.epochs * STEPS_PER_EPOCH)
+    found = rates(built)
+    for name, parameter in network.named_parameters():
+        assert found[parameter.data_ptr()] == pytest.approx(share * expected[name])
+    schedule.step()
+    assert schedule.last_rate == pytest.approx(share * 0.08)
+
+
+@pytest.mark.parametrize("head_lr", [0.001, 0.08, 0.5])
+@pytest.mark.parametrize("bias_lr", [0.001, 0.08, 0.5])
+def test_muon_leaves_the_head_to_adamw_whatever_the_rates(bias_lr: float, head_lr: float) -> None:
+    network = nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 6), nn.Linear(6, 3))
+
+    built = build_optimizer(network, train_settings(optimizer="muon", lr=0.08, bias_lr=bias_lr, head_lr=head_lr))
+
+    of_muon = {each.data_ptr() for group in built.param_groups if "ns_steps" in group for each in group["params"]}
+    assert of_muon == {network[0].weight.data_ptr(), network[1].weight.data_ptr()}
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)

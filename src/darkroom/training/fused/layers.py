@@ -64,15 +64,18 @@ class Stacked(FusedLayer):
             self._members.append((stack, members))
 
     def forget_gradients(self) -> None:
-        for _, members in self._members:
+        for stack, members in self._members:
+            stack.requires_grad_(any(member.requires_grad for member in members))
             for member in members:
                 member.grad = None
 
     def share_gradients(self) -> None:
         for stack, members in self._members:
+            if not stack.requires_grad:
+                continue
             assert stack.grad is not None, "every layer takes part in the loss"
             for member, part in zip(members, stack.grad, strict=True):
-                member.grad = part
+                member.grad = part if member.requires_grad else None
             stack.grad = None
 
 

@@ -150,6 +150,21 @@ def test_batches_in_parts_give_the_gradient_of_the_whole(dropouts: tuple[float, 
         assert difference(together.loops[name], alone(config, 1)) < CLOSE
 
 
+@pytest.mark.parametrize("optimizer", ["muon", "adam"])
+def test_what_is_frozen_in_one_training_and_not_in_another_learns_as_alone(optimizer: str) -> None:
+    parts = {"model.activation": "gelu", "model.freeze_norm_scale": True, "model.whitening_epochs": 1}
+    own = [{"train.bias_lr": 0.02}, {"train.head_lr": 0.05, "train.clip_norm": 0.5}]
+    first, second = (configured(MODELS["fast-cnn"], parts, {"train.optimizer": optimizer}, each) for each in own)
+    together: FusedLoop[str] = FusedLoop()
+    together.add("first", begin(first))
+    together.run_epoch()
+    together.add("second", begin(second))
+    together.run_epoch()
+
+    assert difference(together.loops["first"], alone(first, 2)) < CLOSE
+    assert difference(together.loops["second"], alone(second, 1)) < CLOSE
+
+
 @pytest.mark.parametrize("room", [1, 2, 3])
 def test_where_memory_does_not_suffice_fewer_are_one_program_and_learn_the_same(monkeypatch, room: int) -> None:
     configs, sizes = trials("mlp"), []

@@ -80,6 +80,25 @@ def test_a_fused_layer_stands_for_its_layers(case: str, layout: torch.memory_for
             torch.testing.assert_close(found.grad, parameter.grad, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("frozen", [{0, 1, 2}, {1}], ids=["all", "one"])
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_frozen_gets_no_gradient(case: str, frozen: set[int]) -> None:
+    build, fused, shape = CASES[case]
+    layers = layers_of(build)
+    for number in frozen:
+        layers[number].get_parameter("weight").requires_grad_(False)
+    inputs = torch.randn(MODELS * IMAGES, *shape, dtype=torch.float64)
+    fused_layer = fused(layers)
+
+    for _ in range(2):
+        fused_layer.forget_gradients()
+        trained(fused_layer, inputs)
+        fused_layer.share_gradients()
+
+    assert {number for number in range(MODELS) if layers[number].get_parameter("weight").grad is None} == frozen
+    assert all(layer.grad is not None for each in layers for name, layer in each.named_parameters() if name == "bias")
+
+
 @pytest.mark.parametrize("case", [name for name in CASES if name != "in turn"])
 def test_what_changes_a_models_weights_changes_the_fused_layer(case: str) -> None:
     build, fused, shape = CASES[case]
