@@ -388,9 +388,9 @@ def test_rates_beside_it_stay_the_same_share_of_it(train) -> None:
         {"lr": 0.1},
     ]
     curves = []
-    for given in settings:
+    for rates in settings:
         torch.manual_seed(0)
-        curves.append(find_lr(Taking(), train, train_settings(**given), Augment(), steps=100))
+        curves.append(find_lr(Taking(), train, train_settings(**rates), Augment(), steps=100))
 
     first, scaled, *others = curves
     assert scaled.losses == pytest.approx(first.losses)
