@@ -107,6 +107,7 @@ def test_a_fused_step_does_not_wait(device, request) -> None:
     step = FusedStep(loops, [torch.Generator(device) for _ in loops])
     rows = torch.arange(8, device=device)
     batches = [loop.batches.take(rows, odd=False) for loop in loops]
-    step(batches)
+    images, labels = (torch.stack(each) for each in zip(*batches, strict=True))
+    step(images, labels)
     request.getfixturevalue("no_waiting")
-    step(batches)
+    step(images, labels)

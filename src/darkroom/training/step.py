@@ -70,9 +70,14 @@ class TrainStep:
         self.update()
         return loss, correct
 
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed at all."""
+        return bool(self.augment.mixup or self.augment.cutmix)
+
     def mixed(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Target]:
         """The batch as it is trained on."""
-        if self.augment.mixup or self.augment.cutmix:
+        if self.mixes:
             return mix(images, labels, self.augment, generator)
         return images, Target(labels)
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkroom.data.augmentation import augment
-from darkroom.data.batches import CPU, Split, TrainBatches, place
+from darkroom.data.batches import CPU, Split, TrainBatches, place, side_by_side
 from darkroom.settings import Augment
 
 PLAIN = Augment()
@@ -229,3 +229,42 @@ def test_the_balanced_sampler_takes_a_split_of_one_class():
     split = Split(noise((9, 1, 4, 4)), torch.full((9,), 5))
     _, labels = epoch(TrainBatches(split, 4, PLAIN, 0, "balanced"))
     assert labels.tolist() == [5] * 9
+
+
+# --- several at once ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "augmentations",
+    [[PLAIN] * 3, [Augment(mixup=0.5)] * 2, [PLAIN, CHANGED, ALTERNATING], [ALTERNATING]],
+    ids=["as they are", "mixed in the step", "each its own way", "one"],
+)
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+def test_batches_side_by_side_are_those_of_each(monkeypatch, sampler, augmentations):
+    split = Split(noise((23, 1, 4, 4)), torch.arange(23) % 3)
+    together, alone = (
+        [TrainBatches(split, 5, given, seed, sampler) for seed, given in enumerate(augmentations)] for _ in range(2)
+    )
+    for _ in range(2):
+        expected, found = list(zip(*alone, strict=True)), list(side_by_side(together))
+        assert len(found) == len(expected) == 5
+        for (images, labels), batches in zip(found, expected, strict=True):
+            for number, (own_images, own_labels) in enumerate(batches):
+                assert torch.equal(images[number], own_images)
+                assert torch.equal(labels[number], own_labels)
+
+    taken = []
+    take = Split.take
+    monkeypatch.setattr(Split, "take", lambda split, rows, device: taken.append(len(rows)) or take(split, rows, device))
+    list(side_by_side(together))
+    assert taken == [5 * len(together)] * 4 + [3 * len(together)]
+
+
+def test_batches_side_by_side_may_be_of_several_splits():
+    splits = [Split(noise((11, 1, 4, 4), seed), torch.arange(11)) for seed in range(3)]
+    together, alone = ([TrainBatches(split, 4, CHANGED, 0) for split in splits] for _ in range(2))
+
+    for (images, labels), batches in zip(side_by_side(together), zip(*alone, strict=True), strict=True):
+        for number, (own_images, own_labels) in enumerate(batches):
+            assert torch.equal(images[number], own_images)
+            assert torch.equal(labels[number], own_labels)

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from darkroom.config import Config
+from darkroom.data.batches import side_by_side
 from darkroom.errors import TrainingError
 from darkroom.training.fused.step import FusedStep
 from darkroom.training.loop import EpochMetrics, TrainingLoop
@@ -155,9 +156,9 @@ class _Program(Generic[Name]):
             loop.begin_epoch()
         losses = torch.zeros(len(loops), device=self._step.device)
         correct = torch.zeros(len(loops), dtype=torch.int64, device=self._step.device)
-        for batches in zip(*(loop.batches for loop in loops), strict=True):
-            batch_losses, right = self._step(batches)
-            losses += batch_losses * len(batches[0][1])
+        for images, labels in side_by_side([loop.batches for loop in loops]):
+            batch_losses, right = self._step(images, labels)
+            losses += batch_losses * labels.shape[1]
             correct += right
         count = len(loops[0].batches.split)
         metrics = zip(self.loops, loops, losses.tolist(), correct.tolist(), strict=True)

@@ -30,27 +30,23 @@ class FusedStep:
         self.class_weights = _class_weights(loops)
         self.update = FusedUpdate(loops)
 
-    def __call__(self, batches: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """Train each model on its batch: images uint8 [N, C, H, W] and labels int64 [N], N the same for all.
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Train each model on its batch: images uint8 [K, N, C, H, W] and labels int64 [K, N].
 
         Returns the mean losses float [K] and the numbers of right answers int64 [K], on the device.
         """
-        mixed = [
-            loop.step.mixed(images, labels, loop.batches.augment_generator)
-            for loop, (images, labels) in zip(self.loops, batches, strict=True)
-        ]
-        totals = self._total_weights([target for _, target in mixed])
-        shown = [images.chunk(self.parts) for images, _ in mixed]
-        targets = [target.chunk(self.parts) for _, target in mixed]
+        images, targets = self._mixed(images, labels)
+        totals = self._total_weights(targets)
         count = len(self.loops)
         losses = torch.zeros(count, device=self.device)
         correct = torch.zeros(count, dtype=torch.int64, device=self.device)
         for layer in self.layers:
             layer.forget_gradients()
-        for images, target in zip(zip(*shown, strict=True), zip(*targets, strict=True), strict=True):
+        parts = zip(*(target.chunk(self.parts) for target in targets), strict=True)
+        for part, target in zip(images.chunk(self.parts, 1), parts, strict=True):
             together = _behind_each_other(target)
             with autocast(self.device, self.precision):
-                logits = self.model(torch.cat(images))
+                logits = self.model(part.flatten(0, 1))
             part_losses = self._losses(logits, together).sum(1) / totals
             part_losses.sum().backward()
             losses += part_losses.detach()
@@ -61,6 +57,15 @@ class FusedStep:
         for loop in self.loops:
             loop.end_step()
         return losses, correct
+
+    def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Target]]:
+        if not any(loop.step.mixes for loop in self.loops):
+            return images, [Target(own) for own in labels]
+        mixed = [
+            loop.step.mixed(own, right, loop.batches.augment_generator)
+            for loop, own, right in zip(self.loops, images, labels, strict=True)
+        ]
+        return torch.stack([shown for shown, _ in mixed]), [target for _, target in mixed]
 
     def _total_weights(self, targets: Sequence[Target]) -> Tensor | int:
         """What the images of each batch count together: [K], or for all the same. Nothing is read from the device."""

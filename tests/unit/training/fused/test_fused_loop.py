@@ -170,8 +170,8 @@ def test_where_memory_does_not_suffice_fewer_are_one_program_and_learn_the_same(
     configs, sizes = trials("mlp"), []
     step = FusedStep.__call__
 
-    def short_of_memory(self: FusedStep, given: Any) -> Any:
-        found = step(self, given)
+    def short_of_memory(self: FusedStep, *given: Any) -> Any:
+        found = step(self, *given)
         sizes.append(len(self.loops))
         # In the second step of an epoch, when the first has changed the weights.
         if len(self.loops) > room and len(sizes) % 2 == 0:
@@ -192,7 +192,7 @@ def test_where_memory_does_not_suffice_fewer_are_one_program_and_learn_the_same(
 
 
 def test_memory_that_does_not_suffice_for_one_is_told(monkeypatch) -> None:
-    def no_memory(self: FusedStep, given: Any) -> Any:
+    def no_memory(self: FusedStep, *given: Any) -> Any:
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(FusedStep, "__call__", no_memory)

@@ -234,10 +234,11 @@ def test_a_fused_step_on_a_gpu_stays_on_it_and_reads_nothing_from_it(
             classifier = start_classifier(config, CARD, split, gpu)
         loops.append(TrainingLoop(classifier, split, split, config.train, config.augment, gpu))
     step = FusedStep(loops, [torch.Generator(gpu) for _ in loops])
-    batches = [loop.batches.take(torch.arange(8, device=gpu), odd=False) for loop in loops]
+    rows = torch.arange(8, device=gpu).expand(len(loops), -1)
+    given, labels = split.take(rows.flatten(), gpu)
 
     for _ in range(3):
-        step(batches)
+        step(given.unflatten(0, rows.shape), labels.view_as(rows))
 
     assert len(steps) == len(loops)  # once each: of muon's two parts AdamW
     assert len(kernels) == 2 * len(loops)
