@@ -385,11 +385,23 @@ class Serve(Section):
     max_request_mb: float = Field(16.0, gt=0, le=10_000, description="of one request, megabytes")
     max_pixels: int = Field(50_000_000, ge=1, le=100_000_000, description="of one image")
     window: int = Field(1000, ge=10, le=10_000_000, description="latest images that the drift watch looks at")
+    header_seconds: float = Field(10.0, ge=0.1, le=3600, description="that a request's header may take to arrive")
+    body_seconds: float = Field(30.0, ge=0.1, le=3600, description="that its body may take, and its answer to be read")
+    keep_alive_seconds: int = Field(75, ge=1, le=3600, description="that a connection may wait for another request")
+    max_header_kb: float = Field(32.0, ge=1, le=1000, description="of one request's header, kilobytes")
+    max_bodies_mb: float = Field(64.0, gt=0, le=1_000_000, description="of all requests under way, megabytes")
+    max_connections: int = Field(512, ge=1, le=1_000_000, description="connections at once")
+    max_connections_per_address: int = Field(128, ge=1, le=1_000_000, description="of them from one address")
 
     @model_validator(mode="after")
-    def _a_request_fits_the_queue(self) -> Self:
+    def _a_request_fits(self) -> Self:
         if self.max_images > self.queue:
             raise ValueError(f"max_images: a request of {self.max_images} images never fits a queue of {self.queue}")
+        if self.max_request_mb > self.max_bodies_mb:
+            raise ValueError(
+                f"max_request_mb: a request of {self.max_request_mb:g} MB never fits max_bodies_mb, "
+                f"{self.max_bodies_mb:g} MB"
+            )
         return self
 
 

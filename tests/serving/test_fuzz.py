@@ -5,17 +5,14 @@ import json
 import math
 import socket
 import struct
-import threading
 from base64 import b64encode
-from contextlib import contextmanager
 from random import Random
 
 import numpy as np
 import pytest
-import uvicorn
 from tests.serving.damage import METHODS, PATHS, Sent, image, request
 from tests.serving.made_up import brightness, make_bundle, png
-from tests.wait import wait_until
+from tests.serving.running import running
 
 from darkroom.serving.app import make_app
 
@@ -115,23 +112,6 @@ def test_no_request_brings_the_application_out_of_step(app, part):
 # --- over a socket --------------------------------------------------------------------------------------
 
 
-@contextmanager
-def running(app):
-    """The application behind the real HTTP server; gives the address."""
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        wait_until(lambda: server.started or not thread.is_alive(), "the server started")
-        assert server.started
-        yield listening.getsockname()
-    finally:
-        server.should_exit = True
-        thread.join()
-        listening.close()
-
-
 def exchange(address, content, patience=20.0):
     """What comes back for these bytes. After ``patience`` seconds without any, the server is told that no more come."""
     received = b""
@@ -198,10 +178,9 @@ def raw(seed):
 
 
 def test_no_bytes_on_a_socket_bring_the_server_out_of_step(make_service, long):
-    app = make_app(make_service(max_request_mb=1))
     count = RAW_LONG if long else RAW
     good = written(GOOD)
-    with running(app) as address:
+    with running(make_service(max_request_mb=1)) as (address, _):
         expected = exchange(address, good).partition(b"\r\n\r\n")[2]
         assert len(json.loads(expected)["predictions"]) == 2
         answered = 0
@@ -218,9 +197,8 @@ def test_no_bytes_on_a_socket_bring_the_server_out_of_step(make_service, long):
 
 
 def test_clients_that_go_away_at_once_leave_the_server_as_it_was(make_service):
-    app = make_app(make_service())
     good = written(GOOD)
-    with running(app) as address:
+    with running(make_service()) as (address, _):
         expected = exchange(address, good).partition(b"\r\n\r\n")[2]
         for end in np.linspace(1, len(good), 50, dtype=int):
             with socket.create_connection(address, timeout=20) as connection:

@@ -1,5 +1,6 @@
 """`darkroom serve`: load the champion, then listen until the process is ended."""
 
+import asyncio
 import gc
 import logging
 import os
@@ -9,8 +10,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
+from typing import cast
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from darkroom.config import Config
 from darkroom.console import messages
@@ -18,6 +21,7 @@ from darkroom.errors import ServingError
 from darkroom.serving.app import make_app
 from darkroom.serving.bundle import load_bundle
 from darkroom.serving.classes_here import warn_of_other_classes
+from darkroom.serving.connections import Connections
 from darkroom.serving.follower import Follower
 from darkroom.serving.service import Service
 from darkroom.tracking.address import store_address
@@ -52,7 +56,7 @@ def serve(config: Config, host: str, port: int) -> None:
         thread = Thread(target=follower.follow, args=(config.serve.follow_seconds,), name="follower", daemon=True)
         thread.start()
         app = make_app(service, os.environ.get(KEY_VARIABLE))
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE))
+        server = make_server(app, service)
         for number in (signal.SIGINT, signal.SIGTERM):
             # From here on a signal ends the server once all requests are answered, and is no error.
             signal.signal(number, server.handle_exit)
@@ -69,6 +73,23 @@ def serve(config: Config, host: str, port: int) -> None:
         follower.stop()
         # A thread that is loading a version when Python ends would be torn out of torch's and ONNX Runtime's code.
         thread.join(GRACE)
+
+
+def make_server(app: ASGIApp, service: Service) -> uvicorn.Server:
+    """What speaks HTTP for ``app``, within the bounds of the service's settings."""
+    connections = Connections(service.settings, service.telemetry)
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http=cast("type[asyncio.Protocol]", connections.make),
+            ws="none",
+            backlog=BACKLOG,
+            log_config=None,
+            access_log=False,
+            timeout_keep_alive=service.settings.keep_alive_seconds,
+            timeout_graceful_shutdown=GRACE,
+        )
+    )
 
 
 @contextmanager

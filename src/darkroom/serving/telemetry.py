@@ -23,6 +23,10 @@ class Telemetry:
             "darkroom_request_seconds", "From a request's first byte to its answer.", ["path"],
             buckets=LATENCY_BUCKETS, registry=registry,
         )  # fmt: skip
+        self.refused = Counter(
+            "darkroom_refused_connections", "Connections that were refused before their request was whole.", ["status"],
+            registry=registry,
+        )  # fmt: skip
         self.batches = Histogram(
             "darkroom_batch_images", "Images that went through the model together.",
             buckets=BATCH_BUCKETS, registry=registry,
