@@ -384,6 +384,7 @@ class Serve(Section):
     max_images: int = Field(64, ge=1, le=100_000, description="of one request")
     max_request_mb: float = Field(16.0, gt=0, le=10_000, description="of one request, megabytes")
     max_pixels: int = Field(50_000_000, ge=1, le=100_000_000, description="of one image")
+    max_request_pixels: int = Field(64_000_000, ge=1, le=10_000_000_000, description="of all images of one request")
     window: int = Field(1000, ge=10, le=10_000_000, description="latest images that the drift watch looks at")
     header_seconds: float = Field(10.0, ge=0.1, le=3600, description="that a request's header may take to arrive")
     body_seconds: float = Field(30.0, ge=0.1, le=3600, description="that its body may take, and its answer to be read")
@@ -397,6 +398,11 @@ class Serve(Section):
     def _a_request_fits(self) -> Self:
         if self.max_images > self.queue:
             raise ValueError(f"max_images: a request of {self.max_images} images never fits a queue of {self.queue}")
+        if self.max_pixels > self.max_request_pixels:
+            raise ValueError(
+                f"max_pixels: an image of {self.max_pixels:,} pixels never fits max_request_pixels, "
+                f"{self.max_request_pixels:,}"
+            )
         if self.max_request_mb > self.max_bodies_mb:
             raise ValueError(
                 f"max_request_mb: a request of {self.max_request_mb:g} MB never fits max_bodies_mb, "

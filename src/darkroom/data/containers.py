@@ -11,6 +11,7 @@ PNG, JPEG, TIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", (b"II*\0", b"MM\0*", b"II+\
 # The chunks of a PNG that its pixels need: W3C, "Portable Network Graphics (PNG) Specification", chapter 11. eXIf tells
 # the orientation.
 NEEDED_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+AVIF, WEBP = b"ftypavif", b"WEBP"
 EXIF_CHUNK, LARGEST_EXIF = b"eXIf", 1 << 16
 ANIMATION_CHUNK = b"acTL"
 ORIENTATION = 0x0112
@@ -75,6 +76,30 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, int]]:
         yield kind, place
         if kind == b"IEND":
             return
+
+
+def is_avif(content: bytes) -> bool:
+    """Whether a file is an AVIF picture, whose decoder believes the pixels and not the header about their number."""
+    return content[4:12] == AVIF
+
+
+def webp_size(content: bytes) -> tuple[int, int] | None:
+    """Width and height of a WebP picture; None for other files. To open it makes room for all of its pixels.
+
+    RFC 9649, "WebP Image Format" (2024), sections 2.5 to 2.7.
+    """
+    if content[:4] != b"RIFF" or content[8:12] != WEBP or len(content) < 30:
+        return None
+    kind = content[12:16]
+    if kind == b"VP8X":
+        return int.from_bytes(content[24:27], "little") + 1, int.from_bytes(content[27:30], "little") + 1
+    if kind == b"VP8L":
+        bits = int.from_bytes(content[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8 ":
+        width, height = struct.unpack_from("<HH", content, 26)
+        return width & 0x3FFF, height & 0x3FFF
+    return None
 
 
 def has_many_scans(content: bytes) -> bool:

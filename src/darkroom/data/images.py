@@ -20,6 +20,7 @@ from darkroom.data.containers import (
     is_animated,
     needed_chunks,
     orientation,
+    webp_size,
 )
 from darkroom.data.depth import DARK, FULL, DeepImage, Range, is_deep, is_grey, other_bytes, to_bytes
 
@@ -229,6 +230,8 @@ def _border(image: Image.Image) -> Any:
 @contextmanager
 def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
     """An open image. Whatever fails while it is open is a BrokenImageError."""
+    if size := webp_size(content):
+        _check_size(*size, max_pixels)
     if content.startswith(PNG):
         content = needed_chunks(content)
     try:
@@ -237,10 +240,7 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.I
             warnings.simplefilter("ignore")
             image = Image.open(io.BytesIO(content), formats=FORMATS)
             with image:
-                pixels = image.width * image.height
-                if not 0 < pixels <= max_pixels:
-                    limit = f"more than {max_pixels:,}" if pixels else "none at all"
-                    raise BrokenImageError(f"{image.width}x{image.height} pixels, {limit}")
+                _check_size(image.width, image.height, max_pixels)
                 yield image
     except BrokenImageError:
         raise
@@ -249,6 +249,12 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.I
     # Damaged bytes make PIL's parsers raise almost anything: SyntaxError, struct.error, KeyError, ...
     except Exception as problem:
         raise BrokenImageError(str(problem) or type(problem).__name__) from None
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if not 0 < width * height <= max_pixels:
+        limit = f"more than {max_pixels:,}" if width * height else "none at all"
+        raise BrokenImageError(f"{width}x{height} pixels, {limit}")
 
 
 def _channels(image: Image.Image, content: bytes) -> Channels:

@@ -1,12 +1,13 @@
 """From the bytes that somebody sends to the pixels that the model sees."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.images import MAX_PIXELS, BrokenImageError, Decoder, UnknownFormatError, read_header
+from darkroom.data.images import MAX_PIXELS, BrokenImageError, Decoder, UnknownFormatError, open_image, read_header
 from darkroom.data.ink import Ground, Ink, on_light, place
 from darkroom.serving.wording import one_line
 
@@ -23,6 +24,26 @@ class Seen:
 
     pixels: NDArray[np.uint8]
     inverted: bool
+
+
+def count_pixels(content: bytes, max_pixels: int) -> int:
+    """The number of a picture's pixels, of which none is decoded.
+
+    Raises RefusedImageError, also if they are more than ``max_pixels``.
+    """
+    with _refusing(), open_image(content, max_pixels) as image:
+        return image.width * image.height
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What a decoder cannot read, in words for whoever has sent it."""
+    try:
+        yield
+    except UnknownFormatError as problem:
+        raise RefusedImageError(f"{problem}; expected {READ}") from None
+    except BrokenImageError as problem:
+        raise RefusedImageError(one_line(problem)) from None
 
 
 class Transform:
@@ -55,16 +76,12 @@ class Transform:
         images, if they are drawn signs. Raises RefusedImageError, before decoding where the header tells: of more than
         ``max_pixels``, or of another form than the decoder reads.
         """
-        try:
+        with _refusing():
             if drawn and self.ink is not None:
                 header = read_header(content)
                 drawing = Decoder(1, (header.height, header.width))(content, max_pixels=max_pixels)
                 return self._lay_out(drawing, self.ink, invert)
             pixels = self.decoder(content, max_pixels=max_pixels)
-        except UnknownFormatError as problem:
-            raise RefusedImageError(f"{problem}; expected {READ}") from None
-        except BrokenImageError as problem:
-            raise RefusedImageError(one_line(problem)) from None
         turned = self._is_negative(pixels) if invert is None else invert
         return Seen(255 - pixels if turned else pixels, turned)
 

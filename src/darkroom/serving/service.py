@@ -2,28 +2,37 @@
 
 import asyncio
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.data.containers import is_avif
 from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.reference import calibrated, energies
 from darkroom.serving.batching import Batcher
 from darkroom.serving.bundle import Bundle
 from darkroom.serving.drift import DriftWatch
-from darkroom.serving.pictures import RefusedImageError, Seen
+from darkroom.serving.pictures import RefusedImageError, Seen, count_pixels
 from darkroom.serving.runtime import Logits
 from darkroom.serving.telemetry import Telemetry
 from darkroom.settings import Serve
 
+T = TypeVar("T")
 # Pictures as small as those that most models learn from are decoded in the event loop: handing them to a thread and
 # back takes longer.
+SMALL_IMAGES = 4
 SMALL_BYTES = 16_384
 SMALL_PIXELS = 128 * 128
+# A request of more pixels takes a tenth of a second and more. Such requests leave a decoder to the others, and so many
+# of them may wait.
+LARGE_PIXELS = 4_000_000
+LARGE_WAITING = 4
 
 
 class BusyError(Exception):
@@ -81,7 +90,10 @@ class Service:
         self.trouble: str | None = None
         self._waiting = 0
         # Decoding leaves Python's lock free, and so does the model, which uses several threads itself.
-        self._decoders = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+        cores = os.cpu_count() or 1
+        self._decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
+        self._large_decoders = ThreadPoolExecutor(max(1, cores - 1), thread_name_prefix="decode-large")
+        self._large_waiting = 0
         self._model = ThreadPoolExecutor(1, thread_name_prefix="model")
 
     @property
@@ -115,13 +127,28 @@ class Service:
 
     async def _see(self, bundle: Bundle, contents: Sequence[bytes], options: Options) -> list[Seen]:
         bound = self.settings.max_pixels
-        if sum(map(len, contents)) <= SMALL_BYTES and not options.drawn:  # laying out takes long
+        if _may_be_small(contents) and not options.drawn:  # laying out takes long
+            fair = self.settings.max_request_pixels // len(contents)
             try:
-                return _decode(bundle, contents, options, min(SMALL_PIXELS, bound))
+                return _decode(bundle, contents, options, min(SMALL_PIXELS, bound, fair))
             except RefusedImageError:
                 pass  # perhaps only too large for that
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._decoders, _decode, bundle, contents, options, bound)
+        pixels = await loop.run_in_executor(self._decoders, _count_pixels, contents, bound)
+        if pixels > self.settings.max_request_pixels:
+            raise RefusedImageError(
+                f"{pixels:,} pixels in {len(contents)} images, more than the {self.settings.max_request_pixels:,} "
+                "of one request; send smaller images, or fewer at once"
+            )
+        if pixels <= LARGE_PIXELS and not any(map(is_avif, contents)):
+            return await loop.run_in_executor(self._decoders, _decode, bundle, contents, options, bound)
+        if self._large_waiting >= LARGE_WAITING:
+            raise BusyError
+        self._large_waiting += 1
+        try:
+            return await loop.run_in_executor(self._large_decoders, _decode, bundle, contents, options, bound)
+        finally:
+            self._large_waiting -= 1
 
     def _answers(self, lane: Lane, seen: Sequence[Seen], logits: Logits) -> list[Answer]:
         reference = lane.bundle.reference
@@ -179,11 +206,23 @@ class Service:
         )
 
 
+def _may_be_small(contents: Sequence[bytes]) -> bool:
+    return len(contents) <= SMALL_IMAGES and sum(map(len, contents)) <= SMALL_BYTES and not any(map(is_avif, contents))
+
+
+def _count_pixels(contents: Sequence[bytes], max_pixels: int) -> int:
+    """The pixels of all pictures."""
+    return sum(_named(place, count_pixels, content, max_pixels) for place, content in enumerate(contents))
+
+
 def _decode(bundle: Bundle, contents: Sequence[bytes], options: Options, max_pixels: int) -> list[Seen]:
-    seen = []
-    for place, content in enumerate(contents):
-        try:
-            seen.append(bundle.transform(content, invert=options.invert, drawn=options.drawn, max_pixels=max_pixels))
-        except RefusedImageError as problem:
-            raise RefusedImageError(f"image {place + 1}: {problem}") from None
-    return seen
+    see = partial(bundle.transform, invert=options.invert, drawn=options.drawn, max_pixels=max_pixels)
+    return [_named(place, see, content) for place, content in enumerate(contents)]
+
+
+def _named(place: int, do: Callable[..., T], *arguments: Any) -> T:
+    """``do`` something with a picture of a request, whose refusal says which one it is."""
+    try:
+        return do(*arguments)
+    except RefusedImageError as problem:
+        raise RefusedImageError(f"image {place + 1}: {problem}") from None
