@@ -30,6 +30,7 @@ PositiveInts = Annotated[
     Strict(False),
     BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
 ]
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Strict(False)]
 Seed = Annotated[int, Field(ge=0, lt=2**31, description="seed of this stage's random numbers")]
 
 RECIPE_FORMAT = 1
@@ -393,6 +394,7 @@ class Serve(Section):
     max_bodies_mb: float = Field(64.0, gt=0, le=1_000_000, description="of all requests under way, megabytes")
     max_connections: int = Field(512, ge=1, le=1_000_000, description="connections at once")
     max_connections_per_address: int = Field(128, ge=1, le=1_000_000, description="of them from one address")
+    trusted_hosts: Names = Field((), description="names of the server besides localhost, addresses and --host")
 
     @model_validator(mode="after")
     def _a_request_fits(self) -> Self:

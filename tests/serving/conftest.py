@@ -1,7 +1,7 @@
 """A server in the test's own process, with a model that needs no training."""
 
 import pytest
-from starlette.testclient import TestClient
+from tests.serving.client import TestClient
 from tests.serving.made_up import make_bundle
 
 from darkroom.serving.app import make_app

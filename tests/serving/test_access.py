@@ -4,7 +4,7 @@ import logging
 import re
 
 import pytest
-from starlette.testclient import TestClient
+from tests.serving.client import TestClient
 from tests.serving.made_up import png
 
 from darkroom.serving.app import make_app

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.special import softmax
-from starlette.testclient import TestClient
+from tests.serving.client import TestClient
 from tests.serving.made_up import CLASSES, REFERENCE, brightness, make_bundle, png
 
 from darkroom.serving import schemas
@@ -199,7 +199,7 @@ def test_a_full_queue_answers_503_and_when_to_come_back_and_nobody_who_waits_is_
         waiting = [asyncio.create_task(service.answer(lane, [DARK], Options())) for _ in range(2)]
         await asyncio.sleep(0)
         transport = httpx2.ASGITransport(make_app(service))
-        async with httpx2.AsyncClient(transport=transport, base_url="http://server") as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             refused = await client.post("/v1/predict", files=files(DARK))
             ready = await client.get("/readyz")
             held.set()
@@ -225,7 +225,7 @@ def test_a_request_that_was_long_on_its_way_is_answered_by_who_is_champion_then(
             yield whole[20:]
 
         transport = httpx2.ASGITransport(make_app(service))
-        async with httpx2.AsyncClient(transport=transport, base_url="http://server") as client:
+        async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
             return await client.post("/v1/predict", content=body(), headers={"content-type": "application/json"})
 
     assert asyncio.run(ask()).json()["version"] == "2"

@@ -137,7 +137,7 @@ def _receive(connection):
 def written(sent, **changes):
     """A request as bytes, with ``changes`` to its lines."""
     line = changes.get("line", f"{sent.method} {sent.path} HTTP/1.1".encode("utf-8", "replace"))
-    headers = [(b"host", b"x"), (b"connection", b"close"), *sent.headers, *changes.get("headers", [])]
+    headers = [(b"host", b"localhost"), (b"connection", b"close"), *sent.headers, *changes.get("headers", [])]
     if changes.get("length", True):
         headers.append((b"content-length", b"%d" % len(sent.body)))
     return line + b"\r\n" + b"".join(b"%b: %b\r\n" % header for header in headers) + b"\r\n" + sent.body

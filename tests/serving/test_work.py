@@ -11,7 +11,7 @@ import httpx2
 import numpy as np
 import pytest
 from PIL import Image
-from starlette.testclient import TestClient
+from tests.serving.client import TestClient
 from tests.serving.made_up import SHAPE, make_bundle, png
 from tests.unit.data.image_files import chunk, encoded
 from tests.wait import wait_until

@@ -9,7 +9,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from darkroom.serving.origins import Origins
 from darkroom.serving.telemetry import Telemetry
+from darkroom.serving.wording import one_line
 
 log = logging.getLogger(__name__)
 PROTECTED = ("/v1/", "/metrics")
@@ -30,10 +32,14 @@ DOCS_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inlin
 
 
 class Access:
-    """Asks for the key, counts, and logs: method, path, status, milliseconds, and nothing of what was sent."""
+    """Refuses other sites and names, asks for the key, counts, and logs.
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry, api_key: str | None) -> None:
+    A line of the log has method, path, status, milliseconds, and nothing of what was sent.
+    """
+
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, api_key: str | None, origins: Origins) -> None:
         self._app = app
+        self._origins = origins
         self._telemetry = telemetry
         self._key = api_key.encode() if api_key else None
 
@@ -53,14 +59,18 @@ class Access:
                 headers["Content-Security-Policy"] = DOCS_POLICY if path.startswith("/docs") else POLICY
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Referrer-Policy"] = "no-referrer"
+                headers["Cross-Origin-Resource-Policy"] = "same-origin"
                 # Asked for again each time: after an update no file of the page before it is used.
                 headers.setdefault("Cache-Control", "no-cache")
             await send(message)
 
         try:
-            if self._key and path.startswith(PROTECTED) and not self._is_known(Headers(scope=scope)):
-                refusal = {"detail": "send the API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"}
-                response = JSONResponse(refusal, HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": "Bearer"})
+            request = Headers(scope=scope)
+            if refusal := self._origins.refusal(scope["method"], request):
+                await JSONResponse({"detail": one_line(refusal[1])}, refusal[0])(scope, receive, send_on)
+            elif self._key and path.startswith(PROTECTED) and not self._is_known(request):
+                refused = {"detail": "send the API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"}
+                response = JSONResponse(refused, HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": "Bearer"})
                 await response(scope, receive, send_on)
             else:
                 await self._app(scope, receive, send_on)

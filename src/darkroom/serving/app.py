@@ -16,6 +16,7 @@ from starlette.routing import Route
 from darkroom import __version__
 from darkroom.serving.access import Access
 from darkroom.serving.api import PREDICT_PATH, make_router
+from darkroom.serving.origins import Origins
 from darkroom.serving.service import Service
 from darkroom.serving.wording import one_line
 
@@ -26,8 +27,11 @@ or a rollback the new one answers within seconds, and every answer names its ver
 """
 
 
-def make_app(service: Service, api_key: str | None = None) -> FastAPI:
-    """The application of ``service``; with an ``api_key`` the API and the metrics ask for it."""
+def make_app(service: Service, api_key: str | None = None, *, host: str = "localhost") -> FastAPI:
+    """The application of ``service``; with an ``api_key`` the API and the metrics ask for it.
+
+    It answers under the name ``host``, where it listens, and those of the settings.
+    """
     app: FastAPI = FastAPIOffline(
         title="Darkroom",
         version=__version__,
@@ -43,7 +47,8 @@ def make_app(service: Service, api_key: str | None = None) -> FastAPI:
     predict = next(route for route in router.routes if isinstance(route, APIRoute) and route.path == PREDICT_PATH)
     app.router.routes.insert(0, Route(predict.path, predict.endpoint, methods=["POST"]))
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
-    app.add_middleware(Access, telemetry=service.telemetry, api_key=api_key)
+    origins = Origins([host, *service.settings.trusted_hosts])
+    app.add_middleware(Access, telemetry=service.telemetry, api_key=api_key, origins=origins)
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
