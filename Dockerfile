@@ -2,7 +2,7 @@
 #
 #     docker build --tag darkroom .
 #     docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
-#         --env MLFLOW_TRACKING_URI=http://mlflow.example:5000 --publish 127.0.0.1:8000:8000 darkroom
+#         --env MLFLOW_TRACKING_URI=http://mlflow.example:5000 --env DARKROOM_API_KEY --publish 127.0.0.1:8000:8000 darkroom
 FROM python:3.12-slim
 # Read by pip. An index that has torch for CPUs saves some gigabytes where there is no GPU.
 ARG PIP_INDEX_URL

@@ -87,10 +87,13 @@ def serve(
         str, typer.Option(help="Address to listen on; 0.0.0.0 for every one of this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 for any free one.")] = 8000,
+    no_key: Annotated[
+        bool, typer.Option("--no-key", help="Answer everybody, also beyond this machine, without a key.")
+    ] = False,
 ) -> None:
     """Serve the champion, as a page and an API that follow the registry, until Ctrl-C.
 
-    With the environment variable DARKROOM_API_KEY set, the API asks for that key.
+    With the environment variable DARKROOM_API_KEY set, the API asks for that key. Beyond this machine it must be set.
     """
     config = load(Workspace().params)
     try:
@@ -98,7 +101,7 @@ def serve(
     except ModuleNotFoundError as problem:
         raise ServingError(f"{problem.name} is not installed; run `pip install --editable '.[serve]'`") from None
 
-    run(config, host, port)
+    run(config, host, port, no_key=no_key)
 
 
 def _introduce(predictor: "Predictor", weights: Path | None, config: Config) -> None:

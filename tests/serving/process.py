@@ -16,6 +16,8 @@ from tests.wait import SECONDS, wait_until
 # what the tests forbid ONNX Runtime, for the server is to do so itself.
 OURS = {"MLFLOW_TRACKING_URI", "ORT_DISABLE_TELEMETRY"}
 
+OPEN_FILES = 256
+
 
 @dataclass(frozen=True)
 class Served:
@@ -33,8 +35,9 @@ class Served:
 
 @contextmanager
 def serve(root: Path, **environment: str) -> Iterator[Served]:
-    """A server of the project in ``root`` on a free port."""
-    command = [sys.executable, "-m", "darkroom", "serve", "--port", "0"]
+    """A server of the project in ``root`` on a free port, which may have few files open."""
+    program = [sys.executable, "-m", "darkroom", "serve", "--port", "0"]
+    command = ["sh", "-c", f'ulimit -n {OPEN_FILES}; exec "$@"', "sh", *program]
     inherited = {name: value for name, value in os.environ.items() if name not in OURS}
     with (
         tempfile.NamedTemporaryFile(suffix=".log") as log,

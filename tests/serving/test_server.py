@@ -6,14 +6,14 @@ import signal
 import socket
 import threading
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx2
 import mlflow
 import pytest
 from mlflow import MlflowClient
 from tests.conftest import QUICK
-from tests.serving.process import serve
+from tests.serving.process import OPEN_FILES, serve
 from tests.store import copy_store
 from tests.wait import SECONDS, wait_until
 
@@ -81,7 +81,7 @@ def serve_once(root, number, **environment):
 @pytest.fixture(scope="module")
 def served(root):
     """Its server for many tests, which asks for a key."""
-    with serve_once(root, signal.SIGTERM, DARKROOM_API_KEY=KEY) as served:
+    with serve_once(root, signal.SIGTERM, DARKROOM_API_KEY=f"{KEY}\n") as served:
         yield served
 
 
@@ -152,6 +152,18 @@ def test_who_has_no_key_is_told_so(served):
     assert httpx2.get(f"{served.address}/v1/model", timeout=SECONDS).status_code == 401
 
 
+def test_more_connections_than_it_may_have_files_open_keep_nobody_out(served, asked, picture):
+    address = ("127.0.0.1", int(served.address.rpartition(":")[2]))
+    with ExitStack() as idle:
+        for _ in range(2 * OPEN_FILES):
+            idle.enter_context(socket.create_connection(address, timeout=SECONDS))
+        answer = httpx2.post(
+            f"{served.address}/v1/predict", files={"images": picture}, headers={"x-api-key": KEY}, timeout=SECONDS
+        )
+    assert answer.status_code == 200
+    assert asked.get("/readyz").status_code == 200
+
+
 def test_ctrl_c_ends_it_too_and_leaves_nothing_behind(root, write_params):
     write_params(root, **QUICK, serve__runtime="torch")  # `served` has measured ONNX Runtime, and leaves nothing too
     with serve_once(root, signal.SIGINT) as served:
@@ -203,6 +215,34 @@ def test_an_address_that_is_taken_is_told_before_anything_is_loaded(refused):
         port = str(taken.getsockname()[1])
         assert f"127.0.0.1:{port}: address already in use; choose another address" in refused("--port", port)
     assert "choose another address with --host" in refused("--host", "no.such.host.invalid")
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("", "DARKROOM_API_KEY is empty; set it to a key, or unset it"),
+        (" \n", "DARKROOM_API_KEY is empty"),
+        ("ключ", "expected letters, digits and signs of ASCII"),
+        ("two\nlines", "expected letters, digits and signs of ASCII"),
+    ],
+)
+def test_a_key_that_nobody_could_send_is_refused_and_opens_nothing(refused, monkeypatch, key, words):
+    monkeypatch.setenv("DARKROOM_API_KEY", key)
+    told = refused()
+    assert words in told
+    assert "ключ" not in told
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104  # refused
+def test_without_a_key_it_does_not_listen_beyond_this_machine(refused, monkeypatch, host):
+    monkeypatch.delenv("DARKROOM_API_KEY", raising=False)
+    told = refused("--host", host, "--port", "0")
+    assert f"{host}: whoever reaches this address could ask without a key; set DARKROOM_API_KEY, or allow" in told
+
+
+def test_a_key_and_no_key_contradict_each_other(refused, monkeypatch):
+    monkeypatch.setenv("DARKROOM_API_KEY", KEY)
+    assert "--no-key, but DARKROOM_API_KEY is set" in refused("--no-key")
 
 
 def test_a_wrong_setting_is_refused(evaluated, refused, write_params):

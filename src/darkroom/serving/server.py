@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_address
 from threading import Thread
 from typing import cast
 
@@ -36,14 +37,20 @@ BACKLOG = 2048
 GRACE = 10
 
 
-def serve(config: Config, host: str, port: int) -> None:
+def serve(config: Config, host: str, port: int, *, no_key: bool = False) -> None:
     """Answer on ``host``:``port`` until the process is interrupted or terminated.
 
     Raises TrackingError if there is no champion, ModelError if it cannot be loaded, ServingError if the address is
-    taken.
+    taken, or if others can reach it and there is neither a key nor ``no_key``.
     """
+    key = _read_key(no_key=no_key)
     client = registry_client(Workspace())
     with _listen(host, port) as listening:
+        if key is None and not no_key and not ip_address(listening.getsockname()[0]).is_loopback:
+            raise ServingError(
+                f"{host}: whoever reaches this address could ask without a key; set {KEY_VARIABLE}, or allow it with "
+                "--no-key"
+            )
         _log_to_stderr()
         service = Service(config.serve)
         follower = Follower(
@@ -55,7 +62,7 @@ def serve(config: Config, host: str, port: int) -> None:
             raise explained(problem, store_address()) from problem
         thread = Thread(target=follower.follow, args=(config.serve.follow_seconds,), name="follower", daemon=True)
         thread.start()
-        app = make_app(service, os.environ.get(KEY_VARIABLE))
+        app = make_app(service, key, host=host)
         server = make_server(app, service)
         for number in (signal.SIGINT, signal.SIGTERM):
             # From here on a signal ends the server once all requests are answered, and is no error.
@@ -86,6 +93,7 @@ def make_server(app: ASGIApp, service: Service) -> uvicorn.Server:
             backlog=BACKLOG,
             log_config=None,
             access_log=False,
+            proxy_headers=False,  # the application reads them
             timeout_keep_alive=service.settings.keep_alive_seconds,
             timeout_graceful_shutdown=GRACE,
         )
@@ -101,6 +109,21 @@ def _libraries_kept() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+def _read_key(*, no_key: bool) -> str | None:
+    """The key of the environment, None if there is none."""
+    found = os.environ.get(KEY_VARIABLE)
+    if found is None:
+        return None
+    if no_key:
+        raise ServingError(f"--no-key, but {KEY_VARIABLE} is set; leave one of them out")
+    key = found.strip()  # of the line that the key was read from; a header's value has no spaces around it either
+    if not key:
+        raise ServingError(f"{KEY_VARIABLE} is empty; set it to a key, or unset it to serve without one")
+    if not (key.isascii() and key.isprintable()):
+        raise ServingError(f"{KEY_VARIABLE}: expected letters, digits and signs of ASCII, all that a header can hold")
+    return key
 
 
 def _listen(host: str, port: int) -> socket.socket:
