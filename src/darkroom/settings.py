@@ -7,6 +7,7 @@ documentation. Everything is checked when the file is read, before any work begi
 import math
 import re
 from fractions import Fraction
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -395,6 +396,27 @@ class Serve(Section):
     max_connections: int = Field(512, ge=1, le=1_000_000, description="connections at once")
     max_connections_per_address: int = Field(128, ge=1, le=1_000_000, description="of them from one address")
     trusted_hosts: Names = Field((), description="names of the server besides localhost, addresses and --host")
+    root_path: str = Field("", description="path below which a proxy asks the server")
+    trusted_proxies: Names = Field(
+        ("127.0.0.1", "::1"), description="addresses or networks of proxies whose X-Forwarded headers are believed"
+    )
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_a_path(cls, value: str) -> str:
+        if not re.fullmatch(r"((/[A-Za-z0-9._~-]+)+/?)?", value):
+            raise ValueError(f"expected a path such as /models/digits, got {value!r}")
+        return value.rstrip("/")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_addresses(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for value in values:
+            try:
+                ip_network(value)
+            except ValueError:
+                raise ValueError(f"expected addresses or networks, such as 10.0.0.0/8, got {value!r}") from None
+        return values
 
     @model_validator(mode="after")
     def _a_request_fits(self) -> Self:

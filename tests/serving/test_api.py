@@ -3,7 +3,7 @@
 import asyncio
 import io
 import json
-from base64 import b64decode, b64encode
+from base64 import b64decode, b64encode, encodebytes, urlsafe_b64encode
 
 import httpx2
 import numpy as np
@@ -42,6 +42,30 @@ def test_files_and_base64_and_data_urls_get_the_same_answers_in_their_order(clie
     assert [each["label"] for each in as_files["predictions"]] == ["dark", "bright", "dark"]
     assert as_json == as_files == client.post("/v1/predict", json=urls).json()
     assert schemas.Predictions.model_validate(as_files).version == "1"
+
+
+@pytest.mark.parametrize(
+    "spell",
+    [
+        lambda content: encodebytes(content).decode(),
+        lambda content: encodebytes(content).decode().replace("\n", "\r\n"),
+        lambda content: urlsafe_b64encode(content).decode(),
+        lambda content: b64encode(content).decode().rstrip("="),
+        lambda content: urlsafe_b64encode(content).decode().rstrip("="),
+        lambda content: f"data:image/png;base64,{encodebytes(content).decode()}",
+    ],
+    ids=["lines", "CRLF", "for URLs", "unpadded", "for URLs, unpadded", "data URL in lines"],
+)
+def test_base64_as_programs_write_it_is_read(client, spell):
+    noise = np.random.default_rng(0).integers(0, 256, (9, 9), dtype=np.uint8)
+    for count in range(3):  # every padding
+        written = io.BytesIO()
+        Image.fromarray(noise).save(written, "PNG")
+        written.write(b"\xfb\xff" + bytes(count))
+        assert {"+", "/"} <= set(b64encode(written.getvalue()).decode())
+        expected = client.post("/v1/predict", files=files(written.getvalue())).json()
+        found = client.post("/v1/predict", json={"images": [spell(written.getvalue())]})
+        assert found.json() == expected
 
 
 def test_probabilities_are_calibrated_and_the_most_probable_come_first(client):
@@ -129,7 +153,16 @@ def test_the_next_request_is_answered_by_the_new_champion(service, client):
         ({"json": {"images": ["?"]}}, 422, "images.0: not base64"),
         ({"json": {"images": [""]}}, 422, "an image is empty"),
         ({"content": b"{", "headers": {"content-type": "application/json"}}, 422, "Invalid JSON"),
-        ({"data": {"images": "text"}, "files": files(DARK)}, 400, "Too many fields"),
+        (
+            {"data": {"top_k": "1"}, "files": files(DARK)},
+            422,
+            "top_k: not a file; parameters belong in the address",
+        ),
+        ({"data": {"images": "text"}, "files": files(DARK)}, 422, "files are sent as in `curl -F images=@FILE`"),
+        ({"data": {f"f{n}": "x" for n in range(17)}, "files": files(DARK)}, 400, "Too many fields"),
+        ({"json": {"images": ["x"], "top_k": 1}}, 422, "and parameters in the address, as in /v1/predict?top_k=1"),
+        ({"json": {"images": ["a-/_+?"]}}, 422, "images.0: not base64"),
+        ({"json": {"images": ["aaaaa"]}}, 422, "images.0: not base64"),
         ({"files": files(b"")}, 422, "an image is empty"),
         ({"files": files(DARK, b"text")}, 422, "image 2: not an image"),
         ({"files": files(DARK), "params": {"top_k": "0"}}, 422, "top_k: Input should be greater"),

@@ -62,8 +62,13 @@ class Access:
                 headers["Cross-Origin-Resource-Policy"] = "same-origin"
                 # Asked for again each time: after an update no file of the page before it is used.
                 headers.setdefault("Cache-Control", "no-cache")
+            elif is_head:
+                message = {**message, "body": b""}
             await send(message)
 
+        # Whoever has something for GET has it for HEAD.
+        is_head = scope["method"] == "HEAD"
+        asked = {**scope, "method": "GET"} if is_head else scope
         try:
             request = Headers(scope=scope)
             if refusal := self._origins.refusal(scope["method"], request):
@@ -73,16 +78,16 @@ class Access:
                 response = JSONResponse(refused, HTTPStatus.UNAUTHORIZED, {"WWW-Authenticate": "Bearer"})
                 await response(scope, receive, send_on)
             else:
-                await self._app(scope, receive, send_on)
+                await self._app(asked, receive, send_on)
         finally:
             seconds = time.perf_counter() - start
             name = path if path in KNOWN else "static" if path.startswith("/static") else "other"
             self._telemetry.requests.labels(name, status).inc()
             self._telemetry.latency.labels(name).observe(seconds)
             # As it came over the wire: percent-encoded, on one line.
-            asked = scope.get("raw_path", b"")[:LONGEST_PATH].decode("latin-1")
+            wire = scope.get("raw_path", b"")[:LONGEST_PATH].decode("latin-1")
             client = scope["client"][0] if scope.get("client") else "-"
-            log.info("%s %s %s %d %.1f ms", client, scope["method"], asked, status, 1000 * seconds)
+            log.info("%s %s %s %d %.1f ms", client, scope["method"], wire, status, 1000 * seconds)
 
     def _is_known(self, headers: Headers) -> bool:
         scheme, _, credentials = headers.get("authorization", "").partition(" ")

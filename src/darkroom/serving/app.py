@@ -1,11 +1,13 @@
 """The server's application: the API, the page, and what surrounds them."""
 
+import re
 from http import HTTPStatus
 from pathlib import Path
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
@@ -17,6 +19,7 @@ from darkroom import __version__
 from darkroom.serving.access import Access
 from darkroom.serving.api import PREDICT_PATH, make_router
 from darkroom.serving.origins import Origins
+from darkroom.serving.proxies import PREFIX, BehindProxy
 from darkroom.serving.service import Service
 from darkroom.serving.wording import one_line
 
@@ -33,11 +36,14 @@ def make_app(service: Service, api_key: str | None = None, *, host: str = "local
     It answers under the name ``host``, where it listens, and those of the settings.
     """
     app: FastAPI = FastAPIOffline(
+        docs_url=None,
         title="Darkroom",
         version=__version__,
         description=ABOUT,
         redoc_url=None,
         static_url="/docs/static",
+        # Relative to the page that asks, and so below whatever path a proxy has put the server.
+        servers=[{"url": "."}],
         redirect_slashes=False,  # a redirect would go wherever the Host header says, and fails for some query strings
     )
     router = make_router(service)
@@ -49,10 +55,25 @@ def make_app(service: Service, api_key: str | None = None, *, host: str = "local
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
     origins = Origins([host, *service.settings.trusted_hosts])
     app.add_middleware(Access, telemetry=service.telemetry, api_key=api_key, origins=origins)
+    app.add_middleware(BehindProxy, root_path=service.settings.root_path, trusted=service.settings.trusted_proxies)
+
+    text = (PAGE / "index.html").read_text(encoding="utf-8")
 
     @app.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(PAGE / "index.html")
+    async def page(request: Request) -> HTMLResponse:
+        # Relative links are wrong where the address lacks the slash at the end of a proxy's path.
+        prefix = request.scope.get(PREFIX)
+        return HTMLResponse(re.sub(r'="(?=static/|docs")', f'="{prefix}/', text) if prefix else text)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url="docs/static/swagger-ui-bundle.js",
+            swagger_css_url="docs/static/swagger-ui.css",
+            swagger_favicon_url="docs/static/favicon.png",
+        )
 
     @app.exception_handler(RequestValidationError)
     async def refuse(request: Request, problem: RequestValidationError) -> JSONResponse:

@@ -1,6 +1,5 @@
 """Reading the pictures of a request, within bounds: nothing is decoded here but the request itself."""
 
-import binascii
 from base64 import b64decode
 from http import HTTPStatus
 
@@ -14,8 +13,11 @@ from darkroom.settings import Serve
 
 MEGABYTE = 1e6
 LONGEST_NUMBER = 20
+# Parts of a form that are no files: to say of the first where it belongs.
+MOST_FIELDS = 16
 # Bytes that are read as JSON and base64 in the event loop: less than a millisecond.
 SMALL_BODY = 1 << 17
+URL_SAFE = str.maketrans("-_", "+/")
 JSON, MULTIPART = "application/json", "multipart/form-data"
 
 
@@ -78,7 +80,14 @@ def _too_large(limit: int) -> HTTPException:
 
 
 async def _from_multipart(request: Request, most: int) -> list[bytes]:
-    async with request.form(max_files=most, max_fields=0) as form:
+    async with request.form(max_files=most, max_fields=MOST_FIELDS) as form:
+        for name, value in form.multi_items():
+            if isinstance(value, str):
+                raise HTTPException(
+                    HTTPStatus.UNPROCESSABLE_ENTITY,
+                    f"{name}: not a file; parameters belong in the address, as in /v1/predict?top_k=1, and files are "
+                    "sent as in `curl -F images=@FILE`",
+                )
         files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
         _check_count(len(files), most)
         return [await file.read() for file in files]
@@ -92,7 +101,8 @@ def _from_json(body: bytes, most: int) -> list[bytes]:
         place = ".".join(map(str, error["loc"]))
         raise HTTPException(
             HTTPStatus.UNPROCESSABLE_ENTITY,
-            f'{place + ": " if place else ""}{error["msg"]}; expected {{"images": ["<base64>", …]}}',
+            f'{place + ": " if place else ""}{error["msg"]}; expected {{"images": ["<base64>", …]}}, and parameters in '
+            "the address, as in /v1/predict?top_k=1",
         ) from None
     _check_count(len(images), most)
     return [_decode(text, place) for place, text in enumerate(images)]
@@ -110,5 +120,11 @@ def _decode(text: str, place: int) -> bytes:
         text = text.partition(",")[2]
     try:
         return b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
+        pass
+    # In lines, for URLs, or without padding.
+    plain = "".join(text.split()).translate(URL_SAFE).rstrip("=")
+    try:
+        return b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except ValueError:
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"images.{place}: not base64") from None

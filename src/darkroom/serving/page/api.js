@@ -1,5 +1,7 @@
 // What the server is asked. An ApiError's message is the server's own line; its status is 0 where nobody answered.
 
+// The server's own path, which a proxy may have put below another one.
+const ROOT = new URL("..", import.meta.url);
 const KEY = "darkroom-key";
 
 export class ApiError extends Error {
@@ -22,7 +24,7 @@ async function ask(path, options = {}) {
   const headers = key === null ? {} : { Authorization: `Bearer ${key}` };
   let response, answer;
   try {
-    response = await fetch(path, { cache: "no-store", ...options, headers });
+    response = await fetch(new URL(path, ROOT), { cache: "no-store", ...options, headers });
     answer = await response.json().catch(() => null);
   } catch (problem) {
     if (problem.name === "AbortError") throw problem;
@@ -33,15 +35,15 @@ async function ask(path, options = {}) {
   throw new ApiError(response.status, line);
 }
 
-export const model = () => ask("/v1/model");
-export const gallery = () => ask("/v1/model/gallery");
-export const confusion = () => ask("/v1/model/confusion");
-export const drift = () => ask("/v1/drift");
+export const model = () => ask("v1/model");
+export const gallery = () => ask("v1/model/gallery");
+export const confusion = () => ask("v1/model/confusion");
+export const drift = () => ask("v1/drift");
 
 export function predict({ file, name, drawn = false, exact = false }, signal) {
   const body = new FormData();
   body.append("image", file, name);
   // An image of the test split is what the model knows already: no negative of it is made.
   const query = new URLSearchParams({ drawn, invert: exact ? "false" : "auto", seen: true, challenger: true });
-  return ask(`/v1/predict?${query}`, { method: "POST", body, signal });
+  return ask(`v1/predict?${query}`, { method: "POST", body, signal });
 }
