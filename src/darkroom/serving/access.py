@@ -5,7 +5,7 @@ import logging
 import time
 from http import HTTPStatus
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,11 +23,19 @@ KNOWN = frozenset({
 LONGEST_PATH = 200
 # Nothing from elsewhere is loaded or shown. The API's page has its script in the page itself.
 POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; script-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    b"default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; script-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-DOCS_POLICY = POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'").replace(
-    "script-src 'self'", "script-src 'self' 'unsafe-inline'"
+DOCS_POLICY = POLICY.replace(b"style-src 'self'", b"style-src 'self' 'unsafe-inline'").replace(
+    b"script-src 'self'", b"script-src 'self' 'unsafe-inline'"
+)
+
+HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    # Asked for again each time: after an update no file of the page before it is used.
+    (b"cache-control", b"no-cache"),
 )
 
 
@@ -55,13 +63,8 @@ class Access:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["Content-Security-Policy"] = DOCS_POLICY if path.startswith("/docs") else POLICY
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers["Referrer-Policy"] = "no-referrer"
-                headers["Cross-Origin-Resource-Policy"] = "same-origin"
-                # Asked for again each time: after an update no file of the page before it is used.
-                headers.setdefault("Cache-Control", "no-cache")
+                policy = DOCS_POLICY if path.startswith("/docs") else POLICY
+                message["headers"] = [*message["headers"], (b"content-security-policy", policy), *HEADERS]
             elif is_head:
                 message = {**message, "body": b""}
             await send(message)
@@ -82,8 +85,7 @@ class Access:
         finally:
             seconds = time.perf_counter() - start
             name = path if path in KNOWN else "static" if path.startswith("/static") else "other"
-            self._telemetry.requests.labels(name, status).inc()
-            self._telemetry.latency.labels(name).observe(seconds)
+            self._telemetry.count(name, status, seconds)
             # As it came over the wire: percent-encoded, on one line.
             wire = scope.get("raw_path", b"")[:LONGEST_PATH].decode("latin-1")
             client = scope["client"][0] if scope.get("client") else "-"

@@ -89,7 +89,7 @@ class Batcher:
         return taken
 
     async def _answer_batch(self, batch: list[tuple[Images, asyncio.Future[Logits]]]) -> None:
-        images = np.concatenate([images for images, _ in batch])
+        images = batch[0][0] if len(batch) == 1 else np.concatenate([images for images, _ in batch])
         self._observe(len(images))
         loop = asyncio.get_running_loop()
         try:
@@ -102,12 +102,16 @@ class Batcher:
                 if not future.done():
                     future.set_exception(problem)
             return
-        ends = np.cumsum([len(images) for images, _ in batch])[:-1]
-        for (_, future), part in zip(batch, np.split(logits, ends), strict=True):
+        start = 0
+        for images, future in batch:
+            end = start + len(images)
             if not future.done():  # whoever asked may have gone
-                future.set_result(part)
+                future.set_result(logits[start:end])
+            start = end
 
     def _infer(self, images: Images) -> Logits:
-        """A request may bring more images than a batch holds."""
+        if len(images) <= self._batch_size:
+            return self._runtime.infer(images)
+        # A request may bring more images than a batch holds.
         parts = [images[start : start + self._batch_size] for start in range(0, len(images), self._batch_size)]
         return np.concatenate([self._runtime.infer(part) for part in parts])
