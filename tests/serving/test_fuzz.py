@@ -93,7 +93,9 @@ def test_no_request_brings_the_application_out_of_step(app, part):
             sent = request(seed)
             try:
                 answer = await ask(app, sent)
-                problem = problem_of(*answer)
+                if sent.method == "HEAD":
+                    assert answer[2] == b""
+                problem = problem_of(*answer) if sent.method != "HEAD" else None
                 if answer[0] == 200 and (sent.method, sent.path) == ("POST", "/v1/predict"):
                     assert_answers(answer[2])
             except Exception as raised:

@@ -1,5 +1,6 @@
 """Reading the pictures of a request, within bounds: nothing is decoded here but the request itself."""
 
+import re
 from base64 import b64decode
 from http import HTTPStatus
 
@@ -17,6 +18,12 @@ LONGEST_NUMBER = 20
 MOST_FIELDS = 16
 # Bytes that are read as JSON and base64 in the event loop: less than a millisecond.
 SMALL_BODY = 1 << 17
+BOUNDARY = re.compile(r"multipart/form-data; boundary=([A-Za-z0-9'()+_,./:=?-]{1,70})")
+# The lines of a part before its bytes: a name and a file's name without anything escaped, and perhaps the type.
+PART = re.compile(
+    rb'Content-Disposition: form-data; name="[A-Za-z0-9_.\[\]-]{1,80}"; filename="[A-Za-z0-9_. ()-]{1,200}"\r\n'
+    rb"(?:Content-Type: [a-z]{1,20}/[a-z0-9.+-]{1,60}\r\n)?\r\n",
+)
 URL_SAFE = str.maketrans("-_", "+/")
 JSON, MULTIPART = "application/json", "multipart/form-data"
 
@@ -80,6 +87,13 @@ def _too_large(limit: int) -> HTTPException:
 
 
 async def _from_multipart(request: Request, most: int) -> list[bytes]:
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and len(length) <= LONGEST_NUMBER and int(length) <= SMALL_BODY:
+        # Starlette keeps the body, and reads the form from it below if this cannot.
+        found = read_simple_form(await request.body(), request.headers["content-type"])
+        if found is not None:
+            _check_count(len(found), most)
+            return found
     async with request.form(max_files=most, max_fields=MOST_FIELDS) as form:
         for name, value in form.multi_items():
             if isinstance(value, str):
@@ -128,3 +142,28 @@ def _decode(text: str, place: int) -> bytes:
         return b64decode(plain + "=" * (-len(plain) % 4), validate=True)
     except ValueError:
         raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, f"images.{place}: not base64") from None
+
+
+def read_simple_form(body: bytes, content_type: str) -> list[bytes] | None:
+    """The files of a form that consists of files alone, written as browsers, curl and HTTP libraries write it.
+
+    None for every other form, which the library reads or refuses: it takes ten times as long. RFC 7578.
+    """
+    boundary = BOUNDARY.fullmatch(content_type)
+    if not boundary:
+        return None
+    start, _, rest = body.partition(b"\r\n")
+    delimiter = b"\r\n--" + boundary[1].encode()
+    if start != delimiter[2:]:
+        return None
+    *parts, end = rest.split(delimiter)
+    if end not in (b"--", b"--\r\n"):
+        return None
+    contents = []
+    for number, part in enumerate(parts):
+        # Each but the first begins with the rest of the delimiter's line.
+        head = PART.match(part, 2 * (number > 0))
+        if not head or (number and not part.startswith(b"\r\n")):
+            return None
+        contents.append(part[head.end() :])
+    return contents
