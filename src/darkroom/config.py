@@ -2,19 +2,18 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from io import StringIO
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError, model_validator
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from darkroom.errors import ConfigError, did_you_mean
+from darkroom.bounded_yaml import read_yaml
+from darkroom.errors import MAX_QUOTED, ConfigError, did_you_mean, printable, quoted
 from darkroom.settings import (
+    MAX_MODEL_NAME,
     RECIPE_FORMAT,
     Augment,
     Choices,
@@ -30,11 +29,14 @@ from darkroom.settings import (
     Serve,
     Tracking,
     Train,
+    registrable,
 )
 
 # Settings of a model that a search may vary where the weights to begin with are given.
 SEARCHED_WITH_WEIGHTS = {"dropout", "freeze_epochs", "layer_lr_decay", "freeze_norm_scale", "whitening_epochs"}
 ARCHIVE_SUFFIX = re.compile(r"(\.tar)?\.(zip|tar|gz|bz2|xz|tgz|tbz2?|txz)$", re.IGNORECASE)
+# Of what is wrong with a file.
+MAX_LINES = 20
 
 
 class Config(Section):
@@ -88,11 +90,12 @@ class Config(Section):
                 raise ValueError(f"search.space.{key}: cannot be searched; {near}")
             for value in (values.low, values.high) if isinstance(values, Range) else values.choices:
                 self._try({key: value}, blame=f"search.space.{key}")
-                self._try({**trial, key: value}, blame=f"search.space.{key}, with search.epochs")
+                if trial:
+                    self._try({**trial, key: value}, blame=f"search.space.{key}, with search.epochs")
             if isinstance(values, Choices):
                 found = [self.with_settings({key: value}).flat()[key] for value in values.choices]
                 if any(value in found[:position] for position, value in enumerate(found)):
-                    raise ValueError(f"search.space.{key}: choices must differ, got {list(values.choices)}")
+                    raise ValueError(f"search.space.{key}: choices must differ, got {quoted(list(values.choices))}")
             if isinstance(values, Range) and isinstance(values.step, float) and not takes_fractions(key):
                 raise ValueError(f"search.space.{key}.step: expected integer, got {values.step}")
         if self.search.trials and not space:
@@ -139,14 +142,14 @@ class Config(Section):
         try:
             self.with_settings(settings)
         except ConfigError as problem:
-            raise ValueError(f"{blame}: {problem}") from None
+            raise ValueError(f"{blame}: {problem.lines[0]}") from None
 
     @property
     def registered_model(self) -> str:
         """Name in MLflow's registry: one per dataset, so that only comparable models compete."""
-        folder = ARCHIVE_SUFFIX.sub("", Path(self.dataset.path).name).replace(":", "-") or "folder"
+        folder = ARCHIVE_SUFFIX.sub("", Path(self.dataset.path).name) or "folder"
         data = folder if self.dataset.name == "folder" else self.dataset.name
-        return self.tracking.registered_model or f"darkroom-{data}"
+        return self.tracking.registered_model or registrable(printable(f"darkroom-{data}"))[:MAX_MODEL_NAME]
 
     def with_settings(self, settings: Mapping[str, Any]) -> "Config":
         """A copy in which ``settings``, {"section.key": value}, take the place of the present values.
@@ -200,21 +203,7 @@ def load(path: Path) -> Config:
 
     Raises ConfigError with one line for each thing that is wrong.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: not found; run this in the project's root, where params.yaml lies") from None
-    except OSError as problem:
-        raise ConfigError(f"{path}: cannot be read ({(problem.strerror or str(problem)).lower()})") from None
-    except UnicodeDecodeError as problem:
-        raise ConfigError(f"{path}: not UTF-8 ({problem.reason} at byte {problem.start}); save it as UTF-8") from None
-    try:
-        tree = YAML(typ="safe", pure=True).load(StringIO(text))
-    except (YAMLError, ValueError, LookupError) as problem:  # the last two for values such as 2001-99-99
-        mark = getattr(problem, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        reason = str(getattr(problem, "problem", problem)).partition("\n")[0]
-        raise ConfigError(f"{path}{line}: not valid YAML: {reason}") from None
+    tree = read_yaml(path)
     if tree is None:
         tree = {}
     if not isinstance(tree, dict):
@@ -234,8 +223,18 @@ def parse(tree: Mapping[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as problem:
-        lines = dict.fromkeys(where + _sentence(error) for error in problem.errors())
-        raise ConfigError("\n".join(lines)) from None
+        raise ConfigError(*_lines(problem.errors(), where)) from None
+
+
+def _lines(errors: Sequence[ErrorDetails], where: str) -> list[str]:
+    """A line for each thing that is wrong, of very many the first."""
+    lines: dict[str, None] = {}
+    for position, error in enumerate(errors):
+        left = len(errors) - position
+        if len(lines) == MAX_LINES - 1 and left > 1:
+            return [*lines, f"{where}{left:,} more mistakes"]
+        lines[where + _sentence(error)] = None
+    return list(lines)
 
 
 def _sentence(error: ErrorDetails) -> str:
@@ -244,7 +243,7 @@ def _sentence(error: ErrorDetails) -> str:
     known = _known_keys(location[:-1])
     if location[:2] == ["search", "space"]:
         del location[4:5]  # the kind of values, which pydantic names although no user has written it
-    key = ".".join(location)
+    key = ".".join(part[:MAX_QUOTED] for part in location)
     got = error["input"]
     context = error.get("ctx", {})
     match error["type"]:
@@ -252,27 +251,29 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{key}: unknown key; {did_you_mean(location[-1], known)}"
         case "literal_error" if isinstance(got, str) and "'" in context["expected"]:
             choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-            return f"{key}: no choice {got!r}; {_choices(got, choices)}"
+            return f"{key}: no choice {quoted(got)}; {_choices(got, choices)}"
         case "literal_error":
-            return f"{key}: expected {context['expected']}, got {got!r}"
+            return f"{key}: expected {context['expected']}, got {quoted(got)}"
         case "value_error":
             rule = str(context["error"])
             return f"{key}.{rule}" if key in Config.model_fields else f"{key}: {rule}" if key else rule
         case "missing":
             return f"{key}: required, but not given"
         case "too_short":
-            return f"{key}: expected at least {context['min_length']} value, got {got!r}"
+            return f"{key}: expected at least {context['min_length']} value, got {quoted(got)}"
+        case "string_too_long":
+            return f"{key}: expected at most {context['max_length']} characters, got {quoted(got)}"
         case "string_too_short":
             return f"{key}: must not be empty"
         case "tuple_type":
-            return f"{key}: expected a list, got {got!r}"
+            return f"{key}: expected a list, got {quoted(got)}"
         case "too_long":
-            return f"{key}: expected at most {context['max_length']} values, got {got!r}"
+            return f"{key}: expected at most {context['max_length']} values, got {quoted(got)}"
         case "model_type" | "model_attributes_type" | "dict_type":
-            return f"{key}: expected a section with keys below it, got {got!r}"
+            return f"{key}: expected a section with keys below it, got {quoted(got)}"
         case _:
             rule = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-            return f"{key}: expected {rule[0].lower()}{rule[1:]}, got {got!r}"
+            return f"{key}: expected {rule[0].lower()}{rule[1:]}, got {quoted(got)}"
 
 
 def _choices(got: str, choices: list[str]) -> str:

@@ -13,14 +13,33 @@ DarkroomError                 one line: what is wrong, where, what was expected,
 └── ServingError              an address that is taken, a package that is missing
 """
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+# Characters of a value that a message shows.
+MAX_QUOTED = 200
+# Invisible, and part of words in Persian and of emoji.
+JOINERS = "\u200c\u200d"
+
 
 class DarkroomError(Exception):
-    """A condition the user can mend. The message is complete: it needs no traceback."""
+    """A condition the user can mend. The message is complete: it needs no traceback.
+
+    Each of ``lines`` is one line, whatever the names in it hold.
+    """
 
     exit_code = 2
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*lines)
+
+    @property
+    def lines(self) -> list[str]:
+        return [printable(line) for line in self.args]
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class ConfigError(DarkroomError):
@@ -65,11 +84,31 @@ class ServingError(DarkroomError):
 
 def did_you_mean(given: str, choices: Iterable[str]) -> str:
     """A hint for a name that is not among ``choices``: the nearest ones, else all of them."""
-    available = list(choices)
+    given, available = given[:MAX_QUOTED], list(choices)
     near = get_close_matches(given, available, n=3, cutoff=0.6)
     if near:
         return f"did you mean {' or '.join(repr(name) for name in near)}?"
     return f"choose from: {', '.join(available)}"
+
+
+def printable(text: str) -> str:
+    """``text`` as one line that a terminal shows as it is written: what would break or rewrite it is spelled out.
+
+    Names of files and classes may hold escape sequences, line breaks and marks that reverse what follows.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if _is_shown(each) else each.encode("unicode_escape").decode() for each in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
+
+
+def quoted(value: object) -> str:
+    """A value as messages show it: its ``repr``, cut at ``MAX_QUOTED`` characters."""
+    shown = repr(value)
+    return shown if len(shown) <= MAX_QUOTED else f"{shown[:MAX_QUOTED]}…"
 
 
 def counted(number: int, noun: str) -> str:

@@ -4,7 +4,6 @@ Each section is a class, each key a field: its type and range are the rule, its 
 documentation. Everything is checked when the file is read, before any work begins.
 """
 
-import math
 import re
 from fractions import Fraction
 from ipaddress import ip_network
@@ -23,18 +22,12 @@ from pydantic import (
     model_validator,
 )
 
-from darkroom.errors import did_you_mean
-
-# YAML has lists only; strict mode would refuse them for tuples. One number is a list of one.
-PositiveInts = Annotated[
-    tuple[Annotated[int, Field(gt=0)], ...],
-    Strict(False),
-    BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
-]
-Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Strict(False)]
-Seed = Annotated[int, Field(ge=0, lt=2**31, description="seed of this stage's random numbers")]
+from darkroom.errors import did_you_mean, printable, quoted
+from darkroom.setting_types import Channels, Names, Number, PositiveInts, Seed
 
 RECIPE_FORMAT = 1
+# Of the 256 characters of a name in MLflow's tables; the history of a model has a longer name.
+MAX_MODEL_NAME = 240
 # Of Python's, those that zips of older systems are likely to be in; all others are taken too.
 ENCODINGS = (
     "utf-8",
@@ -50,16 +43,6 @@ ENCODINGS = (
     "cp866",
     "cp1252",
 )
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
-        raise ValueError(f"expected a finite number, got {value!r}")
-    return value
-
-
-# Of a plain union pydantic would report each member.
-Number = Annotated[int | float, PlainValidator(_number)]
 
 
 class Section(BaseModel):
@@ -97,7 +80,7 @@ class Dataset(Section):
         except (LookupError, UnicodeError, ValueError):  # ValueError for a zero in it
             known = False
         if not known:
-            raise ValueError(f"no encoding of names {name!r}; {did_you_mean(str(name), ENCODINGS)}")
+            raise ValueError(f"no encoding of names {quoted(name)}; {did_you_mean(str(name), ENCODINGS)}")
         return name
 
 
@@ -105,7 +88,7 @@ class Preprocess(Section):
     """How images become tensors of one size, and how they are split."""
 
     image_size: Annotated[tuple[int, int], Strict(False)] | None = Field(None, description="height and width, pixels")
-    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour, null as the images are")
+    channels: Channels | None = Field(None, description="1 grey, 3 colour, null as the images are")
     fit: Literal["pad", "crop", "stretch"] = Field("pad", description="how images of other shapes fill the size")
     value_range: Annotated[tuple[Number, Number], Strict(False)] | None = Field(
         None, description="pixel values shown as black and white, for images of more than 8 bits"
@@ -274,12 +257,12 @@ class Range(Section):
 class Choices(Section):
     """A set of values to choose from."""
 
-    choices: Annotated[tuple[Choice, ...], Strict(False)] = Field(min_length=1)
+    choices: Annotated[tuple[Choice, ...], Strict(False)] = Field(min_length=1, max_length=100)
 
     @model_validator(mode="after")
     def _values_differ(self) -> Self:
         if any(value in self.choices[:position] for position, value in enumerate(self.choices)):
-            raise ValueError(f"choices must differ, got {list(self.choices)}")
+            raise ValueError(f"choices must differ, got {quoted(list(self.choices))}")
         return self
 
 
@@ -311,14 +294,14 @@ class Space(Section):
 def _fuse(value: Any) -> Any:
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if value not in ("auto", "off") and not (is_number and 1 <= value <= 1024):
-        raise ValueError(f"expected auto, off, or a number from 1 to 1024, got {value!r}")
+        raise ValueError(f"expected auto, off, or a number from 1 to 1024, got {quoted(value)}")
     return value
 
 
 def _workers(value: Any) -> Any:
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if value != "auto" and not (is_number and 1 <= value <= 1024):
-        raise ValueError(f"expected auto, or a number from 1 to 1024, got {value!r}")
+        raise ValueError(f"expected auto, or a number from 1 to 1024, got {quoted(value)}")
     return value
 
 
@@ -438,12 +421,27 @@ class Serve(Section):
 class Tracking(Section):
     """Names in MLflow. The address of the server is MLflow's own MLFLOW_TRACKING_URI."""
 
-    experiment: str = Field("darkroom", min_length=1, description="experiment that holds the runs")
-    registered_model: str | None = Field(None, min_length=1, description="name in the registry")
+    experiment: str = Field("darkroom", min_length=1, max_length=256, description="experiment that holds the runs")
+    registered_model: str | None = Field(
+        None, min_length=1, max_length=MAX_MODEL_NAME, description="name in the registry"
+    )
 
     @model_validator(mode="after")
-    def _name_is_registrable(self) -> Self:
-        name = self.registered_model
-        if name and re.search("[/:]", name):
-            raise ValueError(f"registered_model: MLflow allows neither '/' nor ':' in it, got {name!r}")
+    def _names_are_taken_by_mlflow(self) -> Self:
+        for key in ("experiment", "registered_model"):
+            name = getattr(self, key)
+            if name is not None and (not name.strip() or name != printable(name)):
+                raise ValueError(f"{key}: expected a name of visible characters, got {quoted(name)}")
+        name = self.registered_model or ""
+        if name != registrable(name) or name == "." or name.startswith(".."):
+            raise ValueError(
+                "registered_model: MLflow takes no '/', ':', '@' or '?' in it, not both kinds of quotes, no '..' at "
+                f"its beginning; got {quoted(name)}"
+            )
         return self
+
+
+def registrable(name: str) -> str:
+    """A name as MLflow's registry, its filters and its addresses take it; what they cannot take becomes a dash."""
+    name = re.sub("[/:@?]", "-", name)
+    return name.replace('"', "-") if "'" in name else name

@@ -1,5 +1,6 @@
 """params.yaml becomes checked settings, or one sentence that says what is wrong with it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,8 +175,48 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "name that the registry refuses": (
         {"tracking": {"registered_model": "team/digits"}},
-        r"^tracking\.registered_model: MLflow allows neither '/' nor ':' in it, got 'team/digits'",
+        r"^tracking\.registered_model: MLflow takes no '/', ':', '@' or '\?' in it, .*; got 'team/digits'$",
     ),
+    "name with both kinds of quotes": (
+        {"tracking": {"registered_model": "a'b\"c"}},
+        r"^tracking\.registered_model: MLflow takes .* not both kinds of quotes",
+    ),
+    "name that addresses cut off": (
+        {"tracking": {"registered_model": "what?"}},
+        r"^tracking\.registered_model: MLflow takes .*got 'what\?'$",
+    ),
+    "name that leads up": (
+        {"tracking": {"registered_model": ".."}},
+        r"^tracking\.registered_model: MLflow takes .*no '\.\.' at its beginning; got '\.\.'$",
+    ),
+    "name of a space": (
+        {"tracking": {"registered_model": " "}},
+        r"^tracking\.registered_model: expected a name of visible characters, got ' '$",
+    ),
+    "name with a line break": (
+        {"tracking": {"experiment": "a\nb"}},
+        r"^tracking\.experiment: expected a name of visible characters, got 'a\\nb'$",
+    ),
+    "name longer than the registry's column": (
+        {"tracking": {"registered_model": "a" * 241}},
+        r"^tracking\.registered_model: expected at most 240 characters, got 'a{199}…$",
+    ),
+    "experiment longer than its column": (
+        {"tracking": {"experiment": "a" * 257}},
+        r"^tracking\.experiment: expected at most 256 characters, got 'a",
+    ),
+    "truth for a number to choose": ({"preprocess": {"channels": True}}, r"^preprocess\.channels: .*1 or 3, got True$"),
+    "fraction for a number to choose": ({"preprocess": {"channels": 1.0}}, r"^preprocess\.channels: .* 3, got 1\.0$"),
+    "a thousand million filters": (
+        {"model": {"filters": [10**9]}},
+        r"^model\.filters\.0: expected less than or equal to 65536, got 1000000000$",
+    ),
+    "more units than Python numbers hold": (
+        {"model": {"hidden": 10**30}},
+        r"^model\.hidden\.0: expected less than or equal to 65536, got 10{30}$",
+    ),
+    "very long value": ({"train": {"optimizer": "a" * 5000}}, r"^train\.optimizer: no choice 'a{199}…; choose from: "),
+    "very long key": ({"train": {"a" * 5000: 1}}, r"^train\.a{200}: unknown key; "),
 }
 
 
@@ -257,6 +298,10 @@ REFUSED_SPACES: dict[str, tuple[dict[str, Any], str]] = {
         rf"^{LR}\.high: expected a finite number, got inf$",
     ),
     "no choice": (space("train", "lr", {"choices": []}), rf"^{LR}\.choices: expected at least 1 value, got \[\]"),
+    "too many choices": (
+        space("train", "seed", {"choices": list(range(101))}),
+        r"^search\.space\.train\.seed\.choices: expected at most 100 values, got \[0, 1, .*…$",
+    ),
     "choices not a list": (space("train", "lr", {"choices": 3}), rf"^{LR}\.choices: expected a list, got 3"),
     "a choice twice": (space("train", "lr", {"choices": [1, 2, 1]}), rf"^{LR}: choices must differ, got \[1, 2, 1\]"),
     "a list and its only number": (
@@ -370,6 +415,43 @@ def test_two_objectives_are_accepted_without_a_pruner(sampler: str) -> None:
     parse(space("train", "lr", values, sampler=sampler, second_objective="latency", pruner="none"), where="")
 
 
+def test_aliases_that_stand_for_little_are_read(read: Any) -> None:
+    assert read("model: {filters: &sizes [8, 16], hidden: *sizes}").model.hidden == (8, 16)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "params.yaml")
+
+    with pytest.raises(ConfigError, match=r"params\.yaml: not a file$"):
+        load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("photos/o'hare", "darkroom-o'hare"),
+        ("""photos/o'hare "new".zip""", "darkroom-o'hare -new-"),
+        ("photos/2024:a@b?", "darkroom-2024-a-b-"),
+        ("photos/\x1b[2J", "darkroom-\\x1b[2J"),
+        ("photos/" + "a" * 255, "darkroom-" + "a" * 231),
+    ],
+)
+def test_a_folder_gives_the_model_a_name_that_the_registry_takes(path: str, name: str) -> None:
+    found = config(dataset={"name": "folder", "path": path}).registered_model
+
+    assert found == name
+    assert config(tracking={"registered_model": found}).registered_model == found
+
+
+def test_of_very_many_mistakes_the_first_are_told(read: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="k0") as caught:
+        read("train: {" + ", ".join(f"k{number}: 1" for number in range(500)) + "}")
+
+    *told, last = caught.value.lines
+    assert len(told) == 19
+    assert last == f"{tmp_path / 'params.yaml'}: 481 more mistakes"
+
+
 def test_every_wrong_setting_has_a_line_of_its_own(read: Any, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="epochs") as caught:
         read("train: {epochs: 0, lr: -1}\naugment: {flips: true}")
@@ -394,6 +476,16 @@ def test_every_wrong_setting_has_a_line_of_its_own(read: Any, tmp_path: Path) ->
         ("train: {lr: \x00}", r"not valid YAML: unacceptable character #x0000"),
         ("tracking: {experiment: 2001-99-99}", r"not valid YAML: month must be in 1\.\.12"),
         ("train: !!python/object:os.system {}", r"not valid YAML: could not determine a constructor for the tag"),
+        ("train: " + "[" * 21, r"line 1: not valid YAML: nested more than 20 levels deep$"),
+        ("train: {seed: 0x" + "f" * 5000 + "}", r"line 1: not valid YAML: whole number of over 40 digits: '0xf*…$"),
+        ("train: {seed: " + "9" * 5000 + "}", r"line 1: not valid YAML: whole number of over 40 digits: '9*…$"),
+        ("a: &a [" + "1," * 100 + "]\nb: [" + "*a," * 1000 + "]", "not valid YAML: its aliases stand for too much"),
+        ("a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 30)), r"aliases stand for too much"),
+        (f"a: &a {'x' * 9000}\nb: [*a, *a, *a, *a, *a, *a, *a, *a]", r"line 1: .*aliases stand for too much"),
+        ("a: [" + "1," * 3000 + "]", r"line 1: not valid YAML: more than 3,000 values, which no settings need$"),
+        ("#" * 70_000, r"params\.yaml: more than 64 KiB, which no settings need$"),
+        ("train: {seed: 0x_}", r"not valid YAML: invalid literal"),
+        ("train: !!bool x", r"not valid YAML: a value that is none of its tag's"),
         ("- train\n- search", r"expected sections such as `dataset:` and `train:`, got a list"),
         ("train", r"expected sections such as `dataset:` and `train:`, got a str"),
     ],

@@ -203,7 +203,7 @@ def _refuse_shared_folders(root: Node, holders: Sequence[Node]) -> None:
 
 
 def _refuse(root: Node, problem: str) -> NoReturn:
-    raise DataError("\n".join([f"{problem}. The folders as they were understood:", *draw(root)]))
+    raise DataError(f"{problem}. The folders as they were understood:", *draw(root))
 
 
 def _list(names: Iterable[str]) -> str:

@@ -86,10 +86,10 @@ def _judge_broken(decoded: Decoded, *, skip: bool) -> None:
 def _judge_suspects(found: Sequence[Suspect], *, stop: bool) -> None:
     if stop and any(suspect.stops for suspect in found):
         # All of it, what alone would be a warning as well: whoever mends the images wants to do so once.
-        told = "\n".join(suspect.text for suspect in found)
         raise DataError(
-            f"{told}\nnothing was written: mend or remove these images; or set preprocess.on_suspect to warn, and "
-            f"{REPORT} lists them"
+            *(suspect.text for suspect in found),
+            "nothing was written: mend or remove these images; or set preprocess.on_suspect to warn, and "
+            f"{REPORT} lists them",
         )
     for suspect in found:
         warn(f"{suspect.text}; {REPORT} lists them under suspects")

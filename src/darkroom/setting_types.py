@@ -1,0 +1,35 @@
+"""Types that several settings, or one with rules of its own, are of."""
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainValidator, Strict
+
+from darkroom.errors import quoted
+
+# YAML has lists only; strict mode would refuse them for tuples. One number is a list of one.
+PositiveInts = Annotated[
+    tuple[Annotated[int, Field(gt=0, le=65_536)], ...],
+    Strict(False),
+    BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
+]
+Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Strict(False)]
+Seed = Annotated[int, Field(ge=0, lt=2**31, description="seed of this stage's random numbers")]
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
+        raise ValueError(f"expected a finite number, got {quoted(value)}")
+    return value
+
+
+def _channels(value: Any) -> Any:
+    if isinstance(value, bool | float):  # which are equal to 1, and so a choice
+        raise ValueError(f"expected 1 or 3, got {value!r}")
+    return value
+
+
+# Of a plain union pydantic would report each member.
+Number = Annotated[int | float, PlainValidator(_number)]
+
+Channels = Annotated[Literal[1, 3], BeforeValidator(_channels)]
