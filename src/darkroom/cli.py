@@ -306,11 +306,16 @@ def _explain_store(problem: Exception) -> str:
     return f"MLflow's store failed ({str(problem).partition(chr(10))[0]}); mend it and run the command again"
 
 
-def _explain(problem: Exception) -> str | None:
-    """What to tell the user, or None for a bug of ours, whose traceback belongs in a report."""
+def _explain(problem: Exception) -> list[str] | None:
+    """What to tell the user in lines, or None for a bug of ours, whose traceback belongs in a report."""
+    if isinstance(problem, DarkroomError):
+        return problem.lines
+    line = _explain_machine(problem)
+    return None if line is None else [line]
+
+
+def _explain_machine(problem: Exception) -> str | None:
     match problem:
-        case DarkroomError():
-            return str(problem)
         # Libraries report a full disk in their own ways; the disk itself tells it best.
         case _ if shutil.disk_usage(Path.cwd()).free < FULL_DISK_BYTES or getattr(problem, "errno", 0) == errno.ENOSPC:
             return f"disk full ({str(problem).partition(chr(10))[0]}); free some space and run the command again"

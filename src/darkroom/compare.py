@@ -1,6 +1,5 @@
 """`darkroom compare`: two models of the registry on the same test images, as a table, as files and in MLflow."""
 
-import csv
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from darkroom.promotion.here import resolve
 from darkroom.promotion.registration import is_active
 from darkroom.promotion.registry import Contender
 from darkroom.scratch import scratch_directory
+from darkroom.spreadsheets import SpreadsheetWriter
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import registry_client
 from darkroom.workspace import Workspace
@@ -134,7 +134,7 @@ def _write(report: Report, verdict: Verdict | None, directory: Path) -> None:
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as opened:
-        table = csv.writer(opened)
+        table = SpreadsheetWriter(opened)
         table.writerow(header)
         table.writerows(rows)
 

@@ -1,16 +1,36 @@
 """Telling the person at the terminal what goes on; quiet where there is no terminal."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
 from rich.text import Text
+
+from darkroom.errors import printable
+
+
+class _Console(Console):
+    """Shows each string as one printable line: names from data may hold what clears a screen or forges a line."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                lines = "\n".join(map(printable, segment.text.split("\n")))
+                yield Segment(lines, segment.style)
+
 
 # Results go to standard output, everything about the work to standard error. Without markup: a file's
 # name may hold brackets.
-output = Console(highlight=False, soft_wrap=True, markup=False)
-messages = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+output = _Console(highlight=False, soft_wrap=True, markup=False)
+messages = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -43,10 +63,10 @@ def reporter() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def warn(message: str) -> None:
-    messages.print(Text.assemble(("warning:", "yellow"), f" {message}"))
+    messages.print(Text.assemble(("warning:", "yellow"), f" {printable(message)}"))
 
 
-def error(message: str) -> None:
-    """Print each line of a message that says what is wrong and what to do."""
-    for line in message.splitlines():
-        messages.print(Text.assemble(("error:", "bold red"), f" {line}"))
+def error(lines: Iterable[str]) -> None:
+    """Print what is wrong and what to do."""
+    for line in lines:
+        messages.print(Text.assemble(("error:", "bold red"), f" {printable(line)}"))

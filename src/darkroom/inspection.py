@@ -87,7 +87,9 @@ def _show_classes(source: Path, names: list[str], inventory: Inventory, config: 
 
 def _show_settings(source: Path, config: Config) -> None:
     output.print("No problems found. To use it, set this in params.yaml and run `dvc repro`:")
-    output.print(f"dataset:\n  name: folder\n  path: {json.dumps(str(source.absolute()), ensure_ascii=False)}")
+    output.print("dataset:")
+    output.print("  name: folder")
+    output.print(f"  path: {json.dumps(str(source.absolute()), ensure_ascii=False)}")
     if config.dataset.name == "folder" and config.dataset.labels:
         output.print(f"  labels: {json.dumps(config.dataset.labels, ensure_ascii=False)}")
     if config.dataset.encoding:

@@ -6,8 +6,10 @@ from mlflow.entities.model_registry import ModelVersion
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from darkroom.config import Config
+from darkroom.errors import printable
 from darkroom.promotion.registry import CHAMPION, REGISTERED_BY_TAG, VERDICT_TAG, about_deleted, versions, was_deleted
 from darkroom.promotion.transaction import settle
 from darkroom.tracking.address import store_exists, to_register
@@ -39,7 +41,7 @@ def show_versions(config: Config, workspace: Workspace, output: Console) -> None
     # Two lines a version, so that all of it fits into 80 columns.
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"Registered as {name}", title_justify="left")
     for heading in ("version", "aliases", "test accuracy\n95 % interval", "data", "registered\nby"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(Text(heading), no_wrap=True)
     table.add_column("gate")
     for version in found:
         table.add_row(*_row(version))
@@ -48,17 +50,21 @@ def show_versions(config: Config, workspace: Workspace, output: Console) -> None
         output.print("None of them is champion; `darkroom promote VERSION` makes one that passes the gate champion.")
 
 
-def _row(version: ModelVersion) -> list[str]:
+def _row(version: ModelVersion) -> list[str | Text]:
     tags = version.tags
     when = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).astimezone()
     return [
         str(version.version),
-        "\n".join(sorted(version.aliases)),
-        f"{_share(tags.get('test.accuracy'))}\n{_interval(tags)}",
+        _lines(*sorted(version.aliases)),
+        _lines(_share(tags.get("test.accuracy")), _interval(tags)),
         tags.get(FINGERPRINT_TAG, UNKNOWN)[:12],
-        f"{when:%Y-%m-%d}\n{tags.get(REGISTERED_BY_TAG, UNKNOWN)}",
+        _lines(f"{when:%Y-%m-%d}", tags.get(REGISTERED_BY_TAG, UNKNOWN)),
         tags.get(VERDICT_TAG, "not judged"),
     ]
+
+
+def _lines(*lines: str) -> Text:
+    return Text("\n".join(map(printable, lines)))
 
 
 def _interval(tags: dict[str, str]) -> str:

@@ -120,7 +120,7 @@ def promote_first(config: Config, workspace: Workspace, store: Store, version: s
     try:
         change(store.client, name, _record(store.client, name, challenger, verdict, entry), entries)
     except OvertakenError as problem:
-        messages.print(str(problem))
+        messages.print(problem.lines[0])
 
 
 def _meet_gate(

@@ -1,6 +1,5 @@
 """The trials of a study as a table: what was tried, what became of it, and what it came to."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TextIO
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from darkroom.process import is_gone
 from darkroom.search.attributes import AGAIN, DUPLICATE, FAILURE, INTERRUPTED, OWNER
+from darkroom.spreadsheets import SpreadsheetWriter
 
 STATES = {
     TrialState.COMPLETE: "complete",
@@ -63,7 +63,7 @@ def write_csv(study: optuna.Study, target: TextIO) -> None:
     """All trials, with each setting in a column of its own."""
     found, names = rows(study), objectives(study)
     keys = _keys(found)
-    table = csv.writer(target)
+    table = SpreadsheetWriter(target)
     table.writerow(["trial", "state", *names, "epochs", "seconds", *keys, "note"])
     for row in found:
         values = [*row.values, *[""] * len(names)][: len(names)]

@@ -1,6 +1,5 @@
 """Answers as a file: CSV, Parquet or JSON lines, a line for each picture, written as they come."""
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -12,6 +11,7 @@ import numpy as np
 from darkroom.errors import DataError, did_you_mean
 from darkroom.files import atomic_file
 from darkroom.serving.bulk import Answers, rank
+from darkroom.spreadsheets import SpreadsheetWriter
 
 Write = Callable[[Answers], None]
 Columns = dict[str, list[Any]]
@@ -61,7 +61,7 @@ def _columns(answers: Answers, classes: Sequence[str], version: str) -> Columns:
 @contextmanager
 def _csv(path: Path, classes: Sequence[str], version: str) -> Iterator[Write]:
     with path.open("w", newline="", encoding="utf-8") as opened:
-        table = csv.writer(opened)
+        table = SpreadsheetWriter(opened)
         figures = ("probability", *(f"p_{name}" for name in classes))
         header = ("file", "label", *figures, "unlike_training", "inverted", "version", "error")
         table.writerow(header)

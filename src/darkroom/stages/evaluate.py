@@ -1,6 +1,5 @@
 """Stage 5: measure the model on the test split, once."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from darkroom.files import atomic_directory, sha256, write_json
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
 from darkroom.settings import Evaluate
+from darkroom.spreadsheets import SpreadsheetWriter
 from darkroom.workspace import Workspace
 
 TTA_FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
@@ -128,7 +128,7 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, directory: Path
     write_json(directory / "confusion_matrix.json", {"classes": classes, "counts": found.confusion.tolist()})
     (directory / "classification_report.txt").write_text(found.report, encoding="utf-8")
     with (directory / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as opened:
-        table = csv.writer(opened)
+        table = SpreadsheetWriter(opened)
         table.writerow(["true \\ predicted", *classes])
         table.writerows([name, *row] for name, row in zip(classes, found.confusion.tolist(), strict=True))
     write_gallery(images, found, classes, directory)
