@@ -18,6 +18,7 @@ from darkroom import __version__, interruption
 from darkroom.config import Config, load
 from darkroom.console import error, output
 from darkroom.errors import DarkroomError, SearchError
+from darkroom.memory import remedy, shortage
 from darkroom.registry_cli import app as registry_app
 from darkroom.using_cli import app as using_app
 from darkroom.workspace import Workspace
@@ -38,15 +39,17 @@ FULL_DISK_BYTES = 1 << 20
 # What the doctor finds is no error of the command.
 WRONG = 3
 _debug = False
+_command: str | None = None
 
 
 @app.callback(invoke_without_command=True)
 def _global_options(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    global _debug
-    _debug = debug
+    global _debug, _command
+    _debug, _command = debug, context.invoked_subcommand
     if version:
         output.print(f"darkroom {__version__}")
         raise typer.Exit
@@ -316,6 +319,8 @@ def _explain(problem: Exception) -> list[str] | None:
 
 def _explain_machine(problem: Exception) -> str | None:
     match problem:
+        case _ if said := shortage(problem):
+            return f"{said}; {remedy(_command)}"
         # Libraries report a full disk in their own ways; the disk itself tells it best.
         case _ if shutil.disk_usage(Path.cwd()).free < FULL_DISK_BYTES or getattr(problem, "errno", 0) == errno.ENOSPC:
             return f"disk full ({str(problem).partition(chr(10))[0]}); free some space and run the command again"

@@ -4,14 +4,15 @@ import csv
 
 from darkroom import drawing
 from darkroom.config import Config
-from darkroom.console import messages, output, progress
-from darkroom.data.batches import read_split
+from darkroom.console import messages, output, progress, warn
+from darkroom.data.batches import CPU, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.curves import lr_curve
 from darkroom.files import atomic_directory, write_json
 from darkroom.starting import begin
 from darkroom.training.lr_finder import find_lr
 from darkroom.training.session import start_classifier
+from darkroom.training.size import foresee
 from darkroom.workspace import Workspace
 
 
@@ -22,6 +23,8 @@ def run(config: Config, workspace: Workspace, steps: int) -> None:
     """
     directory = workspace.processed(config.dataset.name)
     card = DatasetCard.read(directory)
+    if note := foresee(config, card, CPU):
+        warn(note)
     config, beginning = begin(config, workspace, card)
     if beginning:
         messages.print(beginning.line)

@@ -137,7 +137,7 @@ class Model(Section):
     )
     hidden: PositiveInts | None = Field(None, max_length=8, description="units of each dense hidden layer")
     dropout: float | None = Field(None, ge=0, lt=1, description="share of activations dropped in training")
-    depth: int | None = Field(None, ge=1, le=1000, description="layers with weights")
+    depth: int | None = Field(None, ge=1, le=200, description="layers with weights")
     width: int | None = Field(None, ge=1, le=4096, description="resnet: filters of the first stage")
     activation: Literal["relu", "gelu"] | None = Field(None, description="fast-cnn: what follows each normalization")
     freeze_norm_scale: bool | None = Field(None, description="fast-cnn: of the normalization only the biases learn")

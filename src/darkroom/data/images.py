@@ -242,7 +242,7 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.I
             with image:
                 _check_size(image.width, image.height, max_pixels)
                 yield image
-    except BrokenImageError:
+    except (BrokenImageError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise UnknownFormatError(describe(content)) from None

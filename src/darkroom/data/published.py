@@ -2,6 +2,7 @@
 
 import gzip
 import importlib.resources
+import math
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from PIL import Image
 
 from darkroom.data.fetch import fetch, is_published
 from darkroom.data.images import Channels, Decoder, fit
+from darkroom.data.mapped import CHUNK_BYTES, allocate, release
 from darkroom.data.source import Decoded, Report
 from darkroom.errors import CacheError
 from darkroom.files import atomic_file
@@ -48,7 +50,7 @@ class Digits:
         images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
         labels = table[:, -1].astype(np.int64)
         undecided = np.full(len(labels), "", dtype="<U5")
-        return _conform(Decoded(images, labels, undecided, tuple("0123456789")), settings)
+        return _conform(Decoded(images, labels, undecided, tuple("0123456789")), settings, scratch)
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class TorchvisionDataset:
             labels.append(np.asarray(part.targets, dtype=np.int64))
             splits.append(np.full(len(labels[-1]), split, dtype="<U5"))
         decoded = Decoded(np.concatenate(images), np.concatenate(labels), np.concatenate(splits), tuple(part.classes))
-        return _conform(decoded, settings)
+        return _conform(decoded, settings, scratch)
 
     def _split(self, directory: Path, scratch: Path, *, train: bool) -> Any:
         with tempfile.TemporaryDirectory(dir=scratch) as root:
@@ -113,8 +115,8 @@ def _as_nchw(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
 
 
-def _conform(decoded: Decoded, settings: Preprocess) -> Decoded:
-    """The same images in the size and with the channels that the settings ask for."""
+def _conform(decoded: Decoded, settings: Preprocess, scratch: Path) -> Decoded:
+    """The same images in the size and with the channels that the settings ask for: mapped from a file if in others."""
     count, channels, height, width = decoded.images.shape
     sizes = dict(Counter({f"{width}x{height}": count}))
     wanted: Channels = settings.channels or (1 if channels == 1 else 3)
@@ -122,8 +124,11 @@ def _conform(decoded: Decoded, settings: Preprocess) -> Decoded:
     images = decoded.images
     if (wanted, *size) != (channels, height, width):
         pictures = (Image.fromarray(image[0] if channels == 1 else image.transpose(1, 2, 0)) for image in images)
-        images = np.empty((count, wanted, *size), dtype=np.uint8)
+        images = allocate(scratch / "images", (count, wanted, *size))
+        step = max(1, CHUNK_BYTES // math.prod(images.shape[1:]))
         for row, picture in enumerate(pictures):
             images[row] = fit(picture, wanted, size, settings.fit)
+            if row % step == 0:
+                release(images)
     decoder = Decoder(wanted, size, settings.fit)
     return Decoded(images, decoded.labels, decoded.splits, decoded.classes, sizes=sizes, decoder=decoder)

@@ -4,13 +4,12 @@ import os
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
 
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
-from darkroom.models.classifier import build_classifier
 from darkroom.training.fused.loop import why_not
+from darkroom.training.size import PASSES, measure
 
 # Trials as one program. On a CPU small dense layers gain by it and convolutions do not (benchmarks/search measures
 # both); on a GPU whatever is small waits for launches.
@@ -18,8 +17,6 @@ FUSED_ON_GPU, FUSED_DENSE = 16, 8
 # Floating-point operations of a search that is worth several trials at once: about a minute of one core. A shorter one
 # is trained in this process, one trial after another, so that each suggestion knows of all the trials before it.
 WORTH_IT = 3e12
-# A step computes the gradients by the inputs and by the weights, each at the price of the forward pass.
-PASSES = 3
 
 
 @dataclass(frozen=True)
@@ -73,25 +70,7 @@ def operations(config: Config, card: DatasetCard) -> float:
     """Floating-point operations of all trials, were none pruned, with the model as written."""
     epochs = config.search.epochs or config.train.epochs
     images = config.search.trials * epochs * card.sizes["train"]
-    return images * PASSES * _forward(config, card)
-
-
-@torch.no_grad()
-def _forward(config: Config, card: DatasetCard) -> int:
-    """Floating-point operations of dense layers and convolutions in one image's way through the model."""
     try:
-        classifier = build_classifier(config.model, card).eval()
+        return images * PASSES * measure(config.model, card.shape, len(card.classes)).operations
     except ModelError:  # its trials will say so
         return 0
-    counted = 0
-
-    def count(layer: nn.Module, inputs: object, outputs: Tensor) -> None:
-        nonlocal counted
-        # A multiplication and an addition for each output and each weight that it is the sum over.
-        counted += 2 * outputs.numel() * layer.get_parameter("weight")[0].numel()
-
-    for layer in classifier.modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            layer.register_forward_hook(count)
-    classifier(torch.zeros(1, *card.shape, dtype=torch.uint8))
-    return counted

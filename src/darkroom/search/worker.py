@@ -11,6 +11,7 @@ from darkroom.config import Config
 from darkroom.data.batches import place, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError, TrainingError
+from darkroom.memory import shortage
 from darkroom.search.cost import cost
 from darkroom.training.device import choose_device, prepare
 from darkroom.training.fused.loop import FusedLoop, SingleLoop
@@ -18,7 +19,7 @@ from darkroom.training.loop import EpochMetrics, TrainingLoop
 from darkroom.training.session import start_classifier
 
 # What the settings of a trial can be to blame for, and a failing device not. Anything else ends the search.
-FAILURES = (ConfigError, ModelError, TrainingError, RuntimeError)
+FAILURES = (ConfigError, ModelError, TrainingError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -122,4 +123,4 @@ class Worker:
 
 
 def first_line(problem: BaseException) -> str:
-    return str(problem).partition("\n")[0] or type(problem).__name__
+    return shortage(problem) or str(problem).partition("\n")[0] or type(problem).__name__

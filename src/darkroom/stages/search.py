@@ -36,6 +36,7 @@ from darkroom.tracking.trials import TrialRuns
 from darkroom.training.device import choose_device
 from darkroom.training.loop import EpochMetrics
 from darkroom.training.precision import Precision, fastest_precision
+from darkroom.training.size import foresee
 from darkroom.workspace import Workspace
 
 RUN_ATTRIBUTE = "darkroom_run"
@@ -50,8 +51,10 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
         messages.print("search: skipped (search.trials is 0); the settings are used as written")
         return
     check_space(config)
-    choose_device(config.train.device)
+    device = choose_device(config.train.device)
     card = DatasetCard.read(workspace.processed(config.dataset.name))
+    if note := foresee(config, card, device):
+        warn(note)
     if config.train.start_from and (workspace.root / config.train.start_from).resolve() == workspace.weights.resolve():
         # Not after the search, which takes long.
         raise ModelError(

@@ -30,6 +30,7 @@ from darkroom.training.device import choose_device
 from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.training.precision import fastest_precision
 from darkroom.training.session import train_classifier
+from darkroom.training.size import foresee
 from darkroom.workspace import Workspace
 
 
@@ -40,10 +41,13 @@ def run(config: Config, workspace: Workspace) -> None:
     """
     directory = workspace.processed(config.dataset.name)
     card = DatasetCard.read(directory)
-    config, beginning = begin(_resolve(config, card, workspace), workspace, card)
+    config = _resolve(config, card, workspace)
+    device = choose_device(config.train.device)
+    if note := foresee(config, card, device):
+        warn(note)
+    config, beginning = begin(config, workspace, card)
     for key in without_effect(config.model):
         warn(f"model.{key} has no effect on {config.model.name}")
-    device = choose_device(config.train.device)
     precision = fastest_precision(config, card, device)
     facts = system_facts(device, precision.name) | precision.facts() | code_version()
     settings = _settings(config, card)

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import nn
 
 from darkroom.data.batches import Split, place
 from darkroom.errors import TrainingError
+from darkroom.memory import shortage
 from darkroom.settings import Augment, Train
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import choose_device, prepare
@@ -34,7 +34,7 @@ def fit(
     with the same bits as one that was not, on the same machine: on a GPU only with train.deterministic.
     Dropout draws from torch's global generator: seed it before building the model.
 
-    Raises TrainingError if the loss of an epoch is not finite, or a GPU's memory does not suffice, ConfigError if the
+    Raises TrainingError if the loss of an epoch is not finite, or the memory does not suffice, ConfigError if the
     model cannot be compiled.
     """
     with _enough_memory(settings):
@@ -62,9 +62,10 @@ def fit(
 def _enough_memory(settings: Train) -> Iterator[None]:
     try:
         yield
-    except torch.OutOfMemoryError as problem:
-        reason = str(problem).partition(". ")[0]
+    except (MemoryError, RuntimeError) as problem:
+        if (said := shortage(problem)) is None:
+            raise
         raise TrainingError(
-            f"the GPU has not enough memory for a step ({reason}); lower train.batch_size (now {settings.batch_size}), "
-            f"or raise train.accumulate (now {settings.accumulate})"
+            f"{said}; lower train.batch_size (now {settings.batch_size}), raise train.accumulate (now "
+            f"{settings.accumulate}), or lower preprocess.image_size or the sizes of the model, such as model.filters"
         ) from None

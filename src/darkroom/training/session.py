@@ -15,6 +15,7 @@ from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import choose_device
 from darkroom.training.fit import fit
 from darkroom.training.loop import EpochMetrics, FitResult
+from darkroom.training.size import check_size
 
 # Images that a network may look at before it is trained, and pixels: of large images fewer do.
 INITIAL_IMAGES, INITIAL_PIXELS = 512, 5_120_000
@@ -52,9 +53,10 @@ def train_classifier(
 def start_classifier(config: Config, card: DatasetCard, train: Split, device: torch.device = CPU) -> Classifier:
     """The classifier on ``device`` as a training begins with it: new, or with the weights in train.start_from's file.
 
-    Raises ModelError or ConfigError if it does not fit the images, or the weights do not fit it.
+    Raises ModelError or ConfigError if it does not fit the images or the memory, or the weights do not fit it.
     """
     check_sizes(config.augment, card.shape)
+    check_size(config, card, device)
     torch.manual_seed(config.train.seed)
     classifier = build_classifier(config.model, card)
     if config.train.start_from is not None:

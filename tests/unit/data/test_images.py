@@ -272,6 +272,15 @@ def test_a_bomb_beyond_pillows_own_bound_is_refused(monkeypatch):
         decode(encoded(flat("red")), 3, (8, 8))
 
 
+def test_a_picture_is_not_called_broken_where_memory_ran_out(monkeypatch):
+    def load(image):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    with pytest.raises(MemoryError):
+        decode(encoded(flat("red")), 1, (4, 4))
+
+
 def test_the_bound_itself_is_allowed(monkeypatch):
     monkeypatch.setattr(images, "MAX_PIXELS", 64)
     assert decode(encoded(flat("white")), 1, (8, 8)).min() == 255

@@ -270,10 +270,14 @@ def test_digits_are_those_of_scikit_learn_scaled_to_255(tmp_path):
     assert set(found.splits) == {""}
 
 
-def test_digits_can_be_made_colour_and_larger(tmp_path):
+def test_digits_can_be_made_colour_and_larger(tmp_path, monkeypatch):
+    monkeypatch.setattr("darkroom.data.published.CHUNK_BYTES", 100_000)
     download("digits", tmp_path / "raw")
     found = decode("digits", tmp_path / "raw", tmp_path / "scratch", channels=3, image_size=[12, 10])
     assert found.images.shape == (1797, 3, 12, 10)
+    # In a file, and not in memory: 4096x4096 pixels of each would take 28 GiB.
+    assert isinstance(found.images, np.memmap)
+    assert found.images.max(axis=(1, 2, 3)).min() > 100
     assert found.sizes == {"8x8": 1797}
 
 

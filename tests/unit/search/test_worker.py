@@ -104,13 +104,28 @@ def test_a_failure_of_the_whole_program_is_every_trials(directory: Path, monkeyp
     worker = Worker(config(), directory, fuses=True)
 
     def run_epoch() -> None:
-        raise RuntimeError("out of memory\nwith details")
+        raise RuntimeError("shapes differ\nwith details")
 
     monkeypatch.setattr(worker._trainings, "run_epoch", run_epoch)
 
-    assert worker.advance(Orders((assignment(1), assignment(2)))).failures == {1: "out of memory", 2: "out of memory"}
+    assert worker.advance(Orders((assignment(1), assignment(2)))).failures == {1: "shapes differ", 2: "shapes differ"}
     monkeypatch.undo()
     assert worker.advance(Orders((assignment(3),))).progress.keys() == {3}
+
+
+@pytest.mark.parametrize(
+    "problem", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory\nwith details")]
+)
+def test_a_trial_without_memory_fails_and_the_next_goes_on(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    def start(*given: Any) -> Any:
+        raise problem
+
+    with monkeypatch.context() as patched:
+        patched.setattr("darkroom.search.worker.start_classifier", start)
+        assert worker.advance(Orders((assignment(1),))).failures[1].startswith("not enough memory (")
+    assert worker.advance(Orders((assignment(2),))).progress.keys() == {2}
 
 
 def test_a_finished_trial_has_its_cost_where_one_is_weighed(directory: Path) -> None:

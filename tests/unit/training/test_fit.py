@@ -389,16 +389,38 @@ def test_a_seed_decides_the_whole_training(make_card, data) -> None:
     assert not torch.equal(first.state_dict()["network.0.weight"], other.state_dict()["network.0.weight"])
 
 
-def test_memory_that_does_not_suffice_is_told_with_what_to_lower(classifier, data, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."),
+            r"the GPU has not enough memory \(2\.00 GiB wanted, less free\)",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 34359738368 bytes."),
+            r"not enough memory \(32\.0 GiB wanted, .* free\)",
+        ),
+        (MemoryError(), r"not enough memory \(.* free\)"),
+    ],
+    ids=["gpu", "cpu", "python"],
+)
+def test_memory_that_does_not_suffice_is_told_with_what_to_lower(classifier, data, monkeypatch, problem, said) -> None:
     def no_memory(*given: Any) -> Any:
-        raise torch.OutOfMemoryError(
-            "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of ..."
-        )
+        raise problem
 
     monkeypatch.setattr(TrainStep, "__call__", no_memory)
     message = (
-        r"^the GPU has not enough memory for a step \(CUDA out of memory\); lower train\.batch_size \(now 16\), "
-        r"or raise train\.accumulate \(now 2\)$"
+        rf"^{said}; lower train\.batch_size \(now 16\), raise train\.accumulate \(now 2\), or lower "
+        r"preprocess\.image_size or the sizes of the model, such as model\.filters$"
     )
     with pytest.raises(TrainingError, match=message):
         fit(classifier, *data, Train(device="cpu", batch_size=16, accumulate=2, epochs=1), Augment())
+
+
+def test_another_failure_of_a_step_stays_what_it_is(classifier, data, monkeypatch) -> None:
+    def fail(*given: Any) -> Any:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(TrainStep, "__call__", fail)
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"):
+        fit(classifier, *data, Train(device="cpu", epochs=1), Augment())

@@ -1,0 +1,80 @@
+"""Memory: how much there is, and what to say when it does not suffice, whichever library reports it."""
+
+import errno
+import re
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import psutil
+
+GIB = 1 << 30
+# How much was asked for, as numpy, torch on a CPU and torch on a GPU say it.
+WANTED = re.compile(r"(?:Unable|[Tt]ried) to allocate ([\d.]+ ?\w+)")
+# What a GPU had left, as torch says it.
+FREE_ON_GPU = re.compile(r"of which ([\d.]+ \w+) is free")
+# The words for it of libraries that raise a RuntimeError: torch's allocators, C++, sizes beyond 64 bits, and CUDA's.
+WORDS = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "calculation overflowed", "ALLOC_FAILED")
+# Bounds of a container, in version 2 and 1 of Linux's cgroups.
+LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+# What can be lowered, by the command that ran out of it.
+TRAINING = (
+    "lower train.batch_size, raise train.accumulate, or lower preprocess.image_size or the sizes of the model, such as "
+    "model.filters"
+)
+REMEDIES = {
+    "preprocess": "lower preprocess.image_size",
+    "search": f"{TRAINING}; search.workers and search.fuse multiply it",
+    "train": TRAINING,
+    "lr-find": TRAINING,
+    "evaluate": "lower evaluate.batch_size or preprocess.image_size",
+    "predict": "ask about fewer pictures, or lower serve.batch_size",
+    "serve": "lower serve.batch_size",
+}
+ELSEWHERE = "end other programs, or run it on a machine with more"
+
+
+def total_bytes() -> int:
+    """The memory of this machine, or of the container that this process is in."""
+    total: int = psutil.virtual_memory().total
+    for path in LIMITS:
+        try:
+            total = min(total, int(Path(path).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such version, or "max"
+            continue
+    return total
+
+
+def free_bytes() -> int:
+    """What this machine could give to programs now."""
+    return min(int(psutil.virtual_memory().available), total_bytes())
+
+
+def shortage(problem: BaseException) -> str | None:
+    """What is missing, in words with the bytes wanted and there; None for a problem of another kind."""
+    text = str(problem)
+    if isinstance(problem, BrokenProcessPool):
+        return f"a worker process was killed, perhaps because memory ran out ({free_bytes() / GIB:.1f} GiB is free)"
+    is_short = (
+        isinstance(problem, MemoryError)
+        or (isinstance(problem, RuntimeError) and any(words in text for words in WORDS))
+        or getattr(problem, "errno", 0) == errno.ENOMEM
+    )
+    if not is_short:
+        return None
+    wanted = WANTED.search(text)
+    asked = f"{_readable(wanted[1])} wanted, " if wanted else ""
+    if "CUDA" in text or "CUBLAS" in text:
+        free = FREE_ON_GPU.search(text)
+        return f"the GPU has not enough memory ({asked}{free[1] if free else 'less'} free)"
+    return f"not enough memory ({asked}{free_bytes() / GIB:.1f} GiB of {total_bytes() / GIB:.1f} GiB free)"
+
+
+def remedy(command: str | None) -> str:
+    """What a user of ``command`` can do about a shortage."""
+    return REMEDIES.get(command or "", ELSEWHERE)
+
+
+def _readable(amount: str) -> str:
+    """torch's allocator on a CPU counts single bytes."""
+    number, _, unit = amount.partition(" ")
+    return f"{int(number) / GIB:.1f} GiB" if unit == "bytes" else amount
