@@ -4,6 +4,7 @@ An exception in the middle of a transaction would leave the tracking store locke
 process that is about to end its run in it.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STDERR = 2
 
 _depth = 0
 _waiting: int | None = None
+# What Ctrl-C is answered with, and whether it has been.
+_answer = ""
+_is_answered = False
 
 
 def install() -> None:
@@ -36,8 +41,28 @@ def held_back() -> Iterator[None]:
             _interrupt(number)
 
 
+@contextmanager
+def answered(what: str) -> Iterator[None]:
+    """Say at once, at Ctrl-C in the block, that ``what`` is done now, for it may take seconds; a second one leaves it.
+
+    What a process that leaves has not ended is found by the next one, as after a kill.
+    """
+    global _answer, _is_answered
+    _answer, _is_answered = what, False
+    try:
+        yield
+    finally:
+        _answer = ""
+
+
 def _handle(number: int, frame: FrameType | None) -> None:
-    global _waiting
+    global _waiting, _is_answered
+    if number == signal.SIGINT and _answer:
+        if _is_answered:
+            os._exit(128 + number)
+        _is_answered = True
+        # Not by print: it may be what was interrupted.
+        os.write(STDERR, f"\n{_answer}; Ctrl-C again to leave it\n".encode())
     if _depth:
         _waiting = number
     else:

@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 # From the ground up. A unit, a module or package of darkroom, may import what lies in the rows before its own.
 LAYERS = (
     ("errors", "interruption", "process"),
-    ("scratch",),
+    ("bounded_yaml", "memory", "scratch", "setting_types", "spreadsheets"),
     ("files", "workspace", "settings"),
     ("config",),
     ("console",),

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from darkroom import interruption
-from darkroom.interruption import held_back
+from darkroom.interruption import answered, held_back
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +74,50 @@ def test_a_function_can_be_held_together():
     with pytest.raises(KeyboardInterrupt):
         work()
     assert done == [True]
+
+
+def test_ctrl_c_is_answered_at_once_even_while_it_is_held_back(capfd):
+    said = []
+
+    @answered("ending the run")
+    @held_back()
+    def work():
+        interrupt(signal.SIGINT)
+        said.append(capfd.readouterr().err)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert said == ["\nending the run; Ctrl-C again to leave it\n"]
+
+
+def test_a_second_ctrl_c_leaves_at_once(monkeypatch):
+    left = []
+    monkeypatch.setattr(os, "_exit", left.append)
+
+    @answered("ending the run")
+    @held_back()
+    def work():
+        interrupt(signal.SIGINT)
+        assert left == []
+        interrupt(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    assert left == [128 + signal.SIGINT]
+
+
+def test_ctrl_c_elsewhere_and_termination_are_not_answered(capfd):
+    with answered("ending the run"):
+        pass
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGINT)
+    with pytest.raises(SystemExit), answered("ending the run"):
+        interrupt(signal.SIGTERM)
+    assert capfd.readouterr().err == ""
+
+
+def test_each_run_is_answered_for_anew(monkeypatch):
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail("it was the first"))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt), answered("ending the run"):
+            interrupt(signal.SIGINT)

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from darkroom.console import warn
+from darkroom.interruption import answered
 from darkroom.settings import Tracking
 from darkroom.tracking.address import check_address, need_store, shown, store_address
 from darkroom.tracking.database import check_database, unusable
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
     from darkroom.tracking.store import Store
 
 # Seconds that the end of a stage waits for a store that does not answer; of one that is told to end, less than the
-# 30 after which whoever told it would kill it.
-PATIENCE, INTERRUPTED_PATIENCE = 30.0, 10.0
+# 30 after which whoever told it would kill it; of one that somebody at a terminal has interrupted and waits for.
+PATIENCE, TOLD_PATIENCE, INTERRUPTED_PATIENCE = 30.0, 10.0, 2.0
+INTERRUPTED = "interrupted"
 
 
 class Tracker:
@@ -44,6 +47,7 @@ class Tracker:
         self._seconds = 0.0
         self._has_told = False
         self._trouble = ""
+        self._answered = ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -51,19 +55,27 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        is_stopped = problem is not None and not isinstance(problem, Exception)
-        if self._has_told:
-            self._settle(INTERRUPTED_PATIENCE if is_stopped else PATIENCE)
+        is_interrupted = isinstance(problem, KeyboardInterrupt)
+        is_told = problem is not None and not isinstance(problem, Exception)
+        with self._answered:
+            if self._has_told and is_interrupted:
+                if not self._writer.wait(INTERRUPTED_PATIENCE, whatever=True):
+                    self._trouble = self._writer.trouble or INTERRUPTED
+            elif self._has_told:
+                self._settle(TOLD_PATIENCE if is_told else PATIENCE)
+            self._close(problem)
+
+    def _close(self, problem: BaseException | None) -> None:
         refusal = self._writer.refusal
         self._writer.close(keep=bool(self._trouble or refusal))
         if refusal:
             if problem is None:
                 raise refusal
         elif self._trouble:
+            why = "was not waited for" if self._trouble == INTERRUPTED else f"does not answer ({self._trouble})"
             warn(
-                f"MLflow store {shown(self._address)} does not answer ({self._trouble}); what it lacks is kept in "
-                f"{self._writer.directory}, and the next command that uses it, such as `darkroom register`, "
-                "brings it there"
+                f"MLflow store {shown(self._address)} {why}; what it lacks is kept in {self._writer.directory}, and "
+                "the next command that uses it, such as `darkroom register`, brings it there"
             )
 
     @property
@@ -73,6 +85,8 @@ class Tracker:
 
     def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
         """Start a run, or go on with it; see ``begin``."""
+        if not self._has_told:
+            self._answered.enter_context(answered("ending the run"))
         return begin(self._send, name, kind, key=key, parent=parent)
 
     def if_it_answers(self, action: Callable[["Store"], object]) -> None:

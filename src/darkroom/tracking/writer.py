@@ -58,27 +58,33 @@ class Writer:
             self._idle = False
             self._state.notify_all()
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, seconds: float, *, whatever: bool = False) -> bool:
         """Wait until everything is sent; False if it is not after ``seconds``, or as soon as an attempt fails.
 
-        What this machine does itself, importing and writing to a file, is waited for however long it takes.
+        What this machine does itself, importing and writing to a file, is waited for however long it takes, unless
+        ``seconds`` count for ``whatever`` it is.
         """
-        self.finish_import()
+        deadline = time.monotonic() + seconds if whatever else None
+        self._hurry()
+        if not self.imported.wait(seconds if whatever else None):
+            return False
         with self._state:
+            left = None if is_local(self.address) else seconds
+            left = left if deadline is None else max(0.0, deadline - time.monotonic())
             seen, self._hurried = self._attempts, True
             self._state.notify_all()
-            self._state.wait_for(
-                lambda: self._idle or self.refusal or self._given_up or self._attempts > seen,
-                None if is_local(self.address) else seconds,
-            )
+            self._state.wait_for(lambda: self._idle or self.refusal or self._given_up or self._attempts > seen, left)
             return self._idle
 
     def finish_import(self) -> None:
         """Wait until the thread has imported MLflow, which it now does at once."""
+        self._hurry()
+        self.imported.wait()
+
+    def _hurry(self) -> None:
         with self._state:
             self._hurried = True
             self._state.notify_all()
-        self.imported.wait()
 
     def close(self, *, keep: bool) -> None:
         """End the thread, unless it is waiting for the store just now; remove the spool or leave it to the next."""

@@ -9,6 +9,7 @@ import pytest
 from mlflow.exceptions import MlflowException
 from tests.wait import SECONDS
 
+from darkroom import interruption
 from darkroom.errors import TrackingError, TrainingError
 from darkroom.settings import Tracking
 from darkroom.tracking import tracker as tracking
@@ -201,6 +202,36 @@ def test_nobody_waits_for_a_store_that_hangs(gate, open_tracker, spools, monkeyp
     assert_one_warning(capsys.readouterr().err, "no answer")
     gate.opened.set()
     assert_complete(connect(Tracking(), spools), run)
+
+
+def interrupt(tracker, run):
+    tracker._writer.imported = threading.Event()  # MLflow takes its time
+    tell(run)
+    raise KeyboardInterrupt
+
+
+def test_who_interrupts_waits_for_no_store_and_no_import(gate, open_tracker, spools, monkeypatch, capsys):
+    gate.opened.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "INTERRUPTED_PATIENCE", 0.01)
+        patch.setattr(tracking, "PATIENCE", SECONDS)
+        # A file on this machine, and its import, are otherwise waited for however long they take.
+        patch.setattr(writer, "is_local", lambda address: True)
+        with pytest.raises(KeyboardInterrupt), open_tracker() as tracker, tracker.start("a run", "train") as run:
+            interrupt(tracker, run)
+    text = capsys.readouterr().err
+    assert text.count("warning:") == 1
+    assert "was not waited for; what it lacks is kept in " in text
+    gate.opened.set()
+    assert_complete(connect(Tracking(), spools), run, status="KILLED")
+
+
+def test_ctrl_c_is_answered_from_the_first_run_to_the_end_of_the_stage(open_tracker):
+    with open_tracker() as tracker:
+        said = [interruption._answer]
+        with tracker.start("a run", "train"), tracker.start("another", "trial"):
+            said.append(interruption._answer)
+    assert [*said, interruption._answer] == ["", "ending the run", ""]
 
 
 def test_a_store_that_is_back_is_brought_what_it_lacks_by_the_next_command(gate, open_tracker, spools, capsys):

@@ -12,8 +12,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -90,11 +91,14 @@ class ProcessSeat:
     def close(self) -> None:
         """End the worker, in the middle of an epoch if need be."""
         self._lifeline.close()
+        for process in self._processes:
+            process.kill()  # one that still imports torch does not watch its lifeline
         self._pool.shutdown()
 
     def _open(self) -> None:
         context = get_context("spawn")
         watched, self._lifeline = context.Pipe(duplex=False)
+        self._processes: list[BaseProcess] = []
         self._pool = ProcessPoolExecutor(
             max_workers=1,
             mp_context=context,
@@ -106,8 +110,11 @@ class ProcessSeat:
         # Ctrl-C reaches every process of the terminal, and this one alone decides what it means. The process that
         # is started here inherits the mask, so it is deaf to it from its first moment.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        others = set(active_children())
         try:
-            return self._pool.submit(_advance, orders)
+            submitted = self._pool.submit(_advance, orders)
+            self._processes += set(active_children()) - others
+            return submitted
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
