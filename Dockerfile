@@ -3,14 +3,15 @@
 #     docker build --tag darkroom .
 #     docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges \
 #         --env MLFLOW_TRACKING_URI=http://mlflow.example:5000 --env DARKROOM_API_KEY --publish 127.0.0.1:8000:8000 darkroom
-FROM python:3.12-slim
-# Read by pip. An index that has torch for CPUs saves some gigabytes where there is no GPU.
+# python:3.12-slim for all platforms, as https://github.com/docker-library/repo-info listed it in August 2026.
+FROM python:3.12-slim@sha256:229a2c5bfa27522db7815ea81f9bed70af17ccb9de9fc7ad142b1877b5830d36
+# Read by pip: a mirror of the index. One with other files, such as torch for CPUs, needs a lock file of its own.
 ARG PIP_INDEX_URL
-ARG PIP_EXTRA_INDEX_URL
 WORKDIR /srv/darkroom
-COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY requirements-serve.lock pyproject.toml README.md LICENSE ./
 COPY src src
-RUN pip install --no-cache-dir --constraint requirements.lock ".[serve]" \
+RUN pip install --no-cache-dir --require-hashes --requirement requirements-serve.lock \
+    && pip install --no-cache-dir --no-deps --no-build-isolation . \
     && rm -r src \
     && useradd --no-create-home darkroom
 COPY params.yaml ./

@@ -62,9 +62,17 @@ bench: $(INSTALLED) ## measure BENCH=cpu, gpu, serve or search, and write docs/p
 gpu-cargo: $(INSTALLED) ## pack DATA, a mirror, and wheels for the day on a GPU; AIRBENCH to compare with it
 	python -m benchmarks.gpu_cargo --data "$(or $(DATA),$(DARKROOM_MIRROR))" $(if $(AIRBENCH),--airbench "$(AIRBENCH)") $(if $(PIPELINE),--pipeline)
 
-lock: $(INSTALLED) ## pin the newest versions that pyproject.toml allows in requirements.lock
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \
-		--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" --output-file requirements.lock
+# Every file that may be installed, by its hash, for all platforms; nothing that was published within the last week, which
+# is when most packages that somebody has tampered with are found and withdrawn.
+COMPILE := uv pip compile --universal --upgrade --generate-hashes --exclude-newer "1 week" --quiet \
+	--no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+
+lock: $(INSTALLED) ## pin the newest versions that pyproject.toml allows in requirements.lock, and those of the images
+	$(COMPILE) pyproject.toml --extra dev --python-version 3.11 --output-file requirements.lock
+	$(COMPILE) pyproject.toml --extra serve --python-version 3.11 --constraint requirements.lock --no-annotate \
+		--output-file requirements-serve.lock
+	$(COMPILE) deploy/requirements.in --python-version 3.12 --constraint requirements.lock --no-annotate \
+		--output-file deploy/requirements.lock
 
 clean: ## remove what was made here, but not settings, own images, MLflow runs or DVC's cache
 	rm -rf $(VENV) data/raw data/processed models reports \
@@ -73,9 +81,12 @@ clean: ## remove what was made here, but not settings, own images, MLflow runs o
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is %d.%d; set PYTHON=" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-# uv installs in a quarter of the time. It does not read pip's configuration: where that is needed, pip installs.
-	$(VENV)/bin/python -m pip install --quiet "$$(grep '^uv==' requirements.lock)"
-	$(VENV)/bin/uv pip install --quiet --compile-bytecode --python $(VENV) --requirement requirements.lock || \
-		$(VENV)/bin/python -m pip install --quiet --requirement requirements.lock
+# uv installs in a quarter of the time. It does not read pip's configuration: where that is needed, pip installs. Both
+# refuse a file whose hash is not in the lock file, and so is uv itself taken.
+	awk '/^uv==/ { found = 1 } found { print } found && !/\\$$/ { exit }' requirements.lock > $(VENV)/uv.lock
+	$(VENV)/bin/python -m pip install --quiet --require-hashes --requirement $(VENV)/uv.lock
+	$(VENV)/bin/uv pip install --quiet --compile-bytecode --require-hashes --python $(VENV) \
+		--requirement requirements.lock || \
+		$(VENV)/bin/python -m pip install --quiet --require-hashes --requirement requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -14,5 +14,7 @@ for setting in "$@"; do
         *) set -- "$@" --set-param "$setting" ;;
     esac
 done
-# The environment that MLflow makes keeps the package as it was then; PYTHONPATH takes it from here.
+# The environment that MLflow makes holds what requirements.lock pins, by hash, which a package in a directory has not.
+command -v darkroom >/dev/null || python -m pip install --quiet --no-deps --no-build-isolation .
+# It keeps the package as it was then; PYTHONPATH takes it from here.
 PYTHONPATH=src exec dvc exp run "$@" "$stage"

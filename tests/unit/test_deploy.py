@@ -83,12 +83,26 @@ def test_mlflow_asks_for_passwords_and_files_go_through_it(services):
     assert "mkdir -p /data/mlflow" in services["s3"]["entrypoint"][-1]
 
 
+def pinned(path):
+    """The packages in a lock file with their versions: some have one for older Pythons and one for newer."""
+    return set(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / path).read_text(), re.MULTILINE))
+
+
 def test_the_image_holds_the_versions_that_are_tested(services):
-    image = (DEPLOY / "Dockerfile").read_text()
-    locked = dict(re.findall(r"^([\w-]+)==([\w.]+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
-    assert f'"mlflow[auth]=={locked["mlflow"]}"' in image
-    assert f"psycopg2-binary=={locked['psycopg2-binary']}" in image
-    assert services["mlflow"]["image"] == f"darkroom/mlflow:{locked['mlflow']}"
+    locked, image = pinned("requirements.lock"), pinned("deploy/requirements.lock")
+    names = {name for name, _ in locked}
+    common = {(name, version) for name, version in image if name in names}
+    assert {"mlflow", "psycopg2-binary", "sqlalchemy"} <= {name for name, _ in common}
+    assert common <= locked
+    assert services["mlflow"]["image"] == f"darkroom/mlflow:{dict(locked)['mlflow']}"
+
+
+@pytest.mark.parametrize("path", ["Dockerfile", "deploy/Dockerfile"])
+def test_an_image_is_based_on_a_digest_and_installs_by_hash(path):
+    text = (ROOT / path).read_text()
+    assert re.search(r"^FROM [\w:.-]+@sha256:[0-9a-f]{64}$", text, re.MULTILINE)
+    for command in re.findall(r"pip install .*", text):
+        assert "--require-hashes" in command or "--no-deps --no-build-isolation ." in command
 
 
 def test_git_ignores_what_holds_passwords():
@@ -170,8 +184,10 @@ def test_the_server_in_the_image_has_no_root_rights_and_is_watched(image):
 
 
 def test_the_image_holds_what_is_locked_and_takes_all_it_copies_from_the_context(image):
-    assert "--constraint requirements.lock" in dict(image)["RUN"]
-    assert ".[serve]" in dict(image)["RUN"]
+    assert "--require-hashes --requirement requirements-serve.lock" in dict(image)["RUN"]
+    serving, locked = pinned("requirements-serve.lock"), pinned("requirements.lock")
+    assert {"torch", "fastapi", "onnxruntime", "setuptools"} <= dict(serving).keys()
+    assert serving <= locked
     sent = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copied = {name for kind, rest in image if kind == "COPY" for name in rest.split()[:-1]}
     assert copied == sent

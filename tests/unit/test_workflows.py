@@ -48,10 +48,20 @@ def test_promoting_has_no_more_rights_than_it_needs(promote):
     }
 
 
-def test_actions_that_see_secrets_are_pinned_to_a_commit(promote):
-    used = [step["uses"] for job in promote["jobs"].values() for step in job["steps"] if "uses" in step]
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actions_are_pinned_to_a_commit(path):
+    jobs = YAML(typ="safe", pure=True).load(path)["jobs"]
+    used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
     assert used
     assert all(re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action) for action in used), used
+    assert len(set(used)) == len({action.partition("@")[0] for action in used})
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_programs_that_are_fetched_are_pinned(path):
+    for job in YAML(typ="safe", pure=True).load(path)["jobs"].values():
+        for step in job["steps"]:
+            assert re.search(r"==\d", step.get("run", "")) or "pipx" not in step.get("run", "")
 
 
 def test_secrets_are_for_the_jobs_that_no_fork_can_start(promote):
