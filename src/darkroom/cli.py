@@ -324,6 +324,8 @@ def _explain_machine(problem: Exception) -> str | None:
         # Libraries report a full disk in their own ways; the disk itself tells it best.
         case _ if shutil.disk_usage(Path.cwd()).free < FULL_DISK_BYTES or getattr(problem, "errno", 0) == errno.ENOSPC:
             return f"disk full ({str(problem).partition(chr(10))[0]}); free some space and run the command again"
+        case FileNotFoundError(filename=None) if "temporary directory" in str(problem):
+            return f"{problem.strerror}; free some space there, or set TMPDIR to a directory that can be written to"
         case OSError(filename=str(name), strerror=str(reason)):
             return f"{name}: {reason.lower()}"
         case _ if type(problem).__module__.partition(".")[0] in {"mlflow", "sqlalchemy"}:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.stages import run_command
 
-from darkroom import memory
+from darkroom import cli, memory
 from darkroom.memory import free_bytes, remedy, shortage, total_bytes
 
 # More than any machine has: refused at once, without taking any.
@@ -108,3 +108,21 @@ def test_each_remedy_names_a_setting():
         named = re.findall(r"\b(?:preprocess|train|evaluate|model|serve|search)\.\w+", remedy(command))
         assert named, command
         assert set(named) <= known
+
+
+@pytest.mark.parametrize(
+    ("problem", "line"),
+    [
+        (
+            FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+            "No usable temporary directory found in ['/tmp']; free some space there, or set TMPDIR to a directory that "
+            "can be written to",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/tmp/x"),
+            "disk full ([Errno 28] No space left on device: '/tmp/x'); free some space and run the command again",
+        ),
+    ],
+)
+def test_a_full_temporary_directory_is_one_line(problem, line):
+    assert cli._explain(problem) == [line]

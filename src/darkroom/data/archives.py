@@ -23,6 +23,7 @@ from typing import IO, Any, NoReturn
 from darkroom.data.inventory import Inventory, Tally
 from darkroom.data.names import compose, is_hidden, with_slashes, zip_names
 from darkroom.data.signatures import FORMATS, HEAD_BYTES, has_image_suffix, is_image
+from darkroom.data.tars import HeaderError, is_tar, open_tar
 from darkroom.errors import DataError
 from darkroom.files import atomic_file
 
@@ -144,6 +145,8 @@ def _intact(source: Path) -> Iterator[None]:
     """Tell a damaged archive from a bug of ours and from a disk that is full."""
     try:
         yield
+    except HeaderError as problem:
+        raise DataError(f"{source}: {problem}") from None
     except (*DAMAGED, OSError) as problem:
         if isinstance(problem, OSError) and problem.errno not in NOT_THE_DISK:
             raise
@@ -167,7 +170,7 @@ def _entries(source: Path, encoding: str | None) -> Iterator[Entry]:
         return _directory_entries(source, encoding)
     if zipfile.is_zipfile(source):
         return _zip_entries(source, encoding)
-    if tarfile.is_tarfile(source):
+    if is_tar(source):
         return _tar_entries(source, encoding)
     raise DataError(f"{source}: neither a directory nor a readable zip or tar archive")
 
@@ -240,7 +243,7 @@ def _tar_entries(source: Path, encoding: str | None) -> Iterator[Entry]:
     with source.open("rb") as opened:
         unpack: Any = COMPRESSED.get(opened.read(2), open)
     # Read as a stream: a compressed tar cannot be read out of order. Its names are sorted on reading.
-    with unpack(source, "rb") as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+    with unpack(source, "rb") as stream, open_tar(fileobj=stream, mode="r|") as archive:
         for info in archive:
             # Decoded first: a backslash may be half a letter in other encodings.
             name = compose(info.name, encoding, source)

@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from darkroom.data.tars import HeaderError, is_tar, open_tar
 from darkroom.errors import DataError, counted
 from darkroom.files import atomic_file
 
@@ -118,8 +118,8 @@ def _open(labels: str, source: Path) -> Iterator[IO[bytes]]:
                 with archive.open(labels) as content:
                     yield content
                 return
-    elif source.is_file() and tarfile.is_tarfile(source):
-        with tarfile.open(source) as packed:
+    elif source.is_file() and is_tar(source):
+        with _named(source), open_tar(source) as packed:
             names = packed.getnames()
             own = [name for name in names if name.removeprefix("./") == labels]
             if own and (member := packed.extractfile(own[0])):
@@ -133,6 +133,14 @@ def _open(labels: str, source: Path) -> Iterator[IO[bytes]]:
     tables = list(filter(_is_table, names))
     there = f"; it holds {', '.join(tables[:MAX_NAMED])}" if tables else ""
     raise DataError(f"dataset.labels: no {labels} in dataset.path ({source}){there}; give the table's path from there")
+
+
+@contextmanager
+def _named(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except HeaderError as problem:
+        raise DataError(f"{source}: {problem}") from None
 
 
 def _lies_in(place: Path, directory: Path) -> bool:

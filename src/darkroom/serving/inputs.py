@@ -1,7 +1,6 @@
 """The pictures that the arguments of `darkroom predict` name: files, directories, archives, patterns and lists."""
 
 import os
-import tarfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from glob import iglob
@@ -12,6 +11,7 @@ from typing import NamedTuple, NoReturn
 from darkroom.data.archives import is_image_file, leads_back_up, read_images
 from darkroom.data.names import is_hidden
 from darkroom.data.signatures import has_image_suffix
+from darkroom.data.tars import is_tar
 from darkroom.errors import DataError
 
 LIST_MARK = "@"
@@ -143,7 +143,7 @@ def _find(argument: str, encoding: str | None) -> Iterator["str | _Directory | _
 
 
 def _is_archive(path: Path) -> bool:
-    return not has_image_suffix(path.name) and (zipfile.is_zipfile(path) or tarfile.is_tarfile(path))
+    return not has_image_suffix(path.name) and (zipfile.is_zipfile(path) or is_tar(path))
 
 
 def _read_list(path: Path) -> Iterator[str]:
