@@ -36,11 +36,10 @@ def test_a_very_large_header_is_refused_in_one_line(tmp_path, kind):
     write(path, kind, 4 * MAX_HEADER_BYTES)
 
     assert is_tar(path)
-    with pytest.raises(
-        DataError, match=r"images\.tgz: damaged or unsupported archive \(a header of 262,144 bytes, more"
-    ):
+    refusal = r"images\.tgz: damaged or unsupported archive \(a header of 26\d,\d{3} bytes, more than 65,536\)$"
+    with pytest.raises(DataError, match=refusal):
         list_images(path)
-    with pytest.raises(HeaderError), _open("labels.csv", path):
+    with pytest.raises(DataError, match=refusal), _open("labels.csv", path):
         pass
 
 
