@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import traceback
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from darkroom import __version__, interruption
 from darkroom.config import Config, load
 from darkroom.console import error, output
 from darkroom.errors import DarkroomError, SearchError
-from darkroom.memory import remedy, shortage
+from darkroom.memory import killed_worker, remedy, shortage
 from darkroom.registry_cli import app as registry_app
 from darkroom.using_cli import app as using_app
 from darkroom.workspace import Workspace
@@ -321,6 +322,8 @@ def _explain_machine(problem: Exception) -> str | None:
     match problem:
         case _ if said := shortage(problem):
             return f"{said}; {remedy(_command)}"
+        case BrokenProcessPool():
+            return f"{killed_worker()}; {remedy(_command)}"
         # Libraries report a full disk in their own ways; the disk itself tells it best.
         case _ if shutil.disk_usage(Path.cwd()).free < FULL_DISK_BYTES or getattr(problem, "errno", 0) == errno.ENOSPC:
             return f"disk full ({str(problem).partition(chr(10))[0]}); free some space and run the command again"

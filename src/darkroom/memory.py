@@ -2,7 +2,6 @@
 
 import errno
 import re
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import psutil
@@ -52,8 +51,6 @@ def free_bytes() -> int:
 def shortage(problem: BaseException) -> str | None:
     """What is missing, in words with the bytes wanted and there; None for a problem of another kind."""
     text = str(problem)
-    if isinstance(problem, BrokenProcessPool):
-        return f"a worker process was killed, perhaps because memory ran out ({free_bytes() / GIB:.1f} GiB is free)"
     is_short = (
         isinstance(problem, MemoryError)
         or (isinstance(problem, RuntimeError) and any(words in text for words in WORDS))
@@ -67,6 +64,11 @@ def shortage(problem: BaseException) -> str | None:
         free = FREE_ON_GPU.search(text)
         return f"the GPU has not enough memory ({asked}{free[1] if free else 'less'} free)"
     return f"not enough memory ({asked}{free_bytes() / GIB:.1f} GiB of {total_bytes() / GIB:.1f} GiB free)"
+
+
+def killed_worker() -> str:
+    """What to say of a process of ours that was killed: nobody but the system and the user could have done it."""
+    return f"a worker process was killed, perhaps because memory ran out ({free_bytes() / GIB:.1f} GiB is free)"
 
 
 def remedy(command: str | None) -> str:

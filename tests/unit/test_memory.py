@@ -47,7 +47,6 @@ def test_what_a_library_raises_is_told_in_a_line(action, wanted):
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), r"the GPU has not enough memory \(less free\)"),
         (RuntimeError("std::bad_alloc"), r"not enough memory \(.* free\)"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), r"not enough memory \(.* free\)"),
-        (BrokenProcessPool("a child process terminated"), r"a worker process was killed, perhaps because memory .*"),
     ],
 )
 def test_what_only_some_machines_raise_is_told_in_a_line(problem, said):
@@ -126,3 +125,8 @@ def test_each_remedy_names_a_setting():
 )
 def test_a_full_temporary_directory_is_one_line(problem, line):
     assert cli._explain(problem) == [line]
+
+
+def test_a_worker_that_was_killed_is_one_line():
+    (line,) = cli._explain(BrokenProcessPool("a child process terminated abruptly"))
+    assert re.fullmatch(r"a worker process was killed, perhaps because memory ran out \([\d.]+ GiB is free\); .+", line)
