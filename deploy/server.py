@@ -211,7 +211,7 @@ def main() -> None:
         finally:
             server.stop()
     except DarkroomError as problem:
-        error(str(problem))
+        error(problem.lines)
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
         messages.print("\nStopped.")

@@ -91,7 +91,7 @@ def main() -> None:
         check_free(port, "make ui PORT=…")
         serve(store, port, page)
     except DarkroomError as problem:
-        error(str(problem))
+        error(problem.lines)
         sys.exit(problem.exit_code)
     except KeyboardInterrupt:
         messages.print("\nStopped.")

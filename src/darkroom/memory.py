@@ -59,11 +59,14 @@ def shortage(problem: BaseException) -> str | None:
     if not is_short:
         return None
     wanted = WANTED.search(text)
-    asked = f"{_readable(wanted[1])} wanted, " if wanted else ""
+    said = [f"{_readable(wanted[1])} wanted"] if wanted else []
     if "CUDA" in text or "CUBLAS" in text:
-        free = FREE_ON_GPU.search(text)
-        return f"the GPU has not enough memory ({asked}{free[1] if free else 'less'} free)"
-    return f"not enough memory ({asked}{free_bytes() / GIB:.1f} GiB of {total_bytes() / GIB:.1f} GiB free)"
+        what, free = "the GPU has not enough memory", FREE_ON_GPU.search(text)
+        said += [f"{free[1]} free"] if free else []
+    else:
+        what = "not enough memory"
+        said.append(f"{free_bytes() / GIB:.1f} GiB of {total_bytes() / GIB:.1f} GiB free")
+    return f"{what} ({', '.join(said)})" if said else what
 
 
 def killed_worker() -> str:

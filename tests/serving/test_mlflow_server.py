@@ -9,8 +9,8 @@ import httpx2
 import numpy as np
 import pytest
 from scipy.special import softmax
-from starlette.testclient import TestClient
 from tests.ports import free_port
+from tests.serving.client import TestClient
 from tests.serving.made_up import png_of
 from tests.wait import SECONDS, wait_until
 

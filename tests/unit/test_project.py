@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 ENTRIES = ("main", "search", "train", "evaluate", "promote")
 STAGES = {"main": "register", "search": "search", "train": "train", "evaluate": "register"}
 NASTY = ["it's", 'a "b"', "$(touch pwned)", "`touch pwned`", "x; touch pwned", "--force", "a\nb", "*", "${HOME}"]
-# Stands before dvc and darkroom on PATH, and writes down each argument with which it was called.
+# Stands before dvc, darkroom and python on PATH, and writes down each argument with which it was called.
 RECORDER = '#!/bin/sh\nfor each in "$@"; do printf "%s\\0" "$each"; done > "$RECORD"\nexit "$CODE"\n'
 
 
@@ -25,8 +25,8 @@ def project():
 
 @pytest.fixture
 def call(project, tmp_path, monkeypatch):
-    """What dvc or darkroom is given when an entry point is run by bash, as MLflow does, and the exit code."""
-    for name in ("dvc", "darkroom"):
+    """What dvc or python is given when an entry point is run by bash, as MLflow does, and the exit code."""
+    for name in ("dvc", "darkroom", "python"):
         (tmp_path / name).write_text(RECORDER)
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -71,12 +71,12 @@ def test_whatever_a_parameter_holds_arrives_as_one_argument(call, value):
     given, _ = call("train", lr=value)
     assert given == ["exp", "run", "--set-param", f"train.lr={value}", "train"]
     given, _ = call("promote", version=value, reason=value)
-    assert given == ["promote", "--reason", value, "--", value]
+    assert given == ["-m", "darkroom", "promote", "--reason", value, "--", value]
     assert not (ROOT / "pwned").exists()
 
 
 def test_promote_takes_the_challenger_unless_told_otherwise(call):
-    assert call("promote")[0] == ["promote", "--reason", "", "--", "challenger"]
+    assert call("promote")[0] == ["-m", "darkroom", "promote", "--reason", "", "--", "challenger"]
 
 
 @pytest.mark.parametrize("name", ENTRIES)

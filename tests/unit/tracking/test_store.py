@@ -15,7 +15,7 @@ from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 
 from darkroom.data.cache import DatasetCard
-from darkroom.errors import TrackingError, TrainingError
+from darkroom.errors import TrackingError
 from darkroom.models.card import ModelCard
 from darkroom.models.classifier import build_classifier
 from darkroom.settings import Model, Tracking
@@ -49,8 +49,8 @@ def test_a_run_that_is_left_is_finished(store):
 
 
 def test_an_error_makes_a_failed_run_with_its_reason(store):
-    with pytest.raises(TrainingError), store.start("a run", "train") as run:
-        raise TrainingError("the loss is nan\nand more")
+    with pytest.raises(RuntimeError), store.start("a run", "train") as run:
+        raise RuntimeError("the loss is nan\nand more")
     assert ended(store, run) == ("FAILED", "the loss is nan")
 
 

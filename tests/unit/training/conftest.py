@@ -27,6 +27,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     # torch's fused optimizers have no kernels but for real devices.
     for optimizer in (optim.Adam, optim.AdamW, optim.SGD):
         monkeypatch.setattr(optimizer, "step", lambda optimizer: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (1 << 35, 1 << 36))
     # A module cannot move tensors that are made up: they are made where they are to be.
     monkeypatch.setattr(nn.Module, "to", lambda module, *given, **named: module)
     monkeypatch.setattr("darkroom.training.step._balanced_weights", lambda labels: torch.ones(3))
