@@ -53,8 +53,10 @@ def fastest_precision(config: Config, card: DatasetCard, device: torch.device, t
     Raises ConfigError for a precision that the device does not have, ModelError if the model does not fit the images.
     """
     known = precisions(device)
-    if config.train.precision != "auto" or len(known) == 1:
+    if config.train.precision != "auto":
         return Precision(choose_precision(config.train, device), {})
+    if len(known) == 1:
+        return Precision(known[0], {})
     threads = threads or torch.get_num_threads()
     path = cache_directory() / "precision" / f"{digest(_case(config, card, device, threads))}.json"
     found = _read(path, known)
