@@ -80,6 +80,8 @@ def _read_index(opened: BinaryIO) -> tuple[list[str], Records]:
         offsets[row], sizes[row] = offset, size
     if opened.read(4) not in (b"PK\5\6", b"PK\6\6"):
         raise ValueError("more members than the end of the zip counts")
+    if len(set(names)) < count:
+        raise ValueError("two members of one name")
     records = np.empty(count, dtype=RECORD)
     # Each member ends where the next one's header begins.
     records["start"], records["size"], records["crc"] = offsets[1:] - sizes, sizes, checksums

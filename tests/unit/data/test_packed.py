@@ -94,6 +94,13 @@ def test_an_end_that_counts_fewer_members_is_told(tmp_path):
         read_index(path)
 
 
+def test_a_name_that_became_that_of_another_member_is_told(tmp_path):
+    path = write(tmp_path / "images.zip", {"cat/1.png": b"one", "cat/2.png": b"two"})
+    path.write_bytes(path.read_bytes().replace(b"cat/2.png", b"cat/1.png"))
+    with pytest.raises(DataError, match=DAMAGED):
+        read_index(path)
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_one_changed_byte_is_told_or_changes_no_content(tmp_path_factory, data):
