@@ -65,6 +65,7 @@ def test_a_recipe_explains_its_settings_as_params_yaml_does(path: Path) -> None:
     assert comments(path.read_text()) == comments(defaults.PARAMS.read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_a_recipe_trains(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load(path)

@@ -128,6 +128,7 @@ def test_a_trial_and_its_twins_survive_the_death_of_their_worker(
     assert len(interrupted(study)) >= 4
 
 
+@pytest.mark.slow
 def test_a_search_of_few_combinations_killed_at_any_point_takes_the_same_course(tmp_path: Path, search: Search) -> None:
     def course(study: optuna.Study) -> list[tuple[Any, ...]]:
         return [(trial.params, trial.values, trial.state) for trial in used_trials(study)]
