@@ -45,7 +45,7 @@ def conditions() -> dict[str, object]:
     import psutil
     import torch
 
-    from darkroom.settings import Train
+    from darkroom.config.settings import Train
     from darkroom.training.device import choose_precision
 
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)

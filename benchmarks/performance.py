@@ -196,24 +196,24 @@ def draw(document: Document, path: Path) -> None:
     Cases that share their ways stand side by side. Others stand below each other, each with its own ways; a case with a
     single way compares nothing and is left out.
     """
-    from darkroom import drawing
+    from darkroom import plotting
 
     panels = cases(document)
     ways = {case: list(dict.fromkeys(result["name"] for result in results)) for case, results in panels.items()}
     every = list(dict.fromkeys(way for names in ways.values() for way in names))
     if is_shared := sum(map(len, ways.values())) >= SHARED * len(panels) * len(every):
         ways = dict.fromkeys(panels, every)
-        figure = drawing.new_figure(3.0 + 3.2 * len(panels), 1.1 + 0.36 * len(every))
+        figure = plotting.new_figure(3.0 + 3.2 * len(panels), 1.1 + 0.36 * len(every))
         grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)
     else:
         panels = {case: results for case, results in panels.items() if len(ways[case]) > 1}
         heights = [0.9 + 0.36 * len(ways[case]) for case in panels]
-        figure = drawing.new_figure(9.0, 0.6 + sum(heights))
+        figure = plotting.new_figure(9.0, 0.6 + sum(heights))
         grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
     figure.suptitle(_title(document), x=0.01, ha="left", fontsize=12, fontweight="bold")
     for axes, (case, results) in zip(grid.flatten(), panels.items(), strict=True):
         unit = _unit(results)
-        drawing.tidy(axes, case, unit)
+        plotting.tidy(axes, case, unit)
         axes.grid(visible=False, axis="y")
         for result in results:
             if result["unit"] == unit:
@@ -224,7 +224,7 @@ def draw(document: Document, path: Path) -> None:
             axes.set_yticks(range(len(ways[case])), ways[case])
             axes.set_ylim(len(ways[case]) - 0.4, -0.6)
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.save(figure, path)
+    plotting.save(figure, path)
 
 
 def _unit(results: Sequence[Result]) -> str:
@@ -235,12 +235,12 @@ def _unit(results: Sequence[Result]) -> str:
 
 
 def _bar(axes: Any, row: int, result: Result) -> None:
-    from darkroom import drawing
+    from darkroom import plotting
 
     found, name = summary(result["values"]), result["name"]
     middle = found["median"]
     spread = [[middle - found["low"]], [found["high"] - middle]]
-    colour = drawing.GREY if name.startswith(OTHERS) else drawing.BLUE
+    colour = plotting.GREY if name.startswith(OTHERS) else plotting.BLUE
     bars = axes.barh(row, middle, xerr=spread, color=colour, height=0.6, ecolor="black", capsize=2)
     axes.bar_label(bars, [f" {number(middle)}"], fontsize=8, padding=3)
 

@@ -28,7 +28,7 @@ def write_params(changes: Mapping[str, Any], source: Path = ROOT / "params.yaml"
 def prepare(images: NDArray[np.uint8], labels: NDArray[np.int64], validation: int) -> None:
     """Leave what a training finds: the cache, with the first images for validation, and a search that was skipped."""
     from darkroom.data import cache
-    from darkroom.files import write_json
+    from darkroom.utils.files import write_json
     from darkroom.workspace import Workspace
 
     workspace, rows = Workspace(), np.arange(len(images))
@@ -50,7 +50,7 @@ def prepare(images: NDArray[np.uint8], labels: NDArray[np.int64], validation: in
 
 def make_store() -> None:
     """Make the project's MLflow store, as its first command does."""
-    from darkroom.settings import Tracking
+    from darkroom.config.settings import Tracking
     from darkroom.tracking.tracker import connect
     from darkroom.workspace import Workspace
 

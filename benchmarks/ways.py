@@ -155,7 +155,7 @@ def fit_as_chosen(model: str, images: Images, labels: Labels, batch: int) -> dic
     """`darkroom train` in the precision that it chooses for this machine."""
     import torch
 
-    from darkroom.settings import Train
+    from darkroom.config.settings import Train
     from darkroom.training.device import choose_precision
 
     if choose_precision(Train(), torch.device("cpu")) == "fp32":

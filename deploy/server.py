@@ -23,8 +23,8 @@ from typing import IO
 import requests
 from deploy.postgresql import HOST, PostgreSQL
 
-from darkroom.console import error, messages
 from darkroom.errors import DarkroomError, TrackingError
+from darkroom.utils.console import error, messages
 
 ROOT = Path(__file__).parents[1]
 ADMIN = "admin"

@@ -17,11 +17,11 @@ from deploy.postgresql import HOST
 from deploy.server import check_free
 
 from darkroom.config import load
-from darkroom.console import error, messages
 from darkroom.errors import DarkroomError, TrackingError
 from darkroom.tracking.address import need_store, shown, store_address
 from darkroom.tracking.runs import MODEL_TRAINING
 from darkroom.tracking.tracker import connect
+from darkroom.utils.console import error, messages
 from darkroom.workspace import Workspace
 
 # Seconds for MLflow to answer, on a slow machine.

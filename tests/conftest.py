@@ -72,18 +72,18 @@ def blank_figures() -> Iterator[Callable[..., None]]:
 
     Gives what really writes one; see ``drawn``.
     """
-    from darkroom import drawing
+    from darkroom import plotting
 
-    write = drawing.save
+    write = plotting.save
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "save", lambda figure, path: Image.new("L", (1, 1), 255).save(path))
+        patch.setattr(plotting, "save", lambda figure, path: Image.new("L", (1, 1), 255).save(path))
         yield write
 
 
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch, blank_figures: Callable[..., None]) -> None:
     """Figures are drawn, for tests that look at them."""
-    monkeypatch.setattr("darkroom.drawing.save", blank_figures)
+    monkeypatch.setattr("darkroom.plotting.save", blank_figures)
 
 
 @pytest.fixture(scope="session")

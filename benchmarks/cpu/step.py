@@ -36,8 +36,8 @@ def epoch(level: int, batch: int) -> Job:
         import torch
         from torch import nn
 
+        from darkroom.config.settings import Train
         from darkroom.models.dropout import Dropout
-        from darkroom.settings import Train
         from darkroom.training.allocator import keep_freed_memory
         from darkroom.training.device import autocast, choose_precision
 

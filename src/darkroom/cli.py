@@ -15,13 +15,14 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from darkroom import __version__, interruption
+from darkroom import __version__
 from darkroom.config import Config, load
-from darkroom.console import error, output
 from darkroom.errors import DarkroomError, SearchError
-from darkroom.memory import killed_worker, remedy, shortage
 from darkroom.registry_cli import app as registry_app
 from darkroom.using_cli import app as using_app
+from darkroom.utils import signals
+from darkroom.utils.console import error, output
+from darkroom.utils.memory import killed_worker, remedy, shortage
 from darkroom.workspace import Workspace
 
 app = typer.Typer(
@@ -287,7 +288,7 @@ def main() -> None:
         # training came to a stand. So long is enough where it is alone, for small networks too (measured on two
         # cores). Read by the OpenMP library as torch loads it.
         os.environ.setdefault("GOMP_SPINCOUNT", "4000")
-    interruption.install()
+    signals.install()
     try:
         app()
     except Exception as problem:

@@ -7,25 +7,25 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from darkroom import drawing
+from darkroom import plotting
 from darkroom.config import Config
-from darkroom.console import messages, output
 from darkroom.errors import ModelError, TrackingError
 from darkroom.evaluation import comparison_figures as figures
 from darkroom.evaluation.comparison import least_images
 from darkroom.evaluation.comparison_report import DISAGREEMENT, Report, Side, disagreement_rows
 from darkroom.evaluation.latency import latencies, throughputs
 from darkroom.evaluation.pairing import Pairing
-from darkroom.files import atomic_directory, write_json
 from darkroom.promotion.evidence import Evidence, gather, pair
 from darkroom.promotion.gate import Verdict, judge
 from darkroom.promotion.here import resolve
 from darkroom.promotion.registration import is_active
 from darkroom.promotion.registry import Contender
-from darkroom.scratch import scratch_directory
-from darkroom.spreadsheets import SpreadsheetWriter
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import registry_client
+from darkroom.utils.console import messages, output
+from darkroom.utils.files import atomic_directory, write_json
+from darkroom.utils.scratch import scratch_directory
+from darkroom.utils.spreadsheets import SpreadsheetWriter
 from darkroom.workspace import Workspace
 
 SHOWN_CLASSES = 5
@@ -128,7 +128,7 @@ def _write(report: Report, verdict: Verdict | None, directory: Path) -> None:
         ["true \\ predicted", *found.a.classes],
         ([name, *row] for name, row in zip(found.a.classes, (second - first).tolist(), strict=True)),
     )
-    drawing.save(figures.confusion_difference(found, names), directory / "confusion_difference.png")
+    plotting.save(figures.confusion_difference(found, names), directory / "confusion_difference.png")
     _write_csv(directory / "disagreements.csv", DISAGREEMENT, disagreement_rows(found))
 
 
@@ -147,7 +147,7 @@ def _draw_disagreements(report: Report, pairing: Pairing, evidence: Evidence, ca
         return
     names = (report.a.name, report.b.name)
     figure = figures.disagreements(images, report.comparison, names, places=pairing.rows)
-    drawing.save(figure, directory / "disagreements.png")
+    plotting.save(figure, directory / "disagreements.png")
 
 
 def _show(report: Report) -> None:

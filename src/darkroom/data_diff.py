@@ -9,15 +9,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
-from darkroom.console import output
 from darkroom.data.cache import NAMES, DatasetCard
 from darkroom.data.difference import Listing, changed_classes, difference
 from darkroom.promotion.evidence import gather_listing
 from darkroom.promotion.here import HERE
 from darkroom.promotion.registry import find
-from darkroom.scratch import scratch_directory
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.tracking.tracker import registry_client
+from darkroom.utils.console import output
+from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 KINDS = ("added", "removed", "relabelled", "moved")

@@ -8,7 +8,6 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
-from darkroom.console import output
 from darkroom.data import splits
 from darkroom.data.archives import list_images
 from darkroom.data.cache import SPLITS
@@ -19,7 +18,8 @@ from darkroom.data.labels import Labelled, label_images
 from darkroom.data.tables import find_table, store_table
 from darkroom.data.tree import draw, grow
 from darkroom.errors import counted
-from darkroom.scratch import scratch_directory
+from darkroom.utils.console import output
+from darkroom.utils.scratch import scratch_directory
 
 MAX_CLASSES = 100
 MAX_FOLDERS = 20

@@ -2,17 +2,17 @@
 
 import csv
 
-from darkroom import drawing
+from darkroom import plotting
 from darkroom.config import Config
-from darkroom.console import messages, output, progress, warn
 from darkroom.data.batches import CPU, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.curves import lr_curve
-from darkroom.files import atomic_directory, write_json
 from darkroom.starting import begin
 from darkroom.training.lr_finder import find_lr
 from darkroom.training.session import start_classifier
 from darkroom.training.size import foresee
+from darkroom.utils.console import messages, output, progress, warn
+from darkroom.utils.files import atomic_directory, write_json
 from darkroom.workspace import Workspace
 
 
@@ -47,7 +47,7 @@ def run(config: Config, workspace: Workspace, steps: int) -> None:
             table = csv.writer(opened)
             table.writerow(["lr", "loss"])
             table.writerows(zip(curve.rates, curve.losses, strict=True))
-        drawing.save(lr_curve(curve.rates, curve.losses, curve.suggestion, config.train.lr), written / "curve.png")
+        plotting.save(lr_curve(curve.rates, curve.losses, curve.suggestion, config.train.lr), written / "curve.png")
     output.print(
         f"suggested train.lr: {curve.suggestion:.2g} (now {config.train.lr:g}), where the loss falls fastest over "
         f"{len(curve.rates)} steps; the curve is {report / 'curve.png'}"

@@ -9,7 +9,7 @@ from typing import Any
 
 from darkroom.config import Config, load
 from darkroom.errors import ConfigError, did_you_mean
-from darkroom.files import atomic_file, read_json
+from darkroom.utils.files import atomic_file, read_json
 from darkroom.workspace import Workspace
 
 MEASURED = "measured.json"

@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from darkroom.config import load
-from darkroom.console import messages, warn
 from darkroom.errors import TrackingError, counted
+from darkroom.utils.console import messages, warn
 from darkroom.workspace import Workspace
 
 app = typer.Typer()

@@ -7,14 +7,14 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
-from darkroom.console import messages, output
 from darkroom.errors import ModelError, TrackingError
-from darkroom.files import read_json
 from darkroom.promotion.recorded import Training, recorded_training
 from darkroom.restoring import Checkout, bring_code, bring_data, bring_settings
-from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import store_address, store_exists
 from darkroom.tracking.tracker import registry_client
+from darkroom.utils.console import messages, output
+from darkroom.utils.files import read_json
+from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 BEST = ("epoch", "val_accuracy", "val_loss")

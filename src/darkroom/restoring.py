@@ -9,14 +9,14 @@ from pathlib import Path
 
 import darkroom
 from darkroom.config import Config
-from darkroom.console import messages, warn
 from darkroom.data.cache import CARD
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError, TrainingError
-from darkroom.files import read_json, write_json
 from darkroom.promotion.recorded import Training
 from darkroom.starting import find_start, keep_start
 from darkroom.tracking.address import DEFAULT_STORE, sqlite_address
 from darkroom.training.device import choose_device, precisions
+from darkroom.utils.console import messages, warn
+from darkroom.utils.files import read_json, write_json
 from darkroom.workspace import Workspace
 
 SOURCE = "src"

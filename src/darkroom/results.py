@@ -7,11 +7,11 @@ import typer
 from rich.table import Table
 
 from darkroom.config import Config
-from darkroom.console import output, warn
 from darkroom.errors import ModelError
 from darkroom.evaluation.report import read_identity, read_metrics
 from darkroom.models.card import ModelCard
 from darkroom.tracking.address import shown, store_address, store_exists
+from darkroom.utils.console import output, warn
 from darkroom.workspace import Workspace
 
 

@@ -13,13 +13,13 @@ from darkroom.config import Config
 from darkroom.data.cache import SPLITS, DatasetCard, read_digests
 from darkroom.data.digests import number
 from darkroom.errors import DataError, ModelError, TrackingError
-from darkroom.files import digest
 from darkroom.models.card import save_card
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import write_weights
 from darkroom.models.start import Start, begin_with, read_start
-from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import store_address, store_exists
+from darkroom.utils.files import digest
+from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and most trainings begin with new weights

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from darkroom.config import Config, load
-from darkroom.console import messages
 from darkroom.errors import ModelError, ServingError, did_you_mean
+from darkroom.utils.console import messages
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:

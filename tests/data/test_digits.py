@@ -9,9 +9,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from darkroom.config import Config
+from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard, read_names
-from darkroom.settings import Dataset, Preprocess
 from darkroom.stages import download, preprocess
 from darkroom.workspace import Workspace
 
@@ -31,7 +31,7 @@ def prepare(root, **settings):
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory, blank_figures):
-    with mock.patch("darkroom.drawing.save", blank_figures):
+    with mock.patch("darkroom.plotting.save", blank_figures):
         return prepare(tmp_path_factory.mktemp("digits"))
 
 

@@ -9,9 +9,9 @@ from tests import conftest
 from tests.defaults import ROOT
 
 from darkroom.config import Config
+from darkroom.config.settings import Dataset
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
-from darkroom.settings import Dataset
 from darkroom.stages import download, preprocess
 from darkroom.workspace import Workspace
 

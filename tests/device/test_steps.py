@@ -7,8 +7,8 @@ import pytest
 import torch
 from tests.device.trainings import MODELS, begin, configured, error, images
 
+from darkroom.config.settings import Augment
 from darkroom.data.augmentation.mixing import Target, mix
-from darkroom.settings import Augment
 from darkroom.training.average import MovingAverage
 from darkroom.training.captured import CapturedSteps, CudaGraphs
 from darkroom.training.fused.step import FusedStep

@@ -13,10 +13,10 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
+from darkroom.config.settings import Augment, Model, Train
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier, build_classifier
-from darkroom.settings import Augment, Model, Train
 from darkroom.training.fit import fit
 
 MEAN, STD = 0.3, 0.37

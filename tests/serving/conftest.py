@@ -4,9 +4,9 @@ import pytest
 from tests.serving.client import TestClient
 from tests.serving.made_up import make_bundle
 
+from darkroom.config.settings import Serve
 from darkroom.serving.app import make_app
 from darkroom.serving.service import Service
-from darkroom.settings import Serve
 
 
 @pytest.fixture

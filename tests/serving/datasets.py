@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from darkroom.config.settings import Model
 from darkroom.data import cache
 from darkroom.data.batches import read_split
 from darkroom.data.images import Decoder
@@ -15,7 +16,6 @@ from darkroom.evaluation.predictions import write_predictions
 from darkroom.evaluation.reference import calibrated
 from darkroom.models.classifier import build_classifier
 from darkroom.serving.predictor import Predictor
-from darkroom.settings import Model
 from darkroom.stages.evaluate import fit_reference_of, predict_logits
 
 CLASSES = ("cross", "disc", "line")

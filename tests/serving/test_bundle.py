@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from darkroom.config.settings import Serve
 from darkroom.errors import ModelError, TrackingError
 from darkroom.promotion.registry import MODEL_FILE
 from darkroom.serving import bundle as bundle_module
 from darkroom.serving.bundle import load_bundle
-from darkroom.settings import Serve
 from darkroom.tracking.runs import REFERENCE_TAG
 from darkroom.workspace import Workspace
 

@@ -14,12 +14,12 @@ from tests.serving.client import TestClient
 from tests.serving.made_up import png_of
 from tests.wait import SECONDS, wait_until
 
+from darkroom.config.settings import Serve
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.serving.app import make_app
 from darkroom.serving.bundle import load_bundle
 from darkroom.serving.service import Service
-from darkroom.settings import Serve
 from darkroom.workspace import Workspace
 
 pytestmark = pytest.mark.slow

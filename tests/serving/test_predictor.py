@@ -10,13 +10,13 @@ from PIL import Image
 from tests.unit.data.image_files import read
 
 from darkroom.config import load
+from darkroom.config.settings import Model, Tracking
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError
 from darkroom.evaluation.reference import Reference
 from darkroom.models.classifier import build_classifier
 from darkroom.promotion.registry import MODEL_FILE, register
 from darkroom.serving.predictor import Predictor
-from darkroom.settings import Model, Tracking
 from darkroom.tracking.runs import REFERENCE_TAG, WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace

@@ -18,10 +18,10 @@ from benchmarks.cpu import start_up
 from benchmarks.serve import predictor
 from PIL import Image
 
+from darkroom.config.settings import Model
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import build_classifier
-from darkroom.settings import Model
 from darkroom.training import session
 
 ROOT = Path(__file__).parents[2]

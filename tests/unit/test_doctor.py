@@ -17,8 +17,8 @@ from tests.conftest import QUICK
 from darkroom.config import load
 from darkroom.doctor import pipeline
 from darkroom.promotion.registry import MODEL_FILE
-from darkroom.scratch import SUFFIX
 from darkroom.tracking.spool import Spool
+from darkroom.utils.scratch import SUFFIX
 from darkroom.workspace import Workspace
 
 pytestmark = pytest.mark.slow  # what DVC says is printed by a process
@@ -48,7 +48,7 @@ def dvc(monkeypatch):
 @pytest.fixture
 def doctor(dvc, darkroom, monkeypatch):
     """Ask the doctor; gives the lines that are wrong, each in one line, after checking that the exit code fits."""
-    monkeypatch.setattr("darkroom.console.output._width", 1000)
+    monkeypatch.setattr("darkroom.utils.console.output._width", 1000)
 
     def ask(*options):
         code, output, errors = darkroom("doctor", *options)
@@ -229,7 +229,7 @@ def test_a_deleted_experiment_is_found(registered, doctor):
 def test_a_run_whose_process_was_killed_is_found_and_ended(registered, doctor):
     client, _ = registered
     experiment = client.get_experiment_by_name("darkroom").experiment_id
-    run = client.create_run(experiment, tags={"darkroom.process": GONE})
+    run = client.create_run(experiment, tags={"darkroom.utils.process_id": GONE})
     find(doctor(), "store", f"run {run.info.run_id}: RUNNING, but its process was killed")
     assert doctor("--fix") == []
     assert client.get_run(run.info.run_id).info.status == "KILLED"
@@ -237,7 +237,7 @@ def test_a_run_whose_process_was_killed_is_found_and_ended(registered, doctor):
 
 def spool(store):
     made = Spool.create(Workspace().spools, store, "darkroom")
-    tags = {"darkroom.run": RUN, "darkroom.process": "elsewhere:1:1"}
+    tags = {"darkroom.run": RUN, "darkroom.utils.process_id": "elsewhere:1:1"}
     made.append({"do": "begin", "run": RUN, "name": "a run", "parent": None, "time": 1, "tags": tags})
     made.close()
 

@@ -6,7 +6,7 @@ import pytest
 from tests.stages import run_command
 from tests.store import copy_store
 
-from darkroom.settings import Tracking
+from darkroom.config.settings import Tracking
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 

@@ -11,13 +11,10 @@ import pytest
 SOURCE = Path(__file__).parents[2] / "src"
 # From the ground up. A unit, a module or package of darkroom, may import what lies in the rows before its own.
 LAYERS = (
-    ("errors", "interruption", "process"),
-    ("bounded_yaml", "memory", "scratch", "setting_types", "spreadsheets"),
-    ("files", "workspace", "settings"),
-    ("config",),
-    ("console",),
-    ("fonts",),
-    ("drawing",),
+    ("errors",),
+    ("utils",),
+    ("config", "workspace"),
+    ("plotting",),
     ("data",),
     ("models",),
     ("training", "evaluation"),

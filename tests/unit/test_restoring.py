@@ -16,10 +16,10 @@ from PIL import Image
 import darkroom
 from darkroom.config import load
 from darkroom.errors import DataError, TrackingError, TrainingError
-from darkroom.files import write_json
 from darkroom.promotion.recorded import Training
 from darkroom.restoring import Checkout, bring_code, bring_data, bring_settings
 from darkroom.stages import download, preprocess
+from darkroom.utils.files import write_json
 from darkroom.workspace import Workspace
 
 IDENTITY = ("-c", "user.name=Test", "-c", "user.email=test@example.org")

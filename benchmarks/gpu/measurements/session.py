@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from benchmarks.harness import Figures, NotHere, Values, listed, rounded
 
-from darkroom.files import write_json
+from darkroom.utils.files import write_json
 
 # Another training may take this many times as long as the longest so far.
 MARGIN = 1.2

@@ -9,8 +9,8 @@ from benchmarks.gpu.measurements.session import Session
 from benchmarks.gpu.measurements.training import begin
 from torch.profiler import DeviceType, ProfilerActivity, profile
 
+from darkroom.config.settings import Train
 from darkroom.errors import ConfigError
-from darkroom.settings import Train
 from darkroom.training.loop import TrainingLoop
 
 CASE = "Step of cifar10-fast"

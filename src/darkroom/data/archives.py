@@ -25,7 +25,7 @@ from darkroom.data.names import compose, is_hidden, with_slashes, zip_names
 from darkroom.data.signatures import FORMATS, HEAD_BYTES, has_image_suffix, is_image
 from darkroom.data.tars import HeaderError, is_tar, open_tar
 from darkroom.errors import DataError
-from darkroom.files import atomic_file
+from darkroom.utils.files import atomic_file
 
 MAX_FILES = 5_000_000
 MAX_FILE_BYTES = 1 << 30

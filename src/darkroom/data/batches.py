@@ -12,12 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from darkroom.config.settings import Augment
 from darkroom.data.augmentation import augment
 from darkroom.data.augmentation.geometry import flip
 from darkroom.data.cache import FORMAT_VERSION, MADE_BY, DatasetCard, pixels_offset
 from darkroom.data.mapped_images import MappedImages
 from darkroom.errors import CacheError, DarkroomError
-from darkroom.settings import Augment
 
 CPU = torch.device("cpu")
 # Of a GPU's free memory at most this share is taken for images; what is left is for the model.

@@ -21,7 +21,7 @@ from darkroom.data.digests import Digests, as_hex, content_digest, from_hex, sta
 from darkroom.data.images import Decoder
 from darkroom.data.mapped import gather, reserve
 from darkroom.errors import CacheError
-from darkroom.files import EXACT, check_format, checked, digest, read_json, write_json
+from darkroom.utils.files import EXACT, check_format, checked, digest, read_json, write_json
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")

@@ -20,7 +20,7 @@ from darkroom.data.depth import Sampled, sample
 from darkroom.data.digests import Digests, content_digest, stack
 from darkroom.data.images import BrokenImageError, Decoder, choose_bands, load_deep, open_image, read_header
 from darkroom.data.packed import Records, read_members
-from darkroom.process import end_with_parent
+from darkroom.utils.process_id import end_with_parent
 
 Map = Callable[..., Iterator[Any]]
 

@@ -11,7 +11,7 @@ import pooch
 import requests
 
 from darkroom.errors import DownloadError
-from darkroom.scratch import scratch_directory
+from darkroom.utils.scratch import scratch_directory
 
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 30

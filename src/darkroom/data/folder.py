@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data.archives import pack
 from darkroom.data.decoding import Headers, Map, decode_into, processes, read_headers, sample_values
 from darkroom.data.depth import Sampled
@@ -28,7 +29,6 @@ from darkroom.data.tables import SUFFIXES as TABLES
 from darkroom.data.tables import find_table, store_table
 from darkroom.data.value_range import find_depth, values_of_each
 from darkroom.errors import DataError, counted
-from darkroom.settings import Dataset, Preprocess
 
 PACKED = "images.zip"
 CHUNK = 256

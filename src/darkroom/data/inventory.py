@@ -12,7 +12,7 @@ from pydantic import with_config
 from darkroom.data.names import is_hidden, visible_folder
 from darkroom.data.signatures import suffix
 from darkroom.errors import DataError, counted
-from darkroom.files import EXACT, check_format, checked, read_json, write_json
+from darkroom.utils.files import EXACT, check_format, checked, read_json, write_json
 
 LEFT_OUT = "left_out.json"
 FORMAT_VERSION = 1

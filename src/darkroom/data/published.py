@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data.fetch import fetch, is_published
 from darkroom.data.images import Channels, Decoder, fit
 from darkroom.data.mapped import CHUNK_BYTES, allocate, release
 from darkroom.data.source import Decoded, Report
 from darkroom.errors import CacheError
-from darkroom.files import atomic_file
-from darkroom.settings import Dataset, Preprocess
+from darkroom.utils.files import atomic_file
 
 
 @dataclass(frozen=True)

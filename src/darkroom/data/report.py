@@ -10,7 +10,7 @@ from darkroom.data.cache import SPLITS
 from darkroom.data.duplicates import find_duplicates
 from darkroom.data.scan import Scan
 from darkroom.data.source import Decoded
-from darkroom.drawing import BLUE, GREY, ORANGE, new_figure, shorten, show_image, tidy
+from darkroom.plotting import BLUE, GREY, ORANGE, new_figure, shorten, show_image, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data.digests import Digests
 from darkroom.data.images import Decoder
-from darkroom.settings import Dataset, Preprocess
 
 # What is being done, how much of it is done, and how much there is (0: not known).
 Report = Callable[[str, int, int], None]

@@ -6,10 +6,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.config.settings import Preprocess
 from darkroom.data.cache import SPLITS
 from darkroom.data.digests import Digests
 from darkroom.errors import DataError
-from darkroom.settings import Preprocess
 
 MAX_NAMED = 5
 # With fewer, the 95 % interval of an accuracy may reach ten points up and down.

@@ -13,7 +13,7 @@ import numpy as np
 
 from darkroom.data.tars import HeaderError, is_tar, open_tar
 from darkroom.errors import DataError, counted
-from darkroom.files import atomic_file
+from darkroom.utils.files import atomic_file
 
 SUFFIXES = (".csv", ".parquet")
 SEPARATORS = ",;\t|"

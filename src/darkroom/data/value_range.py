@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.config.settings import Preprocess
 from darkroom.data.decoding import Headers
 from darkroom.data.depth import FULL, Range, Sampled, choose_range
 from darkroom.errors import DataError
-from darkroom.settings import Preprocess
 
 # Together, so that a million images need no more memory than a thousand.
 ALL_VALUES, MOST_OF_EACH, LEAST_OF_EACH = 8_000_000, 1024, 16

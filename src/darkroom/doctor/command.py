@@ -6,10 +6,10 @@ from rich.table import Table
 from rich.text import Text
 
 from darkroom.config import Config
-from darkroom.console import messages, output
 from darkroom.doctor import machine, pipeline
 from darkroom.doctor.finding import Finding, examined
 from darkroom.errors import counted
+from darkroom.utils.console import messages, output
 from darkroom.workspace import Workspace
 
 

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 from darkroom.doctor.finding import Finding, wrong
 from darkroom.errors import counted
-from darkroom.scratch import abandoned, remove_abandoned
+from darkroom.utils.scratch import abandoned, remove_abandoned
 from darkroom.workspace import Workspace, project_root
 
 AREA = "machine"

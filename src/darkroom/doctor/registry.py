@@ -10,9 +10,9 @@ from darkroom.promotion.here import version_of, weights_here
 from darkroom.promotion.history import History, damage, state_of
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, Contender, contender, versions
 from darkroom.promotion.transaction import settle
-from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import shown, store_address, store_exists
 from darkroom.tracking.tracker import registry_client
+from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 AREA = "registry"

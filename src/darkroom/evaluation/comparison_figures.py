@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.drawing import GREEN, GREY, RED, image_grid, shorten
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.figures import DARK, GRID, class_table, write_counts
 from darkroom.evaluation.metrics import Floats, Ints
+from darkroom.plotting import GREEN, GREY, RED, image_grid, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkroom.drawing import BLUE, GREEN, GREY, ORANGE, count_along_x, new_figure, tidy
+from darkroom.plotting import BLUE, GREEN, GREY, ORANGE, count_along_x, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

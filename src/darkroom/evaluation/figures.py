@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.drawing import BLUE, GREEN, RED, image_grid, new_figure, shorten, tidy
 from darkroom.errors import counted
 from darkroom.evaluation.metrics import Evaluation, Ints
+from darkroom.plotting import BLUE, GREEN, RED, image_grid, new_figure, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

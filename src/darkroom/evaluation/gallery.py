@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.evaluation.metrics import Evaluation, Ints
-from darkroom.files import write_json
+from darkroom.utils.files import write_json
 
 # What a page shows at once.
 IMAGES, MISTAKES = 30, 6

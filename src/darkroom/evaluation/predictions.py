@@ -11,7 +11,7 @@ from pydantic import with_config
 
 from darkroom.data.digests import Digests, as_hex, from_hex
 from darkroom.evaluation.metrics import Evaluation, Floats, Ints
-from darkroom.files import EXACT, digest
+from darkroom.utils.files import EXACT, digest
 
 PREDICTIONS = "predictions.csv"
 IDENTITY = "identity.json"

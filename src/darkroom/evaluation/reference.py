@@ -10,7 +10,7 @@ from pydantic import Field, with_config
 from darkroom.data.ink import Ground, Ink
 from darkroom.errors import ModelError
 from darkroom.evaluation.metrics import Floats, Ints
-from darkroom.files import EXACT, check_format, checked, read_json, write_json
+from darkroom.utils.files import EXACT, check_format, checked, read_json, write_json
 
 REFERENCE = "reference.json"
 MADE_BY = "darkroom evaluate"

@@ -5,8 +5,8 @@ from typing import Any
 
 from darkroom.errors import ModelError
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity
-from darkroom.files import checked, need_output, read_json, sha256
 from darkroom.models.card import ModelCard
+from darkroom.utils.files import checked, need_output, read_json, sha256
 
 METRICS = ("accuracy", "accuracy_low", "accuracy_high", "f1_macro", "log_loss", "calibration_error")
 EVALUATE = "darkroom evaluate"

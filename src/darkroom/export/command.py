@@ -7,16 +7,16 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
-from darkroom.console import output, progress
 from darkroom.errors import ModelError
 from darkroom.evaluation.latency import LARGE_BATCH
 from darkroom.export.making import Form, Report, make
 from darkroom.export.origin import Origin, from_registry, here
-from darkroom.files import atomic_file, write_json
 from darkroom.formats.onnx import check_installed
-from darkroom.interruption import held_back
 from darkroom.models.card import ModelCard, save_card
-from darkroom.scratch import scratch_directory
+from darkroom.utils.console import output, progress
+from darkroom.utils.files import atomic_file, write_json
+from darkroom.utils.scratch import scratch_directory
+from darkroom.utils.signals import held_back
 from darkroom.workspace import Workspace
 
 # The forms that need a card beside them.

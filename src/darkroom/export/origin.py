@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 from torch.export import ExportedProgram
 
 from darkroom.config import Config
-from darkroom.console import warn
 from darkroom.errors import ModelError, TrackingError
 from darkroom.evaluation.predictions import IDENTITY
 from darkroom.evaluation.reference import REFERENCE, Reference
-from darkroom.files import read_json
 from darkroom.formats.answers import Answering
 from darkroom.formats.program import trace
 from darkroom.models.card import ModelCard
@@ -20,6 +18,8 @@ from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier, rebuild
 from darkroom.tracking.address import store_exists
 from darkroom.tracking.runs import WEIGHTS_TAG
+from darkroom.utils.console import warn
+from darkroom.utils.files import read_json
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:  # MLflow takes seconds to import, and a project without a store does without

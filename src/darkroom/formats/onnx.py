@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from darkroom.errors import ModelError
-from darkroom.files import atomic_file
 from darkroom.formats.answers import Answering
+from darkroom.utils.files import atomic_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto

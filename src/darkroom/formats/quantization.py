@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from darkroom.data.batches import CPU, Split
 from darkroom.formats.onnx import INPUT, save_onnx
-from darkroom.scratch import scratch_directory
+from darkroom.utils.scratch import scratch_directory
 
 CALIBRATION_BATCH = 64
 # All layers with weights, and what is then computed with the layer before it. Max pooling in 8 bits takes more than

@@ -8,7 +8,7 @@ from pydantic import with_config
 
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
-from darkroom.files import EXACT, check_format, checked, read_json, write_json
+from darkroom.utils.files import EXACT, check_format, checked, read_json, write_json
 
 FORMAT_VERSION = 1
 MADE_BY = "darkroom train"

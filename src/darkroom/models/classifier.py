@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
 from darkroom.models import registry
 from darkroom.models.network import Network
-from darkroom.settings import Model
 
 # The names of its parts in its state_dict.
 SCALE, SHIFT, NETWORK = "scale", "shift", "network"

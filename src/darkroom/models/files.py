@@ -10,13 +10,13 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
 from darkroom.config import parse
+from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError
-from darkroom.files import atomic_file, sha256
 from darkroom.models.card import MADE_BY, ModelCard
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.weights import check_fit, named_like, read_weights
-from darkroom.settings import Model
+from darkroom.utils.files import atomic_file, sha256
 
 
 def save_weights(classifier: Classifier, path: Path) -> str:

@@ -4,10 +4,10 @@ from typing import Any
 
 from torch import nn
 
+from darkroom.config.settings import Model
 from darkroom.errors import ModelError
 from darkroom.models import fast_cnn, mlp, pretrained, resnet, simple_cnn, wide_resnet  # noqa: F401  register themselves
 from darkroom.models.architecture import Architecture, Shape, registered
-from darkroom.settings import Model
 
 
 def architectures() -> dict[str, Architecture]:

@@ -7,16 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
-from darkroom.files import read_json, sha256
 from darkroom.models.card import ModelCard
 from darkroom.models.classifier import NETWORK, SCALE, SHIFT, Classifier
 from darkroom.models.files import weights_digest
 from darkroom.models.network import Network, head_of
 from darkroom.models.registry import resolve
 from darkroom.models.weights import COUNTER, check_fit, named_like, needed, read_weights
-from darkroom.settings import Model
+from darkroom.utils.files import read_json, sha256
 
 # Settings of a model that change no tensor.
 SHAPELESS = {

@@ -21,11 +21,11 @@ from darkroom.errors import ModelError, TrackingError
 from darkroom.evaluation.pairing import Pairing, pair_equal, pair_shared
 from darkroom.evaluation.predictions import PREDICTIONS, Answers, read_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference
-from darkroom.files import sha256
 from darkroom.models.card import ModelCard
 from darkroom.promotion.registry import EVALUATION, MODEL_FILE, Contender
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, REFERENCE_TAG
 from darkroom.tracking.store import does_not_answer
+from darkroom.utils.files import sha256
 
 if TYPE_CHECKING:
     from torch import Tensor

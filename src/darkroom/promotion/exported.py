@@ -9,7 +9,7 @@ from darkroom.data.batches import Split
 from darkroom.formats.answers import BATCH_SIZES, Answering, ask, differing
 from darkroom.formats.onnx import read_onnx, write_onnx
 from darkroom.promotion.evidence import Evidence
-from darkroom.scratch import scratch_directory
+from darkroom.utils.scratch import scratch_directory
 
 # Asked one by one; all of them would take many times as long.
 SINGLE_IMAGES = 500

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from darkroom.config.settings import Gate
 from darkroom.errors import ModelError
 from darkroom.evaluation.comparison import Comparison, least_images
 from darkroom.evaluation.latency import Latency, latencies
@@ -17,7 +18,6 @@ from darkroom.promotion.description import VERDICT
 from darkroom.promotion.evidence import Evidence, pair
 from darkroom.promotion.exported import differing_answers
 from darkroom.promotion.registry import VERDICT_TAG
-from darkroom.settings import Gate
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, WEIGHTS_TAG
 
 DIGESTS = (WEIGHTS_TAG, FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)

@@ -8,10 +8,10 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
 from darkroom.errors import ModelError, TrackingError
-from darkroom.files import need_output, sha256
 from darkroom.models.card import MADE_BY, ModelCard
 from darkroom.promotion.registry import Contender, contender, find, with_weights
 from darkroom.tracking.address import shown, store_address
+from darkroom.utils.files import need_output, sha256
 from darkroom.workspace import Workspace
 
 HERE = "here"

@@ -25,8 +25,8 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
-from darkroom.files import digest
 from darkroom.promotion.registry import HISTORY, LOGGED_MODEL, by_name, make_registered_model, registered_model
+from darkroom.utils.files import digest
 
 ATTEMPTS = 20
 ABOUT = (

@@ -9,11 +9,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
-from darkroom.console import output, warn
 from darkroom.promotion.history import Entry, counting, damage
 from darkroom.promotion.transaction import settle
 from darkroom.tracking.address import store_exists
 from darkroom.tracking.tracker import registry_client
+from darkroom.utils.console import output, warn
 from darkroom.workspace import Workspace
 
 

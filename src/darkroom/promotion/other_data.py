@@ -13,8 +13,8 @@ from darkroom.evaluation.pairing import pair_shared
 from darkroom.evaluation.predictions import read_predictions
 from darkroom.promotion.evidence import gather
 from darkroom.promotion.registry import champion, contender
-from darkroom.scratch import scratch_directory
 from darkroom.tracking.runs import FINGERPRINT_TAG
+from darkroom.utils.scratch import scratch_directory
 
 
 def notice(config: Config, client: MlflowClient, dataset: DatasetCard, predictions: Path) -> str | None:

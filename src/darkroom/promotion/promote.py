@@ -10,9 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
-from darkroom.console import messages, output, warn
 from darkroom.errors import ModelError, OvertakenError, TrackingError
-from darkroom.files import sha256, write_json
 from darkroom.promotion.description import updated
 from darkroom.promotion.evidence import Evidence, gather
 from darkroom.promotion.gate import Check, Verdict, judge
@@ -20,12 +18,14 @@ from darkroom.promotion.here import REGISTER, resolve, version_of, weights_here
 from darkroom.promotion.history import Entry, Kind, State, counting
 from darkroom.promotion.registry import CHALLENGER, Contender, contender, existing, find, set_tags
 from darkroom.promotion.transaction import change, settle
-from darkroom.scratch import scratch_directory
 from darkroom.tracking.facts import user
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import Store, does_not_answer
 from darkroom.tracking.store import reason as reason_of
 from darkroom.tracking.tracker import registry_client
+from darkroom.utils.console import messages, output, warn
+from darkroom.utils.files import sha256, write_json
+from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 # Below the model's own files in the store, a file for each time that it met the gate.

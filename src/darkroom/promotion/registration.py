@@ -12,14 +12,12 @@ from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from darkroom.config import Config
-from darkroom.console import messages, warn
 from darkroom.data.batches import read_split
 from darkroom.data.difference import LISTING
 from darkroom.errors import CacheError, ModelError
 from darkroom.evaluation.curves import read_history
 from darkroom.evaluation.reference import REFERENCE
 from darkroom.evaluation.report import EVALUATE, METRICS, read_identity, read_metrics
-from darkroom.files import need_output, read_json, sha256
 from darkroom.models.card import MADE_BY, ModelCard
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
@@ -33,7 +31,6 @@ from darkroom.promotion.registry import (
     register,
     with_weights,
 )
-from darkroom.scratch import scratch_directory
 from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG
 from darkroom.tracking.logged_model import log_model
 from darkroom.tracking.names import training_name
@@ -50,6 +47,9 @@ from darkroom.tracking.runs import (
     log_training,
 )
 from darkroom.tracking.store import Store, does_not_answer
+from darkroom.utils.console import messages, warn
+from darkroom.utils.files import need_output, read_json, sha256
+from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 

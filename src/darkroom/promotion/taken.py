@@ -6,13 +6,13 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from darkroom.console import warn
 from darkroom.errors import TrackingError
-from darkroom.files import write_json
 from darkroom.promotion.registry import Contender, set_tags
-from darkroom.scratch import scratch_directory
 from darkroom.tracking.store import does_not_answer, reason
 from darkroom.tracking.tracker import registry_client
+from darkroom.utils.console import warn
+from darkroom.utils.files import write_json
+from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 ARTIFACTS = "export"

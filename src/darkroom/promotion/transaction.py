@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from darkroom.console import warn
 from darkroom.errors import OvertakenError, TrackingError
 from darkroom.promotion.history import ATTEMPTS, Entry, History, State, counting, state_of
 from darkroom.promotion.registry import BEATEN, CHAMPION, HISTORY, PREVIOUS, UNKNOWN, existing
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import does_not_answer, reason
+from darkroom.utils.console import warn
 
 
 def change(client: MlflowClient, name: str, entry: Entry, entries: Sequence[Entry]) -> Entry:

@@ -6,7 +6,7 @@ from typing import Any
 
 from darkroom.config import Config, tunable_keys
 from darkroom.errors import ConfigError, SearchError
-from darkroom.files import checked, read_json
+from darkroom.utils.files import checked, read_json
 
 SEARCH = "darkroom search"
 

@@ -10,12 +10,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
 from darkroom.errors import ConfigError, SearchError
-from darkroom.interruption import held_back
 from darkroom.search.executors import Seat
 from darkroom.search.source import Source
 from darkroom.search.worker import Assignment, Orders, Progress, Report, first_line
 from darkroom.training.fused.loop import group
 from darkroom.training.loop import EpochMetrics, FitResult
+from darkroom.utils.signals import held_back
 
 # Workers that die one after another in the same seat, none of them having finished an epoch, that end a search.
 DEATHS = 3

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from darkroom.config import Config
-from darkroom.console import messages
 from darkroom.errors import SearchError
 from darkroom.search.existing import existing_storage
+from darkroom.utils.console import messages
 
 HOST = "127.0.0.1"
 EXTRA = "pip install --editable '.[dashboard]'"

@@ -13,7 +13,7 @@ from optuna import Study
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from darkroom.drawing import BLUE, GREY, ORANGE, RED, count_along_x, new_figure, shorten, tidy
+from darkroom.plotting import BLUE, GREY, ORANGE, RED, count_along_x, new_figure, shorten, tidy
 from darkroom.search.evidence import Evidence
 from darkroom.search.study import used_trials
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
-from darkroom.files import digest
+from darkroom.utils.files import digest
 
 # Of the section `search`: how much is tried, and where it runs. None of it changes what a trial is.
 FREE = {"trials", "minutes", "stall", "finalists", "repeats", "fuse", "workers", "executor", "ray_address"}

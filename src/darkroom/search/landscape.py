@@ -7,7 +7,7 @@ from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from darkroom.drawing import BLUE, GREY, ORANGE, new_figure, shorten, tidy
+from darkroom.plotting import BLUE, GREY, ORANGE, new_figure, shorten, tidy
 from darkroom.search.figures import maximised, monitored, near, show_range
 
 if TYPE_CHECKING:

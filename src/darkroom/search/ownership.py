@@ -16,9 +16,9 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState
 
-from darkroom.process import is_gone, is_of_this_machine, this_process
 from darkroom.search.attributes import OWNER
 from darkroom.search.storage import GRACE, HEARTBEAT
+from darkroom.utils.process_id import is_gone, is_of_this_machine, this_process
 
 
 def ask(study: optuna.Study, kinds: dict[str, BaseDistribution]) -> optuna.Trial:

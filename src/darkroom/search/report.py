@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from optuna import Study
 
-from darkroom import drawing
+from darkroom import plotting
 from darkroom.config import Config
-from darkroom.files import write_json
 from darkroom.models.registry import resolve
 from darkroom.search import figures, landscape, table
 from darkroom.search.attributes import DUPLICATE, FAILURE
@@ -19,6 +18,7 @@ from darkroom.search.evidence import Evidence
 from darkroom.search.repeats import Candidate
 from darkroom.search.space import from_optuna
 from darkroom.search.study import best_trial, monitored, ranked, used_trials
+from darkroom.utils.files import write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def write(
         table.write_csv(study, opened)
     drawn = {name: figure for name, figure in _figures(study, config, evidence).items() if figure is not None}
     for name, figure in drawn.items():
-        drawing.save(figure, directory / f"{name}.png")
+        plotting.save(figure, directory / f"{name}.png")
     text = page(study, config, found, evidence, ending)
     pictures = [f"![{name.replace('_', ' ')}]({name}.png)" for name in drawn]
     (directory / "report.md").write_text("\n\n".join([text, "## Pictures", *pictures]) + "\n", encoding="utf-8")

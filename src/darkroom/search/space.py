@@ -9,9 +9,9 @@ import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from darkroom.config import Config, takes_fractions
+from darkroom.config.settings import Choices, Range
 from darkroom.errors import ConfigError, ModelError, SearchError, did_you_mean
 from darkroom.models.registry import architectures, build, resolve
-from darkroom.settings import Choices, Range
 
 # Large enough for every architecture: what is asked is whether its settings go together.
 ANY_SHAPE = (3, 224, 224)

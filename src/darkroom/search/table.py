@@ -11,9 +11,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from darkroom.process import is_gone
 from darkroom.search.attributes import AGAIN, DUPLICATE, FAILURE, INTERRUPTED, OWNER
-from darkroom.spreadsheets import SpreadsheetWriter
+from darkroom.utils.process_id import is_gone
+from darkroom.utils.spreadsheets import SpreadsheetWriter
 
 STATES = {
     TrialState.COMPLETE: "complete",

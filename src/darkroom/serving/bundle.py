@@ -13,18 +13,18 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model
 
+from darkroom.config.settings import Serve
 from darkroom.data.images import Decoder
 from darkroom.errors import ModelError
 from darkroom.evaluation.gallery import GALLERY
 from darkroom.evaluation.reference import Reference
-from darkroom.files import read_json
 from darkroom.promotion.evidence import Evidence, gather
 from darkroom.promotion.registry import MODEL_FILE, contender
-from darkroom.scratch import scratch_directory
 from darkroom.serving.pictures import Transform
 from darkroom.serving.runtime import Images, Logits, Runtime, choose_runtime
-from darkroom.settings import Serve
 from darkroom.tracking.runs import FINGERPRINT_TAG
+from darkroom.utils.files import read_json
+from darkroom.utils.scratch import scratch_directory
 
 MADE_BY = "darkroom evaluate"
 CONFUSION = "confusion_matrix.json"

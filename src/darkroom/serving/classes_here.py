@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from darkroom.console import warn
 from darkroom.data.cache import DatasetCard
 from darkroom.data.difference import changed_classes
 from darkroom.errors import CacheError
+from darkroom.utils.console import warn
 
 
 def warn_of_other_classes(who: str, classes: Sequence[str], cache: Path) -> None:

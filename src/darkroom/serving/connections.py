@@ -15,8 +15,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from darkroom.config.settings import Serve
 from darkroom.serving.telemetry import Telemetry
-from darkroom.settings import Serve
 
 if sys.platform != "win32":
     import resource

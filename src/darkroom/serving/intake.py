@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.types import Message, Receive
 
-from darkroom.settings import Serve
+from darkroom.config.settings import Serve
 
 MEGABYTE = 1e6
 LONGEST_NUMBER = 20

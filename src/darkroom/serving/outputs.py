@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from darkroom.errors import DataError, did_you_mean
-from darkroom.files import atomic_file
 from darkroom.serving.bulk import Answers, rank
-from darkroom.spreadsheets import SpreadsheetWriter
+from darkroom.utils.files import atomic_file
+from darkroom.utils.spreadsheets import SpreadsheetWriter
 
 Write = Callable[[Answers], None]
 Columns = dict[str, list[Any]]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import typer
 
-from darkroom.console import messages, output, reporter, warn
 from darkroom.errors import DataError
 from darkroom.serving.bulk import Answers, answer_all
 from darkroom.serving.inputs import NAMED, Pictures
 from darkroom.serving.outputs import as_json, open_output
 from darkroom.serving.predictor import Predictor
 from darkroom.serving.summary import Summary
+from darkroom.utils.console import messages, output, reporter, warn
 
 
 def run(

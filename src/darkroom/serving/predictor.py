@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.config import Config, parse
-from darkroom.console import warn
+from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
 from darkroom.data.images import Decoder
 from darkroom.data.ink import Ground, on_light
@@ -24,11 +24,11 @@ from darkroom.models.files import load_weights
 from darkroom.models.registry import architectures
 from darkroom.promotion.evidence import gather
 from darkroom.promotion.registry import champion, contender
-from darkroom.scratch import scratch_directory
 from darkroom.serving.bulk import rank, see
 from darkroom.serving.inputs import Picture
 from darkroom.serving.pictures import RefusedImageError, Seen, Transform
-from darkroom.settings import Model
+from darkroom.utils.console import warn
+from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 # Mean brightness of grey training images, 0 to 1, below which most of them lie on a dark ground, and above which on a

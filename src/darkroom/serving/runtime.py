@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
-from darkroom.console import warn
 from darkroom.errors import ModelError
 from darkroom.formats.onnx import INPUT, write_onnx
+from darkroom.utils.console import warn
 
 Images = NDArray[np.uint8]
 Logits = NDArray[np.float32]

@@ -17,7 +17,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from darkroom.config import Config
-from darkroom.console import messages
 from darkroom.errors import ServingError
 from darkroom.serving.app import make_app
 from darkroom.serving.bundle import load_bundle
@@ -28,6 +27,7 @@ from darkroom.serving.service import Service
 from darkroom.tracking.address import store_address
 from darkroom.tracking.store import explained
 from darkroom.tracking.tracker import registry_client
+from darkroom.utils.console import messages
 from darkroom.workspace import Workspace
 
 KEY_VARIABLE = "DARKROOM_API_KEY"

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.config.settings import Serve
 from darkroom.data.containers import is_avif
 from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.reference import calibrated, energies
@@ -21,7 +22,6 @@ from darkroom.serving.drift import DriftWatch
 from darkroom.serving.pictures import RefusedImageError, Seen, count_pixels
 from darkroom.serving.runtime import Logits
 from darkroom.serving.telemetry import Telemetry
-from darkroom.settings import Serve
 
 T = TypeVar("T")
 # Pictures as small as those that most models learn from are decoded in the event loop: handing them to a thread and

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from darkroom.config import Config
-from darkroom.console import messages, reporter
 from darkroom.data.catalog import CATALOG
 from darkroom.data.untracked import link_untracked
+from darkroom.utils.console import messages, reporter
 from darkroom.workspace import Workspace
 
 

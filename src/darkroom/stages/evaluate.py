@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from darkroom import drawing
+from darkroom import plotting
 from darkroom.config import Config
-from darkroom.console import messages, warn
+from darkroom.config.settings import Evaluate
 from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_digests, read_names
 from darkroom.data.ink import common_ground, measure_ink
@@ -20,11 +20,11 @@ from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, fit_reference
 from darkroom.evaluation.views import average_logits
-from darkroom.files import atomic_directory, sha256, write_json
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
-from darkroom.settings import Evaluate
-from darkroom.spreadsheets import SpreadsheetWriter
+from darkroom.utils.console import messages, warn
+from darkroom.utils.files import atomic_directory, sha256, write_json
+from darkroom.utils.spreadsheets import SpreadsheetWriter
 from darkroom.workspace import Workspace
 
 TTA_FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
@@ -139,4 +139,4 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, directory: Path
         ("predictions", figures.prediction_grid(images, found, classes)),
         ("worst_mistakes", figures.worst_mistakes(images, found, classes)),
     ):
-        drawing.save(figure, directory / f"{name}.png")
+        plotting.save(figure, directory / f"{name}.png")

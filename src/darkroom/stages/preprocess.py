@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from darkroom import drawing
+from darkroom import plotting
 from darkroom.config import Config
-from darkroom.console import messages, reporter, warn
 from darkroom.data import cache, report, splits
 from darkroom.data.catalog import CATALOG
 from darkroom.data.difference import keep_listing
@@ -13,8 +12,9 @@ from darkroom.data.scan import scan
 from darkroom.data.source import Decoded
 from darkroom.data.suspects import Suspect, find_suspects
 from darkroom.errors import DataError, counted
-from darkroom.files import atomic_directory, write_json
-from darkroom.scratch import scratch_directory
+from darkroom.utils.console import messages, reporter, warn
+from darkroom.utils.files import atomic_directory, write_json
+from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 MAX_NAMED = 5
@@ -62,9 +62,9 @@ def run(config: Config, workspace: Workspace) -> None:
         with atomic_directory(workspace.report("preprocess")) as directory:
             write_json(directory / "report.json", found)
             keep_listing(target, directory)
-            drawing.save(report.class_balance(found["classes"]), directory / "class_balance.png")
+            plotting.save(report.class_balance(found["classes"]), directory / "class_balance.png")
             picture = report.samples(decoded.images, decoded.labels, rows["train"], decoded.classes, settings.seed)
-            drawing.save(picture, directory / "samples.png")
+            plotting.save(picture, directory / "samples.png")
     sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
     shape = "x".join(map(str, card.shape))
     messages.print(f"{name}: {sizes} images of {shape} in {len(card.classes)} classes, {card.fingerprint[:12]}")

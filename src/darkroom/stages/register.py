@@ -5,13 +5,13 @@ asked then. DVC never restores a stage without outputs, so a model that it resto
 """
 
 from darkroom.config import Config
-from darkroom.console import messages, warn
 from darkroom.evaluation.predictions import PREDICTIONS
 from darkroom.models.card import ModelCard
 from darkroom.promotion.other_data import notice
 from darkroom.promotion.promote import promote_first
 from darkroom.promotion.registration import register_work_tree
 from darkroom.tracking.tracker import connect
+from darkroom.utils.console import messages, warn
 from darkroom.workspace import Workspace
 
 

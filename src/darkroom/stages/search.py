@@ -9,10 +9,8 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
-from darkroom.console import messages, warn
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
-from darkroom.files import atomic_directory, write_json
 from darkroom.search import report
 from darkroom.search.attributes import DUPLICATE, FAILURE
 from darkroom.search.conductor import Conductor
@@ -37,6 +35,8 @@ from darkroom.training.device import choose_device
 from darkroom.training.loop import EpochMetrics
 from darkroom.training.precision import Precision, fastest_precision
 from darkroom.training.size import foresee
+from darkroom.utils.console import messages, warn
+from darkroom.utils.files import atomic_directory, write_json
 from darkroom.workspace import Workspace
 
 RUN_ATTRIBUTE = "darkroom_run"

@@ -7,14 +7,12 @@ from typing import Any
 
 from rich.progress import Progress
 
-from darkroom import drawing
+from darkroom import plotting
 from darkroom.config import Config
-from darkroom.console import messages, progress, warn
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
 from darkroom.evaluation.curves import learning_curves, write_history
-from darkroom.files import atomic_directory, digest, write_json
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import save_weights
@@ -31,6 +29,8 @@ from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.training.precision import fastest_precision
 from darkroom.training.session import train_classifier
 from darkroom.training.size import foresee
+from darkroom.utils.console import messages, progress, warn
+from darkroom.utils.files import atomic_directory, digest, write_json
 from darkroom.workspace import Workspace
 
 
@@ -146,7 +146,7 @@ def _write(
         rows = [asdict(metrics) for metrics in result.history]
         write_history(rows, directory / "history.csv")
         curves = learning_curves(rows, best.epoch, label_smoothing=label_smoothing)
-        drawing.save(curves, directory / "curves.png")
+        plotting.save(curves, directory / "curves.png")
         write_json(
             directory / "metrics.json",
             {

@@ -12,11 +12,11 @@ import torch
 from mlflow.models import ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
 
-from darkroom.interruption import held_back
 from darkroom.models.card import ModelCard
 from darkroom.models.classifier import Classifier
 from darkroom.tracking.names import model_name
 from darkroom.tracking.store import Store
+from darkroom.utils.signals import held_back
 
 
 @held_back()

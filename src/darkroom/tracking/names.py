@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from darkroom.config import Config
+from darkroom.config.settings import Augment, Preprocess, Section, Train
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import counted
-from darkroom.settings import Augment, Preprocess, Section, Train
 
 Settings = Mapping[str, Mapping[str, Any]]
 # Settings that a name lists, at most; the run itself holds all.

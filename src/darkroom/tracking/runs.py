@@ -10,14 +10,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from darkroom.data.cache import DatasetCard
-from darkroom.interruption import held_back
 from darkroom.models.card import ModelCard
-from darkroom.process import this_process
 from darkroom.tracking.facts import code_version, user
 from darkroom.tracking.spool import Operation
+from darkroom.utils.process_id import this_process
+from darkroom.utils.signals import held_back
 
 RUN_TAG = "darkroom.run"
-PROCESS_TAG = "darkroom.process"
+PROCESS_TAG = "darkroom.utils.process_id"
 ENDED_TAG = "darkroom.ended"
 KIND_TAG = "darkroom.kind"
 WEIGHTS_TAG = "darkroom.weights_sha256"

@@ -25,13 +25,13 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from darkroom.errors import TrackingError
-from darkroom.process import is_gone
-from darkroom.scratch import scratch_directory
 from darkroom.tracking.address import shown, sqlite_address, sqlite_file
 from darkroom.tracking.database import LOCKED, check_database, deleted_experiment, reason_of, unusable
 from darkroom.tracking.relocation import artifact_root, relocate
 from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
 from darkroom.tracking.spool import Operation
+from darkroom.utils.process_id import is_gone
+from darkroom.utils.scratch import scratch_directory
 
 # What the experiment is for. MLflow 3.17 does not go by it: the address or the browser chooses what its page shows.
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}

@@ -7,14 +7,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from darkroom.console import warn
-from darkroom.interruption import answered
-from darkroom.settings import Tracking
+from darkroom.config.settings import Tracking
 from darkroom.tracking.address import check_address, need_store, shown, store_address
 from darkroom.tracking.database import check_database, unusable
 from darkroom.tracking.runs import Run, begin
 from darkroom.tracking.spool import Operation
 from darkroom.tracking.writer import Writer
+from darkroom.utils.console import warn
+from darkroom.utils.signals import answered
 from darkroom.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from darkroom.console import warn
 from darkroom.tracking.address import is_local, portable, shown
 from darkroom.tracking.spool import Operation, Spool
+from darkroom.utils.console import warn
 
 if TYPE_CHECKING:
     from darkroom.tracking.store import Store

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from darkroom.files import atomic_file
-from darkroom.scratch import remove_abandoned
+from darkroom.utils.files import atomic_file
+from darkroom.utils.scratch import remove_abandoned
 
 # Of what a training saves. A file in another format counts as none.
 FORMAT = 2

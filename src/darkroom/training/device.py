@@ -6,8 +6,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
+from darkroom.config.settings import Train
 from darkroom.errors import ConfigError
-from darkroom.settings import Train
 from darkroom.training.allocator import keep_freed_memory
 
 

@@ -5,13 +5,13 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split, place
 from darkroom.errors import TrainingError
-from darkroom.memory import shortage
-from darkroom.settings import Augment, Train
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import choose_device, prepare
 from darkroom.training.loop import EpochMetrics, FitResult, TrainingLoop
+from darkroom.utils.memory import shortage
 
 
 def fit(

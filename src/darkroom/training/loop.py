@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split, TrainBatches
 from darkroom.errors import ConfigError, TrainingError
 from darkroom.models.network import networks
-from darkroom.settings import Augment, Train
 from darkroom.training.average import MovingAverage
 from darkroom.training.captured import CapturedSteps, CaptureError, CudaGraphs, Recorder
 from darkroom.training.device import autocast, choose_precision, set_tf32

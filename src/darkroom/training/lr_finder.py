@@ -9,10 +9,10 @@ from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split, TrainBatches, place
 from darkroom.errors import TrainingError
 from darkroom.models.network import networks
-from darkroom.settings import Augment, Train
 from darkroom.training.device import choose_device, choose_precision, prepare, set_tf32
 from darkroom.training.optimisation import build_optimizer
 from darkroom.training.step import TrainStep

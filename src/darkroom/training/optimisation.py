@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import nn, optim
 
+from darkroom.config.settings import Train
 from darkroom.models.network import head_of, networks
-from darkroom.settings import Train
 from darkroom.training.muon import MuonAdamW
 
 

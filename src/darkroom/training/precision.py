@@ -13,11 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from darkroom.config import Config
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
-from darkroom.files import digest
 from darkroom.models.classifier import build_classifier
 from darkroom.models.registry import resolve
 from darkroom.training.device import choose_precision, precisions, prepare
 from darkroom.training.loop import TrainingLoop
+from darkroom.utils.files import digest
 
 # Steps of one round, whose shortest counts, and about how long the rounds take together.
 STEPS, SECONDS = 2, 0.3

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, optim
 
-from darkroom.settings import Train
+from darkroom.config.settings import Train
 
 # Of one-cycle, as in torch.optim.lr_scheduler.OneCycleLR: the share of the steps in which the rate rises, and how far
 # below the peak it starts and ends.

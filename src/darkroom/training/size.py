@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from darkroom.config import Config
+from darkroom.config.settings import Model, Train
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
-from darkroom.memory import GIB, free_bytes, total_bytes
 from darkroom.models import registry
 from darkroom.models.architecture import Shape
-from darkroom.settings import Model, Train
+from darkroom.utils.memory import GIB, free_bytes, total_bytes
 
 # Bytes of a float32.
 FLOAT = 4

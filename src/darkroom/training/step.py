@@ -7,9 +7,9 @@ import torch
 from torch import Generator, Tensor, nn, optim
 from torch.nn import functional as F
 
+from darkroom.config.settings import Augment, Train
 from darkroom.data.augmentation.mixing import Target, mix
 from darkroom.data.batches import Split
-from darkroom.settings import Augment, Train
 from darkroom.training.device import autocast
 
 # The first calls compile, and let the device choose its algorithms.

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from tests.serving.page.strokes import png
 
 from darkroom.config import parse
+from darkroom.config.settings import Serve
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
 from darkroom.data.ink import common_ground, measure_ink
@@ -22,7 +23,6 @@ from darkroom.serving.bundle import Bundle, Example
 from darkroom.serving.pictures import Transform
 from darkroom.serving.runtime import Runtime
 from darkroom.serving.service import Service
-from darkroom.settings import Serve
 from darkroom.training.session import train_classifier
 
 ABOUT = {

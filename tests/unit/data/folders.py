@@ -4,8 +4,8 @@ import io
 import tarfile
 import zipfile
 
+from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data.catalog import CATALOG
-from darkroom.settings import Dataset, Preprocess
 
 FOLDER = CATALOG["folder"]
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
 
+from darkroom.config.settings import Augment
 from darkroom.data.augmentation import mixing
 from darkroom.data.augmentation.mixing import Target, blend, mix, paste
-from darkroom.settings import Augment
 
 SIZES = st.tuples(st.integers(1, 12), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
 SEEDS = st.integers(0, 2**31 - 1)

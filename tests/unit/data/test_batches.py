@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from darkroom.config.settings import Augment
 from darkroom.data.augmentation import augment
 from darkroom.data.batches import CPU, Split, TrainBatches, place, side_by_side
-from darkroom.settings import Augment
 
 PLAIN = Augment()
 CHANGED = Augment(flip="random", translate=2)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from darkroom.config import Config
+from darkroom.config.settings import Dataset
 from darkroom.data import cache, mapped
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard, read_digests, read_names
 from darkroom.errors import CacheError
-from darkroom.settings import Dataset
 from darkroom.stages import download, preprocess
 from darkroom.workspace import Workspace
 

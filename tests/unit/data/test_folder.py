@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.unit.data.folders import FOLDER, decoded, quiet
 
+from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data import folder
 from darkroom.errors import DataError
-from darkroom.settings import Dataset, Preprocess
 
 
 def png(pixels):

@@ -10,9 +10,9 @@ from tests.unit.data.folders import FOLDER, quiet
 from tests.unit.data.forms import FORMS
 from tests.unit.data.layouts import LAYOUTS
 
+from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data.images import BrokenImageError, Decoder, read_header
 from darkroom.errors import DataError
-from darkroom.settings import Dataset, Preprocess
 
 PAGE = Path("docs/own-images.md")
 ABOUTS = [form.about for form in FORMS]

@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data import cache
 from darkroom.data.catalog import CATALOG
 from darkroom.data.labels import label_images
 from darkroom.data.splits import assign
 from darkroom.errors import DataError
-from darkroom.settings import Dataset, Preprocess
 
 FOLDER = CATALOG["folder"]
 NAMES = ["a/1.png", "a/2.png", "b/1.png", "b/3.jpg", "c/4.tar.png"]

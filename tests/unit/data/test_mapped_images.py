@@ -5,10 +5,10 @@ import psutil
 import pytest
 import torch
 
+from darkroom.config.settings import Augment
 from darkroom.data import batches, mapped_images
 from darkroom.data.batches import CPU, Split, TrainBatches, place
 from darkroom.data.mapped_images import MappedImages
-from darkroom.settings import Augment
 
 OFFSET = 100
 SHAPE = (12, 3, 5, 4)

@@ -14,9 +14,9 @@ import pytest
 import torchvision.datasets
 from sklearn.datasets import load_digits
 
+from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data.catalog import CATALOG
 from darkroom.errors import CacheError, DownloadError
-from darkroom.settings import Dataset, Preprocess
 
 # Small, not square, and different in every figure, so that no two of them can be mixed up.
 GREY = {"train": (7, 5, 4), "test": (3, 5, 4)}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darkroom import drawing
+from darkroom import plotting
 from darkroom.data import report
 from darkroom.data.report import class_balance, samples
 from darkroom.data.scan import scan
@@ -170,7 +170,7 @@ def test_one_class_makes_one_row():
 def test_figures_are_saved_as_the_same_bytes_each_time(tmp_path):
     counts = {"cat [x]": {"train": 3, "val": 2, "test": 1}, "$dog$": {"train": 3, "val": 2, "test": 1}}
     for name in ("one.png", "other.png"):
-        drawing.save(class_balance(counts), tmp_path / name)
+        plotting.save(class_balance(counts), tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "other.png").read_bytes()
     with Image.open(tmp_path / "one.png") as image:
         assert image.format == "PNG"
@@ -180,10 +180,10 @@ def test_figures_are_saved_as_the_same_bytes_each_time(tmp_path):
 def test_any_class_name_can_be_drawn(tmp_path):
     names = ["a_b^c", "5$", "$\\frac$", "$5 to $10", "日本語", "a\nb", "x" * 300]
     counts = {name: {"train": 1, "val": 1, "test": 1} for name in names}
-    drawing.save(class_balance(counts), tmp_path / "balance.png")
+    plotting.save(class_balance(counts), tmp_path / "balance.png")
     labels = np.arange(len(names))
     figure = samples(np.zeros((len(names), 1, 4, 4), np.uint8), labels, labels, names, seed=0)
-    drawing.save(figure, tmp_path / "samples.png")
+    plotting.save(figure, tmp_path / "samples.png")
     for name in ("balance.png", "samples.png"):
         with Image.open(tmp_path / name) as image:
             assert min(image.size) > 100

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from darkroom.config import Config
+from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data.scan import scan
 from darkroom.data.suspects import find_suspects
 from darkroom.errors import DataError
-from darkroom.settings import Dataset, Preprocess
 from darkroom.stages import download, preprocess
 from darkroom.workspace import Workspace
 

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from darkroom import drawing
+from darkroom import plotting
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.comparison_figures import confusion_difference, disagreements
 from darkroom.evaluation.predictions import Answers
@@ -28,7 +28,7 @@ def made_up(classes, *, images=200, alike=False):
 
 
 def saved_size(figure, path):
-    drawing.save(figure, path)
+    plotting.save(figure, path)
     with Image.open(path) as image:
         image.load()
         return image.size
@@ -80,7 +80,7 @@ def test_disagreements_are_drawn_in_the_colour_of_who_is_right(channels):
         picture = np.asarray(axes.images[0].get_array(), np.uint8)
         row = by_pixels[(picture[None] if channels == 1 else picture.transpose(2, 0, 1)).tobytes()]
         assert row in found.disagreements
-        colour = drawing.GREEN if found.only_b[row] else drawing.RED if found.only_a[row] else drawing.GREY
+        colour = plotting.GREEN if found.only_b[row] else plotting.RED if found.only_a[row] else plotting.GREY
         assert to_hex(axes.title.get_color()) == colour
         assert f"version 2: a\\$1_\\${{}} wit… {found.b.confidence[row]:.0%}" in axes.get_title()
 

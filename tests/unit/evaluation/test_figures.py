@@ -9,7 +9,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from darkroom import drawing
+from darkroom import plotting
 from darkroom.evaluation.curves import learning_curves, read_history, write_history
 from darkroom.evaluation.figures import class_scores, confusion_matrix, prediction_grid, worst_mistakes
 from darkroom.evaluation.metrics import Evaluation, measure
@@ -39,7 +39,7 @@ def pictures(count: int, channels: int = 1) -> np.ndarray:
 
 def saved_size(figure: Figure, path: Path) -> tuple[int, int]:
     """The pixels of the figure as a PNG file, after every one of them was read."""
-    drawing.save(figure, path)
+    plotting.save(figure, path)
     with Image.open(path) as image:
         image.load()
         assert image.format == "PNG"
@@ -120,7 +120,7 @@ def test_a_grid_shows_each_image_under_its_own_title_green_where_it_is_right() -
         np.testing.assert_array_equal(axes.images[0].get_array(), images[row, 0])
         label, guess = found.labels[row], found.predicted[row]
         assert axes.get_title().startswith(f"true class {label}\npredicted class {guess} ")
-        assert to_hex(axes.title.get_color()) == (drawing.GREEN if label == guess else drawing.RED)
+        assert to_hex(axes.title.get_color()) == (plotting.GREEN if label == guess else plotting.RED)
 
 
 @pytest.mark.parametrize(("classes", "names", "channels"), [(2, SHORT, 1), (30, LONG, 3)])
@@ -130,7 +130,7 @@ def test_the_surest_mistakes_are_drawn(tmp_path: Path, classes: int, names: str,
     figure = worst_mistakes(pictures(40, channels), found, tuple(found.per_class))
 
     assert sum(bool(axes.images) for axes in figure.axes) == 25
-    assert {to_hex(axes.title.get_color()) for axes in figure.axes if axes.images} == {drawing.RED}
+    assert {to_hex(axes.title.get_color()) for axes in figure.axes if axes.images} == {plotting.RED}
     width, height = saved_size(figure, tmp_path / "x.png")
     assert 500 <= min(width, height) <= max(width, height) <= 2000
 
@@ -196,6 +196,6 @@ def test_learning_curves_say_where_labels_were_smoothed() -> None:
 
 def test_the_same_figures_make_the_same_file(tmp_path: Path) -> None:
     for name in ("first.png", "again.png"):
-        drawing.save(learning_curves(history(3), 2), tmp_path / name)
+        plotting.save(learning_curves(history(3), 2), tmp_path / name)
 
     assert (tmp_path / "first.png").read_bytes() == (tmp_path / "again.png").read_bytes()

@@ -14,12 +14,12 @@ from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import DarkroomError, ModelError, TrackingError
 from darkroom.export import command, making
-from darkroom.files import sha256
 from darkroom.models.card import ModelCard
 from darkroom.models.files import load_classifier, load_weights
 from darkroom.promotion import evidence
 from darkroom.promotion.registry import find
 from darkroom.stages import download, preprocess
+from darkroom.utils.files import sha256
 from darkroom.workspace import Workspace
 
 NAME = "darkroom-digits"

@@ -5,9 +5,9 @@ from functools import cache
 import pytest
 import torch
 
+from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import build_classifier
-from darkroom.settings import Model
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from darkroom.config.settings import Model
 from darkroom.models.registry import architectures
-from darkroom.settings import Model
 
 SMALL = [
     Model(name="mlp"),

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 from torchvision.transforms.v2.functional import normalize
 
+from darkroom.config.settings import Model
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.network import Network
 from darkroom.models.registry import architectures
-from darkroom.settings import Model
 
 
 class Curious(Network):

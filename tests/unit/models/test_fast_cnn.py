@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.config.settings import Model, Train
 from darkroom.errors import ModelError
 from darkroom.models.fast_cnn import EPSILON
 from darkroom.models.network import Network
 from darkroom.models.registry import build
-from darkroom.settings import Model, Train
 from darkroom.training.optimisation import build_optimizer
 
 FILTERS = (32, 40, 48)

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
+from darkroom.config.settings import Model
 from darkroom.errors import ModelError
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.files import load_classifier, save_weights
-from darkroom.settings import Model
 
 Saved = tuple[Classifier, Path, Path]
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import normalize, resize
 
 from darkroom.config import parse
+from darkroom.config.settings import Augment, Model, Train
 from darkroom.data.batches import Split
 from darkroom.errors import ModelError
 from darkroom.models.card import ModelCard, save_card
@@ -24,7 +25,6 @@ from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.files import load_classifier, save_weights
 from darkroom.models.network import Network
 from darkroom.models.registry import build
-from darkroom.settings import Augment, Model, Train
 from darkroom.training.fit import fit
 from darkroom.training.session import start_classifier
 

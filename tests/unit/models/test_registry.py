@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from darkroom.config.settings import Model
 from darkroom.errors import ModelError
 from darkroom.models.architecture import Shape, register
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.registry import architectures, build, resolve, without_effect
-from darkroom.settings import Model
 
 NAMES = sorted(architectures())
 DENSE = [name for name in NAMES if "hidden" in architectures()[name].defaults]

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 from torchvision.models import ResNet18_Weights, ResNet34_Weights, WeightsEnum
 from torchvision.models.resnet import BasicBlock
 
+from darkroom.config.settings import Model
 from darkroom.errors import ModelError
 from darkroom.models.registry import build
-from darkroom.settings import Model
 
 # Of the ResNet-18 for CIFAR-10 that is measured everywhere, as in kuangliu/pytorch-cifar.
 PUBLISHED = 11_173_962

@@ -3,8 +3,8 @@
 import pytest
 from torch import nn
 
+from darkroom.config.settings import Model
 from darkroom.models.registry import build
-from darkroom.settings import Model
 
 
 def layers(shape: tuple[int, int, int] = (1, 28, 28), **settings: object) -> list[nn.Module]:

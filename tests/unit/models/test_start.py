@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
 from darkroom.models.card import ModelCard, save_card
@@ -17,7 +18,6 @@ from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.files import save_weights
 from darkroom.models.network import head_of
 from darkroom.models.start import Start, Taken, begin_with, read_start
-from darkroom.settings import Model
 
 ANIMALS = ("ape", "bee", "cat", "dog")
 SHAPE = (1, 20, 20)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from darkroom.config.settings import Model
 from darkroom.errors import ModelError
 from darkroom.models.registry import build
-from darkroom.settings import Model
 
 
 def network(shape: tuple[int, int, int] = (3, 32, 32), **settings: float) -> nn.Sequential:

@@ -5,8 +5,8 @@ import pytest
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from tests.unit.promotion.made_up import CLASSES, labels_of
 
+from darkroom.config.settings import Tracking
 from darkroom.data import cache as data_cache
-from darkroom.settings import Tracking
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace

@@ -6,11 +6,11 @@ import pytest
 import torch
 from tests.unit.promotion.made_up import answers, evidence
 
+from darkroom.config.settings import Gate
 from darkroom.errors import ModelError
 from darkroom.promotion import exported
 from darkroom.promotion.evidence import Evidence
 from darkroom.promotion.gate import judge
-from darkroom.settings import Gate
 
 
 class Reads(torch.nn.Module):

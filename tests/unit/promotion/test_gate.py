@@ -9,12 +9,12 @@ import pytest
 import torch
 from tests.unit.promotion.made_up import answers, evidence, labels_of, table
 
+from darkroom.config.settings import Gate
 from darkroom.data.digests import content_digest, stack
 from darkroom.errors import TrackingError
 from darkroom.evaluation.comparison import lower_bound
 from darkroom.evaluation.latency import Latency
 from darkroom.promotion.gate import judge
-from darkroom.settings import Gate
 
 NOWHERE = Path("no cache")
 ABSOLUTE = ["accuracy", "calibration", "latency", "size", "export"]

@@ -12,9 +12,9 @@ import pytest
 from scipy.stats import binom
 from tests.unit.promotion.made_up import answers, evidence, table
 
+from darkroom.config.settings import Gate
 from darkroom.evaluation.comparison import lower_bound, mcnemar
 from darkroom.promotion.gate import judge
-from darkroom.settings import Gate
 
 ONCE_IN_A_MILLION = 1e-6
 

@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from darkroom.config import load
+from darkroom.config.settings import Tracking
 from darkroom.promotion.history import Entry, History, Kind
 from darkroom.promotion.listing import show_versions
 from darkroom.promotion.transaction import change
-from darkroom.settings import Tracking
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace

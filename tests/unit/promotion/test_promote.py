@@ -10,13 +10,13 @@ from mlflow.artifacts import download_artifacts
 from tests.unit.promotion.conftest import NAME
 
 from darkroom import cli
-from darkroom.console import messages, output
 from darkroom.evaluation.predictions import Answers
-from darkroom.files import sha256
 from darkroom.promotion import promote
 from darkroom.promotion.evidence import Evidence
 from darkroom.promotion.history import Entry, History, Kind
 from darkroom.promotion.transaction import change, settle
+from darkroom.utils.console import messages, output
+from darkroom.utils.files import sha256
 
 IMAGES = 400
 

@@ -8,9 +8,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 
+from darkroom.config.settings import Tracking
 from darkroom.errors import TrackingError
 from darkroom.promotion.registry import REGISTERED_BY_TAG, champion, find, register, set_tags, versions, with_weights
-from darkroom.settings import Tracking
 from darkroom.tracking.facts import user
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import build_classifier
 from darkroom.search.cost import cost
-from darkroom.settings import Model
 
 
 def test_the_parameters_are_counted(make_card: Callable[..., DatasetCard]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from tests.unit.search.made_up import COMPLETE, MIXED, PRUNED, STUDIES, TWO, curve, study_of, trial
 
-from darkroom import drawing
+from darkroom import plotting
 from darkroom.search import figures, landscape
 from darkroom.search.evidence import weigh
 from darkroom.search.repeats import Candidate
@@ -21,7 +21,7 @@ def assert_drawn(figure: Figure | None) -> None:
 
 
 def test_a_picture_is_a_png(tmp_path: Path) -> None:
-    drawing.save(figures.history(study_of(MIXED), "accuracy"), tmp_path / "history.png")
+    plotting.save(figures.history(study_of(MIXED), "accuracy"), tmp_path / "history.png")
 
     assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
 

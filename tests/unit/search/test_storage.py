@@ -16,11 +16,11 @@ from tests.wait import wait_until
 
 from darkroom.config import parse
 from darkroom.errors import SearchError
-from darkroom.process import this_process
 from darkroom.search import ownership
 from darkroom.search.attributes import OWNER
 from darkroom.search.ownership import abandoned, ask, heartbeats
 from darkroom.search.storage import explained, open_storage
+from darkroom.utils.process_id import this_process
 
 HOST = this_process().rsplit(":", 2)[0]
 PARENT = f"{HOST}:{os.getppid()}:{psutil.Process(os.getppid()).create_time():.0f}"

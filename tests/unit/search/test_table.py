@@ -17,9 +17,9 @@ from tests.unit.search.made_up import COMPLETE, FAIL, MIXED, ONE, PRUNED, TWO, s
 
 from darkroom.config import Config, parse
 from darkroom.errors import SearchError
-from darkroom.process import this_process
 from darkroom.search import table
 from darkroom.search.existing import latest_study
+from darkroom.utils.process_id import this_process
 
 
 def config(storage: str | None = None) -> Config:

@@ -14,8 +14,8 @@ from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revisi
 from sqlalchemy import create_engine
 from tests.wait import SECONDS
 
+from darkroom.config.settings import Tracking
 from darkroom.errors import TrackingError
-from darkroom.settings import Tracking
 from darkroom.tracking import database, writer
 from darkroom.tracking.address import store_address
 from darkroom.tracking.database import check_database

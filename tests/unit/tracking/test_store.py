@@ -14,11 +14,11 @@ from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput
 from mlflow.exceptions import MlflowException
 
+from darkroom.config.settings import Model, Tracking
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrackingError
 from darkroom.models.card import ModelCard
 from darkroom.models.classifier import build_classifier
-from darkroom.settings import Model, Tracking
 from darkroom.tracking.logged_model import log_model
 from darkroom.tracking.runs import epoch_metrics, log_training
 from darkroom.tracking.tracker import connect
@@ -80,7 +80,7 @@ def test_a_run_whose_process_is_gone_is_ended_when_the_next_one_connects(store, 
 
 def test_a_run_of_another_machine_is_left_alone(store):
     run = store.start("a run", "train")
-    store.client.set_tag(store.id_of(run.key), "darkroom.process", "another-host:1:0")
+    store.client.set_tag(store.id_of(run.key), "darkroom.utils.process_id", "another-host:1:0")
     store.end_abandoned()
     assert ended(store, run)[0] == "RUNNING"
 

@@ -9,14 +9,14 @@ import pytest
 from mlflow.exceptions import MlflowException
 from tests.wait import SECONDS
 
-from darkroom import interruption
+from darkroom.config.settings import Tracking
 from darkroom.errors import TrackingError, TrainingError
-from darkroom.settings import Tracking
 from darkroom.tracking import tracker as tracking
 from darkroom.tracking import writer
 from darkroom.tracking.store import Store
 from darkroom.tracking.tracker import Tracker, connect
 from darkroom.tracking.writer import merged
+from darkroom.utils import signals
 from darkroom.workspace import Workspace
 
 REMOTE = "http://127.0.0.1:9"
@@ -228,10 +228,10 @@ def test_who_interrupts_waits_for_no_store_and_no_import(gate, open_tracker, spo
 
 def test_ctrl_c_is_answered_from_the_first_run_to_the_end_of_the_stage(open_tracker):
     with open_tracker() as tracker:
-        said = [interruption._answer]
+        said = [signals._answer]
         with tracker.start("a run", "train"), tracker.start("another", "trial"):
-            said.append(interruption._answer)
-    assert [*said, interruption._answer] == ["", "ending the run", ""]
+            said.append(signals._answer)
+    assert [*said, signals._answer] == ["", "ending the run", ""]
 
 
 def test_a_store_that_is_back_is_brought_what_it_lacks_by_the_next_command(gate, open_tracker, spools, capsys):

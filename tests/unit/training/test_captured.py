@@ -11,9 +11,9 @@ from torch import Generator, Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from darkroom.config import parse
+from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split
 from darkroom.models.network import Network
-from darkroom.settings import Augment, Train
 from darkroom.training.captured import CapturedSteps, CudaGraphs
 from darkroom.training.fit import fit
 from darkroom.training.loop import TrainingLoop

@@ -8,8 +8,8 @@ import torch
 from tests.unit.training.tiny import Scaled, data
 from torch import Tensor, nn
 
+from darkroom.config.settings import Augment, Train
 from darkroom.errors import ConfigError
-from darkroom.settings import Augment, Train
 from darkroom.training import step as module
 from darkroom.training.fit import fit
 from darkroom.training.loop import FitResult

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from darkroom.config.settings import Train
 from darkroom.errors import ConfigError
-from darkroom.settings import Train
 from darkroom.training import device as module
 from darkroom.training.device import autocast, choose_device, choose_precision, prepare, set_tf32
 

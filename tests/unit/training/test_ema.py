@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split
 from darkroom.models.classifier import Classifier
-from darkroom.settings import Augment, Train
 from darkroom.training.fit import fit
 from darkroom.training.loop import FitResult
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn, optim
 
 from darkroom.config import Config, parse
+from darkroom.config.settings import Augment, Model, Train
 from darkroom.data.batches import Split, TrainBatches
 from darkroom.errors import TrainingError
 from darkroom.models.classifier import Classifier, build_classifier
-from darkroom.settings import Augment, Model, Train
 from darkroom.training import loop as module
 from darkroom.training.fit import fit
 from darkroom.training.loop import EpochMetrics, FitResult, evaluate

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
+from darkroom.config.settings import Augment, Model, Train
 from darkroom.data.batches import Split, TrainBatches
 from darkroom.errors import TrainingError
 from darkroom.models.classifier import build_classifier
 from darkroom.models.network import Network
-from darkroom.settings import Augment, Model, Train
 from darkroom.training import lr_finder as module
 from darkroom.training.fit import fit
 from darkroom.training.lr_finder import LrCurve, find_lr, steepest_fall

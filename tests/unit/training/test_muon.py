@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
+from darkroom.config.settings import Train
 from darkroom.models.network import Network
-from darkroom.settings import Train
 from darkroom.training.muon import Muon, MuonAdamW, orthogonalize, take_together
 from darkroom.training.optimisation import build_optimizer
 from darkroom.training.schedule import Schedule

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn, optim
 
-from darkroom.settings import Train
+from darkroom.config.settings import Train
 from darkroom.training.muon import MuonAdamW
 from darkroom.training.optimisation import build_optimizer
 from darkroom.training.schedule import Schedule

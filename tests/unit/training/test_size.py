@@ -8,11 +8,11 @@ import torch
 from darkroom.config import Config, parse
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
-from darkroom.memory import GIB
 from darkroom.models.classifier import build_classifier
 from darkroom.models.registry import architectures
 from darkroom.training import size
 from darkroom.training.size import check_size, count_parameters, foresee, least_bytes, measure
+from darkroom.utils.memory import GIB
 
 CPU = torch.device("cpu")
 CARD = DatasetCard("small", ("a", "b"), (1, 28, 28), (0.2,), (0.3,), {"train": 1000}, {}, fingerprint="0" * 64)

@@ -12,9 +12,9 @@ from tests.unit.training.tiny import Scaled
 from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
+from darkroom.config.settings import Augment, Train
 from darkroom.data.augmentation.mixing import Target, mix
 from darkroom.data.batches import Split
-from darkroom.settings import Augment, Train
 from darkroom.training.optimisation import build_optimizer
 from darkroom.training.step import TrainStep
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn, optim
 
+from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split
 from darkroom.models.network import Network
-from darkroom.settings import Augment, Train
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit
 from darkroom.training.loop import EpochMetrics

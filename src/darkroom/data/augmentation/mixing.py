@@ -6,8 +6,8 @@ from functools import lru_cache
 import torch
 from torch import Generator, Tensor
 
+from darkroom.config.settings import Augment
 from darkroom.data.augmentation.erasing import boxes
-from darkroom.settings import Augment
 
 QUANTILES = 4096
 

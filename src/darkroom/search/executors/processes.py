@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 
 from darkroom.config import Config
-from darkroom.interruption import held_back
 from darkroom.search.worker import Orders, Report, Worker
 from darkroom.training.device import choose_device
+from darkroom.utils.signals import held_back
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 from darkroom.config import Config
-from darkroom.console import warn
 from darkroom.errors import CacheError, SearchError
-from darkroom.interruption import SIGNALS, held_back
 from darkroom.search.worker import Orders, Report, Worker, first_line
+from darkroom.utils.console import warn
+from darkroom.utils.signals import SIGNALS, held_back
 
 # Seconds in which a cluster answers, in which it starts the workers where others use it too, and in which it starts
 # one in place of one that died, while the search waits.

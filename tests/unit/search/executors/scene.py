@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 
-from darkroom import interruption
 from darkroom.config import parse
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import DarkroomError
@@ -20,6 +19,7 @@ from darkroom.search.ownership import heartbeats
 from darkroom.search.source import TrialSource
 from darkroom.search.storage import open_storage
 from darkroom.search.study import open_study, used_trials
+from darkroom.utils import signals
 
 
 class Killer:
@@ -54,7 +54,7 @@ def worker_processes():
 
 
 def main():
-    interruption.install()
+    signals.install()
     directory, journal, settings, workers, deaths = sys.argv[1:]
     config = parse(json.loads(settings), where="")
     study = open_study(open_storage(config, Path(journal)), config, DatasetCard.read(Path(directory)))

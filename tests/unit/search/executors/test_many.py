@@ -5,11 +5,11 @@ from mlflow import MlflowClient
 from optuna.trial import TrialState
 from tests.forkserver import fork_workers
 
+from darkroom.config.settings import Tracking
 from darkroom.search.conductor import Conductor
 from darkroom.search.executors import make_seats
 from darkroom.search.ownership import OWNER
 from darkroom.search.source import TrialSource
-from darkroom.settings import Tracking
 from darkroom.tracking.tracker import Tracker
 from darkroom.tracking.trials import TrialRuns
 from darkroom.workspace import Workspace

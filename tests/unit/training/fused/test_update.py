@@ -8,8 +8,8 @@ from tests.device.trainings import CARD, SIDE, configured
 from tests.unit.training.tiny import Scaled, data
 from torch import Tensor, nn, optim
 
+from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split
-from darkroom.settings import Augment, Train
 from darkroom.training.fused.step import FusedStep
 from darkroom.training.fused.update import FusedUpdate
 from darkroom.training.loop import TrainingLoop

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from darkroom.errors import DarkroomError
-from darkroom.scratch import scratch_directory, scratch_file
+from darkroom.utils.scratch import scratch_directory, scratch_file
 
 T = TypeVar("T")
 # For dataclasses that are read by ``checked``: nothing that they do not name, and finite numbers.

@@ -10,8 +10,9 @@ import pytest
 import torch
 from tests.stages import run_command
 
-from darkroom import cli, memory
-from darkroom.memory import free_bytes, remedy, shortage, total_bytes
+from darkroom import cli
+from darkroom.utils import memory
+from darkroom.utils.memory import free_bytes, remedy, shortage, total_bytes
 
 # More than any machine has: refused at once, without taking any.
 HUGE = 1 << 50

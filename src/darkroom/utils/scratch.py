@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from darkroom.process import is_gone, this_process
+from darkroom.utils.process_id import is_gone, this_process
 
 SUFFIX = ".partial"
 # A colon, which `this_process` puts between its parts, is not allowed in the names of every file system.

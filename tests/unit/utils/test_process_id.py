@@ -7,9 +7,9 @@ import sys
 import psutil
 import pytest
 
-from darkroom.process import is_gone, is_of_this_machine, this_process
+from darkroom.utils.process_id import is_gone, is_of_this_machine, this_process
 
-NAMING = "from darkroom.process import this_process; print(this_process(), flush=True); input()"
+NAMING = "from darkroom.utils.process_id import this_process; print(this_process(), flush=True); input()"
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from darkroom.spreadsheets import SpreadsheetWriter
+from darkroom.utils.spreadsheets import SpreadsheetWriter
 
 
 def written(value):

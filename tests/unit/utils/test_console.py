@@ -6,9 +6,9 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from darkroom import console
-from darkroom.console import _Console, error, reporter, warn
 from darkroom.errors import DataError, did_you_mean, printable, quoted
+from darkroom.utils import console
+from darkroom.utils.console import _Console, error, reporter, warn
 
 CLEARS = "\x1b[2J\x1b[1;1H"
 FORGES = "cats\nerror: disk full\r\x9b2J\u202egnp.exe\u2028"

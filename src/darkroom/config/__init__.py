@@ -10,9 +10,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from darkroom.bounded_yaml import read_yaml
-from darkroom.errors import MAX_QUOTED, ConfigError, did_you_mean, printable, quoted
-from darkroom.settings import (
+from darkroom.config.bounded_yaml import read_yaml
+from darkroom.config.settings import (
     MAX_MODEL_NAME,
     RECIPE_FORMAT,
     Augment,
@@ -31,6 +30,7 @@ from darkroom.settings import (
     Train,
     registrable,
 )
+from darkroom.errors import MAX_QUOTED, ConfigError, did_you_mean, printable, quoted
 
 # Settings of a model that a search may vary where the weights to begin with are given.
 SEARCHED_WITH_WEIGHTS = {"dropout", "freeze_epochs", "layer_lr_decay", "freeze_norm_scale", "whitening_epochs"}

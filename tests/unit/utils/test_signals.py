@@ -5,16 +5,16 @@ import signal
 
 import pytest
 
-from darkroom import interruption
-from darkroom.interruption import answered, held_back
+from darkroom.utils import signals
+from darkroom.utils.signals import answered, held_back
 
 
 @pytest.fixture(autouse=True)
 def _own_handlers():
-    before = [signal.getsignal(number) for number in interruption.SIGNALS]
-    interruption.install()
+    before = [signal.getsignal(number) for number in signals.SIGNALS]
+    signals.install()
     yield
-    for number, handler in zip(interruption.SIGNALS, before, strict=True):
+    for number, handler in zip(signals.SIGNALS, before, strict=True):
         signal.signal(number, handler)
 
 
@@ -49,7 +49,7 @@ def test_termination_exits_with_the_shells_code_for_it(number):
     assert ended.value.code == 128 + number
 
 
-@pytest.mark.parametrize("number", interruption.SIGNALS)
+@pytest.mark.parametrize("number", signals.SIGNALS)
 def test_an_interruption_waits_for_the_end_of_the_outermost_block(number):
     reached = []
     with pytest.raises((KeyboardInterrupt, SystemExit)):

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from darkroom.files import atomic_directory, atomic_file
-from darkroom.process import this_process
-from darkroom.scratch import scratch_directory, scratch_file
+from darkroom.utils.files import atomic_directory, atomic_file
+from darkroom.utils.process_id import this_process
+from darkroom.utils.scratch import scratch_directory, scratch_file
 
-SOURCE = Path(__file__).parents[2] / "src" / "darkroom"
+SOURCE = Path(__file__).parents[3] / "src" / "darkroom"
 # torchvision's inside a scratch directory; and Ray's, whose sockets allow no longer name.
-TEMPORARY = {"scratch.py", "data/published.py", "search/executors/ray_cluster.py"}
+TEMPORARY = {"utils/scratch.py", "data/published.py", "search/executors/ray_cluster.py"}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
-from darkroom.console import warn
+from darkroom.utils.console import warn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

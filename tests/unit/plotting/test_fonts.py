@@ -9,7 +9,8 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from PIL import Image
 
-from darkroom import drawing, fonts
+from darkroom import plotting
+from darkroom.plotting import fonts
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +56,10 @@ def make_font(path, characters, family):
 
 
 def figure_of(*names):
-    figure = drawing.new_figure(4, 1 + 0.5 * len(names))
+    figure = plotting.new_figure(4, 1 + 0.5 * len(names))
     axes = figure.subplots()
     axes.set_yticks(range(len(names)), names)
-    drawing.tidy(axes, "Names")
+    plotting.tidy(axes, "Names")
     return figure
 
 
@@ -160,4 +161,4 @@ def test_the_package_suits_the_script(name, package, tmp_path, capsys):
      ("猫" * 10, "猫" * 8 + "…"), ("חתול", "חתול\u200e"), ("a\x07b", "a\ufffdb"), ("\udce9t\u00e9", "\ufffdté")],
 )  # fmt: skip
 def test_names_are_shortened_to_one_line_that_can_be_drawn(name, shown):
-    assert drawing.shorten(name) == shown
+    assert plotting.shorten(name) == shown

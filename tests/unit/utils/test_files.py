@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from darkroom.errors import CacheError, ModelError
-from darkroom.files import atomic_directory, atomic_file, check_format, digest, read_json, sha256, write_json
+from darkroom.utils.files import atomic_directory, atomic_file, check_format, digest, read_json, sha256, write_json
 
 
 class InterruptionError(Exception):

@@ -22,8 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from darkroom.config.types import Channels, Names, Number, PositiveInts, Seed
 from darkroom.errors import did_you_mean, printable, quoted
-from darkroom.setting_types import Channels, Names, Number, PositiveInts, Seed
 
 RECIPE_FORMAT = 1
 # Of the 256 characters of a name in MLflow's tables; the history of a model has a longer name.

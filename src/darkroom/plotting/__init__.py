@@ -14,7 +14,7 @@ from unicodedata import bidirectional, category, east_asian_width
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.fonts import glyphs
+from darkroom.plotting.fonts import glyphs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
