@@ -37,7 +37,7 @@ def train(model: str, *, mapped: bool) -> Job:
         from darkroom.config.settings import Augment, Model, Train
         from darkroom.data.batches import CPU, Split, TrainBatches
         from darkroom.data.cache import DatasetCard
-        from darkroom.data.mapped_images import MappedImages
+        from darkroom.data.memmap import MappedImages
         from darkroom.models.classifier import build_classifier
         from darkroom.training.device import prepare
         from darkroom.training.optimisation import build_optimizer

@@ -33,7 +33,7 @@ IMPORTS = {
     "download": ("darkroom.cli, darkroom.stages.download", "sys"),
     "preprocess": (
         "darkroom.cli, darkroom.stages.preprocess, sklearn.model_selection, matplotlib.backends.backend_agg",
-        "darkroom.cli, darkroom.data.decoding",
+        "darkroom.cli, darkroom.datasets.decoding",
     ),
 }
 

@@ -243,7 +243,7 @@ def datasets(
         show(inspect.expanduser(), config)
         return
 
-    from darkroom.data.catalog import CATALOG
+    from darkroom.datasets.catalog import CATALOG
 
     table = Table("dataset.name", "what it is")
     for name, source in CATALOG.items():

@@ -8,15 +8,15 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
-from darkroom.data import splits
-from darkroom.data.archives import list_images
 from darkroom.data.cache import SPLITS
 from darkroom.data.digests import DIGEST_BYTES
-from darkroom.data.folder import label_by_folders
-from darkroom.data.inventory import Inventory, in_words
-from darkroom.data.labels import Labelled, label_images
-from darkroom.data.tables import find_table, store_table
-from darkroom.data.tree import draw, grow
+from darkroom.datasets import splits
+from darkroom.datasets.archives import list_images
+from darkroom.datasets.folder import label_by_folders
+from darkroom.datasets.inventory import Inventory, in_words
+from darkroom.datasets.labels import Labelled, label_images
+from darkroom.datasets.tables import find_table, store_table
+from darkroom.datasets.tree import draw, grow
 from darkroom.errors import counted
 from darkroom.utils.console import output
 from darkroom.utils.scratch import scratch_directory

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from darkroom.data.augmentation.colour import brighten, contrast
+from darkroom.data.augmentation.color import brighten, contrast
 from darkroom.data.augmentation.erasing import blank, boxes
 from darkroom.data.augmentation.geometry import affine, flip, translate
 from darkroom.data.augmentation.mixing import blend

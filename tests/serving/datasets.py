@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw
 from darkroom.config.settings import Model
 from darkroom.data import cache
 from darkroom.data.batches import read_split
-from darkroom.data.images import Decoder
 from darkroom.evaluation.metrics import measure
 from darkroom.evaluation.predictions import write_predictions
 from darkroom.evaluation.reference import calibrated
+from darkroom.images.decoder import Decoder
 from darkroom.models.classifier import build_classifier
 from darkroom.serving.predictor import Predictor
 from darkroom.stages.evaluate import fit_reference_of, predict_logits

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from darkroom.data.ink import Ink
+from darkroom.data.glyph_layout import GlyphLayout
 from darkroom.evaluation.reference import Reference
 from darkroom.serving.bundle import Bundle, Example
 from darkroom.serving.pictures import Transform
@@ -57,7 +57,7 @@ def make_bundle(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, refe
         version=version,
         classes=CLASSES,
         shape=shape,
-        transform=Transform(shape, None, Ink(0.5, by_mass=True, stroke=1.0) if ink else None),
+        transform=Transform(shape, None, GlyphLayout(0.5, by_mass=True, stroke=1.0) if ink else None),
         runtime=Runtime("torch", infer, seconds),
         reference=reference,
         gallery=[Example(png(0), "dark", "dark"), Example(png(255), "bright", "bright")],

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
-from tests.unit.data.image_files import chunk, decode, encoded
+from tests.unit.images.image_files import chunk, decode, encoded
 
-from darkroom.data import depth, images
-from darkroom.data.containers import MAX_SCANS
+from darkroom.images import decoder, depth
+from darkroom.images.containers import MAX_SCANS
 from darkroom.serving.pictures import RefusedImageError, Transform
 
 GENERATOR = np.random.default_rng(0)
@@ -147,7 +147,7 @@ def test_a_large_picture_is_converted_in_parts_to_the_same_pixels(monkeypatch, m
         content = encoded(large(mode), "TIFF")
     limits = (0, 40_000) if mode in ("I;16", "F") else None
     whole = decode(content, channels, (20, 20), value_range=limits)
-    monkeypatch.setattr(images, "BAND_PIXELS", 7 * 50)
+    monkeypatch.setattr(decoder, "BAND_PIXELS", 7 * 50)
     monkeypatch.setattr(depth, "ROWS_PIXELS", 7 * 50)
     assert np.array_equal(decode(content, channels, (20, 20), value_range=limits), whole)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.unit.data.image_files import read
+from tests.unit.images.image_files import read
 
 from darkroom.config import load
 from darkroom.config.settings import Model, Tracking

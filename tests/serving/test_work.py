@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from tests.serving.client import TestClient
 from tests.serving.made_up import SHAPE, make_bundle, png
-from tests.unit.data.image_files import chunk, encoded
+from tests.unit.images.image_files import chunk, encoded
 from tests.wait import wait_until
 
-from darkroom.data import images
-from darkroom.data.containers import webp_size
+from darkroom.images import decoder
+from darkroom.images.containers import webp_size
 from darkroom.serving import api, intake
 from darkroom.serving.app import make_app
 from darkroom.serving.pictures import Transform, count_pixels
@@ -82,7 +82,7 @@ def test_what_is_no_webp_or_ends_before_its_size_has_none(content):
 
 def test_a_webp_of_too_many_pixels_is_never_opened(client, monkeypatch):
     content = encoded(Image.new("RGB", (16_383, 4000)), "WEBP", lossless=True)[:34]
-    monkeypatch.setattr(images.Image, "open", None)
+    monkeypatch.setattr(decoder.Image, "open", None)
     refused = client.post(PATH, files=files(content))
     assert refused.status_code == 422
     assert refused.json()["detail"] == "image 1: 16383x4000 pixels, more than 50,000,000"

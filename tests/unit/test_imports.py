@@ -14,8 +14,9 @@ LAYERS = (
     ("errors",),
     ("utils",),
     ("config", "workspace"),
-    ("plotting",),
+    ("images", "plotting"),
     ("data",),
+    ("datasets",),
     ("models",),
     ("training", "evaluation"),
     ("formats",),
@@ -126,7 +127,11 @@ def test_dvc_is_a_command_not_a_library() -> None:
 
 @pytest.mark.slow
 def test_the_training_core_loads_nothing_that_tracks() -> None:
-    core = [module for module in MODULES if module.split(".")[1:2] in (["data"], ["models"], ["training"])]
+    core = [
+        module
+        for module in MODULES
+        if module.split(".")[1:2] in (["data"], ["datasets"], ["images"], ["models"], ["training"])
+    ]
     loaded = loaded_by(*core, "darkroom.evaluation.metrics")
 
     assert "torch" in loaded
@@ -160,7 +165,7 @@ def test_a_stage_that_only_reads_images_starts_without_heavy_libraries(stage: st
 
 @pytest.mark.slow
 def test_a_process_that_decodes_images_starts_light() -> None:
-    loaded = loaded_by("darkroom.data.decoding")
+    loaded = loaded_by("darkroom.datasets.decoding")
 
     assert "PIL" in loaded
     assert not {"pydantic", "requests", "rich", "sklearn", "torch", "typer"} & loaded

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.unit.data.folders import as_directory, as_zip
+from tests.unit.datasets.folders import as_directory, as_zip
 
 KINDS = ("cat", "dog")
 

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 from darkroom import config as configuration
 from darkroom.config import Config
 from darkroom.config.settings import Section
-from darkroom.data import published
+from darkroom.datasets import published
 from darkroom.models import files as model_files
 from darkroom.stages import download, evaluate, preprocess, register, search, train
 from darkroom.workspace import Workspace

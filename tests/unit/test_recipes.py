@@ -15,7 +15,7 @@ from tests import defaults
 from darkroom.config import Config, load
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
-from darkroom.data.catalog import CATALOG
+from darkroom.datasets.catalog import CATALOG
 from darkroom.errors import ConfigError
 from darkroom.recipes import Measured, find, read_recipes, use
 from darkroom.training.session import train_classifier

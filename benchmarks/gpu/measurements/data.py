@@ -14,11 +14,12 @@ from benchmarks.machine import ROOT
 
 from darkroom.config import Config, load
 from darkroom.config.settings import Dataset, Preprocess
-from darkroom.data import cache, splits
+from darkroom.data import cache
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import SPLITS, DatasetCard
-from darkroom.data.catalog import CATALOG
-from darkroom.data.source import Decoded
+from darkroom.datasets import splits
+from darkroom.datasets.catalog import CATALOG
+from darkroom.datasets.source import Decoded
 
 # Preprocessed alike by all recipes for a GPU.
 PREPROCESS = Preprocess(val_fraction=0.02)

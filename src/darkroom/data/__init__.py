@@ -1,1 +1,1 @@
-"""The data path: where images come from, and how they reach the device."""
+"""How arrays reach the device: the cache on disk, batches, and what augmentation does to them."""

@@ -16,7 +16,7 @@ from darkroom.config.settings import Augment
 from darkroom.data.augmentation import augment
 from darkroom.data.augmentation.geometry import flip
 from darkroom.data.cache import FORMAT_VERSION, MADE_BY, DatasetCard, pixels_offset
-from darkroom.data.mapped_images import MappedImages
+from darkroom.data.memmap import MappedImages
 from darkroom.errors import CacheError, DarkroomError
 
 CPU = torch.device("cpu")

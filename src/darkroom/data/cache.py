@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pydantic import Field, with_config
 
 from darkroom.data.digests import Digests, as_hex, content_digest, from_hex, stack
-from darkroom.data.images import Decoder
-from darkroom.data.mapped import gather, reserve
+from darkroom.data.memmap import gather, reserve
 from darkroom.errors import CacheError
+from darkroom.images.decoder import Decoder
 from darkroom.utils.files import EXACT, check_format, checked, digest, read_json, write_json
 
 FORMAT_VERSION = 1

@@ -7,7 +7,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, with_config
 
-from darkroom.data.ink import Ground, Ink
+from darkroom.data.glyph_layout import GlyphLayout, Ground
 from darkroom.errors import ModelError
 from darkroom.evaluation.metrics import Floats, Ints
 from darkroom.utils.files import EXACT, check_format, checked, read_json, write_json
@@ -66,7 +66,7 @@ class Reference:
     energy_threshold: float
     unlike_share: Share
     images: Annotated[int, Field(ge=1)]
-    ink: Ink | None = None
+    ink: GlyphLayout | None = None
     ground: Ground | None = None
     format_version: int = FORMAT_VERSION
 
@@ -81,7 +81,9 @@ class Reference:
         write_json(path, asdict(self))
 
 
-def fit_reference(logits: Floats, labels: Ints, ink: Ink | None = None, ground: Ground | None = None) -> Reference:
+def fit_reference(
+    logits: Floats, labels: Ints, ink: GlyphLayout | None = None, ground: Ground | None = None
+) -> Reference:
     """What a model's ``logits`` [N, classes] for the validation split, of ``labels`` [N], tell of it."""
     temperature = fit_temperature(logits, labels)
     probabilities = calibrated(logits, temperature)

@@ -16,11 +16,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
 from darkroom.data.difference import LISTING, Listing
-from darkroom.data.images import Decoder
 from darkroom.errors import ModelError, TrackingError
 from darkroom.evaluation.pairing import Pairing, pair_equal, pair_shared
 from darkroom.evaluation.predictions import PREDICTIONS, Answers, read_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference
+from darkroom.images.decoder import Decoder
 from darkroom.models.card import ModelCard
 from darkroom.promotion.registry import EVALUATION, MODEL_FILE, Contender
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, REFERENCE_TAG

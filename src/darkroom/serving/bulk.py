@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.decoding import Map, processes
+from darkroom.datasets.decoding import Map, processes
 from darkroom.serving.inputs import Picture
 from darkroom.serving.pictures import RefusedImageError, Seen, Transform
 

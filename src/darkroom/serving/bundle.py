@@ -14,10 +14,10 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model
 
 from darkroom.config.settings import Serve
-from darkroom.data.images import Decoder
 from darkroom.errors import ModelError
 from darkroom.evaluation.gallery import GALLERY
 from darkroom.evaluation.reference import Reference
+from darkroom.images.decoder import Decoder
 from darkroom.promotion.evidence import Evidence, gather
 from darkroom.promotion.registry import MODEL_FILE, contender
 from darkroom.serving.pictures import Transform

@@ -8,10 +8,10 @@ from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from darkroom.data.archives import is_image_file, leads_back_up, read_images
-from darkroom.data.names import is_hidden
-from darkroom.data.signatures import has_image_suffix
-from darkroom.data.tars import is_tar
+from darkroom.datasets.archives import is_image_file, leads_back_up, read_images
+from darkroom.datasets.names import is_hidden
+from darkroom.datasets.signatures import has_image_suffix
+from darkroom.datasets.tars import is_tar
 from darkroom.errors import DataError
 
 LIST_MARK = "@"

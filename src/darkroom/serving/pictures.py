@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from darkroom.data.images import MAX_PIXELS, BrokenImageError, Decoder, UnknownFormatError, open_image, read_header
-from darkroom.data.ink import Ground, Ink, on_light, place
+from darkroom.data.glyph_layout import GlyphLayout, Ground, on_light, place
+from darkroom.images.decoder import MAX_PIXELS, BrokenImageError, Decoder, UnknownFormatError, open_image, read_header
 from darkroom.serving.wording import one_line
 
 READ = "png, jpeg, webp, bmp, tiff, gif, pnm, avif or jpeg 2000"
@@ -57,7 +57,7 @@ class Transform:
         self,
         shape: Sequence[int],
         mean: Sequence[float] | None,
-        ink: Ink | None = None,
+        ink: GlyphLayout | None = None,
         ground: Ground | None = None,
         decoder: Decoder | None = None,
     ) -> None:
@@ -85,7 +85,7 @@ class Transform:
         turned = self._is_negative(pixels) if invert is None else invert
         return Seen(255 - pixels if turned else pixels, turned)
 
-    def _lay_out(self, drawing: NDArray[np.uint8], ink: Ink, invert: bool | None) -> Seen:
+    def _lay_out(self, drawing: NDArray[np.uint8], ink: GlyphLayout, invert: bool | None) -> Seen:
         """A drawing, uint8 [1, h, w], as the dataset lays out its signs. They are all on a light ground or none is."""
         is_light = self.mean is not None and self.mean[0] > 0.5
         turned = bool(on_light(drawing[None])[0]) != is_light if invert is None else invert

@@ -14,11 +14,11 @@ from torch import Tensor
 from darkroom.config import Config, parse
 from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
-from darkroom.data.images import Decoder
-from darkroom.data.ink import Ground, on_light
+from darkroom.data.glyph_layout import Ground, on_light
 from darkroom.errors import DataError, ModelError
 from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.reference import Reference, calibrated, energies
+from darkroom.images.decoder import Decoder
 from darkroom.models.card import ModelCard
 from darkroom.models.files import load_weights
 from darkroom.models.registry import architectures

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.config.settings import Serve
-from darkroom.data.containers import is_avif
 from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.reference import calibrated, energies
+from darkroom.images.containers import is_avif
 from darkroom.serving.batching import Batcher
 from darkroom.serving.bundle import Bundle
 from darkroom.serving.drift import DriftWatch

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from darkroom.config import Config
-from darkroom.data.catalog import CATALOG
-from darkroom.data.untracked import link_untracked
+from darkroom.datasets.catalog import CATALOG
+from darkroom.datasets.untracked import link_untracked
 from darkroom.utils.console import messages, reporter
 from darkroom.workspace import Workspace
 

@@ -12,7 +12,7 @@ from darkroom.config import Config
 from darkroom.config.settings import Evaluate
 from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_digests, read_names
-from darkroom.data.ink import common_ground, measure_ink
+from darkroom.data.glyph_layout import common_ground, measure_glyphs
 from darkroom.errors import CacheError, counted
 from darkroom.evaluation import figures
 from darkroom.evaluation.gallery import write_gallery
@@ -72,7 +72,7 @@ def fit_reference_of(
     than all others means that such a picture is no negative."""
     val, train = (read_split(directory, dataset, name) for name in ("val", "train"))
     some = torch.arange(0, len(train), max(1, len(train) // INK_IMAGES))
-    ink = measure_ink(train.take(some, CPU)[0].numpy())
+    ink = measure_glyphs(train.take(some, CPU)[0].numpy())
     batches = (images.numpy() for split in (train, val, test) for images, _ in split.in_order(batch_size, CPU))
     ground = common_ground(batches) if ink else "mixed"
     return fit_reference(predict_logits(classifier, val, batch_size), val.labels.numpy(), ink, ground)

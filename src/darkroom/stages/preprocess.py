@@ -5,12 +5,13 @@ from dataclasses import asdict
 
 from darkroom import plotting
 from darkroom.config import Config
-from darkroom.data import cache, report, splits
-from darkroom.data.catalog import CATALOG
+from darkroom.data import cache
 from darkroom.data.difference import keep_listing
-from darkroom.data.scan import scan
-from darkroom.data.source import Decoded
-from darkroom.data.suspects import Suspect, find_suspects
+from darkroom.datasets import report, splits
+from darkroom.datasets.catalog import CATALOG
+from darkroom.datasets.scan import scan
+from darkroom.datasets.source import Decoded
+from darkroom.datasets.suspects import Suspect, find_suspects
 from darkroom.errors import DataError, counted
 from darkroom.utils.console import messages, reporter, warn
 from darkroom.utils.files import atomic_directory, write_json

@@ -16,7 +16,7 @@ from darkroom.config import parse
 from darkroom.config.settings import Serve
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
-from darkroom.data.ink import common_ground, measure_ink
+from darkroom.data.glyph_layout import common_ground, measure_glyphs
 from darkroom.evaluation.reference import Reference, fit_reference
 from darkroom.serving.app import make_app
 from darkroom.serving.bundle import Bundle, Example
@@ -71,7 +71,7 @@ def train_on(published: np.ndarray, targets: np.ndarray, epochs: int) -> Bundle:
         reference=fit_reference(
             infer(val.images.numpy()),
             val.labels.numpy(),
-            measure_ink(train.images.numpy()),
+            measure_glyphs(train.images.numpy()),
             common_ground(split.images.numpy() for split in (train, val, test)),
         ),
         gallery=[

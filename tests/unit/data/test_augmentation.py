@@ -6,7 +6,7 @@ import torch
 
 from darkroom.config.settings import Augment
 from darkroom.data.augmentation import augment, check_sizes
-from darkroom.data.augmentation.colour import random_brightness, random_contrast
+from darkroom.data.augmentation.color import random_brightness, random_contrast
 from darkroom.data.augmentation.erasing import random_cutout, random_erasing
 from darkroom.data.augmentation.geometry import random_affine, random_flip, random_translate
 from darkroom.errors import ConfigError

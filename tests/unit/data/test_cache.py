@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from darkroom.config import Config
 from darkroom.config.settings import Dataset
-from darkroom.data import cache, mapped
+from darkroom.data import cache, memmap
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard, read_digests, read_names
 from darkroom.errors import CacheError
@@ -52,7 +52,7 @@ def test_images_of_any_shape_are_read_as_they_were_written(tmp_path_factory, ima
     labels = np.arange(len(images))
     rows = {"train": labels[2:], "val": labels[:1], "test": labels[1:2]}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapped, "CHUNK_BYTES", chunk_bytes)
+        patch.setattr(memmap, "CHUNK_BYTES", chunk_bytes)
         card = write(directory, images=images, labels=labels, rows=rows, classes=[str(label) for label in labels])
     for name, chosen in rows.items():
         split = read_split(directory, card, name)
@@ -128,7 +128,7 @@ def test_the_fingerprint_changes_with_what_it_stands_for(tmp_path, changed):
 
 def test_the_fingerprint_does_not_change_otherwise(tmp_path, monkeypatch):
     first = write(tmp_path / "one")
-    monkeypatch.setattr(mapped, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(memmap, "CHUNK_BYTES", 100)
     second = write(tmp_path / "other", images=IMAGES.copy(), settings={"preprocess": {"seed": 0}})
     assert second == first
     for name in ("train.safetensors", "val.safetensors", "test.safetensors", "dataset.json"):
@@ -309,7 +309,7 @@ def fill_the_disk(monkeypatch):
     def full(file, start, size):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("darkroom.data.mapped.os.posix_fallocate", full, raising=False)
+    monkeypatch.setattr("darkroom.data.memmap.os.posix_fallocate", full, raising=False)
 
 
 def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from darkroom.config.settings import Augment
-from darkroom.data import batches, mapped_images
+from darkroom.data import batches, memmap
 from darkroom.data.batches import CPU, Split, TrainBatches, place
-from darkroom.data.mapped_images import MappedImages
+from darkroom.data.memmap import MappedImages
 
 OFFSET = 100
 SHAPE = (12, 3, 5, 4)
@@ -29,7 +29,7 @@ def path(tmp_path, pixels):
 @pytest.fixture
 def bounded(monkeypatch):
     """As if every dataset were large."""
-    monkeypatch.setattr(mapped_images, "RESIDENT_BYTES", 1)
+    monkeypatch.setattr(memmap, "RESIDENT_BYTES", 1)
 
 
 def test_the_images_are_those_in_the_file(path, pixels):
@@ -55,7 +55,7 @@ def test_the_file_is_never_written(path, bounded):
 
 def test_an_epoch_over_a_large_file_holds_little_of_it_in_memory(tmp_path, monkeypatch):
     bound = 8 << 20
-    monkeypatch.setattr(mapped_images, "RESIDENT_BYTES", bound)
+    monkeypatch.setattr(memmap, "RESIDENT_BYTES", bound)
     shape = (2000, 3, 128, 128)  # 94 MiB
     file = tmp_path / "images"
     with file.open("wb") as opened:

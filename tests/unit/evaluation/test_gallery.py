@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
-from tests.unit.data.image_files import read
+from tests.unit.images.image_files import read
 
 from darkroom.evaluation.gallery import IMAGES, MISTAKES, choose, write_gallery
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from darkroom.data.ink import Ink
+from darkroom.data.glyph_layout import GlyphLayout
 from darkroom.errors import ModelError
 from darkroom.evaluation.metrics import expected_calibration_error
 from darkroom.evaluation.reference import (
@@ -127,7 +127,7 @@ def test_classes_count_as_they_are_predicted_and_those_that_never_are_count_noth
 
 # --- the file -------------------------------------------------------------------------------------------
 
-WHOLE = Reference(1.5, 0.9, (0.25, 0.75), -3.5, 0.01, 400, Ink(0.7, by_mass=True, stroke=2.5), "dark")
+WHOLE = Reference(1.5, 0.9, (0.25, 0.75), -3.5, 0.01, 400, GlyphLayout(0.7, by_mass=True, stroke=2.5), "dark")
 
 
 @pytest.mark.parametrize("ink", [WHOLE.ink, None])

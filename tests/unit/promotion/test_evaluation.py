@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.unit.data.image_files import read
+from tests.unit.images.image_files import read
 
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard

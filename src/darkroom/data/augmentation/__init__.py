@@ -7,7 +7,7 @@ themselves follow torchvision's definitions image by image.
 from torch import Generator, Tensor
 
 from darkroom.config.settings import Augment
-from darkroom.data.augmentation.colour import random_brightness, random_contrast
+from darkroom.data.augmentation.color import random_brightness, random_contrast
 from darkroom.data.augmentation.erasing import random_cutout, random_erasing
 from darkroom.data.augmentation.geometry import random_affine, random_flip, random_translate
 from darkroom.errors import ConfigError

@@ -1,0 +1,83 @@
+"""Arrays of images that lie in files, read without taking the memory for all of them."""
+
+import math
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHUNK_BYTES = 4 << 20
+# Above this many bytes of images, pages that have been read are given back.
+RESIDENT_BYTES = 256 << 20
+# Reading one byte brings in the pages around it: where the page cache holds huge pages, one of those.
+HUGE_PAGE_BYTES = 2 << 20
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make a file of ``size`` bytes. Its space is taken at once: a full disk raises OSError now, not hours later."""
+    with path.open("wb") as opened:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(opened.fileno(), 0, size)
+        else:  # macOS
+            opened.truncate(size)
+
+
+def allocate(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """A writable uint8 array mapped from a new file; see ``reserve``."""
+    reserve(path, math.prod(shape))
+    return np.memmap(path, dtype=np.uint8, mode="r+", shape=shape)
+
+
+def gather(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
+    """The ``rows`` of ``images`` [N, C, H, W], copied, contiguous, some megabytes at a time."""
+    step = max(1, CHUNK_BYTES // math.prod(images.shape[1:]))
+    for start in range(0, len(rows), step):
+        yield np.ascontiguousarray(images[rows[start : start + step]])
+        release(images)
+
+
+def release(images: NDArray[np.uint8]) -> None:
+    """Give back the memory that the pages of a mapped array take, written or not: its file keeps what they hold.
+
+    The system would give them back only when it runs out of memory. Other arrays are left as they are.
+    """
+    mapping = getattr(images, "_mmap", None)  # numpy's own, which a view of a mapped array has too
+    if mapping is not None:
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+class MappedImages:
+    """``tensor`` uint8 of ``shape`` [N, C, H, W], mapped from ``path`` from byte ``offset`` on.
+
+    What is read stays in the system's page cache, but not for long in this process' resident set: a dataset
+    larger than memory is trained on as one that fits, and pages come from the disk only if the cache has
+    lost them.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], offset: int) -> None:
+        import torch  # the stages that only write images do without it
+
+        with path.open("rb") as opened:
+            # Copy on write, which torch asks for; nothing is ever written.
+            self._mapping = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
+        count = math.prod(shape)
+        self.tensor = torch.frombuffer(self._mapping, dtype=torch.uint8, count=count, offset=offset).view(shape)
+        image_bytes = count // shape[0]
+        self._bytes_touched_by_an_image = image_bytes + HUGE_PAGE_BYTES
+        self._is_large = count > RESIDENT_BYTES
+        self._touched = 0
+
+    def expect_any_order(self) -> None:
+        """Tell the system not to read ahead: what follows an image in a large file is not asked for next."""
+        if self._is_large:
+            self._mapping.madvise(mmap.MADV_RANDOM)
+
+    def touched(self, images: int) -> None:
+        """Count ``images`` that have been read; gives pages back when that may be RESIDENT_BYTES."""
+        self._touched += images * self._bytes_touched_by_an_image
+        if self._is_large and self._touched >= RESIDENT_BYTES:
+            self._mapping.madvise(mmap.MADV_DONTNEED)
+            self._touched = 0

@@ -1,0 +1,15 @@
+"""The datasets by name."""
+
+from darkroom.datasets.folder import Folder
+from darkroom.datasets.published import Digits, TorchvisionDataset
+from darkroom.datasets.source import Source
+
+CATALOG: dict[str, Source] = {
+    "digits": Digits("1,797 handwritten digits, grey 8x8; ships with scikit-learn"),
+    "mnist": TorchvisionDataset("MNIST", "70,000 handwritten digits, grey 28x28"),
+    "fashion-mnist": TorchvisionDataset("FashionMNIST", "70,000 pictures of clothes, grey 28x28"),
+    "kmnist": TorchvisionDataset("KMNIST", "70,000 handwritten Japanese characters, grey 28x28"),
+    "cifar10": TorchvisionDataset("CIFAR10", "60,000 photographs in 10 classes, colour 32x32"),
+    "cifar100": TorchvisionDataset("CIFAR100", "60,000 photographs in 100 classes, colour 32x32"),
+    "folder": Folder("your own images: a directory or an archive, one sub-folder per class"),
+}

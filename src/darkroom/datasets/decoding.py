@@ -1,0 +1,95 @@
+"""What worker processes do with packed images: read their headers, decode them into a file.
+
+A worker imports this module and what it needs, so that is kept small.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import astuple
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.data.digests import Digests, content_digest, stack
+from darkroom.datasets.packed import Records, read_members
+from darkroom.images.decoder import BrokenImageError, Decoder, choose_bands, load_deep, open_image, read_header
+from darkroom.images.depth import Sampled, sample
+from darkroom.utils.process_id import end_with_parent
+
+Map = Callable[..., Iterator[Any]]
+
+
+@contextmanager
+def processes(count: int) -> Iterator[Map]:
+    """``map``, spread over ``count`` processes; over none, it works in this one."""
+    if not count:
+        yield map
+        return
+    # Spawned, not forked: a fork of a process with threads can hang.
+    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_set_up)
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _set_up() -> None:
+    """Leave interruptions to the parent: it lets the workers end their chunk and stops them. End when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal
+    end_with_parent()
+
+
+# What the headers tell of each image; all zeros where one cannot be read.
+HEADER = np.dtype(
+    [("width", "<i4"), ("height", "<i4"), ("channels", "u1"), ("is_deep", "?"), ("has_pages", "?")], align=True
+)
+Headers = NDArray[np.void]
+
+
+def read_headers(archive: Path, records: Records) -> tuple[Headers, Digests]:
+    """The HEADER [N] of the images, and the digest [N, 16] of each file's content. Raises DataError."""
+    headers, digests = np.zeros(len(records), dtype=HEADER), []
+    for row, content in enumerate(read_members(archive, records)):
+        digests.append(content_digest(content))
+        try:
+            headers[row] = astuple(read_header(content))
+        except BrokenImageError:
+            continue
+    return headers, stack(digests)
+
+
+def sample_values(archive: Path, count: int, bands: Sequence[int] | None, records: Records) -> list[Sampled | None]:
+    """About ``count`` values of each image of more than 8 bits; None where one cannot be decoded. Raises DataError."""
+    found: list[Sampled | None] = []
+    for content in read_members(archive, records):
+        try:
+            with open_image(content) as image:
+                chosen = choose_bands(image, bands)
+                found.append(sample(load_deep(image, content, bands), count, chosen))
+        except BrokenImageError:
+            found.append(None)
+    return found
+
+
+def decode_into(archive: Path, target: Path, decoder: Decoder, start: int, records: Records) -> dict[int, str]:
+    """Decode images to the rows from ``start`` of ``target``, a file of uint8 [N, channels, height, width].
+
+    Returns the reason for each row whose image cannot be decoded. Raises DataError.
+    """
+    broken = {}
+    image_bytes = decoder.channels * decoder.size[0] * decoder.size[1]
+    with target.open("rb+", buffering=1 << 20) as opened:
+        opened.seek(start * image_bytes)
+        for row, content in enumerate(read_members(archive, records), start):
+            try:
+                opened.write(decoder(content).data)
+            except BrokenImageError as problem:
+                broken[row] = str(problem)
+                opened.seek(image_bytes, os.SEEK_CUR)
+    return broken

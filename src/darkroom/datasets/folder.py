@@ -1,0 +1,177 @@
+"""A person's own images: one sub-folder per class, or a table of labels, with or without splits."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.config.settings import Dataset, Preprocess
+from darkroom.data.digests import Digests
+from darkroom.data.memmap import allocate, release
+from darkroom.datasets.archives import pack
+from darkroom.datasets.decoding import Headers, Map, decode_into, processes, read_headers, sample_values
+from darkroom.datasets.inventory import MAX_EXAMPLES, Inventory
+from darkroom.datasets.labels import Labelled, label_images
+from darkroom.datasets.layout import UNLABELLED, arrange
+from darkroom.datasets.packed import Records, read_index
+from darkroom.datasets.source import Decoded, Report
+from darkroom.datasets.splits import assign_rows
+from darkroom.datasets.survey import common_channels, common_size, count_sizes, notes
+from darkroom.datasets.tables import SUFFIXES as TABLES
+from darkroom.datasets.tables import find_table, store_table
+from darkroom.datasets.value_range import find_depth, values_of_each
+from darkroom.errors import DataError, counted
+from darkroom.images.decoder import Decoder
+from darkroom.images.depth import Sampled
+
+PACKED = "images.zip"
+CHUNK = 256
+# Below this many images starting worker processes costs more than they save.
+PARALLEL_FROM = 2048
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A directory or archive of images."""
+
+    about: str
+
+    def download(self, settings: Dataset, directory: Path, report: Report) -> str:
+        source = Path(settings.path).expanduser()
+        store_table(settings.labels, source, directory)
+        count = partial(report, "pack images")
+        return str(pack(source, directory / PACKED, lambda done: count(done, 0), encoding=settings.encoding))
+
+    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: Report) -> Decoded:
+        archive = directory / PACKED
+        names, records = read_index(archive)
+        inventory = Inventory.read(directory, len(names))
+        table = find_table(directory)
+        labelled = label_images(table, names) if table else label_by_folders(names, inventory)
+        left_out = inventory.figures() | {"unlabelled": _without_label(names, labelled)}
+        names, records = [names[row] for row in labelled.rows.tolist()], records[labelled.rows]
+        workers = (os.cpu_count() or 1) if len(names) >= PARALLEL_FROM else 0
+        with processes(workers) as spread:
+            parts = spread(partial(read_headers, archive), _chunks(records))
+            read = _reported(parts, partial(report, "read sizes"), len(names))
+            headers, digests = (np.concatenate(each) for each in zip(*read, strict=True))
+            sampled = _sample(spread, archive, records, headers, settings, report)
+            train = _train_rows(headers, sampled, labelled, digests, settings)
+            depth = find_depth(names, headers, sampled, train, settings)
+            decoder = Decoder(
+                settings.channels or common_channels(headers, names, settings.bands),
+                settings.image_size or common_size(headers),
+                settings.fit,
+                depth.value_range,
+                depth.nodata,
+                settings.bands,
+                depth.has_bytes,
+            )
+            path = scratch / "images.bin"
+            images = allocate(path, (len(names), decoder.channels, *decoder.size))
+            starts = range(0, len(names), CHUNK)
+            failures = spread(partial(decode_into, archive, path, decoder), starts, _chunks(records))
+            reasons: dict[int, str] = {}
+            for part in _reported(failures, partial(report, "decode"), len(names)):
+                reasons |= part
+        broken = {names[row]: reason for row, reason in reasons.items()}
+        if broken:
+            whole = np.delete(np.arange(len(names)), list(reasons))
+            images = _keep_rows(images, whole)
+            headers, digests, labelled = headers[whole], digests[whole], labelled.take(whole)
+            names = [names[row] for row in whole]
+        return Decoded(
+            images,
+            labelled.labels,
+            labelled.splits,
+            labelled.classes,
+            tuple(names),
+            count_sizes(headers),
+            broken,
+            left_out,
+            labelled.groups,
+            labelled.attributes,
+            digests,
+            decoder,
+            (*filter(None, [labelled.reading]), *depth.notes, *notes(headers, decoder)),
+            labelled.warnings,
+        )
+
+
+def label_by_folders(names: Sequence[str], inventory: Inventory) -> Labelled:
+    """What the folders of the images ``names`` say of them. Raises DataError as ``arrange`` does."""
+    try:
+        labels, splits, classes = arrange(names, inventory.folders)
+    except DataError as problem:
+        tables = [kind for kind in TABLES if kind in inventory.left_out]
+        if not tables:
+            raise
+        raise DataError(f"{problem}; if a {tables[0]} file holds the labels, name it in dataset.labels") from None
+    rows = np.flatnonzero(labels != UNLABELLED)
+    warnings = []
+    if len(rows) < len(names):
+        count = counted(len(names) - len(rows), "image")
+        example = names[int(np.flatnonzero(labels == UNLABELLED)[0])]
+        cut = "" if "test" in splits[rows] else "; the test split is cut from train"
+        warnings.append(f"{count} without a class folder left out, such as {example}{cut}")
+    return Labelled(rows, labels[rows], splits[rows], classes, warnings=tuple(warnings))
+
+
+def _without_label(names: Sequence[str], labelled: Labelled) -> dict[str, Any]:
+    rows = np.setdiff1d(np.arange(len(names)), labelled.rows)
+    return {"count": len(rows), "examples": [names[row] for row in rows[:MAX_EXAMPLES].tolist()]}
+
+
+def _sample(
+    spread: Map, archive: Path, records: Records, headers: Headers, settings: Preprocess, report: Report
+) -> dict[int, Sampled | None]:
+    """Some values of each image of more than 8 bits, by row; None where one cannot be decoded."""
+    deep = np.flatnonzero(headers["is_deep"])
+    if not len(deep):
+        return {}
+    sample = partial(sample_values, archive, values_of_each(len(deep)), settings.bands)
+    parts = spread(sample, _chunks(records[deep]))
+    found = chain.from_iterable(_reported(parts, partial(report, "read values"), len(deep)))
+    return dict(zip(deep.tolist(), found, strict=True))
+
+
+def _train_rows(
+    headers: Headers,
+    sampled: dict[int, Sampled | None],
+    labelled: Labelled,
+    digests: Digests,
+    settings: Preprocess,
+) -> NDArray[np.int64]:
+    """The rows that will be in the train split, where that must be known before the images are decoded."""
+    if not sampled:
+        return np.empty(0, dtype=np.int64)
+    is_readable = headers["channels"] > 0
+    is_readable[[row for row, each in sampled.items() if each is None]] = False
+    rows = np.flatnonzero(is_readable)
+    return rows[assign_rows(labelled.take(rows), settings, digests[rows])["train"]]
+
+
+def _chunks(records: Records) -> list[Records]:
+    return [records[start : start + CHUNK] for start in range(0, len(records), CHUNK)]
+
+
+def _keep_rows(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Move the rows to keep together, in place, a chunk at a time, and return just them."""
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        images[start : start + len(chunk)] = images[chunk]
+        release(images)
+    return images[: len(rows)]
+
+
+def _reported(results: Iterator[Any], report: Callable[[int, int], None], total: int) -> Iterator[Any]:
+    """The results of each chunk, the progress reported."""
+    for number, result in enumerate(results, 1):
+        report(min(number * CHUNK, total), total)
+        yield result

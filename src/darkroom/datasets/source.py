@@ -1,0 +1,71 @@
+"""What every dataset offers: its files brought here, and its images read from them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.config.settings import Dataset, Preprocess
+from darkroom.data.digests import Digests
+from darkroom.images.decoder import Decoder
+
+# What is being done, how much of it is done, and how much there is (0: not known).
+Report = Callable[[str, int, int], None]
+# What else is known of each image, by name: text [N].
+Attributes = dict[str, NDArray[np.object_]]
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """All readable images of a dataset, in the order of its files.
+
+    ``images`` uint8 [N, C, H, W], possibly mapped from a file; ``labels`` int64 [N], indices into
+    ``classes``; ``splits`` [N], the published split of each image: "train", "val", "test", or "" where
+    it is still to be decided; ``names`` [N], the file of each image, or empty if images have none;
+    ``digests`` uint8 [N, 16], that of each file's bytes, None if images have no files.
+    ``sizes`` counts the original sizes ("width x height"); ``broken`` gives the reason for each file
+    that could not be decoded. ``left_out`` tells of the files that are no images, and of images without a class, as
+    report.json does; it is empty where a dataset holds nothing else.
+
+    Images of one group (a patient, a camera; ``groups`` int64 [N], None where none are known) belong into
+    one split. ``attributes`` is what a table says of them beside their labels. ``decoder`` is how the images became
+    pixels; ``notes`` say in lines how all of it was read, ``warnings`` what was not.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.str_]
+    classes: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    sizes: dict[str, int] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, Any] = field(default_factory=dict)
+    groups: NDArray[np.int64] | None = None
+    attributes: Attributes = field(default_factory=dict)
+    digests: Digests | None = None
+    decoder: Decoder | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """One dataset of the catalog."""
+
+    @property
+    def about(self) -> str:
+        """One line: what is in it."""
+
+    def download(self, settings: Dataset, directory: Path, report: Report) -> str | None:
+        """Bring the dataset's files into ``directory``.
+
+        Returns a line about what was left out, if anything can be. Raises DataError.
+        """
+
+    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: Report) -> Decoded:
+        """Read the images from ``directory``, using ``scratch`` for what does not fit into memory.
+
+        Broken images are left out and listed, never replaced. Raises DataError.
+        """

@@ -1,0 +1,449 @@
+"""What people's image files may be, and what is read of each: the table of docs/own-images.md."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tests.unit.images.image_files import chunk, encoded, png, tiff
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+COLOUR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+DEEP = np.linspace(0, 65535, 48).round().astype(np.uint16).reshape(6, 8)
+DEEP_COLOUR = np.random.default_rng(1).integers(0, 65536, (6, 8, 3), dtype=np.uint16)
+HALF = np.zeros((6, 8), np.uint8)
+HALF[:, 4:] = 255
+
+
+@dataclass(frozen=True)
+class Form:
+    """A file that ``make`` gives, of which ``pixels`` [H, W] or [H, W, 3] are read, or refused as ``refused`` matches.
+
+    ``about`` and ``read`` are what the documentation says of it. ``decoder`` are settings of the decoder; ``within`` is
+    how far a lossy form may be off.
+    """
+
+    about: str
+    read: str
+    make: Callable[[], bytes]
+    pixels: Any = None
+    refused: str = ""
+    decoder: dict[str, Any] = field(default_factory=dict)
+    within: int = 0
+
+
+def levels(values, low, high):
+    """``low`` to ``high`` as 0 to 255, rounded, in exact steps."""
+    return np.clip(np.floor((values.astype(np.float64) - low) * 255 / (high - low) + 0.5), 0, 255).astype(np.uint8)
+
+
+def on(ground, colours, alpha):
+    """Colours [H, W, 3] with an opacity [H, W] of 0 or 255 on a ground."""
+    return np.where(alpha[..., None] > 0, colours, ground)
+
+
+def with_alpha(colours, alpha):
+    return np.dstack([colours, alpha]).astype(np.uint8)
+
+
+def sign(level):
+    return np.full((6, 8, 3), level, np.uint8)
+
+
+def turned(orientation, **options):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return encoded(Image.fromarray(GREY), exif=exif, **options)
+
+
+def beside_damage():
+    """An orientation of 6 beside a tag of a kind that does not exist."""
+    entries = struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x9999, 77, 1 << 30, 1 << 30)
+    exif = b"II*\0\x08\0\0\0" + struct.pack("<H", 2) + entries + struct.pack("<I", 0)
+    return png(GREY, 0, chunk(b"eXIf", exif))
+
+
+def many_scans(count):
+    content = encoded(Image.fromarray(COLOUR), "JPEG", progressive=True)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    return content[:-2] + last * count + content[-2:]
+
+
+def frames(form, **options):
+    return encoded(Image.fromarray(GREY), form, save_all=True, append_images=[Image.fromarray(255 - GREY)], **options)
+
+
+def with_nodata(value):
+    values = np.linspace(0, 100, 48).reshape(6, 8).astype(np.float32)
+    values[0, 0] = value
+    return values
+
+
+def black_corner(low, high, values):
+    found = levels(values, low, high)
+    found[0, 0] = 0
+    return found
+
+
+CT = np.linspace(-950, 60, 48).round().astype(np.int16).reshape(6, 8)
+TWELVE = np.linspace(780, 1060, 48).round().astype(np.uint16).reshape(6, 8)
+BANDS = np.random.default_rng(2).integers(0, 256, (6, 8, 4), dtype=np.uint8)
+SMOOTH = np.dstack([np.arange(64)[:, None] + np.arange(64)] * 3).astype(np.uint8)
+JPEG_FILE = encoded(SMOOTH, "JPEG", quality=95)
+STRIP = np.zeros((4, 40), np.uint8)
+STRIP[:, :4] = 200
+
+FORMS = [
+    # --- depths -----------------------------------------------------------------------------------------
+    Form("1-bit PNG", "black and white", lambda: encoded(Image.fromarray(GREY > 99)), (GREY > 99) * 255),
+    Form("2-bit grey PNG", "its four greys", lambda: png(GREY % 4, 0, bits=2), GREY % 4 * 85),
+    Form("4-bit grey PNG", "its sixteen greys", lambda: png(GREY % 16, 0, bits=4), GREY % 16 * 17),
+    Form("8-bit grey PNG", "as it is", lambda: encoded(GREY), GREY),
+    Form("8-bit colour PNG", "as it is", lambda: encoded(COLOUR), COLOUR),
+    Form("16-bit grey PNG, 0 to 65,535", "each level / 257", lambda: encoded(DEEP), np.rint(DEEP / 257)),
+    Form(
+        "16-bit PNG that holds 0 to 255",
+        "as it is, once the train split's range is found",
+        lambda: encoded(GREY.astype(np.uint16)),
+        levels(GREY, 0, 235),
+        decoder={"value_range": (0, 235)},
+    ),
+    Form(
+        "12-bit picture in a 16-bit PNG, 780 to 1,060",
+        "780 is black, 1,060 white",
+        lambda: encoded(TWELVE),
+        levels(TWELVE, 780, 1060),
+        decoder={"value_range": (780, 1060)},
+    ),
+    Form(
+        "16-bit PNG of up to 4,095, asked of a model that learned from 8 bits",
+        "refused: it would be black",
+        lambda: encoded(TWELVE),
+        refused="16-bit values up to 1,060, where 8 bits are expected",
+    ),
+    Form("16-bit grey TIFF, big-endian", "each level / 257", lambda: tiff(DEEP, order=">"), np.rint(DEEP / 257)),
+    Form("8-bit TIFF in which 0 is white", "0 is white", lambda: tiff(GREY, photometric=0), 255 - GREY),
+    Form(
+        "16-bit TIFF in which 0 is white",
+        "0 is white",
+        lambda: tiff(DEEP, photometric=0),
+        np.rint((65535 - DEEP) / 257),
+    ),
+    Form("16-bit colour PNG", "both bytes of each colour", lambda: png(DEEP_COLOUR, 2), np.rint(DEEP_COLOUR / 257)),
+    Form(
+        "16-bit colour PNG that holds 0 to 255",
+        "its low bytes",
+        lambda: png(COLOUR.astype(np.uint16), 2),
+        COLOUR,
+        decoder={"value_range": (0, 255)},
+    ),
+    Form("16-bit colour TIFF", "both bytes of each colour", lambda: tiff(DEEP_COLOUR, 2), np.rint(DEEP_COLOUR / 257)),
+    Form(
+        "16-bit colour TIFF, big-endian",
+        "both bytes of each colour",
+        lambda: tiff(DEEP_COLOUR, 2, order=">"),
+        np.rint(DEEP_COLOUR / 257),
+    ),
+    Form(
+        "16-bit PNG of grey and transparency",
+        "both bytes of the grey, on white",
+        lambda: png(np.dstack([DEEP, np.full_like(DEEP, 65535)]), 4),
+        np.rint(DEEP / 257),
+    ),
+    Form(
+        "16-bit PGM", "each level / 257", lambda: b"P5 8 6 65535\n" + DEEP.astype(">u2").tobytes(), np.rint(DEEP / 257)
+    ),
+    # --- signs and floats ---------------------------------------------------------------------------------
+    Form(
+        "int16 TIFF, Hounsfield units",
+        "the train split's lowest is black",
+        lambda: tiff(CT),
+        levels(CT, -950, 60),
+        decoder={"value_range": (-950, 60)},
+    ),
+    Form(
+        "int8 TIFF",
+        "with its sign",
+        lambda: tiff((GREY.astype(int) - 120).astype(np.int8)),
+        levels(GREY.astype(int) - 120, -128, 127),
+        decoder={"value_range": (-128, 127)},
+    ),
+    Form(
+        "int32 TIFF, 0 to 255",
+        "one range for all",
+        lambda: tiff(GREY.astype(np.int32)),
+        levels(GREY, 0, 255),
+        decoder={"value_range": (0, 255)},
+    ),
+    Form(
+        "float32 TIFF, -0.9 to -0.1",
+        "one range for all",
+        lambda: tiff(np.linspace(-0.9, -0.1, 48, dtype=np.float32).reshape(6, 8)),
+        levels(np.linspace(-0.9, -0.1, 48, dtype=np.float32).reshape(6, 8), -0.9, -0.1),
+        decoder={"value_range": (-0.9, -0.1)},
+        within=1,
+    ),
+    Form(
+        "float32 TIFF with pixels that are no number",
+        "those are black; said with a count",
+        lambda: tiff(with_nodata(np.nan)),
+        black_corner(0, 100, with_nodata(50)),
+        decoder={"value_range": (0, 100)},
+    ),
+    Form(
+        "float32 TIFF with 3.4e38 where nothing was measured",
+        "those are black; said with a count",
+        lambda: tiff(with_nodata(3.4e38)),
+        black_corner(0, 100, with_nodata(50)),
+        decoder={"value_range": (0, 100)},
+    ),
+    Form(
+        "TIFF that names its value for no measurement (GDAL)",
+        "those are black; said with a count",
+        lambda: tiff(with_nodata(70), nodata="70"),
+        black_corner(0, 100, with_nodata(50)),
+        decoder={"value_range": (0, 100)},
+    ),
+    Form(
+        "float32 TIFF, asked of a model that learned from 8 bits",
+        "refused: nobody knows its range",
+        lambda: tiff(with_nodata(1)),
+        refused="with a sign, of 32 bits or of floats, where 8 bits are expected; set preprocess.value_range",
+    ),
+    Form(
+        "float64 TIFF",
+        "refused: what it is",
+        lambda: tiff(with_nodata(1).astype(np.float64)),
+        refused="a TIFF of 1 band of float64 a pixel, which is not read; convert it",
+    ),
+    Form(
+        "8-bit picture, asked of a model that learned from 780 to 1,060",
+        "refused: its depth is another",
+        lambda: encoded(GREY),
+        refused="8 bits a value, but the dataset's are 780 to 1060",
+        decoder={"value_range": (780, 1060)},
+    ),
+    # --- bands --------------------------------------------------------------------------------------------
+    Form(
+        "TIFF of 4 bands, the fourth without a meaning (near infrared)",
+        "refused: `preprocess.bands` chooses",
+        lambda: tiff(BANDS, 2),
+        refused=r"4 bands, 1 of them without a meaning; set preprocess.bands to those that are the picture",
+    ),
+    Form(
+        "the same with `bands: [0, 1, 2]`",
+        "red, green, blue",
+        lambda: tiff(BANDS, 2),
+        BANDS[..., :3],
+        decoder={"bands": (0, 1, 2)},
+    ),
+    Form(
+        "the same with `bands: [3, 0, 1]`",
+        "infrared as red",
+        lambda: tiff(BANDS, 2, extra=(0,)),
+        BANDS[..., [3, 0, 1]],
+        decoder={"bands": (3, 0, 1)},
+    ),
+    Form(
+        "the same with `bands: [3]`", "infrared as grey", lambda: tiff(BANDS, 2), BANDS[..., 3], decoder={"bands": (3,)}
+    ),
+    Form(
+        "the same with `bands: [4]`",
+        "refused: there is none",
+        lambda: tiff(BANDS, 2),
+        refused=r"4 bands, but preprocess.bands is \[4\]",
+        decoder={"bands": (4,)},
+    ),
+    Form(
+        "TIFF of 4 bands of 16 bits with `bands: [3, 0, 1]`",
+        "both bytes of each",
+        lambda: tiff(BANDS.astype(np.uint16) * 257, 2),
+        BANDS[..., [3, 0, 1]],
+        decoder={"bands": (3, 0, 1)},
+    ),
+    Form(
+        "TIFF of 2 bands, the second without a meaning",
+        "refused: `preprocess.bands` chooses",
+        lambda: tiff(BANDS[..., :2], 1, extra=(0,)),
+        refused="2 bands, 1 of them without a meaning",
+    ),
+    Form(
+        "TIFF of 13 bands (satellite)",
+        "refused: what it is",
+        lambda: tiff(np.zeros((6, 8, 13), np.uint16), 1),
+        refused="a TIFF of 13 bands of uint16 a pixel, which is not read",
+    ),
+    Form(
+        "CMYK JPEG",
+        "the colour that its inks make",
+        lambda: encoded(Image.new("CMYK", (8, 6), (255, 0, 0, 0)), "JPEG"),
+        np.full((6, 8, 3), (0, 255, 255)),
+        within=4,
+    ),
+    Form(
+        "CMYK TIFF",
+        "the colour that its inks make",
+        lambda: encoded(Image.new("CMYK", (8, 6), (0, 255, 0, 0)), "TIFF"),
+        np.full((6, 8, 3), (255, 0, 255)),
+        within=4,
+    ),
+    # --- transparency ---------------------------------------------------------------------------------------
+    Form(
+        "dark sign on transparent ground",
+        "on white",
+        lambda: encoded(with_alpha(sign(20), HALF)),
+        on(255, sign(20), HALF),
+    ),
+    Form(
+        "white sign on transparent ground",
+        "on black",
+        lambda: encoded(with_alpha(sign(250), HALF)),
+        on(0, sign(250), HALF),
+    ),
+    Form("transparency 0 everywhere", "ignored: the colours", lambda: encoded(with_alpha(COLOUR, HALF * 0)), COLOUR),
+    Form(
+        "TIFF with a declared transparency",
+        "on white",
+        lambda: tiff(with_alpha(sign(20), HALF), 2, extra=(2,)),
+        on(255, sign(20), HALF),
+    ),
+    Form(
+        "grey with transparency",
+        "on white",
+        lambda: encoded(np.dstack([sign(20)[..., 0], HALF])),
+        on(255, sign(20), HALF)[..., 0],
+    ),
+    Form(
+        "PNG with one transparent grey",
+        "that one is white",
+        lambda: encoded(GREY // 2, transparency=5),
+        np.where(GREY // 2 == 5, 255, GREY // 2),
+    ),
+    Form(
+        "16-bit PNG with transparency",
+        "both bytes, on white",
+        lambda: png(np.dstack([DEEP_COLOUR // 2, HALF.astype(np.uint16) * 257]), 6),
+        on(255, np.rint(DEEP_COLOUR // 2 / 257), HALF),
+    ),
+    # --- palettes -------------------------------------------------------------------------------------------
+    Form(
+        "PNG with a palette",
+        "its colours",
+        lambda: encoded(Image.fromarray(COLOUR).quantize(64)),
+        np.asarray(Image.fromarray(COLOUR).quantize(64).convert("RGB")),
+    ),
+    Form(
+        "palette of greys",
+        "grey",
+        lambda: png(GREY, 3, chunk(b"PLTE", bytes(np.arange(256, dtype=np.uint8).repeat(3)))),
+        GREY,
+    ),
+    # --- pages, frames, what follows ---------------------------------------------------------------------------
+    Form("TIFF of two pages", "the first; said with a count", lambda: frames("TIFF"), GREY),
+    Form("animated GIF", "the first frame; said with a count", lambda: frames("GIF"), GREY),
+    Form("animated WebP", "the first frame; said with a count", lambda: frames("WEBP", lossless=True), GREY),
+    Form("animated PNG", "its default image; said with a count", lambda: frames("PNG"), GREY),
+    Form(
+        "motion photo: JPEG and a film behind it",
+        "the JPEG",
+        lambda: JPEG_FILE + b"\0\0\0\x18ftypmp42" + b"\xff\xda\0\x08" * 500,
+        SMOOTH,
+        within=4,
+    ),
+    Form(
+        "two pictures in one JPEG (MPO)",
+        "the first",
+        lambda: encoded(Image.new("L", (8, 6), 255), "MPO", save_all=True, append_images=[Image.new("L", (4, 4))]),
+        np.full((6, 8), 255),
+        within=4,
+    ),
+    Form(
+        "JPEG of more than 100 scans",
+        "refused: it takes minutes",
+        lambda: many_scans(100),
+        refused="a JPEG of more than 100 scans",
+    ),
+    # --- metadata ---------------------------------------------------------------------------------------------
+    Form("EXIF orientation 6", "turned upright", lambda: turned(6), np.rot90(GREY, -1)),
+    Form("EXIF orientation 7", "turned upright", lambda: turned(7), np.rot90(GREY.T, 2)),
+    Form("orientation beside a damaged tag", "turned upright", beside_damage, np.rot90(GREY, -1)),
+    Form("PNG with a damaged EXIF chunk", "its pixels", lambda: png(GREY, 0, chunk(b"eXIf", b"\xee" * 40)), GREY),
+    Form(
+        "PNG with a text of 2 MiB",
+        "its pixels",
+        lambda: png(GREY, 0, chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(2 << 20)))),
+        GREY,
+    ),
+    Form(
+        "PNG with a damaged colour profile",
+        "its pixels",
+        lambda: png(GREY, 0, chunk(b"iCCP", b"profile\0\0" + bytes(50))),
+        GREY,
+    ),
+    Form(
+        "WebP with damaged EXIF",
+        "its pixels",
+        lambda: encoded(GREY, "WEBP", lossless=True, exif=b"Exif\0\0XX\0*garbage"),
+        GREY,
+    ),
+    # --- formats ----------------------------------------------------------------------------------------------
+    Form("JPEG", "as it is", lambda: JPEG_FILE, SMOOTH, within=4),
+    Form("BMP", "as it is", lambda: encoded(COLOUR, "BMP"), COLOUR),
+    Form("WebP without losses", "as it is", lambda: encoded(COLOUR, "WEBP", lossless=True), COLOUR),
+    Form("GIF", "its colours", lambda: encoded(GREY, "GIF"), GREY),
+    Form("PGM, PPM", "as it is", lambda: encoded(COLOUR, "PPM"), COLOUR),
+    Form(
+        "AVIF",
+        "as it is",
+        lambda: encoded(np.full((6, 8, 3), 90, np.uint8), "AVIF", quality=100),
+        np.full((6, 8, 3), 90),
+        within=4,
+    ),
+    Form(
+        "JPEG 2000",
+        "as it is",
+        lambda: encoded(GREY.repeat(8, 0).repeat(8, 1), "JPEG2000"),
+        GREY.repeat(8, 0).repeat(8, 1),
+        within=2,
+    ),
+    Form(
+        "HEIC",
+        "refused: what it is",
+        lambda: b"\0\0\0\x18ftypheic" + bytes(40),
+        refused="a HEIC picture; convert it to JPEG or PNG",
+    ),
+    Form("DICOM", "refused: what it is", lambda: bytes(128) + b"DICM" + bytes(40), refused="a DICOM file"),
+    Form(
+        "web page saved as .jpg",
+        "refused: what it is",
+        lambda: b"<!DOCTYPE html><html></html>",
+        refused="a web page, not an image",
+    ),
+    Form("empty file", "refused: what it is", lambda: b"", refused="an empty file"),
+    Form("file that ends too early", "refused: never half a picture", lambda: JPEG_FILE[:-200], refused="truncated"),
+    # --- shapes -----------------------------------------------------------------------------------------------
+    Form(
+        "picture ten times as wide as high, `fit: pad`",
+        "all of it, between bars in the color of its border",
+        lambda: encoded(STRIP),
+        np.pad(STRIP, ((18, 18), (0, 0))),
+        decoder={"size": (40, 40), "fit": "pad"},
+    ),
+    Form(
+        "the same, `fit: crop`",
+        "its middle",
+        lambda: encoded(STRIP),
+        np.zeros((4, 4)),
+        decoder={"size": (4, 4), "fit": "crop"},
+    ),
+    Form(
+        "the same, `fit: stretch`",
+        "all of it, squeezed",
+        lambda: encoded(np.full((4, 40), 7, np.uint8)),
+        np.full((8, 8), 7),
+        decoder={"size": (8, 8), "fit": "stretch"},
+    ),
+]
