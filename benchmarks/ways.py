@@ -141,9 +141,9 @@ def fit(model: str, images: Images, labels: Labels, batch: int, precision: str =
             }
         )
         project.prepare(images, labels, VALIDATION)
-        from darkroom.training import session
+        from darkroom.training import fit
 
-        with project.timed(session, "fit") as seconds:
+        with project.timed(fit, "fit") as seconds:
             start = time.perf_counter()
             project.darkroom("train")
             command = time.perf_counter() - start

@@ -40,7 +40,7 @@ def train(model: str, *, mapped: bool) -> Job:
         from darkroom.data.memmap import MappedImages
         from darkroom.models.classifier import build_classifier
         from darkroom.training.device import prepare
-        from darkroom.training.optimisation import build_optimizer
+        from darkroom.training.optimizers import build_optimizer
         from darkroom.training.step import TrainStep
 
         count = int(options.gibibytes * (1 << 30)) // int(np.prod(SHAPE))

@@ -47,7 +47,7 @@ def store(kind: str) -> Iterator[dict[str, str]]:
 def train(kind: str) -> Job:
     def job(options: Namespace) -> Figures:
         pictures, labels = images.read(options.images + ways.VALIDATION)
-        from darkroom.training import session
+        from darkroom.training import fit
 
         changes = {
             "dataset.name": "fashion-mnist",
@@ -62,7 +62,7 @@ def train(kind: str) -> Job:
             project.prepare(pictures, labels, ways.VALIDATION)
             if kind == "SQLite":
                 project.make_store()
-            with patch.dict(os.environ, address), project.timed(session, "fit") as seconds:
+            with patch.dict(os.environ, address), project.timed(fit, "fit") as seconds:
                 start = time.perf_counter()
                 project.darkroom("train")
                 command = time.perf_counter() - start

@@ -8,8 +8,8 @@ from darkroom.data.batches import CPU, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.curves import lr_curve
 from darkroom.starting import begin
+from darkroom.training.fit import start_classifier
 from darkroom.training.lr_finder import find_lr
-from darkroom.training.session import start_classifier
 from darkroom.training.size import foresee
 from darkroom.utils.console import messages, output, progress, warn
 from darkroom.utils.files import atomic_directory, write_json

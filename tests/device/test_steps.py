@@ -9,9 +9,9 @@ from tests.device.trainings import MODELS, begin, configured, error, images
 
 from darkroom.config.settings import Augment
 from darkroom.data.augmentation.mixing import Target, mix
-from darkroom.training.average import MovingAverage
-from darkroom.training.captured import CapturedSteps, CudaGraphs
-from darkroom.training.fused.step import FusedStep
+from darkroom.search.fused.step import FusedStep
+from darkroom.training.cuda_graph import CapturedSteps, CudaGraphs
+from darkroom.training.ema import MovingAverage
 from darkroom.training.step import TrainStep
 
 CPU = torch.device("cpu")

@@ -8,8 +8,8 @@ import torch
 from tests.conftest import TEST_DEVICE
 from tests.device.trainings import MODELS, Rerun, begin, configured, error, weights
 
-from darkroom.training.captured import CudaGraphs, Recorder
-from darkroom.training.fused.loop import FusedLoop
+from darkroom.search.fused.loop import FusedLoop
+from darkroom.training.cuda_graph import CudaGraphs, Recorder
 from darkroom.training.loop import TrainingLoop
 
 EPOCHS = 2

@@ -9,8 +9,8 @@ from torch import Generator
 from darkroom.config import Config, parse
 from darkroom.data.batches import Split, place
 from darkroom.data.cache import DatasetCard
+from darkroom.training.fit import start_classifier
 from darkroom.training.loop import TrainingLoop
-from darkroom.training.session import start_classifier
 
 SIDE, IMAGES, CLASSES = 17, 20, 3
 MODELS: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ from darkroom.config import parse
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier
-from darkroom.training.session import train_classifier
+from darkroom.training.fit import train_classifier
 
 NETWORKS = {"mlp": {"name": "mlp"}, "simple-cnn": {"name": "simple-cnn", "filters": [16, 32], "hidden": 64}}
 Trained = Callable[..., Classifier]

@@ -22,7 +22,7 @@ from darkroom.config.settings import Model
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import build_classifier
-from darkroom.training import session
+from darkroom.training import fit
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = [(group, script) for group in performance.GROUPS for script in performance.scripts(group)]
@@ -228,11 +228,11 @@ def test_a_way_reports_images_a_second_and_memory(way: str) -> None:
 
 
 def test_the_seconds_of_each_call_are_collected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "fit", lambda *given, **named: (given, named))
+    monkeypatch.setattr(fit, "fit", lambda *given, **named: (given, named))
 
-    with project.timed(session, "fit") as seconds:
-        assert session.fit(1, on_epoch=2) == ((1,), {"on_epoch": 2})
-        session.fit()
+    with project.timed(fit, "fit") as seconds:
+        assert fit.fit(1, on_epoch=2) == ((1,), {"on_epoch": 2})
+        fit.fit()
 
     assert len(seconds) == 2
 

@@ -148,7 +148,7 @@ def test_the_command_line_starts_without_heavy_libraries() -> None:
 
 @pytest.mark.slow
 def test_training_starts_without_libraries_that_only_some_settings_need() -> None:
-    loaded = loaded_by("darkroom.training.session", "darkroom.data.batches")
+    loaded = loaded_by("darkroom.training.fit", "darkroom.data.batches")
 
     assert "torch" in loaded
     assert not {"torchvision", "scipy", "sklearn", "matplotlib", "pandas"} & loaded

@@ -18,7 +18,7 @@ from darkroom.data.cache import DatasetCard
 from darkroom.datasets.catalog import CATALOG
 from darkroom.errors import ConfigError
 from darkroom.recipes import Measured, find, read_recipes, use
-from darkroom.training.session import train_classifier
+from darkroom.training.fit import train_classifier
 from darkroom.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from benchmarks.gpu.measurements.training import begin
 from benchmarks.machine import ROOT
 
 from darkroom.config import load
-from darkroom.training.fused.loop import FusedLoop, SingleLoop
+from darkroom.search.fused.loop import FusedLoop, SingleLoop
 from darkroom.training.loop import TrainingLoop
 
 COUNTS = (4, 8, 16)

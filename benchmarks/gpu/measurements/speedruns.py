@@ -23,7 +23,7 @@ from darkroom.config import Config
 from darkroom.data.batches import Split
 from darkroom.evaluation.views import average_logits
 from darkroom.models.classifier import Classifier
-from darkroom.training.session import train_classifier
+from darkroom.training.fit import train_classifier
 
 SECONDS, ACCURACY = "s to train", "test accuracy, %"
 WARM_UP, FIRST = "s, warm-up", "s, first training"

@@ -6,8 +6,8 @@ from benchmarks.gpu.measurements.session import Session
 from darkroom.config import Config
 from darkroom.data.batches import Split, place
 from darkroom.training.device import prepare
+from darkroom.training.fit import start_classifier
 from darkroom.training.loop import TrainingLoop
-from darkroom.training.session import start_classifier
 
 IMAGES = 20_000
 EPOCHS = 1000  # more than are measured: the rate hardly falls

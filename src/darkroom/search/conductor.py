@@ -11,9 +11,9 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config
 from darkroom.errors import ConfigError, SearchError
 from darkroom.search.executors import Seat
+from darkroom.search.fused.loop import group
 from darkroom.search.source import Source
 from darkroom.search.worker import Assignment, Orders, Progress, Report, first_line
-from darkroom.training.fused.loop import group
 from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.utils.signals import held_back
 

@@ -8,7 +8,7 @@ import torch
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
-from darkroom.training.fused.loop import why_not
+from darkroom.search.fused.loop import why_not
 from darkroom.training.size import PASSES, measure
 
 # Trials as one program. On a CPU small dense layers gain by it and convolutions do not (benchmarks/search measures

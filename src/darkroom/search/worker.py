@@ -12,10 +12,10 @@ from darkroom.data.batches import place, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError, TrainingError
 from darkroom.search.cost import cost
+from darkroom.search.fused.loop import FusedLoop, SingleLoop
 from darkroom.training.device import choose_device, prepare
-from darkroom.training.fused.loop import FusedLoop, SingleLoop
+from darkroom.training.fit import start_classifier
 from darkroom.training.loop import EpochMetrics, TrainingLoop
-from darkroom.training.session import start_classifier
 from darkroom.utils.memory import shortage
 
 # What the settings of a trial can be to blame for, and a failing device not. Anything else ends the search.

@@ -25,9 +25,9 @@ from darkroom.tracking.runs import EXAMPLE_IMAGES, START_TAG, Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import choose_device
+from darkroom.training.fit import train_classifier
 from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.training.precision import fastest_precision
-from darkroom.training.session import train_classifier
 from darkroom.training.size import foresee
 from darkroom.utils.console import messages, progress, warn
 from darkroom.utils.files import atomic_directory, digest, write_json

@@ -14,10 +14,10 @@ from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split, TrainBatches
 from darkroom.errors import ConfigError, TrainingError
 from darkroom.models.network import networks
-from darkroom.training.average import MovingAverage
-from darkroom.training.captured import CapturedSteps, CaptureError, CudaGraphs, Recorder
+from darkroom.training.cuda_graph import CapturedSteps, CaptureError, CudaGraphs, Recorder
 from darkroom.training.device import autocast, choose_precision, set_tf32
-from darkroom.training.optimisation import build_optimizer
+from darkroom.training.ema import MovingAverage
+from darkroom.training.optimizers import build_optimizer
 from darkroom.training.schedule import Schedule
 from darkroom.training.step import TrainStep, is_of_compiler
 

@@ -14,7 +14,7 @@ from darkroom.data.batches import Split, TrainBatches, place
 from darkroom.errors import TrainingError
 from darkroom.models.network import networks
 from darkroom.training.device import choose_device, choose_precision, prepare, set_tf32
-from darkroom.training.optimisation import build_optimizer
+from darkroom.training.optimizers import build_optimizer
 from darkroom.training.step import TrainStep
 
 LOWEST, HIGHEST = 1e-6, 10.0

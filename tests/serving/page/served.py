@@ -23,7 +23,7 @@ from darkroom.serving.bundle import Bundle, Example
 from darkroom.serving.pictures import Transform
 from darkroom.serving.runtime import Runtime
 from darkroom.serving.service import Service
-from darkroom.training.session import train_classifier
+from darkroom.training.fit import train_classifier
 
 ABOUT = {
     "architecture": "simple-cnn", "dataset": "digits", "parameters": 1234, "run_id": "0" * 32,

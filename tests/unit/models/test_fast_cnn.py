@@ -12,7 +12,7 @@ from darkroom.errors import ModelError
 from darkroom.models.fast_cnn import EPSILON
 from darkroom.models.network import Network
 from darkroom.models.registry import build
-from darkroom.training.optimisation import build_optimizer
+from darkroom.training.optimizers import build_optimizer
 
 FILTERS = (32, 40, 48)
 

@@ -25,8 +25,7 @@ from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.files import load_classifier, save_weights
 from darkroom.models.network import Network
 from darkroom.models.registry import build
-from darkroom.training.fit import fit
-from darkroom.training.session import start_classifier
+from darkroom.training.fit import fit, start_classifier
 
 BACKBONE = "mobilenet_v3_small"
 HEAD = "classifier.3."

@@ -9,8 +9,8 @@ import pytest
 from optuna.trial import TrialState
 
 from darkroom.config import Config, parse
+from darkroom.search.fused.loop import group
 from darkroom.search.study import used_trials
-from darkroom.training.fused.loop import group
 
 Settings = Mapping[str, Any]
 EPOCHS = 4

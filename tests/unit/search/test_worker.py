@@ -12,7 +12,7 @@ from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import CacheError, ConfigError
 from darkroom.search.worker import Assignment, Orders, Progress, Worker
-from darkroom.training.session import train_classifier
+from darkroom.training.fit import train_classifier
 
 Settings = dict[str, Any]
 

@@ -22,8 +22,8 @@ from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier
 from darkroom.training import checkpoint as saving
 from darkroom.training.checkpoint import Checkpoint
+from darkroom.training.fit import train_classifier
 from darkroom.training.loop import EpochMetrics, FitResult
-from darkroom.training.session import train_classifier
 
 EPOCHS = 5
 STEPS_PER_EPOCH = 3

@@ -15,9 +15,8 @@ from darkroom.data.batches import Split, TrainBatches
 from darkroom.errors import TrainingError
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.training import loop as module
-from darkroom.training.fit import fit
+from darkroom.training.fit import fit, train_classifier
 from darkroom.training.loop import EpochMetrics, FitResult, evaluate
-from darkroom.training.session import train_classifier
 from darkroom.training.step import TrainStep
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from torch import Tensor, nn, optim
 from darkroom.config.settings import Train
 from darkroom.models.network import Network
 from darkroom.training.muon import Muon, MuonAdamW, orthogonalize, take_together
-from darkroom.training.optimisation import build_optimizer
+from darkroom.training.optimizers import build_optimizer
 from darkroom.training.schedule import Schedule
 
 LR, MOMENTUM, DECAY, ITERATIONS = 0.02, 0.9, 0.1, 5

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from darkroom.config.settings import Augment, Train
 from darkroom.data.augmentation.mixing import Target, mix
 from darkroom.data.batches import Split
-from darkroom.training.optimisation import build_optimizer
+from darkroom.training.optimizers import build_optimizer
 from darkroom.training.step import TrainStep
 
 CPU = torch.device("cpu")

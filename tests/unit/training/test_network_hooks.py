@@ -14,7 +14,7 @@ from darkroom.models.network import Network
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit
 from darkroom.training.loop import EpochMetrics
-from darkroom.training.optimisation import build_optimizer
+from darkroom.training.optimizers import build_optimizer
 from darkroom.training.schedule import Schedule
 
 OPTIMIZERS = ["adam", "adamw", "sgd", "muon"]

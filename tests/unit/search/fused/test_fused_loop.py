@@ -12,10 +12,10 @@ from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrainingError
 from darkroom.models.registry import architectures
-from darkroom.training.fused.loop import FusedLoop, _Program, group, why_not
-from darkroom.training.fused.step import FusedStep
+from darkroom.search.fused.loop import FusedLoop, _Program, group, why_not
+from darkroom.search.fused.step import FusedStep
+from darkroom.training.fit import start_classifier
 from darkroom.training.loop import EpochMetrics, TrainingLoop
-from darkroom.training.session import start_classifier
 
 Settings = dict[str, Any]
 CPU = torch.device("cpu")

@@ -7,9 +7,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.data.augmentation.mixing import Target
+from darkroom.search.fused.network import fuse
+from darkroom.search.fused.update import FusedUpdate
 from darkroom.training.device import autocast
-from darkroom.training.fused.network import fuse
-from darkroom.training.fused.update import FusedUpdate
 from darkroom.training.loop import TrainingLoop
 
 

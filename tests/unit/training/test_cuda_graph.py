@@ -14,10 +14,9 @@ from darkroom.config import parse
 from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split
 from darkroom.models.network import Network
-from darkroom.training.captured import CapturedSteps, CudaGraphs
-from darkroom.training.fit import fit
+from darkroom.training.cuda_graph import CapturedSteps, CudaGraphs
+from darkroom.training.fit import fit, start_classifier
 from darkroom.training.loop import TrainingLoop
-from darkroom.training.session import start_classifier
 from darkroom.training.step import TrainStep
 
 CPU = torch.device("cpu")

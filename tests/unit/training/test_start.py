@@ -10,8 +10,8 @@ from darkroom.config import Config, parse
 from darkroom.data.batches import Split
 from darkroom.errors import ConfigError, ModelError
 from darkroom.models.classifier import Classifier
-from darkroom.training import session
-from darkroom.training.session import start_classifier, train_classifier
+from darkroom.training import fit
+from darkroom.training.fit import start_classifier, train_classifier
 
 FAST_CNN = {"name": "fast-cnn", "filters": [4, 4, 4]}
 
@@ -75,7 +75,7 @@ def test_images_too_small_for_the_architecture_are_refused(make_card) -> None:
 
 @pytest.mark.parametrize("count", [1, 9, 10, 11, 15, 19, 20, 21, 99, 1000])
 def test_the_initial_images_come_evenly_from_all_over_the_split(monkeypatch, make_card, shown, count: int) -> None:
-    monkeypatch.setattr(session, "INITIAL_IMAGES", 10)
+    monkeypatch.setattr(fit, "INITIAL_IMAGES", 10)
 
     start_classifier(config(), make_card(), numbered(count))
 
@@ -88,17 +88,17 @@ def test_the_initial_images_come_evenly_from_all_over_the_split(monkeypatch, mak
 
 def test_of_a_split_that_lies_class_by_class_every_class_is_seen(make_card, shown) -> None:
     # Twice as many as are looked at, but for one.
-    count = 2 * session.INITIAL_IMAGES - 1
+    count = 2 * fit.INITIAL_IMAGES - 1
 
     start_classifier(config(), make_card(), numbered(count))
 
     tenths = torch.tensor(rows(shown[0])) * 10 // count
-    assert len(shown[0]) == session.INITIAL_IMAGES
-    assert tenths.bincount(minlength=10).min() >= 0.09 * session.INITIAL_IMAGES
+    assert len(shown[0]) == fit.INITIAL_IMAGES
+    assert tenths.bincount(minlength=10).min() >= 0.09 * fit.INITIAL_IMAGES
 
 
 def test_of_large_images_fewer_are_looked_at(monkeypatch, make_card, shown) -> None:
-    monkeypatch.setattr(session, "INITIAL_PIXELS", 7 * 16 * 16 + 1)
+    monkeypatch.setattr(fit, "INITIAL_PIXELS", 7 * 16 * 16 + 1)
     images = torch.zeros((60, 1, 16, 16), dtype=torch.uint8)
 
     start_classifier(config(), make_card((1, 16, 16)), Split(images, torch.zeros(60, dtype=torch.int64)))

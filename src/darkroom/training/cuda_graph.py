@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from darkroom.data.batches import TrainBatches
-from darkroom.training.average import MovingAverage
+from darkroom.training.ema import MovingAverage
 from darkroom.training.schedule import Schedule
 from darkroom.training.step import TrainStep, is_of_compiler
 

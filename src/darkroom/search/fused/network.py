@@ -8,14 +8,7 @@ from torch import Generator, nn
 
 from darkroom.models.dropout import Dropout
 from darkroom.models.resnet import ScaledLinear
-from darkroom.training.fused.layers import (
-    Dropped,
-    FusedLayer,
-    InTurn,
-    StackedBatchNorm2d,
-    StackedConv2d,
-    StackedLinear,
-)
+from darkroom.search.fused.layers import Dropped, FusedLayer, InTurn, StackedBatchNorm2d, StackedConv2d, StackedLinear
 
 
 def fuse(models: Sequence[nn.Module], generators: Sequence[Generator]) -> tuple[nn.Module, list[FusedLayer]]:

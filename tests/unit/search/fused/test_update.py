@@ -10,11 +10,11 @@ from torch import Tensor, nn, optim
 
 from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split
-from darkroom.training.fused.step import FusedStep
-from darkroom.training.fused.update import FusedUpdate
+from darkroom.search.fused.step import FusedStep
+from darkroom.search.fused.update import FusedUpdate
+from darkroom.training.fit import start_classifier
 from darkroom.training.loop import TrainingLoop
 from darkroom.training.muon import Muon, take_together
-from darkroom.training.session import start_classifier
 
 # Of float64.
 CLOSE = {"rtol": 1e-10, "atol": 1e-12}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from darkroom.models.dropout import Dropout
 from darkroom.models.resnet import ScaledLinear
-from darkroom.training.fused.layers import (
+from darkroom.search.fused.layers import (
     Dropped,
     FusedLayer,
     InTurn,

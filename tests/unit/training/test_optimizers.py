@@ -9,7 +9,7 @@ from torch import nn, optim
 
 from darkroom.config.settings import Train
 from darkroom.training.muon import MuonAdamW
-from darkroom.training.optimisation import build_optimizer
+from darkroom.training.optimizers import build_optimizer
 from darkroom.training.schedule import Schedule
 
 STEPS_PER_EPOCH = 5

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from darkroom.config import Config
 from darkroom.data.batches import side_by_side
 from darkroom.errors import TrainingError
-from darkroom.training.fused.step import FusedStep
+from darkroom.search.fused.step import FusedStep
 from darkroom.training.loop import EpochMetrics, TrainingLoop
 
 Name = TypeVar("Name", bound=Hashable)
