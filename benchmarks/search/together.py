@@ -52,9 +52,9 @@ def search(model: str, device: str, precision: str, settings: Mapping[str, Any])
             }
         )
         project.prepare(pictures, labels, VALIDATION)
-        from darkroom.search.conductor import Conductor
+        from darkroom.search.scheduler import TrialScheduler
 
-        with project.timed(Conductor, "run") as seconds:
+        with project.timed(TrialScheduler, "run") as seconds:
             project.darkroom("search")
         rate = options.trials * EPOCHS[model] / sum(seconds)
         return {"trial-epochs/s": rate, "images/s": options.images * rate}

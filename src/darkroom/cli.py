@@ -202,7 +202,7 @@ def trials(
     config = load(workspace.params)
 
     from darkroom.search import table
-    from darkroom.search.existing import latest_study
+    from darkroom.search.readonly import latest_study
 
     study = latest_study(config, workspace.study_journal)
     if as_json:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from darkroom.config import Config
 from darkroom.errors import SearchError
-from darkroom.search.existing import existing_storage
+from darkroom.search.readonly import existing_storage
 from darkroom.utils.console import messages
 
 HOST = "127.0.0.1"

@@ -11,10 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
 from darkroom.search.attributes import FAILURE
-from darkroom.search.ownership import abandoned, ask
-from darkroom.search.source import Point, point
+from darkroom.search.heartbeat import abandoned, ask
 from darkroom.search.space import from_optuna, starting_point
 from darkroom.search.study import directions, end_trial, ranked, requeue, running_trials, used_trials
+from darkroom.search.trials import Point, point
 
 STARTING_POINT = "starting point"
 # Parameters and user attributes of a repeat: the number of the trial that it repeats, and train.seed.
@@ -52,7 +52,7 @@ def open_repeats(storage: BaseStorage, study: optuna.Study, config: Config) -> o
     return repeats
 
 
-class RepeatSource:
+class RepeatTrials:
     """Asks for each of the best ``search.finalists`` trials of ``study`` with ``search.repeats`` seeds.
 
     So it does for the settings as written, be they among the best or not. The seeds follow train.seed, which all

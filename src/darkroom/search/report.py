@@ -12,10 +12,10 @@ from optuna import Study
 from darkroom import plotting
 from darkroom.config import Config
 from darkroom.models.registry import resolve
-from darkroom.search import figures, landscape, table
+from darkroom.search import parameter_plots, plots, table
 from darkroom.search.attributes import DUPLICATE, FAILURE
-from darkroom.search.evidence import Evidence
 from darkroom.search.repeats import Candidate
+from darkroom.search.significance import SeedComparison
 from darkroom.search.space import from_optuna
 from darkroom.search.study import best_trial, monitored, ranked, used_trials
 from darkroom.utils.files import write_json
@@ -28,7 +28,7 @@ MAX_ROWS = 15
 SECOND = {"parameters": "parameters", "latency": "latency, ms"}
 
 
-def result(study: Study, config: Config, fingerprint: str, evidence: Evidence) -> dict[str, Any]:
+def result(study: Study, config: Config, fingerprint: str, evidence: SeedComparison) -> dict[str, Any]:
     """What best_params.json holds: the settings that won, and what their lead is worth.
 
     They are those of the best mean over seeds; where none were trained again, those of the best trial.
@@ -55,7 +55,7 @@ def result(study: Study, config: Config, fingerprint: str, evidence: Evidence) -
 
 
 def write(
-    directory: Path, study: Study, config: Config, found: Mapping[str, Any], evidence: Evidence, ending: str
+    directory: Path, study: Study, config: Config, found: Mapping[str, Any], evidence: SeedComparison, ending: str
 ) -> None:
     """Fill ``directory``. ``found`` is what ``result`` gave, ``ending`` why no more trials were begun."""
     write_json(directory / "summary.json", found)
@@ -69,7 +69,7 @@ def write(
     (directory / "report.md").write_text("\n\n".join([text, "## Pictures", *pictures]) + "\n", encoding="utf-8")
 
 
-def page(study: Study, config: Config, found: Mapping[str, Any], evidence: Evidence, ending: str) -> str:
+def page(study: Study, config: Config, found: Mapping[str, Any], evidence: SeedComparison, ending: str) -> str:
     """The study in Markdown, without its pictures."""
     parts = [
         f"# Search: {config.model.name} on {config.dataset.name}",
@@ -92,7 +92,7 @@ def _sentence(found: Mapping[str, Any]) -> str:
     return f"Trial {found['trial']} has the best validation {found['monitor']}, {found['value']:.4f}."
 
 
-def _candidates(evidence: Evidence) -> str:
+def _candidates(evidence: SeedComparison) -> str:
     if not evidence.candidates:
         return ""
     # Those that the verdict speaks of come first: they must not be among the ones left out.
@@ -103,7 +103,7 @@ def _candidates(evidence: Evidence) -> str:
     return _table(["configuration", f"validation {evidence.monitor}, mean ± sd", "n", "failed"], lines)
 
 
-def _line(candidate: Candidate, evidence: Evidence) -> list[str]:
+def _line(candidate: Candidate, evidence: SeedComparison) -> list[str]:
     values = candidate.values
     mean = f"{fmean(values):.4f}" if values else "none"
     spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
@@ -148,16 +148,16 @@ def _states(study: Study) -> dict[str, int]:
     return {**found, **({"duplicate": duplicates} if duplicates else {})}
 
 
-def _figures(study: Study, config: Config, evidence: Evidence) -> dict[str, "Figure | None"]:
+def _figures(study: Study, config: Config, evidence: SeedComparison) -> dict[str, "Figure | None"]:
     monitor, second = config.train.monitor, config.search.second_objective
     return {
-        "repeats": figures.repeats(evidence),
-        "history": figures.history(study, monitor),
-        "pareto_front": None if second == "none" else figures.front(study, monitor, SECOND[second]),
-        "curves": figures.curves(study, monitor),
-        "importances": landscape.importances(study),
-        "slices": landscape.slices(study, monitor),
-        "parallel_coordinates": landscape.parallel_coordinates(study, monitor),
+        "repeats": plots.repeats(evidence),
+        "history": plots.history(study, monitor),
+        "pareto_front": None if second == "none" else plots.front(study, monitor, SECOND[second]),
+        "curves": plots.curves(study, monitor),
+        "importances": parameter_plots.importances(study),
+        "slices": parameter_plots.slices(study, monitor),
+        "parallel_coordinates": parameter_plots.parallel_coordinates(study, monitor),
     }
 
 

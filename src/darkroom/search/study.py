@@ -15,9 +15,9 @@ from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
 from darkroom.search.attributes import AGAIN, FAILURE, INTERRUPTED, OPENED, PURPOSE
-from darkroom.search.identity import base_name, differences, purpose
-from darkroom.search.ownership import abandoned
+from darkroom.search.heartbeat import abandoned
 from darkroom.search.space import starting_point
+from darkroom.search.study_key import base_name, differences, study_purpose
 
 # Which study a search takes: the one made for the same, if there is one; the latest, and no other; a new one.
 Start = Literal["matching", "resume", "fresh"]
@@ -37,7 +37,7 @@ def open_study(storage: BaseStorage, config: Config, card: DatasetCard, start: S
         directions=directions(config),
         load_if_exists=True,
     )
-    study.set_user_attr(PURPOSE, purpose(config, card))
+    study.set_user_attr(PURPOSE, study_purpose(config, card))
     study.set_user_attr(OPENED, datetime.now(UTC).isoformat())
     point = starting_point(config)
     if point is not None and not study.get_trials(deepcopy=False):
@@ -69,7 +69,7 @@ def _latest(storage: BaseStorage, config: Config, card: DatasetCard) -> str:
     if not opened:
         raise SearchError("--resume: there is no study to go on with; leave it out to begin one")
     latest = max(opened, key=lambda summary: str(summary.user_attrs[OPENED]))
-    other = differences(latest.user_attrs[PURPOSE], purpose(config, card))
+    other = differences(latest.user_attrs[PURPOSE], study_purpose(config, card))
     if other:
         raise SearchError(
             f"--resume: the latest study was made for something else ({'; '.join(other)}); "

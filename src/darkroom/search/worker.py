@@ -11,8 +11,8 @@ from darkroom.config import Config
 from darkroom.data.batches import place, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError, TrainingError
-from darkroom.search.cost import cost
 from darkroom.search.fused.loop import FusedLoop, SingleLoop
+from darkroom.search.objectives import cost
 from darkroom.training.device import choose_device, prepare
 from darkroom.training.fit import start_classifier
 from darkroom.training.loop import EpochMetrics, TrainingLoop
@@ -23,7 +23,7 @@ FAILURES = (ConfigError, ModelError, TrainingError, RuntimeError, MemoryError)
 
 
 @dataclass(frozen=True)
-class Assignment:
+class TrialAssignment:
     """A configuration to train: ``settings`` {"section.key": value} take the place of those written."""
 
     number: int
@@ -31,15 +31,15 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Orders:
+class WorkerCommand:
     """What a worker is to begin before its next epoch, and what to give up."""
 
-    begin: tuple[Assignment, ...] = ()
+    begin: tuple[TrialAssignment, ...] = ()
     give_up: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrialProgress:
     """One more epoch of a configuration; ``is_finished`` if it was the last.
 
     ``cost`` is the second objective, where there is one, once the training is finished.
@@ -51,10 +51,10 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Report:
+class WorkerResult:
     """What has become of each configuration in one round: an epoch more, or the reason why it cannot be trained."""
 
-    progress: dict[int, Progress] = field(default_factory=dict)
+    progress: dict[int, TrialProgress] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
 
 
@@ -77,12 +77,12 @@ class Worker:
         )
         self._trainings: FusedLoop[int] | SingleLoop[int] = FusedLoop() if fuses else SingleLoop()
 
-    def advance(self, orders: Orders) -> Report:
-        """Carry out ``orders``, then train an epoch of everything that is under way."""
-        report = Report()
-        for number in orders.give_up:
+    def advance(self, command: WorkerCommand) -> WorkerResult:
+        """Carry out ``command``, then train an epoch of everything that is under way."""
+        report = WorkerResult()
+        for number in command.give_up:
             self._trainings.remove(number)
-        for assignment in orders.begin:
+        for assignment in command.begin:
             try:
                 self._trainings.add(assignment.number, self._begin(assignment))
             except torch.AcceleratorError:
@@ -92,14 +92,14 @@ class Worker:
         for number, found in self._run_epoch().items():
             training = self._trainings.loops[number]
             if isinstance(found, EpochMetrics):
-                report.progress[number] = Progress(found, training.finished, self._cost(training))
+                report.progress[number] = TrialProgress(found, training.finished, self._cost(training))
             else:
                 report.failures[number] = first_line(found)
             if training.finished or number in report.failures:
                 self._trainings.remove(number)
         return report
 
-    def _begin(self, assignment: Assignment) -> TrainingLoop:
+    def _begin(self, assignment: TrialAssignment) -> TrainingLoop:
         config = self.config.with_settings(assignment.settings)
         model = start_classifier(config, self.card, self.train, self.device)
         loop = TrainingLoop(model, self.train, self.val, config.train, config.augment, self.device)

@@ -13,18 +13,18 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
 from darkroom.search import report
 from darkroom.search.attributes import DUPLICATE, FAILURE
-from darkroom.search.conductor import Conductor
-from darkroom.search.display import SearchDisplay
-from darkroom.search.evidence import weigh
-from darkroom.search.executors import Seat, make_seats
-from darkroom.search.ownership import heartbeats
+from darkroom.search.executors import WorkerSlot, open_slots
+from darkroom.search.heartbeat import heartbeats
 from darkroom.search.plan import plan
-from darkroom.search.repeats import RepeatSource, open_repeats
-from darkroom.search.source import TrialSource
+from darkroom.search.progress import SearchProgress
+from darkroom.search.repeats import RepeatTrials, open_repeats
+from darkroom.search.scheduler import TrialScheduler
+from darkroom.search.significance import compare_seeds
 from darkroom.search.space import check_space
 from darkroom.search.storage import explained, open_storage, shown
 from darkroom.search.study import Start, best_trial, monitored, open_study, ranked, used_trials
 from darkroom.search.table import STATES
+from darkroom.search.trials import StudyTrials
 from darkroom.starting import Beginning, begin
 from darkroom.tracking.facts import system_facts
 from darkroom.tracking.names import search_name
@@ -97,16 +97,16 @@ class _Search:
             directory = workspace.processed(config.dataset.name)
             with (
                 TrialRuns(tracker, parent) as runs,
-                make_seats(in_precision, directory, planned.workers, planned.capacity) as seats,
+                open_slots(in_precision, directory, planned.workers, planned.capacity) as slots,
             ):
-                trials = TrialSource(study, config)
+                trials = StudyTrials(study, config)
                 limit = None if config.search.minutes is None else 60 * config.search.minutes - trials.seconds
-                self._conduct(trials, seats, runs, "search", config.search.trials, limit)
+                self._conduct(trials, slots, runs, "search", config.search.trials, limit)
                 best_trial(study)  # raises if there is none
-                repeats = RepeatSource(study, open_repeats(storage, study, config), config)
-                self._conduct(repeats, seats, runs, "repeats", repeats.total)
+                repeats = RepeatTrials(study, open_repeats(storage, study, config), config)
+                self._conduct(repeats, slots, runs, "repeats", repeats.total)
             tracker.finish_import()
-            evidence = weigh(repeats.candidates(), config.train.monitor)
+            evidence = compare_seeds(repeats.candidates(), config.train.monitor)
             result = report.result(study, config, self.card.fingerprint, evidence)
             ending = str(trials.ending)
             with atomic_directory(workspace.report("search")) as directory:
@@ -121,8 +121,8 @@ class _Search:
 
     def _conduct(
         self,
-        source: TrialSource | RepeatSource,
-        seats: Sequence[Seat],
+        source: StudyTrials | RepeatTrials,
+        slots: Sequence[WorkerSlot],
         runs: TrialRuns,
         title: str,
         most: int,
@@ -132,11 +132,11 @@ class _Search:
         config = self.config
         epochs = config.search.epochs or config.train.epochs
         with (
-            SearchDisplay(messages, title, config.train.monitor, most, epochs, seconds=seconds) as display,
+            SearchProgress(messages, title, config.train.monitor, most, epochs, seconds=seconds) as display,
             heartbeats(source.study),
         ):
             watch = _Watch(runs, source, config.train.monitor, display)
-            Conductor(source, config, seats, watch, epochs).run()
+            TrialScheduler(source, config, slots, watch, epochs).run()
 
     def _precision(self, workers: int, device: torch.device) -> Precision:
         """That of every trial. A cluster's machines are not this one: there it is what they have been made for."""
@@ -164,7 +164,7 @@ class _Watch:
     """Shows the trials and logs each as a child run with a curve of its own."""
 
     def __init__(
-        self, runs: TrialRuns, source: TrialSource | RepeatSource, monitor: str, display: SearchDisplay
+        self, runs: TrialRuns, source: StudyTrials | RepeatTrials, monitor: str, display: SearchProgress
     ) -> None:
         self.runs = runs
         self.source = source

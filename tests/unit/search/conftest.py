@@ -1,4 +1,4 @@
-"""Searches whose trials are trained by a function: the conductor is the real one, no network is trained."""
+"""Searches whose trials are trained by a function: the scheduler is the real one, no network is trained."""
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial
 from darkroom.config import Config
 from darkroom.data import cache
 from darkroom.data.cache import DatasetCard
-from darkroom.search.conductor import Conductor
-from darkroom.search.source import Source, TrialSource
+from darkroom.search.scheduler import TrialScheduler
 from darkroom.search.storage import open_storage
 from darkroom.search.study import Start, open_study
-from darkroom.search.worker import FAILURES, Orders, Progress, Report, first_line
+from darkroom.search.trials import StudyTrials, Trials
+from darkroom.search.worker import FAILURES, TrialProgress, WorkerCommand, WorkerResult, first_line
 from darkroom.training.loop import EpochMetrics
 
 Settings = Mapping[str, Any]
@@ -33,7 +33,7 @@ class WorkerDiedError(Exception):
     """Raised by an objective: the worker is gone, and with it everything it was training."""
 
 
-class FakeSeat:
+class FakeSlot:
     """A worker that asks ``objective`` instead of training."""
 
     lost = (WorkerDiedError,)
@@ -44,8 +44,8 @@ class FakeSeat:
         self.cost = cost
         self.under_way: dict[int, tuple[Iterator[tuple[int, float]], Settings]] = {}
 
-    def submit(self, orders: Orders) -> Future[Report]:
-        future: Future[Report] = Future()
+    def submit(self, orders: WorkerCommand) -> Future[WorkerResult]:
+        future: Future[WorkerResult] = Future()
         try:
             future.set_result(self._advance(orders))
         except WorkerDiedError as death:
@@ -55,8 +55,8 @@ class FakeSeat:
     def restart(self) -> None:
         self.under_way = {}
 
-    def _advance(self, orders: Orders) -> Report:
-        report = Report()
+    def _advance(self, orders: WorkerCommand) -> WorkerResult:
+        report = WorkerResult()
         for number in orders.give_up:
             del self.under_way[number]
         for assignment in orders.begin:
@@ -76,7 +76,7 @@ class FakeSeat:
             metrics = EpochMetrics(epoch, figure, figure, figure, figure, lr=0.1, seconds=0.0)
             is_finished = epoch == settings["train.epochs"]
             cost = self.cost(number, settings) if self.cost and is_finished else None
-            report.progress[number] = Progress(metrics, is_finished, cost)
+            report.progress[number] = TrialProgress(metrics, is_finished, cost)
             if is_finished:
                 del self.under_way[number]
         return report
@@ -102,13 +102,13 @@ def _run_trials(
     objective: Objective,
     *,
     cost: Cost | None = None,
-    seats: int = 1,
+    slots: int = 1,
     capacity: int = 1,
-    source: Source | None = None,
+    source: Trials | None = None,
 ) -> list[FrozenTrial]:
     listener = Silent()
-    places = [FakeSeat(objective, capacity, cost) for _ in range(seats)]
-    Conductor(source or TrialSource(study, config), config, places, listener, config.train.epochs).run()
+    places = [FakeSlot(objective, capacity, cost) for _ in range(slots)]
+    TrialScheduler(source or StudyTrials(study, config), config, places, listener, config.train.epochs).run()
     return listener.seen
 
 

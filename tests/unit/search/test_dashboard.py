@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
-from tests.unit.search.made_up import study_of
+from tests.unit.search.fakes import study_of
 
 from darkroom.config import Config
 from darkroom.errors import SearchError

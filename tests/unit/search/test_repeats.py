@@ -9,7 +9,7 @@ import pytest
 
 from darkroom.config import Config, parse
 from darkroom.errors import TrainingError
-from darkroom.search.repeats import Candidate, RepeatSource, open_repeats
+from darkroom.search.repeats import Candidate, RepeatTrials, open_repeats
 from darkroom.search.storage import open_storage
 from darkroom.search.study import interrupted
 
@@ -43,19 +43,19 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def repeat(path: Path, search: Search, run_trials: Callable[..., Any]) -> Callable[..., RepeatSource]:
+def repeat(path: Path, search: Search, run_trials: Callable[..., Any]) -> Callable[..., RepeatTrials]:
     """Search the eight batch sizes, or go on with that, and train the best of them again."""
 
-    def repeat(settings: Config, objective: Objective, **places: Any) -> RepeatSource:
+    def repeat(settings: Config, objective: Objective, **places: Any) -> RepeatTrials:
         study = search(path, settings, Trained(), cost=places.get("cost"))
-        source = RepeatSource(study, open_repeats(open_storage(settings, path), study, settings), settings)
+        source = RepeatTrials(study, open_repeats(open_storage(settings, path), study, settings), settings)
         run_trials(study, settings, objective, source=source, **places)
         return source
 
     return repeat
 
 
-def test_each_is_trained_with_seeds_that_no_trial_had(repeat: Callable[..., RepeatSource]) -> None:
+def test_each_is_trained_with_seeds_that_no_trial_had(repeat: Callable[..., RepeatTrials]) -> None:
     trained = Trained()
 
     repeat(config(), trained)
@@ -67,7 +67,7 @@ def test_each_is_trained_with_seeds_that_no_trial_had(repeat: Callable[..., Repe
     assert {settings["train.epochs"] for settings in trained.settings} == {2}
 
 
-def test_the_candidates_have_their_best_figure_of_each_seed(repeat: Callable[..., RepeatSource]) -> None:
+def test_the_candidates_have_their_best_figure_of_each_seed(repeat: Callable[..., RepeatTrials]) -> None:
     source = repeat(config(), Trained())
 
     start, first, second = source.candidates()
@@ -79,11 +79,11 @@ def test_the_candidates_have_their_best_figure_of_each_seed(repeat: Callable[...
     assert second.settings == {"train.batch_size": 56}
 
 
-def test_the_starting_point_names_the_trial_that_had_its_settings(repeat: Callable[..., RepeatSource]) -> None:
+def test_the_starting_point_names_the_trial_that_had_its_settings(repeat: Callable[..., RepeatTrials]) -> None:
     assert repeat(config(), Trained()).candidates()[0].trial == 0
 
 
-def test_settings_outside_the_space_are_trained_all_the_same(repeat: Callable[..., RepeatSource]) -> None:
+def test_settings_outside_the_space_are_trained_all_the_same(repeat: Callable[..., RepeatTrials]) -> None:
     settings = config(space={"train": {"batch_size": {"choices": [8, 16]}}})
 
     start, *others = repeat(settings, Trained()).candidates()
@@ -92,7 +92,7 @@ def test_settings_outside_the_space_are_trained_all_the_same(repeat: Callable[..
     assert [each.settings["train.batch_size"] for each in others] == [16, 8]
 
 
-def test_a_starting_point_among_the_best_is_one_candidate(repeat: Callable[..., RepeatSource]) -> None:
+def test_a_starting_point_among_the_best_is_one_candidate(repeat: Callable[..., RepeatTrials]) -> None:
     def small_is_good(number: int, settings: Settings) -> Iterator[float]:
         yield from (0.5, 0.5)
 
@@ -101,7 +101,7 @@ def test_a_starting_point_among_the_best_is_one_candidate(repeat: Callable[..., 
     assert [each.label for each in repeat(settings, small_is_good).candidates()] == ["starting point", "trial 1"]
 
 
-def test_equal_configurations_are_one_candidate(repeat: Callable[..., RepeatSource]) -> None:
+def test_equal_configurations_are_one_candidate(repeat: Callable[..., RepeatTrials]) -> None:
     settings = config(finalists=8, sampler="random", trials=40)
 
     found = repeat(settings, Trained()).candidates()
@@ -109,14 +109,14 @@ def test_equal_configurations_are_one_candidate(repeat: Callable[..., RepeatSour
     assert len({each.settings.get("train.batch_size") for each in found}) == len(found) == 8
 
 
-def test_without_finalists_nothing_is_trained_again(repeat: Callable[..., RepeatSource]) -> None:
+def test_without_finalists_nothing_is_trained_again(repeat: Callable[..., RepeatTrials]) -> None:
     trained = Trained()
 
     assert repeat(config(finalists=0), trained).candidates() == []
     assert trained.settings == []
 
 
-def test_a_repeat_that_fails_is_kept_with_its_reason(repeat: Callable[..., RepeatSource]) -> None:
+def test_a_repeat_that_fails_is_kept_with_its_reason(repeat: Callable[..., RepeatTrials]) -> None:
     def failing(number: int, settings: Settings) -> Iterator[float]:
         if settings["train.seed"] == 7 and settings.get("train.batch_size") == 64:
             raise TrainingError("epoch 1: the loss is no longer finite")
@@ -129,7 +129,7 @@ def test_a_repeat_that_fails_is_kept_with_its_reason(repeat: Callable[..., Repea
     assert other.failures == ()
 
 
-def test_repeats_that_were_killed_go_on_where_they_were(repeat: Callable[..., RepeatSource]) -> None:
+def test_repeats_that_were_killed_go_on_where_they_were(repeat: Callable[..., RepeatTrials]) -> None:
     whole, calls = Trained(), 0
 
     def killed(number: int, settings: Settings) -> Iterator[float]:
@@ -150,7 +150,7 @@ def test_repeats_that_were_killed_go_on_where_they_were(repeat: Callable[..., Re
 
 
 def test_a_repeat_whose_worker_died_is_trained_again(
-    repeat: Callable[..., RepeatSource], worker_died: type[Exception]
+    repeat: Callable[..., RepeatTrials], worker_died: type[Exception]
 ) -> None:
     calls = 0
 
@@ -161,12 +161,12 @@ def test_a_repeat_whose_worker_died_is_trained_again(
             raise worker_died("killed")
         yield from (0.5, 0.5)
 
-    source = repeat(config(), dying, seats=2, capacity=2)
+    source = repeat(config(), dying, slots=2, capacity=2)
 
     assert [len(each.values) for each in source.candidates()] == [3, 3, 3]
 
 
-def test_repeats_of_before_are_used_again(repeat: Callable[..., RepeatSource]) -> None:
+def test_repeats_of_before_are_used_again(repeat: Callable[..., RepeatTrials]) -> None:
     repeat(config(repeats=2), Trained())
     more = Trained()
 
@@ -176,7 +176,7 @@ def test_repeats_of_before_are_used_again(repeat: Callable[..., RepeatSource]) -
     assert len(more.settings) == 3 + 3
 
 
-def test_a_repeat_says_whose_it_is_and_its_seed(repeat: Callable[..., RepeatSource]) -> None:
+def test_a_repeat_says_whose_it_is_and_its_seed(repeat: Callable[..., RepeatTrials]) -> None:
     source = repeat(config(finalists=1, repeats=2), Trained())
 
     names = [source.name(trial) for trial in source.study.trials]
@@ -190,7 +190,7 @@ def test_a_repeat_says_whose_it_is_and_its_seed(repeat: Callable[..., RepeatSour
     assert {"repeat_of": best, "seed": 6}.items() <= source.study.trials[1].user_attrs.items()
 
 
-def test_of_two_objectives_the_front_is_trained_again(repeat: Callable[..., RepeatSource]) -> None:
+def test_of_two_objectives_the_front_is_trained_again(repeat: Callable[..., RepeatTrials]) -> None:
     def cost(number: int, settings: Settings) -> float:
         return float(settings.get("train.batch_size", 32) == 64)
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import optuna
 import pytest
-from tests.unit.search.made_up import COMPLETE, FAIL, MIXED, TWO, study_of, trial
+from tests.unit.search.fakes import COMPLETE, FAIL, MIXED, TWO, study_of, trial
 
 from darkroom.config import Config, parse
 from darkroom.errors import SearchError
 from darkroom.search import report
-from darkroom.search.evidence import Evidence, weigh
 from darkroom.search.repeats import Candidate
+from darkroom.search.significance import SeedComparison, compare_seeds
 
 SPACE = {
     "train": {"lr": {"low": 1e-4, "high": 0.1, "log": True}, "batch_size": {"choices": [32, 64, 128]}},
@@ -27,11 +27,11 @@ def config(**search: Any) -> Config:
 
 WINNER = Candidate("trial 3", 3, {"train.lr": 0.02, "model.hidden": [256, 128]}, (0.95, 0.96, 0.97), ())
 START = Candidate("starting point", None, {}, (0.90, 0.91, 0.92), ())
-NONE = weigh([], "accuracy")
+NONE = compare_seeds([], "accuracy")
 
 
 def write(
-    directory: Path, study: optuna.Study, evidence: Evidence, settings: Config | None = None
+    directory: Path, study: optuna.Study, evidence: SeedComparison, settings: Config | None = None
 ) -> tuple[dict[str, Any], str]:
     settings = settings or config()
     found = report.result(study, settings, "f" * 64, evidence)
@@ -41,7 +41,7 @@ def write(
 
 @pytest.mark.usefixtures("drawn")
 def test_everything_lies_in_the_directory(tmp_path: Path) -> None:
-    write(tmp_path, study_of(MIXED), weigh([WINNER, START], "accuracy"))
+    write(tmp_path, study_of(MIXED), compare_seeds([WINNER, START], "accuracy"))
 
     pictures = {"repeats", "history", "curves", "importances", "slices", "parallel_coordinates"}
     expected = {"summary.json", "trials.csv", "report.md", *(f"{name}.png" for name in pictures)}
@@ -56,7 +56,7 @@ def test_the_page_shows_every_picture_that_is_there(tmp_path: Path) -> None:
 
 
 def test_the_result_is_that_of_the_best_mean(tmp_path: Path) -> None:
-    found, page = write(tmp_path, study_of(MIXED), weigh([WINNER, START], "accuracy"))
+    found, page = write(tmp_path, study_of(MIXED), compare_seeds([WINNER, START], "accuracy"))
 
     assert found["params"] == {"train.lr": 0.02, "model.hidden": [256, 128]}
     assert (found["value"], found["trial"], found["monitor"]) == (pytest.approx(0.96), 3, "accuracy")
@@ -71,7 +71,7 @@ def test_the_result_is_that_of_the_best_mean(tmp_path: Path) -> None:
 
 def test_where_the_starting_point_wins_no_setting_changes(tmp_path: Path) -> None:
     best = Candidate("starting point", None, {}, (0.99, 0.98), ())
-    found, page = write(tmp_path, study_of(MIXED), weigh([WINNER, best], "accuracy"))
+    found, page = write(tmp_path, study_of(MIXED), compare_seeds([WINNER, best], "accuracy"))
 
     assert (found["params"], found["trial"]) == ({}, None)
     assert "| `train.lr` | 0.001 | as written |" in page
@@ -91,7 +91,7 @@ def test_where_nothing_was_trained_again_the_best_trial_counts(tmp_path: Path) -
 
 def test_where_every_candidate_failed_the_best_trial_counts(tmp_path: Path) -> None:
     failed = Candidate("trial 3", 3, {}, (), ("a | bar",))
-    found, page = write(tmp_path, study_of(MIXED), weigh([failed], "accuracy"))
+    found, page = write(tmp_path, study_of(MIXED), compare_seeds([failed], "accuracy"))
 
     assert found["trial"] == 3
     assert "| trial 3 | none | 0 | a ¦ bar |" in page
@@ -120,7 +120,7 @@ def test_of_two_objectives_the_front_is_told(tmp_path: Path) -> None:
 
 def test_the_page_fits_into_mlflows_description() -> None:
     candidates = [Candidate(f"trial {number}", number, {}, (0.9, 0.8), ("reason " * 9,)) for number in range(100)]
-    evidence = weigh([*candidates, WINNER, START], "accuracy")
+    evidence = compare_seeds([*candidates, WINNER, START], "accuracy")
     study = study_of(MIXED)
     page = report.page(study, config(), report.result(study, config(), "f", evidence), evidence, ENDING)
 

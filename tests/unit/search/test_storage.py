@@ -16,9 +16,9 @@ from tests.wait import wait_until
 
 from darkroom.config import parse
 from darkroom.errors import SearchError
-from darkroom.search import ownership
+from darkroom.search import heartbeat
 from darkroom.search.attributes import OWNER
-from darkroom.search.ownership import abandoned, ask, heartbeats
+from darkroom.search.heartbeat import abandoned, ask, heartbeats
 from darkroom.search.storage import explained, open_storage
 from darkroom.utils.process_id import this_process
 
@@ -124,7 +124,7 @@ def stop_the_hearts(database):
 
 
 def test_the_heart_of_a_trial_of_this_process_beats(database, monkeypatch):
-    monkeypatch.setattr(ownership, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT", 0.01)
     study = study_in(open_storage(config(f"sqlite:///{database}"), database))
     ask(study, {})
     other = running(study, OWNERS["elsewhere"])

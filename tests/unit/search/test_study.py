@@ -9,7 +9,7 @@ import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState
-from tests.unit.search.made_up import study_of, trial
+from tests.unit.search.fakes import study_of, trial
 
 from darkroom.config import Config, parse
 from darkroom.errors import ConfigError, ModelError, SearchError, TrackingError, TrainingError

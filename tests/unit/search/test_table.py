@@ -13,12 +13,12 @@ from optuna.storages import JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from rich.console import Console
-from tests.unit.search.made_up import COMPLETE, FAIL, MIXED, ONE, PRUNED, TWO, study_of, trial
+from tests.unit.search.fakes import COMPLETE, FAIL, MIXED, ONE, PRUNED, TWO, study_of, trial
 
 from darkroom.config import Config, parse
 from darkroom.errors import SearchError
 from darkroom.search import table
-from darkroom.search.existing import latest_study
+from darkroom.search.readonly import latest_study
 from darkroom.utils.process_id import this_process
 
 

@@ -11,7 +11,7 @@ from darkroom.config import Config, parse
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import CacheError, ConfigError
-from darkroom.search.worker import Assignment, Orders, Progress, Worker
+from darkroom.search.worker import TrialAssignment, TrialProgress, Worker, WorkerCommand
 from darkroom.training.fit import train_classifier
 
 Settings = dict[str, Any]
@@ -27,8 +27,10 @@ def config(**search: Any) -> Config:
     return parse({"model": {"name": "mlp", "hidden": [8], "dropout": 0.2}, "train": train, "search": search}, where="")
 
 
-def assignment(number: int, **settings: Any) -> Assignment:
-    return Assignment(number, {"train.epochs": 3, **{key.replace("__", "."): value for key, value in settings.items()}})
+def assignment(number: int, **settings: Any) -> TrialAssignment:
+    return TrialAssignment(
+        number, {"train.epochs": 3, **{key.replace("__", "."): value for key, value in settings.items()}}
+    )
 
 
 @pytest.fixture(params=[False, True], ids=["one at a time", "fused"])
@@ -45,59 +47,61 @@ def trained(directory: Path, **settings: Any) -> list[tuple[float, float]]:
     return [(metrics.val_loss, metrics.val_accuracy) for metrics in result.history]
 
 
-def figures(found: list[Progress]) -> list[tuple[float, float]]:
+def figures(found: list[TrialProgress]) -> list[tuple[float, float]]:
     return [(progress.metrics.val_loss, progress.metrics.val_accuracy) for progress in found]
 
 
 def test_a_round_is_an_epoch_and_the_last_one_says_so(worker: Worker, directory: Path) -> None:
-    rounds = [worker.advance(Orders((assignment(7, train__lr=0.01),)))] + [worker.advance(Orders()) for _ in range(2)]
+    rounds = [worker.advance(WorkerCommand((assignment(7, train__lr=0.01),)))] + [
+        worker.advance(WorkerCommand()) for _ in range(2)
+    ]
 
     found = [each.progress[7] for each in rounds]
     assert [progress.metrics.epoch for progress in found] == [1, 2, 3]
     assert [progress.is_finished for progress in found] == [False, False, True]
     np.testing.assert_allclose(figures(found), trained(directory, train__lr=0.01), rtol=1e-4)
-    assert worker.advance(Orders()).progress == {}
+    assert worker.advance(WorkerCommand()).progress == {}
 
 
 def test_trials_that_begin_and_are_given_up_do_not_change_the_others(directory: Path) -> None:
     worker = Worker(config(), directory, fuses=True)
-    first = worker.advance(Orders((assignment(1, train__lr=0.01), assignment(2, train__seed=9))))
-    second = worker.advance(Orders((assignment(3, model__dropout=0.6),), give_up=(1,)))
-    third = worker.advance(Orders((assignment(4),)))
+    first = worker.advance(WorkerCommand((assignment(1, train__lr=0.01), assignment(2, train__seed=9))))
+    second = worker.advance(WorkerCommand((assignment(3, model__dropout=0.6),), give_up=(1,)))
+    third = worker.advance(WorkerCommand((assignment(4),)))
 
     assert [sorted(each.progress) for each in (first, second, third)] == [[1, 2], [2, 3], [2, 3, 4]]
     found = [each.progress[2] for each in (first, second, third)]
     np.testing.assert_allclose(figures(found), trained(directory, train__seed=9), rtol=1e-4)
     assert [number for number, progress in third.progress.items() if progress.is_finished] == [2]
-    assert sorted(worker.advance(Orders()).progress) == [3, 4]
+    assert sorted(worker.advance(WorkerCommand()).progress) == [3, 4]
 
 
 def test_the_place_of_a_finished_trial_is_free(worker: Worker) -> None:
     for number in (1, 2):
-        worker.advance(Orders((assignment(number),)))
-        worker.advance(Orders())
-        assert worker.advance(Orders()).progress[number].is_finished
+        worker.advance(WorkerCommand((assignment(number),)))
+        worker.advance(WorkerCommand())
+        assert worker.advance(WorkerCommand()).progress[number].is_finished
 
 
 def test_settings_that_contradict_each_other_are_that_trials_failure(worker: Worker) -> None:
-    report = worker.advance(Orders((assignment(1, augment__cutout=2, augment__erasing=0.5),)))
+    report = worker.advance(WorkerCommand((assignment(1, augment__cutout=2, augment__erasing=0.5),)))
 
     assert report.progress == {}
     assert report.failures[1].startswith("augment.cutout and erasing contradict each other")
-    assert worker.advance(Orders((assignment(2),))).progress.keys() == {2}
+    assert worker.advance(WorkerCommand((assignment(2),))).progress.keys() == {2}
 
 
 def test_a_trial_that_diverges_fails_and_the_others_go_on(directory: Path) -> None:
     worker = Worker(config(), directory, fuses=True)
     wild = assignment(1, train__lr=100.0, train__optimizer="sgd", train__weight_decay=10.0, train__epochs=50)
-    report = worker.advance(Orders((wild, assignment(2, train__epochs=50))))
+    report = worker.advance(WorkerCommand((wild, assignment(2, train__epochs=50))))
     while not report.failures:
         assert report.progress[1].metrics.epoch < 50
-        report = worker.advance(Orders())
+        report = worker.advance(WorkerCommand())
 
     assert "the loss is no longer finite" in report.failures[1]
     assert report.progress.keys() == {2}
-    assert worker.advance(Orders()).progress.keys() == {2}
+    assert worker.advance(WorkerCommand()).progress.keys() == {2}
 
 
 def test_a_failure_of_the_whole_program_is_every_trials(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,9 +112,12 @@ def test_a_failure_of_the_whole_program_is_every_trials(directory: Path, monkeyp
 
     monkeypatch.setattr(worker._trainings, "run_epoch", run_epoch)
 
-    assert worker.advance(Orders((assignment(1), assignment(2)))).failures == {1: "shapes differ", 2: "shapes differ"}
+    assert worker.advance(WorkerCommand((assignment(1), assignment(2)))).failures == {
+        1: "shapes differ",
+        2: "shapes differ",
+    }
     monkeypatch.undo()
-    assert worker.advance(Orders((assignment(3),))).progress.keys() == {3}
+    assert worker.advance(WorkerCommand((assignment(3),))).progress.keys() == {3}
 
 
 @pytest.mark.parametrize(
@@ -124,14 +131,14 @@ def test_a_trial_without_memory_fails_and_the_next_goes_on(
 
     with monkeypatch.context() as patched:
         patched.setattr("darkroom.search.worker.start_classifier", start)
-        assert worker.advance(Orders((assignment(1),))).failures[1].startswith("not enough memory (")
-    assert worker.advance(Orders((assignment(2),))).progress.keys() == {2}
+        assert worker.advance(WorkerCommand((assignment(1),))).failures[1].startswith("not enough memory (")
+    assert worker.advance(WorkerCommand((assignment(2),))).progress.keys() == {2}
 
 
 def test_a_finished_trial_has_its_cost_where_one_is_weighed(directory: Path) -> None:
     worker = Worker(config(second_objective="parameters", pruner="none"), directory, fuses=True)
-    worker.advance(Orders((assignment(1),)))
-    middle, last = worker.advance(Orders()), worker.advance(Orders())
+    worker.advance(WorkerCommand((assignment(1),)))
+    middle, last = worker.advance(WorkerCommand()), worker.advance(WorkerCommand())
 
     assert middle.progress[1].cost is None
     assert last.progress[1].cost == 16 * 8 + 8 + 8 * 2 + 2

@@ -5,14 +5,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from darkroom.config import Config
-from darkroom.search.executors.inline import InlineSeat, Seat
-from darkroom.search.executors.processes import process_seats
+from darkroom.search.executors.inline import InlineSlot, WorkerSlot
+from darkroom.search.executors.processes import process_slots
 
-__all__ = ["InlineSeat", "Seat", "make_seats"]
+__all__ = ["InlineSlot", "WorkerSlot", "open_slots"]
 
 
 @contextmanager
-def make_seats(config: Config, directory: Path, workers: int, capacity: int) -> Iterator[Sequence[Seat]]:
+def open_slots(config: Config, directory: Path, workers: int, capacity: int) -> Iterator[Sequence[WorkerSlot]]:
     """Places for ``workers`` workers on the cache in ``directory``, where search.executor says.
 
     Each worker trains up to ``capacity`` configurations at once. All of them end with the block, however it ends.
@@ -21,12 +21,12 @@ def make_seats(config: Config, directory: Path, workers: int, capacity: int) -> 
     Raises SearchError if there is no cluster, or no room in it.
     """
     if config.search.executor == "ray":
-        from darkroom.search.executors.ray_cluster import ray_seats
+        from darkroom.search.executors.ray_cluster import ray_slots
 
-        with ray_seats(config, directory, workers, capacity) as cluster:
+        with ray_slots(config, directory, workers, capacity) as cluster:
             yield cluster
     elif workers == 1:
-        yield [InlineSeat(config, directory, capacity)]
+        yield [InlineSlot(config, directory, capacity)]
     else:
-        with process_seats(config, directory, workers, capacity) as processes:
+        with process_slots(config, directory, workers, capacity) as processes:
             yield processes

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Protocol
 
 from darkroom.config import Config
-from darkroom.search.worker import Orders, Report, Worker
+from darkroom.search.worker import Worker, WorkerCommand, WorkerResult
 
 
-class Seat(Protocol):
+class WorkerSlot(Protocol):
     """A place for one worker, which trains up to ``capacity`` configurations at once; 0 if the place is gone.
 
     A future whose exception is one of ``lost`` says that the worker has died; ``restart`` puts another in its place.
@@ -17,12 +17,12 @@ class Seat(Protocol):
     capacity: int
     lost: tuple[type[BaseException], ...]
 
-    def submit(self, orders: Orders) -> Future[Report]: ...
+    def submit(self, command: WorkerCommand) -> Future[WorkerResult]: ...
 
     def restart(self) -> None: ...
 
 
-class InlineSeat:
+class InlineSlot:
     """A worker in this process: each round is over when ``submit`` returns."""
 
     lost: tuple[type[BaseException], ...] = ()
@@ -31,9 +31,9 @@ class InlineSeat:
         self.capacity = capacity
         self._worker = Worker(config, directory, fuses=capacity > 1)
 
-    def submit(self, orders: Orders) -> Future[Report]:
-        future: Future[Report] = Future()
-        future.set_result(self._worker.advance(orders))
+    def submit(self, command: WorkerCommand) -> Future[WorkerResult]:
+        future: Future[WorkerResult] = Future()
+        future.set_result(self._worker.advance(command))
         return future
 
     def restart(self) -> None:

@@ -20,36 +20,36 @@ from pathlib import Path
 import torch
 
 from darkroom.config import Config
-from darkroom.search.worker import Orders, Report, Worker
+from darkroom.search.worker import Worker, WorkerCommand, WorkerResult
 from darkroom.training.device import choose_device
 from darkroom.utils.signals import held_back
 
 
 @dataclass(frozen=True)
-class Share:
+class Resources:
     """What of this machine one worker gets: processors by number, and a GPU as CUDA_VISIBLE_DEVICES names it."""
 
     cores: tuple[int, ...]
     gpu: str | None = None
 
 
-def divide(cores: Sequence[int], gpus: Sequence[str], workers: int) -> list[Share]:
+def divide(cores: Sequence[int], gpus: Sequence[str], workers: int) -> list[Resources]:
     """Shares for ``workers`` workers: neighbouring cores, or one in turn if they are too few; GPUs in turn."""
     shares = []
     for worker in range(workers):
         first, end = (len(cores) * count // workers for count in (worker, worker + 1))
         own = cores[first:end] if workers < len(cores) else [cores[worker % len(cores)]]
-        shares.append(Share(tuple(own), gpus[worker % len(gpus)] if gpus else None))
+        shares.append(Resources(tuple(own), gpus[worker % len(gpus)] if gpus else None))
     return shares
 
 
 @contextmanager
-def process_seats(config: Config, directory: Path, workers: int, capacity: int) -> Iterator[list["ProcessSeat"]]:
-    """A seat for each of ``workers`` processes on the cache in ``directory``. All of them end with the block."""
+def process_slots(config: Config, directory: Path, workers: int, capacity: int) -> Iterator[list["ProcessSlot"]]:
+    """A slot for each of ``workers`` processes on the cache in ``directory``. All of them end with the block."""
     on_gpu = choose_device(config.train.device).type == "cuda"
     shares = divide(_cores(), _gpus() if on_gpu else (), workers)
-    with ExitStack() as seats:
-        yield [seats.enter_context(closing(ProcessSeat(config, directory, capacity, share))) for share in shares]
+    with ExitStack() as slots:
+        yield [slots.enter_context(closing(ProcessSlot(config, directory, capacity, share))) for share in shares]
 
 
 def _cores() -> list[int]:
@@ -63,23 +63,23 @@ def _gpus() -> list[str]:
     return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
 
 
-class ProcessSeat:
-    """A worker in a process of its own, which starts with the first orders."""
+class ProcessSlot:
+    """A worker in a process of its own, which starts with the first command."""
 
     lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
 
-    def __init__(self, config: Config, directory: Path, capacity: int, share: Share) -> None:
+    def __init__(self, config: Config, directory: Path, capacity: int, share: Resources) -> None:
         self.capacity = capacity
         self._make_worker = partial(Worker, config, directory, fuses=capacity > 1)
         self._share = share
         self._open()
 
     @held_back()
-    def submit(self, orders: Orders) -> Future[Report]:
+    def submit(self, command: WorkerCommand) -> Future[WorkerResult]:
         try:
-            return self._submit(orders)
+            return self._submit(command)
         except BrokenProcessPool as problem:  # it died while there was nothing to do
-            future: Future[Report] = Future()
+            future: Future[WorkerResult] = Future()
             future.set_exception(problem)
             return future
 
@@ -106,13 +106,13 @@ class ProcessSeat:
             initargs=(watched, self._share, self._make_worker),
         )
 
-    def _submit(self, orders: Orders) -> Future[Report]:
+    def _submit(self, command: WorkerCommand) -> Future[WorkerResult]:
         # Ctrl-C reaches every process of the terminal, and this one alone decides what it means. The process that
         # is started here inherits the mask, so it is deaf to it from its first moment.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         others = set(active_children())
         try:
-            submitted = self._pool.submit(_advance, orders)
+            submitted = self._pool.submit(_advance, command)
             self._processes += set(active_children()) - others
             return submitted
         finally:
@@ -122,8 +122,8 @@ class ProcessSeat:
 _worker: Callable[[], Worker]
 
 
-def _set_up(lifeline: Connection, share: Share, make_worker: Callable[[], Worker]) -> None:
-    """Make this process a worker. Its ``Worker`` is made by the first orders, whose future can tell what is wrong."""
+def _set_up(lifeline: Connection, share: Resources, make_worker: Callable[[], Worker]) -> None:
+    """Make this process a worker. Its ``Worker`` is made by the first command, whose future can tell what is wrong."""
     global _worker
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
     if hasattr(os, "sched_setaffinity"):
@@ -140,5 +140,5 @@ def _end_with(lifeline: Connection) -> None:
     os._exit(0)
 
 
-def _advance(orders: Orders) -> Report:
-    return _worker().advance(orders)
+def _advance(command: WorkerCommand) -> WorkerResult:
+    return _worker().advance(command)

@@ -23,7 +23,7 @@ import torch
 
 from darkroom.config import Config
 from darkroom.errors import CacheError, SearchError
-from darkroom.search.worker import Orders, Report, Worker, first_line
+from darkroom.search.worker import Worker, WorkerCommand, WorkerResult, first_line
 from darkroom.utils.console import warn
 from darkroom.utils.signals import SIGNALS, held_back
 
@@ -41,12 +41,12 @@ ENVIRONMENT = {
 }
 # Named for the systems on which Ray does so by itself; on all of them it keeps a cluster of one machine on loopback.
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-# Orders and reports are small; the images are read from the cache.
+# Commands and results are small; the images are read from the cache.
 OBJECT_STORE_BYTES = 100 << 20
 
 
-class Trainer:
-    """A worker in the cluster. Its ``Worker`` is made by the first orders, whose future can tell what is wrong."""
+class WorkerActor:
+    """A worker in the cluster. Its ``Worker`` is made by the first command, whose future can tell what is wrong."""
 
     def __init__(self, config: Config, directory: Path, *, fuses: bool) -> None:
         self._directory = directory
@@ -56,18 +56,18 @@ class Trainer:
     def start(self) -> None:
         """Answers once there was room for this worker."""
 
-    def advance(self, orders: Orders) -> Report:
+    def advance(self, command: WorkerCommand) -> WorkerResult:
         if not self._directory.is_dir():
             raise CacheError(
                 f"{self._directory}: not on the node {platform.node()}; the workers of a cluster read the preprocessed "
                 "images at the same path as the search, from a file system that the nodes share"
             )
-        return self._worker().advance(orders)
+        return self._worker().advance(command)
 
 
 @contextmanager
-def ray_seats(config: Config, directory: Path, workers: int, capacity: int) -> Iterator[list["RaySeat"]]:
-    """Seats for ``workers`` workers in the cluster of search.ray_address, or in one that is started for them here.
+def ray_slots(config: Config, directory: Path, workers: int, capacity: int) -> Iterator[list["RaySlot"]]:
+    """Slots for ``workers`` workers in the cluster of search.ray_address, or in one that is started for them here.
 
     There are fewer, with a warning, if the cluster has no room for so many. All of them end with the block, and so
     does the cluster that was started here.
@@ -77,7 +77,7 @@ def ray_seats(config: Config, directory: Path, workers: int, capacity: int) -> I
     with _connected(config, workers) as ray:
         cluster = Cluster(ray, config, directory.resolve(), capacity)
         cluster.open(workers)
-        yield cluster.seats
+        yield cluster.slots
 
 
 class Cluster:
@@ -87,23 +87,23 @@ class Cluster:
         self.ray = ray
         self.config = config
         self.capacity = capacity
-        self.seats: list[RaySeat] = []
-        self._actor = ray.remote(num_cpus=config.search.worker_cpus, num_gpus=config.search.worker_gpus)(Trainer)
+        self.slots: list[RaySlot] = []
+        self._actor = ray.remote(num_cpus=config.search.worker_cpus, num_gpus=config.search.worker_gpus)(WorkerActor)
         self._directory = directory
 
     def open(self, workers: int) -> None:
-        """Take seats for up to ``workers`` workers."""
-        tried = [RaySeat(self) for _ in range(min(workers, self.room()))]
-        starts = {seat.actor.start.remote(): seat for seat in tried}
+        """Take slots for up to ``workers`` workers."""
+        tried = [RaySlot(self) for _ in range(min(workers, self.room()))]
+        starts = {slot.actor.start.remote(): slot for slot in tried}
         started, late = self.ray.wait(list(starts), num_returns=len(tried), timeout=START) if tried else ([], [])
         for each in late:
             self.ray.kill(starts[each].actor)
-        self.seats = [starts[each] for each in started]
-        if not self.seats:
+        self.slots = [starts[each] for each in started]
+        if not self.slots:
             raise SearchError(f"{self._where()} has no room for a worker, {self._needs()}")
         # Of workers that nobody counted as many are taken as there is room for.
-        if len(self.seats) < workers and self.config.search.workers != "auto":
-            warn(f"{self._where()} has room for {len(self.seats)} of {workers} workers, {self._needs()}")
+        if len(self.slots) < workers and self.config.search.workers != "auto":
+            warn(f"{self._where()} has room for {len(self.slots)} of {workers} workers, {self._needs()}")
 
     def room(self) -> int:
         """How many workers its nodes can hold, if nobody else uses them."""
@@ -119,15 +119,15 @@ class Cluster:
     def restarts(self, actor: Any) -> bool:
         """Whether there is room for the actor that takes a dead one's place: its node may have died with it."""
         start, deadline = actor.start.remote(), time.monotonic() + RESTART
-        while self.room() >= sum(seat.capacity > 0 for seat in self.seats) and time.monotonic() < deadline:
+        while self.room() >= sum(slot.capacity > 0 for slot in self.slots) and time.monotonic() < deadline:
             if self.ray.wait([start], num_returns=1, timeout=1)[0]:
                 return True
         return False
 
-    def leave(self, seat: "RaySeat") -> None:
-        """Give up a seat for good. Raises SearchError if it was the last."""
-        seat.capacity = 0
-        left = sum(each.capacity > 0 for each in self.seats)
+    def leave(self, slot: "RaySlot") -> None:
+        """Give up a slot for good. Raises SearchError if it was the last."""
+        slot.capacity = 0
+        left = sum(each.capacity > 0 for each in self.slots)
         if not left:
             raise SearchError(f"{self._where()} has no room for a worker any more, {self._needs()}")
         warn(f"{self._where()} has room for {left} workers only: where one died, no other could be started")
@@ -143,7 +143,7 @@ class Cluster:
         )
 
 
-class RaySeat:
+class RaySlot:
     """A worker somewhere in the cluster."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -152,9 +152,9 @@ class RaySeat:
         self.actor = cluster.new_actor()
         self._cluster = cluster
 
-    def submit(self, orders: Orders) -> Future[Report]:
-        answer: Future[Report] = Future()
-        self.actor.advance.remote(orders).future().add_done_callback(partial(_hand_over, answer))
+    def submit(self, command: WorkerCommand) -> Future[WorkerResult]:
+        answer: Future[WorkerResult] = Future()
+        self.actor.advance.remote(command).future().add_done_callback(partial(_hand_over, answer))
         return answer
 
     def restart(self) -> None:
@@ -166,7 +166,7 @@ class RaySeat:
             self._cluster.leave(self)
 
 
-def _hand_over(answer: Future[Report], done: Future[Report]) -> None:
+def _hand_over(answer: Future[WorkerResult], done: Future[WorkerResult]) -> None:
     problem = done.exception()
     if problem is None:
         answer.set_result(done.result())

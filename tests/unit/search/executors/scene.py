@@ -13,12 +13,12 @@ from darkroom.config import parse
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import DarkroomError
 from darkroom.search.attributes import INTERRUPTED
-from darkroom.search.conductor import Conductor
-from darkroom.search.executors import make_seats
-from darkroom.search.ownership import heartbeats
-from darkroom.search.source import TrialSource
+from darkroom.search.executors import open_slots
+from darkroom.search.heartbeat import heartbeats
+from darkroom.search.scheduler import TrialScheduler
 from darkroom.search.storage import open_storage
 from darkroom.search.study import open_study, used_trials
+from darkroom.search.trials import StudyTrials
 from darkroom.utils import signals
 
 
@@ -58,8 +58,8 @@ def main():
     directory, journal, settings, workers, deaths = sys.argv[1:]
     config = parse(json.loads(settings), where="")
     study = open_study(open_storage(config, Path(journal)), config, DatasetCard.read(Path(directory)))
-    with heartbeats(study), make_seats(config, Path(directory), int(workers), 1) as seats:
-        Conductor(TrialSource(study, config), config, seats, Killer(int(deaths)), config.train.epochs).run()
+    with heartbeats(study), open_slots(config, Path(directory), int(workers), 1) as slots:
+        TrialScheduler(StudyTrials(study, config), config, slots, Killer(int(deaths)), config.train.epochs).run()
     used, interrupted = used_trials(study), study.user_attrs.get(INTERRUPTED, [])
     found = {
         "states": [trial.state.name for trial in used],

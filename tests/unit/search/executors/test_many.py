@@ -6,10 +6,10 @@ from optuna.trial import TrialState
 from tests.forkserver import fork_workers
 
 from darkroom.config.settings import Tracking
-from darkroom.search.conductor import Conductor
-from darkroom.search.executors import make_seats
-from darkroom.search.ownership import OWNER
-from darkroom.search.source import TrialSource
+from darkroom.search.executors import open_slots
+from darkroom.search.heartbeat import OWNER
+from darkroom.search.scheduler import TrialScheduler
+from darkroom.search.trials import StudyTrials
 from darkroom.tracking.tracker import Tracker
 from darkroom.tracking.trials import TrialRuns
 from darkroom.workspace import Workspace
@@ -42,9 +42,9 @@ def test_short_trials_on_many_workers_lose_no_row(make_config, small_cache, stud
         Tracker(Tracking(), Workspace().spools) as tracker,
         tracker.start("search", "search") as parent,
         TrialRuns(tracker, parent) as runs,
-        make_seats(config, small_cache, workers, 1) as seats,
+        open_slots(config, small_cache, workers, 1) as slots,
     ):
-        Conductor(TrialSource(study, config), config, seats, Logging(runs), 1).run()
+        TrialScheduler(StudyTrials(study, config), config, slots, Logging(runs), 1).run()
 
     assert [trial.number for trial in study.trials] == list(range(trials))
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}

@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom.errors import CacheError, SearchError
-from darkroom.search.conductor import Conductor
-from darkroom.search.executors import InlineSeat, make_seats
-from darkroom.search.executors.processes import ProcessSeat, Share, divide
-from darkroom.search.source import TrialSource
+from darkroom.search.executors import InlineSlot, open_slots
+from darkroom.search.executors.processes import ProcessSlot, Resources, divide
+from darkroom.search.scheduler import TrialScheduler
 from darkroom.search.study import used_trials
-from darkroom.search.worker import Assignment, Orders, Report
+from darkroom.search.trials import StudyTrials
+from darkroom.search.worker import TrialAssignment, WorkerCommand, WorkerResult
 
-BEGIN = Orders((Assignment(0, {}),))
+BEGIN = WorkerCommand((TrialAssignment(0, {}),))
 
 
 class Silent:
@@ -56,61 +56,61 @@ def test_the_workers_share_all_cores_evenly(count, gpu_count, workers):
 
 
 @pytest.fixture(scope="module")
-def seat(make_config, small_cache):
+def slot(make_config, small_cache):
     """A worker that was given the last core of this process and another GPU than it sees."""
-    opened = ProcessSeat(make_config(), small_cache, 1, Share((max(os.sched_getaffinity(0)),), "7"))
+    opened = ProcessSlot(make_config(), small_cache, 1, Resources((max(os.sched_getaffinity(0)),), "7"))
     yield opened
     opened.close()
 
 
-def in_worker(seat, function, *arguments):
-    return seat._pool.submit(function, *arguments).result()
+def in_worker(slot, function, *arguments):
+    return slot._pool.submit(function, *arguments).result()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="processes cannot be bound to cores here")
-def test_a_worker_has_its_share_alone_and_the_same_answer(seat, make_config, small_cache):
-    inline = InlineSeat(make_config(), small_cache)
-    report, alone = seat.submit(BEGIN).result(), inline.submit(BEGIN).result()
+def test_a_worker_has_its_share_alone_and_the_same_answer(slot, make_config, small_cache):
+    inline = InlineSlot(make_config(), small_cache)
+    report, alone = slot.submit(BEGIN).result(), inline.submit(BEGIN).result()
 
-    assert in_worker(seat, os.sched_getaffinity, 0) == {max(os.sched_getaffinity(0))}
-    assert in_worker(seat, torch.get_num_threads) == 1
-    assert in_worker(seat, os.getenv, "CUDA_VISIBLE_DEVICES") == "7"
-    assert in_worker(seat, signal.pthread_sigmask, signal.SIG_BLOCK, ()) >= {signal.SIGINT}
+    assert in_worker(slot, os.sched_getaffinity, 0) == {max(os.sched_getaffinity(0))}
+    assert in_worker(slot, torch.get_num_threads) == 1
+    assert in_worker(slot, os.getenv, "CUDA_VISIBLE_DEVICES") == "7"
+    assert in_worker(slot, signal.pthread_sigmask, signal.SIG_BLOCK, ()) >= {signal.SIGINT}
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert report.progress[0].metrics.val_loss == pytest.approx(alone.progress[0].metrics.val_loss)
     assert report.progress[0].metrics.epoch == 1
 
 
-def test_a_worker_that_dies_is_lost_and_another_takes_its_place(seat):
-    seat.submit(Orders()).result()
+def test_a_worker_that_dies_is_lost_and_another_takes_its_place(slot):
+    slot.submit(WorkerCommand()).result()
     for child in psutil.Process().children():
-        if child.pid in seat._pool._processes:
+        if child.pid in slot._pool._processes:
             child.kill()
-    found_out, known = seat.submit(Orders()).exception(), seat.submit(Orders()).exception()
+    found_out, known = slot.submit(WorkerCommand()).exception(), slot.submit(WorkerCommand()).exception()
 
-    assert isinstance(found_out, seat.lost)
-    assert isinstance(known, seat.lost)
+    assert isinstance(found_out, slot.lost)
+    assert isinstance(known, slot.lost)
 
-    seat.restart()
-    assert seat.submit(BEGIN).result().progress[0].metrics.epoch == 1
+    slot.restart()
+    assert slot.submit(BEGIN).result().progress[0].metrics.epoch == 1
 
 
 def test_what_is_wrong_with_the_cache_is_said_as_it_is(make_config, tmp_path):
     with (
-        make_seats(make_config(), tmp_path / "none", 2, 1) as seats,
+        open_slots(make_config(), tmp_path / "none", 2, 1) as slots,
         pytest.raises(CacheError, match=r"none/dataset\.json: not found; run `darkroom preprocess` first$"),
     ):
-        seats[1].submit(BEGIN).result()
+        slots[1].submit(BEGIN).result()
 
 
 def test_one_worker_is_this_process(make_config, small_cache):
-    with make_seats(make_config(), small_cache, 1, 3) as seats:
-        assert [type(seat) for seat in seats] == [InlineSeat]
-        assert seats[0].capacity == 3
+    with open_slots(make_config(), small_cache, 1, 3) as slots:
+        assert [type(slot) for slot in slots] == [InlineSlot]
+        assert slots[0].capacity == 3
 
 
 class Doomed:
-    """A seat whose workers all die, but for those of the given rounds."""
+    """A slot whose workers all die, but for those of the given rounds."""
 
     capacity = 2
     lost = (BrokenProcessPool,)
@@ -119,11 +119,11 @@ class Doomed:
         self.survived = survived
         self.rounds = 0
 
-    def submit(self, orders):
+    def submit(self, command):
         self.rounds += 1
         future = Future()
         if self.rounds in self.survived:
-            future.set_result(Report(failures={each.number: "no good" for each in orders.begin}))
+            future.set_result(WorkerResult(failures={each.number: "no good" for each in command.begin}))
         else:
             future.set_exception(BrokenProcessPool("out of the blue"))
         return future
@@ -134,22 +134,22 @@ class Doomed:
 
 def test_workers_that_die_again_and_again_end_the_search(make_config, study_of):
     config = make_config()
-    study, seat = study_of(config), Doomed()
+    study, slot = study_of(config), Doomed()
 
     with pytest.raises(SearchError, match=r"^a worker died 3 times .* \(out of the blue\); .*search\.workers"):
-        Conductor(TrialSource(study, config), config, [seat], Silent(), 2).run()
+        TrialScheduler(StudyTrials(study, config), config, [slot], Silent(), 2).run()
 
-    assert seat.rounds == 3
+    assert slot.rounds == 3
     assert used_trials(study) == []
 
 
 def test_workers_that_die_now_and_then_do_not_end_the_search(make_config, study_of):
     config = make_config()
-    study, seat = study_of(config), Doomed(survived=(3, 6, 7))
+    study, slot = study_of(config), Doomed(survived=(3, 6, 7))
 
-    Conductor(TrialSource(study, config), config, [seat], Silent(), 2).run()
+    TrialScheduler(StudyTrials(study, config), config, [slot], Silent(), 2).run()
 
-    assert seat.rounds == 7
+    assert slot.rounds == 7
     assert len(used_trials(study)) == config.search.trials
 
 

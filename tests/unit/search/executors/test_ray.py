@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from darkroom.errors import CacheError, SearchError
-from darkroom.search.executors import make_seats
-from darkroom.search.executors.ray_cluster import ENVIRONMENT, LOOPBACK, Cluster, Trainer
-from darkroom.search.worker import Orders
+from darkroom.search.executors import open_slots
+from darkroom.search.executors.ray_cluster import ENVIRONMENT, LOOPBACK, Cluster, WorkerActor
+from darkroom.search.worker import WorkerCommand
 
 
 def command_of(process):
@@ -124,7 +124,7 @@ NO_ROOM = "search.ray_address: the cluster at host:1 has no room for a worker"
 
 
 @pytest.mark.parametrize(
-    ("nodes", "search", "seats"),
+    ("nodes", "search", "slots"),
     [
         ([CPUS, CPUS], {}, 4),
         ([CPUS, None], {}, 2),
@@ -135,23 +135,23 @@ NO_ROOM = "search.ray_address: the cluster at host:1 has no room for a worker"
         ([CPUS, GPUS], {"worker_gpus": 0.5, "worker_cpus": 8}, 2),
     ],
 )
-def test_a_cluster_takes_as_many_of_eight_workers_as_its_nodes_hold(open_cluster, capsys, nodes, search, seats):
+def test_a_cluster_takes_as_many_of_eight_workers_as_its_nodes_hold(open_cluster, capsys, nodes, search, slots):
     cluster = open_cluster(FakeRay(*nodes), 8, **search)
 
-    assert [seat.capacity for seat in cluster.seats] == [2] * seats
-    said = f"has room for {seats} of 8 workers, which needs" in capsys.readouterr().err
-    assert said == (seats < 8)
+    assert [slot.capacity for slot in cluster.slots] == [2] * slots
+    said = f"has room for {slots} of 8 workers, which needs" in capsys.readouterr().err
+    assert said == (slots < 8)
 
 
 def test_workers_that_nobody_counted_are_as_many_as_there_is_room_for(open_cluster, capsys):
-    assert len(open_cluster(FakeRay(CPUS), 8, workers="auto").seats) == 2
+    assert len(open_cluster(FakeRay(CPUS), 8, workers="auto").slots) == 2
     assert capsys.readouterr().err == ""
 
 
 def test_a_cluster_that_others_use_takes_the_workers_for_which_it_finds_room(open_cluster):
     ray = FakeRay(CPUS, late=1)
 
-    assert len(open_cluster(ray, 2).seats) == 1
+    assert len(open_cluster(ray, 2).slots) == 1
     assert len(ray.killed) == 1
 
 
@@ -163,9 +163,9 @@ def test_a_cluster_without_room_for_a_worker_is_refused(open_cluster, ray):
         open_cluster(ray, 2, worker_cpus=4, worker_gpus=1)
 
 
-def test_a_worker_whose_node_is_gone_leaves_its_seat_and_the_last_one_ends_the_search(open_cluster):
+def test_a_worker_whose_node_is_gone_leaves_its_slot_and_the_last_one_ends_the_search(open_cluster):
     ray = FakeRay(CPUS, CPUS)
-    first, second, third, fourth = open_cluster(ray, 4).seats
+    first, second, third, fourth = open_cluster(ray, 4).slots
 
     fourth.restart()
     assert fourth.capacity == 2
@@ -174,7 +174,7 @@ def test_a_worker_whose_node_is_gone_leaves_its_seat_and_the_last_one_ends_the_s
     third.restart()
     second.restart()
     first.restart()
-    assert [seat.capacity for seat in (first, second, third, fourth)] == [2, 0, 0, 2]
+    assert [slot.capacity for slot in (first, second, third, fourth)] == [2, 0, 0, 2]
 
     ray.resources[0] = None
     first.restart()
@@ -184,21 +184,21 @@ def test_a_worker_whose_node_is_gone_leaves_its_seat_and_the_last_one_ends_the_s
 
 def test_a_node_without_the_images_is_named(make_config, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
-    trainer = Trainer(make_config(), tmp_path / "none", fuses=False)
+    trainer = WorkerActor(make_config(), tmp_path / "none", fuses=False)
 
     with pytest.raises(CacheError, match=rf"/none: not on the node {platform.node()}; .* a file system that the nodes"):
-        trainer.advance(Orders())
+        trainer.advance(WorkerCommand())
 
 
 def test_what_a_worker_raises_arrives_as_it_was(open_cluster):
-    (seat,) = open_cluster(FakeRay({"CPU": 1}), 1).seats
+    (slot,) = open_cluster(FakeRay({"CPU": 1}), 1).slots
     wrapped, raised = RuntimeError("a page of it"), CacheError("one line")
     wrapped.cause = raised
     answer = Future()
     answer.set_exception(wrapped)
-    seat.actor.advance = SimpleNamespace(remote=lambda orders: SimpleNamespace(future=lambda: answer))
+    slot.actor.advance = SimpleNamespace(remote=lambda command: SimpleNamespace(future=lambda: answer))
 
-    assert seat.submit(Orders()).exception() is raised
+    assert slot.submit(WorkerCommand()).exception() is raised
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def refusal(make_config, small_cache, monkeypatch):
     def refused(**search):
         with (
             pytest.raises(SearchError) as caught,
-            make_seats(make_config(executor="ray", **search), small_cache, 2, 1),
+            open_slots(make_config(executor="ray", **search), small_cache, 2, 1),
         ):
             pass
         return str(caught.value)

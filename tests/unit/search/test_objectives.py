@@ -9,7 +9,7 @@ from torch import nn
 from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import build_classifier
-from darkroom.search.cost import cost
+from darkroom.search.objectives import cost
 
 
 def test_the_parameters_are_counted(make_card: Callable[..., DatasetCard]) -> None:

@@ -13,7 +13,7 @@ FREE = {"trials", "minutes", "stall", "finalists", "repeats", "fuse", "workers",
 FREE |= {"worker_cpus", "worker_gpus", "storage"}
 
 
-def purpose(config: Config, card: DatasetCard) -> dict[str, Any]:
+def study_purpose(config: Config, card: DatasetCard) -> dict[str, Any]:
     """Everything that a trial depends on beside its own parameters, as {"section.key": a value of JSON}."""
     space = config.search.space.flat()
     settled = config.search.model_dump(mode="json", exclude=FREE | {"space"})
@@ -28,7 +28,7 @@ def purpose(config: Config, card: DatasetCard) -> dict[str, Any]:
 
 def base_name(config: Config, card: DatasetCard) -> str:
     """Names the studies of a purpose."""
-    return f"{card.name}-{config.model.name}-{digest(purpose(config, card))[:16]}"
+    return f"{card.name}-{config.model.name}-{digest(study_purpose(config, card))[:16]}"
 
 
 def differences(made_for: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from darkroom.search.evidence import Evidence, weigh
 from darkroom.search.repeats import Candidate
+from darkroom.search.significance import SeedComparison, compare_seeds
 
 
 def candidate(label: str, *values: float, failures: tuple[str, ...] = ()) -> Candidate:
@@ -23,7 +23,7 @@ CLEAR = candidate("trial 7", 0.95, 0.955, 0.952)
 SLIGHT = candidate("trial 3", 0.905, 0.915, 0.91)
 
 
-def numbers(evidence: Evidence) -> tuple[float, float, float]:
+def numbers(evidence: SeedComparison) -> tuple[float, float, float]:
     gain = evidence.gain
     assert gain is not None
     assert gain.low is not None
@@ -34,13 +34,13 @@ def numbers(evidence: Evidence) -> tuple[float, float, float]:
 def test_the_winner_has_the_best_mean_and_not_the_best_value() -> None:
     lucky = candidate("trial 4", 0.99, 0.80, 0.81)
 
-    evidence = weigh([lucky, SLIGHT, START], "accuracy")
+    evidence = compare_seeds([lucky, SLIGHT, START], "accuracy")
 
     assert evidence.winner is SLIGHT
 
 
 def test_a_clear_gain_is_more_than_noise() -> None:
-    evidence = weigh([CLEAR, START], "accuracy")
+    evidence = compare_seeds([CLEAR, START], "accuracy")
 
     difference, low, _ = numbers(evidence)
     assert difference == pytest.approx(fmean(CLEAR.values) - fmean(START.values))
@@ -52,7 +52,7 @@ def test_a_clear_gain_is_more_than_noise() -> None:
 
 
 def test_a_slight_gain_may_be_noise() -> None:
-    evidence = weigh([SLIGHT, START], "accuracy")
+    evidence = compare_seeds([SLIGHT, START], "accuracy")
 
     difference, low, _ = numbers(evidence)
     assert difference > 0 > low
@@ -61,7 +61,7 @@ def test_a_slight_gain_may_be_noise() -> None:
 
 def test_of_a_loss_the_lowest_mean_wins_and_its_gain_is_positive() -> None:
     worse, better = candidate("trial 1", 0.5, 0.52, 0.51), candidate("trial 2", 0.2, 0.22, 0.21)
-    evidence = weigh([worse, better, candidate("starting point", 0.4, 0.41, 0.42)], "loss")
+    evidence = compare_seeds([worse, better, candidate("starting point", 0.4, 0.41, 0.42)], "loss")
 
     assert evidence.winner is better
     assert numbers(evidence)[0] == pytest.approx(0.2)
@@ -74,7 +74,7 @@ seeds = st.lists(st.floats(0, 1).map(lambda value: round(value, 4)), min_size=2,
 
 @given(seeds, seeds)
 def test_the_interval_is_welchs(first: list[float], second: list[float]) -> None:
-    evidence = weigh([candidate("trial 1", *first), candidate("starting point", *second)], "accuracy")
+    evidence = compare_seeds([candidate("trial 1", *first), candidate("starting point", *second)], "accuracy")
     if evidence.gain is None or evidence.gain.low is None or min(len(set(first)), len(set(second))) < 2:
         return  # SciPy warns of a group without variation; it has tests of its own below
 
@@ -84,8 +84,8 @@ def test_the_interval_is_welchs(first: list[float], second: list[float]) -> None
 
 
 def test_the_interval_is_wider_where_the_winner_was_picked_from_more() -> None:
-    alone = numbers(weigh([CLEAR, START], "accuracy"))
-    picked = weigh([CLEAR, SLIGHT, START], "accuracy")
+    alone = numbers(compare_seeds([CLEAR, START], "accuracy"))
+    picked = compare_seeds([CLEAR, SLIGHT, START], "accuracy")
 
     difference, low, high = numbers(picked)
     assert difference == alone[0]
@@ -98,7 +98,7 @@ def test_pure_noise_is_seldom_called_a_gain() -> None:
 
     def found() -> bool:
         labels = ("trial 1", "trial 2", "trial 3", "starting point")
-        evidence = weigh([candidate(label, *(noise.gauss() for _ in range(3))) for label in labels], "accuracy")
+        evidence = compare_seeds([candidate(label, *(noise.gauss() for _ in range(3))) for label in labels], "accuracy")
         return evidence.gain is not None and bool(evidence.gain.exceeds_noise)
 
     # One side of a 95 % interval: at most 2.5 %, here with room for chance.
@@ -106,7 +106,7 @@ def test_pure_noise_is_seldom_called_a_gain() -> None:
 
 
 def test_where_the_starting_point_wins_it_is_said_and_nothing_is_gained() -> None:
-    evidence = weigh([SLIGHT, candidate("starting point", 0.93, 0.94)], "accuracy")
+    evidence = compare_seeds([SLIGHT, candidate("starting point", 0.93, 0.94)], "accuracy")
 
     assert evidence.winner is evidence.start
     assert evidence.gain is None
@@ -117,7 +117,7 @@ def test_where_the_starting_point_wins_it_is_said_and_nothing_is_gained() -> Non
 
 
 def test_where_a_candidate_is_only_as_good_the_settings_stay_as_written() -> None:
-    evidence = weigh([candidate("trial 2", 0.9, 0.8), candidate("starting point", 0.8, 0.9)], "accuracy")
+    evidence = compare_seeds([candidate("trial 2", 0.9, 0.8), candidate("starting point", 0.8, 0.9)], "accuracy")
 
     assert evidence.winner is evidence.start
 
@@ -125,7 +125,7 @@ def test_where_a_candidate_is_only_as_good_the_settings_stay_as_written() -> Non
 def test_a_candidate_that_failed_with_any_seed_cannot_win() -> None:
     broken = candidate("trial 5", 0.99, 0.99, failures=("seed 2: the loss is no longer finite",))
 
-    evidence = weigh([broken, CLEAR, START], "accuracy")
+    evidence = compare_seeds([broken, CLEAR, START], "accuracy")
 
     assert evidence.winner is CLEAR
     assert evidence.gain is not None
@@ -140,7 +140,7 @@ def test_a_candidate_that_failed_with_any_seed_cannot_win() -> None:
     ],
 )
 def test_a_starting_point_that_failed_leaves_nothing_to_compare(start: Candidate, reason: str) -> None:
-    evidence = weigh([CLEAR, start], "accuracy")
+    evidence = compare_seeds([CLEAR, start], "accuracy")
 
     assert evidence.winner is CLEAR
     assert evidence.gain is None
@@ -148,7 +148,7 @@ def test_a_starting_point_that_failed_leaves_nothing_to_compare(start: Candidate
 
 
 def test_without_a_starting_point_there_is_nothing_to_compare() -> None:
-    evidence = weigh([SLIGHT, CLEAR], "accuracy")
+    evidence = compare_seeds([SLIGHT, CLEAR], "accuracy")
 
     assert evidence.winner is CLEAR
     assert evidence.gain is None
@@ -158,7 +158,7 @@ def test_without_a_starting_point_there_is_nothing_to_compare() -> None:
 def test_where_every_candidate_failed_nobody_wins_and_the_first_reason_is_shown() -> None:
     failed = [candidate("trial 5", failures=("reason 5",)), candidate("starting point", failures=("reason 0",))]
 
-    evidence = weigh(failed, "accuracy")
+    evidence = compare_seeds(failed, "accuracy")
 
     assert evidence.winner is None
     assert evidence.verdict == "Every candidate failed when it was trained again, the first with: reason 5."
@@ -169,7 +169,7 @@ def test_where_every_candidate_failed_nobody_wins_and_the_first_reason_is_shown(
     [((0.9, 0.9, 0.9), (0.8, 0.8, 0.8)), ((0.9,), (0.8, 0.81)), ((0.9, 0.91), (0.8,)), ((0.1,) * 3, (0.05,) * 3)],
 )
 def test_without_noise_to_judge_by_there_is_no_interval(values: tuple[float, ...], written: tuple[float, ...]) -> None:
-    evidence = weigh([candidate("trial 1", *values), candidate("starting point", *written)], "accuracy")
+    evidence = compare_seeds([candidate("trial 1", *values), candidate("starting point", *written)], "accuracy")
 
     assert evidence.gain is not None
     assert (evidence.gain.low, evidence.gain.high, evidence.gain.exceeds_noise) == (None, None, None)
@@ -177,7 +177,7 @@ def test_without_noise_to_judge_by_there_is_no_interval(values: tuple[float, ...
 
 
 def test_a_starting_point_without_variation_is_compared_with_a_winner_that_has_some() -> None:
-    evidence = weigh([CLEAR, candidate("starting point", 0.9, 0.9, 0.9)], "accuracy")
+    evidence = compare_seeds([CLEAR, candidate("starting point", 0.9, 0.9, 0.9)], "accuracy")
 
     difference, low, high = numbers(evidence)
     assert low < difference < high
@@ -185,7 +185,7 @@ def test_a_starting_point_without_variation_is_compared_with_a_winner_that_has_s
 
 
 def test_two_seeds_are_enough_for_an_interval() -> None:
-    evidence = weigh([candidate("trial 1", 0.95, 0.96), candidate("starting point", 0.9, 0.91)], "accuracy")
+    evidence = compare_seeds([candidate("trial 1", 0.95, 0.96), candidate("starting point", 0.9, 0.91)], "accuracy")
 
     difference, low, high = numbers(evidence)
     assert low < difference < high
@@ -193,7 +193,7 @@ def test_two_seeds_are_enough_for_an_interval() -> None:
 
 def test_the_evidence_is_json_with_every_value_it_rests_on() -> None:
     broken = candidate("trial 5", failures=("why",))
-    found = json.loads(json.dumps(weigh([CLEAR, broken, START], "accuracy").as_dict(), allow_nan=False))
+    found = json.loads(json.dumps(compare_seeds([CLEAR, broken, START], "accuracy").as_dict(), allow_nan=False))
 
     assert (found["winner"], found["monitor"], found["split"]) == ("trial 7", "accuracy", "validation")
     assert [each["label"] for each in found["candidates"]] == ["trial 7", "trial 5", "starting point"]
@@ -216,7 +216,7 @@ def test_the_evidence_is_json_with_every_value_it_rests_on() -> None:
 
 
 def test_where_nothing_was_trained_again_the_lead_may_be_luck() -> None:
-    found = weigh([], "loss").as_dict()
+    found = compare_seeds([], "loss").as_dict()
 
     assert (found["winner"], found["gain"], found["candidates"]) == (None, None, [])
     assert found["verdict"] == "No configuration was trained again with other seeds: its lead may be luck."

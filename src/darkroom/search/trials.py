@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
 from darkroom.search.attributes import DUPLICATE, FAILURE, SECONDS
-from darkroom.search.ownership import ask
+from darkroom.search.heartbeat import ask
 from darkroom.search.sampling import choose_pruner, choose_sampler, grid
 from darkroom.search.space import distributions, from_optuna
 from darkroom.search.study import end_trial, interrupted, requeue, running_trials, used_trials
@@ -24,8 +24,8 @@ def point(trial: optuna.Trial | FrozenTrial) -> Point:
     return frozenset(trial.params.items())
 
 
-class Source(Protocol):
-    """Where the trials come from that a conductor has trained; see ``TrialSource``."""
+class Trials(Protocol):
+    """Where the trials come from that a scheduler has trained; see ``StudyTrials``."""
 
     def ask(self) -> optuna.Trial | None: ...
 
@@ -44,7 +44,7 @@ class Source(Protocol):
     def requeue(self, trial: optuna.Trial) -> FrozenTrial: ...
 
 
-class TrialSource:
+class StudyTrials:
     """Asks a study for trials until the budget is spent: ``search.trials``, ``search.minutes`` or ``search.stall``.
 
     Where one trial is trained after another, each suggestion depends on the earlier trials alone, so that a search

@@ -31,7 +31,7 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class SeedComparison:
     """What the repeats say: the winner by its mean, and its gain over the starting point.
 
     ``winner`` is None if every candidate failed; ``gain`` is None if there is nothing to compare or the starting
@@ -94,7 +94,7 @@ class Evidence:
         }
 
 
-def weigh(candidates: Sequence[Candidate], monitor: str) -> Evidence:
+def compare_seeds(candidates: Sequence[Candidate], monitor: str) -> SeedComparison:
     """Pick the candidate with the best mean and compare it with the one labelled "starting point".
 
     The interval of the difference is Welch's, at a confidence raised for the number of candidates that could have won
@@ -111,7 +111,7 @@ def weigh(candidates: Sequence[Candidate], monitor: str) -> Evidence:
     gain = None
     if winner is not None and winner is not start and start in trained:
         gain = _gain(winner, start, sign, compared=len(trained) - 1)
-    return Evidence(monitor, tuple(candidates), winner, start, gain)
+    return SeedComparison(monitor, tuple(candidates), winner, start, gain)
 
 
 def _gain(winner: Candidate, start: Candidate, sign: int, compared: int) -> Gain:

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from rich.console import Console
 
-from darkroom.search.display import SearchDisplay
+from darkroom.search.progress import SearchProgress
 
 
 class Clock:
@@ -16,13 +16,13 @@ class Clock:
         return self.now
 
 
-def display_of(trials: int = 12, *, seconds: float | None = None) -> tuple[SearchDisplay, Clock]:
+def display_of(trials: int = 12, *, seconds: float | None = None) -> tuple[SearchProgress, Clock]:
     clock = Clock()
     console = Console(file=io.StringIO(), force_terminal=False)
-    return SearchDisplay(console, "search", "accuracy", trials, 10, seconds=seconds, clock=clock), clock
+    return SearchProgress(console, "search", "accuracy", trials, 10, seconds=seconds, clock=clock), clock
 
 
-def lines(display: SearchDisplay, width: int = 80) -> list[str]:
+def lines(display: SearchProgress, width: int = 80) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
     console.print(display.render())
     assert isinstance(console.file, io.StringIO)
@@ -126,7 +126,7 @@ def test_more_trials_than_were_asked_for_leave_no_time() -> None:
 
 def written(*, terminal: bool) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
-    with SearchDisplay(console, "search", "accuracy", 12, 10) as display:
+    with SearchProgress(console, "search", "accuracy", 12, 10) as display:
         display.begun(3, "trial 3")
         display.epoch(3, 5, 0.9)
         display.ended(3, "complete", "best 0.9000 (trial 3)")

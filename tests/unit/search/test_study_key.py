@@ -10,9 +10,9 @@ import pytest
 from darkroom.config import Config, parse
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
-from darkroom.search.identity import base_name
 from darkroom.search.storage import open_storage
 from darkroom.search.study import used_trials
+from darkroom.search.study_key import base_name
 
 Open = Callable[..., optuna.Study]
 LR = {"low": 1e-4, "high": 0.1, "log": True}

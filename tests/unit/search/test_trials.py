@@ -11,8 +11,8 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config, parse
 from darkroom.errors import SearchError, TrainingError
 from darkroom.search.attributes import DUPLICATE, FAILURE
-from darkroom.search.source import TrialSource, since_improvement
 from darkroom.search.study import best_trial, interrupted, ranked, used_trials
+from darkroom.search.trials import StudyTrials, since_improvement
 
 Settings = Mapping[str, Any]
 Search = Callable[..., optuna.Study]
@@ -88,19 +88,19 @@ def test_a_repeated_configuration_that_was_pruned_is_pruned(journal: Path, searc
 def test_the_listener_hears_of_every_trial_once(journal: Path, opened: Search, run_trials: Run) -> None:
     study = opened(journal, config(30))
 
-    ended = run_trials(study, config(30), Objective(), seats=2)
+    ended = run_trials(study, config(30), Objective(), slots=2)
 
     assert sorted(trial.number for trial in ended) == list(range(30))
     assert sum(DUPLICATE in trial.user_attrs for trial in ended) == 26
 
 
-@pytest.mark.parametrize(("seats", "capacity"), [(1, 8), (3, 1), (2, 3)])
+@pytest.mark.parametrize(("slots", "capacity"), [(1, 8), (3, 1), (2, 3)])
 def test_what_is_under_way_is_not_trained_beside_itself(
-    journal: Path, search: Search, seats: int, capacity: int
+    journal: Path, search: Search, slots: int, capacity: int
 ) -> None:
     objective = Objective()
 
-    trials = used_trials(search(journal, config(30, pruner="none"), objective, seats=seats, capacity=capacity))
+    trials = used_trials(search(journal, config(30, pruner="none"), objective, slots=slots, capacity=capacity))
 
     assert sorted(objective.trained) == [8, 16, 32, 64]
     assert len(trials) == 30
@@ -154,7 +154,7 @@ def test_a_search_of_few_combinations_killed_at_any_point_takes_the_same_course(
 
 
 def test_what_another_search_of_the_study_has_tried_is_not_trained_again(journal: Path, opened: Search) -> None:
-    first, second = (TrialSource(opened(journal, config(trials)), config(trials)) for trials in (20, 30))
+    first, second = (StudyTrials(opened(journal, config(trials)), config(trials)) for trials in (20, 30))
     while train(first, 1.0):
         pass
 
@@ -169,7 +169,7 @@ class Clock:
         return self.now
 
 
-def train(source: TrialSource, value: float) -> FrozenTrial | None:
+def train(source: StudyTrials, value: float) -> FrozenTrial | None:
     trial = source.ask()
     return None if trial is None else source.tell(trial, [value], COMPLETE)
 
@@ -179,11 +179,11 @@ def test_the_time_of_all_sessions_is_counted(journal: Path, opened: Search) -> N
 
     for _ in range(2):
         clock = Clock()
-        source = TrialSource(opened(journal, settings), settings, clock)
+        source = StudyTrials(opened(journal, settings), settings, clock)
         clock.now = 29
         assert train(source, 1.0)
     clock = Clock()
-    source = TrialSource(opened(journal, settings), settings, clock)
+    source = StudyTrials(opened(journal, settings), settings, clock)
     under_way = source.ask()
     clock.now = 2
 
@@ -196,7 +196,7 @@ def test_the_time_of_all_sessions_is_counted(journal: Path, opened: Search) -> N
 
 def test_a_search_that_does_not_get_better_ends(journal: Path, opened: Search) -> None:
     settings = config(100, space=MANY, stall=3)
-    source = TrialSource(opened(journal, settings), settings)
+    source = StudyTrials(opened(journal, settings), settings)
 
     told = [train(source, value) for value in (1.0, 2.0, 1.5, 1.5, 3.0, 3.0, 0.0)]
     assert all(told)
@@ -208,7 +208,7 @@ def test_a_search_that_does_not_get_better_ends(journal: Path, opened: Search) -
 
 def test_a_search_whose_trials_all_fail_stalls(journal: Path, opened: Search) -> None:
     settings = config(100, space=MANY, stall=2)
-    source = TrialSource(opened(journal, settings), settings)
+    source = StudyTrials(opened(journal, settings), settings)
 
     for _ in range(2):
         trial = source.ask()
@@ -220,7 +220,7 @@ def test_a_search_whose_trials_all_fail_stalls(journal: Path, opened: Search) ->
 
 def test_without_another_limit_the_number_of_trials_ends_a_search(journal: Path, opened: Search) -> None:
     settings = config(2, space=MANY)
-    source = TrialSource(opened(journal, settings), settings)
+    source = StudyTrials(opened(journal, settings), settings)
 
     assert train(source, 1.0)
     assert train(source, 1.0)
@@ -230,7 +230,7 @@ def test_without_another_limit_the_number_of_trials_ends_a_search(journal: Path,
 
 def test_a_grid_ends_with_its_last_point(journal: Path, opened: Search) -> None:
     settings = config(100, sampler="grid")
-    source = TrialSource(opened(journal, settings), settings)
+    source = StudyTrials(opened(journal, settings), settings)
 
     for _ in range(4):
         assert train(source, 1.0)
@@ -286,7 +286,7 @@ def test_two_objectives_without_a_complete_trial_are_refused_with_the_first_reas
 def test_an_improvement_of_either_objective_is_one(journal: Path, opened: Search) -> None:
     settings = config(100, **TWO)
     study = opened(journal, settings)
-    source = TrialSource(study, settings)
+    source = StudyTrials(study, settings)
     waited = []
     for values in ([0.5, 100.0], [0.4, 90.0], [0.5, 95.0], [0.5, 95.0], [0.4, 95.0], [0.6, 1e6]):
         trial = source.ask()

@@ -8,7 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.plotting import BLUE, GREY, ORANGE, new_figure, shorten, tidy
-from darkroom.search.figures import maximised, monitored, near, show_range
+from darkroom.search.plots import is_maximized, monitored, near, show_range
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +88,7 @@ def parallel_coordinates(study: Study, monitor: str) -> "Figure | None":
     if not kinds:
         return None
     best, (near_ones, note) = _best(study, complete), near(study, complete)
-    sign = 1 if maximised(study) else -1
+    sign = 1 if is_maximized(study) else -1
     # The best is drawn last. Its equals are not.
     ranked = sorted(near_ones, key=lambda trial: (sign * monitored(trial), trial is best))
     outcomes = [monitored(trial) for trial in near_ones]
@@ -131,7 +131,7 @@ def _complete(study: Study) -> list[FrozenTrial]:
 
 
 def _best(study: Study, complete: list[FrozenTrial]) -> FrozenTrial:
-    return (max if maximised(study) else min)(complete, key=monitored)
+    return (max if is_maximized(study) else min)(complete, key=monitored)
 
 
 def _count(trials: list[FrozenTrial]) -> str:

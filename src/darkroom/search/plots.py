@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.plotting import BLUE, GREY, ORANGE, RED, count_along_x, new_figure, shorten, tidy
-from darkroom.search.evidence import Evidence
+from darkroom.search.significance import SeedComparison
 from darkroom.search.study import used_trials
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def history(study: Study, monitor: str) -> "Figure":
     if failed:  # at the bottom edge, whatever the figures above it
         edge = axes.get_xaxis_transform()
         axes.scatter(failed, [0.02] * len(failed), c=RED, marker="|", transform=edge, label="failed")
-    best = list(accumulate((monitored(trial) for trial in complete), max if maximised(study) else min))
+    best = list(accumulate((monitored(trial) for trial in complete), max if is_maximized(study) else min))
     if best:  # the line goes on to the last trial, which need not be a complete one
         steps = [*(trial.number for trial in complete), trials[-1].number]
         axes.step(steps, [*best, best[-1]], where="post", color=ORANGE, label="best so far")
@@ -66,7 +66,7 @@ def curves(study: Study, monitor: str) -> "Figure | None":
     figure = new_figure(8, 4)
     axes = figure.subplots()
     complete = of_state(trials, TrialState.COMPLETE)
-    best = (max if maximised(study) else min)(complete, key=monitored, default=None)
+    best = (max if is_maximized(study) else min)(complete, key=monitored, default=None)
     strength = max(0.15, min(0.8, 8 / len(trials)))
     for state, colour, name in (
         (TrialState.PRUNED, GREY, "pruned"),
@@ -130,7 +130,7 @@ def front(study: Study, monitor: str, second: str) -> "Figure | None":
     for trial, place in zip(chosen, places, strict=True):
         spot = tuple(axes.transData.transform(place))
         if math.dist(spot, numbered) > NUMBER_PIXELS:
-            above = (0, 6 if maximised(study) else -13)
+            above = (0, 6 if is_maximized(study) else -13)
             axes.annotate(str(trial.number), place, above, textcoords="offset points", fontsize=8, ha="center")
             numbered = spot
     tidy(axes, f"What a better {monitor} costs; numbers are trials{note}", second, f"best validation {monitor}")
@@ -138,7 +138,7 @@ def front(study: Study, monitor: str, second: str) -> "Figure | None":
     return figure
 
 
-def repeats(evidence: Evidence) -> "Figure | None":
+def repeats(evidence: SeedComparison) -> "Figure | None":
     """Each candidate's figure with each seed, with mean ± standard deviation; None if none has a figure."""
     candidates = [candidate for candidate in evidence.candidates if candidate.values][::-1]
     if not candidates:
@@ -171,7 +171,7 @@ def monitored(trial: FrozenTrial) -> float:
     return float(trial.values[0])
 
 
-def maximised(study: Study) -> bool:
+def is_maximized(study: Study) -> bool:
     return study.directions[0] is StudyDirection.MAXIMIZE
 
 
@@ -192,10 +192,10 @@ def near(study: Study, trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial]
     reach = 3 * (upper - lower)
     if reach == 0:
         return list(trials), ""
-    low, high = (lower - reach, math.inf) if maximised(study) else (-math.inf, upper + reach)
+    low, high = (lower - reach, math.inf) if is_maximized(study) else (-math.inf, upper + reach)
     shown = [trial for trial in trials if low <= monitored(trial) <= high]
     hidden = len(trials) - len(shown)
-    return shown, f" ({hidden} far {'below' if maximised(study) else 'above'} left out)" if hidden else ""
+    return shown, f" ({hidden} far {'below' if is_maximized(study) else 'above'} left out)" if hidden else ""
 
 
 def show_range(axes: "Axes", values: Sequence[float]) -> None:

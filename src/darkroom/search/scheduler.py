@@ -10,15 +10,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
 from darkroom.errors import ConfigError, SearchError
-from darkroom.search.executors import Seat
+from darkroom.search.executors import WorkerSlot
 from darkroom.search.fused.loop import group
-from darkroom.search.source import Source
-from darkroom.search.worker import Assignment, Orders, Progress, Report, first_line
+from darkroom.search.trials import Trials
+from darkroom.search.worker import TrialAssignment, TrialProgress, WorkerCommand, WorkerResult, first_line
 from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.utils.signals import held_back
 
-# Workers that die one after another in the same seat, none of them having finished an epoch, that end a search.
-DEATHS = 3
+# Workers that die one after another in the same slot, none of them having finished an epoch, that end a search.
+MAX_WORKER_DEATHS = 3
 
 
 class Listener(Protocol):
@@ -46,29 +46,31 @@ class _Training:
 
 
 @dataclass
-class _Crew:
-    """A seat, the trials that its worker is training, those it is to give up, and the deaths since its last report."""
+class _SlotState:
+    """A slot, the trials that its worker is training, those it is to give up, and the deaths since its last report."""
 
-    seat: Seat
+    slot: WorkerSlot
     under_way: dict[int, _Training] = field(default_factory=dict)
     given_up: list[int] = field(default_factory=list)
     deaths: int = 0
 
 
-class Conductor:
-    """Asks ``source`` for trials, seats them where they can be trained together, and prunes and ends them.
+class TrialScheduler:
+    """Asks ``source`` for trials, puts them into slots where they can be trained together, and prunes and ends them.
 
-    ``epochs`` is the length of each training. Trials in one seat at the same time belong to one group: they differ
+    ``epochs`` is the length of each training. Trials in one slot at the same time belong to one group: they differ
     in values, not in shapes.
     """
 
-    def __init__(self, source: Source, config: Config, seats: Sequence[Seat], listener: Listener, epochs: int) -> None:
+    def __init__(
+        self, source: Trials, config: Config, slots: Sequence[WorkerSlot], listener: Listener, epochs: int
+    ) -> None:
         self.source = source
         self.config = config
         self.listener = listener
         self.epochs = epochs
-        self.crews = [_Crew(seat) for seat in seats]
-        # Asked for, and waiting for a seat in which their group is trained.
+        self.states = [_SlotState(slot) for slot in slots]
+        # Asked for, and waiting for a slot in which their group is trained.
         self.waiting: list[_Training] = []
 
     def run(self) -> None:
@@ -76,42 +78,42 @@ class Conductor:
 
         Raises SearchError if workers die again and again, and whatever else ends a worker's round.
         """
-        pending: dict[Future[Report], _Crew] = {}
+        pending: dict[Future[WorkerResult], _SlotState] = {}
         while True:
-            idle = [crew for crew in self.crews if crew not in pending.values()]
-            for crew in idle:
-                orders = self._orders(crew)
-                if crew.under_way or orders.give_up:
-                    pending[crew.seat.submit(orders)] = crew
+            idle = [state for state in self.states if state not in pending.values()]
+            for state in idle:
+                command = self._command(state)
+                if state.under_way or command.give_up:
+                    pending[state.slot.submit(command)] = state
             if not pending:
                 return
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
-                crew = pending.pop(future)
+                state = pending.pop(future)
                 problem = future.exception()
-                if isinstance(problem, crew.seat.lost):
-                    self._lost(crew, problem)
+                if isinstance(problem, state.slot.lost):
+                    self._lost(state, problem)
                 else:
-                    self._take(crew, future.result())
+                    self._take(state, future.result())
 
-    def _orders(self, crew: _Crew) -> Orders:
-        given_up, crew.given_up = tuple(crew.given_up), []
+    def _command(self, state: _SlotState) -> WorkerCommand:
+        given_up, state.given_up = tuple(state.given_up), []
         begun = []
-        while len(crew.under_way) < crew.seat.capacity and (training := self._next(crew)):
+        while len(state.under_way) < state.slot.capacity and (training := self._next(state)):
             number = training.trial.number
-            crew.under_way[number] = training
-            begun.append(Assignment(number, training.settings))
+            state.under_way[number] = training
+            begun.append(TrialAssignment(number, training.settings))
             self.listener.begun(training.trial, training.settings)
-        return Orders(tuple(begun), given_up)
+        return WorkerCommand(tuple(begun), given_up)
 
-    def _next(self, crew: _Crew) -> _Training | None:
-        """The next trial that can be trained in this seat; what cannot is kept for another, as many as fit in one."""
-        seated = next((each.group for each in crew.under_way.values()), None)
+    def _next(self, state: _SlotState) -> _Training | None:
+        """The next trial that can be trained in this slot; what cannot is kept for another, as many as fit in one."""
+        slot_group = next((each.group for each in state.under_way.values()), None)
         while True:
             for position, training in enumerate(self.waiting):
-                if seated is None or training.group == seated:
+                if slot_group is None or training.group == slot_group:
                     return self.waiting.pop(position)
-            if len(self.waiting) >= crew.seat.capacity:
+            if len(self.waiting) >= state.slot.capacity:
                 return None
             with held_back():
                 trial = self.source.ask()
@@ -129,19 +131,19 @@ class Conductor:
         return _Training(trial, settings, shape, FitResult(self.config.train.monitor))
 
     @held_back()
-    def _take(self, crew: _Crew, report: Report) -> None:
-        crew.deaths = 0
+    def _take(self, state: _SlotState, report: WorkerResult) -> None:
+        state.deaths = 0
         for number, reason in report.failures.items():
-            self._end(crew.under_way.pop(number), TrialState.FAIL, reason=reason)
+            self._end(state.under_way.pop(number), TrialState.FAIL, reason=reason)
         for number, progress in report.progress.items():
-            training = crew.under_way[number]
+            training = state.under_way[number]
             if self._judge(training, progress):
                 continue
-            del crew.under_way[number]
+            del state.under_way[number]
             if not progress.is_finished:
-                crew.given_up.append(number)
+                state.given_up.append(number)
 
-    def _judge(self, training: _Training, progress: Progress) -> bool:
+    def _judge(self, training: _Training, progress: TrialProgress) -> bool:
         """Record an epoch; whether the training goes on."""
         metrics, trial = progress.metrics, training.trial
         training.result.history.append(metrics)
@@ -170,14 +172,14 @@ class Conductor:
             self.listener.ended(trial)
 
     @held_back()
-    def _lost(self, crew: _Crew, problem: BaseException) -> None:
-        for training in crew.under_way.values():
+    def _lost(self, state: _SlotState, problem: BaseException) -> None:
+        for training in state.under_way.values():
             self.listener.ended(self.source.requeue(training.trial))
-        crew.under_way, crew.given_up = {}, []
-        crew.deaths += 1
-        if crew.deaths == DEATHS:
+        state.under_way, state.given_up = {}, []
+        state.deaths += 1
+        if state.deaths == MAX_WORKER_DEATHS:
             raise SearchError(
-                f"a worker died {DEATHS} times before it finished an epoch ({first_line(problem)}); if the memory is "
-                "too small for so many, lower search.workers or train.batch_size, and run the command again"
+                f"a worker died {MAX_WORKER_DEATHS} times before it finished an epoch ({first_line(problem)}); if the "
+                "memory is too small for so many, lower search.workers or train.batch_size, and run the command again"
             )
-        crew.seat.restart()
+        state.slot.restart()

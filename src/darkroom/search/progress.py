@@ -25,7 +25,7 @@ class _Running:
     figure: float | None = None
 
 
-class SearchDisplay:
+class SearchProgress:
     """What a search is doing, as a context; shown on terminals only and gone when it is over.
 
     ``title`` names what is counted, ``trials`` is how many there may be, ``epochs`` the length of each,

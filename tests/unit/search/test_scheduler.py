@@ -1,4 +1,4 @@
-"""Trials are seated where they can be trained together, and a place that is free is taken."""
+"""Trials are slot_group where they can be trained together, and a place that is free is taken."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -29,7 +29,7 @@ SHAPES = {**VALUES, "train": {**VALUES["train"], "batch_size": {"choices": [16, 
 
 
 class Recorder:
-    """An objective that keeps which trials were trained in the same epoch, one round of all seats after another."""
+    """An objective that keeps which trials were trained in the same epoch, one round of all slots after another."""
 
     def __init__(self) -> None:
         self.under_way: dict[int, Settings] = {}
@@ -55,7 +55,7 @@ def run(tmp_path: Path, opened: Callable[..., optuna.Study], run_trials: Callabl
     return run
 
 
-def test_a_seat_is_filled_with_trials_that_differ_in_values(run: Callable[..., Any]) -> None:
+def test_a_slot_is_filled_with_trials_that_differ_in_values(run: Callable[..., Any]) -> None:
     study, recorder = run(config(8, VALUES), capacity=4)
 
     assert {len(trials) for trials in recorder.together} == {1, 2, 3, 4}  # as they are begun one after another
@@ -72,8 +72,8 @@ def test_trials_that_differ_in_shape_are_not_trained_together(run: Callable[...,
     assert [trial.state for trial in used_trials(study)] == [TrialState.COMPLETE] * 12
 
 
-def test_every_trial_is_trained_once_whatever_the_seats(run: Callable[..., Any]) -> None:
-    study, recorder = run(config(11, SHAPES), seats=3, capacity=2)
+def test_every_trial_is_trained_once_whatever_the_slots(run: Callable[..., Any]) -> None:
+    study, recorder = run(config(11, SHAPES), slots=3, capacity=2)
 
     assert len(used_trials(study)) == len(study.trials) == 11
     assert {number for trials in recorder.together for number in trials} == set(range(11))

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
-from tests.unit.search.made_up import COMPLETE, MIXED, PRUNED, STUDIES, TWO, curve, study_of, trial
+from tests.unit.search.fakes import COMPLETE, MIXED, PRUNED, STUDIES, TWO, curve, study_of, trial
 
 from darkroom import plotting
-from darkroom.search import figures, landscape
-from darkroom.search.evidence import weigh
+from darkroom.search import parameter_plots, plots
 from darkroom.search.repeats import Candidate
+from darkroom.search.significance import compare_seeds
 
 pytestmark = pytest.mark.usefixtures("drawn")
 
@@ -21,7 +21,7 @@ def assert_drawn(figure: Figure | None) -> None:
 
 
 def test_a_picture_is_a_png(tmp_path: Path) -> None:
-    plotting.save(figures.history(study_of(MIXED), "accuracy"), tmp_path / "history.png")
+    plotting.save(plots.history(study_of(MIXED), "accuracy"), tmp_path / "history.png")
 
     assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
 
@@ -33,11 +33,11 @@ def test_what_a_study_has_is_drawn(name: str, direction: str) -> None:
     some_complete = any(each.state is COMPLETE for each in STUDIES[name])
     some_reported = any(each.intermediate_values for each in STUDIES[name])
 
-    assert_drawn(figures.history(study, "accuracy"))
+    assert_drawn(plots.history(study, "accuracy"))
     for wanted, figure in (
-        (some_reported, figures.curves(study, "accuracy")),
-        (some_complete, landscape.slices(study, "accuracy")),
-        (some_complete, landscape.parallel_coordinates(study, "accuracy")),
+        (some_reported, plots.curves(study, "accuracy")),
+        (some_complete, parameter_plots.slices(study, "accuracy")),
+        (some_complete, parameter_plots.parallel_coordinates(study, "accuracy")),
     ):
         assert (figure is not None) == wanted
         if figure:
@@ -50,8 +50,8 @@ def test_what_a_study_of_two_objectives_has_is_drawn(name: str, direction: str) 
     study = study_of(TWO[name], direction, "minimize")
     some_complete = any(each.state is COMPLETE for each in TWO[name])
 
-    assert_drawn(figures.history(study, "accuracy"))
-    for figure in (figures.front(study, "accuracy", "parameters"), landscape.slices(study, "accuracy")):
+    assert_drawn(plots.history(study, "accuracy"))
+    for figure in (plots.front(study, "accuracy", "parameters"), parameter_plots.slices(study, "accuracy")):
         assert (figure is not None) == some_complete
         if figure:
             assert_drawn(figure)
@@ -60,12 +60,12 @@ def test_what_a_study_of_two_objectives_has_is_drawn(name: str, direction: str) 
 def test_settings_of_two_objectives_have_importances() -> None:
     trials = [trial(COMPLETE, math.sin(9 * x), 10.0, x=x) for x in (0.1, 0.3, 0.5, 0.7, 0.9)]
 
-    assert landscape.importances(study_of(trials, "maximize", "minimize")) is not None
+    assert parameter_plots.importances(study_of(trials, "maximize", "minimize")) is not None
 
 
 @pytest.mark.parametrize(("direction", "line"), [("maximize", [0.5, 0.9, 0.9]), ("minimize", [0.5, 0.5, 0.5])])
 def test_the_history_shows_each_trial_and_the_best_so_far(direction: str, line: list[float]) -> None:
-    figure = figures.history(study_of(MIXED, direction), "accuracy")
+    figure = plots.history(study_of(MIXED, direction), "accuracy")
 
     (axes,) = figure.axes
     complete, pruned, failed = (collection.get_offsets().tolist() for collection in axes.collections)
@@ -76,14 +76,14 @@ def test_the_history_shows_each_trial_and_the_best_so_far(direction: str, line: 
 
 
 def test_the_history_leaves_out_what_was_interrupted() -> None:
-    figure = figures.history(study_of(MIXED, interrupted=(0, 4)), "accuracy")
+    figure = plots.history(study_of(MIXED, interrupted=(0, 4)), "accuracy")
 
     (axes,) = figure.axes
     assert len(axes.collections) == 2  # complete and pruned
 
 
 def test_the_curves_of_pruned_trials_end_early() -> None:
-    figure = figures.curves(study_of(MIXED), "accuracy")
+    figure = plots.curves(study_of(MIXED), "accuracy")
 
     assert figure is not None
     (axes,) = figure.axes
@@ -97,24 +97,24 @@ def test_a_trial_that_learned_nothing_does_not_flatten_the_others(direction: str
     trials = [trial(COMPLETE, value, x=place / 10, curve=curve(value)) for place, value in enumerate(values)]
     study = study_of(trials, direction)
 
-    for figure in (figures.history(study, "loss"), landscape.slices(study, "loss")):
+    for figure in (plots.history(study, "loss"), parameter_plots.slices(study, "loss")):
         assert figure is not None
         low, high = figure.axes[0].get_ylim()
         assert 0.8 < low < high < 1
-    (axes,) = figures.history(study, "loss").axes
+    (axes,) = plots.history(study, "loss").axes
     assert axes.get_title("left").endswith(f"(1 far {note} left out)")
 
 
 def test_nothing_is_left_out_on_the_better_side() -> None:
     trials = [trial(COMPLETE, value) for value in (0.10, 0.11, 0.12, 0.13, 0.14, 0.9)]
 
-    shown, note = figures.near(study_of(trials), trials)
+    shown, note = plots.near(study_of(trials), trials)
 
     assert (len(shown), note) == (6, "")
 
 
 def test_the_front_holds_what_no_other_trial_beats() -> None:
-    figure = figures.front(study_of(TWO["some"], "maximize", "minimize"), "accuracy", "parameters")
+    figure = plots.front(study_of(TWO["some"], "maximize", "minimize"), "accuracy", "parameters")
 
     assert figure is not None
     (axes,) = figure.axes
@@ -124,7 +124,7 @@ def test_the_front_holds_what_no_other_trial_beats() -> None:
 
 
 def test_the_slices_have_an_axis_for_each_setting_in_its_own_scale() -> None:
-    figure = landscape.slices(study_of(STUDIES["many"]), "accuracy")
+    figure = parameter_plots.slices(study_of(STUDIES["many"]), "accuracy")
 
     assert figure is not None
     scales = {axes.get_xlabel(): axes.get_xscale() for axes in figure.axes if axes.get_xlabel()}
@@ -135,7 +135,7 @@ def test_the_slices_have_an_axis_for_each_setting_in_its_own_scale() -> None:
 
 
 def test_the_parallel_coordinates_end_in_the_figure() -> None:
-    figure = landscape.parallel_coordinates(study_of(MIXED), "accuracy")
+    figure = parameter_plots.parallel_coordinates(study_of(MIXED), "accuracy")
 
     assert figure is not None
     (axes,) = figure.axes
@@ -147,11 +147,11 @@ def test_the_parallel_coordinates_end_in_the_figure() -> None:
 
 @pytest.mark.parametrize("name", ["no trial", "one trial", "only failed", "only pruned", "equal values"])
 def test_a_study_without_variation_has_no_importances(name: str) -> None:
-    assert landscape.importances(study_of(STUDIES[name])) is None
+    assert parameter_plots.importances(study_of(STUDIES[name])) is None
 
 
 def test_the_importances_name_every_setting_and_add_up_to_one() -> None:
-    figure = landscape.importances(study_of([*MIXED, trial(COMPLETE, 0.5, x=0.9)]))
+    figure = parameter_plots.importances(study_of([*MIXED, trial(COMPLETE, 0.5, x=0.9)]))
 
     assert figure is not None
     (axes,) = figure.axes
@@ -162,7 +162,7 @@ def test_the_importances_name_every_setting_and_add_up_to_one() -> None:
 
 def test_the_importances_of_a_study_are_the_same_each_time() -> None:
     trials = [trial(COMPLETE, math.sin(9 * x), x=x) for x in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)]
-    first, again = (landscape.importances(study_of(trials)) for _ in range(2))
+    first, again = (parameter_plots.importances(study_of(trials)) for _ in range(2))
 
     assert first is not None
     assert again is not None
@@ -174,7 +174,7 @@ def candidate(label: str, *values: float, failures: tuple[str, ...] = ()) -> Can
 
 
 def test_the_repeats_show_each_candidate_that_has_a_figure() -> None:
-    evidence = weigh(
+    evidence = compare_seeds(
         [
             candidate("trial 3", 0.9, 0.92),
             candidate("trial 5", 0.8, failures=("why",)),
@@ -183,7 +183,7 @@ def test_the_repeats_show_each_candidate_that_has_a_figure() -> None:
         ],
         "accuracy",
     )
-    figure = figures.repeats(evidence)
+    figure = plots.repeats(evidence)
 
     assert figure is not None
     (axes,) = figure.axes
@@ -193,10 +193,10 @@ def test_the_repeats_show_each_candidate_that_has_a_figure() -> None:
 
 
 def test_without_a_figure_there_is_no_picture_of_the_repeats() -> None:
-    assert figures.repeats(weigh([candidate("trial 6", failures=("why",))], "accuracy")) is None
+    assert plots.repeats(compare_seeds([candidate("trial 6", failures=("why",))], "accuracy")) is None
 
 
 def test_a_pruned_trial_without_a_figure_is_not_drawn() -> None:
-    (axes,) = figures.history(study_of([trial(PRUNED), trial(COMPLETE, 0.5)]), "accuracy").axes
+    (axes,) = plots.history(study_of([trial(PRUNED), trial(COMPLETE, 0.5)]), "accuracy").axes
 
     assert [len(collection.get_offsets()) for collection in axes.collections] == [1]
