@@ -15,11 +15,11 @@ from darkroom.evaluation.comparison import least_images
 from darkroom.evaluation.comparison_report import DISAGREEMENT, Report, Side, disagreement_rows
 from darkroom.evaluation.latency import latencies, throughputs
 from darkroom.evaluation.pairing import Pairing
-from darkroom.promotion.evidence import Evidence, gather, pair
-from darkroom.promotion.gate import Verdict, judge
-from darkroom.promotion.here import resolve
+from darkroom.promotion.evaluated_model import EvaluatedModel, load_evaluated_model, pair
+from darkroom.promotion.gate import Verdict, evaluate_gate
 from darkroom.promotion.registration import is_active
 from darkroom.promotion.registry import Contender
+from darkroom.promotion.working_tree import resolve
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import registry_client
 from darkroom.utils.console import messages, output
@@ -44,7 +44,7 @@ def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) 
             f"{a} and {b} are the same model, {contenders[0]}; name two that differ (`darkroom models` lists them)"
         )
     with scratch_directory() as place:
-        first, second = (gather(client, each, place) for each in contenders)
+        first, second = (load_evaluated_model(client, each, place) for each in contenders)
         pairing = _pair(first, second, config.gate.alpha)
         verdict = _judge(config, workspace, first, second)
         report = _report(config, pairing, first, second, verdict)
@@ -69,7 +69,7 @@ def _are_the_same(a: Contender, b: Contender) -> bool:
     return a.uri == b.uri or bool(weights and weights == b.tags.get(WEIGHTS_TAG))
 
 
-def _pair(a: Evidence, b: Evidence, alpha: float) -> Pairing:
+def _pair(a: EvaluatedModel, b: EvaluatedModel, alpha: float) -> Pairing:
     try:
         found = pair(a, b)
     except ValueError as problem:
@@ -84,23 +84,23 @@ def _pair(a: Evidence, b: Evidence, alpha: float) -> Pairing:
     return found
 
 
-def _reference(evidence: Evidence) -> str:
+def _reference(evidence: EvaluatedModel) -> str:
     return evidence.contender.version or evidence.contender.run_id
 
 
-def _judge(config: Config, workspace: Workspace, a: Evidence, b: Evidence) -> Verdict | None:
+def _judge(config: Config, workspace: Workspace, a: EvaluatedModel, b: EvaluatedModel) -> Verdict | None:
     """What the gate would say of ``b`` if ``a`` were champion; only versions can be."""
     if not (a.contender.version and b.contender.version):
         return None
     cache = workspace.processed(config.dataset.name)
     try:
-        return judge(config.gate, b, a, bins=config.evaluate.calibration_bins, cache=cache)
+        return evaluate_gate(config.gate, b, a, bins=config.evaluate.calibration_bins, cache=cache)
     except (ModelError, TrackingError) as problem:
         messages.print(f"compare: the gate was not asked ({problem})")
         return None
 
 
-def _report(config: Config, pairing: Pairing, a: Evidence, b: Evidence, verdict: Verdict | None) -> Report:
+def _report(config: Config, pairing: Pairing, a: EvaluatedModel, b: EvaluatedModel, verdict: Verdict | None) -> Report:
     models, shapes = [each.load() for each in (a, b)], [each.shape for each in (a, b)]
     speeds = zip(latencies(models, *shapes), throughputs(models, *shapes), strict=True)
     first, second = (
@@ -139,7 +139,9 @@ def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object
         table.writerows(rows)
 
 
-def _draw_disagreements(report: Report, pairing: Pairing, evidence: Evidence, cache: Path, directory: Path) -> None:
+def _draw_disagreements(
+    report: Report, pairing: Pairing, evidence: EvaluatedModel, cache: Path, directory: Path
+) -> None:
     try:
         images = evidence.test_split(cache).images.numpy()
     except TrackingError as problem:

@@ -11,9 +11,9 @@ from rich.table import Table
 from darkroom.config import Config
 from darkroom.data.cache import NAMES, DatasetCard
 from darkroom.data.difference import Listing, changed_classes, difference
-from darkroom.promotion.evidence import gather_listing
-from darkroom.promotion.here import HERE
+from darkroom.promotion.evaluated_model import load_listing
 from darkroom.promotion.registry import find
+from darkroom.promotion.working_tree import HERE
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.tracking.tracker import registry_client
 from darkroom.utils.console import output
@@ -56,7 +56,7 @@ def _read(config: Config, workspace: Workspace, reference: str) -> _Side:
     client = registry_client(workspace)
     model = find(client, config.registered_model, reference)
     with scratch_directory() as place:
-        listing = gather_listing(model, place)
+        listing = load_listing(model, place)
     return _Side(str(model), model.tags.get(FINGERPRINT_TAG, ""), listing)
 
 

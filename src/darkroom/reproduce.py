@@ -8,7 +8,7 @@ from rich.table import Table
 
 from darkroom.config import Config
 from darkroom.errors import ModelError, TrackingError
-from darkroom.promotion.recorded import Training, recorded_training
+from darkroom.promotion.training_run import TrainingRun, read_training_run
 from darkroom.restoring import Checkout, bring_code, bring_data, bring_settings
 from darkroom.tracking.address import store_address, store_exists
 from darkroom.tracking.tracker import registry_client
@@ -42,7 +42,7 @@ def run(config: Config, workspace: Workspace, run_id: str) -> bool:
     """
     if not store_exists():
         raise TrackingError(f"no MLflow store at {store_address()}; MLFLOW_TRACKING_URI names the one that has the run")
-    then = recorded_training(registry_client(workspace), run_id)
+    then = read_training_run(registry_client(workspace), run_id)
     with scratch_directory() as directory:
         source, doubts = bring_code(then, workspace, directory / "code")
         checkout = Checkout(then, Workspace(directory / "project"), source)
@@ -62,7 +62,7 @@ def run(config: Config, workspace: Workspace, run_id: str) -> bool:
     return is_equal
 
 
-def _outcome(then: Training, workspace: Workspace) -> tuple[list[tuple[str, Any, Any]], Mapping[str, Any]]:
+def _outcome(then: TrainingRun, workspace: Workspace) -> tuple[list[tuple[str, Any, Any]], Mapping[str, Any]]:
     """What came out as (name, then, now), and the facts of the machine now."""
     card = read_json(workspace.model_card, error=ModelError, made_by="darkroom train")
     found = {f"best/{key}": card["best_epoch"][key] for key in BEST}
@@ -77,7 +77,7 @@ def _outcome(then: Training, workspace: Workspace) -> tuple[list[tuple[str, Any,
     return rows, card["facts"]
 
 
-def _table(then: Training, rows: list[tuple[str, Any, Any]]) -> Table:
+def _table(then: TrainingRun, rows: list[tuple[str, Any, Any]]) -> Table:
     model, data = then.settings["model"]["name"], then.settings["dataset"]["name"]
     table = Table(
         "figure", "then", "now", "", box=SIMPLE_HEAD, title=f"{model} on {data}, {then}", title_justify="left"
@@ -91,7 +91,7 @@ def _shown(value: Any) -> str:
     return value[:12] if isinstance(value, str) else f"{value:.10g}"
 
 
-def _reasons(then: Training, facts: Mapping[str, Any], doubts: list[str]) -> str:
+def _reasons(then: TrainingRun, facts: Mapping[str, Any], doubts: list[str]) -> str:
     """What may be the reason that the same did not come out."""
     differing = [
         f"{name.replace('_', ' ')} {then.facts[key]} then, {facts[key]} now"

@@ -11,7 +11,7 @@ import darkroom
 from darkroom.config import Config
 from darkroom.data.cache import CARD
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError, TrainingError
-from darkroom.promotion.recorded import Training
+from darkroom.promotion.training_run import TrainingRun
 from darkroom.starting import find_start, keep_start
 from darkroom.tracking.address import DEFAULT_STORE, sqlite_address
 from darkroom.training.device import choose_device, precisions
@@ -41,7 +41,7 @@ runpy.run_module("darkroom", run_name="__main__", alter_sys=True)
 class Checkout:
     """A place for a training, where its own code is run: ``source`` holds the package, ``workspace`` the files."""
 
-    training: Training
+    training: TrainingRun
     workspace: Workspace
     source: Path
 
@@ -95,7 +95,7 @@ def _end(child: subprocess.Popen[str]) -> None:
         child.wait()
 
 
-def bring_code(training: Training, workspace: Workspace, place: Path) -> tuple[Path, list[str]]:
+def bring_code(training: TrainingRun, workspace: Workspace, place: Path) -> tuple[Path, list[str]]:
     """Unpack the code of the training's commit to ``place``.
 
     Returns where its package lies, which is that of today where git cannot tell, and what makes it doubtful that it
@@ -121,7 +121,7 @@ def bring_code(training: Training, workspace: Workspace, place: Path) -> tuple[P
     return place / SOURCE, [doubt]
 
 
-def _of_today(training: Training, why: str) -> tuple[Path, list[str]]:
+def _of_today(training: TrainingRun, why: str) -> tuple[Path, list[str]]:
     warn(f"{training}: {why}; trained with the code of today")
     return Path(darkroom.__file__).parents[1], ["the code is that of today"]
 
@@ -136,7 +136,7 @@ def _git(workspace: Workspace, *arguments: str) -> str | None:
         return None
 
 
-def bring_settings(training: Training, config: Config, workspace: Workspace, checkout: Checkout) -> None:
+def bring_settings(training: TrainingRun, config: Config, workspace: Workspace, checkout: Checkout) -> None:
     """Write params.yaml as the training resolved it, with where the data is found from today's.
 
     The weights that it began with are brought along. Raises ModelError or TrackingError if they are no longer there.
@@ -175,7 +175,7 @@ def bring_settings(training: Training, config: Config, workspace: Workspace, che
     write_json(checkout.workspace.best_params, {"params": {}})
 
 
-def bring_data(training: Training, workspace: Workspace, checkout: Checkout) -> None:
+def bring_data(training: TrainingRun, workspace: Workspace, checkout: Checkout) -> None:
     """Link the preprocessed data of this checkout if it is the training's, else make it anew.
 
     Raises DataError if that gives other data, TrainingError if it fails.

@@ -52,11 +52,11 @@ def show(config: Config, workspace: Workspace, *, as_json: bool) -> None:
 
 def _registered(config: Config, workspace: Workspace) -> dict[str, Any] | None:
     """The version of the model in the working tree, as JSON values, with the aliases where the history says."""
-    from darkroom.promotion.here import version_of, weights_here
-    from darkroom.promotion.transaction import settle
+    from darkroom.promotion.transaction import reconcile_aliases
+    from darkroom.promotion.working_tree import version_of, working_tree_digest
     from darkroom.tracking.tracker import registry_client
 
     client = registry_client(workspace)
-    settle(client, config.registered_model)
-    found = version_of(client, config.registered_model, weights_here(workspace))
+    reconcile_aliases(client, config.registered_model)
+    found = version_of(client, config.registered_model, working_tree_digest(workspace))
     return {"name": found.name, "version": str(found.version), "aliases": sorted(found.aliases)} if found else None

@@ -102,14 +102,14 @@ def keep_start(start: Start, place: Path) -> None:
 
 
 def _from_registry(wanted: str, config: Config, workspace: Workspace) -> tuple[Start, str]:
-    from darkroom.promotion.evidence import gather
+    from darkroom.promotion.evaluated_model import load_evaluated_model
     from darkroom.tracking.tracker import registry_client
 
     if not store_exists():
         raise TrackingError(f"{wanted}: no MLflow store at {store_address()}; name a file, or train without it first")
     contender = _find(wanted, config, workspace)
     with scratch_directory() as directory:
-        evidence = gather(registry_client(workspace), contender, directory)
+        evidence = load_evaluated_model(registry_client(workspace), contender, directory)
         weights: Mapping[str, Tensor] = evidence.program().state_dict
         start = Start(
             name=f"champion {contender}" if wanted == "champion" else str(contender),
@@ -132,7 +132,7 @@ def _find_leak(name: str, reference: str, config: Config, workspace: Workspace) 
     """A line if the model that ``reference`` means was trained on images of the test split here; None if unknown."""
     if not REGISTERED.fullmatch(reference):
         return None
-    from darkroom.promotion.evidence import gather_listing
+    from darkroom.promotion.evaluated_model import load_listing
 
     test = read_digests(workspace.processed(config.dataset.name), "test")
     if test is None:
@@ -140,7 +140,7 @@ def _find_leak(name: str, reference: str, config: Config, workspace: Workspace) 
     try:
         contender = _find(reference, config, workspace)
         with scratch_directory() as directory:
-            listing = gather_listing(contender, directory)
+            listing = load_listing(contender, directory)
     except (DataError, TrackingError):  # of an earlier version, which kept no list
         return None
     learned, here = number(listing.digests[listing.splits != SPLITS.index("test")], test)

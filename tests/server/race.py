@@ -14,7 +14,7 @@ from darkroom.config import parse
 from darkroom.errors import DarkroomError
 from darkroom.evaluation.predictions import Answers
 from darkroom.promotion import promote
-from darkroom.promotion.evidence import Evidence
+from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.workspace import Workspace
 
 IMAGES = 200
@@ -88,4 +88,4 @@ def evidence(client, contender, directory):
     model = directory / str(contender.version)
     (model / "data").mkdir(parents=True)
     (model / "data" / "model.pt2").write_bytes(bytes(1000))
-    return Evidence(contender, answers, "a fingerprint", (1, 2, 2), model, model)
+    return EvaluatedModel(contender, answers, "a fingerprint", (1, 2, 2), model, model)

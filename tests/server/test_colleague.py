@@ -6,7 +6,7 @@ from deploy.server import ADMIN
 from mlflow.exceptions import MlflowException
 
 from darkroom.promotion.history import Entry, History, Kind
-from darkroom.promotion.transaction import change, settle
+from darkroom.promotion.transaction import change_champion, reconcile_aliases
 from darkroom.tracking.runs import WEIGHTS_TAG
 
 MODEL = "of-a-colleague"
@@ -32,7 +32,7 @@ def signed_in(client, grace, monkeypatch):
     for number in (1, 2):
         run_id = client.create_run("0").info.run_id
         client.create_model_version(MODEL, f"runs:/{run_id}/model", run_id, tags={WEIGHTS_TAG: f"weights {number}"})
-    change(client, MODEL, entry(client, "1"), [])
+    change_champion(client, MODEL, entry(client, "1"), [])
     for key, value in grace.items():
         monkeypatch.setenv(key, value)
     return client
@@ -48,12 +48,16 @@ def aliases(client):
 
 
 def test_a_colleague_promotes_rolls_back_and_deletes_nothing(signed_in):
-    entries, state = settle(signed_in, MODEL)
-    promoted = change(signed_in, MODEL, entry(signed_in, "2", before="1", previous="1", after=state.number), entries)
+    entries, state = reconcile_aliases(signed_in, MODEL)
+    promoted = change_champion(
+        signed_in, MODEL, entry(signed_in, "2", before="1", previous="1", after=state.number), entries
+    )
     assert aliases(signed_in) == {"champion": "2", "previous": "1"}
 
-    entries, _ = settle(signed_in, MODEL)
-    change(signed_in, MODEL, entry(signed_in, "1", Kind.ROLLED_BACK, before="2", after=promoted.number), entries)
+    entries, _ = reconcile_aliases(signed_in, MODEL)
+    change_champion(
+        signed_in, MODEL, entry(signed_in, "1", Kind.ROLLED_BACK, before="2", after=promoted.number), entries
+    )
     assert aliases(signed_in)["champion"] == "1"
 
     for forbidden in (

@@ -10,8 +10,8 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from tests.forkserver import context
 from tests.server import race
 
-from darkroom.promotion.history import History, Kind, counting, damage
-from darkroom.promotion.transaction import settle
+from darkroom.promotion.history import History, Kind, damage, effective
+from darkroom.promotion.transaction import reconcile_aliases
 from darkroom.tracking.runs import WEIGHTS_TAG
 
 NAME = "a-race"
@@ -75,7 +75,7 @@ def test_eight_promoters_that_are_killed_at_any_step_leave_one_champion_in_every
 
     history = History(client, NAME).read()
     assert {entry.kind for entry in history} == {Kind.PROMOTED, Kind.REFUSED, Kind.ROLLED_BACK}
-    assert len([entry for entry in history if entry.changes]) > len(counting(history)), "nobody was ever overtaken"
+    assert len([entry for entry in history if entry.changes]) > len(effective(history)), "nobody was ever overtaken"
     assert damage(history) == []
 
 
@@ -94,8 +94,8 @@ def check(client):
     """One champion that passed its gate before and after the aliases are put in their places, which agree."""
     aliases = client.get_registered_model(NAME).aliases
     assert race.is_good(aliases.get("champion", 1))
-    _, state = settle(client, NAME)
-    changes = counting(History(client, NAME).read())
+    _, state = reconcile_aliases(client, NAME)
+    changes = effective(History(client, NAME).read())
     aliases = {alias: str(version) for alias, version in client.get_registered_model(NAME).aliases.items()}
     if not changes:
         assert aliases == {}

@@ -13,7 +13,7 @@ from tests.stages import inside, run_stages
 from darkroom import compare
 from darkroom.config import load
 from darkroom.errors import TrackingError
-from darkroom.promotion.evidence import gather
+from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.registry import find
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
@@ -147,7 +147,7 @@ def test_models_of_different_data_are_compared_on_the_test_images_of_both(other_
 
 def test_models_of_different_data_without_test_images_in_common_are_refused(other_data, monkeypatch):
     def other_images(client, contender, directory):
-        found = gather(client, contender, directory)
+        found = load_evaluated_model(client, contender, directory)
         turned = found.answers.digests[:, ::-1] if contender.version == "1" else found.answers.digests
         return replace(found, answers=replace(found.answers, digests=turned))
 

@@ -183,7 +183,7 @@ def test_a_stage_starts_without_what_only_its_end_needs(stage: str) -> None:
 
 @pytest.mark.slow
 def test_commands_that_only_read_the_registry_start_without_torch() -> None:
-    asked = ["darkroom.promotion.listing", "darkroom.promotion.history_table", "darkroom.promotion.here"]
+    asked = ["darkroom.promotion.listing", "darkroom.promotion.history_table", "darkroom.promotion.working_tree"]
     doctor = [module for module in MODULES if module.startswith("darkroom.doctor.")]
     loaded = loaded_by("darkroom.results", "darkroom.data_diff", *asked, *doctor)
 

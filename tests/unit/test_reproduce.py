@@ -8,7 +8,7 @@ import pytest
 from darkroom import cli, reproduce
 from darkroom.config import load
 from darkroom.errors import TrackingError
-from darkroom.promotion.recorded import Training
+from darkroom.promotion.training_run import TrainingRun
 from darkroom.restoring import Checkout
 from darkroom.workspace import Workspace
 
@@ -27,7 +27,7 @@ def came_out(project, monkeypatch, capsys):
 
     def run(*, metrics=METRICS, then=FACTS, settings=None, doubts=(), weights=WEIGHTS, now=FACTS, best=(), test=()):
         model = settings or {"model": {"name": "mlp"}, "dataset": {"name": "digits"}, "train": {"deterministic": False}}
-        recorded = Training(RUN, model, None, False, then, metrics, WEIGHTS, "c" * 64)
+        recorded = TrainingRun(RUN, model, None, False, then, metrics, WEIGHTS, "c" * 64)
         ran = []
 
         def darkroom(self, command):

@@ -16,7 +16,7 @@ from PIL import Image
 import darkroom
 from darkroom.config import load
 from darkroom.errors import DataError, TrackingError, TrainingError
-from darkroom.promotion.recorded import Training
+from darkroom.promotion.training_run import TrainingRun
 from darkroom.restoring import Checkout, bring_code, bring_data, bring_settings
 from darkroom.stages import download, preprocess
 from darkroom.utils.files import write_json
@@ -30,7 +30,7 @@ def training(**changes):
         "run_id": "a" * 32, "settings": {}, "commit": None, "was_dirty": False, "facts": {}, "metrics": {},
         "weights_sha256": "b" * 64, "fingerprint": "c" * 64,
     }  # fmt: skip
-    return Training(**found | changes)
+    return TrainingRun(**found | changes)
 
 
 def git(root, *arguments):

@@ -16,7 +16,7 @@ from darkroom.data.difference import LISTING
 from darkroom.errors import ConfigError, ModelError, TrackingError, TrainingError
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import weights_digest
-from darkroom.promotion.recorded import recorded_training
+from darkroom.promotion.training_run import read_training_run
 from darkroom.restoring import Checkout, bring_settings
 from darkroom.stages import search, train
 from darkroom.starting import begin, find_start
@@ -276,7 +276,7 @@ def test_a_training_records_what_it_began_with_and_is_brought_back_by_it(registe
         [client.get_experiment_by_name("darkroom").experiment_id], "tags.`darkroom.start_sha256` != ''"
     )
     assert run.data.params["train.start_from"] == "models:/darkroom-digits/1"
-    training = recorded_training(client, run.info.run_id)
+    training = read_training_run(client, run.info.run_id)
     assert training.start_sha256 == before
 
     place = Path("reproduced")
@@ -318,7 +318,7 @@ def test_a_training_that_began_with_a_file_that_has_changed_is_not_reproduced(re
     )
     shutil.copyfile(HERE.weights, "old.safetensors")
     Path("reproduced").mkdir()
-    training = recorded_training(client, run.info.run_id)
+    training = read_training_run(client, run.info.run_id)
 
     with pytest.raises(
         ModelError, match=r"began with the weights .{12} of old\.safetensors, which now are .{12}; bring"

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from darkroom.config import Config
 from darkroom.doctor.finding import Finding, examined, wrong
 from darkroom.errors import TrackingError, counted
-from darkroom.promotion.evidence import gather
-from darkroom.promotion.here import version_of, weights_here
+from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.history import History, damage, state_of
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, Contender, contender, versions
-from darkroom.promotion.transaction import settle
+from darkroom.promotion.transaction import reconcile_aliases
+from darkroom.promotion.working_tree import version_of, working_tree_digest
 from darkroom.tracking.address import shown, store_address, store_exists
 from darkroom.tracking.tracker import registry_client
 from darkroom.utils.scratch import scratch_directory
@@ -35,7 +35,7 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
         yield Finding(AREA, f"{counted(others, 'version')} without an alias: not checked")
     if not is_evaluated:
         return
-    here = version_of(client, name, weights_here(workspace))
+    here = version_of(client, name, working_tree_digest(workspace))
     if here is None:
         yield wrong(AREA, f"{workspace.weights}: not registered as {name} in this store; `darkroom register`")
     else:
@@ -58,7 +58,7 @@ def _history(workspace: Workspace, name: str) -> Iterator[Finding]:
             AREA,
             f"{name}: {alias} is version {aliases.get(alias) or 'none'}, but its history says version "
             f"{version or 'none'}; `darkroom models` moves it",
-            lambda: settle(client, name),
+            lambda: reconcile_aliases(client, name),
         )
     if state.number and not moved and not lines:
         yield Finding(
@@ -70,7 +70,7 @@ def _files(workspace: Workspace, model: Contender) -> Iterator[Finding]:
     who = f"{model} ({', '.join(model.aliases)})"
     try:
         with scratch_directory() as place:
-            gather(registry_client(workspace), model, place)
+            load_evaluated_model(registry_client(workspace), model, place)
     except TrackingError as problem:
         # What serves, or is to be promoted, is needed; one that was champion once is not.
         if {CHAMPION, CHALLENGER}.intersection(model.aliases):

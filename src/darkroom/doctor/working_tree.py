@@ -7,7 +7,7 @@ from darkroom.data.cache import CARD, DatasetCard
 from darkroom.doctor.finding import Finding
 from darkroom.evaluation.report import read_identity, read_metrics
 from darkroom.models.card import ModelCard
-from darkroom.promotion.here import weights_here
+from darkroom.promotion.working_tree import working_tree_digest
 from darkroom.search.best_params import read_best_params
 from darkroom.workspace import Workspace
 
@@ -33,7 +33,7 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
     if not workspace.model_card.exists() and not workspace.weights.exists():
         yield Finding(AREA, f"{workspace.weights}: no model yet; `dvc repro` trains one")
         return
-    weights = weights_here(workspace)
+    weights = working_tree_digest(workspace)
     yield Finding(AREA, f"{workspace.weights}: as {workspace.model_card} describes it, {weights[:12]}")
     report = workspace.report("evaluate")
     if not report.exists():

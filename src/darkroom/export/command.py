@@ -47,9 +47,9 @@ def run(
             report = make(origin, form, quantize, made, workspace.processed(origin.data), display)
         _put(made, to, report, card)
     if origin.taken:
-        from darkroom.promotion.taken import note_export
+        from darkroom.promotion.export_record import record_export
 
-        note_export(workspace, config.registered_model, origin.taken, report.form, report.line, report.as_json())
+        record_export(workspace, config.registered_model, origin.taken, report.form, report.line, report.as_json())
     _show(origin, to, report, card)
 
 

@@ -85,13 +85,13 @@ def from_registry(config: Config, workspace: Workspace, reference: str, place: P
 
     Raises TrackingError if it is not there, or is not as it was registered.
     """
-    from darkroom.promotion.evidence import gather
+    from darkroom.promotion.evaluated_model import load_evaluated_model
     from darkroom.promotion.registry import find
     from darkroom.tracking.tracker import registry_client
 
     client, name = registry_client(workspace), config.registered_model
     contender = find(client, name, reference)
-    evidence = gather(client, contender, place)
+    evidence = load_evaluated_model(client, contender, place)
     program, card, said = evidence.program(), evidence.card(), evidence.reference()
     classifier = rebuild(card, program.state_dict, str(contender)) if card else None
     metadata = {

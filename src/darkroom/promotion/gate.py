@@ -15,8 +15,8 @@ from darkroom.evaluation.metrics import expected_calibration_error
 from darkroom.evaluation.pairing import Pairing
 from darkroom.formats.onnx import check_installed
 from darkroom.promotion.description import VERDICT
-from darkroom.promotion.evidence import Evidence, pair
-from darkroom.promotion.exported import differing_answers
+from darkroom.promotion.evaluated_model import EvaluatedModel, pair
+from darkroom.promotion.export_check import differing_answers
 from darkroom.promotion.registry import VERDICT_TAG
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, WEIGHTS_TAG
 
@@ -108,7 +108,9 @@ class Verdict:
         return {VERDICT_TAG: f"refused: {refused}" if refused else "passed", **said}
 
 
-def judge(settings: Gate, challenger: Evidence, champion: Evidence | None, *, bins: int, cache: Path) -> Verdict:
+def evaluate_gate(
+    settings: Gate, challenger: EvaluatedModel, champion: EvaluatedModel | None, *, bins: int, cache: Path
+) -> Verdict:
     """Hold a challenger against every rule, and against the champion if there is one.
 
     A model of other data than the champion's is compared with it on the test images that both datasets share, and
@@ -160,7 +162,7 @@ def judge(settings: Gate, challenger: Evidence, champion: Evidence | None, *, bi
     return Verdict(name, against, tuple(checks), facts)
 
 
-def _pair(settings: Gate, challenger: Evidence, champion: Evidence) -> tuple[Check, Pairing | None]:
+def _pair(settings: Gate, challenger: EvaluatedModel, champion: EvaluatedModel) -> tuple[Check, Pairing | None]:
     rule, required = SAME_DATA, "the champion's"
     data = f"dataset {challenger.fingerprint[:12]}"
     is_same = challenger.fingerprint == champion.fingerprint
@@ -176,7 +178,7 @@ def _pair(settings: Gate, challenger: Evidence, champion: Evidence) -> tuple[Che
     return Check(rule, pairing.found, f"{required}, or {needed} test images in both", enough), pairing
 
 
-def _measure_latency(challenger: Evidence, champion: Evidence | None) -> dict[str, Latency]:
+def _measure_latency(challenger: EvaluatedModel, champion: EvaluatedModel | None) -> dict[str, Latency]:
     measured = {"champion": champion, "challenger": challenger} if champion else {"challenger": challenger}
     models = [each.load() for each in measured.values() if each]
     return dict(zip(measured, latencies(models, *(each.shape for each in measured.values() if each)), strict=True))
@@ -197,7 +199,7 @@ def _is_speed_asked(settings: Gate, comparison: Comparison) -> bool:
 
 
 def _ratios(
-    settings: Gate, challenger: Evidence, champion: Evidence, latency: Mapping[str, Latency]
+    settings: Gate, challenger: EvaluatedModel, champion: EvaluatedModel, latency: Mapping[str, Latency]
 ) -> dict[str, float]:
     """The challenger's size and median latency as shares of the champion's, of those that count."""
     ratios = {"size": challenger.size_bytes / champion.size_bytes}
@@ -251,7 +253,7 @@ def _at_most(rule: str, value: float | None, limit: float | None, form: str) -> 
     return Check(rule, shown, f"at most {limit:g}", value <= limit)
 
 
-def _export(settings: Gate, challenger: Evidence, cache: Path) -> Check:
+def _export(settings: Gate, challenger: EvaluatedModel, cache: Path) -> Check:
     if settings.export == "none":
         return Check("export", "not asked", NO_LIMIT, True)
     required = f"{settings.export} gives every recorded answer"

@@ -156,7 +156,7 @@ class History:
 
         Raises MlflowException if the registry refused or does not answer; in the second case it may have taken it.
         """
-        entry = seal(replace(entry, after=state_of(entries).number), entries)
+        entry = with_digest(replace(entry, after=state_of(entries).number), entries)
         for attempt in range(ATTEMPTS):
             try:
                 made = self._client.create_model_version(
@@ -193,14 +193,14 @@ class History:
         return next((entry for entry in self.read() if entry.id == entry_id), None)
 
 
-def seal(entry: Entry, entries: Sequence[Entry]) -> Entry:
+def with_digest(entry: Entry, entries: Sequence[Entry]) -> Entry:
     """The entry with its digest."""
     followed = next((each.digest for each in entries if each.number == entry.after), "")
     content = {key: value for key, value in asdict(entry).items() if key not in {"digest", *FOUND}}
     return replace(entry, digest=digest([content, followed]))
 
 
-def counting(entries: Sequence[Entry]) -> list[Entry]:
+def effective(entries: Sequence[Entry]) -> list[Entry]:
     """The changes that count: each was decided on the one before it. The others were overtaken while they decided.
 
     One that follows an entry which was deleted since counts: that it is named shows that it did.
@@ -217,7 +217,7 @@ def counting(entries: Sequence[Entry]) -> list[Entry]:
 
 def state_of(entries: Sequence[Entry]) -> State:
     """What the latest change that counts says."""
-    changes = counting(entries)
+    changes = effective(entries)
     return State(changes[-1].champion, changes[-1].previous, changes[-1].number) if changes else State()
 
 
@@ -226,7 +226,7 @@ def damage(entries: Sequence[Entry]) -> list[str]:
     found = [
         f"entry {entry.number} was changed after it was written: its digest differs"
         for entry in entries
-        if seal(entry, entries).digest != entry.digest
+        if with_digest(entry, entries).digest != entry.digest
     ]
     numbers = {entry.number for entry in entries}
     gone = sorted(set(range(1, max(numbers, default=0) + 1)) - numbers)

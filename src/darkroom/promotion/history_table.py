@@ -9,8 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
-from darkroom.promotion.history import Entry, counting, damage
-from darkroom.promotion.transaction import settle
+from darkroom.promotion.history import Entry, damage, effective
+from darkroom.promotion.transaction import reconcile_aliases
 from darkroom.tracking.address import store_exists
 from darkroom.tracking.tracker import registry_client
 from darkroom.utils.console import output, warn
@@ -24,10 +24,10 @@ def show_history(config: Config, workspace: Workspace, *, as_json: bool) -> None
     """
     name = config.registered_model
     # Looking must not make a store.
-    entries = settle(registry_client(workspace), name)[0] if store_exists() else []
+    entries = reconcile_aliases(registry_client(workspace), name)[0] if store_exists() else []
     for line in damage(entries):
         warn(f"{name}-history: {line}")
-    counted = {entry.number for entry in counting(entries)}
+    counted = {entry.number for entry in effective(entries)}
     counts = {
         entry.number: not entry.is_of_deleted and (not entry.changes or entry.number in counted) for entry in entries
     }

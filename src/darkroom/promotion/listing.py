@@ -11,7 +11,7 @@ from rich.text import Text
 from darkroom.config import Config
 from darkroom.errors import printable
 from darkroom.promotion.registry import CHAMPION, REGISTERED_BY_TAG, VERDICT_TAG, about_deleted, versions, was_deleted
-from darkroom.promotion.transaction import settle
+from darkroom.promotion.transaction import reconcile_aliases
 from darkroom.tracking.address import store_exists, to_register
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.tracking.tracker import registry_client
@@ -30,7 +30,7 @@ def show_versions(config: Config, workspace: Workspace, output: Console) -> None
     # Looking must not make a store.
     client = registry_client(workspace) if store_exists() else None
     if client:
-        settle(client, name)
+        reconcile_aliases(client, name)
     found = versions(client, name) if client else []
     if client and was_deleted(client, name):
         output.print(about_deleted(name))

@@ -11,7 +11,7 @@ from darkroom.errors import TrackingError
 from darkroom.evaluation.comparison import least_images
 from darkroom.evaluation.pairing import pair_shared
 from darkroom.evaluation.predictions import read_predictions
-from darkroom.promotion.evidence import gather
+from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.registry import champion, contender
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.utils.scratch import scratch_directory
@@ -32,7 +32,7 @@ def notice(config: Config, client: MlflowClient, dataset: DatasetCard, predictio
     overrule = "`darkroom promote --force --reason …` makes it champion without the gate"
     try:
         with scratch_directory() as place:
-            theirs = gather(client, contender(serving), place).answers
+            theirs = load_evaluated_model(client, contender(serving), place).answers
         pairing = pair_shared(theirs, read_predictions(predictions, dataset.classes))
     except (TrackingError, ValueError) as problem:
         found, what_to_do = f"cannot be compared with the new one ({problem})", overrule

@@ -12,12 +12,12 @@ from rich.table import Table
 from darkroom.config import Config
 from darkroom.errors import ModelError, OvertakenError, TrackingError
 from darkroom.promotion.description import updated
-from darkroom.promotion.evidence import Evidence, gather
-from darkroom.promotion.gate import Check, Verdict, judge
-from darkroom.promotion.here import REGISTER, resolve, version_of, weights_here
-from darkroom.promotion.history import Entry, Kind, State, counting
+from darkroom.promotion.evaluated_model import EvaluatedModel, load_evaluated_model
+from darkroom.promotion.gate import Check, Verdict, evaluate_gate
+from darkroom.promotion.history import Entry, Kind, State, effective
 from darkroom.promotion.registry import CHALLENGER, Contender, contender, existing, find, set_tags
-from darkroom.promotion.transaction import change, settle
+from darkroom.promotion.transaction import change_champion, reconcile_aliases
+from darkroom.promotion.working_tree import REGISTER, resolve, version_of, working_tree_digest
 from darkroom.tracking.facts import user
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import Store, does_not_answer
@@ -29,7 +29,7 @@ from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 # Below the model's own files in the store, a file for each time that it met the gate.
-EVIDENCE = "gate"
+GATE_ARTIFACTS = "gate"
 
 
 def run(config: Config, workspace: Workspace, reference: str, *, dry_run: bool, force: bool, reason: str) -> bool:
@@ -40,7 +40,7 @@ def run(config: Config, workspace: Workspace, reference: str, *, dry_run: bool, 
     """
     client, name = registry_client(workspace), config.registered_model
     with _before_any_change(name):
-        entries, state = settle(client, name)
+        entries, state = reconcile_aliases(client, name)
         challenger = resolve(client, name, reference, workspace)
         if challenger.version is None:
             raise TrackingError(
@@ -65,7 +65,7 @@ def run(config: Config, workspace: Workspace, reference: str, *, dry_run: bool, 
         return entry.changes
     with _before_any_change(name):
         entry = _record(client, name, challenger, verdict, entry)
-    entry = change(client, name, entry, entries)
+    entry = change_champion(client, name, entry, entries)
     messages.print(f"promote: {name} {entry.sentence()} (history, entry {entry.number})")
     return entry.changes
 
@@ -75,7 +75,7 @@ def _warn_of_another(client: MlflowClient, name: str, challenger: Contender, wor
     if CHALLENGER not in challenger.aliases:
         return
     try:
-        weights = weights_here(workspace)
+        weights = working_tree_digest(workspace)
     except ModelError:
         return  # there is none, or not to its end
     if challenger.tags.get(WEIGHTS_TAG) != weights:
@@ -88,7 +88,7 @@ def roll_back(config: Config, workspace: Workspace, reason: str) -> None:
     """Make the champion before the present one champion again. Raises TrackingError if there is none."""
     client, name = registry_client(workspace), config.registered_model
     with _before_any_change(name):
-        entries, state = settle(client, name)
+        entries, state = reconcile_aliases(client, name)
         if not state.previous:
             raise TrackingError(
                 f"{name}: no previous champion to go back to; `darkroom history` shows those there were"
@@ -96,20 +96,20 @@ def roll_back(config: Config, workspace: Workspace, reason: str) -> None:
         target = find(client, name, state.previous)
         _check_files(client, target)
         # What was previous then is so again: to roll back twice goes back two champions.
-        then = next((each for each in reversed(counting(entries)) if each.champion == target.version), None)
+        then = next((each for each in reversed(effective(entries)) if each.champion == target.version), None)
         entry = replace(
             _entry(Kind.ROLLED_BACK, target, state, reason),
             previous=then.previous if then else "",
         )
-    entry = change(client, name, entry, entries)
+    entry = change_champion(client, name, entry, entries)
     messages.print(f"rollback: {name} {entry.sentence()} (history, entry {entry.number})")
 
 
 def promote_first(config: Config, workspace: Workspace, store: Store, version: str) -> None:
     """Make ``version`` the champion where there never was one, if it passes the gate. Raises what the gate raises."""
     name = config.registered_model
-    entries, state = settle(store.client, name)
-    if state.champion or counting(entries):
+    entries, state = reconcile_aliases(store.client, name)
+    if state.champion or effective(entries):
         return
     challenger = find(store.client, name, version)
     verdict = _meet_gate(config, workspace, store.client, challenger, state, force=False)
@@ -118,7 +118,7 @@ def promote_first(config: Config, workspace: Workspace, store: Store, version: s
         return
     entry = _entry(Kind.PROMOTED, challenger, state, "the first that passes the gate")
     try:
-        change(store.client, name, _record(store.client, name, challenger, verdict, entry), entries)
+        change_champion(store.client, name, _record(store.client, name, challenger, verdict, entry), entries)
     except OvertakenError as problem:
         messages.print(problem.lines[0])
 
@@ -130,9 +130,9 @@ def _meet_gate(
     champion = contender(serving) if serving else None
     with scratch_directory() as place:
         try:
-            return judge(
+            return evaluate_gate(
                 config.gate,
-                gather(client, challenger, place),
+                load_evaluated_model(client, challenger, place),
                 _gather_champion(client, champion, place, force=force) if champion else None,
                 bins=config.evaluate.calibration_bins,
                 cache=workspace.processed(config.dataset.name),
@@ -148,12 +148,12 @@ def _meet_gate(
 def _check_files(client: MlflowClient, model: Contender) -> None:
     """Raises TrackingError if the store does not hold a model as it was registered: it could not serve."""
     with scratch_directory() as place:
-        gather(client, model, place)
+        load_evaluated_model(client, model, place)
 
 
-def _gather_champion(client: MlflowClient, champion: Contender, place: Path, *, force: bool) -> Evidence:
+def _gather_champion(client: MlflowClient, champion: Contender, place: Path, *, force: bool) -> EvaluatedModel:
     try:
-        return gather(client, champion, place)
+        return load_evaluated_model(client, champion, place)
     except TrackingError as problem:
         if force:
             raise
@@ -186,8 +186,10 @@ def _record(client: MlflowClient, name: str, challenger: Contender, verdict: Ver
     with scratch_directory() as directory:
         path = directory / f"{entry.id}.json"
         write_json(path, verdict.as_json())
-        client.log_model_artifact(challenger.model_id, str(path), EVIDENCE)
-        written = replace(entry, evidence=f"{challenger.uri}/{EVIDENCE}/{path.name}", evidence_sha256=sha256(path))
+        client.log_model_artifact(challenger.model_id, str(path), GATE_ARTIFACTS)
+        written = replace(
+            entry, evidence=f"{challenger.uri}/{GATE_ARTIFACTS}/{path.name}", evidence_sha256=sha256(path)
+        )
     set_tags(client, name, str(challenger.version), verdict.tags())
     description = updated(challenger.description, verdict=verdict.as_markdown())
     client.update_model_version(name, str(challenger.version), description)

@@ -14,14 +14,14 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from darkroom.errors import OvertakenError, TrackingError
-from darkroom.promotion.history import ATTEMPTS, Entry, History, State, counting, state_of
+from darkroom.promotion.history import ATTEMPTS, Entry, History, State, effective, state_of
 from darkroom.promotion.registry import BEATEN, CHAMPION, HISTORY, PREVIOUS, UNKNOWN, existing
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import does_not_answer, reason
 from darkroom.utils.console import warn
 
 
-def change(client: MlflowClient, name: str, entry: Entry, entries: Sequence[Entry]) -> Entry:
+def change_champion(client: MlflowClient, name: str, entry: Entry, entries: Sequence[Entry]) -> Entry:
     """Append an entry that was decided on ``entries``, and move the aliases if it counts. Returns it as written.
 
     Raises OvertakenError if another change came first, and TrackingError if the store stops answering: it says how far
@@ -49,7 +49,7 @@ def change(client: MlflowClient, name: str, entry: Entry, entries: Sequence[Entr
             f"{name} was written ({written.sentence()}); the aliases may not have moved yet: when it answers, any of "
             "`darkroom history`, `models` and `promote` moves them"
         ) from problem
-    counted = counting(now)
+    counted = effective(now)
     if entry.changes and written.number not in {each.number for each in counted}:
         first = next(each for each in counted if each.number > written.after)
         raise OvertakenError(
@@ -59,7 +59,7 @@ def change(client: MlflowClient, name: str, entry: Entry, entries: Sequence[Entr
     return written
 
 
-def settle(client: MlflowClient, name: str) -> tuple[list[Entry], State]:
+def reconcile_aliases(client: MlflowClient, name: str) -> tuple[list[Entry], State]:
     """Move the aliases to where the history says, if they are not there, and say so. Returns the history and its state.
 
     Before there is a history the aliases themselves tell the state. Raises TrackingError if the history is not of these
@@ -81,7 +81,7 @@ def _follow(client: MlflowClient, name: str) -> tuple[list[Entry], State, str | 
     for attempt in range(ATTEMPTS):
         entries, model = history.read_and_model()
         aliases = {alias: str(version) for alias, version in model.aliases.items()} if model else {}
-        changes = counting(entries)
+        changes = effective(entries)
         if not changes:
             return entries, State(aliases.get(CHAMPION, ""), aliases.get(PREVIOUS, "")), None
         wanted = state_of(entries)

@@ -18,7 +18,7 @@ from darkroom.errors import ModelError
 from darkroom.evaluation.gallery import GALLERY
 from darkroom.evaluation.reference import Reference
 from darkroom.images.decoder import Decoder
-from darkroom.promotion.evidence import Evidence, gather
+from darkroom.promotion.evaluated_model import EvaluatedModel, load_evaluated_model
 from darkroom.promotion.registry import MODEL_FILE, contender
 from darkroom.serving.pictures import Transform
 from darkroom.serving.runtime import Images, Logits, Runtime, choose_runtime
@@ -70,7 +70,7 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
     MlflowException if the store does not answer.
     """
     with scratch_directory() as place:
-        evidence = gather(client, contender(version), place)
+        evidence = load_evaluated_model(client, contender(version), place)
         reference, report = evidence.reference(), evidence.report
         gallery = _read_gallery(report)
         channels, height, width = evidence.shape
@@ -125,7 +125,7 @@ def _self_test(version: ModelVersion, logits: Logits, classes: Sequence[str], ga
         )
 
 
-def _about(version: ModelVersion, evidence: Evidence) -> dict[str, Any]:
+def _about(version: ModelVersion, evidence: EvaluatedModel) -> dict[str, Any]:
     """The model's card for people and programs: JSON values. Its run is not asked: that may be deleted."""
     card, metrics = evidence.card(), evidence.report / METRICS
     settings = card.settings if card else {}

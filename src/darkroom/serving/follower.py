@@ -9,7 +9,7 @@ from typing import Protocol
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 
-from darkroom.promotion.history import History, counting
+from darkroom.promotion.history import History, effective
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, VERDICT_TAG, champion
 from darkroom.serving.bundle import Bundle
 from darkroom.tracking.store import reason
@@ -129,7 +129,7 @@ class Follower:
     def _champion_since(self, version: str) -> str | None:
         """None for an alias that was set by hand, or if the history cannot be read just now."""
         try:
-            changes = counting(History(self._client, self._name).read())
+            changes = effective(History(self._client, self._name).read())
         except Exception as problem:
             log.warning("the history cannot be read (%s)", reason(problem))
             return None

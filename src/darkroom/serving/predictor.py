@@ -22,7 +22,7 @@ from darkroom.images.decoder import Decoder
 from darkroom.models.card import ModelCard
 from darkroom.models.files import load_weights
 from darkroom.models.registry import architectures
-from darkroom.promotion.evidence import gather
+from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.registry import champion, contender
 from darkroom.serving.bulk import rank, see
 from darkroom.serving.inputs import Picture
@@ -90,7 +90,7 @@ class Predictor:
         """
         version = champion(client, name)
         with scratch_directory() as place:
-            evidence = gather(client, contender(version), place)
+            evidence = load_evaluated_model(client, contender(version), place)
             model, reference, mean = evidence.load(), evidence.reference(), evidence.metadata.get("mean")
             decoder = evidence.decoder()
         if reference is None:

@@ -16,7 +16,7 @@ from darkroom.errors import DarkroomError, ModelError, TrackingError
 from darkroom.export import command, making
 from darkroom.models.card import ModelCard
 from darkroom.models.files import load_classifier, load_weights
-from darkroom.promotion import evidence
+from darkroom.promotion import evaluated_model
 from darkroom.promotion.registry import find
 from darkroom.stages import download, preprocess
 from darkroom.utils.files import sha256
@@ -352,14 +352,14 @@ def test_looking_for_a_version_makes_no_store(export, evaluated):
 @pytest.fixture
 def older(client, monkeypatch):
     """The version is one of an earlier Darkroom, which noted no card with it."""
-    read = evidence.Model.load
+    read = evaluated_model.Model.load
 
     def without_card(place):
         model = read(place)
         del model.metadata["card"]
         return model
 
-    monkeypatch.setattr(evidence.Model, "load", without_card)
+    monkeypatch.setattr(evaluated_model.Model, "load", without_card)
 
 
 @pytest.mark.parametrize("form", ["pth", "safetensors"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
-from tests.unit.promotion.made_up import CLASSES, labels_of
+from tests.unit.promotion.fakes import CLASSES, labels_of
 
 from darkroom.config.settings import Tracking
 from darkroom.data import cache as data_cache

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from mlflow.cli import cli as mlflow_cli
 
-from darkroom.promotion.history import History, counting
+from darkroom.promotion.history import History, effective
 from darkroom.promotion.registry import champion
 
 NAME = "darkroom-digits"
@@ -81,7 +81,7 @@ def test_the_history_of_a_deleted_model_is_shown_and_counts_no_more(registered, 
     assert champion(client, NAME).version in (1, "1")
     entries = History(client, NAME).read()
     assert [(entry.number, entry.is_of_deleted) for entry in entries] == [(1, True), (2, False)]
-    assert [entry.number for entry in counting(entries)] == [2]
+    assert [entry.number for entry in effective(entries)] == [2]
 
 
 def test_other_weights_under_the_number_of_a_deleted_version_are_no_mixed_up_registry(registered, darkroom):

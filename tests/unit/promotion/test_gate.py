@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.unit.promotion.made_up import answers, evidence, labels_of, table
+from tests.unit.promotion.fakes import answers, evidence, labels_of, table
 
 from darkroom.config.settings import Gate
 from darkroom.data.digests import content_digest, stack
 from darkroom.errors import TrackingError
 from darkroom.evaluation.comparison import lower_bound
 from darkroom.evaluation.latency import Latency
-from darkroom.promotion.gate import judge
+from darkroom.promotion.gate import evaluate_gate
 
 NOWHERE = Path("no cache")
 ABSOLUTE = ["accuracy", "calibration", "latency", "size", "export"]
@@ -22,7 +22,7 @@ PAIRED = ["same_data", "accuracy", "better", "class_recall", "calibration", "lat
 
 
 def judged(challenger, champion=None, *, cache=NOWHERE, **settings):
-    return judge(Gate(**settings), challenger, champion, bins=10, cache=cache)
+    return evaluate_gate(Gate(**settings), challenger, champion, bins=10, cache=cache)
 
 
 def rivals(both, losses, gains, neither=0, **challenger):

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import binom
-from tests.unit.promotion.made_up import answers, evidence, table
+from tests.unit.promotion.fakes import answers, evidence, table
 
 from darkroom.config.settings import Gate
 from darkroom.evaluation.comparison import lower_bound, mcnemar
-from darkroom.promotion.gate import judge
+from darkroom.promotion.gate import evaluate_gate
 
 ONCE_IN_A_MILLION = 1e-6
 
@@ -36,7 +36,7 @@ def promotions(generator, *, pairs, images, losses, gains, accuracy=0.9, **setti
 
 def passes(losses, gains, both, images, settings):
     champion, challenger = table(both, losses, gains, images - both - losses - gains)
-    return judge(
+    return evaluate_gate(
         settings,
         evidence(answers(challenger)),
         evidence(answers(champion), version="1"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom.errors import TrackingError
-from darkroom.promotion.history import Entry, History, Kind, counting, damage, seal, state_of
+from darkroom.promotion.history import Entry, History, Kind, damage, effective, state_of, with_digest
 
 NAME = "a-model"
 
@@ -21,7 +21,7 @@ def written(*entries):
     """Entries as a registry would number them, each with its digest."""
     log = []
     for number, each in enumerate(entries, start=1):
-        log.append(replace(seal(each, log), number=number))
+        log.append(replace(with_digest(each, log), number=number))
     return log
 
 
@@ -35,14 +35,14 @@ def test_without_entries_there_is_no_champion():
 def test_each_change_that_follows_the_one_before_counts():
     log = written(entry(), entry(version="2", before="1", previous="1", after=1), entry(version="3", after=2))
 
-    assert [each.number for each in counting(log)] == [1, 2, 3]
+    assert [each.number for each in effective(log)] == [1, 2, 3]
     assert state_of(log).champion == "3"
 
 
 def test_of_two_changes_decided_on_the_same_champion_the_first_counts():
     log = written(entry(), entry(version="2", after=1), entry(version="3", after=1))
 
-    assert [each.number for each in counting(log)] == [1, 2]
+    assert [each.number for each in effective(log)] == [1, 2]
     assert state_of(log).champion == "2"
 
 
@@ -55,7 +55,7 @@ def test_a_change_decided_on_one_that_did_not_count_does_not_count():
 def test_a_refusal_changes_nothing_and_is_followed_by_nothing():
     log = written(entry(), entry(Kind.REFUSED, version="2", champion="1", after=1), entry(version="3", after=1))
 
-    assert [each.number for each in counting(log)] == [1, 3]
+    assert [each.number for each in effective(log)] == [1, 3]
 
 
 def test_a_change_that_follows_a_deleted_one_counts():
@@ -73,16 +73,16 @@ def test_writers_that_lag_behind_each_other_leave_one_line_of_champions(lags):
         seen = log[: max(0, len(log) - lag)]
         latest = state_of(seen)
         made = entry(version=str(number), before=latest.champion, previous=latest.champion, after=latest.number)
-        log.append(replace(seal(made, seen), number=number))
+        log.append(replace(with_digest(made, seen), number=number))
 
-    changes = counting(log)
+    changes = effective(log)
     for before, after in zip([None, *changes], changes, strict=False):
         assert after.before == (before.champion if before else "")
         assert after.after == (before.number if before else 0)
     assert not damage(log)
     # Readers that saw less of it agree with those that saw more about what counted until then.
     for length in range(len(log)):
-        assert counting(log[:length]) == changes[: len(counting(log[:length]))]
+        assert effective(log[:length]) == changes[: len(effective(log[:length]))]
 
 
 # --- what shows that it was changed ------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_a_changed_entry_shows_itself(change):
 
 def test_an_entry_that_was_changed_with_its_digest_shows_in_the_next_one():
     first, second = written(entry(), entry(version="2", after=1))
-    forged = seal(replace(first, reason="a better story"), [])
+    forged = with_digest(replace(first, reason="a better story"), [])
 
     assert damage([forged, second]) == ["entry 2 was changed after it was written: its digest differs"]
 

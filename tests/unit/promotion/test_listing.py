@@ -9,7 +9,7 @@ from darkroom.config import load
 from darkroom.config.settings import Tracking
 from darkroom.promotion.history import Entry, History, Kind
 from darkroom.promotion.listing import show_versions
-from darkroom.promotion.transaction import change
+from darkroom.promotion.transaction import change_champion
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
@@ -119,7 +119,7 @@ def test_an_alias_that_the_history_has_left_behind_is_moved_first(shown, add, cl
         add(**TAGS | {WEIGHTS_TAG: "a"})
     for version in ("1", "2"):
         entries = History(client, NAME).read()
-        change(client, NAME, Entry(Kind.FORCED, version, "a", "b", "ada", champion=version), entries)
+        change_champion(client, NAME, Entry(Kind.FORCED, version, "a", "b", "ada", champion=version), entries)
     client.set_registered_model_alias(NAME, "champion", "1")
     assert any(line.split()[:2] == ["2", "champion"] for line in shown())
 

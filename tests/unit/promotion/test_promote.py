@@ -12,9 +12,9 @@ from tests.unit.promotion.conftest import NAME
 from darkroom import cli
 from darkroom.evaluation.predictions import Answers
 from darkroom.promotion import promote
-from darkroom.promotion.evidence import Evidence
+from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.promotion.history import Entry, History, Kind
-from darkroom.promotion.transaction import change, settle
+from darkroom.promotion.transaction import change_champion, reconcile_aliases
 from darkroom.utils.console import messages, output
 from darkroom.utils.files import sha256
 
@@ -36,7 +36,7 @@ def right(monkeypatch, tmp_path):
         model = directory / str(contender.version)
         (model / "data").mkdir(parents=True)
         (model / "data" / "model.pt2").write_bytes(bytes(1000))
-        return Evidence(contender, answers, "a fingerprint", (1, 2, 2), model, model)
+        return EvaluatedModel(contender, answers, "a fingerprint", (1, 2, 2), model, model)
 
     monkeypatch.setattr(promote, "gather", gather)
     return counts
@@ -62,12 +62,12 @@ def crown(client):
 
     def crown(*versions):
         for version in versions:
-            entries, state = settle(client, NAME)
+            entries, state = reconcile_aliases(client, NAME)
             entry = Entry(
                 kind=Kind.PROMOTED, version=version, weights_sha256=f"weights of {version}", run_id="0" * 32,
                 who="somebody", before=state.champion, champion=version, previous=state.champion,
             )  # fmt: skip
-            change(client, NAME, entry, entries)
+            change_champion(client, NAME, entry, entries)
 
     return crown
 

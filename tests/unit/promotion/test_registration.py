@@ -14,9 +14,9 @@ from tests.conftest import QUICK
 from darkroom.config import load
 from darkroom.errors import ModelError
 from darkroom.promotion import registration
-from darkroom.promotion.evidence import gather
-from darkroom.promotion.recorded import recorded_training
+from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.registry import find
+from darkroom.promotion.training_run import read_training_run
 from darkroom.stages import download, preprocess
 from darkroom.stages.register import run
 from darkroom.tracking.store import newest_model
@@ -153,14 +153,14 @@ def test_a_rebuilt_run_tells_the_commit_of_the_training_and_not_of_who_brings_it
 
     bring()
 
-    found = recorded_training(client, runs(client)[0].info.run_id)
+    found = read_training_run(client, runs(client)[0].info.run_id)
     assert (found.commit, found.was_dirty) == (trained_in, trained_in is not None)
 
 
 def test_what_was_registered_is_evidence_that_holds(bring, client, evaluated, tmp_path):
     bring()
     for reference in ("challenger", runs(client)[0].info.run_id):
-        evidence = gather(client, find(client, NAME, reference), tmp_path / reference)
+        evidence = load_evaluated_model(client, find(client, NAME, reference), tmp_path / reference)
         accuracy = json.loads((evaluated / "reports" / "evaluate" / "metrics.json").read_text())["accuracy"]
         assert evidence.answers.correct.mean() == pytest.approx(accuracy)
         assert (
@@ -205,7 +205,7 @@ def test_the_same_weights_get_no_second_version_and_the_digests_of_now(registere
     (run,) = runs(client)
     for tags in (run.data.tags, client.get_model_version(NAME, "1").tags):
         assert tags["darkroom.predictions_sha256"] == identity["predictions_sha256"]
-    gather(client, find(client, NAME, "1"), evaluated / "evidence")  # finds the file of these digests
+    load_evaluated_model(client, find(client, NAME, "1"), evaluated / "evidence")  # finds the file of these digests
 
 
 def test_a_training_repeated_to_the_same_weights_has_a_run_of_its_own_and_no_version(
@@ -222,7 +222,7 @@ def test_a_training_repeated_to_the_same_weights_has_a_run_of_its_own_and_no_ver
 
     assert ["test/accuracy" in each.data.metrics for each in runs(client)] == [True, True]
     for reference in ("1", *(each.info.run_id for each in runs(client))):
-        gather(client, find(client, NAME, reference), evaluated / "evidence")
+        load_evaluated_model(client, find(client, NAME, reference), evaluated / "evidence")
 
 
 @pytest.mark.parametrize("step", ["create_model_version", "set_model_version_tag", "set_registered_model_alias"])
@@ -277,7 +277,7 @@ def test_a_changed_model_in_the_store_is_not_blessed_but_registered_anew(
         in capsys.readouterr().err
     )
     assert client.get_model_version(NAME, "1").tags["darkroom.model_sha256"] == digest
-    gather(client, find(client, NAME, "2"), tmp_path)
+    load_evaluated_model(client, find(client, NAME, "2"), tmp_path)
     assert not bring().is_new
 
 
@@ -308,7 +308,7 @@ def test_a_version_whose_run_was_deleted_still_counts_and_gets_what_it_lacks(
 
     assert (again.version, again.is_new) == ("1", False)
     assert runs(client) == []
-    assert gather(client, find(client, NAME, "1"), tmp_path).reference() is not None
+    assert load_evaluated_model(client, find(client, NAME, "1"), tmp_path).reference() is not None
 
 
 def test_a_version_whose_model_was_deleted_no_longer_counts(registered, bring, client, evaluated, capsys):

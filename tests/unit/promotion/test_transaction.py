@@ -8,8 +8,8 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from tests.unit.promotion.conftest import NAME
 
 from darkroom.errors import OvertakenError, TrackingError
-from darkroom.promotion.history import Entry, History, Kind, counting
-from darkroom.promotion.transaction import change, settle
+from darkroom.promotion.history import Entry, History, Kind, effective
+from darkroom.promotion.transaction import change_champion, reconcile_aliases
 
 
 class Killed(BaseException):
@@ -59,8 +59,8 @@ def entry(version, before="", previous="", kind=Kind.PROMOTED):
 
 
 def promote(client, version):
-    entries, state = settle(client, NAME)
-    return change(client, NAME, entry(version, state.champion, state.champion), entries)
+    entries, state = reconcile_aliases(client, NAME)
+    return change_champion(client, NAME, entry(version, state.champion, state.champion), entries)
 
 
 def other(version):
@@ -82,8 +82,8 @@ def test_a_change_moves_both_aliases(client, add, aliases):
 def test_a_refusal_is_recorded_and_moves_nothing(client, add, aliases):
     add(2)
     promote(client, "1")
-    entries, state = settle(client, NAME)
-    change(client, NAME, entry("2", state.champion, state.previous, Kind.REFUSED), entries)
+    entries, state = reconcile_aliases(client, NAME)
+    change_champion(client, NAME, entry("2", state.champion, state.previous, Kind.REFUSED), entries)
 
     assert aliases() == {"champion": "1"}
     assert [each.kind for each in History(client, NAME).read()] == ["promoted", "refused"]
@@ -92,11 +92,11 @@ def test_a_refusal_is_recorded_and_moves_nothing(client, add, aliases):
 def test_a_change_that_was_decided_on_an_earlier_champion_is_refused(client, add, aliases):
     add(3)
     promote(client, "1")
-    entries, state = settle(client, NAME)
+    entries, state = reconcile_aliases(client, NAME)
     promote(client, "2")
 
     with pytest.raises(OvertakenError, match=r"version 2 became champion .* while the gate ran \(history, entry 2\)"):
-        change(client, NAME, entry("3", state.champion, state.champion), entries)
+        change_champion(client, NAME, entry("3", state.champion, state.champion), entries)
     assert aliases() == {"champion": "2", "previous": "1"}
 
 
@@ -104,7 +104,7 @@ def test_the_first_change_follows_aliases_that_were_there_before_the_history(cli
     add(2)
     client.set_registered_model_alias(NAME, "champion", "1")
 
-    assert settle(client, NAME)[1].champion == "1"
+    assert reconcile_aliases(client, NAME)[1].champion == "1"
     promote(client, "2")
     assert aliases() == {"champion": "2", "previous": "1"}
 
@@ -119,18 +119,18 @@ def test_a_process_killed_at_any_step_leaves_what_the_next_command_finishes(clie
     promote(client, "1")
     outcomes = []
     for steps in range(30):
-        _, state = settle(client, NAME)
+        _, state = reconcile_aliases(client, NAME)
         version = other(state.champion)
         dying = Failing(client, steps, Killed(), is_late=is_late)
         try:
-            entries, _ = settle(dying, NAME)
-            change(dying, NAME, entry(version, state.champion, state.champion), entries)
+            entries, _ = reconcile_aliases(dying, NAME)
+            change_champion(dying, NAME, entry(version, state.champion, state.champion), entries)
         except Killed:
             assert aliases()["champion"] in {state.champion, version}
         else:
             break
-        is_recorded = counting(History(client, NAME).read())[-1].version == version
-        settled = settle(client, NAME)[1]
+        is_recorded = effective(History(client, NAME).read())[-1].version == version
+        settled = reconcile_aliases(client, NAME)[1]
         assert settled.champion == (version if is_recorded else state.champion)
         assert aliases()["champion"] == settled.champion
         assert aliases().get("previous", "") == settled.previous
@@ -148,17 +148,17 @@ def test_a_store_that_is_gone_at_any_step_is_told_in_one_line_and_leaves_the_sam
     promote(client, "1")
     said, lines = set(), set()
     for steps in range(30):
-        entries, state = settle(client, NAME)
+        entries, state = reconcile_aliases(client, NAME)
         version = other(state.champion)
         failing = Failing(client, steps, away(), is_late=is_late)
         try:
-            change(failing, NAME, entry(version, state.champion, state.champion), entries)
+            change_champion(failing, NAME, entry(version, state.champion, state.champion), entries)
         except TrackingError as problem:
             said.add(re.sub(r"entry \d+", "entry", str(problem)).partition(f" of {NAME}")[0])
             lines.add(str(problem).count("\n"))
         else:
             break
-        settled = settle(client, NAME)[1].champion
+        settled = reconcile_aliases(client, NAME)[1].champion
         assert settled in {state.champion, version}
         assert aliases()["champion"] == settled
     else:
@@ -192,7 +192,7 @@ def test_an_alias_that_was_moved_by_hand_is_moved_back_and_told_of(client, add, 
     promote(client, "2")
     client.set_registered_model_alias(NAME, "champion", "3")
 
-    settle(client, NAME)
+    reconcile_aliases(client, NAME)
 
     assert aliases()["champion"] == "2"
     said = capsys.readouterr().err
@@ -204,7 +204,7 @@ def test_aliases_in_their_places_are_left_alone(client, add, capsys):
     promote(client, "1")
     reading = Failing(client, 2, AssertionError("it wrote, or asked more than needed"))
 
-    settle(reading, NAME)
+    reconcile_aliases(reading, NAME)
 
     assert capsys.readouterr().err == ""
 
@@ -214,7 +214,7 @@ def test_a_champion_that_was_deleted_is_told_of(client, add, capsys):
     promote(client, "1")
     client.delete_model_version(NAME, "1")
 
-    settle(client, NAME)
+    reconcile_aliases(client, NAME)
 
     assert "a-model version 1, champion by the history, was deleted from the registry" in capsys.readouterr().err
 
@@ -226,7 +226,7 @@ def test_a_history_of_another_registry_is_refused(client, add):
     client.delete_registered_model_alias(NAME, "champion")
 
     with pytest.raises(TrackingError, match=r"version 1 is not the model that its history tells of .* mixed up"):
-        settle(client, NAME)
+        reconcile_aliases(client, NAME)
 
 
 def test_a_history_that_grows_while_aliases_are_moved_is_followed_to_its_end(client, add, aliases):
@@ -236,7 +236,7 @@ def test_a_history_that_grows_while_aliases_are_moved_is_followed_to_its_end(cli
     slow = SlowToMove(client, lambda: promote(client, "3"))
     promote(slow, "2")
 
-    assert [each.version for each in counting(History(client, NAME).read())] == ["1", "2", "3"]
+    assert [each.version for each in effective(History(client, NAME).read())] == ["1", "2", "3"]
     assert aliases() == {"champion": "3", "previous": "2"}
 
 

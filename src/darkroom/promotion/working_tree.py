@@ -18,7 +18,7 @@ HERE = "here"
 REGISTER = "`darkroom register` registers it"
 
 
-def weights_here(workspace: Workspace) -> str:
+def working_tree_digest(workspace: Workspace) -> str:
     """The SHA-256 of the weights in the working tree. Raises ModelError if there are none, or not those of the card."""
     card = ModelCard.read(workspace.model_card)
     weights = need_output(workspace.weights, error=ModelError, made_by=MADE_BY)
@@ -44,7 +44,7 @@ def resolve(client: MlflowClient, name: str, reference: str, workspace: Workspac
     """
     if reference != HERE:
         return find(client, name, reference)
-    version = version_of(client, name, weights_here(workspace))
+    version = version_of(client, name, working_tree_digest(workspace))
     if version is None:
         raise TrackingError(
             f"{workspace.weights}: not registered as {name} in this store ({shown(store_address())}); {REGISTER}"

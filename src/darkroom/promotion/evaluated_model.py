@@ -37,7 +37,7 @@ REGISTER_AGAIN = "run `darkroom register` in the project that has its files, or 
 
 
 @dataclass(frozen=True)
-class Evidence:
+class EvaluatedModel:
     """A contender with its answers; ``fingerprint`` is that of its data.
 
     ``shape`` is that of the images it takes, (channels, height, width); ``model`` the directory of a copy that MLflow
@@ -109,7 +109,7 @@ class Evidence:
         return read_split_of(cache, self.fingerprint, "test", str(self.contender), error=TrackingError)
 
 
-def pair(a: Evidence, b: Evidence) -> Pairing:
+def pair(a: EvaluatedModel, b: EvaluatedModel) -> Pairing:
     """The answers of both for the same test images: for all of them if they are of the same dataset, else for those
     that both datasets share.
 
@@ -118,7 +118,7 @@ def pair(a: Evidence, b: Evidence) -> Pairing:
     return (pair_equal if a.fingerprint == b.fingerprint else pair_shared)(a.answers, b.answers)
 
 
-def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evidence:
+def load_evaluated_model(client: MlflowClient, contender: Contender, directory: Path) -> EvaluatedModel:
     """Bring what is known of a contender to ``directory``, and check that it is what was registered.
 
     Raises TrackingError if a file is missing, differs from its digest or is not one of ours, and MlflowException if the
@@ -147,7 +147,7 @@ def gather(client: MlflowClient, contender: Contender, directory: Path) -> Evide
         raise TrackingError(
             f"{contender}: its predictions do not fit its model ({problem}); {REGISTER_AGAIN}"
         ) from None
-    return Evidence(contender, answers, str(digests[FINGERPRINT_TAG]), shape, model, report)
+    return EvaluatedModel(contender, answers, str(digests[FINGERPRINT_TAG]), shape, model, report)
 
 
 def _check(contender: Contender, path: Path, expected: str | None) -> None:
@@ -160,7 +160,7 @@ def _check(contender: Contender, path: Path, expected: str | None) -> None:
         )
 
 
-def gather_listing(contender: Contender, directory: Path) -> Listing:
+def load_listing(contender: Contender, directory: Path) -> Listing:
     """The images that a contender was trained and tested on.
 
     Raises TrackingError if its run does not hold their list, DataError if that is damaged, and MlflowException if the

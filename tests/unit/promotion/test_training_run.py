@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom.errors import TrackingError
-from darkroom.promotion.recorded import _value, recorded_training
+from darkroom.promotion.training_run import _value, read_training_run
 from darkroom.tracking.runs import FINGERPRINT_TAG, WEIGHTS_TAG, _text
 
 SETTINGS = {
@@ -39,12 +39,12 @@ def train(store):
 
 def refused(client, run_id, pattern):
     with pytest.raises(TrackingError, match=pattern) as raised:
-        recorded_training(client, run_id)
+        read_training_run(client, run_id)
     assert "\n" not in str(raised.value)
 
 
 def test_settings_figures_and_digests_come_back_as_they_were(client, train):
-    found = recorded_training(client, train(tags=ENDED | {"system.threads": 2}))
+    found = read_training_run(client, train(tags=ENDED | {"system.threads": 2}))
     assert found.settings == SETTINGS
     assert found.metrics["best/val_loss"] == 0.1 + 0.2
     assert (found.weights_sha256, found.fingerprint) == ("a" * 64, "b" * 64)
@@ -64,14 +64,14 @@ def test_a_word_comes_back_from_its_param(word):
 @pytest.mark.parametrize("dirty", [True, False])
 def test_the_code_is_told_by_commit_and_whether_the_tree_was_dirty(client, train, dirty):
     tags = ENDED | {"mlflow.source.git.commit": "c" * 40, "darkroom.git_dirty": json.dumps(dirty)}
-    found = recorded_training(client, train(tags=tags))
+    found = read_training_run(client, train(tags=tags))
     assert (found.commit, found.was_dirty) == ("c" * 40, dirty)
 
 
 @pytest.mark.parametrize("text", ["", "--remote=elsewhere", "HEAD", "c" * 39])
 def test_what_is_no_commit_is_not_taken_for_one(client, train, text):
     run_id = train(tags=ENDED | {"mlflow.source.git.commit": text})
-    assert recorded_training(client, run_id).commit is None
+    assert read_training_run(client, run_id).commit is None
 
 
 @pytest.mark.parametrize("part", ["dataset", "model", "train"])

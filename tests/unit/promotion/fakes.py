@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from darkroom.evaluation.predictions import Answers
-from darkroom.promotion.evidence import Evidence
+from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.promotion.registry import Contender
 
 CLASSES = tuple(f"class {number}" for number in range(10))
@@ -19,7 +19,7 @@ Network = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class MadeUp(Evidence):
+class MadeUp(EvaluatedModel):
     """Evidence whose model is a function, and of any size."""
 
     network: Network = field(default=torch.Tensor.float)

@@ -18,7 +18,7 @@ from darkroom.workspace import Workspace
 ARTIFACTS = "export"
 
 
-def note_export(
+def record_export(
     workspace: Workspace, name: str, taken: Iterable[Contender], form: str, found: str, report: Mapping[str, Any]
 ) -> None:
     """Note with each model that it was exported as ``form``: a tag ``export.<form>`` with what was ``found``, in one

@@ -20,7 +20,7 @@ NEEDED = (("dataset", "name"), ("model", "name"), ("train", "seed"))
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingRun:
     """A training as its run tells of it.
 
     ``settings`` is {section: {key: value}}; ``commit`` is that of the code, None if it was trained outside git, and
@@ -42,7 +42,7 @@ class Training:
         return f"run {self.run_id}"
 
 
-def recorded_training(client: MlflowClient, run_id: str) -> Training:
+def read_training_run(client: MlflowClient, run_id: str) -> TrainingRun:
     """Read the run of a training. Raises TrackingError if there is none, or it is no training that has ended well."""
     run = run_of(client, run_id)
     tags, status = run.data.tags, run.info.status
@@ -59,7 +59,7 @@ def recorded_training(client: MlflowClient, run_id: str) -> Training:
         settings.setdefault(section, {})[key] = _value(text)
     if lacking := [f"{section}.{key}" for section, key in NEEDED if key not in settings.get(section, {})]:
         raise TrackingError(f"run {run_id}: has no param {lacking[0]}: its settings are not all there")
-    return Training(
+    return TrainingRun(
         run_id=run_id,
         settings=settings,
         # It is told to git, which would take other texts for options.

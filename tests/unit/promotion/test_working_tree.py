@@ -7,7 +7,7 @@ import pytest
 from tests.conftest import QUICK
 from tests.stages import run_stages
 
-from darkroom.promotion.here import version_of, weights_here
+from darkroom.promotion.working_tree import version_of, working_tree_digest
 from darkroom.workspace import Workspace
 
 NAME = "darkroom-digits"
@@ -88,7 +88,7 @@ def test_the_same_weights_in_several_versions_are_the_one_that_an_alias_names(re
     for alias in ("challenger", "champion"):
         client.delete_registered_model_alias(NAME, alias)
     # Without an alias it is the newest; the history brings the champion's back.
-    assert str(version_of(client, NAME, weights_here(Workspace())).version) == "2"
+    assert str(version_of(client, NAME, working_tree_digest(Workspace())).version) == "2"
     shutil.rmtree(evaluated / "mlruns")  # of no matter for what the registry says
     assert "version 1 (champion)" in darkroom("results")[1]
 

@@ -4,13 +4,13 @@ import sys
 
 import pytest
 import torch
-from tests.unit.promotion.made_up import answers, evidence
+from tests.unit.promotion.fakes import answers, evidence
 
 from darkroom.config.settings import Gate
 from darkroom.errors import ModelError
-from darkroom.promotion import exported
-from darkroom.promotion.evidence import Evidence
-from darkroom.promotion.gate import judge
+from darkroom.promotion import export_check
+from darkroom.promotion.evaluated_model import EvaluatedModel
+from darkroom.promotion.gate import evaluate_gate
 
 
 class Reads(torch.nn.Module):
@@ -27,10 +27,10 @@ def check(cached, monkeypatch):
     batch = torch.export.Dim("batch")
     example = torch.zeros(4, 1, 2, 2, dtype=torch.uint8)
     program = torch.export.export(Reads(), (example,), dynamic_shapes=({0: batch},))
-    monkeypatch.setattr(Evidence, "program", lambda self: program)
+    monkeypatch.setattr(EvaluatedModel, "program", lambda self: program)
 
     def check(right, form="onnx"):
-        verdict = judge(
+        verdict = evaluate_gate(
             Gate(export=form), evidence(answers(right), fingerprint=fingerprint), None, bins=10, cache=cache
         )
         return verdict.checks[-1]
@@ -55,7 +55,7 @@ def test_a_model_that_cannot_be_written_as_onnx_is_refused_with_the_reason(check
     def fails(*_):
         raise ModelError("this model cannot be written as ONNX (no such step)")
 
-    monkeypatch.setattr(exported, "write_onnx", fails)
+    monkeypatch.setattr(export_check, "write_onnx", fails)
     found = check([True] * 100)
 
     assert (found.value, found.passed) == ("this model cannot be written as ONNX (no such step)", False)
@@ -70,7 +70,7 @@ def test_a_package_that_is_missing_is_no_fault_of_the_model(check, monkeypatch):
 
 def test_images_one_by_one_are_the_first_ones_only(cached, monkeypatch):
     cache, fingerprint = cached
-    monkeypatch.setattr(exported, "SINGLE_IMAGES", 10)
+    monkeypatch.setattr(export_check, "SINGLE_IMAGES", 10)
     asked = []
 
     def network(images):
@@ -78,5 +78,5 @@ def test_images_one_by_one_are_the_first_ones_only(cached, monkeypatch):
         return Reads()(images)
 
     challenger = evidence(answers([True] * 100), fingerprint=fingerprint, network=network)
-    assert exported.differing_answers(challenger, "pt2", cache) == 0
+    assert export_check.differing_answers(challenger, "pt2", cache) == 0
     assert asked == [1] * 10 + [7] * 14 + [2] + [64, 36]

@@ -8,14 +8,14 @@ import torch
 from darkroom.data.batches import Split
 from darkroom.formats.answers import BATCH_SIZES, Answering, ask, differing
 from darkroom.formats.onnx import read_onnx, write_onnx
-from darkroom.promotion.evidence import Evidence
+from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.utils.scratch import scratch_directory
 
 # Asked one by one; all of them would take many times as long.
 SINGLE_IMAGES = 500
 
 
-def differing_answers(evidence: Evidence, form: Literal["pt2", "onnx"], cache: Path) -> int:
+def differing_answers(evidence: EvaluatedModel, form: Literal["pt2", "onnx"], cache: Path) -> int:
     """How many test images the model answers otherwise than recorded, or not, in a batch of some size.
 
     It is asked as it is registered (pt2), or as ONNX Runtime computes it. Raises TrackingError if ``cache`` does not
@@ -33,7 +33,7 @@ def differing_answers(evidence: Evidence, form: Literal["pt2", "onnx"], cache: P
     return int(differs.sum())
 
 
-def _as_onnx(evidence: Evidence) -> Answering:
+def _as_onnx(evidence: EvaluatedModel) -> Answering:
     with scratch_directory() as place:
         path = place / "model.onnx"
         write_onnx(evidence.program(), {}, path)

@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
 from darkroom.models.files import load_classifier
-from darkroom.promotion import evidence
-from darkroom.promotion.evidence import gather
+from darkroom.promotion import evaluated_model
+from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.registry import find
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG
 
@@ -31,7 +31,9 @@ def client(registered):
 @pytest.fixture
 def collect(client, tmp_path_factory):
     """Gather what is known of version 1, or of what is named."""
-    return lambda reference="1": gather(client, find(client, NAME, reference), tmp_path_factory.mktemp("evidence"))
+    return lambda reference="1": load_evaluated_model(
+        client, find(client, NAME, reference), tmp_path_factory.mktemp("evidence")
+    )
 
 
 def stored(root, name):
@@ -120,7 +122,7 @@ def test_a_version_of_an_earlier_darkroom_is_found_with_its_run(collect, evaluat
 def test_predictions_of_other_classes_than_the_models_are_refused(collect, evaluated, client):
     path = stored(evaluated, "predictions.csv")
     path.write_text(path.read_text().replace(",3,", ",three,", 1))
-    client.set_model_version_tag(NAME, "1", PREDICTIONS_TAG, evidence.sha256(path))
+    client.set_model_version_tag(NAME, "1", PREDICTIONS_TAG, evaluated_model.sha256(path))
     refused(collect, r"^version 1: its predictions do not fit its model \(line \d+: no 'three'\)")
 
 
@@ -135,6 +137,6 @@ def test_a_store_that_does_not_answer_is_not_taken_for_one_that_lacks_a_file(col
     def away(*arguments, **options):
         raise MlflowException("API request failed: Max retries exceeded")
 
-    monkeypatch.setattr(evidence, "download_artifacts", away)
+    monkeypatch.setattr(evaluated_model, "download_artifacts", away)
     with pytest.raises(MlflowException, match="Max retries exceeded"):
         collect()
