@@ -18,9 +18,9 @@ from deploy.server import check_free
 
 from darkroom.config import load
 from darkroom.errors import DarkroomError, TrackingError
-from darkroom.tracking.address import need_store, shown, store_address
 from darkroom.tracking.runs import MODEL_TRAINING
 from darkroom.tracking.tracker import connect
+from darkroom.tracking.tracking_uri import need_store, shown, tracking_uri
 from darkroom.utils.console import error, messages
 from darkroom.workspace import Workspace
 
@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5000, help="of this machine's loopback (default: 5000)")
     port = parser.parse_args().port
     try:
-        store, page = store_address(), runs_page()
+        store, page = tracking_uri(), runs_page()
         if store.startswith(("http://", "https://")):
             show(f"{shown(store).rstrip('/')}/{page}")
             return

@@ -302,10 +302,10 @@ def main() -> None:
 
 
 def _explain_store(problem: Exception) -> str:
-    from darkroom.tracking.address import sqlite_file, store_address
     from darkroom.tracking.database import reason_of, unusable
+    from darkroom.tracking.tracking_uri import sqlite_file, tracking_uri
 
-    address = store_address()
+    address = tracking_uri()
     if (reason := reason_of(problem)) and sqlite_file(address):
         return str(unusable(address, reason))
     return f"MLflow's store failed ({str(problem).partition(chr(10))[0]}); mend it and run the command again"

@@ -108,13 +108,13 @@ def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN", help="The id 
 @app.command(rich_help_panel=REGISTRY)
 def relocate() -> None:
     """Let the MLflow store look for its files beside itself, after the project was moved or copied."""
-    from darkroom.tracking.address import need_store, shown, sqlite_file, store_address
     from darkroom.tracking.database import reason_of, unusable
     from darkroom.tracking.relocation import ARTIFACTS, artifact_root
     from darkroom.tracking.relocation import relocate as run
+    from darkroom.tracking.tracking_uri import need_store, shown, sqlite_file, tracking_uri
 
     need_store(Workspace())
-    address = store_address()
+    address = tracking_uri()
     path = sqlite_file(address)
     if path is None:
         raise TrackingError(f"MLflow store {shown(address)}: only one in an SQLite file is moved with a project")

@@ -10,8 +10,8 @@ from darkroom.config import Config
 from darkroom.errors import ModelError, TrackingError
 from darkroom.promotion.training_run import TrainingRun, read_training_run
 from darkroom.restoring import Checkout, bring_code, bring_data, bring_settings
-from darkroom.tracking.address import store_address, store_exists
 from darkroom.tracking.tracker import registry_client
+from darkroom.tracking.tracking_uri import store_exists, tracking_uri
 from darkroom.utils.console import messages, output
 from darkroom.utils.files import read_json
 from darkroom.utils.scratch import scratch_directory
@@ -41,7 +41,7 @@ def run(config: Config, workspace: Workspace, run_id: str) -> bool:
     the run cannot be trained again.
     """
     if not store_exists():
-        raise TrackingError(f"no MLflow store at {store_address()}; MLFLOW_TRACKING_URI names the one that has the run")
+        raise TrackingError(f"no MLflow store at {tracking_uri()}; MLFLOW_TRACKING_URI names the one that has the run")
     then = read_training_run(registry_client(workspace), run_id)
     with scratch_directory() as directory:
         source, doubts = bring_code(then, workspace, directory / "code")

@@ -13,7 +13,7 @@ from darkroom.data.cache import CARD
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError, TrainingError
 from darkroom.promotion.training_run import TrainingRun
 from darkroom.starting import find_start, keep_start
-from darkroom.tracking.address import DEFAULT_STORE, sqlite_address
+from darkroom.tracking.tracking_uri import DEFAULT_STORE, sqlite_uri
 from darkroom.training.device import choose_device, precisions
 from darkroom.utils.console import messages, warn
 from darkroom.utils.files import read_json, write_json
@@ -80,7 +80,7 @@ class Checkout:
         paths = [str(self.source), *filter(None, [os.environ.get("PYTHONPATH")])]
         kept |= {
             "PYTHONPATH": os.pathsep.join(paths),
-            "MLFLOW_TRACKING_URI": sqlite_address((self.workspace.root / DEFAULT_STORE).resolve()),
+            "MLFLOW_TRACKING_URI": sqlite_uri((self.workspace.root / DEFAULT_STORE).resolve()),
         }
         threads = self.training.facts.get("system.threads")
         return kept | ({"OMP_NUM_THREADS": threads} if threads else {})

@@ -10,7 +10,7 @@ from darkroom.config import Config
 from darkroom.errors import ModelError
 from darkroom.evaluation.report import read_identity, read_metrics
 from darkroom.models.card import ModelCard
-from darkroom.tracking.address import shown, store_address, store_exists
+from darkroom.tracking.tracking_uri import shown, store_exists, tracking_uri
 from darkroom.utils.console import output, warn
 from darkroom.workspace import Workspace
 
@@ -42,7 +42,7 @@ def show(config: Config, workspace: Workspace, *, as_json: bool) -> None:
         table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
     output.print(table)
     if version is None:
-        warn(f"{workspace.weights}: not registered in {shown(store_address())}; `darkroom register` registers it")
+        warn(f"{workspace.weights}: not registered in {shown(tracking_uri())}; `darkroom register` registers it")
     else:
         aliases = ", ".join(version["aliases"]) or "neither champion nor challenger"
         output.print(f"Registered as {version['name']} version {version['version']} ({aliases}).")

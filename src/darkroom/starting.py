@@ -17,7 +17,7 @@ from darkroom.models.card import save_card
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import write_weights
 from darkroom.models.start import Start, begin_with, read_start
-from darkroom.tracking.address import store_address, store_exists
+from darkroom.tracking.tracking_uri import store_exists, tracking_uri
 from darkroom.utils.files import digest
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
@@ -106,7 +106,7 @@ def _from_registry(wanted: str, config: Config, workspace: Workspace) -> tuple[S
     from darkroom.tracking.tracker import registry_client
 
     if not store_exists():
-        raise TrackingError(f"{wanted}: no MLflow store at {store_address()}; name a file, or train without it first")
+        raise TrackingError(f"{wanted}: no MLflow store at {tracking_uri()}; name a file, or train without it first")
     contender = _find(wanted, config, workspace)
     with scratch_directory() as directory:
         evidence = load_evaluated_model(registry_client(workspace), contender, directory)

@@ -26,7 +26,7 @@ from darkroom.config import load
 from darkroom.doctor import pipeline
 from darkroom.doctor.command import examine
 from darkroom.doctor.finding import Finding
-from darkroom.tracking.address import store_address
+from darkroom.tracking.tracking_uri import tracking_uri
 from darkroom.workspace import Workspace
 
 NAME = "darkroom-digits"
@@ -175,7 +175,7 @@ class Walk:
         from mlflow.cli import gc
 
         with inside(self.root, **self.store):
-            address = store_address()
+            address = tracking_uri()
             if (self.root / "mlflow.db").exists() or self.store:
                 CliRunner().invoke(gc, ["--backend-store-uri", address])
 
@@ -262,7 +262,7 @@ class Walk:
         """A client of the store, None if there is none yet."""
         with inside(self.root, **self.store):
             path = self.root / (OTHER if self.store else "mlflow.db")
-            yield MlflowClient(store_address()) if path.exists() else None
+            yield MlflowClient(tracking_uri()) if path.exists() else None
 
 
 def _trainings(client: MlflowClient) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from darkroom.errors import DarkroomError
-from darkroom.tracking.address import store_address
+from darkroom.tracking.tracking_uri import tracking_uri
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def examined(area: str, findings: Iterable[Finding]) -> Iterator[Finding]:
     except Exception as problem:
         from darkroom.tracking.store import explained
 
-        known = explained(problem, store_address())
+        known = explained(problem, tracking_uri())
         if known is problem:
             raise
         yield wrong(area, str(known))

@@ -10,8 +10,8 @@ from darkroom.promotion.history import History, damage, state_of
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, Contender, contender, versions
 from darkroom.promotion.transaction import reconcile_aliases
 from darkroom.promotion.working_tree import version_of, working_tree_digest
-from darkroom.tracking.address import shown, store_address, store_exists
 from darkroom.tracking.tracker import registry_client
+from darkroom.tracking.tracking_uri import shown, store_exists, tracking_uri
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
@@ -23,7 +23,7 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
     is_evaluated = workspace.weights.exists() and workspace.report("evaluate").exists()
     if not store_exists():
         if is_evaluated:
-            yield wrong(AREA, f"{workspace.weights}: not registered in {shown(store_address())}; `darkroom register`")
+            yield wrong(AREA, f"{workspace.weights}: not registered in {shown(tracking_uri())}; `darkroom register`")
         return
     client, name = registry_client(workspace), config.registered_model
     yield from examined(AREA, _history(workspace, name))

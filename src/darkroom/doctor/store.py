@@ -8,12 +8,12 @@ from pathlib import Path
 from darkroom.config import Config
 from darkroom.doctor.finding import Finding, wrong
 from darkroom.errors import TrackingError, counted
-from darkroom.tracking.address import check_address, portable, shown, sqlite_file, store_address, store_exists
 from darkroom.tracking.database import DAMAGED, LOCKED, check_database, reason_of, unusable
 from darkroom.tracking.relocation import check_place, relocate
 from darkroom.tracking.spool import REFUSED, Spool
 from darkroom.tracking.store import abandoned
 from darkroom.tracking.tracker import connect, registry_client
+from darkroom.tracking.tracking_uri import check_uri, portable, shown, sqlite_file, store_exists, tracking_uri
 from darkroom.workspace import Workspace
 
 AREA = "store"
@@ -22,8 +22,8 @@ SECONDS = 1.0  # for which another program may hold an SQLite file
 
 def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
     """Raises TrackingError for a store that cannot be used, and MlflowException for one that does not answer."""
-    address = store_address()
-    check_address(address)
+    address = tracking_uri()
+    check_uri(address)
     yield from _spools(config, workspace, address)
     if not store_exists():
         yield Finding(AREA, f"{shown(address)}: not there yet; the first training or `darkroom register` makes it")

@@ -16,8 +16,8 @@ from darkroom.formats.program import trace
 from darkroom.models.card import ModelCard
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier, rebuild
-from darkroom.tracking.address import store_exists
 from darkroom.tracking.runs import WEIGHTS_TAG
+from darkroom.tracking.tracking_uri import store_exists
 from darkroom.utils.console import warn
 from darkroom.utils.files import read_json
 from darkroom.workspace import Workspace

@@ -11,8 +11,8 @@ from rich.table import Table
 from darkroom.config import Config
 from darkroom.promotion.history import Entry, damage, effective
 from darkroom.promotion.transaction import reconcile_aliases
-from darkroom.tracking.address import store_exists
 from darkroom.tracking.tracker import registry_client
+from darkroom.tracking.tracking_uri import store_exists
 from darkroom.utils.console import output, warn
 from darkroom.workspace import Workspace
 

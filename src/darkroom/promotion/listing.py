@@ -12,9 +12,9 @@ from darkroom.config import Config
 from darkroom.errors import printable
 from darkroom.promotion.registry import CHAMPION, REGISTERED_BY_TAG, VERDICT_TAG, about_deleted, versions, was_deleted
 from darkroom.promotion.transaction import reconcile_aliases
-from darkroom.tracking.address import store_exists, to_register
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.tracking.tracker import registry_client
+from darkroom.tracking.tracking_uri import store_exists, to_register
 from darkroom.workspace import Workspace
 
 # What an older Darkroom, or another program, did not write.

@@ -18,7 +18,7 @@ from darkroom.promotion.history import Entry, Kind, State, effective
 from darkroom.promotion.registry import CHALLENGER, Contender, contender, existing, find, set_tags
 from darkroom.promotion.transaction import change_champion, reconcile_aliases
 from darkroom.promotion.working_tree import REGISTER, resolve, version_of, working_tree_digest
-from darkroom.tracking.facts import user
+from darkroom.tracking.environment import user
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import Store, does_not_answer
 from darkroom.tracking.store import reason as reason_of

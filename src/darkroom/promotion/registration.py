@@ -31,7 +31,7 @@ from darkroom.promotion.registry import (
     register,
     with_weights,
 )
-from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG
+from darkroom.tracking.environment import COMMIT_TAG, DIRTY_TAG
 from darkroom.tracking.logged_model import log_model
 from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import (

@@ -13,10 +13,10 @@ from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
 
 from darkroom.errors import TrackingError
 from darkroom.promotion.description import updated
-from darkroom.tracking.address import to_register
-from darkroom.tracking.facts import user
+from darkroom.tracking.environment import user
 from darkroom.tracking.runs import PREDICTIONS_TAG, WEIGHTS_TAG
 from darkroom.tracking.store import newest_model
+from darkroom.tracking.tracking_uri import to_register
 from darkroom.workspace import Workspace
 
 LOGGED_MODEL = "models:/"

@@ -11,7 +11,7 @@ from mlflow.entities import RunStatus
 
 from darkroom.errors import TrackingError
 from darkroom.promotion.registry import run_of
-from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG
+from darkroom.tracking.environment import COMMIT_TAG, DIRTY_TAG
 from darkroom.tracking.runs import ENDED_TAG, FINGERPRINT_TAG, KIND_TAG, START_TAG, WEIGHTS_TAG
 
 COMMIT = re.compile(r"[0-9a-f]{40,64}")

@@ -10,7 +10,7 @@ from mlflow.entities.model_registry import ModelVersion
 from darkroom.errors import ModelError, TrackingError
 from darkroom.models.card import MADE_BY, ModelCard
 from darkroom.promotion.registry import Contender, contender, find, with_weights
-from darkroom.tracking.address import shown, store_address
+from darkroom.tracking.tracking_uri import shown, tracking_uri
 from darkroom.utils.files import need_output, sha256
 from darkroom.workspace import Workspace
 
@@ -47,6 +47,6 @@ def resolve(client: MlflowClient, name: str, reference: str, workspace: Workspac
     version = version_of(client, name, working_tree_digest(workspace))
     if version is None:
         raise TrackingError(
-            f"{workspace.weights}: not registered as {name} in this store ({shown(store_address())}); {REGISTER}"
+            f"{workspace.weights}: not registered as {name} in this store ({shown(tracking_uri())}); {REGISTER}"
         )
     return contender(version)

@@ -24,9 +24,9 @@ from darkroom.serving.classes_here import warn_of_other_classes
 from darkroom.serving.connections import Connections
 from darkroom.serving.follower import Follower
 from darkroom.serving.service import Service
-from darkroom.tracking.address import store_address
 from darkroom.tracking.store import explained
 from darkroom.tracking.tracker import registry_client
+from darkroom.tracking.tracking_uri import tracking_uri
 from darkroom.utils.console import messages
 from darkroom.workspace import Workspace
 
@@ -59,7 +59,7 @@ def serve(config: Config, host: str, port: int, *, no_key: bool = False) -> None
         try:
             follower.begin()
         except Exception as problem:
-            raise explained(problem, store_address()) from problem
+            raise explained(problem, tracking_uri()) from problem
         thread = Thread(target=follower.follow, args=(config.serve.follow_seconds,), name="follower", daemon=True)
         thread.start()
         app = make_app(service, key, host=host)

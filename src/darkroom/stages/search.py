@@ -26,7 +26,7 @@ from darkroom.search.study import Start, best_trial, monitored, open_study, rank
 from darkroom.search.table import STATES
 from darkroom.search.trials import StudyTrials
 from darkroom.starting import Beginning, begin
-from darkroom.tracking.facts import system_facts
+from darkroom.tracking.environment import describe_environment
 from darkroom.tracking.names import search_name
 from darkroom.tracking.runs import NOTE_TAG, START_TAG, Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
@@ -156,7 +156,7 @@ class _Search:
         parent.log_params(
             {key: flat[key] for key in flat if key.split(".")[0] in {"dataset", "model", "train", "augment", "search"}}
         )
-        parent.log_tags(system_facts(device, precision.name) | precision.facts())
+        parent.log_tags(describe_environment(device, precision.name) | precision.facts())
         parent.log_dataset(self.card, "search")
 
 

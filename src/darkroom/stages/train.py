@@ -19,7 +19,7 @@ from darkroom.models.files import save_weights
 from darkroom.models.registry import resolve, without_effect
 from darkroom.search.best_params import SEARCH, read_best_params
 from darkroom.starting import begin
-from darkroom.tracking.facts import code_version, system_facts
+from darkroom.tracking.environment import code_version, describe_environment
 from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import EXAMPLE_IMAGES, START_TAG, Run, epoch_metrics, log_training
 from darkroom.tracking.tracker import Tracker
@@ -49,7 +49,7 @@ def run(config: Config, workspace: Workspace) -> None:
     for key in without_effect(config.model):
         warn(f"model.{key} has no effect on {config.model.name}")
     precision = fastest_precision(config, card, device)
-    facts = system_facts(device, precision.name) | precision.facts() | code_version()
+    facts = describe_environment(device, precision.name) | precision.facts() | code_version()
     settings = _settings(config, card)
     config = precision.put_into(config)
     if beginning:

@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from darkroom.errors import TrackingError
-from darkroom.tracking.address import shown, sqlite_file
 from darkroom.tracking.relocation import check_place
+from darkroom.tracking.tracking_uri import shown, sqlite_file
 
 LOCKED, READ_ONLY, DAMAGED = "locked", "read-only", "damaged"
 # What SQLite says, whichever library passes it on.

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from darkroom.data.cache import DatasetCard
 from darkroom.models.card import ModelCard
-from darkroom.tracking.facts import code_version, user
+from darkroom.tracking.environment import code_version, user
 from darkroom.tracking.spool import Operation
 from darkroom.utils.process_id import this_process
 from darkroom.utils.signals import held_back

@@ -25,11 +25,11 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from darkroom.errors import TrackingError
-from darkroom.tracking.address import shown, sqlite_address, sqlite_file
 from darkroom.tracking.database import LOCKED, check_database, deleted_experiment, reason_of, unusable
 from darkroom.tracking.relocation import artifact_root, relocate
 from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
 from darkroom.tracking.spool import Operation
+from darkroom.tracking.tracking_uri import shown, sqlite_file, sqlite_uri
 from darkroom.utils.process_id import is_gone
 from darkroom.utils.scratch import scratch_directory
 
@@ -222,7 +222,7 @@ def _make_database(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory(path.parent) as place:
         made = place / path.name
-        MlflowClient(sqlite_address(made)).search_experiments(max_results=1)
+        MlflowClient(sqlite_uri(made)).search_experiments(max_results=1)
         if not path.exists():  # another process may have been quicker
             made.rename(path)
         relocate(path)  # of the experiment that MLflow makes in every store

@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from darkroom.config.settings import Tracking
-from darkroom.tracking.address import check_address, need_store, shown, store_address
 from darkroom.tracking.database import check_database, unusable
 from darkroom.tracking.runs import Run, begin
 from darkroom.tracking.spool import Operation
+from darkroom.tracking.tracking_uri import check_uri, need_store, shown, tracking_uri
 from darkroom.tracking.writer import Writer
 from darkroom.utils.console import warn
 from darkroom.utils.signals import answered
@@ -40,8 +40,8 @@ class Tracker:
     """
 
     def __init__(self, settings: Tracking, spools: Path) -> None:
-        self._address = store_address()
-        check_address(self._address)
+        self._address = tracking_uri()
+        check_uri(self._address)
         check_database(self._address, settings.experiment)
         self._writer = Writer(self._address, settings.experiment, spools)
         self._seconds = 0.0
@@ -157,8 +157,8 @@ def registry_client(workspace: Workspace) -> "MlflowClient":
     Raises TrackingError if there is no store, or it cannot be used.
     """
     need_store(workspace)
-    address = store_address()
-    check_address(address)
+    address = tracking_uri()
+    check_uri(address)
     check_database(address)
     from darkroom.tracking.store import explained, open_client
 

@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from darkroom.tracking.address import is_local, portable, shown
 from darkroom.tracking.spool import Operation, Spool
+from darkroom.tracking.tracking_uri import is_local, portable, shown
 from darkroom.utils.console import warn
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, PERMISSION_DENIED
 from darkroom.config.settings import Tracking
 from darkroom.errors import TrackingError
 from darkroom.promotion.registry import REGISTERED_BY_TAG, champion, find, register, set_tags, versions, with_weights
-from darkroom.tracking.facts import user
+from darkroom.tracking.environment import user
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace
 

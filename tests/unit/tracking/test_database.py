@@ -17,9 +17,9 @@ from tests.wait import SECONDS
 from darkroom.config.settings import Tracking
 from darkroom.errors import TrackingError
 from darkroom.tracking import database, writer
-from darkroom.tracking.address import store_address
 from darkroom.tracking.database import check_database
 from darkroom.tracking.tracker import Tracker, connect, registry_client
+from darkroom.tracking.tracking_uri import tracking_uri
 from darkroom.workspace import Workspace
 
 OLDEST = "451aebb31d03"
@@ -110,7 +110,7 @@ def test_what_is_no_file_is_told(store):
 
 def test_an_empty_file_becomes_a_store(store):
     store.write_bytes(b"")
-    check_database(store_address(), "darkroom")
+    check_database(tracking_uri(), "darkroom")
 
 
 def test_a_locked_store_is_told_with_who_may_hold_it(store, impatient, monkeypatch):
@@ -163,11 +163,11 @@ def test_the_upgrade_that_is_advised_works(store):
         config.attributes["connection"] = connection
         command.downgrade(config, "-1")
     with pytest.raises(TrackingError) as refused:
-        check_database(store_address())
+        check_database(tracking_uri())
     advised = str(refused.value).split("`")[1]
 
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     subprocess.run(["sh", "-c", advised], env=environment, check=True, capture_output=True)
 
-    check_database(store_address())
+    check_database(tracking_uri())
     assert store.with_name("mlflow.db.before-upgrade").is_file()

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 from tests.clone import IDENTITY
 
-from darkroom.tracking.facts import COMMIT_TAG, DIRTY_TAG, code_version
+from darkroom.tracking.environment import COMMIT_TAG, DIRTY_TAG, code_version
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ REMOTE = ("http", "https", "postgresql", "mysql", "mssql", "databricks", "uc")
 SQLITE = re.compile(r"sqlite(\+\w+)?:///(?P<path>[^?]+)(\?.*)?", re.DOTALL)
 
 
-def store_address() -> str:
+def tracking_uri() -> str:
     """MLFLOW_TRACKING_URI, else the SQLite file in the project's root.
 
     Files are named from the project's root on: DVC runs a queued experiment in a copy that it deletes. Raises
@@ -24,9 +24,9 @@ def store_address() -> str:
     """
     given = os.environ.get("MLFLOW_TRACKING_URI")
     if not given:
-        return sqlite_address(project_root() / DEFAULT_STORE)
+        return sqlite_uri(project_root() / DEFAULT_STORE)
     if path := sqlite_file(given):
-        return sqlite_address(path) + "".join(given.partition("?")[1:])
+        return sqlite_uri(path) + "".join(given.partition("?")[1:])
     path_given = given.removeprefix("file:")
     if _scheme(given) in ("", "file") and not path_given.startswith("/"):
         return (project_root() / unquote(path_given)).as_uri()
@@ -40,7 +40,7 @@ def sqlite_file(address: str) -> Path | None:
     return None if path.startswith((":memory:", "file:")) else (project_root() / path).resolve()
 
 
-def sqlite_address(path: Path) -> str:
+def sqlite_uri(path: Path) -> str:
     """The address of the SQLite store in the file ``path``. Raises TrackingError if its name is not UTF-8."""
     text = str(path)
     if text.isprintable() and "?" not in text and unquote(text) == text:
@@ -54,14 +54,14 @@ def sqlite_address(path: Path) -> str:
 
 def store_exists() -> bool:
     """Whether there is a store to look into; of one that is not a local file only connecting tells."""
-    path = sqlite_file(store_address())
+    path = sqlite_file(tracking_uri())
     return path is None or path.exists()
 
 
 def need_store(workspace: Workspace) -> None:
     """Raises TrackingError if there is no store to look into."""
     if not store_exists():
-        raise TrackingError(f"no MLflow store at {shown(store_address())}; {to_register(workspace)}")
+        raise TrackingError(f"no MLflow store at {shown(tracking_uri())}; {to_register(workspace)}")
 
 
 def to_register(workspace: Workspace) -> str:
@@ -71,7 +71,7 @@ def to_register(workspace: Workspace) -> str:
     return "`dvc repro` trains and registers a model"
 
 
-def check_address(address: str) -> None:
+def check_uri(address: str) -> None:
     """Refuse what no store can be reached by. Raises TrackingError."""
     known = {*LOCAL, *REMOTE, *(plugin.name for plugin in entry_points(group="mlflow.tracking_store"))}
     scheme = _scheme(address)

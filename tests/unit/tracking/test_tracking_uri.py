@@ -4,15 +4,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from darkroom.errors import TrackingError
-from darkroom.tracking.address import (
-    check_address,
-    is_local,
-    portable,
-    shown,
-    sqlite_address,
-    sqlite_file,
-    store_address,
-)
+from darkroom.tracking.tracking_uri import check_uri, is_local, portable, shown, sqlite_file, sqlite_uri, tracking_uri
 from darkroom.workspace import Workspace
 
 
@@ -21,13 +13,13 @@ def test_the_store_and_the_spools_lie_in_the_projects_root_also_for_queued_exper
     copy.mkdir(parents=True)
     for place in (tmp_path, copy):
         monkeypatch.chdir(place)
-        assert store_address() == f"sqlite:///{tmp_path}/mlflow.db"
+        assert tracking_uri() == f"sqlite:///{tmp_path}/mlflow.db"
         assert Workspace().spools == tmp_path / "models" / "checkpoints" / "tracking"
 
 
 def test_the_environment_names_the_store(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
-    assert store_address() == "http://127.0.0.1:5000"
+    assert tracking_uri() == "http://127.0.0.1:5000"
 
 
 @pytest.mark.parametrize(
@@ -58,16 +50,16 @@ def test_a_relative_address_begins_at_the_projects_root_also_for_queued_experime
     for place in (tmp_path, copy):
         monkeypatch.chdir(place)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", given)
-        found = store_address()
+        found = tracking_uri()
         assert found == expected.format(root=tmp_path, parent=tmp_path.parent)
         monkeypatch.setenv("MLFLOW_TRACKING_URI", found)  # as MLflow does
-        assert store_address() == found
+        assert tracking_uri() == found
 
 
 @pytest.mark.parametrize("name", ["plain", "two words", "größe", "a#b", "my%20p", "100%", "what?", "new\nline", "a\\b"])
 def test_the_address_of_a_file_is_read_by_sqlalchemy_as_that_file(tmp_path, name):
     path = tmp_path / name / "mlflow.db"
-    address = sqlite_address(path)
+    address = sqlite_uri(path)
     assert make_url(address).database == str(path)
     assert sqlite_file(address) == path
     assert "\n" not in address
@@ -75,12 +67,12 @@ def test_the_address_of_a_file_is_read_by_sqlalchemy_as_that_file(tmp_path, name
 
 def test_a_path_that_mlflow_cannot_keep_is_refused(tmp_path):
     with pytest.raises(TrackingError, match="MLflow keeps paths as UTF-8, which this is not; rename the directory"):
-        sqlite_address(tmp_path / "\udcff" / "mlflow.db")
+        sqlite_uri(tmp_path / "\udcff" / "mlflow.db")
 
 
 def test_a_file_of_the_project_is_noted_so_that_it_may_move(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert portable(store_address()) == "sqlite:///mlflow.db"
+    assert portable(tracking_uri()) == "sqlite:///mlflow.db"
     assert portable("sqlite:////x/mlflow.db") == "sqlite:////x/mlflow.db"
     assert portable("https://me:secret@mlflow.example") == "https://mlflow.example"
 
@@ -91,7 +83,7 @@ def test_a_file_of_the_project_is_noted_so_that_it_may_move(tmp_path, monkeypatc
      "mysql://host/db", "databricks", "databricks://profile", "file:///x", "relative/path", "uc://profile"],
 )  # fmt: skip
 def test_addresses_of_mlflows_kinds_are_taken(address):
-    check_address(address)
+    check_uri(address)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +96,7 @@ def test_addresses_of_mlflows_kinds_are_taken(address):
 )
 def test_an_address_that_no_store_can_have_is_refused(address, hint):
     with pytest.raises(TrackingError, match=hint):
-        check_address(address)
+        check_uri(address)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ COMMIT_TAG = "mlflow.source.git.commit"
 DIRTY_TAG = "darkroom.git_dirty"
 
 
-def system_facts(device: "torch.device", precision: str) -> dict[str, Any]:
+def describe_environment(device: "torch.device", precision: str) -> dict[str, Any]:
     """What a run was made with: device, threads, precision and versions."""
     import torch  # by which the rest of this module is not slowed down
 
