@@ -10,7 +10,7 @@ from rich.table import Table
 from darkroom import plotting
 from darkroom.config import Config
 from darkroom.errors import ModelError, TrackingError
-from darkroom.evaluation import comparison_figures as figures
+from darkroom.evaluation import comparison_plots as figures
 from darkroom.evaluation.comparison import least_images
 from darkroom.evaluation.comparison_report import DISAGREEMENT, Report, Side, disagreement_rows
 from darkroom.evaluation.latency import latencies, throughputs

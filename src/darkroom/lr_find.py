@@ -6,7 +6,7 @@ from darkroom import plotting
 from darkroom.config import Config
 from darkroom.data.batches import CPU, read_split
 from darkroom.data.cache import DatasetCard
-from darkroom.evaluation.curves import lr_curve
+from darkroom.evaluation.training_curves import lr_curve
 from darkroom.starting import begin
 from darkroom.training.fit import start_classifier
 from darkroom.training.lr_finder import find_lr

@@ -21,7 +21,7 @@ from benchmarks.harness import NotHere
 
 from darkroom.config import Config
 from darkroom.data.batches import Split
-from darkroom.evaluation.views import average_logits
+from darkroom.evaluation.tta import average_logits
 from darkroom.models.classifier import Classifier
 from darkroom.training.fit import train_classifier
 

@@ -13,10 +13,10 @@ from darkroom.data.batches import Split, read_split_of
 from darkroom.errors import ModelError
 from darkroom.evaluation.latency import latencies, throughputs
 from darkroom.export.origin import Origin
-from darkroom.formats.answers import Answering, ask
 from darkroom.formats.check import Agreement, accuracy, compare
 from darkroom.formats.onnx import read_onnx, write_onnx
-from darkroom.formats.program import read_pt2, write_pt2
+from darkroom.formats.parity import Answering, ask
+from darkroom.formats.pt2 import read_pt2, write_pt2
 from darkroom.formats.quantization import quantize_int8
 from darkroom.formats.state_dict import read_state_dict, write_pth, write_safetensors
 from darkroom.utils.files import sha256

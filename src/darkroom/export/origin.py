@@ -11,8 +11,8 @@ from darkroom.config import Config
 from darkroom.errors import ModelError, TrackingError
 from darkroom.evaluation.predictions import IDENTITY
 from darkroom.evaluation.reference import REFERENCE, Reference
-from darkroom.formats.answers import Answering
-from darkroom.formats.program import trace
+from darkroom.formats.parity import Answering
+from darkroom.formats.pt2 import trace
 from darkroom.models.card import ModelCard
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier, rebuild

@@ -7,7 +7,7 @@ from typing import Self
 from torch import Tensor
 
 from darkroom.data.batches import Split
-from darkroom.formats.answers import BATCH_SIZES, Answering, ask, differing
+from darkroom.formats.parity import BATCH_SIZES, Answering, ask, differing
 
 
 @dataclass(frozen=True)

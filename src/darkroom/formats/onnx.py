@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from darkroom.errors import ModelError
-from darkroom.formats.answers import Answering
+from darkroom.formats.parity import Answering
 from darkroom.utils.files import atomic_file
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from darkroom.config import parse
-from darkroom.formats.answers import Answering
+from darkroom.formats.parity import Answering
 from darkroom.models.card import ModelCard
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_weights, save_weights

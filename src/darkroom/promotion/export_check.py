@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 
 from darkroom.data.batches import Split
-from darkroom.formats.answers import BATCH_SIZES, Answering, ask, differing
 from darkroom.formats.onnx import read_onnx, write_onnx
+from darkroom.formats.parity import BATCH_SIZES, Answering, ask, differing
 from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.utils.scratch import scratch_directory
 

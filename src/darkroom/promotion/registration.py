@@ -15,9 +15,9 @@ from darkroom.config import Config
 from darkroom.data.batches import read_split
 from darkroom.data.difference import LISTING
 from darkroom.errors import CacheError, ModelError
-from darkroom.evaluation.curves import read_history
 from darkroom.evaluation.reference import REFERENCE
 from darkroom.evaluation.report import EVALUATE, METRICS, read_identity, read_metrics
+from darkroom.evaluation.training_curves import read_history
 from darkroom.models.card import MADE_BY, ModelCard
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier

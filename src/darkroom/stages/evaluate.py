@@ -14,12 +14,12 @@ from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_digests, read_names
 from darkroom.data.glyph_layout import common_ground, measure_glyphs
 from darkroom.errors import CacheError, counted
-from darkroom.evaluation import figures
+from darkroom.evaluation import plots
 from darkroom.evaluation.gallery import write_gallery
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, fit_reference
-from darkroom.evaluation.views import average_logits
+from darkroom.evaluation.tta import average_logits
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
 from darkroom.utils.console import messages, warn
@@ -134,9 +134,9 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, directory: Path
     write_gallery(images, found, classes, directory)
     title = f"Accuracy {found.summary['accuracy']:.2%} on {counted(len(found.labels), 'test image')}"
     for name, figure in (
-        ("confusion_matrix", figures.confusion_matrix(found.confusion, classes, title)),
-        ("class_scores", figures.class_scores(found.per_class)),
-        ("predictions", figures.prediction_grid(images, found, classes)),
-        ("worst_mistakes", figures.worst_mistakes(images, found, classes)),
+        ("confusion_matrix", plots.confusion_matrix(found.confusion, classes, title)),
+        ("class_scores", plots.class_scores(found.per_class)),
+        ("predictions", plots.prediction_grid(images, found, classes)),
+        ("worst_mistakes", plots.worst_mistakes(images, found, classes)),
     ):
         plotting.save(figure, directory / f"{name}.png")

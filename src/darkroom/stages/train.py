@@ -12,7 +12,7 @@ from darkroom.config import Config
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
-from darkroom.evaluation.curves import learning_curves, write_history
+from darkroom.evaluation.training_curves import learning_curves, write_history
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import save_weights

@@ -5,7 +5,7 @@ import pytest
 
 from darkroom.export import making
 from darkroom.formats.onnx import save_onnx, write_onnx
-from darkroom.formats.program import trace
+from darkroom.formats.pt2 import trace
 from darkroom.models.files import load_classifier
 
 

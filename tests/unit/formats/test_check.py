@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darkroom.data.batches import Split
-from darkroom.formats.answers import ask, differing
 from darkroom.formats.check import compare
+from darkroom.formats.parity import ask, differing
 
 CLASSES = 3
 

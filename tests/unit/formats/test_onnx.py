@@ -13,7 +13,7 @@ from torchvision.models.mobilenetv3 import InvertedResidualConfig
 
 from darkroom.errors import ModelError
 from darkroom.formats.onnx import check_installed, read_onnx, write_onnx
-from darkroom.formats.program import trace
+from darkroom.formats.pt2 import trace
 
 GREY, COLOUR = (1, 8, 8), (3, 32, 32)
 # One of each kind of network, and of grey and coloured images.

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
-from darkroom.formats.program import read_pt2, trace, write_pt2
+from darkroom.formats.pt2 import read_pt2, trace, write_pt2
 from darkroom.formats.state_dict import read_state_dict, write_pth, write_safetensors
 from darkroom.models.card import ModelCard
 from darkroom.models.files import save_weights

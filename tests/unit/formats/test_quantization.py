@@ -9,7 +9,7 @@ import torch
 
 from darkroom.data.batches import Split
 from darkroom.formats.onnx import read_onnx, write_onnx
-from darkroom.formats.program import trace
+from darkroom.formats.pt2 import trace
 from darkroom.formats.quantization import quantize_int8
 
 SHAPE = (3, 16, 16)

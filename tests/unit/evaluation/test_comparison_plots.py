@@ -7,7 +7,7 @@ from PIL import Image
 
 from darkroom import plotting
 from darkroom.evaluation.comparison import Comparison
-from darkroom.evaluation.comparison_figures import confusion_difference, disagreements
+from darkroom.evaluation.comparison_plots import confusion_difference, disagreements
 from darkroom.evaluation.predictions import Answers
 
 pytestmark = pytest.mark.usefixtures("drawn")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from darkroom.formats.answers import Answering
+from darkroom.formats.parity import Answering
 from darkroom.models.classifier import Classifier
 
 METADATA = "metadata.json"

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from darkroom import plotting
-from darkroom.evaluation.curves import learning_curves, read_history, write_history
-from darkroom.evaluation.figures import class_scores, confusion_matrix, prediction_grid, worst_mistakes
 from darkroom.evaluation.metrics import Evaluation, measure
+from darkroom.evaluation.plots import class_scores, confusion_matrix, prediction_grid, worst_mistakes
+from darkroom.evaluation.training_curves import learning_curves, read_history, write_history
 
 pytestmark = pytest.mark.usefixtures("drawn")
 

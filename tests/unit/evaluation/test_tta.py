@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from darkroom.evaluation.views import average_logits, views
+from darkroom.evaluation.tta import average_logits, views
 
 KINDS = ("none", "flip", "flip-translate")
 # An image of one pixel has no other to be mirrored at its edge.

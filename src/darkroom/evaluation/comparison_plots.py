@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.evaluation.comparison import Comparison
-from darkroom.evaluation.figures import DARK, GRID, class_table, write_counts
 from darkroom.evaluation.metrics import Floats, Ints
+from darkroom.evaluation.plots import DARK, GRID, class_table, write_counts
 from darkroom.plotting import GREEN, GREY, RED, image_grid, shorten
 
 if TYPE_CHECKING:
