@@ -106,7 +106,7 @@ def serve(
 
 def _introduce(predictor: "Predictor", weights: Path | None, config: Config) -> None:
     """Name the version that answers, and warn if its classes are not those of the dataset here."""
-    from darkroom.serving.classes_here import warn_of_other_classes
+    from darkroom.serving.class_check import warn_of_other_classes
 
     who = str(weights or f"{config.registered_model} version {predictor.version}")
     if weights is None:

@@ -2,7 +2,7 @@
 
 import pytest
 from tests.serving.client import TestClient
-from tests.serving.made_up import make_bundle
+from tests.serving.fakes import make_bundle
 
 from darkroom.config.settings import Serve
 from darkroom.serving.app import make_app

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.special import softmax
 from tests.serving.client import TestClient
-from tests.serving.made_up import CLASSES, REFERENCE, brightness, make_bundle, png
+from tests.serving.fakes import CLASSES, REFERENCE, brightness, make_bundle, png
 
 from darkroom.serving import schemas
 from darkroom.serving.app import make_app

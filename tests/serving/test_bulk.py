@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.serving.made_up import CLASSES, REFERENCE, png
+from tests.serving.fakes import CLASSES, REFERENCE, png
 
 from darkroom.errors import DataError
 from darkroom.serving import bulk

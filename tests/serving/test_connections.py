@@ -7,7 +7,7 @@ import threading
 from base64 import b64encode
 
 import pytest
-from tests.serving.made_up import brightness, make_bundle, png
+from tests.serving.fakes import brightness, make_bundle, png
 from tests.serving.running import connect, read, running
 from tests.wait import wait_until
 

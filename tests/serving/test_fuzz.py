@@ -10,8 +10,8 @@ from random import Random
 
 import numpy as np
 import pytest
-from tests.serving.damage import METHODS, PATHS, Sent, image, request
-from tests.serving.made_up import brightness, make_bundle, png
+from tests.serving.corruptions import METHODS, PATHS, Sent, image, request
+from tests.serving.fakes import brightness, make_bundle, png
 from tests.serving.running import running
 
 from darkroom.serving.app import make_app

@@ -11,14 +11,14 @@ import pytest
 from scipy.special import softmax
 from tests.ports import free_port
 from tests.serving.client import TestClient
-from tests.serving.made_up import png_of
+from tests.serving.fakes import png_of
 from tests.wait import SECONDS, wait_until
 
 from darkroom.config.settings import Serve
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.serving.app import make_app
-from darkroom.serving.bundle import load_bundle
+from darkroom.serving.loaded_model import load_version
 from darkroom.serving.service import Service
 from darkroom.workspace import Workspace
 
@@ -66,7 +66,7 @@ def test_both_servers_say_the_same_of_the_same_pixels(mlflow_server, registered)
     logits = np.array(answer.json()["predictions"])
 
     for runtime in ("torch", "onnx"):
-        bundle = load_bundle(*registered, Serve(runtime=runtime))
+        bundle = load_version(*registered, Serve(runtime=runtime))
         np.testing.assert_allclose(bundle.runtime.infer(images), logits, atol=1e-5)
         service = Service(Serve())
         service.serve(bundle, None)

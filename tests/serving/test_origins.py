@@ -2,7 +2,7 @@
 
 import pytest
 from tests.serving.client import TestClient
-from tests.serving.made_up import png
+from tests.serving.fakes import png
 
 from darkroom.serving.app import make_app
 

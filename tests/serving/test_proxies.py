@@ -7,7 +7,7 @@ from urllib.parse import urljoin
 import pytest
 from starlette import testclient
 from tests.serving.client import TestClient
-from tests.serving.made_up import png
+from tests.serving.fakes import png
 
 from darkroom.serving.app import make_app
 

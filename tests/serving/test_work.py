@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.serving.client import TestClient
-from tests.serving.made_up import SHAPE, make_bundle, png
+from tests.serving.fakes import SHAPE, make_bundle, png
 from tests.unit.images.image_files import chunk, encoded
 from tests.wait import wait_until
 
 from darkroom.images import decoder
 from darkroom.images.containers import webp_size
-from darkroom.serving import api, intake
+from darkroom.serving import api, request_parsing
 from darkroom.serving.app import make_app
-from darkroom.serving.pictures import Transform, count_pixels
+from darkroom.serving.preprocessing import Transform, count_pixels
 from darkroom.serving.service import LARGE_PIXELS, LARGE_WAITING, SMALL_IMAGES, SMALL_PIXELS
 
 PATH = "/v1/predict"
@@ -150,7 +150,7 @@ def test_large_requests_in_json_and_large_answers_are_read_and_written_beside_th
 
         monkeypatch.setattr(module, name, kept)
 
-    keep(intake, "_from_json")
+    keep(request_parsing, "_from_json")
     keep(api, "_write")
     noise = np.random.default_rng(0).integers(0, 256, (60, 60), dtype=np.uint8)
     content = b64encode(encoded(Image.fromarray(noise), "PNG")).decode()

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from darkroom.serving import schemas
-from darkroom.serving.intake import JSON, MULTIPART, EncodedImages, read_images
-from darkroom.serving.pictures import RefusedImageError, Seen
-from darkroom.serving.service import Answer, BusyError, Lane, Options, Service
+from darkroom.serving.preprocessing import ModelInput, RefusedImageError
+from darkroom.serving.request_parsing import JSON, MULTIPART, EncodedImages, read_images
+from darkroom.serving.service import Answer, BusyError, Deployment, Options, Service
 
 PREDICT_PATH = "/v1/predict"
 TOP_K = 3
@@ -193,7 +193,7 @@ def _busy() -> HTTPException:
     )
 
 
-def _count_values(found: Sequence[tuple[Lane, Sequence[Answer]]], question: Question) -> int:
+def _count_values(found: Sequence[tuple[Deployment, Sequence[Answer]]], question: Question) -> int:
     """Probabilities and pixels in an answer."""
     return sum(
         len(answers) * (len(lane.bundle.classes) + (prod(lane.bundle.shape) if question.seen else 0))
@@ -201,7 +201,7 @@ def _count_values(found: Sequence[tuple[Lane, Sequence[Answer]]], question: Ques
     )
 
 
-def _write(found: Sequence[tuple[Lane, Sequence[Answer]]], question: Question) -> str:
+def _write(found: Sequence[tuple[Deployment, Sequence[Answer]]], question: Question) -> str:
     """The answers of the champion, and of the challenger if there are any, as JSON."""
     (champion, answers), *others = found
     return schemas.Predictions(
@@ -218,7 +218,7 @@ def _write(found: Sequence[tuple[Lane, Sequence[Answer]]], question: Question) -
     ).model_dump_json()
 
 
-def _predictions(lane: Lane, answers: Sequence[Answer], question: Question) -> list[schemas.Prediction]:
+def _predictions(lane: Deployment, answers: Sequence[Answer], question: Question) -> list[schemas.Prediction]:
     return [_prediction(lane.bundle.classes, answer, question) for answer in answers]
 
 
@@ -237,7 +237,7 @@ def _prediction(classes: Sequence[str], answer: Answer, question: Question) -> s
     )
 
 
-def _png(seen: Seen) -> bytes:
+def _png(seen: ModelInput) -> bytes:
     pixels = seen.pixels
     written = io.BytesIO()
     Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(written, "PNG")

@@ -16,12 +16,12 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 
 from darkroom import __version__
-from darkroom.serving.access import Access
 from darkroom.serving.api import PREDICT_PATH, make_router
+from darkroom.serving.messages import one_line
+from darkroom.serving.middleware import Access
 from darkroom.serving.origins import Origins
 from darkroom.serving.proxies import PREFIX, BehindProxy
 from darkroom.serving.service import Service
-from darkroom.serving.wording import one_line
 
 PAGE = Path(__file__).parent / "page"
 ABOUT = """

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from darkroom.datasets.decoding import Map, processes
 from darkroom.serving.inputs import Picture
-from darkroom.serving.pictures import RefusedImageError, Seen, Transform
+from darkroom.serving.preprocessing import ModelInput, RefusedImageError, Transform
 
 if TYPE_CHECKING:
     from darkroom.serving.predictor import Predictor
@@ -86,7 +86,7 @@ def answer_all(predictor: "Predictor", pictures: Iterable[Picture], *, invert: b
 
 def decode_all(transform: Transform, invert: bool | None, pictures: Sequence[Picture]) -> Decoded:
     """Read and decode pictures."""
-    seen: list[Seen] = []
+    seen: list[ModelInput] = []
     errors: list[str | None] = []
     for picture in pictures:
         try:
@@ -105,7 +105,7 @@ def rank(classes: Sequence[str], probabilities: NDArray[np.float64]) -> dict[str
     return {classes[index]: float(probabilities[index]) for index in np.argsort(-probabilities, kind="stable")}
 
 
-def see(transform: Transform, picture: Picture, invert: bool | None) -> Seen:
+def see(transform: Transform, picture: Picture, invert: bool | None) -> ModelInput:
     """What the model sees of a picture. Raises RefusedImageError if it cannot be read or decoded."""
     try:
         content = picture.content

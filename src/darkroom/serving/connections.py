@@ -16,7 +16,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from darkroom.config.settings import Serve
-from darkroom.serving.telemetry import Telemetry
+from darkroom.serving.metrics import ServerMetrics
 
 if sys.platform != "win32":
     import resource
@@ -36,7 +36,7 @@ LINGER_SECONDS = 2.0
 class Connections:
     """All connections of a server. Called from its event loop alone."""
 
-    def __init__(self, settings: Serve, telemetry: Telemetry) -> None:
+    def __init__(self, settings: Serve, telemetry: ServerMetrics) -> None:
         self.settings = settings
         self.max_header = int(settings.max_header_kb * KILOBYTE)
         self.max_bytes = int(settings.max_bodies_mb * MEGABYTE)

@@ -26,7 +26,7 @@ from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.registry import champion, contender
 from darkroom.serving.bulk import rank, see
 from darkroom.serving.inputs import Picture
-from darkroom.serving.pictures import RefusedImageError, Seen, Transform
+from darkroom.serving.preprocessing import ModelInput, RefusedImageError, Transform
 from darkroom.utils.console import warn
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
@@ -166,7 +166,7 @@ def _usual_ground(mean: Sequence[float] | None) -> Ground | None:
     return "dark" if mean[0] < DARK_GROUND else "light"
 
 
-def _see(transform: Transform, path: Path, invert: bool | None) -> Seen:
+def _see(transform: Transform, path: Path, invert: bool | None) -> ModelInput:
     try:
         return see(transform, Picture(str(path), path.name), invert)
     except RefusedImageError as problem:

@@ -19,10 +19,10 @@ from starlette.types import ASGIApp
 from darkroom.config import Config
 from darkroom.errors import ServingError
 from darkroom.serving.app import make_app
-from darkroom.serving.bundle import load_bundle
-from darkroom.serving.classes_here import warn_of_other_classes
+from darkroom.serving.class_check import warn_of_other_classes
 from darkroom.serving.connections import Connections
-from darkroom.serving.follower import Follower
+from darkroom.serving.loaded_model import load_version
+from darkroom.serving.registry_watcher import RegistryWatcher
 from darkroom.serving.service import Service
 from darkroom.tracking.store import explained
 from darkroom.tracking.tracker import registry_client
@@ -53,8 +53,8 @@ def serve(config: Config, host: str, port: int, *, no_key: bool = False) -> None
             )
         _log_to_stderr()
         service = Service(config.serve)
-        follower = Follower(
-            client, config.registered_model, lambda version: load_bundle(client, version, config.serve), service
+        follower = RegistryWatcher(
+            client, config.registered_model, lambda version: load_version(client, version, config.serve), service
         )
         try:
             follower.begin()

@@ -17,11 +17,11 @@ from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.reference import calibrated, energies
 from darkroom.images.containers import is_avif
 from darkroom.serving.batching import Batcher
-from darkroom.serving.bundle import Bundle
 from darkroom.serving.drift import DriftWatch
-from darkroom.serving.pictures import RefusedImageError, Seen, count_pixels
+from darkroom.serving.loaded_model import LoadedModel
+from darkroom.serving.metrics import ServerMetrics
+from darkroom.serving.preprocessing import ModelInput, RefusedImageError, count_pixels
 from darkroom.serving.runtime import Logits
-from darkroom.serving.telemetry import Telemetry
 
 T = TypeVar("T")
 # Pictures as small as those that most models learn from are decoded in the event loop: handing them to a thread and
@@ -55,20 +55,20 @@ class Answer:
     training images, and ``unlike_training`` whether it is above the threshold of the validation split.
     """
 
-    seen: Seen
+    seen: ModelInput
     probabilities: NDArray[np.float64]
     energy: float
     unlike_training: bool
 
 
 @dataclass(frozen=True)
-class Lane:
+class Deployment:
     """A version with its queue.
 
     ``since`` is when it became champion, ``verdict`` what the gate said of a challenger.
     """
 
-    bundle: Bundle
+    bundle: LoadedModel
     batcher: Batcher
     is_champion: bool
     drift: DriftWatch | None = None
@@ -84,9 +84,9 @@ class Service:
 
     def __init__(self, settings: Serve) -> None:
         self.settings = settings
-        self.telemetry = Telemetry()
-        self.champion: Lane
-        self.challenger: Lane | None = None
+        self.telemetry = ServerMetrics()
+        self.champion: Deployment
+        self.challenger: Deployment | None = None
         self.trouble: str | None = None
         self._waiting = 0
         # Decoding leaves Python's lock free, and so does the model, which uses several threads itself.
@@ -101,10 +101,10 @@ class Service:
         """Whether no image more may wait."""
         return self._waiting >= self.settings.queue
 
-    async def answer(self, lane: Lane, contents: Sequence[bytes], options: Options) -> list[Answer]:
+    async def answer(self, lane: Deployment, contents: Sequence[bytes], options: Options) -> list[Answer]:
         """Answer for encoded pictures. Raises RefusedImageError for one that is refused, BusyError if too many wait."""
         with self._place_in_queue(len(contents)):
-            seen: list[Seen] = []
+            seen: list[ModelInput] = []
 
             async def prepare() -> NDArray[np.uint8]:
                 seen.extend(await self._see(lane.bundle, contents, options))
@@ -125,7 +125,7 @@ class Service:
             self._waiting -= images
             self.telemetry.waiting.set(self._waiting)
 
-    async def _see(self, bundle: Bundle, contents: Sequence[bytes], options: Options) -> list[Seen]:
+    async def _see(self, bundle: LoadedModel, contents: Sequence[bytes], options: Options) -> list[ModelInput]:
         bound = self.settings.max_pixels
         if _may_be_small(contents) and not options.drawn:  # laying out takes long
             fair = self.settings.max_request_pixels // len(contents)
@@ -150,7 +150,7 @@ class Service:
         finally:
             self._large_waiting -= 1
 
-    def _answers(self, lane: Lane, seen: Sequence[Seen], logits: Logits) -> list[Answer]:
+    def _answers(self, lane: Deployment, seen: Sequence[ModelInput], logits: Logits) -> list[Answer]:
         reference = lane.bundle.reference
         probabilities = calibrated(logits, reference.temperature if reference else 1.0)
         scores = energies(logits)
@@ -162,7 +162,7 @@ class Service:
             for each, row, score, flag in zip(seen, probabilities, scores, unlike, strict=True)
         ]
 
-    def _count(self, lane: Lane, probabilities: Floats, scores: Floats, unlike: NDArray[np.bool_]) -> None:
+    def _count(self, lane: Deployment, probabilities: Floats, scores: Floats, unlike: NDArray[np.bool_]) -> None:
         version, classes = lane.bundle.version, lane.bundle.classes
         labels = probabilities.argmax(1)
         for label in labels:
@@ -171,19 +171,19 @@ class Service:
         if lane.drift:
             lane.drift.add(labels, probabilities.max(1), scores)
 
-    def serve(self, champion: Bundle, since: str | None) -> None:
+    def serve(self, champion: LoadedModel, since: str | None) -> None:
         """Answer with this version from now on; what was begun is ended with the one before."""
         reference = champion.reference
         drift = DriftWatch(reference, champion.classes, self.settings.window) if reference else None
-        self.champion = Lane(champion, self._batcher(champion), is_champion=True, drift=drift, since=since)
+        self.champion = Deployment(champion, self._batcher(champion), is_champion=True, drift=drift, since=since)
         self.telemetry.now_serves(champion.version)
 
-    def show_challenger(self, challenger: Bundle | None, verdict: str | None) -> None:
+    def show_challenger(self, challenger: LoadedModel | None, verdict: str | None) -> None:
         """Answer with this version too where somebody asks for it."""
         if challenger is None:
             self.challenger = None
         elif self.challenger is None or self.challenger.bundle is not challenger:
-            self.challenger = Lane(challenger, self._batcher(challenger), is_champion=False, verdict=verdict)
+            self.challenger = Deployment(challenger, self._batcher(challenger), is_champion=False, verdict=verdict)
         elif self.challenger.verdict != verdict:
             self.challenger = replace(self.challenger, verdict=verdict)
 
@@ -196,7 +196,7 @@ class Service:
         """Whether the registry answered when it was last asked."""
         self.telemetry.registry_up.set(answers)
 
-    def _batcher(self, bundle: Bundle) -> Batcher:
+    def _batcher(self, bundle: LoadedModel) -> Batcher:
         return Batcher(
             bundle.runtime,
             self._model,
@@ -215,7 +215,7 @@ def _count_pixels(contents: Sequence[bytes], max_pixels: int) -> int:
     return sum(_named(place, count_pixels, content, max_pixels) for place, content in enumerate(contents))
 
 
-def _decode(bundle: Bundle, contents: Sequence[bytes], options: Options, max_pixels: int) -> list[Seen]:
+def _decode(bundle: LoadedModel, contents: Sequence[bytes], options: Options, max_pixels: int) -> list[ModelInput]:
     see = partial(bundle.transform, invert=options.invert, drawn=options.drawn, max_pixels=max_pixels)
     return [_named(place, see, content) for place, content in enumerate(contents)]
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 from tests.server.browser import FLAGS, chromium
 from tests.serving.page.served import Served, serve, train_on_digits
 
-from darkroom.serving.bundle import Bundle
+from darkroom.serving.loaded_model import LoadedModel
 
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 PHONE = {"width": 360, "height": 740}
@@ -29,12 +29,12 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="session")
-def digits() -> Bundle:
+def digits() -> LoadedModel:
     return train_on_digits()
 
 
 @pytest.fixture
-def served(digits: Bundle) -> Iterator[Served]:
+def served(digits: LoadedModel) -> Iterator[Served]:
     with serve(digits) as served:
         yield served
 

@@ -19,8 +19,8 @@ from darkroom.data.cache import DatasetCard
 from darkroom.data.glyph_layout import common_ground, measure_glyphs
 from darkroom.evaluation.reference import Reference, fit_reference
 from darkroom.serving.app import make_app
-from darkroom.serving.bundle import Bundle, Example
-from darkroom.serving.pictures import Transform
+from darkroom.serving.loaded_model import GalleryImage, LoadedModel
+from darkroom.serving.preprocessing import Transform
 from darkroom.serving.runtime import Runtime
 from darkroom.serving.service import Service
 from darkroom.training.fit import train_classifier
@@ -32,13 +32,13 @@ ABOUT = {
 }  # fmt: skip
 
 
-def train_on_digits() -> Bundle:
+def train_on_digits() -> LoadedModel:
     """A model of scikit-learn's digits, 8x8 pixels."""
     published = load_digits()
     return train_on((published.images * (255 / 16)).round().astype(np.uint8), published.target, epochs=12)
 
 
-def train_on(published: np.ndarray, targets: np.ndarray, epochs: int) -> Bundle:
+def train_on(published: np.ndarray, targets: np.ndarray, epochs: int) -> LoadedModel:
     """A model of digits uint8 [N, H, W], with all that a version has which Darkroom registered."""
     images, labels = torch.from_numpy(published)[:, None], torch.from_numpy(targets.astype(np.int64))
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
@@ -75,7 +75,8 @@ def train_on(published: np.ndarray, targets: np.ndarray, epochs: int) -> Bundle:
             common_ground(split.images.numpy() for split in (train, val, test)),
         ),
         gallery=[
-            Example(png(test.images[row, 0].numpy()), str(int(test.labels[row])), str(predicted[row])) for row in shown
+            GalleryImage(png(test.images[row, 0].numpy()), str(int(test.labels[row])), str(predicted[row]))
+            for row in shown
         ],
         counts=counts,
     )
@@ -88,13 +89,13 @@ def made_up(
     shape: tuple[int, int, int] = (3, 6, 6),
     mean: tuple[float, ...] | None = None,
     reference: Reference | None = None,
-    gallery: Sequence[Example] = (),
+    gallery: Sequence[GalleryImage] = (),
     counts: np.ndarray | None = None,
     version: str = "1",
-) -> Bundle:
+) -> LoadedModel:
     """Version 1 of a model whose logits [N, classes] are those of ``infer``."""
     about: dict[str, Any] = ABOUT | {"name": "demo", "version": version, "classes": list(classes), "shape": list(shape)}
-    return Bundle(
+    return LoadedModel(
         name="demo",
         version=version,
         classes=tuple(classes),
@@ -118,7 +119,7 @@ class Served:
 
 
 @contextmanager
-def serve(bundle: Bundle, port: int = 0, key: str | None = None, **settings: Any) -> Iterator[Served]:
+def serve(bundle: LoadedModel, port: int = 0, key: str | None = None, **settings: Any) -> Iterator[Served]:
     """A server whose champion is ``bundle``, on ``port`` or a free one."""
     service = Service(Serve(**settings))
     service.serve(bundle, "2026-02-03T04:05:06+00:00")

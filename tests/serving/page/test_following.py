@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 from playwright.sync_api import expect
-from tests.serving.page.acting import draw, label, look_again, upload
+from tests.serving.page.browser_actions import draw, label, look_again, upload
 from tests.serving.page.served import made_up, serve
 from tests.serving.page.strokes import png
 

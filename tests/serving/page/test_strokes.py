@@ -10,7 +10,7 @@ from tests.serving.page.served import train_on
 from tests.serving.page.strokes import CANVAS, DIGITS, PEN, draw
 
 from darkroom.serving import app
-from darkroom.serving.pictures import Transform
+from darkroom.serving.preprocessing import Transform
 
 # Where and how large somebody draws: the scale, and the corner of the digit's square.
 PLACES = [(0.7, (0.15, 0.15)), (0.45, (0.03, 0.5)), (0.9, (0.05, 0.05))]

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-from tests.serving.page.acting import bring, draw, draw_strokes, label, upload
+from tests.serving.page.browser_actions import bring, draw, draw_strokes, label, upload
 from tests.serving.page.served import made_up, serve
 from tests.serving.page.strokes import DIGITS, png
 from tests.serving.page.strokes import draw as picture_of
 
-from darkroom.serving.bundle import Example
+from darkroom.serving.loaded_model import GalleryImage
 
 
 def test_a_seven_drawn_with_the_mouse_is_a_seven(served, open_page):
@@ -127,7 +127,11 @@ def test_an_image_of_the_gallery_is_not_turned_into_its_negative(open_page):
 
     light = png(np.full((8, 8), 250, np.uint8))
     bundle = made_up(
-        darkness, classes=("light", "dark"), shape=(1, 8, 8), mean=(0.2,), gallery=[Example(light, "light", "light")]
+        darkness,
+        classes=("light", "dark"),
+        shape=(1, 8, 8),
+        mean=(0.2,),
+        gallery=[GalleryImage(light, "light", "light")],
     )
     with serve(bundle) as served:
         page = open_page(served)

@@ -7,8 +7,8 @@ from PIL import Image
 
 from darkroom.data.glyph_layout import GlyphLayout
 from darkroom.evaluation.reference import Reference
-from darkroom.serving.bundle import Bundle, Example
-from darkroom.serving.pictures import Transform
+from darkroom.serving.loaded_model import GalleryImage, LoadedModel
+from darkroom.serving.preprocessing import Transform
 from darkroom.serving.runtime import Runtime
 
 CLASSES = ("dark", "bright")
@@ -52,7 +52,7 @@ def make_bundle(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, refe
         "trained_at": "2026-01-01T00:00:00+00:00",
         "parameters": 2,
     }
-    return Bundle(
+    return LoadedModel(
         name="shades",
         version=version,
         classes=CLASSES,
@@ -60,7 +60,7 @@ def make_bundle(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, refe
         transform=Transform(shape, None, GlyphLayout(0.5, by_mass=True, stroke=1.0) if ink else None),
         runtime=Runtime("torch", infer, seconds),
         reference=reference,
-        gallery=[Example(png(0), "dark", "dark"), Example(png(255), "bright", "bright")],
+        gallery=[GalleryImage(png(0), "dark", "dark"), GalleryImage(png(255), "bright", "bright")],
         confusion={"classes": list(CLASSES), "counts": [[9, 1], [1, 9]]},
         about=about,
     )

@@ -9,8 +9,8 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, VERDICT_TAG
-from darkroom.serving import follower as follower_module
-from darkroom.serving.follower import Follower
+from darkroom.serving import registry_watcher as follower_module
+from darkroom.serving.registry_watcher import RegistryWatcher
 
 NAME = "a-model"
 
@@ -82,7 +82,7 @@ def point(client):
 
 @pytest.fixture
 def follower(client, loads, audience):
-    made = Follower(client, NAME, loads, audience)
+    made = RegistryWatcher(client, NAME, loads, audience)
     made.begin()
     return made
 
@@ -94,7 +94,7 @@ def test_the_champion_is_loaded_before_anything_is_answered(follower, audience):
 def test_without_a_champion_it_does_not_begin(client, loads, audience):
     client.delete_registered_model_alias(NAME, CHAMPION)
     with pytest.raises(TrackingError, match=f"{NAME}' has no champion"):
-        Follower(client, NAME, loads, audience).begin()
+        RegistryWatcher(client, NAME, loads, audience).begin()
 
 
 def test_a_promotion_and_a_rollback_are_followed(follower, point, audience, loads):

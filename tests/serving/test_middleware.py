@@ -5,7 +5,7 @@ import re
 
 import pytest
 from tests.serving.client import TestClient
-from tests.serving.made_up import png
+from tests.serving.fakes import png
 
 from darkroom.serving.app import make_app
 
@@ -66,7 +66,7 @@ def test_each_request_is_a_line_without_what_was_sent(client, caplog):
     client.post("/v1/predict?top_k=1", files=FILES)
     client.get("/v1/nothing%0Aforged%20line")
 
-    first, second = (record.getMessage() for record in caplog.records if record.name == "darkroom.serving.access")
+    first, second = (record.getMessage() for record in caplog.records if record.name == "darkroom.serving.middleware")
     assert re.fullmatch(r"testclient POST /v1/predict 200 \d+\.\d ms", first)
     assert re.fullmatch(r"testclient GET /v1/nothing%0Aforged%20line 404 \d+\.\d ms", second)
 

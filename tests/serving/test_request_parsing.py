@@ -6,9 +6,9 @@ from random import Random
 import pytest
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from tests.serving.made_up import png
+from tests.serving.fakes import png
 
-from darkroom.serving.intake import read_simple_form
+from darkroom.serving.request_parsing import read_simple_form
 
 TYPE = "multipart/form-data; boundary=b-1"
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from darkroom.data.glyph_layout import GlyphLayout, Ground, on_light, place
 from darkroom.images.decoder import MAX_PIXELS, BrokenImageError, Decoder, UnknownFormatError, open_image, read_header
-from darkroom.serving.wording import one_line
+from darkroom.serving.messages import one_line
 
 READ = "png, jpeg, webp, bmp, tiff, gif, pnm, avif or jpeg 2000"
 
@@ -19,7 +19,7 @@ class RefusedImageError(ValueError):
 
 
 @dataclass(frozen=True)
-class Seen:
+class ModelInput:
     """What the model sees of a picture: ``pixels`` uint8 [C, H, W], the negative of the picture if ``inverted``."""
 
     pixels: NDArray[np.uint8]
@@ -68,7 +68,7 @@ class Transform:
 
     def __call__(
         self, content: bytes, *, invert: bool | None = None, drawn: bool = False, max_pixels: int = MAX_PIXELS
-    ) -> Seen:
+    ) -> ModelInput:
         """Decode a picture as preprocessing does.
 
         ``invert`` makes the model see its negative; by default it does where the training images all lie on one
@@ -83,16 +83,16 @@ class Transform:
                 return self._lay_out(drawing, self.ink, invert)
             pixels = self.decoder(content, max_pixels=max_pixels)
         turned = self._is_negative(pixels) if invert is None else invert
-        return Seen(255 - pixels if turned else pixels, turned)
+        return ModelInput(255 - pixels if turned else pixels, turned)
 
-    def _lay_out(self, drawing: NDArray[np.uint8], ink: GlyphLayout, invert: bool | None) -> Seen:
+    def _lay_out(self, drawing: NDArray[np.uint8], ink: GlyphLayout, invert: bool | None) -> ModelInput:
         """A drawing, uint8 [1, h, w], as the dataset lays out its signs. They are all on a light ground or none is."""
         is_light = self.mean is not None and self.mean[0] > 0.5
         turned = bool(on_light(drawing[None])[0]) != is_light if invert is None else invert
         pixels = 255 - drawing if turned else drawing
         if is_light:
-            return Seen(255 - place(255 - pixels[0], ink, self.decoder.size), turned)
-        return Seen(place(pixels[0], ink, self.decoder.size), turned)
+            return ModelInput(255 - place(255 - pixels[0], ink, self.decoder.size), turned)
+        return ModelInput(place(pixels[0], ink, self.decoder.size), turned)
 
     def _is_negative(self, image: NDArray[np.uint8]) -> bool:
         """Whether a grey picture, uint8 [1, h, w], lies on the other ground than all the training images."""

@@ -3,7 +3,7 @@
 import pytest
 from tests.unit.data.test_cache import write
 
-from darkroom.serving.classes_here import warn_of_other_classes
+from darkroom.serving.class_check import warn_of_other_classes
 
 
 @pytest.mark.parametrize("classes", [["a", "b"], ["b", "a"]])

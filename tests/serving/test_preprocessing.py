@@ -13,7 +13,7 @@ from tests.unit.images.image_files import chunk, decode, encoded
 
 from darkroom.images import decoder, depth
 from darkroom.images.containers import MAX_SCANS
-from darkroom.serving.pictures import RefusedImageError, Transform
+from darkroom.serving.preprocessing import RefusedImageError, Transform
 
 GENERATOR = np.random.default_rng(0)
 COLOUR = Transform((3, 8, 8), None)

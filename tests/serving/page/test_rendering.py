@@ -7,14 +7,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from playwright.sync_api import expect
-from tests.serving.page.acting import draw, label, upload
+from tests.serving.page.browser_actions import draw, label, upload
 from tests.serving.page.conftest import PHONE
 from tests.serving.page.served import made_up, serve
 from tests.serving.page.strokes import png
 
 from darkroom.evaluation.reference import Reference
 from darkroom.serving import app
-from darkroom.serving.bundle import Example
+from darkroom.serving.loaded_model import GalleryImage
 
 GREY = png(np.full((8, 8), 100, np.uint8))
 HARMFUL = ("<b>bold</b>", "<img src=x onerror=alert(1)>", "__proto__", "a" * 300, "\u202eright to left", "")
@@ -69,7 +69,7 @@ def of_many(classes):
         unlike_share=0.01, images=100,
     )  # fmt: skip
     counts = np.random.default_rng(0).integers(0, 100, (count, count))
-    gallery = [Example(GREY, classes[row % count], classes[(row + 1) % count]) for row in range(12)]
+    gallery = [GalleryImage(GREY, classes[row % count], classes[(row + 1) % count]) for row in range(12)]
     return made_up(infer, classes=classes, shape=(1, 8, 8), reference=reference, gallery=gallery, counts=counts)
 
 

@@ -9,9 +9,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from darkroom.serving.messages import one_line
+from darkroom.serving.metrics import ServerMetrics
 from darkroom.serving.origins import Origins
-from darkroom.serving.telemetry import Telemetry
-from darkroom.serving.wording import one_line
 
 log = logging.getLogger(__name__)
 PROTECTED = ("/v1/", "/metrics")
@@ -45,7 +45,7 @@ class Access:
     A line of the log has method, path, status, milliseconds, and nothing of what was sent.
     """
 
-    def __init__(self, app: ASGIApp, telemetry: Telemetry, api_key: str | None, origins: Origins) -> None:
+    def __init__(self, app: ASGIApp, telemetry: ServerMetrics, api_key: str | None, origins: Origins) -> None:
         self._app = app
         self._origins = origins
         self._telemetry = telemetry

@@ -14,8 +14,8 @@ import torch
 from darkroom.config.settings import Serve
 from darkroom.errors import ModelError, TrackingError
 from darkroom.promotion.registry import MODEL_FILE
-from darkroom.serving import bundle as bundle_module
-from darkroom.serving.bundle import load_bundle
+from darkroom.serving import loaded_model as bundle_module
+from darkroom.serving.loaded_model import load_version
 from darkroom.tracking.runs import REFERENCE_TAG
 from darkroom.workspace import Workspace
 
@@ -36,7 +36,7 @@ def test_the_answers_are_those_of_the_evaluation_for_the_whole_test_split(regist
     from darkroom.data.batches import read_split
     from darkroom.data.cache import DatasetCard
 
-    bundle = load_bundle(*registered, Serve(runtime=runtime))
+    bundle = load_version(*registered, Serve(runtime=runtime))
     directory = Workspace().processed("digits")
     test = read_split(directory, DatasetCard.read(directory), "test")
     with (evaluated / "reports/evaluate/predictions.csv").open(encoding="utf-8") as opened:
@@ -48,7 +48,7 @@ def test_the_answers_are_those_of_the_evaluation_for_the_whole_test_split(regist
 
 
 def test_everything_that_is_known_of_the_version_comes_along(registered, evaluated):
-    bundle = load_bundle(*registered, TORCH)
+    bundle = load_version(*registered, TORCH)
     report = evaluated / "reports/evaluate"
 
     assert (bundle.name, bundle.version) == ("darkroom-digits", "1")
@@ -74,19 +74,19 @@ def test_a_version_of_an_earlier_darkroom_is_served_without_what_it_lacks(regist
     shutil.rmtree(artifacts / "gallery")
     client, version = registered
     client.delete_model_version_tag(version.name, "1", REFERENCE_TAG)
-    bundle = load_bundle(client, client.get_model_version(version.name, "1"), TORCH)
+    bundle = load_version(client, client.get_model_version(version.name, "1"), TORCH)
 
     assert (bundle.reference, list(bundle.gallery), bundle.confusion, bundle.transform.ink) == (None, [], None, None)
     assert bundle.runtime.infer(np.zeros((1, 1, 8, 8), np.uint8)).shape == (1, 10)
 
 
 def test_a_version_whose_run_was_deleted_is_served_with_all_that_is_known_of_it(registered, evaluated):
-    before = load_bundle(*registered, TORCH)
+    before = load_version(*registered, TORCH)
     shutil.rmtree(evaluated / "mlruns" / str(registered[1].run_id))  # as `mlflow gc` does
     with closing(sqlite3.connect(evaluated / "mlflow.db")) as database, database:
         for table in ("tags", "params", "metrics", "latest_metrics", "runs"):
             database.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
-    after = load_bundle(*registered, TORCH)
+    after = load_version(*registered, TORCH)
     assert (after.about, after.reference, after.confusion) == (before.about, before.reference, before.confusion)
     assert after.gallery == before.gallery != []
 
@@ -98,7 +98,7 @@ def test_a_version_that_no_longer_gives_the_recorded_answers_fails_its_self_test
     with pytest.raises(
         ModelError, match=rf"darkroom-digits version 1: failed its self-test: 1 of {len(listed)} answers"
     ):
-        load_bundle(*registered, TORCH)
+        load_version(*registered, TORCH)
 
 
 @pytest.mark.parametrize("logits", [np.zeros((4, 9), np.float32), np.full((4, 10), np.nan, np.float32)])
@@ -107,7 +107,7 @@ def test_a_version_that_answers_nonsense_fails_its_self_test(registered, monkeyp
 
     monkeypatch.setattr(bundle_module, "choose_runtime", lambda *given: Runtime("torch", lambda images: logits, 0.0))
     with pytest.raises(ModelError, match="failed its self-test"):
-        load_bundle(*registered, TORCH)
+        load_version(*registered, TORCH)
 
 
 def test_a_model_that_was_changed_in_the_store_is_not_served(registered):
@@ -117,4 +117,4 @@ def test_a_model_that_was_changed_in_the_store_is_not_served(registered):
     program = torch.export.load(path)
     torch.export.save(program, path, extra_files={"note": "another file"})
     with pytest.raises(TrackingError, match="is not the one that was registered"):
-        load_bundle(client, version, TORCH)
+        load_version(client, version, TORCH)

@@ -11,7 +11,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from darkroom.promotion.history import History, effective
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, VERDICT_TAG, champion
-from darkroom.serving.bundle import Bundle
+from darkroom.serving.loaded_model import LoadedModel
 from darkroom.tracking.store import reason
 
 log = logging.getLogger(__name__)
@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 RETRY_SECONDS = 30.0
 
 
-class Audience(Protocol):
+class WatcherListener(Protocol):
     """Who is told what the registry says. Called from the follower's thread."""
 
-    def serve(self, champion: Bundle, since: str | None) -> None:
+    def serve(self, champion: LoadedModel, since: str | None) -> None:
         """Answer with this version from now on; ``since`` is when it became champion, as ISO time."""
 
-    def show_challenger(self, challenger: Bundle | None, verdict: str | None) -> None:
+    def show_challenger(self, challenger: LoadedModel | None, verdict: str | None) -> None:
         """Answer with this version too where somebody asks for it; ``verdict`` is the gate's."""
 
     def note_trouble(self, trouble: str | None) -> None:
@@ -35,7 +35,7 @@ class Audience(Protocol):
         """Whether the registry answered when it was last asked."""
 
 
-class Follower:
+class RegistryWatcher:
     """Looks at the aliases of the registered model ``name`` and loads the versions that they name.
 
     ``load`` may raise anything: the version before goes on then. What was loaded is kept while an alias names it or
@@ -43,13 +43,13 @@ class Follower:
     """
 
     def __init__(
-        self, client: MlflowClient, name: str, load: Callable[[ModelVersion], Bundle], audience: Audience
+        self, client: MlflowClient, name: str, load: Callable[[ModelVersion], LoadedModel], audience: WatcherListener
     ) -> None:
         self._client = client
         self._name = name
         self._load = load
         self._audience = audience
-        self._loaded: dict[str, Bundle] = {}
+        self._loaded: dict[str, LoadedModel] = {}
         self._failed: dict[str, tuple[float, str]] = {}
         self._champion: str | None = None
         self._champion_before: str | None = None

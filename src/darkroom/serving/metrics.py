@@ -12,7 +12,7 @@ LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
-class Telemetry:
+class ServerMetrics:
     """The counters of one server, apart from those of any other in the process."""
 
     def __init__(self) -> None:

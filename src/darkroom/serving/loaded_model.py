@@ -20,7 +20,7 @@ from darkroom.evaluation.reference import Reference
 from darkroom.images.decoder import Decoder
 from darkroom.promotion.evaluated_model import EvaluatedModel, load_evaluated_model
 from darkroom.promotion.registry import MODEL_FILE, contender
-from darkroom.serving.pictures import Transform
+from darkroom.serving.preprocessing import Transform
 from darkroom.serving.runtime import Images, Logits, Runtime, choose_runtime
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.utils.files import read_json
@@ -36,7 +36,7 @@ DRAW = 1e-3
 
 
 @dataclass(frozen=True)
-class Example:
+class GalleryImage:
     """A test image, its file, with its class and the one that was predicted when the model was evaluated."""
 
     png: bytes
@@ -45,7 +45,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Bundle:
+class LoadedModel:
     """``version`` of the registered model ``name``: what computes its answers, and what is known of it.
 
     ``reference`` is None, ``gallery`` empty and ``confusion`` None for a version of an earlier Darkroom.
@@ -58,12 +58,12 @@ class Bundle:
     transform: Transform
     runtime: Runtime
     reference: Reference | None
-    gallery: Sequence[Example]
+    gallery: Sequence[GalleryImage]
     confusion: Mapping[str, Any] | None
     about: Mapping[str, Any]
 
 
-def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) -> Bundle:
+def load_version(client: MlflowClient, version: ModelVersion, settings: Serve) -> LoadedModel:
     """Load a version and try it on images whose answers were recorded.
 
     Raises TrackingError or ModelError if it is not what was registered or does not give those answers, and
@@ -84,7 +84,7 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
         classes = evidence.answers.classes
         _self_test(version, runtime.infer(probe), classes, gallery)
         confusion = report / CONFUSION
-        return Bundle(
+        return LoadedModel(
             name=version.name,
             version=str(version.version),
             classes=classes,
@@ -98,20 +98,20 @@ def load_bundle(client: MlflowClient, version: ModelVersion, settings: Serve) ->
         )
 
 
-def _read_gallery(report: Path) -> list[Example]:
+def _read_gallery(report: Path) -> list[GalleryImage]:
     if not (report / GALLERY).is_file():
         return []
     found = json.loads((report / GALLERY).read_text(encoding="utf-8"))
-    return [Example((report / each["file"]).read_bytes(), each["actual"], each["predicted"]) for each in found]
+    return [GalleryImage((report / each["file"]).read_bytes(), each["actual"], each["predicted"]) for each in found]
 
 
-def _pixels(gallery: Sequence[Example], shape: Sequence[int]) -> Images:
+def _pixels(gallery: Sequence[GalleryImage], shape: Sequence[int]) -> Images:
     # They are what the model has seen: in 8 bits, whatever depth the files had.
     decoder = Decoder.parse({}, shape)
     return np.stack([decoder(example.png) for example in gallery])
 
 
-def _self_test(version: ModelVersion, logits: Logits, classes: Sequence[str], gallery: Sequence[Example]) -> None:
+def _self_test(version: ModelVersion, logits: Logits, classes: Sequence[str], gallery: Sequence[GalleryImage]) -> None:
     """Raises ModelError unless the model gives, for images of its gallery, the answers that were recorded."""
     who = f"{version.name} version {version.version}"
     if logits.shape[1:] != (len(classes),) or not np.isfinite(logits).all():
