@@ -60,7 +60,7 @@ def make_store() -> None:
 
 def darkroom(*arguments: str) -> None:
     """Run a command in this process: all that a person pays for is in it, the start of Python excepted."""
-    from darkroom.cli import main
+    from darkroom.cli.main import main
 
     # MLflow leaves its store's address in the environment, where the next command would find it.
     with patch.dict(os.environ), patch.object(sys, "argv", ["darkroom", *arguments]):

@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.machine import processor
 from ruamel.yaml import YAML
 
-from darkroom.recipes import Measured, Recipe, read_recipes
+from darkroom.commands.recipes import Measured, Recipe, read_recipes
 from darkroom.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]

@@ -161,7 +161,7 @@ def project(tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch) 
 @pytest.fixture
 def darkroom(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Darkroom:
     """Run a command line in this process; gives its exit code, standard output and standard error."""
-    from darkroom import cli
+    from darkroom.cli import main as cli
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["darkroom", *arguments])

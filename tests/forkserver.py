@@ -34,7 +34,7 @@ def start_command(root: Path, said: Path, *arguments: str) -> BaseProcess:
 
 
 def _be_darkroom(root: Path, said: Path, arguments: tuple[str, ...]) -> None:
-    from darkroom import cli
+    from darkroom.cli import main as cli
 
     with said.open("wb") as written:
         for stream in (1, 2):

@@ -42,7 +42,7 @@ class Ended(NamedTuple):
 
 def run_command(root: Path, *arguments: str, **environment: str) -> Ended:
     """Run `darkroom` with ``arguments`` in the project in ``root``, as a person types it there."""
-    from darkroom import cli
+    from darkroom.cli import main as cli
 
     output, errors, code = io.StringIO(), io.StringIO(), 0
     with (

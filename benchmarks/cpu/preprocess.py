@@ -30,10 +30,10 @@ from PIL import Image
 INTERVAL = 0.02
 # What the first process and a worker import, with what they import only while they work.
 IMPORTS = {
-    "download": ("darkroom.cli, darkroom.stages.download", "sys"),
+    "download": ("darkroom.cli.main, darkroom.stages.download", "sys"),
     "preprocess": (
-        "darkroom.cli, darkroom.stages.preprocess, sklearn.model_selection, matplotlib.backends.backend_agg",
-        "darkroom.cli, darkroom.datasets.decoding",
+        "darkroom.cli.main, darkroom.stages.preprocess, sklearn.model_selection, matplotlib.backends.backend_agg",
+        "darkroom.cli.main, darkroom.datasets.decoding",
     ),
 }
 

@@ -19,7 +19,7 @@ STAGES = ("download", "preprocess", "search", "train", "evaluate")
 # Behind the import of the stage its work is left out.
 WITHOUT_WORK = """
 import importlib, sys
-from darkroom.cli import main
+from darkroom.cli.main import main
 imported = importlib.import_module
 def import_stage(name, package=None):
     module = imported(name, package)

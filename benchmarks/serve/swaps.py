@@ -83,8 +83,8 @@ def job(options: Namespace) -> Figures:
 
 def change_champions(swaps: int, seconds: float) -> list[Change]:
     """Change the champion of the working directory ``swaps`` times, evenly spread over ``seconds``."""
+    from darkroom.commands import promote, rollback
     from darkroom.config import load
-    from darkroom.promotion import promote
     from darkroom.workspace import Workspace
 
     config, workspace, start = load(Path("params.yaml")), Workspace(), time.perf_counter()
@@ -95,7 +95,7 @@ def change_champions(swaps: int, seconds: float) -> list[Change]:
         if is_forth:
             promote.run(config, workspace, "2", dry_run=False, force=True, reason="benchmark")
         else:
-            promote.roll_back(config, workspace, "benchmark")
+            rollback.run(config, workspace, "benchmark")
         changes.append(Change(began, time.perf_counter(), "2" if is_forth else "1"))
     return changes
 

@@ -4,7 +4,7 @@ import atexit
 import os
 import sys
 
-from darkroom.cli import main
+from darkroom.cli.main import main
 
 
 def run() -> None:

@@ -91,6 +91,11 @@ def did_you_mean(given: str, choices: Iterable[str]) -> str:
     return f"choose from: {', '.join(available)}"
 
 
+def first_line(problem: BaseException) -> str:
+    """What a problem says, cut at its first line; its type if it says nothing."""
+    return str(problem).partition("\n")[0] or type(problem).__name__
+
+
 def printable(text: str) -> str:
     """``text`` as one line that a terminal shows as it is written: what would break or rewrite it is spelled out.
 

@@ -12,8 +12,8 @@ import pytest
 import torchvision
 from tests.stages import run_command, run_stages
 
+from darkroom.commands.recipes import use
 from darkroom.config import load
-from darkroom.recipes import use
 from darkroom.stages import download, evaluate, preprocess, search, train
 from darkroom.workspace import Workspace
 

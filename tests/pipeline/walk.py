@@ -22,10 +22,10 @@ from tests.clone import IDENTITY, Clone
 from tests.forkserver import context
 from tests.stages import Ended, inside, run_command
 
+from darkroom.commands.doctor import pipeline
+from darkroom.commands.doctor.finding import Finding
+from darkroom.commands.doctor.run import examine
 from darkroom.config import load
-from darkroom.doctor import pipeline
-from darkroom.doctor.command import examine
-from darkroom.doctor.finding import Finding
 from darkroom.tracking.tracking_uri import tracking_uri
 from darkroom.workspace import Workspace
 

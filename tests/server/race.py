@@ -10,10 +10,11 @@ import mlflow
 import numpy as np
 from mlflow import MlflowClient
 
+from darkroom.commands import promote, rollback
 from darkroom.config import parse
 from darkroom.errors import DarkroomError
 from darkroom.evaluation.predictions import Answers
-from darkroom.promotion import promote
+from darkroom.promotion import promote as gate
 from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.workspace import Workspace
 
@@ -59,10 +60,12 @@ def run(environment: dict[str, str], place: str, name: str, versions: int, seed:
     calls = chance.randrange(MOST_CALLS) if chance.random() < 0.5 else None
     is_late = chance.random() < 0.5
     mlflow.set_tracking_uri(environment["MLFLOW_TRACKING_URI"])
-    promote.registry_client = lambda workspace: Mortal(MlflowClient(), calls, is_late=is_late)
-    promote.gather = evidence
+    promote.registry_client = rollback.registry_client = lambda workspace: Mortal(
+        MlflowClient(), calls, is_late=is_late
+    )
+    gate.load_evaluated_model = evidence
     # A version's tags are written one by one, each as the others: one stands for all, and saves half of the time.
-    promote.Verdict.tags = lambda verdict: {"gate.verdict": verdict.summary}
+    gate.Verdict.tags = lambda verdict: {"gate.verdict": verdict.summary}
     config = parse(
         {"dataset": {"name": "digits"}, "gate": {"min_accuracy": 0.5, "alpha": 0.49, "max_class_drop": 1.0},
          "tracking": {"registered_model": name}}, where="",
@@ -71,7 +74,7 @@ def run(environment: dict[str, str], place: str, name: str, versions: int, seed:
     version = str(chance.randint(1, versions))
     with suppress(DarkroomError):  # overtaken, or nothing to go back to
         if chance.random() < ROLLBACKS:
-            promote.roll_back(config, workspace, "a race")
+            rollback.run(config, workspace, "a race")
         else:
             promote.run(config, workspace, version, dry_run=False, force=False, reason="")
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from tests.defaults import copy_recipes
 from tests.stages import run_stages
 
-from darkroom import __version__, cli
+from darkroom import __version__
+from darkroom.cli import main as cli
 from darkroom.config import load, parse
 from darkroom.errors import DarkroomError, SearchError
 from darkroom.models import card as model_card
@@ -78,9 +79,14 @@ def test_models_are_listed_without_making_a_store(darkroom, project):
     (project() / "mlflow.db").unlink()
     code, output, _ = darkroom("models")
     assert code == 0
-    assert "simple-cnn" in output
     assert "darkroom-digits: no version registered yet" in output
     assert not Path("mlflow.db").exists()
+
+
+def test_architectures_are_listed_with_their_settings(darkroom):
+    code, output, _ = darkroom("architectures")
+    assert code == 0
+    assert re.search(r"simple-cnn .*filters \[32, 64\]", output)
 
 
 def test_a_directory_without_settings_is_refused(darkroom, tmp_path, monkeypatch):
@@ -292,7 +298,7 @@ def test_a_search_that_was_never_begun_is_not_resumed(darkroom, searchable):
 def test_a_search_is_not_resumed_and_begun_anew_at_once(darkroom, project):
     project()
     refused(
-        darkroom("search", "--resume", "--fresh"), r"--resume goes on .* --fresh begins a new one; give one of them$"
+        darkroom("search", "--resume", "--fresh"), r"--resume resumes .* --fresh begins a new one; give one of them$"
     )
 
 
@@ -302,14 +308,14 @@ def test_workers_get_the_settings_as_written_in_the_precision_that_was_chosen(
 ):
     given = []
 
-    def no_seats(config, *rest):
+    def no_slots(config, *rest):
         given.append(config)
-        raise SearchError("no seats")
+        raise SearchError("no slots")
 
-    monkeypatch.setattr("darkroom.stages.search.make_seats", no_seats)
+    monkeypatch.setattr("darkroom.stages.search.open_slots", no_slots)
     monkeypatch.setattr("darkroom.stages.search.fastest_precision", lambda *given: Precision("bf16", {}))
     root = searchable(search__executor=executor)
-    refused(darkroom("search"), "no seats")
+    refused(darkroom("search"), "no slots")
 
     (config,) = given
     assert config.train.precision == precision

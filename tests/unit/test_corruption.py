@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from darkroom import results
+from darkroom.commands import results
 from darkroom.config import load
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import DarkroomError

@@ -22,21 +22,8 @@ LAYERS = (
     ("formats",),
     ("search", "tracking"),
     ("promotion",),
-    ("starting",),
-    ("restoring", "stages"),
-    (
-        "compare",
-        "data_diff",
-        "doctor",
-        "export",
-        "inspection",
-        "lr_find",
-        "recipes",
-        "reproduce",
-        "results",
-        "serving",
-    ),
-    ("registry_cli", "using_cli"),
+    ("export", "serving", "stages"),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )
@@ -140,7 +127,7 @@ def test_the_training_core_loads_nothing_that_tracks() -> None:
 
 @pytest.mark.slow
 def test_the_command_line_starts_without_heavy_libraries() -> None:
-    loaded = loaded_by("darkroom.cli")
+    loaded = loaded_by("darkroom.cli.main")
 
     assert "pydantic" in loaded
     assert not {"torch", "mlflow", "optuna", "matplotlib", "sklearn"} & loaded
@@ -183,9 +170,9 @@ def test_a_stage_starts_without_what_only_its_end_needs(stage: str) -> None:
 
 @pytest.mark.slow
 def test_commands_that_only_read_the_registry_start_without_torch() -> None:
-    asked = ["darkroom.promotion.listing", "darkroom.promotion.history_table", "darkroom.promotion.working_tree"]
-    doctor = [module for module in MODULES if module.startswith("darkroom.doctor.")]
-    loaded = loaded_by("darkroom.results", "darkroom.data_diff", *asked, *doctor)
+    asked = ["darkroom.commands.models", "darkroom.commands.history", "darkroom.promotion.working_tree"]
+    doctor = [module for module in MODULES if module.startswith("darkroom.commands.doctor.")]
+    loaded = loaded_by("darkroom.commands.results", "darkroom.commands.data_diff", *asked, *doctor)
 
     assert "mlflow" in loaded
     assert not {"torch", "optuna", "matplotlib", "sklearn"} & loaded

@@ -30,7 +30,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Report:
+class ComparisonReport:
     """A comparison with the costs of both models.
 
     ``alpha`` is the risk of calling a model better or worse that is not, ``bins`` those of the calibration error;

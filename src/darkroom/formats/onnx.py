@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from darkroom.errors import ModelError
-from darkroom.formats.parity import Answering
+from darkroom.errors import ModelError, first_line
+from darkroom.formats.parity import Model
 from darkroom.utils.files import atomic_file
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def write_onnx(program: ExportedProgram, metadata: Mapping[str, Any], path: Path
             verbose=False,
         )
     except torch.onnx.errors.OnnxExporterError as problem:
-        raise ModelError(f"this model cannot be written as ONNX ({_first_line(problem)})") from None
+        raise ModelError(f"this model cannot be written as ONNX ({first_line(problem)})") from None
     assert made is not None
     proto = made.model_proto
     # The exporter writes down which line of whose directory each node came from.
@@ -67,7 +67,7 @@ def save_onnx(proto: "ModelProto", metadata: Mapping[str, Any], path: Path) -> N
         onnx.save(proto, partial)
 
 
-def read_onnx(path: Path) -> Answering:
+def read_onnx(path: Path) -> Model:
     """The model in an ONNX file, as ONNX Runtime computes it on the CPU with its own defaults. Raises ModelError."""
     import onnxruntime
 
@@ -76,13 +76,9 @@ def read_onnx(path: Path) -> Answering:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as problem:  # theirs have no class of their own
-        raise ModelError(f"ONNX Runtime cannot read this model ({_first_line(problem)})") from None
+        raise ModelError(f"ONNX Runtime cannot read this model ({first_line(problem)})") from None
 
     def model(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run([OUTPUT], {INPUT: images.numpy()})[0])
 
     return model
-
-
-def _first_line(problem: Exception) -> str:
-    return str(problem).partition("\n")[0] or type(problem).__name__

@@ -1,7 +1,9 @@
-"""What a model answers in batches of a size, whatever it is computed by, and which answers differ."""
+"""Parity: whether a file gives the answers of the model that it was made of, whatever computes them."""
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -9,7 +11,7 @@ from torch import Tensor
 from darkroom.data.batches import CPU, Split
 
 # Maps uint8 images [N, C, H, W] to logits [N, classes].
-Answering = Callable[[Tensor], Tensor]
+Model = Callable[[Tensor], Tensor]
 # A form of file may have fixed the size of a batch, or compute otherwise for one image, a few, and a power of two.
 BATCH_SIZES = (1, 7, 64)
 
@@ -19,8 +21,8 @@ def _ignore(images: int) -> None:
 
 
 @torch.no_grad()
-def ask(
-    model: Answering, split: Split, batch_size: int, classes: int, told: Callable[[int], object] = _ignore
+def predict_logits(
+    model: Model, split: Split, batch_size: int, classes: int, told: Callable[[int], object] = _ignore
 ) -> Tensor:
     """The logits float32 [N, classes] of a split, on the CPU; not a number where the model refuses a batch.
 
@@ -38,7 +40,50 @@ def ask(
     return logits
 
 
-def differing(logits: Tensor, expected: Tensor) -> Tensor:
+def differing_predictions(logits: Tensor, expected: Tensor) -> Tensor:
     """Which rows of ``logits`` [N, classes] do not answer as ``expected`` int64 [N], bool [N]."""
     # Of a row with one that is not a number, argmax would be that one.
     return (logits.argmax(1) != expected) | logits.isnan().any(1)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A file against its model, for all images of a split in batches of ``batch_size``.
+
+    ``largest_logit_difference`` is absolute; ``differing_answers`` counts images for which the most probable class is
+    another one, or none, which ``unanswered`` counts; ``accuracy`` is the file's own, 0 to 1.
+    """
+
+    batch_size: int
+    largest_logit_difference: float
+    differing_answers: int
+    unanswered: int
+    accuracy: float
+
+    @classmethod
+    def of(cls, logits: Tensor, reference: Tensor, labels: Tensor, batch_size: int) -> Self:
+        return cls(
+            batch_size,
+            float((logits - reference).abs().nan_to_num(0).max()),
+            int(differing_predictions(logits, reference.argmax(1)).sum()),
+            int(logits.isnan().any(1).sum()),
+            accuracy(logits, labels),
+        )
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """The share of rows of ``logits`` [N, classes] whose largest is that of ``labels`` int64 [N]."""
+    return float((logits.argmax(1) == labels).double().mean())
+
+
+def compare(
+    model: Model, reference: Tensor, split: Split, begin: Callable[[int], Callable[[int], object]]
+) -> list[Agreement]:
+    """``model`` against the logits ``reference`` [N, classes] for ``split``, in batches of each size.
+
+    ``begin`` is called with each size, and what it returns after each batch with its number of images.
+    """
+    return [
+        Agreement.of(predict_logits(model, split, size, reference.shape[1], begin(size)), reference, split.labels, size)
+        for size in BATCH_SIZES
+    ]

@@ -7,7 +7,7 @@ import torch
 
 from darkroom.data.batches import Split
 from darkroom.formats.onnx import read_onnx, write_onnx
-from darkroom.formats.parity import BATCH_SIZES, Answering, ask, differing
+from darkroom.formats.parity import BATCH_SIZES, Model, differing_predictions, predict_logits
 from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.utils.scratch import scratch_directory
 
@@ -28,12 +28,12 @@ def differing_answers(evidence: EvaluatedModel, form: Literal["pt2", "onnx"], ca
     first = Split(test.images[:SINGLE_IMAGES], test.labels[:SINGLE_IMAGES])
     for batch_size in BATCH_SIZES:
         split = test if batch_size > 1 else first
-        logits = ask(model, split, batch_size, len(evidence.answers.classes))
-        differs[: len(split)] |= differing(logits, recorded[: len(split)])
+        logits = predict_logits(model, split, batch_size, len(evidence.answers.classes))
+        differs[: len(split)] |= differing_predictions(logits, recorded[: len(split)])
     return int(differs.sum())
 
 
-def _as_onnx(evidence: EvaluatedModel) -> Answering:
+def _as_onnx(evidence: EvaluatedModel) -> Model:
     with scratch_directory() as place:
         path = place / "model.onnx"
         write_onnx(evidence.program(), {}, path)

@@ -9,8 +9,10 @@ from mlflow.entities.model_registry import ModelVersion
 
 from darkroom.errors import ModelError, TrackingError
 from darkroom.models.card import MADE_BY, ModelCard
-from darkroom.promotion.registry import Contender, contender, find, with_weights
+from darkroom.promotion.registry import CHALLENGER, Contender, contender, find, with_weights
+from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracking_uri import shown, tracking_uri
+from darkroom.utils.console import warn
 from darkroom.utils.files import need_output, sha256
 from darkroom.workspace import Workspace
 
@@ -50,3 +52,17 @@ def resolve(client: MlflowClient, name: str, reference: str, workspace: Workspac
             f"{workspace.weights}: not registered as {name} in this store ({shown(tracking_uri())}); {REGISTER}"
         )
     return contender(version)
+
+
+def warn_of_another(client: MlflowClient, name: str, challenger: Contender, workspace: Workspace) -> None:
+    """Say so if the model in the working tree is another one: another training may have registered the challenger."""
+    if CHALLENGER not in challenger.aliases:
+        return
+    try:
+        weights = working_tree_digest(workspace)
+    except ModelError:
+        return  # there is none, or not to its end
+    if challenger.tags.get(WEIGHTS_TAG) != weights:
+        here = version_of(client, name, weights)
+        known = f"version {here.version}: `darkroom promote here`" if here else f"not registered: {REGISTER}"
+        warn(f"{name} version {challenger.version} is not the model in the working tree, which is {known}")

@@ -8,7 +8,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
 from darkroom.config import Config
-from darkroom.errors import SearchError
+from darkroom.errors import SearchError, first_line
 from darkroom.search.attributes import OPENED
 from darkroom.search.storage import intact
 
@@ -56,7 +56,7 @@ def _existing_database(address: str, where: str) -> BaseStorage:
             raise SearchError(f"{where}: no study yet; `darkroom search` makes one")
         return RDBStorage(address, skip_table_creation=True)
     except (SQLAlchemyError, ImportError, RuntimeError) as problem:
-        reason = str(problem).partition("\n")[0]
+        reason = first_line(problem)
         raise SearchError(f"{where} cannot be read ({reason}); start the server or mend the address") from None
 
 

@@ -13,8 +13,9 @@ from darkroom.errors import ConfigError, SearchError
 from darkroom.search.executors import WorkerSlot
 from darkroom.search.fused.loop import group
 from darkroom.search.trials import Trials
-from darkroom.search.worker import TrialAssignment, TrialProgress, WorkerCommand, WorkerResult, first_line
+from darkroom.search.worker import TrialAssignment, TrialProgress, WorkerCommand, WorkerResult
 from darkroom.training.loop import EpochMetrics, FitResult
+from darkroom.utils.memory import failure_reason
 from darkroom.utils.signals import held_back
 
 # Workers that die one after another in the same slot, none of them having finished an epoch, that end a search.
@@ -179,7 +180,8 @@ class TrialScheduler:
         state.deaths += 1
         if state.deaths == MAX_WORKER_DEATHS:
             raise SearchError(
-                f"a worker died {MAX_WORKER_DEATHS} times before it finished an epoch ({first_line(problem)}); if the "
-                "memory is too small for so many, lower search.workers or train.batch_size, and run the command again"
+                f"a worker died {MAX_WORKER_DEATHS} times before it finished an epoch ({failure_reason(problem)}); if "
+                "the memory is too small for so many, lower search.workers or train.batch_size, and run the command "
+                "again"
             )
         state.slot.restart()

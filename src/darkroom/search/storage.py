@@ -16,7 +16,7 @@ from optuna.storages.journal import JournalFileBackend
 
 from darkroom.config import Config
 from darkroom.errors import SearchError
-from darkroom.search.worker import first_line
+from darkroom.utils.memory import failure_reason
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
@@ -69,7 +69,7 @@ def intact(journal: Path | str) -> Iterator[None]:
     try:
         yield
     except Exception as problem:  # there is no saying what damaged lines make Optuna raise
-        reason = first_line(problem)
+        reason = failure_reason(problem)
         raise SearchError(f"{journal}: damaged ({reason}); delete it to start the search over") from None
 
 
@@ -153,4 +153,4 @@ def _reason(problem: BaseException) -> str:
     """The first line of what the driver says, below SQLAlchemy and Optuna."""
     while problem.__cause__ is not None:
         problem = problem.__cause__
-    return first_line(problem)
+    return failure_reason(problem)

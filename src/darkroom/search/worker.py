@@ -16,7 +16,7 @@ from darkroom.search.objectives import cost
 from darkroom.training.device import choose_device, prepare
 from darkroom.training.fit import start_classifier
 from darkroom.training.loop import EpochMetrics, TrainingLoop
-from darkroom.utils.memory import shortage
+from darkroom.utils.memory import failure_reason
 
 # What the settings of a trial can be to blame for, and a failing device not. Anything else ends the search.
 FAILURES = (ConfigError, ModelError, TrainingError, RuntimeError, MemoryError)
@@ -88,13 +88,13 @@ class Worker:
             except torch.AcceleratorError:
                 raise
             except FAILURES as problem:
-                report.failures[assignment.number] = first_line(problem)
+                report.failures[assignment.number] = failure_reason(problem)
         for number, found in self._run_epoch().items():
             training = self._trainings.loops[number]
             if isinstance(found, EpochMetrics):
                 report.progress[number] = TrialProgress(found, training.finished, self._cost(training))
             else:
-                report.failures[number] = first_line(found)
+                report.failures[number] = failure_reason(found)
             if training.finished or number in report.failures:
                 self._trainings.remove(number)
         return report
@@ -120,7 +120,3 @@ class Worker:
             raise
         except FAILURES as problem:  # such as memory that does not suffice for one of them
             return dict.fromkeys(self._trainings.loops, problem)
-
-
-def first_line(problem: BaseException) -> str:
-    return shortage(problem) or str(problem).partition("\n")[0] or type(problem).__name__

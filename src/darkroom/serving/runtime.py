@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.export import ExportedProgram
 
-from darkroom.errors import ModelError
+from darkroom.errors import ModelError, first_line
 from darkroom.formats.onnx import INPUT, write_onnx
 from darkroom.utils.console import warn
 
@@ -59,7 +59,7 @@ def choose_runtime(
             _check_alike(candidates["torch"], candidates["onnx"], probe)
         except Exception as problem:  # whatever a converter stumbles over: torch can still answer
             candidates.pop("onnx", None)
-            why = f"ONNX Runtime cannot be used ({_first_line(problem)})"
+            why = f"ONNX Runtime cannot be used ({first_line(problem)})"
             if wanted == "onnx":
                 raise ModelError(f"{why}; set serve.runtime to torch") from None
             warn(f"{why}; torch answers")
@@ -124,7 +124,3 @@ def _seconds(infer: Infer, images: Images) -> float:
         infer(images)
         found.append(time.perf_counter() - start)
     return float(np.median(found))
-
-
-def _first_line(problem: Exception) -> str:
-    return str(problem).partition("\n")[0] or type(problem).__name__

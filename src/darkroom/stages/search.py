@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
+from darkroom.promotion.start_from import Beginning, begin
 from darkroom.search import report
 from darkroom.search.attributes import DUPLICATE, FAILURE
 from darkroom.search.executors import WorkerSlot, open_slots
@@ -25,7 +26,6 @@ from darkroom.search.storage import explained, open_storage, shown
 from darkroom.search.study import Start, best_trial, monitored, open_study, ranked, used_trials
 from darkroom.search.table import STATES
 from darkroom.search.trials import StudyTrials
-from darkroom.starting import Beginning, begin
 from darkroom.tracking.environment import describe_environment
 from darkroom.tracking.names import search_name
 from darkroom.tracking.runs import NOTE_TAG, START_TAG, Run, epoch_metrics

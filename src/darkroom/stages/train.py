@@ -17,8 +17,8 @@ from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import save_weights
 from darkroom.models.registry import resolve, without_effect
+from darkroom.promotion.start_from import begin
 from darkroom.search.best_params import SEARCH, read_best_params
-from darkroom.starting import begin
 from darkroom.tracking.environment import code_version, describe_environment
 from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import EXAMPLE_IMAGES, START_TAG, Run, epoch_metrics, log_training

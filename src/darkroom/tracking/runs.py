@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from darkroom.data.cache import DatasetCard
+from darkroom.errors import first_line
 from darkroom.models.card import ModelCard
 from darkroom.tracking.environment import code_version, user
 from darkroom.tracking.spool import Operation
@@ -58,7 +59,7 @@ class Run:
             self._send("end", status="FINISHED", time=_now())
             return
         status = "FAILED" if isinstance(problem, Exception) else "KILLED"
-        self.log_tags({ENDED_TAG: str(problem).partition("\n")[0] or type(problem).__name__})
+        self.log_tags({ENDED_TAG: first_line(problem)})
         self._send("end", status=status, time=_now())
 
     def log_params(self, params: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
-from darkroom.errors import TrackingError
+from darkroom.errors import TrackingError, first_line
 from darkroom.tracking.database import LOCKED, check_database, deleted_experiment, reason_of, unusable
 from darkroom.tracking.relocation import artifact_root, relocate
 from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
@@ -198,12 +198,12 @@ def reason(problem: BaseException) -> str:
     """The first line of what MLflow or the database said, in a few words where it is about the network or the file."""
     if known := reason_of(problem):
         return known
-    first_line = str(problem).partition("\n")[0]
-    if "timed out" in first_line or "failed with timeout" in first_line:
+    said = first_line(problem)
+    if "timed out" in said or "failed with timeout" in said:
         return "no answer"
-    if failed := re.search(r"too many (\d+) error responses", first_line):
+    if failed := re.search(r"too many (\d+) error responses", said):
         return f"HTTP {failed[1]}"
-    return "no connection" if "Max retries exceeded" in first_line else first_line or type(problem).__name__
+    return "no connection" if "Max retries exceeded" in said else said
 
 
 def explained(problem: Exception, address: str) -> Exception:

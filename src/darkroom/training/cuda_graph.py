@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from darkroom.data.batches import TrainBatches
+from darkroom.errors import first_line
 from darkroom.training.ema import MovingAverage
 from darkroom.training.schedule import Schedule
 from darkroom.training.step import TrainStep, is_of_compiler
@@ -135,7 +136,7 @@ class CapturedSteps:
         except RuntimeError as problem:
             if is_of_compiler(problem):
                 raise
-            raise CaptureError(str(problem).partition("\n")[0]) from problem
+            raise CaptureError(first_line(problem)) from problem
         finally:
             before.restore(self._tensors())
             optimizer.zero_grad()

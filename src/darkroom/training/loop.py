@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split, TrainBatches
-from darkroom.errors import ConfigError, TrainingError
+from darkroom.errors import ConfigError, TrainingError, first_line
 from darkroom.models.network import networks
 from darkroom.training.cuda_graph import CapturedSteps, CaptureError, CudaGraphs, Recorder
 from darkroom.training.device import autocast, choose_precision, set_tf32
@@ -102,7 +102,7 @@ class TrainingLoop:
         except RuntimeError as problem:
             if not is_of_compiler(problem):
                 raise
-            reason = str(problem).partition("\n")[0]
+            reason = first_line(problem)
             raise ConfigError(
                 f"train.compile: {self.settings.compile} does not work here ({reason}); set it to none, or install the "
                 "C++ compiler, on a GPU Triton, that torch.compile needs"

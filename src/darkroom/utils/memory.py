@@ -6,6 +6,8 @@ from pathlib import Path
 
 import psutil
 
+from darkroom.errors import first_line
+
 GIB = 1 << 30
 # How much was asked for, as numpy, torch on a CPU and torch on a GPU say it.
 WANTED = re.compile(r"(?:Unable|[Tt]ried) to allocate ([\d.]+ ?\w+)")
@@ -67,6 +69,11 @@ def shortage(problem: BaseException) -> str | None:
         what = "not enough memory"
         said.append(f"{free_bytes() / GIB:.1f} GiB of {total_bytes() / GIB:.1f} GiB free")
     return f"{what} ({', '.join(said)})" if said else what
+
+
+def failure_reason(problem: BaseException) -> str:
+    """Why something failed, in one line: a shortage of memory in our words, anything else in its own."""
+    return shortage(problem) or first_line(problem)
 
 
 def killed_worker() -> str:

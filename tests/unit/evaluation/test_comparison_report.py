@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from darkroom.evaluation.comparison import Comparison
-from darkroom.evaluation.comparison_report import DISAGREEMENT, MAX_CLASSES, Report, Side, disagreement_rows
+from darkroom.evaluation.comparison_report import DISAGREEMENT, MAX_CLASSES, ComparisonReport, Side, disagreement_rows
 from darkroom.evaluation.latency import Latency
 from darkroom.evaluation.predictions import Answers
 
@@ -27,7 +27,7 @@ def report(both, losses, gains, neither=0, *, classes=("cat", "dog"), checks=())
         Answers(tuple(classes), names, labels, np.where(right, labels, (labels + 1) % len(classes)), confidence)
         for right in (kinds <= 1, (kinds == 0) | (kinds == 2))
     )
-    return Report(Comparison(first, second), *SIDES, alpha=0.05, bins=10, checks=checks)
+    return ComparisonReport(Comparison(first, second), *SIDES, alpha=0.05, bins=10, checks=checks)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_classes_are_listed_from_the_largest_change_and_those_without_are_not():
         for good in (right, right | True)
     )
 
-    rows = Report(Comparison(first, second), *SIDES, alpha=0.05, bins=10).classes
+    rows = ComparisonReport(Comparison(first, second), *SIDES, alpha=0.05, bins=10).classes
 
     assert rows == [("cat", "0.7000", "1.0000", "+0.3000"), ("dog", "0.9000", "1.0000", "+0.1000")]
 

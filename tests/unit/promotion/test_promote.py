@@ -9,7 +9,7 @@ import pytest
 from mlflow.artifacts import download_artifacts
 from tests.unit.promotion.conftest import NAME
 
-from darkroom import cli
+from darkroom.cli import main as cli
 from darkroom.evaluation.predictions import Answers
 from darkroom.promotion import promote
 from darkroom.promotion.evaluated_model import EvaluatedModel
@@ -38,7 +38,7 @@ def right(monkeypatch, tmp_path):
         (model / "data" / "model.pt2").write_bytes(bytes(1000))
         return EvaluatedModel(contender, answers, "a fingerprint", (1, 2, 2), model, model)
 
-    monkeypatch.setattr(promote, "gather", gather)
+    monkeypatch.setattr(promote, "load_evaluated_model", gather)
     return counts
 
 
@@ -135,9 +135,9 @@ def test_a_challenger_that_is_no_better_is_refused_with_exit_code_3(registry, da
 def test_a_challenger_of_other_data_is_told_what_to_do(registry, darkroom, crown, monkeypatch):
     registry(300, 390)
     crown("1")
-    known = promote.gather
+    known = promote.load_evaluated_model
     of_other_data = lambda client, each, place: replace(known(client, each, place), fingerprint=str(each))  # noqa: E731
-    monkeypatch.setattr(promote, "gather", of_other_data)
+    monkeypatch.setattr(promote, "load_evaluated_model", of_other_data)
     code, said = darkroom("promote")
 
     assert code == 3
@@ -234,7 +234,7 @@ def test_what_cannot_be_judged_is_refused_but_can_be_forced(registry, darkroom, 
     def gather(*given):
         raise promote.TrackingError("version 1: predictions.csv is not the one that was registered")
 
-    monkeypatch.setattr(promote, "gather", gather)
+    monkeypatch.setattr(promote, "load_evaluated_model", gather)
     assert darkroom("promote") == (2, "error: version 1: predictions.csv is not the one that was registered\n")
     assert History(client, NAME).read() == []
 
@@ -254,7 +254,7 @@ def test_the_champion_is_not_promoted_again(registry, darkroom):
 
 def changed(version):
     """What takes the place of ``gather`` where that version was changed in the store."""
-    known = promote.gather
+    known = promote.load_evaluated_model
 
     def gather(client, contender, directory):
         if contender.version == version:
@@ -267,14 +267,14 @@ def changed(version):
 def test_a_champion_that_was_changed_is_not_called_champion(registry, darkroom, monkeypatch):
     registry(300)
     darkroom("promote")
-    monkeypatch.setattr(promote, "gather", changed("1"))
+    monkeypatch.setattr(promote, "load_evaluated_model", changed("1"))
     assert darkroom("promote") == (2, "error: version 1: model.pt2 is not the one that was registered\n")
 
 
 def test_a_champion_that_was_changed_is_no_hindrance_for_ever(registry, crown, darkroom, monkeypatch, aliases):
     registry(300, 300)
     crown("1")
-    monkeypatch.setattr(promote, "gather", changed("1"))
+    monkeypatch.setattr(promote, "load_evaluated_model", changed("1"))
     code, said = darkroom("promote")
     assert (code, aliases()["champion"]) == (2, "1")
     assert said == (
@@ -288,7 +288,7 @@ def test_a_champion_that_was_changed_is_no_hindrance_for_ever(registry, crown, d
 def test_a_rollback_to_a_version_that_was_changed_is_refused(registry, crown, darkroom, monkeypatch, aliases):
     registry(300, 300)
     crown("1", "2")
-    monkeypatch.setattr(promote, "gather", changed("1"))
+    monkeypatch.setattr(promote, "load_evaluated_model", changed("1"))
     assert darkroom("rollback") == (2, "error: version 1: model.pt2 is not the one that was registered\n")
     assert aliases()["champion"] == "2"
 

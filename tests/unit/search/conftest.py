@@ -18,8 +18,9 @@ from darkroom.search.scheduler import TrialScheduler
 from darkroom.search.storage import open_storage
 from darkroom.search.study import Start, open_study
 from darkroom.search.trials import StudyTrials, Trials
-from darkroom.search.worker import FAILURES, TrialProgress, WorkerCommand, WorkerResult, first_line
+from darkroom.search.worker import FAILURES, TrialProgress, WorkerCommand, WorkerResult
 from darkroom.training.loop import EpochMetrics
+from darkroom.utils.memory import failure_reason
 
 Settings = Mapping[str, Any]
 CARD = DatasetCard("small", ("a", "b"), (1, 8, 8), (0.2,), (0.3,), {"train": 60}, {}, fingerprint="0" * 64)
@@ -63,14 +64,14 @@ class FakeSlot:
             try:
                 figures = enumerate(self.objective(assignment.number, assignment.settings), 1)
             except FAILURES as problem:
-                report.failures[assignment.number] = first_line(problem)
+                report.failures[assignment.number] = failure_reason(problem)
                 continue
             self.under_way[assignment.number] = (figures, assignment.settings)
         for number, (figures, settings) in list(self.under_way.items()):
             try:
                 epoch, figure = next(figures)
             except FAILURES as problem:
-                report.failures[number] = first_line(problem)
+                report.failures[number] = failure_reason(problem)
                 del self.under_way[number]
                 continue
             metrics = EpochMetrics(epoch, figure, figure, figure, figure, lr=0.1, seconds=0.0)

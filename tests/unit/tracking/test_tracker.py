@@ -56,7 +56,7 @@ class Gate:
 
 @pytest.fixture
 def gate(spools, monkeypatch):
-    local = tracking.store_address()
+    local = tracking.tracking_uri()
     real_connect, real_apply = Store.connect, Store.apply
     gate = Gate()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", REMOTE)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.stages import run_command
 
-from darkroom import cli
+from darkroom.cli.problems import explain
 from darkroom.utils import memory
 from darkroom.utils.memory import free_bytes, remedy, shortage, total_bytes
 
@@ -94,8 +94,7 @@ def test_a_command_without_memory_ends_in_one_line(command, lower, tmp_path):
 def run_command_without_memory(root, *command):
     """Every command begins with reading the settings."""
     with (
-        mock.patch("darkroom.cli.load", side_effect=lambda path: np.empty(HUGE, np.uint8)),
-        mock.patch("darkroom.using_cli.load", side_effect=lambda path: np.empty(HUGE, np.uint8)),
+        mock.patch("darkroom.cli.project.load", side_effect=lambda path: np.empty(HUGE, np.uint8)),
     ):
         return run_command(root, *command)
 
@@ -125,9 +124,9 @@ def test_each_remedy_names_a_setting():
     ],
 )
 def test_a_full_temporary_directory_is_one_line(problem, line):
-    assert cli._explain(problem) == [line]
+    assert explain(problem, None) == [line]
 
 
 def test_a_worker_that_was_killed_is_one_line():
-    (line,) = cli._explain(BrokenProcessPool("a child process terminated abruptly"))
+    (line,) = explain(BrokenProcessPool("a child process terminated abruptly"), None)
     assert re.fullmatch(r"a worker process was killed, perhaps because memory ran out \([\d.]+ GiB is free\); .+", line)

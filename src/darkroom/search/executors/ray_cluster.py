@@ -23,8 +23,9 @@ import torch
 
 from darkroom.config import Config
 from darkroom.errors import CacheError, SearchError
-from darkroom.search.worker import Worker, WorkerCommand, WorkerResult, first_line
+from darkroom.search.worker import Worker, WorkerCommand, WorkerResult
 from darkroom.utils.console import warn
+from darkroom.utils.memory import failure_reason
 from darkroom.utils.signals import SIGNALS, held_back
 
 # Seconds in which a cluster answers, in which it starts the workers where others use it too, and in which it starts
@@ -227,6 +228,6 @@ def _join(ray: Any, address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, OverflowError, RuntimeError) as problem:
         raise SearchError(
-            f"search.ray_address: no Ray cluster answers at {address} ({first_line(problem)}); "
+            f"search.ray_address: no Ray cluster answers at {address} ({failure_reason(problem)}); "
             "start it with `ray start --head`, or leave it empty for one on this machine"
         ) from None

@@ -1,0 +1,88 @@
+"""The commands that use a model: `darkroom export`, `predict` and `serve`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from darkroom.cli.project import load_project
+from darkroom.errors import ModelError, ServingError
+
+app = typer.Typer()
+USE = "Using a model"
+
+
+@app.command(rich_help_panel=USE)
+def export(
+    form: Annotated[
+        Literal["onnx", "pt2", "pth", "safetensors"],
+        typer.Option("--format", help="onnx, pt2 (torch's exported program), or the weights alone."),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="A version, an alias, or the id of a run.", show_default="the one that lies here")
+    ] = None,
+    quantize: Annotated[Literal["int8"] | None, typer.Option(help="onnx only: compute in 8 bits.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The file.", show_default="one in models/exported")
+    ] = None,
+) -> None:
+    """Write a model to a file for elsewhere, if it gives the same answers for every test image."""
+    config, workspace = load_project()
+
+    from darkroom.commands.export import run
+
+    run(config, workspace, form, reference=model, quantize=quantize is not None, to=to)
+
+
+@app.command(rich_help_panel=USE)
+def predict(
+    images: Annotated[
+        list[Path],
+        typer.Argument(help="Images, directories or archives of them, patterns, or @list.txt with a path a line."),
+    ],
+    weights: Annotated[Path | None, typer.Option(help="Ask this state_dict (.pth) instead of the champion.")] = None,
+    model: Annotated[str | None, typer.Option(help="With --weights: its architecture, if no card lies beside.")] = None,
+    invert: Annotated[
+        bool | None,
+        typer.Option("--invert/--no-invert", help="Show the model the negatives.", show_default="as needed"),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write every answer to this .csv, .parquet or .jsonl.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every probability.")] = False,
+) -> None:
+    """Classify images with the champion, or with a file of weights.
+
+    More than twenty answers are counted instead of listed. Where the folders are named as the classes, the accuracy is
+    told. Images that cannot be read are named; the exit code is 2 if none can be.
+    """
+    config, workspace = load_project()
+    if model is not None and weights is None:
+        raise ModelError("--model: names the architecture of --weights, which is not given")
+
+    from darkroom.commands.predict import run
+
+    run(config, workspace, images, weights=weights, model=model, invert=invert, to=to, as_json=as_json)
+
+
+@app.command(rich_help_panel=USE)
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for every one of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 for any free one.")] = 8000,
+    no_key: Annotated[
+        bool, typer.Option("--no-key", help="Answer everybody, also beyond this machine, without a key.")
+    ] = False,
+) -> None:
+    """Serve the champion, as a page and an API that follow the registry, until Ctrl-C.
+
+    With the environment variable DARKROOM_API_KEY set, the API asks for that key. Beyond this machine it must be set.
+    """
+    config, workspace = load_project()
+    try:
+        from darkroom.commands.serve import run
+    except ModuleNotFoundError as problem:
+        raise ServingError(f"{problem.name} is not installed; run `pip install --editable '.[serve]'`") from None
+
+    run(config, workspace, host, port, no_key=no_key)

@@ -1,0 +1,1 @@
+"""What each command does, a module each. `cli` reads what was typed, and calls them."""

@@ -1,0 +1,44 @@
+"""Whether the files of the working tree belong together."""
+
+from collections.abc import Iterator
+
+from darkroom.commands.doctor.finding import Finding
+from darkroom.config import Config
+from darkroom.data.cache import CARD, DatasetCard
+from darkroom.evaluation.report import read_identity, read_metrics
+from darkroom.models.card import ModelCard
+from darkroom.promotion.working_tree import working_tree_digest
+from darkroom.search.best_params import read_best_params
+from darkroom.workspace import Workspace
+
+AREA = "working tree"
+
+
+def check_search(config: Config, workspace: Workspace) -> Iterator[Finding]:
+    """Raises SearchError for what no search has written."""
+    if workspace.best_params.exists():
+        read_best_params(workspace.best_params, config)
+        yield Finding(AREA, f"{workspace.best_params}: settings that can be trained with")
+
+
+def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
+    """Raises CacheError or ModelError for what does not belong together."""
+    cache = workspace.processed(config.dataset.name)
+    if not (cache / CARD).exists():
+        yield Finding(AREA, f"{cache}: nothing preprocessed yet; `dvc repro` begins")
+    else:
+        data = DatasetCard.read(cache)
+        images = sum(data.sizes.values())
+        yield Finding(AREA, f"{cache}: {images:,} images in {len(data.classes):,} classes, {data.fingerprint[:12]}")
+    if not workspace.model_card.exists() and not workspace.weights.exists():
+        yield Finding(AREA, f"{workspace.weights}: no model yet; `dvc repro` trains one")
+        return
+    weights = working_tree_digest(workspace)
+    yield Finding(AREA, f"{workspace.weights}: as {workspace.model_card} describes it, {weights[:12]}")
+    report = workspace.report("evaluate")
+    if not report.exists():
+        yield Finding(AREA, f"{report}: the model is not evaluated yet; `dvc repro` does that")
+        return
+    read_identity(report, ModelCard.read(workspace.model_card))
+    read_metrics(report)
+    yield Finding(AREA, f"{report}: an evaluation of these weights")

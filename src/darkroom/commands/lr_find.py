@@ -1,0 +1,54 @@
+"""`darkroom lr-find`: try rising learning rates on the settings as they are, and draw the curve."""
+
+import csv
+
+from darkroom import plotting
+from darkroom.config import Config
+from darkroom.data.batches import CPU, read_split
+from darkroom.data.cache import DatasetCard
+from darkroom.evaluation.training_curves import lr_curve
+from darkroom.promotion.start_from import begin
+from darkroom.training.fit import start_classifier
+from darkroom.training.lr_finder import find_lr
+from darkroom.training.size import foresee
+from darkroom.utils.console import messages, output, progress, warn
+from darkroom.utils.files import atomic_directory, write_json
+from darkroom.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace, steps: int) -> None:
+    """Write reports/lr-find and print the suggestion; params.yaml is left as it is.
+
+    Raises CacheError, ModelError, ConfigError, TrackingError or TrainingError.
+    """
+    directory = workspace.processed(config.dataset.name)
+    card = DatasetCard.read(directory)
+    if note := foresee(config, card, CPU):
+        warn(note)
+    config, beginning = begin(config, workspace, card)
+    if beginning:
+        messages.print(beginning.line)
+    train = read_split(directory, card, "train")
+    classifier = start_classifier(config, card, train)
+    with progress() as display:
+        task = display.add_task("lr-find", total=steps, note="")
+        curve = find_lr(
+            classifier,
+            train,
+            config.train,
+            config.augment,
+            steps=steps,
+            on_step=lambda: display.advance(task),
+        )
+    report = workspace.report("lr-find")
+    with atomic_directory(report) as written:
+        write_json(written / "suggestion.json", {"lr": curve.suggestion, "steps": len(curve.rates)})
+        with (written / "curve.csv").open("w", newline="", encoding="utf-8") as opened:
+            table = csv.writer(opened)
+            table.writerow(["lr", "loss"])
+            table.writerows(zip(curve.rates, curve.losses, strict=True))
+        plotting.save(lr_curve(curve.rates, curve.losses, curve.suggestion, config.train.lr), written / "curve.png")
+    output.print(
+        f"suggested train.lr: {curve.suggestion:.2g} (now {config.train.lr:g}), where the loss falls fastest over "
+        f"{len(curve.rates)} steps; the curve is {report / 'curve.png'}"
+    )

@@ -1,0 +1,131 @@
+"""`darkroom predict`: a model's answers for the pictures that somebody names."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import typer
+
+from darkroom.config import Config
+from darkroom.errors import DataError, ModelError, did_you_mean
+from darkroom.models.registry import architectures
+from darkroom.serving.bulk import Answers, answer_all
+from darkroom.serving.class_check import warn_of_other_classes
+from darkroom.serving.inputs import NAMED, Pictures
+from darkroom.serving.outputs import as_json as answers_as_json
+from darkroom.serving.outputs import check_output, open_output
+from darkroom.serving.predictor import Predictor
+from darkroom.serving.summary import Summary
+from darkroom.tracking.tracker import registry_client
+from darkroom.utils.console import messages, output, reporter, warn
+from darkroom.workspace import Workspace
+
+
+def run(
+    config: Config,
+    workspace: Workspace,
+    images: Sequence[Path],
+    *,
+    weights: Path | None,
+    model: str | None,
+    invert: bool | None,
+    to: Path | None,
+    as_json: bool,
+) -> None:
+    """Answer for all ``images`` by the champion, or by a file of ``weights`` of the architecture ``model``.
+
+    The answers go to the file ``to``, as JSON to standard output, or are printed as a table. A picture that cannot be
+    read does not hinder the others. Raises DataError if none can be read, TrackingError or ModelError if there is no
+    model.
+    """
+    if to is not None:
+        check_output(to)
+    pictures = Pictures([str(path) for path in images], encoding=config.dataset.encoding)
+    predictor = _champion(config, workspace) if weights is None else _predictor_from(weights, model, config, workspace)
+    summary = Summary(predictor.classes)
+    with ExitStack() as stack:
+        report = stack.enter_context(reporter())
+        writers: list[Callable[[Answers], None]] = [summary.add]
+        if to is not None:
+            writers.append(stack.enter_context(open_output(to, predictor.classes, predictor.version)))
+        if as_json:
+            writers.append(stack.enter_context(_json_to_stdout(predictor)))
+        for answers in answer_all(predictor, pictures, invert=invert):
+            for write in writers:
+                write(answers)
+            report("answer", summary.images, pictures.total)
+        _refuse_if_none_is_read(summary)
+    _introduce(predictor, weights, config, workspace)
+    _tell(summary, pictures)
+    if not as_json:
+        summary.show(output, one_by_one=to is None)
+    if to is not None:
+        messages.print(f"{to}: {summary.images:,} lines")
+
+
+def _introduce(predictor: Predictor, weights: Path | None, config: Config, workspace: Workspace) -> None:
+    """Name the version that answers, and warn if its classes are not those of the dataset here."""
+
+    who = str(weights or f"{config.registered_model} version {predictor.version}")
+    if weights is None:
+        messages.print(f"predict: {who} answers")
+    warn_of_other_classes(who, predictor.classes, workspace.processed(config.dataset.name))
+
+
+def _champion(config: Config, workspace: Workspace) -> Predictor:
+    return Predictor.champion(registry_client(workspace), config.registered_model)
+
+
+def _predictor_from(weights: Path, model: str | None, config: Config, workspace: Workspace) -> Predictor:
+    if model is not None and model not in architectures():
+        raise ModelError(f"--model: no architecture {model!r}; {did_you_mean(model, architectures())}")
+    return Predictor.from_weights(weights, model, config, workspace)
+
+
+@contextmanager
+def _json_to_stdout(predictor: Predictor) -> Iterator[Callable[[Answers], None]]:
+    """What prints answers as one JSON object, as they come."""
+    between = f'{{\n  "version": {json.dumps(predictor.version, ensure_ascii=False)},\n  "predictions": ['
+
+    def write(answers: Answers) -> None:
+        nonlocal between
+        for answer in answers_as_json(answers, predictor.classes, file="image"):
+            text = json.dumps(answer, ensure_ascii=False, indent=2).replace("\n", "\n    ")
+            typer.echo(f"{between}\n    {text}", nl=False)
+            between = ","
+
+    yield write
+    typer.echo("\n  ]\n}")
+
+
+def _refuse_if_none_is_read(summary: Summary) -> None:
+    if summary.answered:
+        return
+    if not summary.images:
+        raise DataError("no images found")
+    if summary.images == 1:
+        raise DataError(summary.errors[0])
+    raise DataError(f"none of {summary.images:,} images can be read; the first is {summary.errors[0]}")
+
+
+def _tell(summary: Summary, pictures: Pictures) -> None:
+    """What a person should know of how the pictures were taken."""
+    if summary.unreadable:
+        more = ", and so on" if summary.unreadable > NAMED else ""
+        warn(f"{summary.unreadable:,} of {summary.images:,} images have no answer: {'; '.join(summary.errors)}{more}")
+    if pictures.left_out:
+        more = ", and so on" if pictures.left_out > len(pictures.left_out_names) else ""
+        warn(f"{pictures.left_out:,} files are not images and were skipped: {', '.join(pictures.left_out_names)}{more}")
+    if summary.inverted:
+        messages.print(
+            f"{summary.inverted:,} of {summary.answered:,} shown to the model as negatives, "
+            "like the images it learned from"
+        )
+    if summary.perhaps_negative:
+        warn(
+            f"{summary.perhaps_negative:,} of {summary.answered:,} lie on another ground, dark or light, than most "
+            "training images probably do; if they are negatives of those, ask again with --invert"
+        )
+    if summary.unlike:
+        messages.print(f"{summary.unlike:,} of {summary.answered:,} are unlike the training images")

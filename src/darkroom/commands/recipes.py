@@ -1,0 +1,156 @@
+"""Recipes: complete settings of known experiments, and what they were measured to reach."""
+
+import statistics
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from darkroom.config import Config, load
+from darkroom.errors import ConfigError, did_you_mean
+from darkroom.utils.console import output
+from darkroom.utils.files import atomic_file, read_json
+from darkroom.workspace import Workspace
+
+MEASURED = "measured.json"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What benchmarks/recipes.py measured: one mapping a seed, under the same ``conditions``.
+
+    ``changes`` are settings in which the measured experiment differed from the recipe.
+    """
+
+    runs: Sequence[Mapping[str, Any]]
+    conditions: Mapping[str, Any]
+    changes: Mapping[str, str]
+    preparation_seconds: float
+
+    def percent(self, key: str = "accuracy") -> str:
+        """Mean and standard deviation of a share over the runs, in percent."""
+        values = [100 * float(run[key]) for run in self.runs]
+        if len(values) == 1:
+            return f"{values[0]:.2f}"
+        return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+    @property
+    def device(self) -> str:
+        threads = self.conditions["threads"]
+        count = "1 thread" if threads == 1 else f"{threads} threads"
+        return f"{self.conditions['device']}, {count}, {self.conditions['precision']}"
+
+    @property
+    def train_seconds(self) -> float:
+        """The median time of the train stage."""
+        return statistics.median(float(run["train_seconds"]) for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A complete params.yaml, its settings, and what it reaches if that was measured."""
+
+    path: Path
+    config: Config
+    measured: Measured | None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+def read_recipes(workspace: Workspace) -> dict[str, Recipe]:
+    """Every recipe by name. Raises ConfigError if there are none or one is not valid."""
+    return {path.stem: _read(path) for path in _paths(workspace)}
+
+
+def find(workspace: Workspace, name: str) -> Recipe:
+    """The recipe ``name``. Raises ConfigError, with the near names if there is none of this name."""
+    paths = {path.stem: path for path in _paths(workspace)}
+    if name not in paths:
+        raise ConfigError(f"no recipe {name!r}; {did_you_mean(name, paths)}")
+    return _read(paths[name])
+
+
+def show_all(workspace: Workspace) -> None:
+    """Print every recipe with its dataset and model, and what it was measured to reach."""
+    table = Table("recipe", "dataset", "model", "accuracy, %", "n", "s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns:
+        column.no_wrap = True
+    for column in table.columns[3:]:
+        column.justify = "right"
+    recipes = read_recipes(workspace)
+    for name, recipe in recipes.items():
+        config, measured = recipe.config, recipe.measured
+        found = ["not measured", "", ""]
+        if measured:
+            found = [measured.percent(), str(len(measured.runs)), f"{measured.train_seconds:,.0f}"]
+        table.add_row(name, config.dataset.name, config.model.name, *found)
+    output.print(table)
+    devices = dict.fromkeys(recipe.measured.device for recipe in recipes.values() if recipe.measured)
+    if devices:
+        output.print(f"Mean and spread over n seeds on the test split, seconds of training: on {'; '.join(devices)}.")
+
+
+def show(workspace: Workspace, name: str) -> None:
+    """Print the settings of the recipe ``name`` as params.yaml would hold them."""
+    typer.echo(find(workspace, name).path.read_text(encoding="utf-8"), nl=False)
+
+
+def use(workspace: Workspace, name: str, *, force: bool) -> Recipe:
+    """Make the recipe ``name`` params.yaml.
+
+    Raises ConfigError, and leaves params.yaml as it is, if that holds edits that are saved nowhere else:
+    neither committed to git nor a recipe's own, as a fresh clone's are. With ``force`` they are lost.
+    """
+    recipe = find(workspace, name)
+    if not force and workspace.params.exists() and not _is_saved(workspace):
+        raise ConfigError(
+            f"{workspace.params}: has edits that are saved nowhere else; commit them, keep them by "
+            f"`cp {workspace.params} {workspace.recipes / 'mine.yaml'}`, or write over them with --force"
+        )
+    with atomic_file(workspace.params) as partial:
+        partial.write_bytes(recipe.path.read_bytes())
+    output.print(f"{workspace.params} is now the recipe {recipe.name}: {recipe.config.recipe.about}. Run `dvc repro`.")
+    return recipe
+
+
+def _paths(workspace: Workspace) -> list[Path]:
+    found = sorted(workspace.recipes.glob("*.yaml"))
+    if not found:
+        raise ConfigError(f"{workspace.recipes}: no recipes here; run this in the project's root")
+    return found
+
+
+def _read(path: Path) -> Recipe:
+    measured = path.parent / MEASURED
+    entries = read_json(measured, error=ConfigError, made_by="benchmarks/recipes.py") if measured.exists() else {}
+    entry = entries.get(path.stem)
+    return Recipe(path, load(path), Measured(**entry) if entry else None)
+
+
+def _is_saved(workspace: Workspace) -> bool:
+    content = workspace.params.read_bytes()
+    if any(_below_head(path.read_bytes()) == _below_head(content) for path in _paths(workspace)):
+        return True
+    try:
+        # What git holds of the file is what it prints; it fails for a file that it does not hold.
+        held = subprocess.run(
+            ["git", "show", f"HEAD:./{workspace.params.name}"],
+            cwd=workspace.params.absolute().parent,
+            capture_output=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return held.stdout == content
+
+
+def _below_head(content: bytes) -> bytes:
+    """The settings with their comments, without what a file says of itself above them."""
+    return content[max(content.find(b"\ndataset:"), 0) :]

@@ -1,0 +1,62 @@
+"""The figures of the model in the working tree, what the registry knows of it, and where to look next."""
+
+import json
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from darkroom.config import Config
+from darkroom.errors import ModelError
+from darkroom.evaluation.report import read_identity, read_metrics
+from darkroom.models.card import ModelCard
+from darkroom.tracking.tracking_uri import shown, store_exists, tracking_uri
+from darkroom.utils.console import output, warn
+from darkroom.workspace import Workspace
+
+
+def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
+    """Print what the last evaluation has written, and as what this store knows the model.
+
+    Raises ModelError if there is no evaluation of this model, TrackingError if the store cannot be used.
+    """
+    report = workspace.report("evaluate")
+    if not report.exists():
+        raise ModelError(f"{report}: not found; run `dvc repro` first")
+    card = ModelCard.read(workspace.model_card)
+    read_identity(report, card)
+    summary = read_metrics(report)
+    version = _registered(config, workspace) if store_exists() else None
+    if as_json:
+        typer.echo(json.dumps({"metrics": summary, "registered": version}, ensure_ascii=False, indent=2))
+        return
+    title = f"{card.settings['model']['name']} on {card.dataset_card.name}, test split"
+    table = Table("figure", "value", title=title, title_justify="left")
+    table.columns[1].justify = "right"
+    low, high = summary.pop("accuracy_low"), summary.pop("accuracy_high")
+    for key, value in summary.items():
+        if key == "accuracy":
+            table.add_row("accuracy", f"{value:.4f}")
+            table.add_row("  95 % interval", f"{low:.4f} to {high:.4f}")
+            continue
+        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
+    output.print(table)
+    if version is None:
+        warn(f"{workspace.weights}: not registered in {shown(tracking_uri())}; `darkroom register` registers it")
+    else:
+        aliases = ", ".join(version["aliases"]) or "neither champion nor challenger"
+        output.print(f"Registered as {version['name']} version {version['version']} ({aliases}).")
+    output.print("Look next: `make ui` opens MLflow on the runs; reports/evaluate/ holds the confusion matrix and the")
+    output.print("predictions; `darkroom predict IMAGE` asks the champion; params.yaml holds every setting.")
+
+
+def _registered(config: Config, workspace: Workspace) -> dict[str, Any] | None:
+    """The version of the model in the working tree, as JSON values, with the aliases where the history says."""
+    from darkroom.promotion.transaction import reconcile_aliases
+    from darkroom.promotion.working_tree import version_of, working_tree_digest
+    from darkroom.tracking.tracker import registry_client
+
+    client = registry_client(workspace)
+    reconcile_aliases(client, config.registered_model)
+    found = version_of(client, config.registered_model, working_tree_digest(workspace))
+    return {"name": found.name, "version": str(found.version), "aliases": sorted(found.aliases)} if found else None
