@@ -17,10 +17,10 @@ export DVC_NO_ANALYTICS := true
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-long lint types ui server dashboard lock clean bench gpu-cargo
+.PHONY: help run test test-fast test-long lint types ui tracking-server dashboard lock clean bench gpu-cargo
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(INSTALLED) ## download, preprocess, search, train, evaluate and register, as params.yaml says
 # DVC works outside of git, without experiments, only if it is told to.
@@ -50,8 +50,8 @@ types: $(INSTALLED) ## types, by mypy in strict mode
 ui: $(INSTALLED) ## MLflow's page, opened on your runs; PORT to choose (5000)
 	python -m deploy.ui --port $(PORT)
 
-server: $(INSTALLED) ## MLflow for a team, with passwords, on PostgreSQL; PORT and DATABASE_PORT to choose
-	python -m deploy.server --port $(PORT) --database-port $(DATABASE_PORT)
+tracking-server: $(INSTALLED) ## MLflow for a team, with passwords, on PostgreSQL; PORT and DATABASE_PORT to choose
+	python -m deploy.tracking_server --port $(PORT) --database-port $(DATABASE_PORT)
 
 dashboard: $(INSTALLED) ## Optuna Dashboard on http://127.0.0.1:8080, for the searches
 	darkroom dashboard

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes the databases, run by PostgreSQL's image as by `make server`; what is there already stays. Whoever searches has
+# Makes the databases, run by PostgreSQL's image as by `make tracking-server`; what is there already stays. Whoever searches has
 # a user of their own, `optuna`, who does not get at MLflow's runs and users.
 set -eu
 psql --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --set=password="$OPTUNA_PASSWORD" \

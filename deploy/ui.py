@@ -14,7 +14,7 @@ import webbrowser
 
 import requests
 from deploy.postgresql import HOST
-from deploy.server import check_free
+from deploy.tracking_server import check_free
 
 from darkroom.config import load
 from darkroom.errors import DarkroomError, TrackingError

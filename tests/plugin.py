@@ -17,7 +17,7 @@ from xdist.scheduler import LoadFileScheduling
 TESTS = Path(__file__).parent
 # Directories and files in which every test is slow: they run processes, or fractions of a second come together.
 SLOW = (
-    "pipeline/", "server/", "serving/page/", "serving/test_connections.py", "serving/test_fuzz.py",
+    "pipeline/", "tracking_server/", "serving/page/", "serving/test_connections.py", "serving/test_fuzz.py",
     "unit/search/executors/", "data/test_published_real.py", "device/test_trainings.py", "unit/formats/",
     "unit/models/test_pretrained.py", "unit/promotion/test_promote.py", "unit/promotion/test_transaction.py",
     "unit/search/test_sampling.py", "unit/training/test_compile.py",
@@ -25,7 +25,7 @@ SLOW = (
 # Fixtures that run the pipeline or draw: every test that uses one is slow.
 SLOW_FIXTURES = {"evaluated_once", "trained_once", "searchable", "two_versions", "drawn"}
 # Directories whose tests share what takes long to prepare, and therefore a worker.
-SHARED = ("tests/server/", "tests/serving/page/")
+SHARED = ("tests/tracking_server/", "tests/serving/page/")
 # Of processor time. A test that needs more is to be marked slow.
 FAST_SECONDS = 5.0
 # A test that imports more than these is not held to that: its imports alone can take as long.

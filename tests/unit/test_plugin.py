@@ -34,7 +34,7 @@ def collect(*items, long=False):
     return kept, deselected
 
 
-@pytest.mark.parametrize("file", ["pipeline/test_repro.py", "server/test_race.py", "unit/search/executors/test_ray.py"])
+@pytest.mark.parametrize("file", ["pipeline/test_repro.py", "tracking_server/test_race.py", "unit/search/executors/test_ray.py"])
 def test_what_runs_processes_by_its_directory_is_slow(file):
     item = Item(file)
     collect(item, Item("unit/test_cli.py"))
@@ -128,8 +128,8 @@ def test_a_failure_is_told_rather_than_how_long_it_took():
     ("test", "scope"),
     [
         ("tests/unit/test_cli.py::test_a[x::y]", "tests/unit/test_cli.py"),
-        ("tests/server/test_page.py::test_a", "tests/server/"),
-        ("tests/server/test_race.py::test_b", "tests/server/"),
+        ("tests/tracking_server/test_page.py::test_a", "tests/tracking_server/"),
+        ("tests/tracking_tracking_server/test_race.py::test_b", "tests/tracking_server/"),
     ],
 )
 def test_one_worker_runs_a_file_and_what_shares_a_server(test, scope):

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
-from tests.server.browser import FLAGS, chromium
 from tests.serving.page.served import Served, serve, train_on_digits
+from tests.tracking_server.browser import FLAGS, chromium
 
 from darkroom.serving.loaded_model import LoadedModel
 

@@ -2,7 +2,7 @@
 
 import pytest
 from playwright.sync_api import expect
-from tests.server.browser import chromium, open_page
+from tests.tracking_server.browser import chromium, open_page
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="there is no Chromium on this machine")
 MODEL = "darkroom-digits"

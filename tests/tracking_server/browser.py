@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploy.server import Server
+from deploy.tracking_server import Server
 from playwright.sync_api import Page, sync_playwright
 
 from darkroom.tracking.runs import MODEL_TRAINING

@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from tests.forkserver import context
-from tests.server import race
+from tests.tracking_server import race
 
 from darkroom.promotion.history import History, Kind, damage, effective
 from darkroom.promotion.transaction import reconcile_aliases

@@ -1,6 +1,6 @@
 """A tracking server for a team without containers: MLflow on PostgreSQL, with passwords, on this machine's loopback.
 
-    python -m deploy.server [--port 5000] [--database-port 5433]
+    python -m deploy.tracking_server [--port 5000] [--database-port 5433]
 
 Everything it keeps lies in .server/; Ctrl-C stops what it started, and the next start goes on with the data.
 """
@@ -66,7 +66,7 @@ class Server:
         try:
             self.postgresql.stop()  # what was left by a process that was killed: nobody else has the lock
             for port in (self.port, self.postgresql.port):
-                check_free(port, "make server PORT=… DATABASE_PORT=…")
+                check_free(port, "make tracking-server PORT=… DATABASE_PORT=…")
             self.postgresql.start()
             self.postgresql.script(
                 Path(__file__).with_name("databases.sh"), OPTUNA_PASSWORD=self.environment["PGPASSWORD"]

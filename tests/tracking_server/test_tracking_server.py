@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from deploy.server import Server
+from deploy.tracking_server import Server
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 

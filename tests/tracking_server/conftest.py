@@ -1,4 +1,4 @@
-"""A real tracking server for a team, as `make server` starts it, and a project that ran against it."""
+"""A real tracking server for a team, as `make tracking-server` starts it, and a project that ran against it."""
 
 import json
 import tempfile
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from deploy.postgresql import programs
-from deploy.server import Server
+from deploy.tracking_server import Server
 from mlflow import MlflowClient
 from tests.clone import Clone, copy_project
 from tests.forkserver import fork_workers

@@ -2,7 +2,7 @@
 
 import pytest
 import requests
-from deploy.server import ADMIN
+from deploy.tracking_server import ADMIN
 from mlflow.exceptions import MlflowException
 
 from darkroom.promotion.history import Entry, History, Kind
