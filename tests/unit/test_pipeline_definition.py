@@ -18,6 +18,23 @@ from darkroom.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+# Of packages that a stage uses nearly all of: the rest, which makes it run again without need.
+UNUSED = {
+    "download": ["datasets/duplicates.py", "datasets/report.py", "datasets/scan.py", "datasets/suspects.py"],
+    "preprocess": ["datasets/untracked.py"],
+    "search": ["search/best_params.py", "search/readonly.py", "tracking/logged_model.py", "training/lr_finder.py"],
+    "train": ["tracking/trials.py", "training/lr_finder.py", "utils/spreadsheets.py"],
+    "evaluate": ["data/augmentation/mixing.py", "data/difference.py", "models/start.py"],
+    "register": [
+        "data/augmentation/mixing.py",
+        "models/start.py",
+        "promotion/export_record.py",
+        "promotion/start_from.py",
+        "promotion/training_run.py",
+        "promotion/working_tree.py",
+        "tracking/trials.py",
+    ],
+}
 SECTIONS = {field.annotation: name for name, field in Config.model_fields.items()}
 
 
@@ -48,13 +65,30 @@ def import_closure(name: str, seen: set[Path]) -> set[Path]:
     return seen
 
 
+def code_of(stage: str) -> set[str]:
+    """The modules that a stage depends on, with those of the packages that it names."""
+    found: set[str] = set()
+    for dep in STAGES[stage]["deps"]:
+        if dep.startswith("src/"):
+            path = ROOT / dep
+            assert path.exists(), dep
+            files = path.rglob("*.py") if path.is_dir() else [path]
+            found |= {str(file.relative_to(ROOT / "src" / "darkroom")) for file in files if is_code(file)}
+    return found
+
+
+def is_code(file: Path) -> bool:
+    """A package's __init__ that imports nothing is a docstring: there is nothing in it to depend on."""
+    return file.name != "__init__.py" or any(imported_names(file))
+
+
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_lists_exactly_the_modules_it_imports(stage):
-    used = import_closure(f"darkroom.stages.{stage}", set())
-    # A package's __init__ that imports nothing is a docstring: there is nothing in it to depend on.
-    expected = {str(file.relative_to(ROOT)) for file in used if file.name != "__init__.py" or any(imported_names(file))}
-    listed = {dep for dep in STAGES[stage]["deps"] if dep.startswith("src/")}
-    assert sorted(listed) == sorted(expected)
+def test_a_stage_lists_the_modules_it_imports_and_few_others(stage):
+    files = import_closure(f"darkroom.stages.{stage}", set())
+    used = {str(file.relative_to(ROOT / "src" / "darkroom")) for file in files if is_code(file)}
+
+    assert sorted(used - code_of(stage)) == []
+    assert sorted(code_of(stage) - used) == sorted(UNUSED[stage])
 
 
 @pytest.mark.parametrize("stage", STAGES)

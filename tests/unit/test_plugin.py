@@ -34,7 +34,9 @@ def collect(*items, long=False):
     return kept, deselected
 
 
-@pytest.mark.parametrize("file", ["pipeline/test_repro.py", "tracking_server/test_race.py", "unit/search/executors/test_ray.py"])
+@pytest.mark.parametrize(
+    "file", ["pipeline/test_repro.py", "tracking_server/test_race.py", "unit/search/executors/test_ray.py"]
+)
 def test_what_runs_processes_by_its_directory_is_slow(file):
     item = Item(file)
     collect(item, Item("unit/test_cli.py"))
@@ -129,7 +131,7 @@ def test_a_failure_is_told_rather_than_how_long_it_took():
     [
         ("tests/unit/test_cli.py::test_a[x::y]", "tests/unit/test_cli.py"),
         ("tests/tracking_server/test_page.py::test_a", "tests/tracking_server/"),
-        ("tests/tracking_tracking_server/test_race.py::test_b", "tests/tracking_server/"),
+        ("tests/tracking_server/test_race.py::test_b", "tests/tracking_server/"),
     ],
 )
 def test_one_worker_runs_a_file_and_what_shares_a_server(test, scope):
