@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn, optim
 
 from darkroom.config.settings import Train
@@ -37,7 +38,7 @@ def build_optimizer(model: nn.Module, settings: Train) -> optim.Optimizer:
                 capturable=capturable,
             )
         case "sgd":
-            return optim.SGD(
+            sgd = optim.SGD(
                 groups,
                 settings.lr,
                 momentum=settings.momentum,
@@ -45,6 +46,12 @@ def build_optimizer(model: nn.Module, settings: Train) -> optim.Optimizer:
                 nesterov=settings.momentum > 0,
                 fused=True,
             )
+            if settings.momentum:
+                # torch's kernel takes none or all: a layer that begins to learn later would have none.
+                for group in sgd.param_groups:
+                    for parameter in group["params"]:
+                        sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            return sgd
 
 
 def _groups(model: nn.Module, settings: Train) -> list[dict[str, Any]]:

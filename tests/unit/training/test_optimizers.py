@@ -145,3 +145,20 @@ def test_one_step_of_sgd_is_nesterovs() -> None:
     # g = gradient + 0.25 w; v = 0.5 v + g; w = w - 0.1 (g + 0.5 v)
     # 1: g = 1.5, v = 1.5, w = 2 - 0.225 = 1.775   2: g = 3.44375, v = 4.19375, w = 1.775 - 0.5540625
     assert weight.item() == pytest.approx(1.2209375)
+
+
+def test_a_layer_that_begins_to_learn_later_takes_the_steps_of_torchs_plain_sgd() -> None:
+    model, twin = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)), nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    twin.load_state_dict(model.state_dict())
+    fused = build_optimizer(model, Train(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.01))
+    plain = optim.SGD(twin.parameters(), 0.1, momentum=0.9, weight_decay=0.01, nesterov=True, fused=False)
+
+    for step in range(6):
+        for each, optimizer in ((model, fused), (twin, plain)):
+            each[0].requires_grad_(step >= 3)
+            optimizer.zero_grad()
+            each(torch.full((4, 3), 1.0 + step)).square().mean().backward()
+            optimizer.step()
+
+    for mine, torchs in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(mine, torchs)
