@@ -136,10 +136,13 @@ class _Program(Generic[Name]):
 
     def state(self) -> list[tuple[dict[str, Any], Tensor]]:
         """Copies of what the trainings are, to come back to."""
-        return [
-            (copy.deepcopy(loop.state()), generator.get_state())
-            for loop, generator in zip(self.loops.values(), self._generators, strict=True)
-        ]
+        # In one call: the models may lie in stacks of an earlier program, and each would copy a stack as a whole.
+        return copy.deepcopy(
+            [
+                (loop.state(), generator.get_state())
+                for loop, generator in zip(self.loops.values(), self._generators, strict=True)
+            ]
+        )
 
     def load_state(self, states: list[tuple[dict[str, Any], Tensor]]) -> None:
         for loop, generator, (state, drawn) in zip(self.loops.values(), self._generators, states, strict=True):

@@ -191,6 +191,22 @@ def test_where_memory_does_not_suffice_fewer_are_one_program_and_learn_the_same(
     assert sizes[-1] == min(room, 2)
 
 
+def test_copies_to_come_back_to_take_the_memory_of_the_weights_once() -> None:
+    together: FusedLoop[int] = FusedLoop()
+    for name, config in enumerate(trials("mlp")):
+        together.add(name, begin(config))
+    together.run_epoch()  # after which the weights of all lie in stacks
+    (program,) = together._programs
+
+    def held(states: list[dict[str, Tensor]]) -> int:
+        storages = {each.untyped_storage() for state in states for each in state.values()}
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+    assert held([state["model"] for state, _ in program.state()]) == held(
+        [loop.model.state_dict() for loop in together.loops.values()]
+    )
+
+
 def test_memory_that_does_not_suffice_for_one_is_told(monkeypatch) -> None:
     def no_memory(self: FusedStep, *given: Any) -> Any:
         raise torch.OutOfMemoryError("out of memory")
