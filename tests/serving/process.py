@@ -17,6 +17,8 @@ from tests.wait import SECONDS, wait_until
 OURS = {"MLFLOW_TRACKING_URI", "ORT_DISABLE_TELEMETRY"}
 
 OPEN_FILES = 256
+# Of private memory, which torch and MLflow take some 700 MB of. Of no effect on macOS.
+MEMORY_KB = 2 << 20
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,9 @@ class Served:
 
 @contextmanager
 def serve(root: Path, **environment: str) -> Iterator[Served]:
-    """A server of the project in ``root`` on a free port, which may have few files open."""
+    """A server of the project in ``root`` on a free port, which may have few files open and little memory."""
     program = [sys.executable, "-m", "darkroom", "serve", "--port", "0"]
-    command = ["sh", "-c", f'ulimit -n {OPEN_FILES}; exec "$@"', "sh", *program]
+    command = ["sh", "-c", f'ulimit -n {OPEN_FILES}; ulimit -d {MEMORY_KB}; exec "$@"', "sh", *program]
     inherited = {name: value for name, value in os.environ.items() if name not in OURS}
     with (
         tempfile.NamedTemporaryFile(suffix=".log") as log,

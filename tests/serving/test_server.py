@@ -6,10 +6,11 @@ import signal
 import socket
 import threading
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx2
 import mlflow
+import psutil
 import pytest
 from mlflow import MlflowClient
 from tests.conftest import QUICK
@@ -21,6 +22,8 @@ from darkroom.promotion.registry import CHALLENGER, CHAMPION, REGISTERED_BY_TAG
 
 pytestmark = pytest.mark.slow
 NAME, KEY = "darkroom-digits", "a key"
+# Nearly all of a request that is as large as may be.
+BODY_BYTES = 15_500_000
 
 
 def again(client, version):
@@ -162,6 +165,25 @@ def test_more_connections_than_it_may_have_files_open_keep_nobody_out(served, as
         )
     assert answer.status_code == 200
     assert asked.get("/readyz").status_code == 200
+
+
+def test_bodies_that_stop_before_their_end_take_little_memory_and_keep_nobody_out(served, asked, picture):
+    address = ("127.0.0.1", int(served.address.rpartition(":")[2]))
+    head = (
+        f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nx-api-key: {KEY}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 15900000\r\n\r\n"
+    )
+    memory = psutil.Process(served.process.pid).memory_info
+    before = memory().rss
+    with ExitStack() as waiting:
+        for _ in range(60):
+            client = waiting.enter_context(socket.create_connection(address, timeout=SECONDS))
+            with suppress(OSError):  # refused meanwhile
+                client.sendall(head.encode() + bytes(BODY_BYTES))
+        answer = asked.post("/v1/predict", files={"images": picture})
+        taken = memory().rss - before
+    assert answer.status_code == 200
+    assert taken < 60 * BODY_BYTES / 3
 
 
 def test_ctrl_c_ends_it_too_and_leaves_nothing_behind(root, write_params):
