@@ -19,10 +19,10 @@ def trained(make_clone, tmp_path_factory):
     clone = make_clone(tmp_path_factory.mktemp("reproduce"), **SETTINGS)
     run_stages(clone.root, "download", "preprocess", "search", "train")
 
-    session = clone.root / "src" / "darkroom" / "training" / "session.py"
-    code = session.read_text()
+    fit = clone.root / "src" / "darkroom" / "training" / "fit.py"
+    code = fit.read_text()
     assert "torch.manual_seed(config.train.seed)" in code
-    session.write_text(code.replace("torch.manual_seed(config.train.seed)", "torch.manual_seed(config.train.seed + 1)"))
+    fit.write_text(code.replace("torch.manual_seed(config.train.seed)", "torch.manual_seed(config.train.seed + 1)"))
     clone.commit("another code")
     clone.configure(**SETTINGS, train__lr=0.01)
     return clone

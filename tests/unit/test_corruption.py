@@ -125,7 +125,7 @@ def test_results_of_another_model_are_refused(darkroom, evaluated):
         ("data/processed/digits/dataset.json", lambda: DatasetCard.read(Path("data/processed/digits"))),
         ("models/model.json", lambda: load_classifier(Path("models/model.safetensors"), Path("models/model.json"))),
         ("reports/evaluate/reference.json", lambda: Reference.read(Path("reports/evaluate/reference.json"))),
-        ("reports/evaluate/metrics.json", lambda: results.show(load(Workspace().params), Workspace(), as_json=False)),
+        ("reports/evaluate/metrics.json", lambda: results.run(load(Workspace().params), Workspace(), as_json=False)),
     ],
 )
 def test_whatever_value_is_changed_it_is_taken_or_refused(evaluated, name, read, long):

@@ -49,7 +49,7 @@ def worker_processes():
     return [
         child
         for child in psutil.Process().children(recursive=True)
-        if any("spawn_main" in part or part.startswith("ray::Trainer") for part in child.cmdline())
+        if any("spawn_main" in part or part.startswith("ray::WorkerActor") for part in child.cmdline())
     ]
 
 

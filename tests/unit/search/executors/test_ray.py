@@ -57,7 +57,7 @@ def test_no_worker_of_a_cluster_of_its_own_survives_a_search_that_is_killed(scen
     running = scene(executor="ray", epochs=10_000)
     family = running.wait_until_it_trains()
     places = places_of(family)
-    trainers = [process for process in family if command_of(process).startswith("ray::Trainer")]
+    trainers = [process for process in family if command_of(process).startswith("ray::WorkerActor")]
     listening = {
         connection.laddr.ip.removeprefix("::ffff:")
         for process in family
