@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from json import dumps
@@ -55,7 +55,7 @@ def register_models(*seeds: int, serve: Mapping[str, Any] | None = None) -> None
         if number == 0:
             project.prepare(pixels, labels, VALIDATION_IMAGES)
             project.make_store()
-        for stage in ("train", "evaluate"):
+        for stage in ("train", "evaluate", "register"):
             project.darkroom(stage)
 
 
@@ -103,11 +103,11 @@ async def ask(
     async def client(number: int) -> None:
         reader, writer = await asyncio.open_connection(HOST, port)
         for _ in range(WARM_UP):
-            await _exchange(reader, writer, requests[number % len(requests)])
+            await exchange(reader, writer, requests[number % len(requests)])
         await ready.wait()
         until = time.perf_counter() + seconds
         for turn in itertools.count(number, clients):
-            take(await _exchange(reader, writer, requests[turn % len(requests)]))
+            take(await exchange(reader, writer, requests[turn % len(requests)]))
             if time.perf_counter() > until:
                 break
         writer.close()
@@ -116,7 +116,7 @@ async def ask(
     await asyncio.gather(*[client(number) for number in range(clients)])
 
 
-async def _exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Answer:
+async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Answer:
     sent = time.perf_counter()
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
@@ -150,7 +150,8 @@ def _running(command: list[str], port: int, probe: str) -> Iterator[subprocess.P
         _wait(process, port, probe)
         yield process
     finally:
-        os.killpg(process.pid, 9)
+        with suppress(ProcessLookupError):  # it has ended by itself; its log tells why
+            os.killpg(process.pid, 9)
         process.wait()
 
 
