@@ -102,7 +102,7 @@ FORMS = [
     Form("2-bit grey PNG", "its four greys", lambda: png(GREY % 4, 0, bits=2), GREY % 4 * 85),
     Form("4-bit grey PNG", "its sixteen greys", lambda: png(GREY % 16, 0, bits=4), GREY % 16 * 17),
     Form("8-bit grey PNG", "as it is", lambda: encoded(GREY), GREY),
-    Form("8-bit colour PNG", "as it is", lambda: encoded(COLOUR), COLOUR),
+    Form("8-bit color PNG", "as it is", lambda: encoded(COLOUR), COLOUR),
     Form("16-bit grey PNG, 0 to 65,535", "each level / 257", lambda: encoded(DEEP), np.rint(DEEP / 257)),
     Form(
         "16-bit PNG that holds 0 to 255",
@@ -132,18 +132,18 @@ FORMS = [
         lambda: tiff(DEEP, photometric=0),
         np.rint((65535 - DEEP) / 257),
     ),
-    Form("16-bit colour PNG", "both bytes of each colour", lambda: png(DEEP_COLOUR, 2), np.rint(DEEP_COLOUR / 257)),
+    Form("16-bit color PNG", "both bytes of each color", lambda: png(DEEP_COLOUR, 2), np.rint(DEEP_COLOUR / 257)),
     Form(
-        "16-bit colour PNG that holds 0 to 255",
+        "16-bit color PNG that holds 0 to 255",
         "its low bytes",
         lambda: png(COLOUR.astype(np.uint16), 2),
         COLOUR,
         decoder={"value_range": (0, 255)},
     ),
-    Form("16-bit colour TIFF", "both bytes of each colour", lambda: tiff(DEEP_COLOUR, 2), np.rint(DEEP_COLOUR / 257)),
+    Form("16-bit color TIFF", "both bytes of each color", lambda: tiff(DEEP_COLOUR, 2), np.rint(DEEP_COLOUR / 257)),
     Form(
-        "16-bit colour TIFF, big-endian",
-        "both bytes of each colour",
+        "16-bit color TIFF, big-endian",
+        "both bytes of each color",
         lambda: tiff(DEEP_COLOUR, 2, order=">"),
         np.rint(DEEP_COLOUR / 257),
     ),
@@ -278,14 +278,14 @@ FORMS = [
     ),
     Form(
         "CMYK JPEG",
-        "the colour that its inks make",
+        "the color that its inks make",
         lambda: encoded(Image.new("CMYK", (8, 6), (255, 0, 0, 0)), "JPEG"),
         np.full((6, 8, 3), (0, 255, 255)),
         within=4,
     ),
     Form(
         "CMYK TIFF",
-        "the colour that its inks make",
+        "the color that its inks make",
         lambda: encoded(Image.new("CMYK", (8, 6), (0, 255, 0, 0)), "TIFF"),
         np.full((6, 8, 3), (255, 0, 255)),
         within=4,
@@ -303,7 +303,7 @@ FORMS = [
         lambda: encoded(with_alpha(sign(250), HALF)),
         on(0, sign(250), HALF),
     ),
-    Form("transparency 0 everywhere", "ignored: the colours", lambda: encoded(with_alpha(COLOUR, HALF * 0)), COLOUR),
+    Form("transparency 0 everywhere", "ignored: the colors", lambda: encoded(with_alpha(COLOUR, HALF * 0)), COLOUR),
     Form(
         "TIFF with a declared transparency",
         "on white",
@@ -331,7 +331,7 @@ FORMS = [
     # --- palettes -------------------------------------------------------------------------------------------
     Form(
         "PNG with a palette",
-        "its colours",
+        "its colors",
         lambda: encoded(Image.fromarray(COLOUR).quantize(64)),
         np.asarray(Image.fromarray(COLOUR).quantize(64).convert("RGB")),
     ),
@@ -378,7 +378,7 @@ FORMS = [
         GREY,
     ),
     Form(
-        "PNG with a damaged colour profile",
+        "PNG with a damaged color profile",
         "its pixels",
         lambda: png(GREY, 0, chunk(b"iCCP", b"profile\0\0" + bytes(50))),
         GREY,
@@ -393,7 +393,7 @@ FORMS = [
     Form("JPEG", "as it is", lambda: JPEG_FILE, SMOOTH, within=4),
     Form("BMP", "as it is", lambda: encoded(COLOUR, "BMP"), COLOUR),
     Form("WebP without losses", "as it is", lambda: encoded(COLOUR, "WEBP", lossless=True), COLOUR),
-    Form("GIF", "its colours", lambda: encoded(GREY, "GIF"), GREY),
+    Form("GIF", "its colors", lambda: encoded(GREY, "GIF"), GREY),
     Form("PGM, PPM", "as it is", lambda: encoded(COLOUR, "PPM"), COLOUR),
     Form(
         "AVIF",
