@@ -8,7 +8,7 @@ from tests.serving.page.browser_actions import draw, label, look_again, upload
 from tests.serving.page.served import made_up, serve
 from tests.serving.page.strokes import png
 
-AWAY = "The server does not answer \u2013 trying again"
+AWAY = "The server does not respond \u2013 trying again"
 GREY = png(np.full((8, 8), 100, np.uint8))
 
 
@@ -34,7 +34,7 @@ def test_another_champion_answers_for_the_picture_on_show(digits, open_page):
         expect(label(page)).to_have_text("7")
         other = made_up(sure_of(3, 10), classes=digits.classes, shape=digits.shape, mean=(0.3,), version="2")
         served.service.serve(replace(other, reference=digits.reference, transform=digits.transform), None)
-        expect(page.locator("#notice")).to_have_text("Version 2 of demo is champion now.")
+        expect(page.locator("#notice")).to_have_text("Version 2 of demo is now champion.")
         expect(page.locator("#model-version")).to_have_text("version 2")
         expect(label(page)).to_have_text("3")
         expect(page.locator(".column.champion .pill")).to_have_text("version 2")

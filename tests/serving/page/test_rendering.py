@@ -104,7 +104,7 @@ def test_names_are_never_markup(open_page):
         for summary in page.locator("summary").all():
             summary.click()
         page.locator(".tile").nth(1).click()
-        expect(page.get_by_text(f"This test image is labelled {HARMFUL[1]}.")).to_be_visible()
+        expect(page.get_by_text(f"This test image is labeled {HARMFUL[1]}.")).to_be_visible()
         assert page.locator("main b, img[src=x]").count() == 0
         assert page.locator(".column .bar-label").all_text_contents() == list(HARMFUL)
 

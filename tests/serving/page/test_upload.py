@@ -40,12 +40,12 @@ def test_each_stroke_is_answered_and_can_be_taken_back(served, open_page):
     undo.click()
     expect(page.locator(".seen-image")).to_have_attribute("src", first)
     undo.click()
-    expect(page.get_by_text("Draw something, or bring a picture.")).to_be_visible()
+    expect(page.get_by_text("Draw something, or choose a picture.")).to_be_visible()
     expect(undo).to_be_disabled()
     draw(page, "7")
     expect(label(page)).to_have_text("7")
     clear.click()
-    expect(page.get_by_text("Draw something, or bring a picture.")).to_be_visible()
+    expect(page.get_by_text("Draw something, or choose a picture.")).to_be_visible()
     expect(clear).to_be_disabled()
 
 
@@ -114,7 +114,7 @@ def test_the_gallery_is_tried_by_keyboard_alone(served, digits, open_page):
     expect(tiles.nth(1)).to_be_focused()
     page.keyboard.press("Enter")
     expect(label(page)).to_have_text(digits.gallery[1].predicted)
-    expect(page.get_by_text(f"This test image is labelled {digits.gallery[1].actual}.")).to_be_visible()
+    expect(page.get_by_text(f"This test image is labeled {digits.gallery[1].actual}.")).to_be_visible()
     page.keyboard.press("End")
     expect(tiles.nth(19)).to_be_focused()
     page.keyboard.press("Tab")
@@ -205,7 +205,7 @@ def test_text_from_the_clipboard_is_no_picture(served, open_page):
     page.evaluate(
         "document.body.dispatchEvent(new ClipboardEvent('paste', { bubbles: true, clipboardData: new DataTransfer() }))"
     )
-    expect(page.locator("#notice")).to_have_text("The clipboard holds no picture.")
+    expect(page.locator("#notice")).to_have_text("The clipboard contains no picture.")
 
 
 def test_a_model_of_photographs_has_no_paper(open_page):

@@ -1,10 +1,10 @@
-// What the model says of the picture: the image it saw, the probabilities, and the challenger's beside them.
+// The model's answer: the image it saw, the probabilities, and the challenger's answer beside them.
 
 import { element, find, percent } from "./dom.js";
 
-const SHOWN = 5; // classes before the rest is asked for
+const SHOWN = 5; // classes; the others are in a list that opens
 
-// Which lists of all classes are open stays so from one answer to the next.
+// A list of classes that is open stays open for the next answer.
 let opened = false;
 
 function bars(entries) {
@@ -61,7 +61,7 @@ function column(title, version, found, role) {
 }
 
 function warning(found) {
-  const line = "Unlike the training images: the answer may mean nothing.";
+  const line = "Unlike the training images: the answer may be meaningless.";
   return found.unlike_training ? element("p", { className: "warning", textContent: line }) : null;
 }
 
@@ -75,7 +75,7 @@ export function show(reply, picture) {
     parts.push(other);
   }
   const actual = picture.actual === undefined ? null
-    : element("p", { className: "actual", textContent: `This test image is labelled ${picture.actual}.` });
+    : element("p", { className: "actual", textContent: `This test image is labeled ${picture.actual}.` });
   find("answer").replaceChildren(
     ...[
       element("div", { className: "top" }, seen(found, picture.drawn), element("div", { className: "notes" }, actual, warning(found))),
@@ -92,7 +92,7 @@ export function refuse(line) {
 }
 
 export function wait(drawable) {
-  const line = drawable ? "Draw something, or bring a picture." : "Bring a picture, or choose one of the test images.";
+  const line = drawable ? "Draw something, or choose a picture." : "Choose a picture, or one of the test images.";
   find("answer").replaceChildren(element("p", { className: "empty", textContent: line }));
   find("spoken").textContent = "";
 }

@@ -1,6 +1,6 @@
-// What the server is asked. An ApiError's message is the server's own line; its status is 0 where nobody answered.
+// Requests to the server. The message of an ApiError is the server's own; its status is 0 if there was no response.
 
-// The server's own path, which a proxy may have put below another one.
+// The server's own path, which may be below another one at a proxy.
 const ROOT = new URL("..", import.meta.url);
 const KEY = "darkroom-key";
 
@@ -10,7 +10,7 @@ export class ApiError extends Error {
     this.status = status;
   }
 
-  // Whether the same question may be answered later.
+  // Whether the same request may succeed later.
   get passes() {
     return this.status === 0 || this.status >= 500 || this.status === 429;
   }
@@ -28,10 +28,10 @@ async function ask(path, options = {}) {
     answer = await response.json().catch(() => null);
   } catch (problem) {
     if (problem.name === "AbortError") throw problem;
-    throw new ApiError(0, "The server does not answer");
+    throw new ApiError(0, "The server does not respond");
   }
   if (response.ok && answer !== null) return answer;
-  const line = typeof answer?.detail === "string" ? answer.detail : `The server answered ${response.status}.`;
+  const line = typeof answer?.detail === "string" ? answer.detail : `The server responded with status ${response.status}.`;
   throw new ApiError(response.status, line);
 }
 
@@ -43,7 +43,7 @@ export const drift = () => ask("v1/drift");
 export function predict({ file, name, drawn = false, exact = false }, signal) {
   const body = new FormData();
   body.append("image", file, name);
-  // An image of the test split is what the model knows already: no negative of it is made.
+  // An image of the test split is already as the model expects it: it is never inverted.
   const query = new URLSearchParams({ drawn, invert: exact ? "false" : "auto", seen: true, challenger: true });
   return ask(`v1/predict?${query}`, { method: "POST", body, signal });
 }

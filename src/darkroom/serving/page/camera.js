@@ -1,4 +1,4 @@
-// A picture from the camera: through the page where the browser lets it, else through the phone's own camera app.
+// A picture from the camera: in the page if the browser allows it, otherwise with the phone's own camera app.
 
 import { find } from "./dom.js";
 
@@ -10,7 +10,7 @@ export function watch(take) {
   let stream = null;
 
   async function open() {
-    // Browsers give the camera to pages of this machine and to https alone.
+    // Browsers allow the camera only to pages of this machine and to https.
     if (!navigator.mediaDevices?.getUserMedia) return find("photo").click();
     trouble.hidden = true;
     shoot.disabled = true;
@@ -27,7 +27,7 @@ export function watch(take) {
       trouble.textContent =
         problem.name === "NotAllowedError"
           ? "The browser does not allow this page to use the camera."
-          : "There is no camera that can be used.";
+          : "No camera is available.";
       trouble.hidden = false;
     }
   }

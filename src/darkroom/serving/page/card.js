@@ -1,4 +1,4 @@
-// The model's card, and its name in the head of the page.
+// The model's card, and its name in the page's header.
 
 import { element, find, moment, percent } from "./dom.js";
 
@@ -9,7 +9,7 @@ const METRICS = {
   calibration_error: ["Calibration error", (value) => value.toFixed(4)],
 };
 
-// Of the calibrated probabilities, which the page shows, where the version has them.
+// Metrics of the calibrated probabilities, which the page shows, if the version has them.
 function metrics(found) {
   return Object.entries(METRICS).flatMap(([key, [title, form]]) => {
     const value = found[`calibrated_${key}`] ?? found[key];
@@ -46,7 +46,7 @@ export function show(model) {
         ["Parameters", model.parameters?.toLocaleString("en-GB")],
         ["Data", model.dataset],
         ["Classes", String(model.classes.length)],
-        ["Image", `${width} × ${height} pixels, ${channels === 1 ? "grey" : "colour"}`],
+        ["Image", `${width} × ${height} pixels, ${channels === 1 ? "grey" : "color"}`],
         ...metrics(model.metrics),
         ["Temperature", model.temperature?.toFixed(3)],
         ["Runtime", model.runtime === "onnx" ? "ONNX Runtime" : "PyTorch"],

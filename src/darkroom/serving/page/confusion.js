@@ -4,17 +4,17 @@ import { element, find } from "./dom.js";
 
 const WORST = 8;
 
-// The confusions that happen most often, in words.
+// The most frequent confusions, in words.
 function worst(classes, counts) {
   const pairs = counts.flatMap((row, actual) =>
     row.flatMap((count, predicted) => (count && actual !== predicted ? [{ count, actual, predicted }] : [])),
   );
-  if (!pairs.length) return element("p", { className: "worst", textContent: "No test image is answered wrongly." });
+  if (!pairs.length) return element("p", { className: "worst", textContent: "All test images are classified correctly." });
   const named = pairs
     .sort((one, other) => other.count - one.count)
     .slice(0, WORST)
     .map(({ count, actual, predicted }) =>
-      element("li", {}, element("span", { textContent: `${count} ×` }), `${classes[actual]} taken for ${classes[predicted]}`));
+      element("li", {}, element("span", { textContent: `${count} ×` }), `${classes[actual]} mistaken for ${classes[predicted]}`));
   return element("div", { className: "worst" }, element("h3", { textContent: "Most frequent mistakes" }), element("ol", {}, ...named));
 }
 
@@ -40,7 +40,7 @@ export function show({ classes, counts }) {
     element(
       "div",
       {
-        // Names that are too long for a column stand upright.
+        // Long names are written vertically.
         className: classes.some((name) => name.length > 4) ? "matrix long" : "matrix",
         tabIndex: 0, attributes: { role: "region", "aria-labelledby": "confusion-title" },
       },

@@ -1,8 +1,8 @@
-// Building the page: text is always set as text, so that no name from the server can be markup.
+// Building the page. Text is always set as text, so no name from the server can become markup.
 
 export const find = (id) => document.getElementById(id);
 
-// An element with properties and children. `style` sets CSS variables, `dataset` and ARIA go by their attribute's name.
+// An element with properties and children. `style` sets CSS variables; `attributes` sets data and ARIA attributes by name.
 export function element(tag, { style = {}, attributes = {}, ...properties } = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
@@ -11,7 +11,7 @@ export function element(tag, { style = {}, attributes = {}, ...properties } = {}
   return made;
 }
 
-// A share that is not quite nothing or all is not written as if it were.
+// A share that is not exactly 0 or 1 is never shown as 0 % or 100 %.
 export function percent(share, digits = 1) {
   const least = 10 ** -digits / 2;
   if (share > 0 && 100 * share < least) return `< ${(2 * least).toFixed(digits)} %`;

@@ -1,8 +1,8 @@
-// The drift watch: the latest images held against what the model said of its validation split.
+// The drift watch: the latest images compared with the validation split.
 
 import { element, find, percent } from "./dom.js";
 
-const SHOWN = 10; // classes before the rest is asked for
+const SHOWN = 10; // classes; the others are in a list that opens
 
 function figure(title, value, expected) {
   return element("div", { className: "figure" },

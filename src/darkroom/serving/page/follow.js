@@ -1,27 +1,27 @@
-// Following the champion: who serves is asked every two seconds while somebody looks.
+// Follows the champion: asks every two seconds which model serves, while the page is visible.
 
 import * as api from "./api.js";
 import * as key from "./key.js";
 import { trouble } from "./notice.js";
 
 const POLL = 2000; // ms
-const DRIFT = 5; // looks between two at the drift watch, which other people's images change too
+const DRIFT = 5; // polls between two updates of the drift watch, which other people's images change too
 
 export class Follower {
   #timer;
   #looking = false;
   #looks = 0;
-  #met = ""; // the model whose gallery and confusion matrix are on show
+  #met = ""; // the model whose gallery and confusion matrix are shown
   model = null; // as /v1/model says
 
-  // `changed(model, before)` follows each change of what /v1/model says, `met(model, before)` each change of the
-  // model itself, until it succeeds; `looked()` each look that was answered.
+  // `changed(model, before)` is called when /v1/model changes, `met(model)` when the model itself changes, until it
+  // succeeds, and `looked()` after each poll with a response.
   constructor({ changed, met, looked, drift }) {
     Object.assign(this, { changed, met, looked, drift });
     document.addEventListener("visibilitychange", () => this.look());
   }
 
-  // The drift watch is asked again at the next look.
+  // The drift watch is updated at the next poll.
   outdate() {
     this.#looks = 0;
   }
@@ -34,7 +34,7 @@ export class Follower {
       await this.#ask();
       trouble("");
     } catch (problem) {
-      if (problem.status === 401) return key.prompt(); // and go on when there is one
+      if (problem.status === 401) return key.prompt(); // polling resumes with the key
       trouble(`${problem.message} – trying again`);
     } finally {
       this.#looking = false;

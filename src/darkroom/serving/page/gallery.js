@@ -1,4 +1,4 @@
-// Images of the test split to try. One of them takes part in the tab order; the arrow keys move among them.
+// Images of the test split to try. One of them is in the tab order; the arrow keys move between them.
 
 import { element, find } from "./dom.js";
 
@@ -16,10 +16,10 @@ function tile({ image, actual, predicted }, position, take) {
     "button",
     { type: "button", className: right ? "tile" : "tile wrong", tabIndex: position ? -1 : 0 },
     element("img", { src: image, alt: "" }),
-    element("span", { className: "hidden", textContent: "Test image labelled " }),
+    element("span", { className: "hidden", textContent: "Test image labeled " }),
     element("span", { className: "tile-label", textContent: actual, title: actual }),
-    element("span", { className: "hidden", textContent: right ? "" : " taken for " }),
-    element("span", { className: "tile-answer", textContent: right ? "\u00a0" : `→ ${predicted}`, title: right ? "" : `taken for ${predicted}` }),
+    element("span", { className: "hidden", textContent: right ? "" : " mistaken for " }),
+    element("span", { className: "tile-answer", textContent: right ? "\u00a0" : `→ ${predicted}`, title: right ? "" : `mistaken for ${predicted}` }),
   );
   made.addEventListener("click", () => take({ file: decoded(image), name: "test.png", address: image, exact: true, actual }));
   return made;

@@ -1,4 +1,4 @@
-// Asking for the API key, where the server wants one.
+// Asks for the API key, if the server requires one.
 
 import { hasKey, keep } from "./api.js";
 import { find } from "./dom.js";
@@ -11,7 +11,7 @@ export function listen(entered) {
     find("key-dialog").close();
     entered();
   });
-  // There is nothing to see without a key.
+  // Without a key there is nothing to see, so the dialog stays open.
   find("key-dialog").addEventListener("cancel", (event) => event.preventDefault());
 }
 

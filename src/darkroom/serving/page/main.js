@@ -1,4 +1,4 @@
-// The page: one picture at a time, answered by whatever model is champion now.
+// The page: one picture at a time, classified by the current champion.
 
 import * as answer from "./answer.js";
 import * as api from "./api.js";
@@ -15,9 +15,9 @@ import { tell } from "./notice.js";
 import * as sources from "./sources.js";
 import * as stage from "./stage.js";
 
-let picture = null; // the one on show: {file, name, drawn, exact, address, actual}
-let asking = null; // the AbortController of the question under way
-let unanswered = false; // whether the picture is to be asked about again
+let picture = null; // the one shown: {file, name, drawn, exact, address, actual}
+let asking = null; // the AbortController of the current request
+let unanswered = false; // whether the picture must be sent again
 
 const paper = new Paper(find("paper"), (file) => put(file && { file, name: "drawing.png", drawn: true }));
 
@@ -27,7 +27,7 @@ const follower = new Follower({
     lay();
     if (!picture) answer.wait(model.drawable);
     if (!before || (before.name === model.name && before.version === model.version)) return;
-    tell(`Version ${model.version} of ${model.name} is champion now.`);
+    tell(`Version ${model.version} of ${model.name} is now champion.`);
     if (picture) ask();
   },
   async met() {
@@ -42,7 +42,7 @@ const follower = new Follower({
   },
 });
 
-// A part of the page about which this model has nothing to say is not there.
+// A section is hidden if this model has no data for it.
 async function optional(section, question, show) {
   try {
     const found = await question();

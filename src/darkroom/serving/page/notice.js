@@ -1,10 +1,10 @@
-// A line that belongs to no part of the page. It lies over the lower edge, so that nothing moves.
+// A line that belongs to no section. It covers the lower edge of the page, so that nothing moves.
 
 import { find } from "./dom.js";
 
 const SHOWN = 8000; // ms
 
-let standing = ""; // what is wrong, until it is not
+let standing = ""; // the current problem, until it is solved
 let timer;
 
 function show(line) {

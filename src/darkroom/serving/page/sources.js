@@ -1,4 +1,4 @@
-// Pictures from outside: a chosen file, a dropped one, the clipboard. Each is given on as it is.
+// Pictures from outside: a chosen file, a dropped one, the clipboard. Each is passed on unchanged.
 
 import { find } from "./dom.js";
 import { tell } from "./notice.js";
@@ -6,14 +6,14 @@ import { tell } from "./notice.js";
 export function listen(take) {
   const first = (files) => {
     if (!files.length) return;
-    if (files.length > 1) tell(`${files.length} files: the first is shown; send several to /v1/predict.`);
+    if (files.length > 1) tell(`${files.length} files: only the first is shown. Use /v1/predict for several.`);
     take(files[0]);
   };
   for (const id of ["file", "photo"]) {
     const chooser = find(id);
     chooser.addEventListener("change", () => {
       first(chooser.files);
-      chooser.value = ""; // so that the same file may be chosen again
+      chooser.value = ""; // so that the same file can be chosen again
     });
   }
   for (const id of ["upload", "drop-hint"]) find(id).addEventListener("click", () => find("file").click());
@@ -30,7 +30,7 @@ export function listen(take) {
     event.preventDefault();
     cover.hidden = true;
     if (event.dataTransfer.files.length) first(event.dataTransfer.files);
-    else tell("That is no file: save the picture and drop it from there.");
+    else tell("That is not a file. Save the picture, then drop the file.");
   });
   addEventListener("paste", (event) => {
     const files = event.clipboardData?.files ?? [];
@@ -38,7 +38,7 @@ export function listen(take) {
       event.preventDefault();
       first(files);
     } else if (event.target.tagName !== "INPUT") {
-      tell("The clipboard holds no picture.");
+      tell("The clipboard contains no picture.");
     }
   });
 }

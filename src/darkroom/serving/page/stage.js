@@ -1,4 +1,4 @@
-// Where the picture is: the paper where something may be drawn, a picture that was brought, or the place to bring one.
+// The picture's place: paper to draw on, a chosen picture, or a place to drop one.
 
 import { find } from "./dom.js";
 
@@ -24,7 +24,7 @@ function preview(picture) {
   if (!picture) return;
   image.alt = `The picture ${picture.name}`;
   image.classList.toggle("pixels", Boolean(picture.exact));
-  // Formats that the server knows and the browser does not, such as TIFF, are shown by their name alone.
+  // Formats that only the server can read, such as TIFF, are shown by name.
   image.onload = image.onerror = (event) => find("stage").classList.toggle("unseen", event.type === "error");
   image.src = picture.address ?? URL.createObjectURL(picture.file);
 }
