@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the databases, run by PostgreSQL's image as by `make tracking-server`; what is there already stays. Whoever searches has
-# a user of their own, `optuna`, who does not get at MLflow's runs and users.
+# Creates the databases; existing ones stay. PostgreSQL's image and `make tracking-server` both run it. Searches have a
+# separate user, `optuna`, without access to MLflow's runs and users.
 set -eu
 psql --quiet --no-psqlrc --set=ON_ERROR_STOP=1 --set=password="$OPTUNA_PASSWORD" \
     --username="$POSTGRES_USER" --dbname=postgres <<'SQL'

@@ -1,9 +1,9 @@
 #!/bin/sh
-# What the entry points of MLproject run: one stage, `register` for all of them, and what it needs, with settings.
+# The entry points of MLproject run this: one stage and what it depends on, with settings. `register` runs all stages.
 #
 #     sh deploy/experiment.sh STAGE [KEY=VALUE ...]
 #
-# A setting without a value stays as params.yaml has it. DVC runs what has changed, and writes down with what.
+# A setting without a value keeps its value in params.yaml. DVC runs what has changed, and records the settings.
 set -eu
 stage=$1
 shift
@@ -14,7 +14,7 @@ for setting in "$@"; do
         *) set -- "$@" --set-param "$setting" ;;
     esac
 done
-# The environment that MLflow makes holds what requirements.lock pins, by hash, which a package in a directory has not.
+# MLflow's environment has the packages of requirements.lock. Darkroom is not one: a package in a directory has no hash.
 command -v darkroom >/dev/null || python -m pip install --quiet --no-deps --no-build-isolation .
-# It keeps the package as it was then; PYTHONPATH takes it from here.
+# The environment keeps the package as it was then; PYTHONPATH uses the current one.
 PYTHONPATH=src exec dvc exp run "$@" "$stage"

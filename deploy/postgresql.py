@@ -1,4 +1,4 @@
-"""A PostgreSQL server of one's own on this machine: found, set up in a directory, started, stopped."""
+"""A private PostgreSQL server on this machine: find its programs, set up a directory, start and stop it."""
 
 import importlib.util
 import os
@@ -16,7 +16,7 @@ from darkroom.errors import TrackingError
 
 HOST = "127.0.0.1"
 USER = "darkroom"
-# Where the packages of Debian, Fedora and Homebrew put programs that are not on PATH.
+# Where packages of Debian, Fedora and Homebrew install programs that are not on PATH.
 PLACES = (
     "usr/lib/postgresql/*/bin",
     "usr/pgsql-*/bin",
@@ -28,8 +28,8 @@ PLACES = (
 class PostgreSQL:
     """One server in ``directory``, for this machine only. Its user is ``darkroom``, with the password given.
 
-    ``options`` are more settings, each as ``name=value``. Raises TrackingError, from here on, if PostgreSQL is not
-    installed or does not do what it is asked.
+    ``options`` are further settings, each as ``name=value``. This and all methods raise TrackingError if PostgreSQL is
+    not installed or a command fails.
     """
 
     def __init__(self, directory: Path, port: int, password: str, *options: str) -> None:
@@ -42,12 +42,12 @@ class PostgreSQL:
         self._options = [part for option in (*listen, *options) for part in ("-c", option)]
 
     def address(self, database: str, user: str = USER) -> str:
-        """Of a database, for SQLAlchemy; without the password, which libpq takes from PGPASSWORD or ~/.pgpass."""
-        # Which driver a bare postgresql:// means changed with SQLAlchemy's releases.
+        """The address of a database for SQLAlchemy. libpq reads the password from PGPASSWORD or ~/.pgpass."""
+        # The default driver of postgresql:// differs between SQLAlchemy's releases.
         return f"postgresql+psycopg2://{user}@{HOST}:{self.port}/{database}"
 
     def start(self) -> None:
-        """Start the server, which is made the first time."""
+        """Start the server. The first time, set it up."""
         if not self.data.exists():
             self._make()
         log = self.data / "log"
@@ -67,7 +67,7 @@ class PostgreSQL:
             raise TrackingError(f"PostgreSQL does not start on {HOST}:{self.port} ({_reason(log)}); see {log}")
 
     def script(self, path: Path, **environment: str) -> None:
-        """Run a shell script that tells this server something through psql, as PostgreSQL's image runs such ones."""
+        """Run a shell script that uses psql on this server, with the environment of PostgreSQL's image."""
         given = {"POSTGRES_USER": USER, "PGHOST": HOST, "PGPORT": str(self.port), "PGPASSWORD": self._password}
         search = {"PATH": f"{self._programs}{os.pathsep}{os.environ['PATH']}"}
         ended = subprocess.run(
@@ -77,11 +77,11 @@ class PostgreSQL:
             raise TrackingError(f"{path.name} failed on {HOST}:{self.port} ({ended.stderr.strip().splitlines()[-1]})")
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop the server; ``immediate`` as if the machine had lost its power."""
+        """Stop the server; ``immediate`` is like a loss of power."""
         self._run("pg_ctl", "-D", self.data, "--wait", f"--mode={mode}", "stop", check=False)
 
     def _make(self) -> None:
-        """Set up the directory of the server, which appears as a whole."""
+        """Set up the server's directory. It appears only when it is complete."""
         made = self.data.with_suffix(".new")
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(mode=0o700, parents=True)
@@ -96,7 +96,7 @@ class PostgreSQL:
         made.rename(self.data)
 
     def _version(self) -> str | None:
-        """The major version that has made the directory: no other one reads it."""
+        """The major version that created the directory. No other version can read it."""
         try:
             return (self.data / "PG_VERSION").read_text(encoding="ascii").strip()
         except FileNotFoundError:
@@ -111,9 +111,9 @@ class PostgreSQL:
 
 
 def programs(version: str | None = None) -> Path:
-    """The directory of PostgreSQL's programs, of the major ``version`` if one is given.
+    """The directory of PostgreSQL's programs, of the given major ``version`` if any.
 
-    Raises TrackingError if there are none that run here.
+    Raises TrackingError if there are none that run on this machine.
     """
     found = {place: _major(place) for place in _places()}
     usable = [place for place, major in found.items() if major and version in (None, major)]
@@ -127,7 +127,7 @@ def programs(version: str | None = None) -> Path:
 
 
 def other_owner() -> str | None:
-    """Who is to run PostgreSQL instead of root, whom it refuses; None for whoever runs this."""
+    """The user that runs PostgreSQL instead of root, which it refuses; None if this is not root."""
     if os.geteuid() != 0:
         return None
     return "postgres" if any(user.pw_name == "postgres" for user in pwd.getpwall()) else "nobody"
@@ -144,7 +144,7 @@ def _places() -> Iterator[Path]:
 
 
 def _major(place: Path) -> str | None:
-    """``15`` of ``initdb (PostgreSQL) 15.4 (Debian 15.4-1)``; None if it does not run here."""
+    """``15`` of ``initdb (PostgreSQL) 15.4 (Debian 15.4-1)``; None if it does not run."""
     try:
         said = _run(place / "initdb", "--version").stdout
     except OSError:

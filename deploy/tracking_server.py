@@ -2,7 +2,7 @@
 
     python -m deploy.tracking_server [--port 5000] [--database-port 5433]
 
-Everything it keeps lies in .server/; Ctrl-C stops what it started, and the next start goes on with the data.
+All data is in .server/. Ctrl-C stops the server; the next start continues with the same data.
 """
 
 import argparse
@@ -36,15 +36,15 @@ PATIENCE = 180
 
 
 class Server:
-    """``mlflow server`` and its PostgreSQL, with what they keep in ``directory``.
+    """``mlflow server`` and its PostgreSQL, with their data in ``directory``.
 
-    ``address`` is MLflow's, ``studies`` that of the database for search.storage, ``environment`` what a program needs
-    to be let in. Raises TrackingError if a part is missing or does not start.
+    ``address`` is MLflow's, ``studies`` that of the database for search.storage. ``environment`` has the variables with
+    which a program gets access. Raises TrackingError if a part is missing or does not start.
     """
 
     def __init__(self, directory: Path, port: int, database_port: int, *database_options: str) -> None:
         self.directory = directory.absolute()
-        # Another user runs PostgreSQL where root runs this: it may pass through, and not look around.
+        # If root runs this, another user runs PostgreSQL. That user may enter the directory, but not list it.
         self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
         self.port = port
         self.address = f"http://{HOST}:{port}"
@@ -61,10 +61,10 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start both, and return when they answer; what was started is stopped again if one does not."""
+        """Start both, and return when they answer. If one does not, stop both."""
         self._lock = _only_one(self.directory / "lock")
         try:
-            self.postgresql.stop()  # what was left by a process that was killed: nobody else has the lock
+            self.postgresql.stop()  # left behind by a killed process: nobody else has the lock
             for port in (self.port, self.postgresql.port):
                 check_free(port, "make tracking-server PORT=… DATABASE_PORT=…")
             self.postgresql.start()
@@ -82,13 +82,13 @@ class Server:
         self._process.wait()
 
     def stop(self) -> None:
-        """Let both end what they do."""
+        """Stop both, after they have finished their work."""
         self._end(signal.SIGTERM)
         self.postgresql.stop()
         self._unlock()
 
     def kill(self) -> None:
-        """End both at once, as if the machine had lost its power."""
+        """Kill both at once, like a loss of power."""
         self._end(signal.SIGKILL)
         self.postgresql.stop("immediate")
         self._unlock()
@@ -111,7 +111,7 @@ class Server:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # of MLflow's features for language models
         }
-        # What is set for those who use a server, such as its address, is not meant for this one.
+        # Variables for clients of a server, such as its address, must not reach this server.
         kept = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it starts uvicorn by name
         assert self._lock
@@ -123,7 +123,7 @@ class Server:
                  f"--artifacts-destination={(self.directory / 'artifacts').as_uri()}"],
                 cwd=self.directory, env=kept | environment | {"PATH": path},
                 stdin=subprocess.DEVNULL, stdout=opened, stderr=subprocess.STDOUT,
-                # Ctrl-C is for us alone: MLflow ends before its database. It keeps the lock while it lives.
+                # Only this process gets Ctrl-C: MLflow must end before its database. It holds the lock while it runs.
                 start_new_session=True, pass_fds=[self._lock.fileno()],
             )  # fmt: skip
         self._lock.truncate(0)
@@ -158,7 +158,7 @@ class Server:
 
 
 def _secret(path: Path) -> str:
-    """A password that only its owner reads, made the first time."""
+    """A password that only its owner can read, created the first time."""
     if not path.exists():
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
             opened.write(secrets.token_urlsafe(24))
@@ -166,7 +166,7 @@ def _secret(path: Path) -> str:
 
 
 def _only_one(path: Path) -> IO[str]:
-    """The lock of the server, which says who holds it. Raises TrackingError if another one does."""
+    """The server's lock, a file with the holder's process ID. Raises TrackingError if another server holds it."""
     opened = path.open("a+", encoding="ascii")
     try:
         fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -181,7 +181,7 @@ def _only_one(path: Path) -> IO[str]:
 
 
 def check_free(port: int, command: str) -> None:
-    """Raises TrackingError if something listens on the port; ``command`` takes another."""
+    """Raise TrackingError if the port is in use; ``command`` chooses another port."""
     with socket.socket() as tried:
         tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -2,7 +2,7 @@
 
     python -m deploy.ui [--port 5000]
 
-Where MLFLOW_TRACKING_URI names a server, its own page is opened instead. Ctrl-C ends what was started.
+If MLFLOW_TRACKING_URI names a server, its own page is opened instead. Ctrl-C stops MLflow.
 """
 
 import argparse
@@ -29,7 +29,7 @@ PATIENCE = 180
 
 
 def runs_page() -> str:
-    """Where the runs are shown, below the address of whatever shows them.
+    """The path of the page with the runs, relative to MLflow's address.
 
     Raises ConfigError, and TrackingError if there is no store or it cannot be used.
     """
@@ -40,7 +40,7 @@ def runs_page() -> str:
 
 
 def serve(store: str, port: int, page: str) -> None:
-    """Show ``page`` of the store until MLflow is ended. Raises TrackingError if it does not start."""
+    """Show ``page`` of the store until MLflow ends. Raises TrackingError if it does not start."""
     address = f"http://{HOST}:{port}"
     # In the environment: other users of this machine can read the arguments of a process.
     environment = {
@@ -48,7 +48,7 @@ def serve(store: str, port: int, page: str) -> None:
         **os.environ,
         "MLFLOW_BACKEND_STORE_URI": store,
     }
-    # One worker for one person: each needs seconds to start.
+    # One worker is enough for one person; each takes seconds to start.
     command = [sys.executable, "-m", "mlflow", "ui", f"--host={HOST}", f"--port={port}", "--workers=1"]
     process = subprocess.Popen(command, env=environment)
     try:
@@ -65,7 +65,7 @@ def serve(store: str, port: int, page: str) -> None:
 
 
 def show(address: str) -> None:
-    """Print the address, and open it where there is a desktop: a browser for terminals would take this one."""
+    """Print the address, and open it if there is a desktop. A text browser would take over this terminal."""
     messages.print(f"MLflow: {address}")
     if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
         webbrowser.open(address)
