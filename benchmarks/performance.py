@@ -1,4 +1,4 @@
-"""Writes docs/performance.md and its pictures from what the benchmarks have left in results/.
+"""Writes docs/performance.md and its plots from the measurements in results/.
 
 python -m benchmarks.performance
 """
@@ -14,8 +14,8 @@ from benchmarks.machine import PACKAGES, ROOT
 GROUPS = {
     "cpu": "Training and the pipeline on a CPU",
     "gpu": "Training on a GPU",
-    "search": "Searching",
-    "serve": "Answering",
+    "search": "Hyperparameter search",
+    "serve": "Serving",
 }
 PAGE = ROOT / "docs" / "performance.md"
 PICTURES = ROOT / "docs" / "images" / "performance"
@@ -47,10 +47,11 @@ def page(documents: Mapping[str, Document]) -> str:
     lines = [
         "# Performance",
         "",
-        "Measured by `make bench` and written from `benchmarks/results` by `benchmarks/performance.py`. Machines",
-        "differ and drift: the ratios within one run are what to look at. A figure is the median (lowest to highest),",
-        "an accuracy the mean ± standard deviation; n counts the measurements, each round's in a process of its own,",
-        "the ways in turn. [The scripts](../benchmarks) tell in their first lines what exactly they measure.",
+        "`make bench` measures these values. `benchmarks/performance.py` writes this page from `benchmarks/results`.",
+        "Machines differ, and their speed drifts: compare the ratios within one run. A value is the median (lowest to",
+        "highest); an accuracy is the mean ± standard deviation. n is the number of measurements. The methods take",
+        "turns, and each round has its own process. The first lines of [each script](../benchmarks) say what it",
+        "measures.",
         "",
     ]
     absent: list[str] = []
@@ -59,14 +60,14 @@ def page(documents: Mapping[str, Document]) -> str:
         for script in scripts(group):
             document = documents.get(script.stem)
             if document is None:
-                absent.append(f"- {script.stem}: no run so far (`python -m benchmarks.{group}.{script.stem}`)")
+                absent.append(f"- {script.stem}: no run yet (`python -m benchmarks.{group}.{script.stem}`)")
                 continue
             absent += _missing(document)
             if document["results"]:
                 lines += [*_section(script, document), ""]
         if not any(documents.get(script.stem, {}).get("results") for script in scripts(group)):
-            lines += ["Not measured, see below.", ""]
-    lines += ["## Not measured", "", *(absent or ["Every way of every benchmark was measured."])]
+            lines += ["Not measured; see [below](#not-measured).", ""]
+    lines += ["## Not measured", "", *(absent or ["Every method of every benchmark was measured."])]
     return "\n".join(lines) + "\n"
 
 
@@ -112,7 +113,7 @@ def _table(results: Sequence[Result], document: Document) -> list[str]:
         by_way.setdefault(result["name"], {})[result["unit"]] = result["values"]
     baselines = [name for name in document.get("baselines", []) if name in by_way]
     lines = [
-        f"| way | {' | '.join(units)} | {' | '.join([*(f'x {name}' for name in baselines), 'n'])} |",
+        f"| method | {' | '.join(units)} | {' | '.join([*(f'x {name}' for name in baselines), 'n'])} |",
         f"|---|{'---|' * (len(units) + len(baselines) + 1)}",
     ]
     for name, values in by_way.items():

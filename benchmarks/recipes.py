@@ -129,22 +129,22 @@ def page() -> None:
     lines = [
         "# Recipes",
         "",
-        "Complete experiments to start from. `darkroom recipe list` shows them, `darkroom recipe use NAME` makes one",
-        "your `params.yaml`, `dvc repro` runs it. The figures below were measured by `benchmarks/recipes.py`, which",
-        "also wrote this page; every accuracy is that of the test split, read once at the end of each run.",
+        "Recipes are complete experiments to start from. `darkroom recipe list` lists them, `darkroom recipe use NAME`",
+        "copies one to your `params.yaml`, and `dvc repro` runs it. `benchmarks/recipes.py` measured the values below",
+        "and wrote this page. Every accuracy is that of the test split, which is read once at the end of each run.",
         "",
         *summary(recipes),
         "",
-        "sd is the standard deviation over the seeds, of the weights, the order of the images, dropout and",
-        "augmentation; the intervals further down are 95 % Wilson intervals of one run. Seconds are those of the",
-        "train stage, its start included: their median.",
+        "sd is the standard deviation over the seeds. A seed sets the weights, the order of the images, dropout and",
+        "augmentation. The intervals below are 95 % Wilson intervals of one run. Seconds are the median time of the",
+        "train stage, including its start.",
         "",
     ]
     unmeasured = [name for name, recipe in recipes.items() if not recipe.measured]
     if unmeasured:
         lines += [
             f"Not measured: {', '.join(f'`{name}`' for name in unmeasured)}.",
-            "They are meant for a GPU or for images of your own; a test trains each for one batch, and nothing is",
+            "These recipes are meant for a GPU or for your own images. A test trains each for one batch; no result is",
             "claimed for them.",
             "",
         ]
@@ -185,7 +185,7 @@ def details(recipe: Recipe) -> list[str]:
         lines.append(f"- with test-time augmentation ({tta}) {measured.percent('tta_accuracy')} % ({augmented})")
     lines += [
         f"- {first['parameters']:,} parameters; epochs {each(measured, 'epochs')}, best {each(measured, 'best_epoch')}",
-        f"- training {each(measured, 'train_seconds', 1, ',.0f')} s, preparation of the data "
+        f"- training {each(measured, 'train_seconds', 1, ',.0f')} s, data preparation "
         f"{measured.preparation_seconds:,.0f} s",
         f"- {measured.device}; torch {facts['torch']}, torchvision {facts['torchvision']}, Python {facts['python']}; "
         f"{facts['date']}{'; ' + facts['note'] if 'note' in facts else ''}",

@@ -169,7 +169,7 @@ def test_a_table_shows_ratios_goals_and_what_is_missing() -> None:
     assert "| batch 64, bare | at most 2500 images/s | 3,000, **missed** |" in page
     assert "| batch 64, bare | at most 300 MiB, peak | not measured |" in page
     assert "- training_cnn (batch 64, Keras): keras is not installed" in page
-    assert "- day: no run so far" in page
+    assert "- day: no run yet" in page
     assert "Conditions: images 5; a CPU, cores 2, 2026-01-01." in page
 
 
