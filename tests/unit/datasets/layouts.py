@@ -78,7 +78,7 @@ TABLE = b"image_id;diagnosis;patient_id\r\n0;cats;a\r\n1;dogs;b\r\n2;cats;c\r\n3
 
 LAYOUTS = [
     Layout("`cats/…`, `dogs/…`", "a class each; val and test are cut from all", classes(""), NOT_SPLIT),
-    Layout("one folder around them", "looked through", classes("pets"), NOT_SPLIT),
+    Layout("one folder around them", "the inner folder is read", classes("pets"), NOT_SPLIT),
     Layout(
         "`train/cats/…`, `test/cats/…`", "splits and classes; val is cut from train", classes("train", "test"), BOTH
     ),
@@ -91,7 +91,7 @@ LAYOUTS = [
     ),
     Layout(
         "`seg_train/seg_train/…`, `seg_test/seg_test/…`",
-        "splits, looked through",
+        "splits; the inner folders are read",
         classes("seg_train/seg_train", "seg_test/seg_test"),
         BOTH,
     ),
@@ -130,7 +130,7 @@ LAYOUTS = [
     ),
     Layout(
         "`site1/cats`, `site1/dogs`, `site2/cats`, `site2/dogs`",
-        "refused: which are the classes?",
+        "refused: the classes are ambiguous",
         classes("site1", "site2"),
         refused="which of them are the classes",
     ),
@@ -193,7 +193,7 @@ LAYOUTS = [
         ("café", "thé"),
     ),
     Layout(
-        "a zip made on a Chinese Windows",
+        "a zip from a Chinese Windows",
         "refused, with what its names may be",
         classes("", kinds=("猫咪", "小狗")),
         refused="dataset.encoding.*gbk",
