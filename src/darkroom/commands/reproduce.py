@@ -80,7 +80,7 @@ def _outcome(then: TrainingRun, workspace: Workspace) -> tuple[list[tuple[str, A
 def _table(then: TrainingRun, rows: list[tuple[str, Any, Any]]) -> Table:
     model, data = then.settings["model"]["name"], then.settings["dataset"]["name"]
     table = Table(
-        "figure", "then", "now", "", box=SIMPLE_HEAD, title=f"{model} on {data}, {then}", title_justify="left"
+        "metric", "then", "now", "", box=SIMPLE_HEAD, title=f"{model} on {data}, {then}", title_justify="left"
     )
     for name, before, now in rows:
         table.add_row(name, _shown(before), _shown(now), "equal" if before == now else "DIFFERS")

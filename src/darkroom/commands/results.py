@@ -31,7 +31,7 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
         typer.echo(json.dumps({"metrics": summary, "registered": version}, ensure_ascii=False, indent=2))
         return
     title = f"{card.settings['model']['name']} on {card.dataset_card.name}, test split"
-    table = Table("figure", "value", title=title, title_justify="left")
+    table = Table("metric", "value", title=title, title_justify="left")
     table.columns[1].justify = "right"
     low, high = summary.pop("accuracy_low"), summary.pop("accuracy_high")
     for key, value in summary.items():
