@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -43,6 +44,11 @@ LYING = (5, 6, 7, 8)
 # A transparent picture lies on white, unless what is visible of it is lighter than this on average: nearly white.
 LIGHT_SIGN = 191
 BLACK, WHITE = 0, 255
+
+# A JPEG may be decoded at a reduced scale that still has so many times the wanted pixels on a side; the rest is
+# resampled. With 2, as PIL's thumbnails have, photographs differ from whole decoding by 1.7 of 255 on average at most
+# (40 pictures of 1,000 pixels, brought to 32, 64, 128 and 224).
+REDUCING_GAP = 2
 
 Channels = Literal[1, 3]
 Fit = Literal["pad", "crop", "stretch"]
@@ -127,9 +133,20 @@ class Decoder:
             raise BrokenImageError(f"a JPEG of more than {MAX_SCANS} scans")
         with open_image(content, max_pixels) as image:
             turn = UPRIGHT.get(orientation(image)) if image.format != "TIFF" else None
+            self._reduce(image, is_lying=turn is not None and orientation(image) in LYING)
             picture = self._picture(image, content)
             picture = picture.transpose(turn) if turn is not None else picture
             return fit(picture, self.channels, self.size, self.fit)
+
+    def _reduce(self, image: Image.Image, *, is_lying: bool) -> None:
+        """Let a JPEG be decoded at a half, a quarter or an eighth of its size, where it is to become smaller still.
+
+        libjpeg then leaves out the fine waves of each block, which takes a fraction of the time.
+        """
+        height, width = reversed(self.size) if is_lying else self.size
+        scales = (width / image.width, height / image.height)
+        scale = REDUCING_GAP * (min(scales) if self.fit == "pad" else max(scales))
+        image.draft(None, (ceil(scale * image.width), ceil(scale * image.height)))  # of no effect on other formats
 
     def _picture(self, image: Image.Image, content: bytes) -> Image.Image:
         """The picture in 8 bits a band and the decoder's channels, without transparency."""

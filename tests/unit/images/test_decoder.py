@@ -9,7 +9,7 @@ from PIL import Image
 from tests.unit.images.image_files import decode, encoded
 
 from darkroom.images import decoder
-from darkroom.images.decoder import BrokenImageError, Header, fit, read_header
+from darkroom.images.decoder import BrokenImageError, Decoder, Header, fit, read_header
 
 GENERATOR = np.random.default_rng(0)
 GREY = GENERATOR.integers(0, 256, (6, 5), dtype=np.uint8)
@@ -235,6 +235,45 @@ def test_padding_shows_all_of_a_wide_picture():
     found = fit(Image.fromarray(strip), 1, (24, 24), "pad")[0]
     assert np.array_equal(found[8:16], strip)
     assert np.unique(np.delete(found, np.s_[8:16], axis=0)).tolist() == [100]  # the median of its border
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    """Soft shapes of many sizes, as in a photograph: 1,000 by 700 pixels."""
+    chance = np.random.default_rng(0)
+    layers = [chance.uniform(0, 255, (700 // step + 2, 1000 // step + 2, 3)) for step in (4, 16, 64, 256)]
+    sizes = [Image.fromarray(layer.astype(np.uint8)).resize((1000, 700), Image.Resampling.BICUBIC) for layer in layers]
+    return Image.fromarray(np.mean([np.asarray(each) for each in sizes], axis=0).astype(np.uint8))
+
+
+@pytest.fixture
+def decoded_sizes(monkeypatch):
+    """The size of each picture that is decoded, (width, height)."""
+    found, picture = [], Decoder._picture
+    monkeypatch.setattr(
+        Decoder, "_picture", lambda self, image, content: found.append(image.size) or picture(self, image, content)
+    )
+    return found
+
+
+@pytest.mark.parametrize("how", ["pad", "crop", "stretch"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_smaller_and_shows_the_same(photograph, decoded_sizes, how, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = decode(encoded(photograph, "JPEG", quality=90, exif=exif), 3, (48, 64), fit=how)
+    whole = decode(encoded(photograph, "PNG", exif=exif), 3, (48, 64), fit=how)
+
+    reduced, plain = decoded_sizes
+    assert reduced[0] < plain[0] / 2
+    assert np.abs(found.astype(int) - whole).mean() <= 2
+
+
+@pytest.mark.parametrize("size", [(700, 1000), (350, 500), (351, 501)])
+def test_a_jpeg_that_hardly_shrinks_is_decoded_as_it_is(photograph, decoded_sizes, size):
+    decode(encoded(photograph, "JPEG"), 3, size, fit="stretch")
+
+    assert decoded_sizes == [photograph.size]
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
