@@ -21,6 +21,16 @@ Dataset = typer.Argument(
 
 
 @app.command(rich_help_panel=REGISTRY)
+def models() -> None:
+    """List the registered versions: their aliases, test accuracy, data, and what the gate found."""
+    config, workspace = load_project()
+
+    from darkroom.commands.models import run
+
+    run(config, workspace)
+
+
+@app.command(rich_help_panel=REGISTRY)
 def compare(
     a: Annotated[str, Reference] = "champion",
     b: Annotated[str, Reference] = "challenger",
@@ -103,13 +113,3 @@ def relocate() -> None:
     from darkroom.commands.relocate import run
 
     run(Workspace())
-
-
-@app.command(rich_help_panel=REGISTRY)
-def models() -> None:
-    """List the registered versions: their aliases, test accuracy, data, and what the gate found."""
-    config, workspace = load_project()
-
-    from darkroom.commands.models import run
-
-    run(config, workspace)
