@@ -148,7 +148,7 @@ def test_one_step_of_sgd_is_nesterovs() -> None:
 
 
 def test_a_layer_that_begins_to_learn_later_takes_the_steps_of_torchs_plain_sgd() -> None:
-    model, twin = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)), nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1))
+    model, twin = (nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 1)).double() for _ in range(2))
     twin.load_state_dict(model.state_dict())
     fused = build_optimizer(model, Train(optimizer="sgd", lr=0.1, momentum=0.9, weight_decay=0.01))
     plain = optim.SGD(twin.parameters(), 0.1, momentum=0.9, weight_decay=0.01, nesterov=True, fused=False)
@@ -157,7 +157,7 @@ def test_a_layer_that_begins_to_learn_later_takes_the_steps_of_torchs_plain_sgd(
         for each, optimizer in ((model, fused), (twin, plain)):
             each[0].requires_grad_(step >= 3)
             optimizer.zero_grad()
-            each(torch.full((4, 3), 1.0 + step)).square().mean().backward()
+            each(torch.full((4, 3), 1.0 + step, dtype=torch.float64)).square().mean().backward()
             optimizer.step()
 
     for mine, torchs in zip(model.parameters(), twin.parameters(), strict=True):
