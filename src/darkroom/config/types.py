@@ -3,18 +3,23 @@
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator, Strict
+from pydantic import BeforeValidator, Field, PlainValidator, Strict, WithJsonSchema
 
 from darkroom.errors import quoted
 
 # YAML has lists only; strict mode would refuse them for tuples. One number is a list of one.
+PositiveInt = Annotated[int, Field(gt=0, le=65_536)]
 PositiveInts = Annotated[
-    tuple[Annotated[int, Field(gt=0, le=65_536)], ...],
+    tuple[PositiveInt, ...],
     Strict(False),
-    BeforeValidator(lambda value: [value] if isinstance(value, int) else value),
+    Field(max_length=8),
+    BeforeValidator(
+        lambda value: [value] if isinstance(value, int) else value,
+        json_schema_input_type=PositiveInt | Annotated[list[PositiveInt], Field(max_length=8)],
+    ),
 ]
 Names = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Strict(False)]
-Seed = Annotated[int, Field(ge=0, lt=2**31, description="seed of this stage's random numbers")]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 def _number(value: Any) -> Any:
@@ -30,6 +35,6 @@ def _channels(value: Any) -> Any:
 
 
 # Of a plain union pydantic would report each member.
-Number = Annotated[int | float, PlainValidator(_number)]
+Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
 
 Channels = Annotated[Literal[1, 3], BeforeValidator(_channels)]

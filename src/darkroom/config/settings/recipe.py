@@ -1,0 +1,15 @@
+"""What a recipe says of itself."""
+
+from pydantic import Field
+
+from darkroom.config.settings.section import Section
+
+RECIPE_FORMAT = 1
+
+
+class Recipe(Section):
+    """Which experiment this is, where the file is one that was measured."""
+
+    name: str | None = Field(None, min_length=1, description="name of the recipe")
+    about: str | None = Field(None, min_length=1, description="what it is, in one line")
+    format: int = Field(RECIPE_FORMAT, ge=1, le=RECIPE_FORMAT, description="version of this file's form")

@@ -1,0 +1,173 @@
+"""The settings of a training: `model`, `augment` and `train`."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from darkroom.config.settings.section import Section
+from darkroom.config.types import PositiveInts, Seed
+
+# A version's number need not be quoted.
+Weights = Annotated[
+    str,
+    Field(min_length=1),
+    BeforeValidator(
+        lambda value: str(value) if type(value) is int else value,
+        json_schema_input_type=int | Annotated[str, Field(min_length=1)],
+    ),
+]
+
+
+class Model(Section):
+    """The architecture. A setting left empty takes the architecture's own default."""
+
+    name: Literal["mlp", "simple-cnn", "resnet", "wide-resnet", "fast-cnn", "pretrained"] = Field(
+        "simple-cnn",
+        description="mlp, simple-cnn, resnet, wide-resnet, fast-cnn or pretrained: `darkroom architectures`",
+    )
+    filters: PositiveInts | None = Field(
+        None,
+        min_length=1,
+        description="simple-cnn: of each convolution, empty: [32, 64]; fast-cnn: of each group, [64, 256, 256]",
+    )
+    pooling: Literal["each", "between", "none"] | None = Field(
+        None, description="simple-cnn: max pooling after each convolution, between them, or none; empty: each"
+    )
+    hidden: PositiveInts | None = Field(
+        None, description="units of each dense layer; empty: [128] for simple-cnn, [256, 128] for mlp"
+    )
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="share of activations dropped in training; empty: 0.25 for simple-cnn, else 0"
+    )
+    depth: int | None = Field(
+        None,
+        ge=1,
+        le=200,
+        description="layers: resnet 9, 10, 18 or 34, wide-resnet 6n + 4, fast-cnn 8 or 11; empty: 18, 16, 8",
+    )
+    width: int | None = Field(None, ge=1, le=4096, description="resnet: filters of the first stage; empty: 64")
+    activation: Literal["relu", "gelu"] | None = Field(None, description="fast-cnn: relu or gelu; empty: relu")
+    freeze_norm_scale: bool | None = Field(
+        None, description="fast-cnn: true keeps the scales of the normalization at 1; empty: false"
+    )
+    whitening_epochs: int | None = Field(
+        None, ge=0, description="fast-cnn: epochs in which the bias of the whitening learns; empty: all"
+    )
+    widen_factor: int | None = Field(
+        None, ge=1, le=64, description="wide-resnet: times the filters of a plain one; empty: 4"
+    )
+    backbone: str | None = Field(
+        None, min_length=1, description="pretrained: torchvision's name, such as resnet18 or vit_b_16; empty: resnet18"
+    )
+    weights_path: str | None = Field(
+        None, min_length=1, description="pretrained: a local state_dict; empty: torchvision's cache, else its host"
+    )
+    freeze_epochs: int | None = Field(
+        None, ge=0, description="pretrained: epochs in which only the new head learns; empty: 1"
+    )
+    layer_lr_decay: float | None = Field(
+        None, gt=0, le=1, description="pretrained: a block learns at this share of the next one's rate; empty: 0.8"
+    )
+
+
+class Augment(Section):
+    """Random changes to the training images, drawn anew for each image and epoch, on the device."""
+
+    flip: Literal["none", "random", "alternating"] = Field(
+        "none", description="mirror left-right: none, random, or alternating between epochs; not for digits or letters"
+    )
+    translate: int = Field(0, ge=0, le=64, description="largest random shift, pixels")
+    padding: Literal["black", "edge", "reflect"] = Field(
+        "black", description="what a shift brings in: black, edge (repeated) or reflect"
+    )
+    rotate: float = Field(0.0, ge=0, le=180, description="largest turn either way, degrees")
+    scale: float = Field(0.0, ge=0, lt=1, description="largest change of size, as a share")
+    shear: float = Field(0.0, ge=0, lt=90, description="largest shear either way, degrees")
+    brightness: float = Field(0.0, ge=0, le=1, description="largest change, as a share")
+    contrast: float = Field(0.0, ge=0, le=1, description="largest change, as a share")
+    cutout: int = Field(0, ge=0, le=4096, description="side of a square blanked in each image, pixels")
+    erasing: float = Field(0.0, ge=0, le=1, description="probability of blanking a rectangle of random size and shape")
+    mixup: float = Field(
+        0.0, ge=0, le=10, description="blending pairs of images: alpha of the Beta distribution; 0 for none"
+    )
+    cutmix: float = Field(
+        0.0, ge=0, le=10, description="pasting a part of another image: alpha of the Beta distribution; 0 for none"
+    )
+
+    @model_validator(mode="after")
+    def _changes_agree(self) -> Self:
+        if self.cutout and self.erasing:
+            raise ValueError("cutout and erasing contradict each other: both blank a part of each image; set one to 0")
+        if self.padding != "black" and not self.translate:
+            raise ValueError(f"padding: {self.padding} fills what translate brings in, and that is 0; set translate")
+        return self
+
+
+class Train(Section):
+    """One training run."""
+
+    start_from: Weights | None = Field(
+        None, description="weights to begin with: champion, a version, or a file; empty: new ones"
+    )
+    epochs: int = Field(20, ge=1, le=10_000, description="passes over the train split")
+    batch_size: int = Field(64, ge=1, le=65_536, description="images a step")
+    accumulate: int = Field(
+        1, ge=1, le=1024, description="parts in which a batch goes through the model, for less memory"
+    )
+    optimizer: Literal["adam", "adamw", "sgd", "muon"] = Field(
+        "adamw", description="adam, adamw, sgd, or muon for matrices with adamw for the rest"
+    )
+    lr: float = Field(1e-3, gt=0, le=100, description="peak learning rate")
+    bias_lr: float | None = Field(None, gt=0, le=100, description="of biases; empty: as lr")
+    head_lr: float | None = Field(None, gt=0, le=100, description="of the layer that gives the logits; empty: as lr")
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd and muon only (Nesterov)")
+    muon_iterations: int = Field(5, ge=1, le=20, description="muon only: iterations of Newton and Schulz in each step")
+    weight_decay: float = Field(0.01, ge=0, le=10, description="decoupled for adamw and muon, L2 for adam and sgd")
+    schedule: Literal["constant", "cosine", "linear", "one-cycle"] = Field(
+        "cosine", description="constant, cosine or linear (to zero), or one-cycle"
+    )
+    warmup_epochs: int = Field(0, ge=0, description="linear warm-up before constant or cosine")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    clip_norm: float | None = Field(None, gt=0, description="largest norm of the gradient; empty: no clipping")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="moving average of the weights, its decay a step, such as 0.999; empty: none"
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="none, or balanced: rare classes count more in the loss"
+    )
+    sampler: Literal["shuffle", "balanced"] = Field(
+        "shuffle", description="shuffle, or balanced: every class equally often, with replacement"
+    )
+    monitor: Literal["accuracy", "loss"] = Field(
+        "accuracy", description="validation figure (accuracy or loss) that chooses the best epoch and the best trial"
+    )
+    patience: int | None = Field(
+        None, ge=1, description="epochs without improvement before stopping; empty: train them all"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        "auto", description="auto (a GPU if there is one), cpu, cuda or mps"
+    )
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        "auto", description="auto (what is fastest here), fp32, bf16, or on a GPU tf32 or fp16"
+    )
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = Field(
+        "none", description="torch.compile's mode, for GPUs: none, default, reduce-overhead or max-autotune"
+    )
+    deterministic: bool = Field(
+        False, description="on a GPU: the same bits in every run, slower; a CPU gives them anyway"
+    )
+    seed: Seed = Field(0, description="of the weights, the order of images, dropout and augmentation")
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.warmup_epochs >= self.epochs and self.warmup_epochs:
+            raise ValueError(f"warmup_epochs: must be below epochs ({self.epochs}), got {self.warmup_epochs}")
+        if self.warmup_epochs and self.schedule == "one-cycle":
+            raise ValueError("warmup_epochs: one-cycle warms up by itself; set it to 0 or choose cosine")
+        return self
+
+    @model_validator(mode="after")
+    def _balance_is_made_once(self) -> Self:
+        if self.class_weights == self.sampler == "balanced":
+            raise ValueError("class_weights and sampler both balance the classes; keep one of them")
+        return self
