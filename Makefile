@@ -17,7 +17,7 @@ export DVC_NO_ANALYTICS := true
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast test-long lint types ui tracking-server dashboard lock clean bench gpu-cargo
+.PHONY: help run test test-fast test-long lint types ui tracking-server dashboard params lock clean bench gpu-cargo
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ dashboard: $(INSTALLED) ## open Optuna Dashboard for the searches, on http://127
 
 bench: $(INSTALLED) ## run the benchmarks BENCH=cpu, gpu, serve or search, and write docs/performance.md
 	python -m benchmarks $(BENCH)
+
+params: $(INSTALLED) ## rewrite params.yaml with the values set in it, and its schema, after a change of the settings
+	python -m darkroom.commands.params
 
 gpu-cargo: $(INSTALLED) ## pack DATA, a mirror, and wheels for measuring on a GPU; AIRBENCH adds a comparison with it
 	python -m benchmarks.gpu_cargo --data "$(or $(DATA),$(DARKROOM_MIRROR))" $(if $(AIRBENCH),--airbench "$(AIRBENCH)") $(if $(PIPELINE),--pipeline)

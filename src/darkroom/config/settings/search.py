@@ -133,7 +133,7 @@ class Search(Section):
         None, min_length=1, description="ray only: the cluster's address; empty: a cluster on this machine"
     )
     worker_cpus: int = Field(1, ge=1, le=1024, description="ray only: processors of each worker")
-    worker_gpus: float = Field(0, ge=0, le=1024, description="ray only: GPUs of each worker, such as 1 or 0.5")
+    worker_gpus: float = Field(0.0, ge=0, le=1024, description="ray only: GPUs of each worker, such as 1 or 0.5")
     storage: str | None = Field(
         None, min_length=1, description="Optuna's storage, such as postgresql://user@host/name; empty: a journal file"
     )
