@@ -24,7 +24,9 @@ from pathlib import Path
 from benchmarks.machine import processor
 from ruamel.yaml import YAML
 
+from darkroom.commands.params.template import render
 from darkroom.commands.recipes import Measured, Recipe, read_recipes
+from darkroom.config.bounded_yaml import read_yaml
 from darkroom.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -69,12 +71,11 @@ def read_measured() -> dict:
 
 
 def write_params(name: str, workspace: Path, changes: dict[str, str]) -> None:
-    yaml = YAML()
-    settings = yaml.load(ROOT / "recipes" / f"{name}.yaml")
+    settings = read_yaml(ROOT / "recipes" / f"{name}.yaml")
     for key, value in changes.items():
         section, _, setting = key.partition(".")
-        settings[section][setting] = YAML(typ="safe").load(value)
-    yaml.dump(settings, workspace / "params.yaml")
+        settings.setdefault(section, {})[setting] = YAML(typ="safe").load(value)
+    (workspace / "params.yaml").write_text(render(settings), encoding="utf-8")
 
 
 def darkroom(stage: str, workspace: Path) -> None:
@@ -129,8 +130,8 @@ def page() -> None:
     lines = [
         "# Recipes",
         "",
-        "Recipes are complete experiments to start from. `darkroom recipe list` lists them, `darkroom recipe use NAME`",
-        "copies one to your `params.yaml`, and `dvc repro` runs it. `benchmarks/recipes.py` measured the values below",
+        "Recipes are experiments to start from. `darkroom recipe list` lists them, `darkroom recipe use NAME`",
+        "writes one to your `params.yaml`, and `dvc repro` runs it. `benchmarks/recipes.py` measured the values below",
         "and wrote this page. Every accuracy is that of the test split, which is read once at the end of each run.",
         "",
         *summary(recipes),

@@ -3,13 +3,17 @@
 import io
 import re
 import shutil
+from functools import cache
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from darkroom.commands.params.template import render
+from darkroom.config.bounded_yaml import read_yaml
+
 ROOT = Path(__file__).parents[1]
-# The same settings as a fresh clone's params.yaml. Users edit that file, and leave this one as it is.
-PARAMS = ROOT / "recipes" / "digits.yaml"
+# The settings of a fresh clone's params.yaml. Users edit that file, and leave this one as it is.
+RECIPE = ROOT / "recipes" / "digits.yaml"
 RECIPES_PAGE = ROOT / "docs" / "recipes.md"
 
 
@@ -17,6 +21,14 @@ def recipes() -> list[Path]:
     """The recipes that the documentation lists: a user's own may lie beside them."""
     names = re.findall(r"^\| \[`([\w-]+)`\]", RECIPES_PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     return [ROOT / "recipes" / f"{name}.yaml" for name in names]
+
+
+@cache
+def params() -> str:
+    """A fresh clone's params.yaml."""
+    settings = read_yaml(RECIPE)
+    del settings["recipe"]
+    return render(settings)
 
 
 def copy_recipes(directory: Path) -> None:
@@ -39,8 +51,7 @@ _texts: dict[str, str] = {}
 
 def _text(changes: dict[str, object]) -> str:
     yaml, written = YAML(), io.StringIO()
-    settings = yaml.load(PARAMS)
-    del settings["recipe"]
+    settings = yaml.load(params())
     for name, value in changes.items():
         section, _, key = name.partition("__")
         settings[section][key] = value

@@ -447,9 +447,11 @@ def test_recipes_are_listed_with_what_they_reach(darkroom, with_recipes):
     assert "on abacus, 2 threads, fp32" in output
 
 
-def test_a_recipe_is_shown_as_it_lies(darkroom, with_recipes):
-    text = (with_recipes / "recipes" / "mnist-mlp.yaml").read_text()
-    assert darkroom("recipe", "show", "mnist-mlp") == (0, text, "")
+def test_a_recipe_is_shown_as_it_is_used(darkroom, with_recipes):
+    code, text, errors = darkroom("recipe", "show", "mnist-mlp")
+    assert (code, errors) == (0, "")
+    assert darkroom("recipe", "use", "mnist-mlp", "--force")[0] == 0
+    assert (with_recipes / "params.yaml").read_text() == text
 
 
 def test_using_a_recipe_asks_for_force_where_edits_would_be_lost(darkroom, with_recipes):

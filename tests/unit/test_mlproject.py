@@ -46,7 +46,7 @@ def test_the_entry_points_are_those_a_scheduler_calls(project):
 
 
 def test_each_parameter_stands_for_a_setting_that_there_is(project):
-    settings = YAML(typ="safe").load(defaults.PARAMS)
+    settings = YAML(typ="safe").load(defaults.params())
     for name in STAGES:
         entry = project.get_entry_point(name)
         used = dict(re.findall(r"(\S+)=\{(\w+)\}", entry.command))

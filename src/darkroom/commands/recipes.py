@@ -1,8 +1,10 @@
-"""Recipes: complete settings of known experiments, and what they were measured to reach."""
+"""Recipes: the settings of known experiments, and what they were measured to reach."""
 
+import re
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +13,17 @@ import typer
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from darkroom.commands.params.template import render
 from darkroom.config import Config, load
+from darkroom.config.bounded_yaml import read_yaml
 from darkroom.errors import ConfigError, did_you_mean
 from darkroom.utils.console import output
 from darkroom.utils.files import atomic_file, read_json
 from darkroom.workspace import Workspace
 
 MEASURED = "measured.json"
+# Where the settings begin: what a file says of itself above them may differ.
+SETTINGS = re.compile(rb"^(?!recipe:)\w+:", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A complete params.yaml, its settings, and what it reaches if that was measured."""
+    """A file of settings, all others having their defaults, and what they reach if that was measured."""
 
     path: Path
     config: Config
@@ -62,6 +68,10 @@ class Recipe:
     @property
     def name(self) -> str:
         return self.path.stem
+
+    def params(self) -> str:
+        """The complete params.yaml of this recipe."""
+        return render(read_yaml(self.path) or {})
 
 
 def read_recipes(workspace: Workspace) -> dict[str, Recipe]:
@@ -99,7 +109,7 @@ def show_all(workspace: Workspace) -> None:
 
 def show(workspace: Workspace, name: str) -> None:
     """Print the settings of the recipe ``name`` as params.yaml would hold them."""
-    typer.echo(find(workspace, name).path.read_text(encoding="utf-8"), nl=False)
+    typer.echo(find(workspace, name).params(), nl=False)
 
 
 def use(workspace: Workspace, name: str, *, force: bool) -> Recipe:
@@ -115,7 +125,7 @@ def use(workspace: Workspace, name: str, *, force: bool) -> Recipe:
             f"`cp {workspace.params} {workspace.recipes / 'mine.yaml'}`, or write over them with --force"
         )
     with atomic_file(workspace.params) as partial:
-        partial.write_bytes(recipe.path.read_bytes())
+        partial.write_text(recipe.params(), encoding="utf-8")
     output.print(f"{workspace.params} is now the recipe {recipe.name}: {recipe.config.recipe.about}. Run `dvc repro`.")
     return recipe
 
@@ -136,8 +146,6 @@ def _read(path: Path) -> Recipe:
 
 def _is_saved(workspace: Workspace) -> bool:
     content = workspace.params.read_bytes()
-    if any(_below_head(path.read_bytes()) == _below_head(content) for path in _paths(workspace)):
-        return True
     try:
         # What git holds of the file is what it prints; it fails for a file that it does not hold.
         held = subprocess.run(
@@ -147,10 +155,22 @@ def _is_saved(workspace: Workspace) -> bool:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError):
-        return False
-    return held.stdout == content
+        pass
+    else:
+        if held.stdout == content:
+            return True
+    settings = _settings(content)
+    return any(_settings(text) == settings for path in _paths(workspace) for text in _texts(path))
 
 
-def _below_head(content: bytes) -> bytes:
+def _texts(path: Path) -> Iterator[bytes]:
+    """A recipe as it lies, which may be a copy of params.yaml, and as params.yaml."""
+    yield path.read_bytes()
+    with suppress(ConfigError):  # another recipe than the one that is wanted may be damaged
+        yield _read(path).params().encode()
+
+
+def _settings(content: bytes) -> bytes:
     """The settings with their comments, without what a file says of itself above them."""
-    return content[max(content.find(b"\ndataset:"), 0) :]
+    found = SETTINGS.search(content)
+    return content[found.start() :] if found else content

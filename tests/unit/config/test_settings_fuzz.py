@@ -47,7 +47,7 @@ def test_a_damaged_settings_file_is_read_or_refused_in_printable_lines(tmp_path:
     chance, path = random.Random(18), tmp_path / "params.yaml"
     refused = 0
     for _ in range(10_000 if long else 40):
-        path.write_text(mutated(defaults.PARAMS.read_text(encoding="utf-8"), chance), encoding="utf-8")
+        path.write_text(mutated(defaults.params(), chance), encoding="utf-8")
         try:
             load(path)
         except ConfigError as problem:
