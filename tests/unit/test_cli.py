@@ -463,6 +463,12 @@ def test_using_a_recipe_asks_for_force_where_edits_would_be_lost(darkroom, with_
     assert load(with_recipes / "params.yaml").recipe.name == "mnist-mlp"
 
 
+def test_a_recipe_that_says_nothing_of_itself_is_used(darkroom, with_recipes):
+    (with_recipes / "recipes" / "mine.yaml").write_text("train: {epochs: 8}\n")
+    output = "params.yaml is now the recipe mine. Run `dvc repro`.\n"
+    assert darkroom("recipe", "use", "mine", "--force") == (0, output, "")
+
+
 @pytest.mark.parametrize("command", ["show", "use"])
 def test_an_unknown_recipe_is_refused(darkroom, with_recipes, command):
     refused(darkroom("recipe", command, "mnist-mpl"), r"no recipe 'mnist-mpl'; did you mean 'mnist-mlp'")

@@ -126,7 +126,8 @@ def use(workspace: Workspace, name: str, *, force: bool) -> Recipe:
         )
     with atomic_file(workspace.params) as partial:
         partial.write_text(recipe.params(), encoding="utf-8")
-    output.print(f"{workspace.params} is now the recipe {recipe.name}: {recipe.config.recipe.about}. Run `dvc repro`.")
+    about = f": {recipe.config.recipe.about}" if recipe.config.recipe.about else ""
+    output.print(f"{workspace.params} is now the recipe {recipe.name}{about}. Run `dvc repro`.")
     return recipe
 
 
