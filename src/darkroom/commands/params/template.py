@@ -38,7 +38,7 @@ def render(settings: Mapping[str, Any]) -> str:
 def _section(section: str, values: Mapping[str, Any]) -> Iterator[str]:
     fields = type(getattr(Config(), section)).model_fields
     values = {key: values[key] for key in fields}
-    space = values.pop("space", None)
+    space = values.pop("space", None)  # of several lines, and last
     for key, entry in zip(values, _entries(values), strict=True):
         # What a recipe says of itself needs no explanation.
         yield _line(f"  {entry}", None if section == "recipe" else fields[key].description)
