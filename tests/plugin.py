@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadFileScheduling
 
@@ -34,6 +35,11 @@ MANY_MODULES = 100
 GARBAGE_OBJECTS = 10_000
 # Programs that are Python processes.
 PYTHON = ("python", "darkroom", "dvc", "mlflow", "ray")
+
+
+# A busy machine is slow, and no test red for it.
+hypothesis.settings.register_profile("darkroom", deadline=None)
+hypothesis.settings.load_profile("darkroom")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
