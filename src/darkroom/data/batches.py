@@ -129,7 +129,7 @@ class TrainBatches:
     Batches are on ``device``, images and labels. ``generator`` (on the CPU) orders the images and
     ``augment_generator`` (on the device) draws the augmentation: their states and ``epoch``, saved with a
     checkpoint, are all that the next epoch depends on. The last batch of an epoch is smaller if ``batch_size``
-    does not divide the number of images.
+    does not divide the number of images; with ``drop_last`` it is left out. ``images`` is how many an epoch has.
 
     The "balanced" sampler draws as many images, with replacement, from classes that are all equally likely.
     Mirroring in alternation shows each image as it is in one epoch and mirrored in the next, beginning with
@@ -145,9 +145,12 @@ class TrainBatches:
         seed: int,
         sampler: str = "shuffle",
         device: torch.device = CPU,
+        *,
+        drop_last: bool = False,
     ) -> None:
         self.split = split
         self.batch_size = min(batch_size, len(split))
+        self.images = len(split) // self.batch_size * self.batch_size if drop_last else len(split)
         self.settings = settings
         self.device = device
         self.epoch = 0
@@ -162,7 +165,7 @@ class TrainBatches:
             split.mapping.expect_any_order()
 
     def __len__(self) -> int:
-        return -(-len(self.split) // self.batch_size)
+        return -(-self.images // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in self.begin_epoch().split(self._block()):
@@ -170,9 +173,9 @@ class TrainBatches:
             yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
 
     def begin_epoch(self) -> Tensor:
-        """The rows of the split in the order of a new epoch: int64 [N], where the split is."""
+        """The rows of the split in the order of a new epoch: int64 [images], where the split is."""
         self.epoch += 1
-        return self._order().to(self.split.images.device)
+        return self._order()[: self.images].to(self.split.images.device)
 
     def take(self, rows: Tensor, odd: bool | Tensor) -> tuple[Tensor, Tensor]:
         """The images of ``rows``, augmented, and their labels; ``odd`` says whether the epoch's number is."""

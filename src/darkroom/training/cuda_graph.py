@@ -72,7 +72,7 @@ class CapturedSteps:
     ) -> None:
         self.batches, self.step, self.schedule, self.average = batches, step, schedule, average
         self.recorder = recorder
-        device, count = batches.device, len(batches.split)
+        device, count = batches.device, batches.images
         self.order = torch.arange(count, device=device)
         self.odd = torch.zeros((), dtype=torch.bool, device=device)
         self.start = torch.zeros(1, dtype=torch.int64, device=device)

@@ -81,7 +81,15 @@ class TrainingLoop:
         self.settings = settings
         self.device = device
         self.precision = choose_precision(settings, device)
-        self.batches = TrainBatches(train, settings.batch_size, augment, settings.seed, settings.sampler, device)
+        self.batches = TrainBatches(
+            train,
+            settings.batch_size,
+            augment,
+            settings.seed,
+            settings.sampler,
+            device,
+            drop_last=settings.drop_last,
+        )
         self.val = val
         self.optimizer = build_optimizer(model, settings)
         self.step = TrainStep(model, self.optimizer, train, settings, augment, device, self.precision)
@@ -192,7 +200,7 @@ class TrainingLoop:
             loss_sum += loss * len(labels)
             correct += right
             on_step()
-        count = len(self.batches.split)
+        count = self.batches.images
         return loss_sum.item() / count, correct.item() / count, self.schedule.last_rate
 
     def begin_epoch(self) -> None:

@@ -52,6 +52,17 @@ def test_batches_are_of_the_size_asked_for_but_for_the_last(count, batch_size):
     assert 1 <= sizes[-1] <= batch_size
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 50), st.integers(1, 60))
+def test_without_a_smaller_last_batch_all_are_of_one_size_and_images_of_every_epoch_differ(count, batch_size):
+    batches = TrainBatches(numbered(count), batch_size, PLAIN, 0, drop_last=True)
+    size = min(batch_size, count)
+    first, second = ([labels.tolist() for _, labels in batches] for _ in range(2))
+    assert {len(labels) for labels in first + second} == {size}
+    assert len(first) == len(second) == len(batches) == count // size
+    assert len({image for labels in first for image in labels}) == batches.images == len(batches) * size
+
+
 @pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
 def test_each_epoch_has_another_order(sampler):
     batches = TrainBatches(numbered(50), 8, PLAIN, 0, sampler)

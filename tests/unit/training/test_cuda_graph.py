@@ -104,6 +104,23 @@ def test_there_is_a_graph_for_each_size_of_batch() -> None:
     assert recorder.recorded == 2
 
 
+def test_a_training_without_a_smaller_last_batch_has_one_graph_and_learns_what_it_learns_alone() -> None:
+    alone, captured, recorder = begin({"drop_last": True}), begin({"drop_last": True}), Rerun()
+    captured.capture(recorder)
+    generator = torch.get_rng_state()
+
+    expected = alone.run_epoch()
+    torch.set_rng_state(generator)
+    found = captured.run_epoch()
+
+    assert recorder.recorded == 1
+    assert_same(captured.model, alone.model)
+    assert (found.train_accuracy, found.train_loss) == (
+        expected.train_accuracy,
+        pytest.approx(expected.train_loss, rel=1e-5),
+    )
+
+
 def test_a_training_that_was_interrupted_resumes_with_captured_steps() -> None:
     settings = {"optimizer": "adamw", "ema": 0.9, "schedule": "one-cycle"}
     whole = begin(settings)

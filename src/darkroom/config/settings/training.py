@@ -111,6 +111,7 @@ class Train(Section):
     )
     epochs: int = Field(20, ge=1, le=10_000, description="passes over the train split")
     batch_size: int = Field(64, ge=1, le=65_536, description="images a step")
+    drop_last: bool = Field(False, description="leave out the last batch of an epoch where it is smaller")
     accumulate: int = Field(
         1, ge=1, le=1024, description="parts in which a batch goes through the model, for less memory"
     )

@@ -35,7 +35,7 @@ def group(config: Config) -> str:
     They may differ in whatever does not change the shape of a tensor or of a batch.
     """
     shape = config.model.model_dump(mode="json", exclude={"dropout"})
-    train = config.train.model_dump(mode="json", include={"batch_size", "accumulate"})
+    train = config.train.model_dump(mode="json", include={"batch_size", "accumulate", "drop_last"})
     return repr((shape, train))
 
 
@@ -163,7 +163,7 @@ class _Program(Generic[Name]):
             batch_losses, right = self._step(images, labels)
             losses += batch_losses * labels.shape[1]
             correct += right
-        count = len(loops[0].batches.split)
+        count = loops[0].batches.images
         metrics = zip(self.loops, loops, losses.tolist(), correct.tolist(), strict=True)
         return {
             name: _attempted(partial(loop.end_epoch, loss / count, hits / count, loop.schedule.last_rate, start))

@@ -107,6 +107,26 @@ def test_each_training_comes_to_what_it_comes_to_alone(model: str, turn: int) ->
         assert difference(together.loops[name], alone(config, 2)) < CLOSE
 
 
+def test_trainings_without_a_smaller_last_batch_are_as_alone() -> None:
+    configs = trials("mlp", **{"train.drop_last": True})
+    together: FusedLoop[int] = FusedLoop()
+    for name, config in enumerate(configs):
+        together.add(name, begin(config))
+
+    found = together.run_epoch()
+
+    for name, config in enumerate(configs):
+        single = alone(config, 1)
+        assert difference(together.loops[name], single) < CLOSE
+        metrics = found[name]
+        assert isinstance(metrics, EpochMetrics)
+        assert metrics.train_loss == pytest.approx(single.result.history[0].train_loss)
+
+
+def test_trainings_of_other_numbers_of_steps_are_of_other_groups() -> None:
+    assert group(configured({"train.drop_last": True})) != group(configured())
+
+
 def test_every_architecture_but_pretrained_is_compared() -> None:
     compared = {settings["model.name"] for settings in MODELS.values()}
 
