@@ -1,6 +1,5 @@
 """`darkroom compare`: two models of the registry on the same test images, as a table, as files and in MLflow."""
 
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import typer
@@ -23,9 +22,9 @@ from darkroom.promotion.working_tree import resolve
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import registry_client
 from darkroom.utils.console import messages, output
+from darkroom.utils.csv_files import write_spreadsheet
 from darkroom.utils.files import atomic_directory, write_json
 from darkroom.utils.scratch import scratch_directory
-from darkroom.utils.spreadsheets import SpreadsheetWriter
 from darkroom.workspace import Workspace
 
 SHOWN_CLASSES = 5
@@ -125,20 +124,13 @@ def _write(report: ComparisonReport, verdict: Verdict | None, directory: Path) -
     write_json(directory / "comparison.json", report.as_json() | {"gate": verdict.as_json() if verdict else None})
     (directory / "comparison.md").write_text(report.markdown(), encoding="utf-8")
     first, second = found.confusions
-    _write_csv(
+    write_spreadsheet(
         directory / "confusion_difference.csv",
         ["true \\ predicted", *found.a.classes],
         ([name, *row] for name, row in zip(found.a.classes, (second - first).tolist(), strict=True)),
     )
     plotting.save(figures.confusion_difference(found, names), directory / "confusion_difference.png")
-    _write_csv(directory / "disagreements.csv", DISAGREEMENT, disagreement_rows(found))
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as opened:
-        table = SpreadsheetWriter(opened)
-        table.writerow(header)
-        table.writerows(rows)
+    write_spreadsheet(directory / "disagreements.csv", DISAGREEMENT, disagreement_rows(found))
 
 
 def _draw_disagreements(

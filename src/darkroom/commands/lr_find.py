@@ -1,7 +1,5 @@
 """`darkroom lr-find`: try rising learning rates on the settings as they are, and draw the curve."""
 
-import csv
-
 from darkroom import plotting
 from darkroom.config import Config
 from darkroom.data.batches import CPU, read_split
@@ -12,6 +10,7 @@ from darkroom.training.fit import start_classifier
 from darkroom.training.lr_finder import find_lr
 from darkroom.training.size import foresee
 from darkroom.utils.console import messages, output, progress, warn
+from darkroom.utils.csv_files import write_csv
 from darkroom.utils.files import atomic_directory, write_json
 from darkroom.workspace import Workspace
 
@@ -43,10 +42,7 @@ def run(config: Config, workspace: Workspace, steps: int) -> None:
     report = workspace.report("lr-find")
     with atomic_directory(report) as written:
         write_json(written / "suggestion.json", {"lr": curve.suggestion, "steps": len(curve.rates)})
-        with (written / "curve.csv").open("w", newline="", encoding="utf-8") as opened:
-            table = csv.writer(opened)
-            table.writerow(["lr", "loss"])
-            table.writerows(zip(curve.rates, curve.losses, strict=True))
+        write_csv(written / "curve.csv", ["lr", "loss"], zip(curve.rates, curve.losses, strict=True))
         plotting.save(lr_curve(curve.rates, curve.losses, curve.suggestion, config.train.lr), written / "curve.png")
     output.print(
         f"suggested train.lr: {curve.suggestion:.2g} (now {config.train.lr:g}), where the loss falls fastest over "

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -21,6 +21,7 @@ from darkroom.data.digests import Digests, as_hex, content_digest, from_hex, sta
 from darkroom.data.memmap import gather, reserve
 from darkroom.errors import CacheError
 from darkroom.images.decoder import Decoder
+from darkroom.utils.csv_files import read_csv, write_csv
 from darkroom.utils.files import EXACT, check_format, checked, digest, read_json, write_json
 
 FORMAT_VERSION = 1
@@ -130,13 +131,14 @@ def _write_files(
 ) -> None:
     further = [f"{name} (table)" if name in COLUMNS else name for name in attributes]
     columns: list[Any] = [*own.values(), *attributes.values()]
-    with path.open("w", newline="", encoding="utf-8") as opened:
-        table = csv.writer(opened)
-        table.writerow([*COLUMNS, *further])
+
+    def lines() -> Iterator[list[object]]:
         for split in SPLITS:
             for position, (row, content) in enumerate(zip(rows[split].tolist(), as_hex(digests[split]), strict=True)):
                 file, label, *others = (values[row] for values in columns)
-                table.writerow([split, position, file, label, content, *others])
+                yield [split, position, file, label, content, *others]
+
+    write_csv(path, [*COLUMNS, *further], lines())
 
 
 def read_names(directory: Path, split: str) -> list[str]:
@@ -158,8 +160,7 @@ def _read_column(directory: Path, split: str, column: str) -> list[str]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as opened:
-            found = [row.get(column) or "" for row in csv.DictReader(opened) if row["split"] == split]
+        found = [row.get(column) or "" for row in read_csv(path) if row["split"] == split]
     except (OSError, ValueError, KeyError, csv.Error) as problem:
         raise _damaged_list(path, problem) from None
     if len(found) != DatasetCard.read(directory).sizes[split]:

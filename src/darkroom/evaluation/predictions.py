@@ -1,7 +1,6 @@
 """What a model said of each test image, as a table file."""
 
-import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pydantic import with_config
 
 from darkroom.data.digests import Digests, as_hex, from_hex
 from darkroom.evaluation.metrics import Evaluation, Floats, Ints
+from darkroom.utils.csv_files import read_csv, write_csv
 from darkroom.utils.files import EXACT, digest
 
 PREDICTIONS = "predictions.csv"
@@ -79,19 +79,20 @@ def write_predictions(
     ``digests`` uint8 [N, 16] are those of the images' contents, if the cache has any.
     """
     contents = [""] * len(found.labels) if digests is None else list(as_hex(digests))
-    rows = np.arange(len(found.labels))
+    every = np.arange(len(found.labels))
     columns = [
-        probabilities[rows, chosen]
+        probabilities[every, chosen]
         for probabilities in (found.probabilities, calibrated)
         for chosen in (found.predicted, found.labels)
     ]
-    with path.open("w", newline="", encoding="utf-8") as opened:
-        table = csv.writer(opened)
-        table.writerow(COLUMNS)
+
+    def rows() -> Iterator[list[object]]:
         for row, (label, guess) in enumerate(zip(found.labels, found.predicted, strict=True)):
             name = names[row] if names else row
-            figures_of_row = [f"{column[row]:.6f}" for column in columns]
-            table.writerow([name, classes[label], classes[guess], int(label == guess), *figures_of_row, contents[row]])
+            probabilities = [f"{column[row]:.6f}" for column in columns]
+            yield [name, classes[label], classes[guess], int(label == guess), *probabilities, contents[row]]
+
+    write_csv(path, COLUMNS, rows())
 
 
 def read_predictions(path: Path, classes: Sequence[str]) -> Answers:
@@ -101,16 +102,15 @@ def read_predictions(path: Path, classes: Sequence[str]) -> Answers:
     """
     number = {name: index for index, name in enumerate(classes)}
     images, labels, predicted, confidence, contents = [], [], [], [], []
-    with path.open(newline="", encoding="utf-8") as opened:
-        for row in csv.DictReader(opened):
-            try:
-                labels.append(number[row["actual"]])
-                predicted.append(number[row["predicted"]])
-                confidence.append(float(row["confidence"]))
-                images.append(row["image"])
-                contents.append(row.get("digest") or "")
-            except KeyError as problem:
-                raise ValueError(f"line {len(images) + 2}: no {problem}") from None
+    for row in read_csv(path):
+        try:
+            labels.append(number[row["actual"]])
+            predicted.append(number[row["predicted"]])
+            confidence.append(float(row["confidence"]))
+            images.append(row["image"])
+            contents.append(row.get("digest") or "")
+        except KeyError as problem:
+            raise ValueError(f"line {len(images) + 2}: no {problem}") from None
     return Answers(
         tuple(classes),
         tuple(images),

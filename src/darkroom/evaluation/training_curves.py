@@ -1,11 +1,11 @@
 """The course of a training: as a table file and as a picture."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from darkroom.plotting import BLUE, GREEN, GREY, ORANGE, count_along_x, new_figure, tidy
+from darkroom.utils.csv_files import read_csv, write_csv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -15,16 +15,13 @@ History = Sequence[Mapping[str, Any]]
 
 def write_history(history: History, path: Path) -> None:
     """Write one row an epoch, with the fields of ``EpochMetrics`` as columns."""
-    with path.open("w", newline="", encoding="utf-8") as opened:
-        table = csv.DictWriter(opened, list(history[0]))
-        table.writeheader()
-        table.writerows(history)
+    columns = list(history[0])
+    write_csv(path, columns, ([row[column] for column in columns] for row in history))
 
 
 def read_history(path: Path) -> list[dict[str, float]]:
     """The epochs that ``write_history`` wrote."""
-    with path.open(newline="", encoding="utf-8") as opened:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(opened)]
+    return [{key: float(value) for key, value in row.items()} for row in read_csv(path)]
 
 
 def learning_curves(history: History, best_epoch: int, *, label_smoothing: float = 0.0) -> "Figure":

@@ -18,6 +18,7 @@ from darkroom.search.repeats import Candidate
 from darkroom.search.significance import SeedComparison
 from darkroom.search.space import from_optuna
 from darkroom.search.study import best_trial, monitored, ranked, used_trials
+from darkroom.utils.csv_files import open_csv
 from darkroom.utils.files import write_json
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def write(
 ) -> None:
     """Fill ``directory``. ``found`` is what ``result`` gave, ``ending`` why no more trials were begun."""
     write_json(directory / "summary.json", found)
-    with (directory / "trials.csv").open("w", newline="", encoding="utf-8") as opened:
+    with open_csv(directory / "trials.csv") as opened:
         table.write_csv(study, opened)
     drawn = {name: figure for name, figure in _figures(study, config, evidence).items() if figure is not None}
     for name, figure in drawn.items():

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from darkroom.search.attributes import AGAIN, DUPLICATE, FAILURE, INTERRUPTED, OWNER
+from darkroom.utils.csv_files import SpreadsheetWriter
 from darkroom.utils.process_id import is_gone
-from darkroom.utils.spreadsheets import SpreadsheetWriter
 
 STATES = {
     TrialState.COMPLETE: "complete",

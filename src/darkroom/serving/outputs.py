@@ -10,8 +10,8 @@ import numpy as np
 
 from darkroom.errors import DataError, did_you_mean
 from darkroom.serving.bulk import Answers, rank
+from darkroom.utils.csv_files import SpreadsheetWriter, open_csv
 from darkroom.utils.files import atomic_file
-from darkroom.utils.spreadsheets import SpreadsheetWriter
 
 Write = Callable[[Answers], None]
 Columns = dict[str, list[Any]]
@@ -60,7 +60,7 @@ def _columns(answers: Answers, classes: Sequence[str], version: str) -> Columns:
 
 @contextmanager
 def _csv(path: Path, classes: Sequence[str], version: str) -> Iterator[Write]:
-    with path.open("w", newline="", encoding="utf-8") as opened:
+    with open_csv(path) as opened:
         table = SpreadsheetWriter(opened)
         figures = ("probability", *(f"p_{name}" for name in classes))
         header = ("file", "label", *figures, "unlike_training", "inverted", "version", "error")

@@ -23,8 +23,8 @@ from darkroom.evaluation.tta import average_logits
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
 from darkroom.utils.console import messages, warn
+from darkroom.utils.csv_files import write_spreadsheet
 from darkroom.utils.files import atomic_directory, sha256, write_json
-from darkroom.utils.spreadsheets import SpreadsheetWriter
 from darkroom.workspace import Workspace
 
 TTA_FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
@@ -127,10 +127,11 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, directory: Path
     write_json(directory / "per_class.json", found.per_class)
     write_json(directory / "confusion_matrix.json", {"classes": classes, "counts": found.confusion.tolist()})
     (directory / "classification_report.txt").write_text(found.report, encoding="utf-8")
-    with (directory / "confusion_matrix.csv").open("w", newline="", encoding="utf-8") as opened:
-        table = SpreadsheetWriter(opened)
-        table.writerow(["true \\ predicted", *classes])
-        table.writerows([name, *row] for name, row in zip(classes, found.confusion.tolist(), strict=True))
+    write_spreadsheet(
+        directory / "confusion_matrix.csv",
+        ["true \\ predicted", *classes],
+        ([name, *row] for name, row in zip(classes, found.confusion.tolist(), strict=True)),
+    )
     write_gallery(images, found, classes, directory)
     title = f"Accuracy {found.summary['accuracy']:.2%} on {counted(len(found.labels), 'test image')}"
     for name, figure in (

@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from darkroom.utils.spreadsheets import SpreadsheetWriter
+from darkroom.utils.csv_files import SpreadsheetWriter
 
 
 def written(value):
