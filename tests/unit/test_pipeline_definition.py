@@ -23,7 +23,7 @@ UNUSED = {
     "download": ["datasets/duplicates.py", "datasets/report.py", "datasets/scan.py", "datasets/suspects.py"],
     "preprocess": ["datasets/untracked.py"],
     "search": ["search/best_params.py", "search/readonly.py", "tracking/logged_model.py", "training/lr_finder.py"],
-    "train": ["tracking/trials.py", "training/lr_finder.py"],
+    "train": ["tracking/trials.py", "training/lr_finder.py", "utils/markdown.py"],
     "evaluate": ["data/augmentation/mixing.py", "data/difference.py", "models/start.py"],
     "register": [
         "data/augmentation/mixing.py",

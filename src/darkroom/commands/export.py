@@ -17,6 +17,7 @@ from darkroom.utils.console import output, progress
 from darkroom.utils.files import atomic_file, write_json
 from darkroom.utils.scratch import scratch_directory
 from darkroom.utils.signals import held_back
+from darkroom.utils.units import MEGABYTE
 from darkroom.workspace import Workspace
 
 # The forms that need a card beside them.
@@ -99,7 +100,7 @@ def _show(origin: ExportSource, to: Path, report: ExportReport, card: ModelCard 
         for name, speed in report.speed.items():
             table.add_row(
                 name,
-                f"{speed['size_bytes'] / 1e6:.3f} MB",
+                f"{speed['size_bytes'] / MEGABYTE:.3f} MB",
                 f"{speed['p50_ms']:.3f} ms",
                 f"{speed['p95_ms']:.3f} ms",
                 f"{speed['images_per_second']:,.0f} images/s",
@@ -107,5 +108,6 @@ def _show(origin: ExportSource, to: Path, report: ExportReport, card: ModelCard 
         output.print(table)
     beside = f"{_check_file(to).name}: the check" + (f"; {to.with_suffix('.json').name}: its card" if card else "")
     output.print(
-        f"{to}: {origin.name}, {report.size_bytes / 1e6:.2f} MB, checked on {report.images:,} test images; {beside}"
+        f"{to}: {origin.name}, {report.size_bytes / MEGABYTE:.2f} MB, checked on {report.images:,} test images; "
+        f"{beside}"
     )

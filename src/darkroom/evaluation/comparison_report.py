@@ -11,10 +11,11 @@ from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.latency import LARGE_BATCH, Latency
 from darkroom.evaluation.pairing import Pairing
 from darkroom.evaluation.predictions import Answers
+from darkroom.utils.markdown import plain, table
+from darkroom.utils.units import MEGABYTE
 
 # Of many classes those with the largest changes are shown; comparison.json holds them all.
 MAX_CLASSES = 10
-MEGABYTE = 1e6
 Row = Sequence[str]
 
 
@@ -190,14 +191,7 @@ def disagreement_rows(found: Comparison) -> list[tuple[str, str, str, float, str
 
 
 def _table(header: Row, rows: Iterable[Row], alignment: str = "---:") -> str:
-    """A table in Markdown, its first column to the left and the others as ``alignment`` says."""
-    lines = [map(_cell, header), ["---", *[alignment] * (len(header) - 1)], *(map(_cell, row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Text that Markdown takes as it is: the names of classes are anybody's."""
-    return "".join(f"\\{sign}" if sign in "\\`*_[]<>|#@" else sign for sign in " ".join(text.split()))
+    return table([plain(cell) for cell in header], ([plain(cell) for cell in row] for row in rows), alignment)
 
 
 def _ratio(name: str, values: Sequence[float], form: str) -> Row:

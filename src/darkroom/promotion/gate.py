@@ -19,12 +19,12 @@ from darkroom.promotion.evaluated_model import EvaluatedModel, pair
 from darkroom.promotion.export_check import differing_answers
 from darkroom.promotion.registry import VERDICT_TAG
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, WEIGHTS_TAG
+from darkroom.utils.units import MEGABYTE
 
 DIGESTS = (WEIGHTS_TAG, FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)
 SAME_DATA = "same_data"
 GAINS = {"none": (), "smaller": ("size",), "faster": ("latency",), "any": ("size", "latency")}
 NO_LIMIT = "no limit"
-MEGABYTE = 1e6
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from darkroom.search.repeats import Candidate
 from darkroom.search.significance import SeedComparison
 from darkroom.search.space import from_optuna
 from darkroom.search.study import best_trial, monitored, ranked, used_trials
+from darkroom.utils import markdown
 from darkroom.utils.csv_files import open_csv
 from darkroom.utils.files import write_json
 
@@ -101,7 +102,7 @@ def _candidates(evidence: SeedComparison) -> str:
     lines = [_line(each, evidence) for each in ordered[:MAX_ROWS]]
     if len(evidence.candidates) > MAX_ROWS:
         lines.append([f"and {len(evidence.candidates) - MAX_ROWS} more", "", "", ""])
-    return _table(["configuration", f"validation {evidence.monitor}, mean ± sd", "n", "failed"], lines)
+    return markdown.table(["configuration", f"validation {evidence.monitor}, mean ± sd", "n", "failed"], lines)
 
 
 def _line(candidate: Candidate, evidence: SeedComparison) -> list[str]:
@@ -119,7 +120,7 @@ def _beside(config: Config, params: Mapping[str, Any]) -> str:
         [f"`{key}`", _shown(written[key]), _shown(params[key]) if key in params else "as written"]
         for key in config.search.space.flat()
     ]
-    return _table(["setting", "as written", "best"], lines)
+    return markdown.table(["setting", "as written", "best"], lines)
 
 
 def _front(config: Config, found: Mapping[str, Any]) -> str:
@@ -128,7 +129,7 @@ def _front(config: Config, found: Mapping[str, Any]) -> str:
         [str(each["trial"]), f"{each['values'][0]:.4f}", f"{each['values'][1]:,.6g}"]
         for each in found["front"][:MAX_ROWS]
     ]
-    return "No other trial beats these in both objectives:\n\n" + _table(
+    return "No other trial beats these in both objectives:\n\n" + markdown.table(
         ["trial", f"validation {config.train.monitor}", second], lines
     )
 
@@ -168,9 +169,3 @@ def _settings(params: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
-
-
-def _table(heading: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown; a bar in a cell would end it."""
-    rows = [heading, ["---"] * len(heading), *lines]
-    return "\n".join(f"| {' | '.join(cell.replace('|', '¦') for cell in row)} |" for row in rows)

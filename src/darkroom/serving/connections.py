@@ -17,12 +17,12 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from darkroom.config.settings import Serve
 from darkroom.serving.metrics import ServerMetrics
+from darkroom.utils.units import KILOBYTE, MEGABYTE
 
 if sys.platform != "win32":
     import resource
 
 log = logging.getLogger(__name__)
-KILOBYTE, MEGABYTE = 1e3, 1e6
 # File descriptors that are left to everything else: the registry, files of forms, connections about to be refused.
 KEPT_DESCRIPTORS = 64
 # Requests of one connection that may be there before the first of them is answered.

@@ -11,8 +11,8 @@ from starlette.datastructures import UploadFile
 from starlette.types import Message, Receive
 
 from darkroom.config.settings import Serve
+from darkroom.utils.units import MEGABYTE
 
-MEGABYTE = 1e6
 LONGEST_NUMBER = 20
 # Parts of a form that are no files: to say of the first where it belongs.
 MOST_FIELDS = 16

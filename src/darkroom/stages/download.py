@@ -6,6 +6,7 @@ from darkroom.config import Config
 from darkroom.datasets.catalog import CATALOG
 from darkroom.datasets.untracked import link_untracked
 from darkroom.utils.console import messages, reporter
+from darkroom.utils.units import MEGABYTE
 from darkroom.workspace import Workspace
 
 
@@ -17,6 +18,6 @@ def run(config: Config, workspace: Workspace) -> None:
     with reporter() as report:
         left_out = CATALOG[config.dataset.name].download(config.dataset, directory, report)
     size = sum(path.stat().st_size for path in directory.iterdir())
-    messages.print(f"{config.dataset.name}: {size / 1e6:,.1f} MB in {directory}")
+    messages.print(f"{config.dataset.name}: {size / MEGABYTE:,.1f} MB in {directory}")
     if left_out:
         messages.print(left_out)

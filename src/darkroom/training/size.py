@@ -13,7 +13,8 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
 from darkroom.models import registry
 from darkroom.models.architecture import Shape
-from darkroom.utils.memory import GIB, free_bytes, total_bytes
+from darkroom.utils.memory import free_bytes, total_bytes
+from darkroom.utils.units import GIBIBYTE
 
 # Bytes of a float32.
 FLOAT = 4
@@ -86,7 +87,8 @@ def check_size(config: Config, card: DatasetCard, device: torch.device) -> None:
     if least > there:
         raise ModelError(
             f"model: {config.model.name} has {parameters:,} parameters here, and training them takes at least "
-            f"{least / GIB:,.1f} GiB; {_name(device)} has {there / GIB:,.1f} GiB; lower {_sizes(config.model)}"
+            f"{least / GIBIBYTE:,.1f} GiB; {_name(device)} has {there / GIBIBYTE:,.1f} GiB; lower "
+            f"{_sizes(config.model)}"
         )
 
 
@@ -104,8 +106,9 @@ def foresee(config: Config, card: DatasetCard, device: torch.device) -> str | No
     step = least_bytes(parameters, config.train) + FLOAT * work.outputs * part
     if step > free:
         said.append(
-            f"a step may take about {step / GIB:,.1f} GiB, and {free / GIB:,.1f} GiB is free on {_name(device)}; if it "
-            f"does not suffice, lower train.batch_size or {_sizes(config.model)}, or raise train.accumulate"
+            f"a step may take about {step / GIBIBYTE:,.1f} GiB, and {free / GIBIBYTE:,.1f} GiB is free on "
+            f"{_name(device)}; if it does not suffice, lower train.batch_size or "
+            f"{_sizes(config.model)}, or raise train.accumulate"
         )
     operations = work.operations * PASSES * card.sizes["train"]
     if operations > QUICK_EPOCH and (seconds := operations / _rate(device)) > LONG_EPOCH:

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 
 from darkroom.errors import first_line
+from darkroom.utils.units import GIBIBYTE
 
-GIB = 1 << 30
 # How much was asked for, as numpy, torch on a CPU and torch on a GPU say it.
 WANTED = re.compile(r"(?:Unable|[Tt]ried) to allocate ([\d.]+ ?\w+)")
 # What a GPU had left, as torch says it.
@@ -67,7 +67,7 @@ def shortage(problem: BaseException) -> str | None:
         said += [f"{free[1]} free"] if free else []
     else:
         what = "not enough memory"
-        said.append(f"{free_bytes() / GIB:.1f} GiB of {total_bytes() / GIB:.1f} GiB free")
+        said.append(f"{free_bytes() / GIBIBYTE:.1f} GiB of {total_bytes() / GIBIBYTE:.1f} GiB free")
     return f"{what} ({', '.join(said)})" if said else what
 
 
@@ -78,7 +78,7 @@ def failure_reason(problem: BaseException) -> str:
 
 def killed_worker() -> str:
     """What to say of a process of ours that was killed: nobody but the system and the user could have done it."""
-    return f"a worker process was killed, perhaps because memory ran out ({free_bytes() / GIB:.1f} GiB is free)"
+    return f"a worker process was killed, perhaps because memory ran out ({free_bytes() / GIBIBYTE:.1f} GiB is free)"
 
 
 def remedy(command: str | None) -> str:
@@ -89,4 +89,4 @@ def remedy(command: str | None) -> str:
 def _readable(amount: str) -> str:
     """torch's allocator on a CPU counts single bytes."""
     number, _, unit = amount.partition(" ")
-    return f"{int(number) / GIB:.1f} GiB" if unit == "bytes" else amount
+    return f"{int(number) / GIBIBYTE:.1f} GiB" if unit == "bytes" else amount

@@ -94,7 +94,7 @@ def test_where_every_candidate_failed_the_best_trial_counts(tmp_path: Path) -> N
     found, page = write(tmp_path, study_of(MIXED), compare_seeds([failed], "accuracy"))
 
     assert found["trial"] == 3
-    assert "| trial 3 | none | 0 | a ¦ bar |" in page
+    assert r"| trial 3 | none | 0 | a \| bar |" in page
 
 
 def test_the_page_tells_the_states_the_first_failure_and_why_the_search_ended(tmp_path: Path) -> None:

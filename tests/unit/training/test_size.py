@@ -12,7 +12,7 @@ from darkroom.models.classifier import build_classifier
 from darkroom.models.registry import architectures
 from darkroom.training import size
 from darkroom.training.size import check_size, count_parameters, foresee, least_bytes, measure
-from darkroom.utils.memory import GIB
+from darkroom.utils.units import GIBIBYTE
 
 CPU = torch.device("cpu")
 CARD = DatasetCard("small", ("a", "b"), (1, 28, 28), (0.2,), (0.3,), {"train": 1000}, {}, fingerprint="0" * 64)
@@ -24,7 +24,7 @@ def config(name: str = "mlp", train: dict[str, Any] | None = None, **model: Any)
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Any:
-    def make(total: int = 64 * GIB, free: int = 32 * GIB, rate: float = 1e15) -> None:
+    def make(total: int = 64 * GIBIBYTE, free: int = 32 * GIBIBYTE, rate: float = 1e15) -> None:
         monkeypatch.setattr(size, "total_bytes", lambda: total)
         monkeypatch.setattr(size, "free_bytes", lambda: free)
         monkeypatch.setattr(size, "_rate", lambda device: rate)
@@ -58,7 +58,7 @@ def test_a_training_keeps_copies_of_the_weights(train: dict[str, Any], copies: i
 
 
 def test_a_model_beyond_the_memory_is_refused_with_its_bytes(machine: Any) -> None:
-    machine(total=4 * GIB)
+    machine(total=4 * GIBIBYTE)
     huge = config("simple-cnn", filters=[64], hidden=[65_536] * 3)
     wide = 65_536
     parameters = (9 + 1) * 64 + (64 * 14 * 14 + 1) * wide + 2 * (wide + 1) * wide + (wide + 1) * 2

@@ -12,10 +12,11 @@ from packaging.requirements import Requirement
 from darkroom.commands.doctor.finding import Finding, wrong
 from darkroom.errors import counted
 from darkroom.utils.scratch import abandoned, remove_abandoned
+from darkroom.utils.units import GIBIBYTE, GIGABYTE
 from darkroom.workspace import Workspace, project_root
 
 AREA = "machine"
-LEAST_FREE_BYTES = 1 << 30
+LEAST_FREE_BYTES = GIBIBYTE
 
 
 def check(workspace: Workspace) -> Iterator[Finding]:
@@ -24,10 +25,10 @@ def check(workspace: Workspace) -> Iterator[Finding]:
     if free < LEAST_FREE_BYTES:
         yield wrong(
             AREA,
-            f"{free / 1e9:.1f} GB of disk are free; `dvc gc --workspace` frees what is not used here",
+            f"{free / GIGABYTE:.1f} GB of disk are free; `dvc gc --workspace` frees what is not used here",
         )
     else:
-        yield Finding(AREA, f"{free / 1e9:,.0f} GB of disk are free")
+        yield Finding(AREA, f"{free / GIGABYTE:,.0f} GB of disk are free")
     root = project_root()
     places = [root, *(root / name for name in ("data", "models", "reports", "mlruns", ".dvc"))]
     locked = [place for place in places if place.exists() and not os.access(place, os.W_OK)]
