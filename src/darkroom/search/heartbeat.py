@@ -13,10 +13,10 @@ from datetime import datetime, timedelta
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import StorageInternalError
-from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.search.attributes import OWNER
+from darkroom.search.optuna_internals import has_heartbeat, record_heartbeat, storage_of, without_heartbeat
 from darkroom.search.storage import GRACE, HEARTBEAT
 from darkroom.utils.process_id import is_gone, is_of_this_machine, this_process
 
@@ -27,19 +27,17 @@ def ask(study: optuna.Study, kinds: dict[str, BaseDistribution]) -> optuna.Trial
         warnings.filterwarnings("ignore", message="Heartbeat of storage")  # `heartbeats` is what Optuna would have done
         trial = study.ask(kinds)
     trial.set_user_attr(OWNER, this_process())
-    storage = study._storage
-    if isinstance(storage, BaseHeartbeat):
-        storage.record_heartbeat(trial._trial_id)
+    record_heartbeat(study, trial)
     return trial
 
 
 @contextmanager
 def heartbeats(study: optuna.Study) -> Iterator[None]:
     """Let a database hear every while that this process has its trials trained, until the block ends."""
-    storage, ended = study._storage, threading.Event()
-    if not isinstance(storage, BaseHeartbeat):
+    if not has_heartbeat(study):
         yield
         return
+    ended = threading.Event()
 
     def beat() -> None:
         while not ended.wait(HEARTBEAT):
@@ -47,7 +45,7 @@ def heartbeats(study: optuna.Study) -> Iterator[None]:
             with suppress(StorageInternalError):
                 for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                     if trial.user_attrs.get(OWNER) == this_process():
-                        storage.record_heartbeat(trial._trial_id)
+                        record_heartbeat(study, trial)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -63,18 +61,17 @@ def abandoned(study: optuna.Study) -> list[FrozenTrial]:
 
     A search asks before its first trial, not later: what another one has trained meanwhile is none of these.
     """
-    storage = study._storage
-    silent = set(storage._get_stale_trial_ids(study._study_id)) if isinstance(storage, BaseHeartbeat) else set()
+    silent = without_heartbeat(study)
     oldest = datetime.now() - timedelta(seconds=GRACE)  # noqa: DTZ005 - as Optuna writes the time
 
     def is_abandoned(trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get(OWNER)
         if owner and is_of_this_machine(owner):
             return owner == this_process() or is_gone(owner)
-        if not isinstance(storage, BaseHeartbeat):
-            return getattr(storage, "is_alone", True)
+        if not has_heartbeat(study):
+            return getattr(storage_of(study), "is_alone", True)
         # Its search was killed before it could claim the trial, or has just asked for it.
         is_old = trial.datetime_start is not None and trial.datetime_start < oldest
-        return trial._trial_id in silent or (owner is None and is_old)
+        return trial.number in silent or (owner is None and is_old)
 
     return [trial for trial in study.get_trials(states=(TrialState.RUNNING,)) if is_abandoned(trial)]

@@ -7,7 +7,6 @@ where Optuna would count them or take a number of theirs, what is here does with
 import itertools
 import random
 import warnings
-from bisect import bisect
 from collections.abc import Collection, Iterator, Mapping
 from copy import copy
 from fractions import Fraction
@@ -19,17 +18,16 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import (
     BasePruner,
-    HyperbandPruner,
     MedianPruner,
     NopPruner,
     SuccessiveHalvingPruner,
     WilcoxonPruner,
 )
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler, TPESampler
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
+from darkroom.search.optuna_internals import Hyperband, judged
 
 # Trials drawn at random before a model of them suggests more, and completed before the median prunes any.
 STARTUP_TRIALS = 5
@@ -65,12 +63,12 @@ class _Tpe(TPESampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super().sample_relative(_judged(study, self._interrupted), trial, search_space)
+        return super().sample_relative(judged(study, self._interrupted), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return super().sample_independent(_judged(study, self._interrupted), trial, param_name, param_distribution)
+        return super().sample_independent(judged(study, self._interrupted), trial, param_name, param_distribution)
 
 
 class _Gp(GPSampler):
@@ -81,43 +79,7 @@ class _Gp(GPSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super().sample_relative(_judged(study, self._interrupted), trial, search_space)
-
-
-def _judged(study: optuna.Study, interrupted: Collection[int]) -> optuna.Study:
-    return cast(optuna.Study, _Judged(study, interrupted))
-
-
-class _Judged:
-    """A study in which a model of the trials sees failures as completed, and no better than the worst.
-
-    So it does pruned trials, with their last figure, if it would leave them out. Optuna shows failures to no model and
-    pruned trials not to a Gaussian process. Where training diverged above a learning rate, 28 of 40 trials of TPE and
-    33 of a Gaussian process then failed, 14 and 2 this way.
-    """
-
-    def __init__(self, study: optuna.Study, interrupted: Collection[int]) -> None:
-        self._study = study
-        self._interrupted = interrupted
-
-    def _get_trials(self, deepcopy: bool, states: Collection[TrialState], use_cache: bool) -> list[FrozenTrial]:
-        found = self._study._get_trials(deepcopy, use_cache=use_cache)
-        trials = [trial for trial in found if trial.number not in self._interrupted]
-        figures = [trial.values for trial in trials if trial.values]
-        ends = [min if direction is StudyDirection.MAXIMIZE else max for direction in self._study.directions]
-        worst = [end(values) for end, values in zip(ends, zip(*figures, strict=True), strict=True)] if figures else None
-        seen = []
-        for trial in trials:
-            if trial.state in states:
-                seen.append(trial)
-            elif trial.state in (TrialState.PRUNED, TrialState.FAIL) and worst:
-                ended = copy(trial)
-                ended.state, ended.values = TrialState.COMPLETE, trial.values or worst
-                seen.append(ended)
-        return seen
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._study, name)
+        return super().sample_relative(judged(study, self._interrupted), trial, search_space)
 
 
 class _CmaEs(CmaEsSampler):
@@ -160,7 +122,7 @@ def choose_pruner(config: Config, interrupted: Collection[int]) -> BasePruner:
         case "median":
             return MedianPruner(n_startup_trials=STARTUP_TRIALS, n_warmup_steps=max(1, epochs // 5))
         case "hyperband":
-            return _Hyperband(epochs, interrupted)
+            return Hyperband(epochs, interrupted)
         case "successive-halving":
             return _SuccessiveHalving(interrupted)
         case "wilcoxon":
@@ -193,21 +155,3 @@ class _Without:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._study, name)
-
-
-class _Hyperband(HyperbandPruner):
-    """Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 18, 2018.
-
-    Optuna draws a trial's bracket by its number; here by how many trials that count come before it.
-    """
-
-    def __init__(self, epochs: int, interrupted: Collection[int]) -> None:
-        super().__init__(max_resource=epochs)
-        self._interrupted = sorted(interrupted)
-
-    def _get_bracket_id(self, study: optuna.Study, trial: FrozenTrial) -> int:
-        if trial.number in self._interrupted:
-            return -1  # no bracket's
-        counted = copy(trial)
-        counted.number -= bisect(self._interrupted, trial.number)
-        return super()._get_bracket_id(study, counted)
