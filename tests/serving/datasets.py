@@ -10,13 +10,14 @@ from PIL import Image, ImageDraw
 from darkroom.config.settings import Model
 from darkroom.data import cache
 from darkroom.data.batches import read_split
+from darkroom.evaluation.logits import predict_logits
 from darkroom.evaluation.metrics import measure
 from darkroom.evaluation.predictions import write_predictions
 from darkroom.evaluation.reference import calibrated
 from darkroom.images.decoder import Decoder
 from darkroom.models.classifier import build_classifier
 from darkroom.serving.predictor import Predictor
-from darkroom.stages.evaluate import fit_reference_of, predict_logits
+from darkroom.stages.evaluate import fit_reference_of
 
 CLASSES = ("cross", "disc", "line")
 
@@ -68,7 +69,7 @@ def evaluated_dataset(root, pictures, shape, model="mlp", seed=0, fit="pad"):
     torch.manual_seed(seed)
     classifier = build_classifier(Model(name=model), card).eval()
     test = read_split(processed, card, "test")
-    logits = predict_logits(classifier, test, 7)
+    logits = predict_logits(classifier, test, 7).numpy()
     reference = fit_reference_of(classifier, test, card, processed, 7)
     found = measure(logits, test.labels.numpy(), CLASSES, top_k=2, bins=5)
     probabilities = calibrated(logits, reference.temperature)

@@ -12,9 +12,10 @@ from torch import Tensor
 from darkroom.data.batches import Split, read_split_of
 from darkroom.errors import ModelError
 from darkroom.evaluation.latency import latencies, throughputs
+from darkroom.evaluation.logits import predict_logits
 from darkroom.export.source import ExportSource
 from darkroom.formats.onnx import read_onnx, write_onnx
-from darkroom.formats.parity import Agreement, Model, accuracy, compare, predict_logits
+from darkroom.formats.parity import Agreement, Model, accuracy, compare
 from darkroom.formats.pt2 import read_pt2, write_pt2
 from darkroom.formats.quantization import quantize_int8
 from darkroom.formats.state_dict import read_state_dict, write_pth, write_safetensors
@@ -79,10 +80,7 @@ def export_model(
     """
     fingerprint = origin.metadata["fingerprint"]
     test = read_split_of(cache, fingerprint, "test", origin.name)
-    classes = len(origin.metadata["classes"])
-    expected = predict_logits(
-        origin.model, test, REFERENCE_BATCH, classes, _bar(display, "the model's answers", len(test))
-    )
+    expected = predict_logits(origin.model, test, REFERENCE_BATCH, _bar(display, "the model's answers", len(test)))
     full = made.with_name(f"fp32-{made.name}") if quantize else made
     told = _bar(display, f"writing {form}", 1)
     _write(origin, form, full)

@@ -8,7 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from darkroom.data.batches import CPU, Split
+from darkroom.data.batches import Split
+from darkroom.evaluation.logits import predict_logits
 
 # Maps uint8 images [N, C, H, W] to logits [N, classes].
 Model = Callable[[Tensor], Tensor]
@@ -16,28 +17,18 @@ Model = Callable[[Tensor], Tensor]
 BATCH_SIZES = (1, 7, 64)
 
 
-def _ignore(images: int) -> None:
-    pass
+def tolerant(model: Model, classes: int) -> Model:
+    """``model``, whose logits are not numbers for a batch that it refuses or does not give ``classes`` logits each."""
 
-
-@torch.no_grad()
-def predict_logits(
-    model: Model, split: Split, batch_size: int, classes: int, told: Callable[[int], object] = _ignore
-) -> Tensor:
-    """The logits float32 [N, classes] of a split, on the CPU; not a number where the model refuses a batch.
-
-    ``told`` is called after each batch with its number of images.
-    """
-    logits = torch.full((len(split), classes), torch.nan)
-    rows = torch.arange(len(split)).split(batch_size)
-    for batch, (images, _) in zip(rows, split.in_order(batch_size, CPU), strict=True):
+    def answer(images: Tensor) -> Tensor:
         # Each library has its own way of refusing a shape that a file was not made for.
         with suppress(Exception):
-            answer = model(images)
-            if answer.shape == (len(batch), classes):  # one row would be taken for the answer to every image
-                logits[batch] = answer
-        told(len(batch))
-    return logits
+            logits = model(images)
+            if logits.shape == (len(images), classes):
+                return logits
+        return torch.full((len(images), classes), torch.nan)
+
+    return answer
 
 
 def differing_predictions(logits: Tensor, expected: Tensor) -> Tensor:
@@ -83,7 +74,8 @@ def compare(
 
     ``begin`` is called with each size, and what it returns after each batch with its number of images.
     """
+    answer = tolerant(model, reference.shape[1])
     return [
-        Agreement.of(predict_logits(model, split, size, reference.shape[1], begin(size)), reference, split.labels, size)
+        Agreement.of(predict_logits(answer, split, size, begin(size)), reference, split.labels, size)
         for size in BATCH_SIZES
     ]

@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 
 from darkroom.data.batches import Split
+from darkroom.evaluation.logits import predict_logits
 from darkroom.formats.onnx import read_onnx, write_onnx
-from darkroom.formats.parity import BATCH_SIZES, Model, differing_predictions, predict_logits
+from darkroom.formats.parity import BATCH_SIZES, Model, differing_predictions, tolerant
 from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.utils.scratch import scratch_directory
 
@@ -23,12 +24,13 @@ def differing_answers(evidence: EvaluatedModel, form: Literal["pt2", "onnx"], ca
     """
     test = evidence.test_split(cache)
     model = evidence.load() if form == "pt2" else _as_onnx(evidence)
+    answer = tolerant(model, len(evidence.answers.classes))
     recorded = torch.from_numpy(evidence.answers.predicted)
     differs = torch.zeros(len(test), dtype=torch.bool)
     first = Split(test.images[:SINGLE_IMAGES], test.labels[:SINGLE_IMAGES])
     for batch_size in BATCH_SIZES:
         split = test if batch_size > 1 else first
-        logits = predict_logits(model, split, batch_size, len(evidence.answers.classes))
+        logits = predict_logits(answer, split, batch_size)
         differs[: len(split)] |= differing_predictions(logits, recorded[: len(split)])
     return int(differs.sum())
 

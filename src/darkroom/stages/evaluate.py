@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from darkroom.data.glyph_layout import common_ground, measure_glyphs
 from darkroom.errors import CacheError, counted
 from darkroom.evaluation import plots
 from darkroom.evaluation.gallery import write_gallery
+from darkroom.evaluation.logits import predict_logits
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, fit_reference
@@ -45,7 +47,7 @@ def run(config: Config, workspace: Workspace) -> None:
             f"{dataset.fingerprint[:12]}); run `darkroom train` again"
         )
     test = read_split(directory, dataset, "test")
-    logits = predict_logits(classifier, test, config.evaluate.batch_size)
+    logits = predict_logits(classifier, test, config.evaluate.batch_size).numpy()
     reference = fit_reference_of(classifier, test, dataset, directory, config.evaluate.batch_size)
     found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
     for doubt in doubts(found, dataset.classes):
@@ -75,7 +77,8 @@ def fit_reference_of(
     ink = measure_glyphs(train.take(some, CPU)[0].numpy())
     batches = (images.numpy() for split in (train, val, test) for images, _ in split.in_order(batch_size, CPU))
     ground = common_ground(batches) if ink else "mixed"
-    return fit_reference(predict_logits(classifier, val, batch_size), val.labels.numpy(), ink, ground)
+    logits = predict_logits(classifier, val, batch_size).numpy()
+    return fit_reference(logits, val.labels.numpy(), ink, ground)
 
 
 def _measure(
@@ -94,7 +97,8 @@ def _measure(
     at_temperature = measured(logits / temperature).summary
     summary = found.summary | {f"calibrated_{key}": at_temperature[key] for key in CALIBRATED_FIGURES}
     if settings.tta != "none":
-        augmented = measured(predict_logits(classifier, test, settings.batch_size, settings.tta)).summary
+        averaging = partial(average_logits, classifier, tta=settings.tta)
+        augmented = measured(predict_logits(averaging, test, settings.batch_size).numpy()).summary
         summary |= {f"tta_{key}": augmented[key] for key in TTA_FIGURES}
     return replace(found, summary=summary)
 
@@ -112,13 +116,6 @@ def doubts(found: Evaluation, classes: Sequence[str]) -> list[str]:
             f"and always answering {classes[int(counts.argmax())]!r} would give {guess:.1%}"
         )
     return lines
-
-
-@torch.no_grad()
-def predict_logits(classifier: Classifier, split: Split, batch_size: int, tta: str = "none") -> Floats:
-    """float32 logits [N, classes] of a split, computed on the CPU in fp32: the same figures on every machine."""
-    batches = split.in_order(batch_size, CPU)
-    return torch.cat([average_logits(classifier, images, tta) for images, _ in batches]).numpy()
 
 
 def _write(found: Evaluation, test: Split, dataset: DatasetCard, directory: Path) -> None:
