@@ -65,15 +65,16 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     if beginning:
         messages.print(beginning.line)
     with explained(config):
-        _Search(config, card, beginning).run(workspace, start)
+        _Search(config, card, device, beginning).run(workspace, start)
 
 
 class _Search:
     """A study and its parent run in MLflow."""
 
-    def __init__(self, config: Config, card: DatasetCard, beginning: Beginning | None) -> None:
+    def __init__(self, config: Config, card: DatasetCard, device: torch.device, beginning: Beginning | None) -> None:
         self.config = config
         self.card = card
+        self.device = device
         self.beginning = beginning
 
     def run(self, workspace: Workspace, start: Start) -> None:
@@ -86,11 +87,10 @@ class _Search:
             tracker.start(name, "search", key=key) as parent,
         ):
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
-            device = choose_device(config.train.device)
-            precision = self._precision(plan(config, self.card, device).workers, device)
+            precision = self._precision(plan(config, self.card, self.device).workers)
             in_precision = precision.put_into(config)
             # In fp16 trials are no single program.
-            planned = plan(in_precision, self.card, device)
+            planned = plan(in_precision, self.card, self.device)
             self._describe(parent, precision)
             if planned.note:
                 warn(planned.note)
@@ -138,15 +138,14 @@ class _Search:
             watch = _Watch(runs, source, config.train.monitor, display)
             TrialScheduler(source, config, slots, watch, epochs).run()
 
-    def _precision(self, workers: int, device: torch.device) -> Precision:
+    def _precision(self, workers: int) -> Precision:
         """That of every trial. A cluster's machines are not this one: there it is what they have been made for."""
         if self.config.search.executor == "ray":
             return Precision(self.config.train.precision, {})
-        return fastest_precision(self.config, self.card, device, max(1, torch.get_num_threads() // workers))
+        return fastest_precision(self.config, self.card, self.device, max(1, torch.get_num_threads() // workers))
 
     def _describe(self, parent: Run, precision: Precision) -> None:
         config = self.config
-        device = choose_device(config.train.device)
         flat = config.flat()
         if config.search.storage is not None:
             flat["search.storage"] = shown(config.search.storage)
@@ -156,7 +155,7 @@ class _Search:
         parent.log_params(
             {key: flat[key] for key in flat if key.split(".")[0] in {"dataset", "model", "train", "augment", "search"}}
         )
-        parent.log_tags(describe_environment(device, precision.name) | precision.facts())
+        parent.log_tags(describe_environment(self.device, precision.name) | precision.facts())
         parent.log_dataset(self.card, "search")
 
 
