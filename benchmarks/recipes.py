@@ -25,7 +25,7 @@ from benchmarks.machine import processor
 from ruamel.yaml import YAML
 
 from darkroom.commands.params.template import render
-from darkroom.commands.recipes import Measured, Recipe, read_recipes
+from darkroom.commands.recipes import Measured, RecipeFile, read_recipes
 from darkroom.config.bounded_yaml import read_yaml
 from darkroom.workspace import Workspace
 
@@ -156,7 +156,7 @@ def page() -> None:
     PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
 
 
-def summary(recipes: dict[str, Recipe]) -> list[str]:
+def summary(recipes: dict[str, RecipeFile]) -> list[str]:
     lines = [
         "| recipe | dataset | model | test accuracy, % (mean ± sd) | n | epochs | seconds |",
         "|---|---|---|---|---|---|---|",
@@ -172,7 +172,7 @@ def summary(recipes: dict[str, Recipe]) -> list[str]:
     return lines
 
 
-def details(recipe: Recipe) -> list[str]:
+def details(recipe: RecipeFile) -> list[str]:
     measured, facts = recipe.measured, recipe.measured.conditions
     first = measured.runs[0]
     low, high = 100 * first["accuracy_low"], 100 * first["accuracy_high"]

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from darkroom.errors import DataError
-from darkroom.serving.bulk import Answers
+from darkroom.serving.bulk import BatchPredictions
 from darkroom.serving.inputs import Picture
 from darkroom.serving.outputs import check_output, open_output
 from darkroom.serving.summary import SHOWN, Summary
@@ -23,7 +23,7 @@ def answers(files, probabilities, errors=None, unlike=False):
     count = len(files)
     no = np.zeros(count, bool)
     pictures = [Picture(file, file) for file in files]
-    return Answers(pictures, np.array(probabilities), no, no | unlike, no, errors or [None] * count)
+    return BatchPredictions(pictures, np.array(probabilities), no, no | unlike, no, errors or [None] * count)
 
 
 WRITTEN = answers(["cat/1.png", "cat/2.png", "é.png"], [[0.7, 0.2, 0.1], NAN, [0, 0.5, 0.5]], [None, "is broken", None])
@@ -181,5 +181,7 @@ def test_the_accuracy_has_its_interval_and_leaves_out_what_was_not_read():
 
 def test_a_class_is_known_in_either_spelling_of_its_letters():
     summary = Summary(("caf\u00e9", "bar"))
-    summary.add(Answers([Picture("", "cafe\u0301/1.png")], np.array([[1.0, 0]]), *np.zeros((3, 1), bool), [None]))
+    summary.add(
+        BatchPredictions([Picture("", "cafe\u0301/1.png")], np.array([[1.0, 0]]), *np.zeros((3, 1), bool), [None])
+    )
     assert summary.correct == 1

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from darkroom.commands import promote, rollback
 from darkroom.config import parse
 from darkroom.errors import DarkroomError
-from darkroom.evaluation.predictions import Answers
+from darkroom.evaluation.predictions import SplitPredictions
 from darkroom.promotion import promote as gate
 from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.workspace import Workspace
@@ -85,7 +85,7 @@ def evidence(client, contender, directory):
     accuracy = chance.uniform(0.6, 0.95) if is_good(contender.version) else 0.3
     labels = np.arange(IMAGES) % 2
     wrong = chance.random(IMAGES) > accuracy
-    answers = Answers(
+    answers = SplitPredictions(
         ("a", "b"), tuple(map(str, range(IMAGES))), labels, np.where(wrong, 1 - labels, labels), np.full(IMAGES, 0.9)
     )
     model = directory / str(contender.version)

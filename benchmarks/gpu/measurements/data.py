@@ -19,7 +19,7 @@ from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import SPLITS, DatasetCard
 from darkroom.datasets import splits
 from darkroom.datasets.catalog import CATALOG
-from darkroom.datasets.source import Decoded
+from darkroom.datasets.source import DecodedDataset
 
 # Preprocessed alike by all recipes for a GPU.
 PREPROCESS = Preprocess(val_fraction=0.02)
@@ -81,7 +81,7 @@ def few(split: Split, count: int) -> Split:
     return Split(split.images[rows], split.labels[rows])
 
 
-def _read_idx(directory: Path) -> Decoded:
+def _read_idx(directory: Path) -> DecodedDataset:
     """The four files of MNIST and its like, as published (.gz) or as they travel (.xz)."""
     images, labels, split = [], [], []
     for name in ("train", "test"):
@@ -89,7 +89,7 @@ def _read_idx(directory: Path) -> Decoded:
         images.append(pixels.reshape(-1, 1, SIDE, SIDE))
         labels.append(_bytes_of(directory / IDX[name, "labels"], HEADER_BYTES["labels"]).astype(np.int64))
         split.append(np.full(len(labels[-1]), name, dtype="<U5"))
-    return Decoded(np.concatenate(images), np.concatenate(labels), np.concatenate(split), tuple("0123456789"))
+    return DecodedDataset(np.concatenate(images), np.concatenate(labels), np.concatenate(split), tuple("0123456789"))
 
 
 def _bytes_of(path: Path, offset: int) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
@@ -101,7 +101,7 @@ def _bytes_of(path: Path, offset: int) -> "np.ndarray[tuple[int], np.dtype[np.ui
     return np.frombuffer(content, np.uint8, offset=offset)
 
 
-def _decode_cifar10(session: Session) -> Decoded:
+def _decode_cifar10(session: Session) -> DecodedDataset:
     """As the product decodes a folder of images."""
     source, raw, scratch = CATALOG["folder"], session.place / "raw", session.place / "scratch"
     for directory in (raw, scratch):
@@ -114,7 +114,7 @@ def _silent(what: str, done: int, total: int) -> None:
     """Progress is of no interest here."""
 
 
-def _cached(decoded: Decoded, name: str, directory: Path) -> Data:
+def _cached(decoded: DecodedDataset, name: str, directory: Path) -> Data:
     directory.mkdir(parents=True, exist_ok=True)
     rows = splits.assign_rows(decoded, PREPROCESS, decoded.digests)
     card = cache.write(
@@ -131,7 +131,7 @@ def _cached(decoded: Decoded, name: str, directory: Path) -> Data:
     return Data(card, {split: read_split(directory, card, split) for split in SPLITS})
 
 
-def _write_for_airbench(decoded: Decoded, directory: Path) -> None:
+def _write_for_airbench(decoded: DecodedDataset, directory: Path) -> None:
     """Its train images in random order: it whitens by the first 5,000, and ours lie class by class."""
     directory.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(AIRBENCH_SEED)

@@ -14,7 +14,7 @@ from darkroom.datasets import splits
 from darkroom.datasets.archives import list_images
 from darkroom.datasets.folder import label_by_folders
 from darkroom.datasets.inventory import Inventory, in_words
-from darkroom.datasets.labels import Labelled, label_images
+from darkroom.datasets.labels import LabeledImages, label_images
 from darkroom.datasets.tables import find_table, store_table
 from darkroom.datasets.tree import draw, grow
 from darkroom.errors import counted
@@ -53,7 +53,7 @@ def _show_files(source: Path, names: list[str], inventory: Inventory) -> None:
         output.print(f"  nor in {len(folders) - MAX_FOLDERS:,} other folders")
 
 
-def _label(source: Path, names: list[str], inventory: Inventory, config: Config) -> Labelled:
+def _label(source: Path, names: list[str], inventory: Inventory, config: Config) -> LabeledImages:
     if config.dataset.name != "folder" or not config.dataset.labels:
         return label_by_folders(names, inventory)
     with scratch_directory() as place:

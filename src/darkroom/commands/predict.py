@@ -10,7 +10,7 @@ import typer
 from darkroom.config import Config
 from darkroom.errors import DataError, ModelError, did_you_mean
 from darkroom.models.registry import architectures
-from darkroom.serving.bulk import Answers, answer_all
+from darkroom.serving.bulk import BatchPredictions, answer_all
 from darkroom.serving.class_check import warn_of_other_classes
 from darkroom.serving.inputs import NAMED, Pictures
 from darkroom.serving.outputs import as_json as answers_as_json
@@ -46,7 +46,7 @@ def run(
     summary = Summary(predictor.classes)
     with ExitStack() as stack:
         report = stack.enter_context(reporter())
-        writers: list[Callable[[Answers], None]] = [summary.add]
+        writers: list[Callable[[BatchPredictions], None]] = [summary.add]
         if to is not None:
             writers.append(stack.enter_context(open_output(to, predictor.classes, predictor.version)))
         if as_json:
@@ -84,11 +84,11 @@ def _predictor_from(weights: Path, model: str | None, config: Config, workspace:
 
 
 @contextmanager
-def _json_to_stdout(predictor: Predictor) -> Iterator[Callable[[Answers], None]]:
+def _json_to_stdout(predictor: Predictor) -> Iterator[Callable[[BatchPredictions], None]]:
     """What prints answers as one JSON object, as they come."""
     between = f'{{\n  "version": {json.dumps(predictor.version, ensure_ascii=False)},\n  "predictions": ['
 
-    def write(answers: Answers) -> None:
+    def write(answers: BatchPredictions) -> None:
         nonlocal between
         for answer in answers_as_json(answers, predictor.classes, file="image"):
             text = json.dumps(answer, ensure_ascii=False, indent=2).replace("\n", "\n    ")

@@ -58,7 +58,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class RecipeFile:
     """A file of settings, all others having their defaults, and what they reach if that was measured."""
 
     path: Path
@@ -74,12 +74,12 @@ class Recipe:
         return render(read_yaml(self.path) or {})
 
 
-def read_recipes(workspace: Workspace) -> dict[str, Recipe]:
+def read_recipes(workspace: Workspace) -> dict[str, RecipeFile]:
     """Every recipe by name. Raises ConfigError if there are none or one is not valid."""
     return {path.stem: _read(path) for path in _paths(workspace)}
 
 
-def find(workspace: Workspace, name: str) -> Recipe:
+def find(workspace: Workspace, name: str) -> RecipeFile:
     """The recipe ``name``. Raises ConfigError, with the near names if there is none of this name."""
     paths = {path.stem: path for path in _paths(workspace)}
     if name not in paths:
@@ -112,7 +112,7 @@ def show(workspace: Workspace, name: str) -> None:
     typer.echo(find(workspace, name).params(), nl=False)
 
 
-def use(workspace: Workspace, name: str, *, force: bool) -> Recipe:
+def use(workspace: Workspace, name: str, *, force: bool) -> RecipeFile:
     """Make the recipe ``name`` params.yaml.
 
     Raises ConfigError, and leaves params.yaml as it is, if that holds edits that are saved nowhere else:
@@ -138,11 +138,11 @@ def _paths(workspace: Workspace) -> list[Path]:
     return found
 
 
-def _read(path: Path) -> Recipe:
+def _read(path: Path) -> RecipeFile:
     measured = path.parent / MEASURED
     entries = read_json(measured, error=ConfigError, made_by="benchmarks/recipes.py") if measured.exists() else {}
     entry = entries.get(path.stem)
-    return Recipe(path, load(path), Measured(**entry) if entry else None)
+    return RecipeFile(path, load(path), Measured(**entry) if entry else None)
 
 
 def _is_saved(workspace: Workspace) -> bool:

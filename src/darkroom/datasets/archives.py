@@ -49,10 +49,12 @@ COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open, b"]\
 
 # A file's name, how it is spelled in the source, and what opens it: None for a folder. A pipe, say, opens as None.
 Entry = tuple[str, str, Callable[[], IO[bytes] | None] | None]
-Report = Callable[[int], None]
+ReportCount = Callable[[int], None]
 
 
-def pack(source: Path, target: Path, report: Report = lambda count: None, *, encoding: str | None = None) -> Inventory:
+def pack(
+    source: Path, target: Path, report: ReportCount = lambda count: None, *, encoding: str | None = None
+) -> Inventory:
     """Pack every image below ``source``, a directory or a zip or tar archive, into the zip ``target``.
 
     Names in the zip are relative to ``source``, with ``/`` between parts, composed (NFC). Names that are not UTF-8

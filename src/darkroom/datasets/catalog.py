@@ -2,9 +2,9 @@
 
 from darkroom.datasets.folder import Folder
 from darkroom.datasets.published import Digits, TorchvisionDataset
-from darkroom.datasets.source import Source
+from darkroom.datasets.source import DatasetSource
 
-CATALOG: dict[str, Source] = {
+CATALOG: dict[str, DatasetSource] = {
     "digits": Digits("1,797 handwritten digits, grey 8x8; ships with scikit-learn"),
     "mnist": TorchvisionDataset("MNIST", "70,000 handwritten digits, grey 28x28"),
     "fashion-mnist": TorchvisionDataset("FashionMNIST", "70,000 pictures of clothes, grey 28x28"),

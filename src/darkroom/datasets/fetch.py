@@ -19,7 +19,7 @@ TIMEOUT_SECONDS = 30
 UNREADABLE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
 
 
-class Progress:
+class DownloadProgress:
     """What pooch asks of a progress bar, told to a callback of (bytes so far, bytes in total)."""
 
     def __init__(self, report: Callable[[int, int], None]) -> None:
@@ -80,7 +80,9 @@ def fetch(
             registry = pooch.create(place, base_url="", registry={name: f"md5:{md5}"}, retry_if_failed=attempts)
             registry.urls = {name: address}
             download = (
-                copy_file if local else pooch.HTTPDownloader(progressbar=Progress(report), timeout=TIMEOUT_SECONDS)
+                copy_file
+                if local
+                else pooch.HTTPDownloader(progressbar=DownloadProgress(report), timeout=TIMEOUT_SECONDS)
             )
             try:
                 registry.fetch(name, downloader=download)

@@ -17,10 +17,10 @@ from darkroom.data.memmap import allocate, release
 from darkroom.datasets.archives import pack
 from darkroom.datasets.decoding import Headers, Map, decode_into, processes, read_headers, sample_values
 from darkroom.datasets.inventory import MAX_EXAMPLES, Inventory
-from darkroom.datasets.labels import Labelled, label_images
+from darkroom.datasets.labels import LabeledImages, label_images
 from darkroom.datasets.layout import UNLABELLED, arrange
 from darkroom.datasets.packed import Records, read_index
-from darkroom.datasets.source import Decoded, Report
+from darkroom.datasets.source import DecodedDataset, ReportProgress
 from darkroom.datasets.splits import assign_rows
 from darkroom.datasets.survey import common_channels, common_size, count_sizes, notes
 from darkroom.datasets.tables import SUFFIXES as TABLES
@@ -42,13 +42,13 @@ class Folder:
 
     about: str
 
-    def download(self, settings: Dataset, directory: Path, report: Report) -> str:
+    def download(self, settings: Dataset, directory: Path, report: ReportProgress) -> str:
         source = Path(settings.path).expanduser()
         store_table(settings.labels, source, directory)
         count = partial(report, "pack images")
         return str(pack(source, directory / PACKED, lambda done: count(done, 0), encoding=settings.encoding))
 
-    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: Report) -> Decoded:
+    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: ReportProgress) -> DecodedDataset:
         archive = directory / PACKED
         names, records = read_index(archive)
         inventory = Inventory.read(directory, len(names))
@@ -86,7 +86,7 @@ class Folder:
             images = _keep_rows(images, whole)
             headers, digests, labelled = headers[whole], digests[whole], labelled.take(whole)
             names = [names[row] for row in whole]
-        return Decoded(
+        return DecodedDataset(
             images,
             labelled.labels,
             labelled.splits,
@@ -104,7 +104,7 @@ class Folder:
         )
 
 
-def label_by_folders(names: Sequence[str], inventory: Inventory) -> Labelled:
+def label_by_folders(names: Sequence[str], inventory: Inventory) -> LabeledImages:
     """What the folders of the images ``names`` say of them. Raises DataError as ``arrange`` does."""
     try:
         labels, splits, classes = arrange(names, inventory.folders)
@@ -120,16 +120,16 @@ def label_by_folders(names: Sequence[str], inventory: Inventory) -> Labelled:
         example = names[int(np.flatnonzero(labels == UNLABELLED)[0])]
         cut = "" if "test" in splits[rows] else "; the test split is cut from train"
         warnings.append(f"{count} without a class folder left out, such as {example}{cut}")
-    return Labelled(rows, labels[rows], splits[rows], classes, warnings=tuple(warnings))
+    return LabeledImages(rows, labels[rows], splits[rows], classes, warnings=tuple(warnings))
 
 
-def _without_label(names: Sequence[str], labelled: Labelled) -> dict[str, Any]:
+def _without_label(names: Sequence[str], labelled: LabeledImages) -> dict[str, Any]:
     rows = np.setdiff1d(np.arange(len(names)), labelled.rows)
     return {"count": len(rows), "examples": [names[row] for row in rows[:MAX_EXAMPLES].tolist()]}
 
 
 def _sample(
-    spread: Map, archive: Path, records: Records, headers: Headers, settings: Preprocess, report: Report
+    spread: Map, archive: Path, records: Records, headers: Headers, settings: Preprocess, report: ReportProgress
 ) -> dict[int, Sampled | None]:
     """Some values of each image of more than 8 bits, by row; None where one cannot be decoded."""
     deep = np.flatnonzero(headers["is_deep"])
@@ -144,7 +144,7 @@ def _sample(
 def _train_rows(
     headers: Headers,
     sampled: dict[int, Sampled | None],
-    labelled: Labelled,
+    labelled: LabeledImages,
     digests: Digests,
     settings: Preprocess,
 ) -> NDArray[np.int64]:

@@ -20,10 +20,10 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabeledImages:
     """The M images that have a label: ``rows`` int64 [M], where they are among all names, in ascending order.
 
-    All else is as in ``Decoded``, ``classes`` in the order of their names.
+    All else is as in ``DecodedDataset``, ``classes`` in the order of their names.
     """
 
     rows: Ints
@@ -35,7 +35,7 @@ class Labelled:
     reading: str = ""
     warnings: tuple[str, ...] = ()
 
-    def take(self, chosen: Ints) -> "Labelled":
+    def take(self, chosen: Ints) -> "LabeledImages":
         """Those of the images that are ``chosen``, positions among the M."""
         return replace(
             self,
@@ -47,7 +47,7 @@ class Labelled:
         )
 
 
-def label_images(path: Path, names: Sequence[str]) -> Labelled:
+def label_images(path: Path, names: Sequence[str]) -> LabeledImages:
     """What the table at ``path`` says of the images ``names`` [N], their paths in the dataset.
 
     A row's file is an image's whole path, or the end of one, or its file name, each with or without the suffix; the
@@ -79,7 +79,7 @@ def label_images(path: Path, names: Sequence[str]) -> Labelled:
             f"{table.name} does not name {left:,} of {counted(len(names), 'image')}, such as {other}; left out"
         )
     reading = table.reading + remark
-    return Labelled(rows, labels, splits, tuple(classes), groups, attributes, reading, tuple(warnings))
+    return LabeledImages(rows, labels, splits, tuple(classes), groups, attributes, reading, tuple(warnings))
 
 
 def _match(table: Table, names: Sequence[str]) -> Ints:

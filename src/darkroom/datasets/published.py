@@ -20,7 +20,7 @@ from PIL import Image
 from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data.memmap import CHUNK_BYTES, allocate, release
 from darkroom.datasets.fetch import fetch, is_published
-from darkroom.datasets.source import Decoded, Report
+from darkroom.datasets.source import DecodedDataset, ReportProgress
 from darkroom.errors import CacheError
 from darkroom.images.decoder import Channels, Decoder, fit
 from darkroom.utils.files import atomic_file
@@ -33,12 +33,12 @@ class Digits:
     about: str
     file = "digits.csv.gz"
 
-    def download(self, settings: Dataset, directory: Path, report: Report) -> None:
+    def download(self, settings: Dataset, directory: Path, report: ReportProgress) -> None:
         shipped = importlib.resources.files("sklearn.datasets.data") / self.file
         with importlib.resources.as_file(shipped) as path, atomic_file(directory / self.file) as partial_file:
             shutil.copyfile(path, partial_file)
 
-    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: Report) -> Decoded:
+    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: ReportProgress) -> DecodedDataset:
         """Rows of 64 pixels, 0 to 16 each, and a label; pixels are scaled to 0 to 255."""
         path = directory / self.file
         try:
@@ -50,7 +50,7 @@ class Digits:
         images = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 1, 8, 8)
         labels = table[:, -1].astype(np.int64)
         undecided = np.full(len(labels), "", dtype="<U5")
-        return _conform(Decoded(images, labels, undecided, tuple("0123456789")), settings, scratch)
+        return _conform(DecodedDataset(images, labels, undecided, tuple("0123456789")), settings, scratch)
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class TorchvisionDataset:
         known = self._class
         return list(known.resources) if hasattr(known, "resources") else [(known.filename, known.tgz_md5)]
 
-    def download(self, settings: Dataset, directory: Path, report: Report) -> None:
+    def download(self, settings: Dataset, directory: Path, report: ReportProgress) -> None:
         known = self._class
         hosts = list(known.mirrors) if hasattr(known, "mirrors") else [known.url.rpartition("/")[0]]
         mirror = settings.mirror or os.environ.get("DARKROOM_MIRROR")
@@ -80,7 +80,7 @@ class TorchvisionDataset:
         for name, md5 in self._files():
             fetch(name, md5, hosts, directory, partial(report, name))
 
-    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: Report) -> Decoded:
+    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: ReportProgress) -> DecodedDataset:
         for name, md5 in self._files():
             if not (directory / name).is_file() or not is_published(directory / name, md5):
                 raise _damaged(directory / name)
@@ -91,7 +91,9 @@ class TorchvisionDataset:
             images.append(_as_nchw(np.asarray(part.data)))
             labels.append(np.asarray(part.targets, dtype=np.int64))
             splits.append(np.full(len(labels[-1]), split, dtype="<U5"))
-        decoded = Decoded(np.concatenate(images), np.concatenate(labels), np.concatenate(splits), tuple(part.classes))
+        decoded = DecodedDataset(
+            np.concatenate(images), np.concatenate(labels), np.concatenate(splits), tuple(part.classes)
+        )
         return _conform(decoded, settings, scratch)
 
     def _split(self, directory: Path, scratch: Path, *, train: bool) -> Any:
@@ -115,7 +117,7 @@ def _as_nchw(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
 
 
-def _conform(decoded: Decoded, settings: Preprocess, scratch: Path) -> Decoded:
+def _conform(decoded: DecodedDataset, settings: Preprocess, scratch: Path) -> DecodedDataset:
     """The same images in the size and with the channels that the settings ask for: mapped from a file if in others."""
     count, channels, height, width = decoded.images.shape
     sizes = dict(Counter({f"{width}x{height}": count}))
@@ -131,4 +133,4 @@ def _conform(decoded: Decoded, settings: Preprocess, scratch: Path) -> Decoded:
             if row % step == 0:
                 release(images)
     decoder = Decoder(wanted, size, settings.fit)
-    return Decoded(images, decoded.labels, decoded.splits, decoded.classes, sizes=sizes, decoder=decoder)
+    return DecodedDataset(images, decoded.labels, decoded.splits, decoded.classes, sizes=sizes, decoder=decoder)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from darkroom.data.cache import SPLITS
 from darkroom.datasets.duplicates import find_duplicates
 from darkroom.datasets.scan import Scan
-from darkroom.datasets.source import Decoded
+from darkroom.datasets.source import DecodedDataset
 from darkroom.plotting import BLUE, GREY, ORANGE, new_figure, shorten, show_image, tidy
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ MAX_EXAMPLES = 20
 MAX_CLASSES_DRAWN = 40
 
 
-def describe(decoded: Decoded, rows: dict[str, NDArray[np.int64]], seen: Scan) -> dict[str, Any]:
+def describe(decoded: DecodedDataset, rows: dict[str, NDArray[np.int64]], seen: Scan) -> dict[str, Any]:
     """The figures of report.json; ``seen`` is what a scan of ``rows`` saw.
 
     Long lists are cut at 200 entries; the counts beside them are whole.
@@ -44,7 +44,7 @@ def describe(decoded: Decoded, rows: dict[str, NDArray[np.int64]], seen: Scan) -
     }
 
 
-def _describe_duplicates(decoded: Decoded, splits: Sequence[str], seen: Scan) -> dict[str, Any]:
+def _describe_duplicates(decoded: DecodedDataset, splits: Sequence[str], seen: Scan) -> dict[str, Any]:
     found = find_duplicates(seen)
     crossing = _differ(found.splits, found.starts)
     ends = np.append(found.starts[1:], len(found.rows))

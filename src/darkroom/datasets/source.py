@@ -13,13 +13,13 @@ from darkroom.data.digests import Digests
 from darkroom.images.decoder import Decoder
 
 # What is being done, how much of it is done, and how much there is (0: not known).
-Report = Callable[[str, int, int], None]
+ReportProgress = Callable[[str, int, int], None]
 # What else is known of each image, by name: text [N].
 Attributes = dict[str, NDArray[np.object_]]
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedDataset:
     """All readable images of a dataset, in the order of its files.
 
     ``images`` uint8 [N, C, H, W], possibly mapped from a file; ``labels`` int64 [N], indices into
@@ -51,20 +51,20 @@ class Decoded:
     warnings: tuple[str, ...] = ()
 
 
-class Source(Protocol):
+class DatasetSource(Protocol):
     """One dataset of the catalog."""
 
     @property
     def about(self) -> str:
         """One line: what is in it."""
 
-    def download(self, settings: Dataset, directory: Path, report: Report) -> str | None:
+    def download(self, settings: Dataset, directory: Path, report: ReportProgress) -> str | None:
         """Bring the dataset's files into ``directory``.
 
         Returns a line about what was left out, if anything can be. Raises DataError.
         """
 
-    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: Report) -> Decoded:
+    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: ReportProgress) -> DecodedDataset:
         """Read the images from ``directory``, using ``scratch`` for what does not fit into memory.
 
         Broken images are left out and listed, never replaced. Raises DataError.

@@ -31,7 +31,7 @@ def assign(
 ) -> dict[str, Ints]:
     """The rows of each split, in ascending order.
 
-    ``labels`` and ``splits`` [N] are as in ``Decoded``. A published test or val split is kept as it is;
+    ``labels`` and ``splits`` [N] are as in ``DecodedDataset``. A published test or val split is kept as it is;
     one that is missing is cut from train (or from all images where nothing was published).
 
     With ``digests`` [N, 16] of the images' files they decide, and not the images' order: where some are added, nearly
@@ -62,8 +62,8 @@ def assign(
     return rows
 
 
-class Labelled(Protocol):
-    """Images whose splits are to be decided; all as in ``Decoded``."""
+class ImagesToSplit(Protocol):
+    """Images whose splits are to be decided; all as in ``DecodedDataset``."""
 
     @property
     def labels(self) -> Ints: ...
@@ -75,7 +75,7 @@ class Labelled(Protocol):
     def groups(self) -> Ints | None: ...
 
 
-def assign_rows(images: Labelled, settings: Preprocess, digests: Digests | None) -> dict[str, Ints]:
+def assign_rows(images: ImagesToSplit, settings: Preprocess, digests: Digests | None) -> dict[str, Ints]:
     """``assign`` as the settings say."""
     return assign(
         images.labels,

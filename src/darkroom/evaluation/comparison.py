@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from darkroom.evaluation.metrics import Floats, Ints, accuracy_interval, expected_calibration_error
-from darkroom.evaluation.predictions import Answers
+from darkroom.evaluation.predictions import SplitPredictions
 
 RESAMPLES = 9_999
 # Of one block of resamples: 8 bytes each.
@@ -26,8 +26,8 @@ class Comparison:
     answers are not for the same images and classes.
     """
 
-    a: Answers
-    b: Answers
+    a: SplitPredictions
+    b: SplitPredictions
 
     def __post_init__(self) -> None:
         if self.a.classes != self.b.classes:
@@ -216,7 +216,7 @@ def _lowest_share(count: Ints, of: Ints | int, risk: float) -> Floats:
     return found
 
 
-def _accuracy(answers: Answers) -> dict[str, float]:
+def _accuracy(answers: SplitPredictions) -> dict[str, float]:
     right, images = int(answers.correct.sum()), len(answers.labels)
     low, high = accuracy_interval(right, images)
     return {"value": right / images, "low": low, "high": high}

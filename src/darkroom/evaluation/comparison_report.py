@@ -10,7 +10,7 @@ import numpy as np
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.latency import LARGE_BATCH, Latency
 from darkroom.evaluation.pairing import Pairing
-from darkroom.evaluation.predictions import Answers
+from darkroom.evaluation.predictions import SplitPredictions
 from darkroom.utils.markdown import plain, table
 from darkroom.utils.units import MEGABYTE
 
@@ -198,7 +198,7 @@ def _ratio(name: str, values: Sequence[float], form: str) -> Row:
     return (name, *map(form.format, values), f"{values[1] / values[0] - 1:+.0%}")
 
 
-def _percent(answers: Answers) -> str:
+def _percent(answers: SplitPredictions) -> str:
     return f"{100 * answers.correct.mean():.2f} %"
 
 

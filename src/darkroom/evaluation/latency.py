@@ -1,6 +1,6 @@
 """How long models take for an answer, measured in turn: whatever else the machine does meanwhile meets them all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 from time import perf_counter
@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-Model = Callable[[Tensor], Tensor]
+from darkroom.evaluation.logits import LogitsFunction
+
 # The first calls choose kernels and fill caches, also after another model had its turn.
 WARM_UP_CALLS = 5
 # A turn of a slow model ends when it has lasted so long.
@@ -26,7 +27,7 @@ class Latency:
     threads: int
 
 
-def latencies(models: Sequence[Model], *shapes: Sequence[int]) -> list[Latency]:
+def latencies(models: Sequence[LogitsFunction], *shapes: Sequence[int]) -> list[Latency]:
     """The latency of each model for one image, on the CPU.
 
     ``shapes`` (channels, height, width) are those that the models take, or one that all take.
@@ -36,12 +37,12 @@ def latencies(models: Sequence[Model], *shapes: Sequence[int]) -> list[Latency]:
     return [Latency(p50, p95, threads) for p50, p95 in percentiles]
 
 
-def throughputs(models: Sequence[Model], *shapes: Sequence[int]) -> list[float]:
+def throughputs(models: Sequence[LogitsFunction], *shapes: Sequence[int]) -> list[float]:
     """The images a second that each model answers, in batches of ``LARGE_BATCH``, on the CPU; see ``latencies``."""
     return [LARGE_BATCH / float(np.median(each)) * 1000 for each in _in_turn(models, shapes, LARGE_BATCH)]
 
 
-def _in_turn(models: Sequence[Model], shapes: Sequence[Sequence[int]], count: int) -> list[list[float]]:
+def _in_turn(models: Sequence[LogitsFunction], shapes: Sequence[Sequence[int]], count: int) -> list[list[float]]:
     """The milliseconds of every call of each model that counts, with ``count`` images."""
     inputs = [torch.zeros(count, *shape, dtype=torch.uint8) for shape in shapes]
     inputs *= len(models) // len(inputs)
@@ -53,7 +54,7 @@ def _in_turn(models: Sequence[Model], shapes: Sequence[Sequence[int]], count: in
 
 
 @torch.no_grad()
-def call_times(model: Model, images: Tensor, calls: int, at_most_ms: float = inf) -> list[float]:
+def call_times(model: LogitsFunction, images: Tensor, calls: int, at_most_ms: float = inf) -> list[float]:
     """The milliseconds of each of ``calls`` calls, after a warm-up that is not counted.
 
     They are fewer, but one at least, if all together took longer than ``at_most_ms``.

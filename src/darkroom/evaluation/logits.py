@@ -7,6 +7,9 @@ from torch import Tensor
 
 from darkroom.data.batches import CPU, Split
 
+# Maps uint8 images [N, C, H, W] to logits [N, classes].
+LogitsFunction = Callable[[Tensor], Tensor]
+
 
 def _ignore(images: int) -> None:
     pass
@@ -14,12 +17,11 @@ def _ignore(images: int) -> None:
 
 @torch.no_grad()
 def predict_logits(
-    model: Callable[[Tensor], Tensor], split: Split, batch_size: int, on_batch: Callable[[int], object] = _ignore
+    model: LogitsFunction, split: Split, batch_size: int, on_batch: Callable[[int], object] = _ignore
 ) -> Tensor:
     """The logits float32 [N, classes] of a split, computed on the CPU in fp32: the same on every machine.
 
-    ``model`` maps uint8 images [n, C, H, W] to logits [n, classes]. ``on_batch`` is called after each batch with its
-    number of images.
+    ``on_batch`` is called after each batch with its number of images.
     """
     logits = []
     for images, _ in split.in_order(batch_size, CPU):

@@ -8,7 +8,7 @@ import numpy as np
 from darkroom.data.digests import match, number
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.metrics import Ints
-from darkroom.evaluation.predictions import Answers
+from darkroom.evaluation.predictions import SplitPredictions
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,12 @@ class Pairing:
         }
 
 
-def pair_equal(a: Answers, b: Answers) -> Pairing:
+def pair_equal(a: SplitPredictions, b: SplitPredictions) -> Pairing:
     """Pair two models of the same dataset. Raises ValueError if their test images or classes are not the same."""
     return Pairing(Comparison(a, b), np.arange(len(b.labels)), (len(a.labels), len(b.labels)))
 
 
-def pair_shared(a: Answers, b: Answers) -> Pairing:
+def pair_shared(a: SplitPredictions, b: SplitPredictions) -> Pairing:
     """Pair two models by the contents of their test images; copies of an image are paired one to one.
 
     Classes are those of ``b`` and after them those that ``a`` alone knows, by name: an answer that only one model can
@@ -65,7 +65,7 @@ def pair_shared(a: Answers, b: Answers) -> Pairing:
     return Pairing(Comparison(first, second), rows_b[same], images, relabelled=int((~same).sum()))
 
 
-def _with_classes(answers: Answers, classes: Sequence[str]) -> Answers:
+def _with_classes(answers: SplitPredictions, classes: Sequence[str]) -> SplitPredictions:
     """The same answers with other classes' numbers."""
     places = {name: place for place, name in enumerate(classes)}
     numbers = np.array([places[name] for name in answers.classes], np.int64)
@@ -74,7 +74,7 @@ def _with_classes(answers: Answers, classes: Sequence[str]) -> Answers:
     )
 
 
-def _taken(answers: Answers, rows: Ints, names: Sequence[str]) -> Answers:
+def _taken(answers: SplitPredictions, rows: Ints, names: Sequence[str]) -> SplitPredictions:
     """The answers for some images, under the names that they have in both."""
     return replace(
         answers,

@@ -39,7 +39,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Answers:
+class SplitPredictions:
     """The answers of one model for a test split of N images.
 
     ``images`` names each image: its file, or its position; ``labels`` and ``predicted`` int64 [N] index ``classes``;
@@ -95,7 +95,7 @@ def write_predictions(
     write_csv(path, COLUMNS, rows())
 
 
-def read_predictions(path: Path, classes: Sequence[str]) -> Answers:
+def read_predictions(path: Path, classes: Sequence[str]) -> SplitPredictions:
     """The answers that ``write_predictions`` wrote for a model that knows ``classes``.
 
     Raises ValueError if a line lacks a column or names another class.
@@ -111,7 +111,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> Answers:
             contents.append(row.get("digest") or "")
         except KeyError as problem:
             raise ValueError(f"line {len(images) + 2}: no {problem}") from None
-    return Answers(
+    return SplitPredictions(
         tuple(classes),
         tuple(images),
         np.array(labels, np.int64),

@@ -12,10 +12,10 @@ from torch import Tensor
 from darkroom.data.batches import Split, read_split_of
 from darkroom.errors import ModelError
 from darkroom.evaluation.latency import latencies, throughputs
-from darkroom.evaluation.logits import predict_logits
+from darkroom.evaluation.logits import LogitsFunction, predict_logits
 from darkroom.export.source import ExportSource
 from darkroom.formats.onnx import read_onnx, write_onnx
-from darkroom.formats.parity import Agreement, Model, accuracy, compare
+from darkroom.formats.parity import Agreement, accuracy, compare
 from darkroom.formats.pt2 import read_pt2, write_pt2
 from darkroom.formats.quantization import quantize_int8
 from darkroom.formats.state_dict import read_state_dict, write_pth, write_safetensors
@@ -132,7 +132,7 @@ def _write(origin: ExportSource, form: Form, path: Path) -> None:
             write_safetensors(origin.module()[0], path)
 
 
-def _read(origin: ExportSource, form: Form, path: Path) -> Model:
+def _read(origin: ExportSource, form: Form, path: Path) -> LogitsFunction:
     """The model as who gets the file reads it."""
     match form:
         case "onnx":
@@ -143,11 +143,13 @@ def _read(origin: ExportSource, form: Form, path: Path) -> Model:
             return read_state_dict(path, origin.module()[1])
 
 
-def _compare(model: Model, expected: Tensor, test: Split, what: str, display: Progress) -> tuple[Agreement, ...]:
+def _compare(
+    model: LogitsFunction, expected: Tensor, test: Split, what: str, display: Progress
+) -> tuple[Agreement, ...]:
     return tuple(compare(model, expected, test, lambda size: _bar(display, f"{what}, {size} at once", len(test))))
 
 
-def _speed(files: Mapping[str, tuple[Path, Model]], shape: list[int]) -> dict[str, dict[str, float]]:
+def _speed(files: Mapping[str, tuple[Path, LogitsFunction]], shape: list[int]) -> dict[str, dict[str, float]]:
     models = [model for _, model in files.values()]
     found = zip(files.items(), latencies(models, shape), throughputs(models, shape), strict=True)
     return {

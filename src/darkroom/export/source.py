@@ -9,9 +9,9 @@ from torch.export import ExportedProgram
 
 from darkroom.config import Config
 from darkroom.errors import ModelError, TrackingError
+from darkroom.evaluation.logits import LogitsFunction
 from darkroom.evaluation.predictions import IDENTITY
 from darkroom.evaluation.reference import REFERENCE, Reference
-from darkroom.formats.parity import Model
 from darkroom.formats.pt2 import trace
 from darkroom.models.card import ModelCard
 from darkroom.models.classifier import Classifier
@@ -38,7 +38,7 @@ class ExportSource:
     name: str
     stem: str
     data: str
-    model: Model
+    model: LogitsFunction
     program: Callable[[], ExportedProgram]
     built: tuple[Classifier, ModelCard] | None
     metadata: dict[str, Any]

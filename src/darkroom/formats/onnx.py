@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from darkroom.errors import ModelError, first_line
-from darkroom.formats.parity import Model
+from darkroom.evaluation.logits import LogitsFunction
 from darkroom.utils.files import atomic_file
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def save_onnx(proto: "ModelProto", metadata: Mapping[str, Any], path: Path) -> N
         onnx.save(proto, partial)
 
 
-def read_onnx(path: Path) -> Model:
+def read_onnx(path: Path) -> LogitsFunction:
     """The model in an ONNX file, as ONNX Runtime computes it on the CPU with its own defaults. Raises ModelError."""
     import onnxruntime
 

@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from darkroom.data.batches import Split
-from darkroom.evaluation.logits import predict_logits
+from darkroom.evaluation.logits import LogitsFunction, predict_logits
 
-# Maps uint8 images [N, C, H, W] to logits [N, classes].
-Model = Callable[[Tensor], Tensor]
 # A form of file may have fixed the size of a batch, or compute otherwise for one image, a few, and a power of two.
 BATCH_SIZES = (1, 7, 64)
 
 
-def tolerant(model: Model, classes: int) -> Model:
+def tolerant(model: LogitsFunction, classes: int) -> LogitsFunction:
     """``model``, whose logits are not numbers for a batch that it refuses or does not give ``classes`` logits each."""
 
     def answer(images: Tensor) -> Tensor:
@@ -68,7 +66,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def compare(
-    model: Model, reference: Tensor, split: Split, begin: Callable[[int], Callable[[int], object]]
+    model: LogitsFunction, reference: Tensor, split: Split, begin: Callable[[int], Callable[[int], object]]
 ) -> list[Agreement]:
     """``model`` against the logits ``reference`` [N, classes] for ``split``, in batches of each size.
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.export import Dim, ExportedProgram
 
-from darkroom.formats.parity import Model
+from darkroom.evaluation.logits import LogitsFunction
 from darkroom.models.classifier import Classifier
 
 METADATA = "metadata.json"
@@ -36,6 +36,6 @@ def write_pt2(program: ExportedProgram, metadata: Mapping[str, Any], path: Path)
     torch.export.save(program, path, extra_files={METADATA: json.dumps(metadata)})
 
 
-def read_pt2(path: Path) -> Model:
+def read_pt2(path: Path) -> LogitsFunction:
     """The model in a file of an exported program."""
     return torch.export.load(path).module()

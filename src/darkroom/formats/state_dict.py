@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from darkroom.config import parse
-from darkroom.formats.parity import Model
+from darkroom.evaluation.logits import LogitsFunction
 from darkroom.models.card import ModelCard
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_weights, save_weights
@@ -21,6 +21,6 @@ def write_safetensors(classifier: Classifier, path: Path) -> None:
     save_weights(classifier, path)
 
 
-def read_state_dict(path: Path, card: ModelCard) -> Model:
+def read_state_dict(path: Path, card: ModelCard) -> LogitsFunction:
     """The classifier that ``card`` describes, built anew, with the weights in ``path``. Raises ModelError."""
     return load_weights(path, parse(card.settings, where="").model, card.dataset_card)

@@ -18,7 +18,7 @@ from mlflow.models import Model
 from darkroom.data.difference import LISTING, Listing
 from darkroom.errors import ModelError, TrackingError
 from darkroom.evaluation.pairing import Pairing, pair_equal, pair_shared
-from darkroom.evaluation.predictions import PREDICTIONS, Answers, read_predictions
+from darkroom.evaluation.predictions import PREDICTIONS, SplitPredictions, read_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference
 from darkroom.images.decoder import Decoder
 from darkroom.models.card import ModelCard
@@ -45,7 +45,7 @@ class EvaluatedModel:
     """
 
     contender: Contender
-    answers: Answers
+    answers: SplitPredictions
     fingerprint: str
     shape: tuple[int, ...]
     model: Path

@@ -6,9 +6,9 @@ from typing import Literal
 import torch
 
 from darkroom.data.batches import Split
-from darkroom.evaluation.logits import predict_logits
+from darkroom.evaluation.logits import LogitsFunction, predict_logits
 from darkroom.formats.onnx import read_onnx, write_onnx
-from darkroom.formats.parity import BATCH_SIZES, Model, differing_predictions, tolerant
+from darkroom.formats.parity import BATCH_SIZES, differing_predictions, tolerant
 from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.utils.scratch import scratch_directory
 
@@ -35,7 +35,7 @@ def differing_answers(evidence: EvaluatedModel, form: Literal["pt2", "onnx"], ca
     return int(differs.sum())
 
 
-def _as_onnx(evidence: EvaluatedModel) -> Model:
+def _as_onnx(evidence: EvaluatedModel) -> LogitsFunction:
     with scratch_directory() as place:
         path = place / "model.onnx"
         write_onnx(evidence.program(), {}, path)

@@ -30,7 +30,7 @@ PARALLEL_FROM, FEW = 2048, 8
 
 
 @dataclass(frozen=True)
-class Answers:
+class BatchPredictions:
     """What the model says of n pictures.
 
     ``probabilities`` is float64 [n, classes], NaN for a picture that could not be read; ``errors`` says why.
@@ -46,7 +46,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedPictures:
     """Of n pictures, those that could be read: ``pixels`` uint8 [k, C, H, W] and ``inverted`` bool [k].
 
     ``errors`` [n] says why one could not.
@@ -57,7 +57,9 @@ class Decoded:
     errors: Sequence[str | None]
 
 
-def answer_all(predictor: "Predictor", pictures: Iterable[Picture], *, invert: bool | None = None) -> Iterator[Answers]:
+def answer_all(
+    predictor: "Predictor", pictures: Iterable[Picture], *, invert: bool | None = None
+) -> Iterator[BatchPredictions]:
     """The answers for ``pictures``, in their order, some at a time; see ``Transform`` for ``invert``."""
     coming = iter(pictures)
     first = list(_take(coming, PARALLEL_FROM))
@@ -74,7 +76,7 @@ def answer_all(predictor: "Predictor", pictures: Iterable[Picture], *, invert: b
         _undivided() if is_many else nullcontext(),
         _threads(workers if is_many else 1) as beside,
     ):
-        ahead: deque[Iterator[Answers]] = deque()
+        ahead: deque[Iterator[BatchPredictions]] = deque()
         while batch := list(_take(coming, rows)):
             named = [picture._replace(content=None) for picture in batch]
             ahead.append(beside(answer, [named], [spread(decode, [batch])]))
@@ -84,7 +86,7 @@ def answer_all(predictor: "Predictor", pictures: Iterable[Picture], *, invert: b
             yield next(ahead.popleft())
 
 
-def decode_all(transform: Transform, invert: bool | None, pictures: Sequence[Picture]) -> Decoded:
+def decode_all(transform: Transform, invert: bool | None, pictures: Sequence[Picture]) -> DecodedPictures:
     """Read and decode pictures."""
     seen: list[ModelInput] = []
     errors: list[str | None] = []
@@ -97,7 +99,7 @@ def decode_all(transform: Transform, invert: bool | None, pictures: Sequence[Pic
     pixels = np.empty((len(seen), transform.decoder.channels, *transform.decoder.size), np.uint8)
     for row, each in enumerate(seen):
         pixels[row] = each.pixels
-    return Decoded(pixels, np.array([each.inverted for each in seen], bool), errors)
+    return DecodedPictures(pixels, np.array([each.inverted for each in seen], bool), errors)
 
 
 def rank(classes: Sequence[str], probabilities: NDArray[np.float64]) -> dict[str, float]:
@@ -120,8 +122,8 @@ def see(transform: Transform, picture: Picture, invert: bool | None) -> ModelInp
 
 
 def _answer(
-    predictor: "Predictor", invert: bool | None, pictures: Sequence[Picture], decoded: Iterator[Decoded]
-) -> Answers:
+    predictor: "Predictor", invert: bool | None, pictures: Sequence[Picture], decoded: Iterator[DecodedPictures]
+) -> BatchPredictions:
     found = next(decoded)
     is_read = np.array([error is None for error in found.errors])
     probabilities = np.full((len(pictures), len(predictor.classes)), np.nan)
@@ -131,7 +133,7 @@ def _answer(
         inverted[is_read] = found.inverted
         if invert is None:
             negative[is_read] = predictor.perhaps_negative(found.pixels)
-    return Answers(pictures, probabilities, inverted, unlike, negative, found.errors)
+    return BatchPredictions(pictures, probabilities, inverted, unlike, negative, found.errors)
 
 
 def _take(pictures: Iterator[Picture], count: int) -> Iterator[Picture]:

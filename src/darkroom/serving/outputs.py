@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from darkroom.errors import DataError, did_you_mean
-from darkroom.serving.bulk import Answers, rank
+from darkroom.serving.bulk import BatchPredictions, rank
 from darkroom.utils.csv_files import SpreadsheetWriter, open_csv
 from darkroom.utils.files import atomic_file
 
-Write = Callable[[Answers], None]
-Columns = dict[str, list[Any]]
+Write = Callable[[BatchPredictions], None]
+OutputColumns = dict[str, list[Any]]
 
 # Pictures whose columns Parquet holds together, so many that reading a part of the file pays.
 ROW_GROUP = 16_384
@@ -37,7 +37,7 @@ def open_output(path: Path, classes: Sequence[str], version: str) -> Iterator[Wr
         yield write
 
 
-def _columns(answers: Answers, classes: Sequence[str], version: str) -> Columns:
+def _columns(answers: BatchPredictions, classes: Sequence[str], version: str) -> OutputColumns:
     """The answers by column, None where a picture could not be read."""
     is_read = [error is None for error in answers.errors]
     labels = np.nan_to_num(answers.probabilities).argmax(1)
@@ -66,7 +66,7 @@ def _csv(path: Path, classes: Sequence[str], version: str) -> Iterator[Write]:
         header = ("file", "label", *figures, "unlike_training", "inverted", "version", "error")
         table.writerow(header)
 
-        def write(answers: Answers) -> None:
+        def write(answers: BatchPredictions) -> None:
             columns = _columns(answers, classes, version)
             for name in figures:
                 columns[name] = [None if value is None else f"{value:.6g}" for value in columns[name]]
@@ -81,14 +81,14 @@ def _csv(path: Path, classes: Sequence[str], version: str) -> Iterator[Write]:
 def _json_lines(path: Path, classes: Sequence[str], version: str) -> Iterator[Write]:
     with path.open("w", encoding="utf-8") as opened:
 
-        def write(answers: Answers) -> None:
+        def write(answers: BatchPredictions) -> None:
             for answer in as_json(answers, classes):
                 print(json.dumps(answer | {"version": version}, ensure_ascii=False), file=opened)
 
         yield write
 
 
-def as_json(answers: Answers, classes: Sequence[str], file: str = "file") -> Iterator[dict[str, Any]]:
+def as_json(answers: BatchPredictions, classes: Sequence[str], file: str = "file") -> Iterator[dict[str, Any]]:
     """Each answer as an object with all probabilities, the most probable first, or with an ``error``.
 
     The picture is named under the key ``file``.
@@ -134,7 +134,7 @@ def _parquet(path: Path, classes: Sequence[str], version: str) -> Iterator[Write
                 table.write_table(pa.Table.from_batches(waiting))
                 waiting.clear()
 
-        def write(answers: Answers) -> None:
+        def write(answers: BatchPredictions) -> None:
             waiting.append(pa.RecordBatch.from_pydict(_columns(answers, classes, version), schema=schema))
             if sum(batch.num_rows for batch in waiting) >= ROW_GROUP:
                 flush()

@@ -37,7 +37,7 @@ DARK_GROUND, LIGHT_GROUND = 0.4, 0.6
 
 
 @dataclass(frozen=True)
-class Prediction:
+class ImagePrediction:
     """The answer for one image: a probability for each class, the most probable first.
 
     ``inverted`` says whether the model saw the picture's negative, ``unlike_training`` whether the picture is further
@@ -125,7 +125,7 @@ class Predictor:
         decoder = Decoder.parse(dataset.decoder, dataset.shape)
         return cls(classifier, dataset.classes, dataset.shape, str(path), dataset.mean, decoder=decoder)
 
-    def predict(self, paths: Sequence[Path], *, invert: bool | None = None) -> list[Prediction]:
+    def predict(self, paths: Sequence[Path], *, invert: bool | None = None) -> list[ImagePrediction]:
         """Classify image files, through the same transform as in preprocessing.
 
         ``invert`` makes the model see their negatives; by default it does where the training images all lie on one
@@ -136,7 +136,7 @@ class Predictor:
         seen = [_see(self.transform, path, invert) for path in paths]
         probabilities, unlike = self.answer(np.stack([each.pixels for each in seen]))
         return [
-            Prediction(str(path), rank(self.classes, row), each.inverted, bool(is_unlike))
+            ImagePrediction(str(path), rank(self.classes, row), each.inverted, bool(is_unlike))
             for path, row, each, is_unlike in zip(paths, probabilities, seen, unlike, strict=True)
         ]
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from darkroom.evaluation.metrics import accuracy_interval
-from darkroom.serving.bulk import Answers, rank
+from darkroom.serving.bulk import BatchPredictions, rank
 from darkroom.serving.inputs import NAMED, common_directory
 
 # So many answers are shown one by one, or so many classes.
@@ -42,7 +42,7 @@ class Summary:
         depths = [depth for depth, count in self._in_class.items() if count == self.answered]
         return self._correct[max(depths)] if depths else None
 
-    def add(self, answers: Answers) -> None:
+    def add(self, answers: BatchPredictions) -> None:
         labels = np.nan_to_num(answers.probabilities).argmax(1)
         for row, (picture, error) in enumerate(zip(answers.pictures, answers.errors, strict=True)):
             self.images += 1

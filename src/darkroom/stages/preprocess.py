@@ -10,7 +10,7 @@ from darkroom.data.difference import keep_listing
 from darkroom.datasets import report, splits
 from darkroom.datasets.catalog import CATALOG
 from darkroom.datasets.scan import scan
-from darkroom.datasets.source import Decoded
+from darkroom.datasets.source import DecodedDataset
 from darkroom.datasets.suspects import Suspect, find_suspects
 from darkroom.errors import DataError, counted
 from darkroom.utils.console import messages, reporter, warn
@@ -71,7 +71,7 @@ def run(config: Config, workspace: Workspace) -> None:
     messages.print(f"{name}: {sizes} images of {shape} in {len(card.classes)} classes, {card.fingerprint[:12]}")
 
 
-def _judge_broken(decoded: Decoded, *, skip: bool) -> None:
+def _judge_broken(decoded: DecodedDataset, *, skip: bool) -> None:
     if not decoded.broken:
         return
     named = "; ".join(f"{name} ({reason})" for name, reason in sorted(decoded.broken.items())[:MAX_NAMED])

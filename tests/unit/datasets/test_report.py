@@ -10,7 +10,7 @@ from darkroom import plotting
 from darkroom.datasets import report
 from darkroom.datasets.report import class_balance, samples
 from darkroom.datasets.scan import scan
-from darkroom.datasets.source import Decoded
+from darkroom.datasets.source import DecodedDataset
 
 # Five images of the grey levels 1, 2, 1, 1 and 3; the copy of row 0 in the test split has another label.
 IMAGES = np.array([1, 2, 1, 1, 3], dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), dtype=np.uint8)
@@ -26,7 +26,7 @@ def describe(decoded, rows):
 
 def described(**changed):
     given = {"names": NAMES, "sizes": {"4x4": 5}} | changed
-    return describe(Decoded(IMAGES, LABELS, SPLITS, ("cat", "dog"), **given), ROWS)
+    return describe(DecodedDataset(IMAGES, LABELS, SPLITS, ("cat", "dog"), **given), ROWS)
 
 
 def test_images_are_counted_by_split_and_class():
@@ -62,7 +62,7 @@ def test_groups_across_splits_are_the_first_examples():
     images = np.arange(60, dtype=np.uint8).repeat(2)[:, None, None, None] * np.ones((1, 1, 2, 2), dtype=np.uint8)
     # Each image is there twice; only the last one's copies lie in two splits.
     rows = {"train": np.arange(119), "val": np.array([], dtype=int), "test": np.array([119])}
-    decoded = Decoded(images, np.zeros(120, dtype=np.int64), np.full(120, ""), ("a",))
+    decoded = DecodedDataset(images, np.zeros(120, dtype=np.int64), np.full(120, ""), ("a",))
     found = describe(decoded, rows)["duplicates"]
     assert found["groups"] == 60
     assert len(found["examples"]) == 20
@@ -90,7 +90,7 @@ def test_long_lists_are_cut_and_their_counts_are_whole():
 
 def test_the_examples_of_a_picture_that_is_everywhere_are_cut():
     images = np.zeros((300, 1, 2, 2), dtype=np.uint8)
-    decoded = Decoded(images, np.zeros(300, dtype=np.int64), np.full(300, ""), ("a",))
+    decoded = DecodedDataset(images, np.zeros(300, dtype=np.int64), np.full(300, ""), ("a",))
     rows = {"train": np.arange(250), "val": np.arange(250, 275), "test": np.arange(275, 300)}
     found = describe(decoded, rows)["duplicates"]
     assert found["surplus_images"] == 299

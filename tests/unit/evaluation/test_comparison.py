@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from darkroom.evaluation.comparison import Comparison, lower_bound, mcnemar
-from darkroom.evaluation.predictions import Answers
+from darkroom.evaluation.predictions import SplitPredictions
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -17,7 +17,7 @@ CLASSES = ("cat", "dog", "owl")
 def answers(predicted, labels, *, confidence=0.8, classes=CLASSES, images=None):
     labels, predicted = np.array(labels, np.int64), np.array(predicted, np.int64)
     names = images or tuple(map(str, range(len(labels))))
-    return Answers(classes, names, labels, predicted, np.broadcast_to(np.float64(confidence), labels.shape))
+    return SplitPredictions(classes, names, labels, predicted, np.broadcast_to(np.float64(confidence), labels.shape))
 
 
 LABELS = [0, 0, 0, 0, 1, 1, 1, 2]

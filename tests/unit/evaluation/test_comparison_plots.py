@@ -8,7 +8,7 @@ from PIL import Image
 from darkroom import plotting
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.comparison_plots import confusion_difference, disagreements
-from darkroom.evaluation.predictions import Answers
+from darkroom.evaluation.predictions import SplitPredictions
 
 pytestmark = pytest.mark.usefixtures("drawn")
 
@@ -22,7 +22,7 @@ def made_up(classes, *, images=200, alike=False):
     second = first if alike else generator.integers(0, classes, images)
     names = tuple(f"a$1_${{}} with a name that is far too long {number}" for number in range(classes))
     return Comparison(*(
-        Answers(names, tuple(map(str, range(images))), labels, predicted, generator.random(images))
+        SplitPredictions(names, tuple(map(str, range(images))), labels, predicted, generator.random(images))
         for predicted in (first, second)
     ))  # fmt: skip
 
@@ -51,7 +51,7 @@ def test_the_difference_is_drawn_for_any_number_of_classes(tmp_path, classes, al
 def test_the_difference_is_blue_where_the_second_model_is_better():
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     answers = [
-        Answers(("cat", "dog"), tuple("abcdefgh"), labels, np.array(predicted), np.ones(8))
+        SplitPredictions(("cat", "dog"), tuple("abcdefgh"), labels, np.array(predicted), np.ones(8))
         for predicted in ([0, 0, 1, 1, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 0, 0])
     ]
 

@@ -9,7 +9,7 @@ import pytest
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.comparison_report import DISAGREEMENT, MAX_CLASSES, ComparisonReport, Side, disagreement_rows
 from darkroom.evaluation.latency import Latency
-from darkroom.evaluation.predictions import Answers
+from darkroom.evaluation.predictions import SplitPredictions
 
 SIDES = (
     Side("version 1", "a" * 32, 2_000_000, Latency(2.0, 3.0, 1), 1_000.0),
@@ -24,7 +24,9 @@ def report(both, losses, gains, neither=0, *, classes=("cat", "dog"), checks=())
     names = tuple(map(str, range(len(kinds))))
     confidence = np.full(len(kinds), 0.75)
     first, second = (
-        Answers(tuple(classes), names, labels, np.where(right, labels, (labels + 1) % len(classes)), confidence)
+        SplitPredictions(
+            tuple(classes), names, labels, np.where(right, labels, (labels + 1) % len(classes)), confidence
+        )
         for right in (kinds <= 1, (kinds == 0) | (kinds == 2))
     )
     return ComparisonReport(Comparison(first, second), *SIDES, alpha=0.05, bins=10, checks=checks)
@@ -78,7 +80,7 @@ def test_classes_are_listed_from_the_largest_change_and_those_without_are_not():
     names, confidence = tuple(map(str, range(40))), np.full(40, 0.5)
     classes = ("cat", "dog", "owl", "yak")
     first, second = (
-        Answers(classes, names, labels, np.where(good, labels, 3 - labels), confidence)
+        SplitPredictions(classes, names, labels, np.where(good, labels, 3 - labels), confidence)
         for good in (right, right | True)
     )
 
@@ -137,7 +139,7 @@ def test_models_that_answer_alike_have_a_report():
 def test_each_disagreement_says_whose_answer_is_right():
     labels = np.array([0, 0, 0, 0])
     first, second = (
-        Answers(("cat", "dog", "owl"), ("w", "x", "y", "z"), labels, np.array(predicted), np.array(confidence))
+        SplitPredictions(("cat", "dog", "owl"), ("w", "x", "y", "z"), labels, np.array(predicted), np.array(confidence))
         for predicted, confidence in (([0, 0, 1, 1], [0.5, 0.6, 0.7, 0.8]), ([0, 1, 0, 2], [0.1, 0.2, 0.3, 0.4]))
     )
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from darkroom.data.digests import content_digest, stack
 from darkroom.evaluation.comparison import least_images, mcnemar
 from darkroom.evaluation.pairing import pair_shared
-from darkroom.evaluation.predictions import Answers
+from darkroom.evaluation.predictions import SplitPredictions
 
 
 def answers(*images):
@@ -17,7 +17,7 @@ def answers(*images):
     contents, labels, predicted = zip(*images, strict=True)
     numbers = [np.array([classes.index(name) for name in names]) for names in (labels, predicted)]
     digests = stack(content_digest(content.encode()) for content in contents)
-    return Answers(classes, contents, *numbers, np.linspace(0.5, 0.9, len(images)), digests)
+    return SplitPredictions(classes, contents, *numbers, np.linspace(0.5, 0.9, len(images)), digests)
 
 
 def test_only_images_in_both_test_splits_count_whatever_their_order():
@@ -74,7 +74,7 @@ def test_nothing_in_common_leaves_no_image():
 
 def test_answers_without_contents_are_not_paired():
     a = answers(("1", "cat", "dog"))
-    without = Answers(a.classes, a.images, a.labels, a.predicted, a.confidence)
+    without = SplitPredictions(a.classes, a.images, a.labels, a.predicted, a.confidence)
 
     for pair in ((a, without), (without, a)):
         with pytest.raises(ValueError, match="contents of their test images were not recorded, as by an earlier"):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from darkroom.evaluation.predictions import Answers
+from darkroom.evaluation.predictions import SplitPredictions
 from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.promotion.registry import Contender
 
@@ -45,15 +45,15 @@ def labels_of(images: int, classes: int = len(CLASSES)) -> np.ndarray:
 
 def answers(
     correct: Sequence[bool] | np.ndarray, *, confidence: float = 0.9, classes: Sequence[str] = CLASSES
-) -> Answers:
+) -> SplitPredictions:
     """Answers that are right where ``correct`` [N] says so, and else one class beside."""
     labels = labels_of(len(correct), len(classes))
     predicted = np.where(correct, labels, (labels + 1) % len(classes))
-    return Answers(tuple(classes), names_of(len(labels)), labels, predicted, np.full(len(labels), confidence))
+    return SplitPredictions(tuple(classes), names_of(len(labels)), labels, predicted, np.full(len(labels), confidence))
 
 
 def evidence(
-    found: Answers,
+    found: SplitPredictions,
     *,
     version: str = "2",
     fingerprint: str = FINGERPRINT,

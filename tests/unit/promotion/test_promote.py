@@ -10,7 +10,7 @@ from mlflow.artifacts import download_artifacts
 from tests.unit.promotion.conftest import NAME
 
 from darkroom.cli import main as cli
-from darkroom.evaluation.predictions import Answers
+from darkroom.evaluation.predictions import SplitPredictions
 from darkroom.promotion import promote
 from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.promotion.history import Entry, History, Kind
@@ -29,7 +29,7 @@ def right(monkeypatch, tmp_path):
     def gather(client, contender, directory):
         labels = np.arange(IMAGES) % 2
         wrong = np.arange(IMAGES) >= counts[contender.version]
-        answers = Answers(
+        answers = SplitPredictions(
             ("a", "b"), tuple(map(str, range(IMAGES))), labels, np.where(wrong, 1 - labels, labels),
             np.full(IMAGES, 0.9),
         )  # fmt: skip
