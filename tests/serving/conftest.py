@@ -2,7 +2,7 @@
 
 import pytest
 from tests.serving.client import TestClient
-from tests.serving.fakes import make_bundle
+from tests.serving.fakes import make_loaded
 
 from darkroom.config.settings import Serve
 from darkroom.serving.app import make_app
@@ -13,9 +13,9 @@ from darkroom.serving.service import Service
 def make_service():
     """Make a service with a champion and settings as given."""
 
-    def make(bundle=None, **settings):
+    def make(loaded=None, **settings):
         service = Service(Serve(**settings))
-        service.serve(bundle or make_bundle(), "2026-02-03T04:05:06+00:00")
+        service.serve(loaded or make_loaded(), "2026-02-03T04:05:06+00:00")
         return service
 
     return make

@@ -38,7 +38,7 @@ def png_of(pixels):
     return written.getvalue()
 
 
-def make_bundle(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, reference=REFERENCE, ink=None):
+def make_loaded(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, reference=REFERENCE, ink=None):
     about = {
         "name": "shades",
         "version": version,

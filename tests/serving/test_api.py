@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.special import softmax
 from tests.serving.client import TestClient
-from tests.serving.fakes import CLASSES, REFERENCE, brightness, make_bundle, png
+from tests.serving.fakes import CLASSES, REFERENCE, brightness, make_loaded, png
 
 from darkroom.serving import schemas
 from darkroom.serving.app import make_app
@@ -93,7 +93,7 @@ def test_an_image_between_the_classes_is_told_to_be_unlike_the_training_images(c
 
 
 def test_a_version_without_a_reference_answers_uncalibrated_and_calls_nothing_unlike(make_service):
-    service = make_service(make_bundle(reference=None))
+    service = make_service(make_loaded(reference=None))
     with TestClient(make_app(service)) as client:
         found = client.post("/v1/predict", files=files(png(128))).json()["predictions"][0]
         assert found["unlike_training"] is False
@@ -123,7 +123,7 @@ def test_what_the_model_saw_is_not_sent_unless_asked_for(client):
 
 
 def test_the_challenger_answers_beside_the_champion_where_it_is_asked(service, client):
-    service.show_challenger(make_bundle("2", infer=lambda images: -brightness(images)), "refused: better")
+    service.show_challenger(make_loaded("2", infer=lambda images: -brightness(images)), "refused: better")
     both = client.post("/v1/predict?challenger=true", files=files(DARK)).json()
 
     assert (both["version"], both["predictions"][0]["label"]) == ("1", "dark")
@@ -134,7 +134,7 @@ def test_the_challenger_answers_beside_the_champion_where_it_is_asked(service, c
 
 
 def test_the_next_request_is_answered_by_the_new_champion(service, client):
-    service.serve(make_bundle("2", infer=lambda images: -brightness(images)), None)
+    service.serve(make_loaded("2", infer=lambda images: -brightness(images)), None)
     found = client.post("/v1/predict", files=files(DARK)).json()
 
     assert (found["version"], found["predictions"][0]["label"]) == ("2", "bright")
@@ -218,18 +218,18 @@ def test_a_large_image_is_answered_as_a_small_one(client):
 def test_a_full_queue_answers_503_and_when_to_come_back_and_nobody_who_waits_is_lost(make_service):
     """Two images wait for a model that is held up; a third has no place, and neither has readiness."""
     service = make_service(queue=2, max_images=2)
-    lane = service.champion
+    deployment = service.champion
 
     async def ask():
         held = asyncio.Event()
-        answer = lane.batcher.answer
+        answer = deployment.batcher.answer
 
         async def held_up(preparing):
             await held.wait()
             return await answer(preparing)
 
-        lane.batcher.answer = held_up
-        waiting = [asyncio.create_task(service.answer(lane, [DARK], Options())) for _ in range(2)]
+        deployment.batcher.answer = held_up
+        waiting = [asyncio.create_task(service.answer(deployment, [DARK], Options())) for _ in range(2)]
         await asyncio.sleep(0)
         transport = httpx2.ASGITransport(make_app(service))
         async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -254,7 +254,7 @@ def test_a_request_that_was_long_on_its_way_is_answered_by_who_is_champion_then(
         async def body():
             whole = json.dumps(encoded(DARK)).encode()
             yield whole[:20]
-            service.serve(make_bundle("2"), None)
+            service.serve(make_loaded("2"), None)
             yield whole[20:]
 
         transport = httpx2.ASGITransport(make_app(service))
@@ -265,7 +265,7 @@ def test_a_request_that_was_long_on_its_way_is_answered_by_who_is_champion_then(
 
 
 def test_answers_of_the_challenger_do_not_count_as_the_champions(service, client):
-    service.show_challenger(make_bundle("2"), None)
+    service.show_challenger(make_loaded("2"), None)
     client.post("/v1/predict?challenger=true", files=files(DARK))
     told = client.get("/metrics").text
     assert 'darkroom_predictions_total{label="dark",version="1"} 1.0' in told
@@ -283,7 +283,7 @@ def test_the_card_tells_what_serves(client):
 
 
 def test_trouble_and_the_challenger_stand_on_the_card(service, client):
-    service.show_challenger(make_bundle("2"), "passed")
+    service.show_challenger(make_loaded("2"), "passed")
     service.note_trouble("version 3 is champion and could not be loaded")
     card = client.get("/v1/model").json()
 
@@ -301,7 +301,7 @@ def test_the_gallery_and_the_confusion_matrix_are_those_of_the_evaluation(client
 def test_prometheus_is_told_of_requests_predictions_versions_and_drift(service, client):
     client.post("/v1/predict", files=files(DARK, DARK, png(128)))
     client.post("/v1/predict", files=files(b"text"))
-    service.serve(make_bundle("2"), None)
+    service.serve(make_loaded("2"), None)
     service.note_registry(answers=True)
     told = client.get("/metrics").text
 
@@ -344,7 +344,7 @@ def test_a_mistake_of_ours_is_told_without_its_inside(make_service, caplog):
     def infer(images):
         raise RuntimeError("secret inside")
 
-    with TestClient(make_app(make_service(make_bundle(infer=infer))), raise_server_exceptions=False) as client:
+    with TestClient(make_app(make_service(make_loaded(infer=infer))), raise_server_exceptions=False) as client:
         failed = client.post("/v1/predict", files=files(DARK))
     assert failed.status_code == 500
     assert failed.json() == {"detail": "internal error; the server's log says more"}

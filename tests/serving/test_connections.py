@@ -7,7 +7,7 @@ import threading
 from base64 import b64encode
 
 import pytest
-from tests.serving.fakes import brightness, make_bundle, png
+from tests.serving.fakes import brightness, make_loaded, png
 from tests.serving.running import connect, read, running
 from tests.wait import wait_until
 
@@ -46,7 +46,7 @@ def held_model():
         goes_on.wait()
         return brightness(images)
 
-    yield make_bundle(infer=infer, seconds=1), goes_on
+    yield make_loaded(infer=infer, seconds=1), goes_on
     goes_on.set()
 
 
@@ -70,7 +70,7 @@ def test_a_header_without_end_is_refused_whatever_it_is_made_of(service, content
             "detail": "the header is larger than 32 kB, the most that is read"
         }
         assert ask(address) == 200
-    assert b'refused_connections_total{status="431"} 1.0' in service.telemetry.text(None)
+    assert b'refused_connections_total{status="431"} 1.0' in service.metrics.text(None)
 
 
 @pytest.mark.parametrize("part", [GET[:-2], head(100) + b"{", head(9_000_000) + b" " * 500_000])
@@ -121,8 +121,8 @@ def test_the_connection_that_waits_longest_gives_its_place(make_service):
 
 
 def test_where_all_work_a_further_connection_is_refused(make_service, held_model):
-    bundle, goes_on = held_model
-    service = make_service(bundle, max_connections=2)
+    loaded, goes_on = held_model
+    service = make_service(loaded, max_connections=2)
     with running(service) as (address, _):
         working = [connect(address, head(len(BODY), b"Connection: close") + BODY) for _ in range(2)]
         wait_until(lambda: service._waiting == 2, "both are in the queue")
@@ -166,8 +166,8 @@ def test_bodies_that_do_not_end_hold_no_more_than_their_bound(make_service):
 
 
 def test_bytes_are_held_until_the_answer_and_not_longer(make_service, held_model):
-    bundle, goes_on = held_model
-    service = make_service(bundle)
+    loaded, goes_on = held_model
+    service = make_service(loaded)
     with running(service) as (address, server):
         connections = server.config.http_protocol_class.__self__
         with connect(address, head(len(BODY)) + BODY) as asking:
@@ -191,7 +191,7 @@ def test_requests_that_wait_for_each_other_on_one_connection_are_few(service):
 def test_connections_leave_file_descriptors_to_others(make_service, monkeypatch):
     service = make_service(max_connections=5000)
     monkeypatch.setattr("resource.getrlimit", lambda _: (256, 4096))
-    assert Connections(service.settings, service.telemetry).max_connections == 256 - KEPT_DESCRIPTORS
+    assert Connections(service.settings, service.metrics).max_connections == 256 - KEPT_DESCRIPTORS
 
 
 def test_a_request_that_never_fits_is_refused_as_a_setting(make_service):

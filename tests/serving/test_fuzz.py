@@ -11,7 +11,7 @@ from random import Random
 import numpy as np
 import pytest
 from tests.serving.corruptions import METHODS, PATHS, Sent, image, request
-from tests.serving.fakes import brightness, make_bundle, png
+from tests.serving.fakes import brightness, make_loaded, png
 from tests.serving.running import running
 
 from darkroom.serving.app import make_app
@@ -38,7 +38,7 @@ MODELS = {
 def app(request, make_service):
     """The application with a model, and with bounds that a damaged header may break and that keep the test short."""
     bounds = {"max_pixels": 250_000, "max_images": 8, "max_request_mb": 1}
-    return make_app(make_service(make_bundle(**MODELS[request.param]), **bounds))
+    return make_app(make_service(make_loaded(**MODELS[request.param]), **bounds))
 
 
 async def ask(app, sent):

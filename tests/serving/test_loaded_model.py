@@ -36,36 +36,36 @@ def test_the_answers_are_those_of_the_evaluation_for_the_whole_test_split(regist
     from darkroom.data.batches import read_split
     from darkroom.data.cache import DatasetCard
 
-    bundle = load_version(*registered, Serve(runtime=runtime))
+    loaded = load_version(*registered, Serve(runtime=runtime))
     directory = Workspace().processed("digits")
     test = read_split(directory, DatasetCard.read(directory), "test")
     with (evaluated / "reports/evaluate/predictions.csv").open(encoding="utf-8") as opened:
         recorded = [row["predicted"] for row in csv.DictReader(opened)]
 
-    found = bundle.runtime.infer(test.images.numpy()).argmax(1)
-    assert bundle.runtime.kind == runtime
-    assert [bundle.classes[label] for label in found] == recorded
+    found = loaded.runtime.infer(test.images.numpy()).argmax(1)
+    assert loaded.runtime.kind == runtime
+    assert [loaded.classes[label] for label in found] == recorded
 
 
 def test_everything_that_is_known_of_the_version_comes_along(registered, evaluated):
-    bundle = load_version(*registered, TORCH)
+    loaded = load_version(*registered, TORCH)
     report = evaluated / "reports/evaluate"
 
-    assert (bundle.name, bundle.version) == ("darkroom-digits", "1")
-    assert (bundle.classes, bundle.shape) == (DIGITS, (1, 8, 8))
-    assert bundle.reference is not None
-    assert bundle.transform.ink == bundle.reference.ink is not None
-    assert bundle.about["metrics"]["accuracy"] == pytest.approx(
+    assert (loaded.name, loaded.version) == ("darkroom-digits", "1")
+    assert (loaded.classes, loaded.shape) == (DIGITS, (1, 8, 8))
+    assert loaded.reference is not None
+    assert loaded.transform.ink == loaded.reference.ink is not None
+    assert loaded.about["metrics"]["accuracy"] == pytest.approx(
         json.loads((report / "metrics.json").read_text())["accuracy"]
     )
-    assert (bundle.about["architecture"], bundle.about["dataset"]) == ("mlp", "digits")
-    assert bundle.about["parameters"] == 64 * 8 + 8 + 8 * 10 + 10
-    assert bundle.confusion == json.loads((report / "confusion_matrix.json").read_text())
+    assert (loaded.about["architecture"], loaded.about["dataset"]) == ("mlp", "digits")
+    assert loaded.about["parameters"] == 64 * 8 + 8 + 8 * 10 + 10
+    assert loaded.confusion == json.loads((report / "confusion_matrix.json").read_text())
     listed = json.loads((report / "gallery.json").read_text())
-    assert [(each.actual, each.predicted) for each in bundle.gallery] == [
+    assert [(each.actual, each.predicted) for each in loaded.gallery] == [
         (each["actual"], each["predicted"]) for each in listed
     ]
-    assert bundle.gallery[0].png == (report / listed[0]["file"]).read_bytes()
+    assert loaded.gallery[0].png == (report / listed[0]["file"]).read_bytes()
 
 
 def test_a_version_of_an_earlier_darkroom_is_served_without_what_it_lacks(registered, artifacts):
@@ -74,10 +74,10 @@ def test_a_version_of_an_earlier_darkroom_is_served_without_what_it_lacks(regist
     shutil.rmtree(artifacts / "gallery")
     client, version = registered
     client.delete_model_version_tag(version.name, "1", REFERENCE_TAG)
-    bundle = load_version(client, client.get_model_version(version.name, "1"), TORCH)
+    loaded = load_version(client, client.get_model_version(version.name, "1"), TORCH)
 
-    assert (bundle.reference, list(bundle.gallery), bundle.confusion, bundle.transform.ink) == (None, [], None, None)
-    assert bundle.runtime.infer(np.zeros((1, 1, 8, 8), np.uint8)).shape == (1, 10)
+    assert (loaded.reference, list(loaded.gallery), loaded.confusion, loaded.transform.ink) == (None, [], None, None)
+    assert loaded.runtime.infer(np.zeros((1, 1, 8, 8), np.uint8)).shape == (1, 10)
 
 
 def test_a_version_whose_run_was_deleted_is_served_with_all_that_is_known_of_it(registered, evaluated):

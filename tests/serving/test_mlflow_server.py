@@ -66,12 +66,12 @@ def test_both_servers_say_the_same_of_the_same_pixels(mlflow_server, registered)
     logits = np.array(answer.json()["predictions"])
 
     for runtime in ("torch", "onnx"):
-        bundle = load_version(*registered, Serve(runtime=runtime))
-        np.testing.assert_allclose(bundle.runtime.infer(images), logits, atol=1e-5)
+        loaded = load_version(*registered, Serve(runtime=runtime))
+        np.testing.assert_allclose(loaded.runtime.infer(images), logits, atol=1e-5)
         service = Service(Serve())
-        service.serve(bundle, None)
+        service.serve(loaded, None)
         with TestClient(make_app(service)) as client:
             files = [("images", png_of(image)) for image in images]
             found = client.post("/v1/predict?invert=false", files=files).json()["predictions"]
-        expected = softmax(logits / bundle.reference.temperature, axis=1)
+        expected = softmax(logits / loaded.reference.temperature, axis=1)
         np.testing.assert_allclose([list(each["probabilities"].values()) for each in found], expected, atol=1e-5)

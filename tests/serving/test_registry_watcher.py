@@ -53,7 +53,7 @@ def loads():
             self.append(str(version.version))
             if str(version.version) in self.broken:
                 raise RuntimeError("half a file\nand more")
-            return f"bundle {version.version}"
+            return f"model {version.version}"
 
     return Loads()
 
@@ -81,14 +81,14 @@ def point(client):
 
 
 @pytest.fixture
-def follower(client, loads, audience):
+def watcher(client, loads, audience):
     made = RegistryWatcher(client, NAME, loads, audience)
     made.begin()
     return made
 
 
-def test_the_champion_is_loaded_before_anything_is_answered(follower, audience):
-    assert audience.champion == "bundle 1"
+def test_the_champion_is_loaded_before_anything_is_answered(watcher, audience):
+    assert audience.champion == "model 1"
 
 
 def test_without_a_champion_it_does_not_begin(client, loads, audience):
@@ -97,105 +97,105 @@ def test_without_a_champion_it_does_not_begin(client, loads, audience):
         RegistryWatcher(client, NAME, loads, audience).begin()
 
 
-def test_a_promotion_and_a_rollback_are_followed(follower, point, audience, loads):
+def test_a_promotion_and_a_rollback_are_followed(watcher, point, audience, loads):
     point(CHAMPION, 2)
-    follower.look()
-    assert audience.champion == "bundle 2"
+    watcher.look()
+    assert audience.champion == "model 2"
     point(CHAMPION, 1)
-    follower.look()
-    assert audience.champion == "bundle 1"
+    watcher.look()
+    assert audience.champion == "model 1"
     assert loads == ["1", "2"]  # the way back took no loading, though no alias named it
     point(PREVIOUS, 2)
     for version in (3, 4, 2):
         point(CHAMPION, version)
-        follower.look()
+        watcher.look()
     assert loads == ["1", "2", "3", "4"]
 
 
-def test_nothing_is_done_while_nothing_changes(follower, audience, loads):
+def test_nothing_is_done_while_nothing_changes(watcher, audience, loads):
     for _ in range(3):
-        follower.look()
-    assert audience.served == ["bundle 1"]
+        watcher.look()
+    assert audience.served == ["model 1"]
     assert loads == ["1"]
     assert audience.registry is True
 
 
 def test_the_challenger_is_shown_with_the_verdict_of_the_gate_and_promoted_without_loading(
-    follower, client, point, audience, loads
+    watcher, client, point, audience, loads
 ):
     point(CHALLENGER, 3)
-    follower.look()
-    assert (audience.challenger, audience.verdict) == ("bundle 3", None)
+    watcher.look()
+    assert (audience.challenger, audience.verdict) == ("model 3", None)
     client.set_model_version_tag(NAME, "3", VERDICT_TAG, "passed")
-    follower.look()
+    watcher.look()
     assert audience.verdict == "passed"
     point(CHAMPION, 3)
-    follower.look()
-    assert audience.champion == "bundle 3"
+    watcher.look()
+    assert audience.champion == "model 3"
     assert audience.challenger is None  # it is the champion now
     assert loads == ["1", "3"]
 
 
 def test_a_champion_that_cannot_be_loaded_is_told_and_the_one_before_goes_on(
-    follower, point, audience, loads, monkeypatch
+    watcher, point, audience, loads, monkeypatch
 ):
     loads.broken = {"2"}
     point(CHAMPION, 2)
-    follower.look()
-    assert audience.champion == "bundle 1"
+    watcher.look()
+    assert audience.champion == "model 1"
     assert audience.trouble == "version 2 is champion and could not be loaded (half a file); version 1 goes on"
-    follower.look()
+    watcher.look()
     assert loads == ["1", "2"]  # not again and again
     monkeypatch.setattr(follower_module, "RETRY_SECONDS", 0)
     loads.broken = {}
-    follower.look()
-    assert (audience.champion, audience.trouble) == ("bundle 2", None)
+    watcher.look()
+    assert (audience.champion, audience.trouble) == ("model 2", None)
 
 
-def test_back_from_a_champion_that_cannot_be_loaded_nothing_is_wrong_any_more(follower, point, audience, loads):
+def test_back_from_a_champion_that_cannot_be_loaded_nothing_is_wrong_any_more(watcher, point, audience, loads):
     loads.broken = {"2"}
     point(CHAMPION, 2)
-    follower.look()
+    watcher.look()
     point(CHAMPION, 1)
-    follower.look()
-    assert (audience.champion, audience.trouble) == ("bundle 1", None)
+    watcher.look()
+    assert (audience.champion, audience.trouble) == ("model 1", None)
 
 
-def test_a_challenger_that_cannot_be_loaded_is_no_trouble_for_the_champion(follower, point, audience, loads):
+def test_a_challenger_that_cannot_be_loaded_is_no_trouble_for_the_champion(watcher, point, audience, loads):
     loads.broken = {"4"}
     point(CHALLENGER, 4)
-    follower.look()
-    assert (audience.champion, audience.challenger, audience.trouble) == ("bundle 1", None, None)
+    watcher.look()
+    assert (audience.champion, audience.challenger, audience.trouble) == ("model 1", None, None)
 
 
-def test_without_the_alias_the_last_champion_goes_on(follower, client, audience):
+def test_without_the_alias_the_last_champion_goes_on(watcher, client, audience):
     client.delete_registered_model_alias(NAME, CHAMPION)
-    follower.look()
-    assert audience.champion == "bundle 1"
+    watcher.look()
+    assert audience.champion == "model 1"
     assert audience.trouble == f"{NAME} has no champion any more; version 1 goes on"
 
 
-def test_while_the_registry_is_away_the_champion_goes_on(follower, client, point, audience, monkeypatch):
+def test_while_the_registry_is_away_the_champion_goes_on(watcher, client, point, audience, monkeypatch):
     def away(name):
         raise MlflowException("no connection")
 
     with monkeypatch.context() as patch:
         patch.setattr(client, "get_registered_model", away)
-        follower.look()
-        assert (audience.champion, audience.registry) == ("bundle 1", False)
+        watcher.look()
+        assert (audience.champion, audience.registry) == ("model 1", False)
     point(CHAMPION, 2)
-    follower.look()
-    assert (audience.champion, audience.registry) == ("bundle 2", True)
+    watcher.look()
+    assert (audience.champion, audience.registry) == ("model 2", True)
 
 
-def test_versions_that_no_alias_names_are_not_kept_in_memory(follower, point, audience, loads):
+def test_versions_that_no_alias_names_are_not_kept_in_memory(watcher, point, audience, loads):
     for version in (2, 3, 4, 1):
         point(CHAMPION, version)
-        follower.look()
+        watcher.look()
     assert loads == ["1", "2", "3", "4", "1"]
 
 
-def test_following_ends_when_it_is_told_to(follower, audience):
-    follower.stop()
-    follower.follow(1000.0)
+def test_following_ends_when_it_is_told_to(watcher, audience):
+    watcher.stop()
+    watcher.follow(1000.0)
     assert audience.registry is True  # it looked once

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.serving.client import TestClient
-from tests.serving.fakes import SHAPE, make_bundle, png
+from tests.serving.fakes import SHAPE, make_loaded, png
 from tests.unit.images.image_files import chunk, encoded
 from tests.wait import wait_until
 
@@ -62,7 +62,7 @@ def watched():
 @pytest.fixture
 def service(make_service, watched, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 2)
-    return make_service(dataclasses.replace(make_bundle(), transform=watched))
+    return make_service(dataclasses.replace(make_loaded(), transform=watched))
 
 
 # --- sizes --------------------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def run(environment: dict[str, str], place: str, name: str, versions: int, seed:
     promote.registry_client = rollback.registry_client = lambda workspace: Mortal(
         MlflowClient(), calls, is_late=is_late
     )
-    gate.load_evaluated_model = evidence
+    gate.load_evaluated_model = evaluated
     # A version's tags are written one by one, each as the others: one stands for all, and saves half of the time.
     gate.Verdict.tags = lambda verdict: {"gate.verdict": verdict.summary}
     config = parse(
@@ -79,7 +79,7 @@ def run(environment: dict[str, str], place: str, name: str, versions: int, seed:
             promote.run(config, workspace, version, dry_run=False, force=False, reason="")
 
 
-def evidence(client, contender, directory):
+def evaluated(client, contender, directory):
     """Made-up answers: a version that is good may be better than the champion in one round, and worse in the next."""
     chance = np.random.default_rng(int.from_bytes(os.urandom(4)))
     accuracy = chance.uniform(0.6, 0.95) if is_good(contender.version) else 0.3

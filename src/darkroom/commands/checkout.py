@@ -82,7 +82,7 @@ class Checkout:
             "PYTHONPATH": os.pathsep.join(paths),
             "MLFLOW_TRACKING_URI": sqlite_uri((self.workspace.root / DEFAULT_STORE).resolve()),
         }
-        threads = self.training.facts.get("system.threads")
+        threads = self.training.environment.get("system.threads")
         return kept | ({"OMP_NUM_THREADS": threads} if threads else {})
 
 
@@ -165,7 +165,7 @@ def bring_settings(training: TrainingRun, config: Config, workspace: Workspace, 
         keep_start(start, place)
         settings["train"]["start_from"] = str(place.resolve())
     # What "auto" stood for: here it may be something else.
-    train, then = settings["train"], training.facts.get("system.precision")
+    train, then = settings["train"], training.environment.get("system.precision")
     if then in precisions(choose_device(train["device"])):
         train["precision"] = then
     # Of the evaluation a run holds no settings; this one changes the last digits of its figures.

@@ -9,7 +9,7 @@ from rich.table import Table
 from darkroom import plotting
 from darkroom.config import Config
 from darkroom.errors import ModelError, TrackingError
-from darkroom.evaluation import comparison_plots as figures
+from darkroom.evaluation import comparison_plots
 from darkroom.evaluation.comparison import least_images
 from darkroom.evaluation.comparison_report import DISAGREEMENT, ComparisonReport, Side, disagreement_rows
 from darkroom.evaluation.latency import latencies, throughputs
@@ -83,8 +83,8 @@ def _pair(a: EvaluatedModel, b: EvaluatedModel, alpha: float) -> Pairing:
     return found
 
 
-def _reference(evidence: EvaluatedModel) -> str:
-    return evidence.contender.version or evidence.contender.run_id
+def _reference(model: EvaluatedModel) -> str:
+    return model.contender.version or model.contender.run_id
 
 
 def _judge(config: Config, workspace: Workspace, a: EvaluatedModel, b: EvaluatedModel) -> Verdict | None:
@@ -129,20 +129,20 @@ def _write(report: ComparisonReport, verdict: Verdict | None, directory: Path) -
         ["true \\ predicted", *found.a.classes],
         ([name, *row] for name, row in zip(found.a.classes, (second - first).tolist(), strict=True)),
     )
-    plotting.save(figures.confusion_difference(found, names), directory / "confusion_difference.png")
+    plotting.save(comparison_plots.confusion_difference(found, names), directory / "confusion_difference.png")
     write_spreadsheet(directory / "disagreements.csv", DISAGREEMENT, disagreement_rows(found))
 
 
 def _draw_disagreements(
-    report: ComparisonReport, pairing: Pairing, evidence: EvaluatedModel, cache: Path, directory: Path
+    report: ComparisonReport, pairing: Pairing, model: EvaluatedModel, cache: Path, directory: Path
 ) -> None:
     try:
-        images = evidence.test_split(cache).images.numpy()
+        images = model.test_split(cache).images.numpy()
     except TrackingError as problem:
         messages.print(f"compare: the images on which they disagree are not drawn ({problem})")
         return
     names = (report.a.name, report.b.name)
-    figure = figures.disagreements(images, report.comparison, names, places=pairing.rows)
+    figure = comparison_plots.disagreements(images, report.comparison, names, places=pairing.rows)
     plotting.save(figure, directory / "disagreements.png")
 
 
@@ -150,7 +150,7 @@ def _show(report: ComparisonReport) -> None:
     a, b = report.a.name, report.b.name
     output.print(report.headline)
     for header, rows in (
-        (("", a, b, "change"), report.figures),
+        (("", a, b, "change"), report.metrics_table),
         (("test images", f"{b} right", f"{b} wrong"), report.table),
         (("recall that changed most", a, b, "change"), report.classes[:SHOWN_CLASSES]),
         (("the gate", "found", "required", "verdict"), report.checks),

@@ -52,18 +52,18 @@ def run(config: Config, workspace: Workspace, run_id: str) -> bool:
         checkout.darkroom("train")
         if f"test/{TEST[0]}" in then.metrics:
             checkout.darkroom("evaluate")
-        rows, facts = _outcome(then, checkout.workspace)
+        rows, environment = _outcome(then, checkout.workspace)
     output.print(_table(then, rows))
     is_equal = all(before == now for _, before, now in rows)
     if is_equal:
         output.print("Reproduced: the same weights and figures, to the last bit.")
     else:
-        output.print(f"Not reproduced. {_reasons(then, facts, doubts)}")
+        output.print(f"Not reproduced. {_reasons(then, environment, doubts)}")
     return is_equal
 
 
 def _outcome(then: TrainingRun, workspace: Workspace) -> tuple[list[tuple[str, Any, Any]], Mapping[str, Any]]:
-    """What came out as (name, then, now), and the facts of the machine now."""
+    """What came out as (name, then, now), and the environment now."""
     card = read_json(workspace.model_card, error=ModelError, made_by="darkroom train")
     found = {f"best/{key}": card["best_epoch"][key] for key in BEST}
     report = workspace.report("evaluate") / "metrics.json"
@@ -91,14 +91,16 @@ def _shown(value: Any) -> str:
     return value[:12] if isinstance(value, str) else f"{value:.10g}"
 
 
-def _reasons(then: TrainingRun, facts: Mapping[str, Any], doubts: list[str]) -> str:
+def _reasons(then: TrainingRun, environment: Mapping[str, Any], doubts: list[str]) -> str:
     """What may be the reason that the same did not come out."""
     differing = [
-        f"{name.replace('_', ' ')} {then.facts[key]} then, {facts[key]} now"
+        f"{name.replace('_', ' ')} {then.environment[key]} then, {environment[key]} now"
         for name in ENVIRONMENT
-        if (key := f"system.{name}") in then.facts and key in facts and str(facts[key]) != then.facts[key]
+        if (key := f"system.{name}") in then.environment
+        and key in environment
+        and str(environment[key]) != then.environment[key]
     ]
-    if facts.get("system.device") != "cpu" and not then.settings["train"].get("deterministic"):
+    if environment.get("system.device") != "cpu" and not then.settings["train"].get("deterministic"):
         differing.append("train.deterministic is false: on a GPU two trainings differ")
     differing += doubts
     if not differing:

@@ -38,31 +38,32 @@ def run(config: Config, workspace: Workspace, host: str, port: int, *, no_key: b
             )
         log_to_stderr()
         service = Service(config.serve)
-        follower = RegistryWatcher(
+        watcher = RegistryWatcher(
             client, config.registered_model, lambda version: load_version(client, version, config.serve), service
         )
         try:
-            follower.begin()
+            watcher.begin()
         except Exception as problem:
             raise explained(problem, tracking_uri()) from problem
-        thread = Thread(target=follower.follow, args=(config.serve.follow_seconds,), name="follower", daemon=True)
+        seconds = config.serve.follow_seconds
+        thread = Thread(target=watcher.follow, args=(seconds,), name="registry-watcher", daemon=True)
         thread.start()
         app = make_app(service, key, host=host)
         server = make_server(app, service)
         for number in (signal.SIGINT, signal.SIGTERM):
             # From here on a signal ends the server once all requests are answered, and is no error.
             signal.signal(number, server.handle_exit)
-        bundle = service.champion.bundle
+        model = service.champion.model
         address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
         messages.print(
-            f"{bundle.name} version {bundle.version} ({bundle.runtime.kind}) on {address}, until Ctrl-C; "
+            f"{model.name} version {model.version} ({model.runtime.kind}) on {address}, until Ctrl-C; "
             f"the API's page is {address}/docs"
         )
         cache = workspace.processed(config.dataset.name)
-        warn_of_other_classes(f"{bundle.name} version {bundle.version}", bundle.classes, cache)
+        warn_of_other_classes(f"{model.name} version {model.version}", model.classes, cache)
         with libraries_kept():
             server.run(sockets=[listening])
-        follower.stop()
+        watcher.stop()
         # A thread that is loading a version when Python ends would be torn out of torch's and ONNX Runtime's code.
         thread.join(GRACE)
 

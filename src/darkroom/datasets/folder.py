@@ -54,7 +54,7 @@ class Folder:
         inventory = Inventory.read(directory, len(names))
         table = find_table(directory)
         labelled = label_images(table, names) if table else label_by_folders(names, inventory)
-        left_out = inventory.figures() | {"unlabelled": _without_label(names, labelled)}
+        left_out = inventory.counts() | {"unlabelled": _without_label(names, labelled)}
         names, records = [names[row] for row in labelled.rows.tolist()], records[labelled.rows]
         workers = (os.cpu_count() or 1) if len(names) >= PARALLEL_FROM else 0
         with processes(workers) as spread:

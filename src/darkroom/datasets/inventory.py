@@ -56,7 +56,7 @@ class Inventory:
             raise DataError(f"{path}: describes other images than the archive beside it; run `{made_by}` again")
         return inventory
 
-    def figures(self) -> dict[str, Any]:
+    def counts(self) -> dict[str, Any]:
         """For report.json."""
         return asdict(self)
 

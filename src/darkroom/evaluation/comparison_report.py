@@ -71,7 +71,7 @@ class ComparisonReport:
         return f"These images do not show which model is better: {shown}."
 
     @property
-    def figures(self) -> list[Row]:
+    def metrics_table(self) -> list[Row]:
         """A row for each figure: its name, both values and the change."""
         found = self.comparison
         both = found.as_json(alpha=self.alpha, bins=self.bins)["accuracy"].values()
@@ -155,7 +155,7 @@ class ComparisonReport:
         parts = [
             f"## {_capital(self.b.name)} against {self.a.name}",
             f"**{self.headline}**",
-            _table(("", self.a.name, self.b.name, "change"), self.figures),
+            _table(("", self.a.name, self.b.name, "change"), self.metrics_table),
             _table(("test images", f"{self.b.name} right", f"{self.b.name} wrong"), self.table),
             f"{self.tests} {self.conditions}",
             *([self.scope] if self.scope else []),

@@ -91,13 +91,13 @@ def from_registry(config: Config, workspace: Workspace, reference: str, place: P
 
     client, name = registry_client(workspace), config.registered_model
     contender = find(client, name, reference)
-    evidence = load_evaluated_model(client, contender, place)
-    program, card, said = evidence.program(), evidence.card(), evidence.reference()
+    model = load_evaluated_model(client, contender, place)
+    program, card, said = model.program(), model.card(), model.reference()
     classifier = rebuild(card, program.state_dict, str(contender)) if card else None
     metadata = {
-        "classes": list(evidence.answers.classes),
-        "shape": list(evidence.shape),
-        "fingerprint": evidence.fingerprint,
+        "classes": list(model.answers.classes),
+        "shape": list(model.shape),
+        "fingerprint": model.fingerprint,
         "weights_sha256": contender.tags.get(WEIGHTS_TAG),
         "decoder": (card.dataset_card.decoder or None) if card else None,
         "temperature": said.temperature if said else None,

@@ -16,16 +16,16 @@ from darkroom.utils.scratch import scratch_directory
 SINGLE_IMAGES = 500
 
 
-def differing_answers(evidence: EvaluatedModel, form: Literal["pt2", "onnx"], cache: Path) -> int:
+def differing_answers(evaluated: EvaluatedModel, form: Literal["pt2", "onnx"], cache: Path) -> int:
     """How many test images the model answers otherwise than recorded, or not, in a batch of some size.
 
     It is asked as it is registered (pt2), or as ONNX Runtime computes it. Raises TrackingError if ``cache`` does not
     hold the images that were answered, CacheError if it is damaged, ModelError if the form cannot be written.
     """
-    test = evidence.test_split(cache)
-    model = evidence.load() if form == "pt2" else _as_onnx(evidence)
-    answer = tolerant(model, len(evidence.answers.classes))
-    recorded = torch.from_numpy(evidence.answers.predicted)
+    test = evaluated.test_split(cache)
+    model = evaluated.load() if form == "pt2" else _as_onnx(evaluated)
+    answer = tolerant(model, len(evaluated.answers.classes))
+    recorded = torch.from_numpy(evaluated.answers.predicted)
     differs = torch.zeros(len(test), dtype=torch.bool)
     first = Split(test.images[:SINGLE_IMAGES], test.labels[:SINGLE_IMAGES])
     for batch_size in BATCH_SIZES:
@@ -35,8 +35,8 @@ def differing_answers(evidence: EvaluatedModel, form: Literal["pt2", "onnx"], ca
     return int(differs.sum())
 
 
-def _as_onnx(evidence: EvaluatedModel) -> LogitsFunction:
+def _as_onnx(evaluated: EvaluatedModel) -> LogitsFunction:
     with scratch_directory() as place:
         path = place / "model.onnx"
-        write_onnx(evidence.program(), {}, path)
+        write_onnx(evaluated.program(), {}, path)
         return read_onnx(path)

@@ -50,13 +50,13 @@ class Check:
 class Verdict:
     """What the gate says of a challenger against a champion, None if there was none.
 
-    ``facts`` is what the checks rest on, as JSON values.
+    ``findings`` is what the checks rest on, as JSON values.
     """
 
     challenger: str
     champion: str | None
     checks: tuple[Check, ...]
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    findings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -69,7 +69,7 @@ class Verdict:
     @property
     def is_of_other_data(self) -> bool:
         """Whether the champion is a model of other data, as far as that is known."""
-        pairing = self.facts.get("pairing", {})
+        pairing = self.findings.get("pairing", {})
         is_whole = pairing.get("shared") == pairing.get("images_of_a") == pairing.get("images_of_b")
         return any(check.rule == SAME_DATA for check in self.failed) or not is_whole
 
@@ -87,7 +87,7 @@ class Verdict:
             "challenger": self.challenger,
             "champion": self.champion,
             "checks": [asdict(check) for check in self.checks],
-            **self.facts,
+            **self.findings,
         }
 
     def as_markdown(self) -> str:
@@ -121,7 +121,7 @@ def evaluate_gate(
     that it needs is missing.
     """
     name, against = str(challenger.contender), str(champion.contender) if champion else None
-    facts = {
+    findings = {
         "settings": {**settings.model_dump(mode="json"), "calibration_bins": bins},
         "digests": {
             role: {key: each.contender.tags.get(key) for key in DIGESTS}
@@ -136,15 +136,15 @@ def evaluate_gate(
         checks.append(same_data)
         # Of the champion (a) with the challenger (b).
         if pairing:
-            facts["pairing"] = pairing.as_json()
+            findings["pairing"] = pairing.as_json()
         if not (pairing and same_data.passed):
-            return Verdict(name, against, tuple(checks), facts)
+            return Verdict(name, against, tuple(checks), findings)
         comparison = pairing.comparison
-        facts["statistics"] = comparison.as_json(alpha=settings.alpha, bins=bins)
+        findings["statistics"] = comparison.as_json(alpha=settings.alpha, bins=bins)
     latency: dict[str, Latency] = {}
     if settings.max_latency_ms is not None or (comparison and _is_speed_asked(settings, comparison)):
         latency = _measure_latency(challenger, champion)
-        facts["latency"] = {role: asdict(each) for role, each in latency.items()}
+        findings["latency"] = {role: asdict(each) for role, each in latency.items()}
     answers = challenger.answers
     accuracy, minimum = float(answers.correct.mean()), settings.min_accuracy
     checks.append(Check("accuracy", f"{accuracy:.4f}", f"at least {minimum:g}", accuracy >= minimum))
@@ -159,7 +159,7 @@ def evaluate_gate(
         _at_most("size", challenger.size_bytes / MEGABYTE, settings.max_size_mb, "{:.3f} MB"),
         _export(settings, challenger, cache),
     ]
-    return Verdict(name, against, tuple(checks), facts)
+    return Verdict(name, against, tuple(checks), findings)
 
 
 def _pair(settings: Gate, challenger: EvaluatedModel, champion: EvaluatedModel) -> tuple[Check, Pairing | None]:

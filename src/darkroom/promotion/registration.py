@@ -200,12 +200,12 @@ def is_active(client: MlflowClient, run_id: str) -> bool:
 def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> _Held:
     """Tell the model's run all that the files know: this store does not hold it, or not to its end."""
     report = workspace.report("train")
-    history, figures = (
+    history, metrics_file = (
         need_output(report / name, error=ModelError, made_by=MADE_BY) for name in ("history.csv", "metrics.json")
     )
     try:
         epochs = {int(epoch["epoch"]): epoch_metrics(epoch) for epoch in read_history(history)}
-        summary = read_json(figures, error=ModelError, made_by=MADE_BY)
+        summary = read_json(metrics_file, error=ModelError, made_by=MADE_BY)
         cost = {key: summary[f"tracking_{key}"] for key in ("seconds", "share")}
         if len(epochs) != summary["epochs"]:
             raise ValueError(f"{len(epochs)} of {summary['epochs']} epochs")

@@ -109,12 +109,12 @@ def _from_registry(wanted: str, config: Config, workspace: Workspace) -> tuple[S
         raise TrackingError(f"{wanted}: no MLflow store at {tracking_uri()}; name a file, or train without it first")
     contender = _find(wanted, config, workspace)
     with scratch_directory() as directory:
-        evidence = load_evaluated_model(registry_client(workspace), contender, directory)
-        weights: Mapping[str, Tensor] = evidence.program().state_dict
+        model = load_evaluated_model(registry_client(workspace), contender, directory)
+        weights: Mapping[str, Tensor] = model.program().state_dict
         start = Start(
             name=f"champion {contender}" if wanted == "champion" else str(contender),
             weights={key: value.detach().clone() for key, value in weights.items()},
-            card=evidence.card(),
+            card=model.card(),
         )
     return start, contender.uri if contender.version else contender.run_id
 

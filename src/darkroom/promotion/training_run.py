@@ -24,15 +24,15 @@ class TrainingRun:
     """A training as its run tells of it.
 
     ``settings`` is {section: {key: value}}; ``commit`` is that of the code, None if it was trained outside git, and
-    ``was_dirty`` whether tracked files differed from it; ``facts`` are the tags ``system.*``, ``metrics`` the latest
-    value of each; ``start_sha256`` is the digest of the weights that it began with, if they were given.
+    ``was_dirty`` whether tracked files differed from it; ``environment`` are the tags ``system.*``, ``metrics`` the
+    latest value of each; ``start_sha256`` is the digest of the weights that it began with, if they were given.
     """
 
     run_id: str
     settings: dict[str, dict[str, Any]]
     commit: str | None
     was_dirty: bool
-    facts: Mapping[str, str]
+    environment: Mapping[str, str]
     metrics: Mapping[str, float]
     weights_sha256: str
     fingerprint: str
@@ -65,7 +65,7 @@ def read_training_run(client: MlflowClient, run_id: str) -> TrainingRun:
         # It is told to git, which would take other texts for options.
         commit=tags[COMMIT_TAG] if COMMIT.fullmatch(tags.get(COMMIT_TAG, "")) else None,
         was_dirty=tags.get(DIRTY_TAG) == json.dumps(True),
-        facts={key: value for key, value in tags.items() if key.startswith("system.")},
+        environment={key: value for key, value in tags.items() if key.startswith("system.")},
         metrics=run.data.metrics,
         weights_sha256=tags[WEIGHTS_TAG],
         fingerprint=tags[FINGERPRINT_TAG],

@@ -58,8 +58,8 @@ def slices(study: Study, monitor: str) -> "Figure | None":
     for axes, (key, kind) in zip(panels, kinds.items(), strict=False):
         shown = [trial for trial in complete if key in trial.params]
         places = [_place(kind, trial.params[key]) for trial in shown]
-        figures = [monitored(trial) for trial in shown]
-        axes.scatter(places, figures, c=BLUE, s=20, alpha=_strength(len(shown)), linewidths=0)
+        values = [monitored(trial) for trial in shown]
+        axes.scatter(places, values, c=BLUE, s=20, alpha=_strength(len(shown)), linewidths=0)
         if key in best.params:
             axes.scatter(_place(kind, best.params[key]), monitored(best), c=ORANGE, s=46)
         tidy(axes, "", key)

@@ -138,30 +138,30 @@ def front(study: Study, monitor: str, second: str) -> "Figure | None":
     return figure
 
 
-def repeats(evidence: SeedComparison) -> "Figure | None":
+def repeats(comparison: SeedComparison) -> "Figure | None":
     """Each candidate's figure with each seed, with mean ± standard deviation; None if none has a figure."""
-    candidates = [candidate for candidate in evidence.candidates if candidate.values][::-1]
+    candidates = [candidate for candidate in comparison.candidates if candidate.values][::-1]
     if not candidates:
         return None
     figure = new_figure(8, 1.5 + 0.45 * len(candidates))
     axes = figure.subplots()
     for place, candidate in enumerate(candidates):
-        colour = ORANGE if candidate is evidence.winner else GREY if candidate is evidence.start else BLUE
+        colour = ORANGE if candidate is comparison.winner else GREY if candidate is comparison.start else BLUE
         values = candidate.values
         axes.plot(values, [place - 0.16] * len(values), "o", color=colour, markersize=4, alpha=0.6)
         spread = stdev(values) if len(values) > 1 else None
         axes.errorbar(fmean(values), place + 0.1, xerr=spread, fmt="D", color=colour, markersize=6, capsize=4)
-    if evidence.start and evidence.start.values:
-        axes.axvline(fmean(evidence.start.values), color=GREY, linestyle="--", linewidth=1)
+    if comparison.start and comparison.start.values:
+        axes.axvline(fmean(comparison.start.values), color=GREY, linestyle="--", linewidth=1)
     names = [
         shorten(each.label, 30)
-        + (" (best mean)" if each is evidence.winner else "")
+        + (" (best mean)" if each is comparison.winner else "")
         + (f" ({len(each.failures)} failed)" if each.failures else "")
         for each in candidates
     ]
     axes.set_yticks(range(len(candidates)), names)
     axes.set_ylim(-0.6, len(candidates) - 0.4)
-    tidy(axes, "Trained again with other seeds: each figure, mean ± sd", f"best validation {evidence.monitor}")
+    tidy(axes, "Trained again with other seeds: each figure, mean ± sd", f"best validation {comparison.monitor}")
     axes.grid(visible=False, axis="y")
     return figure
 

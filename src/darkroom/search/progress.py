@@ -22,7 +22,7 @@ BAR = 24
 class _Running:
     name: str
     epoch: int = 0
-    figure: float | None = None
+    value: float | None = None
 
 
 class SearchProgress:
@@ -75,13 +75,13 @@ class SearchProgress:
         """Take up what an earlier session has done: how many trials ended in which state, and the best of them."""
         self._ended, self._before, self._best = ended, ended.total(), best
 
-    def begun(self, number: int, name: str) -> None:
+    def trial_started(self, number: int, name: str) -> None:
         self._running[number] = _Running(name)
 
-    def epoch(self, number: int, epoch: int, figure: float) -> None:
-        self._running[number] = _Running(self._running[number].name, epoch, figure)
+    def epoch_ended(self, number: int, epoch: int, value: float) -> None:
+        self._running[number] = _Running(self._running[number].name, epoch, value)
 
-    def ended(self, number: int, state: str, best: str) -> None:
+    def trial_ended(self, number: int, state: str, best: str) -> None:
         """``best`` says which trial is the best so far, as it is to be shown."""
         self._running.pop(number, None)
         self._best = best
@@ -108,8 +108,8 @@ class SearchProgress:
             "" if not left else f"about {_clock(left)} left",
         )
         for _, trial in running[:MAX_LINES]:
-            figure = "" if trial.figure is None else f"val {self.monitor} {trial.figure:.4f}"
-            table.add_row(trial.name, _bar(trial.epoch, self.epochs), f"{trial.epoch}/{self.epochs}", figure)
+            value = "" if trial.value is None else f"val {self.monitor} {trial.value:.4f}"
+            table.add_row(trial.name, _bar(trial.epoch, self.epochs), f"{trial.epoch}/{self.epochs}", value)
         counts = [f"{count} {state}" for state, count in self._ended.items()]
         told = ", ".join([*([self._best] if self._best else []), *counts, f"{len(running)} running"])
         hidden = len(running) - MAX_LINES

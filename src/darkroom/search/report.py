@@ -30,13 +30,13 @@ MAX_ROWS = 15
 SECOND = {"parameters": "parameters", "latency": "latency, ms"}
 
 
-def result(study: Study, config: Config, fingerprint: str, evidence: SeedComparison) -> dict[str, Any]:
+def result(study: Study, config: Config, fingerprint: str, comparison: SeedComparison) -> dict[str, Any]:
     """What best_params.json holds: the settings that won, and what their lead is worth.
 
     They are those of the best mean over seeds; where none were trained again, those of the best trial.
     ``fingerprint`` is the data's. Raises SearchError if no trial was completed.
     """
-    best, winner, used = best_trial(study), evidence.winner, used_trials(study)
+    best, winner, used = best_trial(study), comparison.winner, used_trials(study)
     found: dict[str, Any] = {
         "params": winner.settings if winner else _settings(best.params),
         "value": fmean(winner.values) if winner else monitored(best),
@@ -46,7 +46,7 @@ def result(study: Study, config: Config, fingerprint: str, evidence: SeedCompari
         "states": _states(study),
         "study": study.study_name,
         "fingerprint": fingerprint,
-        "evidence": evidence.as_dict(),
+        "evidence": comparison.as_dict(),
     }
     if len(study.directions) > 1:
         found["front"] = [
@@ -57,28 +57,28 @@ def result(study: Study, config: Config, fingerprint: str, evidence: SeedCompari
 
 
 def write(
-    directory: Path, study: Study, config: Config, found: Mapping[str, Any], evidence: SeedComparison, ending: str
+    directory: Path, study: Study, config: Config, found: Mapping[str, Any], comparison: SeedComparison, ending: str
 ) -> None:
     """Fill ``directory``. ``found`` is what ``result`` gave, ``ending`` why no more trials were begun."""
     write_json(directory / "summary.json", found)
     with open_csv(directory / "trials.csv") as opened:
         table.write_csv(study, opened)
-    drawn = {name: figure for name, figure in _figures(study, config, evidence).items() if figure is not None}
+    drawn = {name: figure for name, figure in _figures(study, config, comparison).items() if figure is not None}
     for name, figure in drawn.items():
         plotting.save(figure, directory / f"{name}.png")
-    text = page(study, config, found, evidence, ending)
+    text = page(study, config, found, comparison, ending)
     pictures = [f"![{name.replace('_', ' ')}]({name}.png)" for name in drawn]
     (directory / "report.md").write_text("\n\n".join([text, "## Pictures", *pictures]) + "\n", encoding="utf-8")
 
 
-def page(study: Study, config: Config, found: Mapping[str, Any], evidence: SeedComparison, ending: str) -> str:
+def page(study: Study, config: Config, found: Mapping[str, Any], comparison: SeedComparison, ending: str) -> str:
     """The study in Markdown, without its pictures."""
     parts = [
         f"# Search: {config.model.name} on {config.dataset.name}",
-        evidence.verdict if evidence.winner else f"{_sentence(found)} {evidence.verdict}",
-        _candidates(evidence),
+        comparison.verdict if comparison.winner else f"{_sentence(found)} {comparison.verdict}",
+        _candidates(comparison),
         "The interval speaks of the noise of seeds, on one validation split; the test split was not looked at."
-        if evidence.gain and evidence.gain.low is not None
+        if comparison.gain and comparison.gain.low is not None
         else "",
         "## Settings",
         _beside(config, found["params"]),
@@ -94,22 +94,23 @@ def _sentence(found: Mapping[str, Any]) -> str:
     return f"Trial {found['trial']} has the best validation {found['monitor']}, {found['value']:.4f}."
 
 
-def _candidates(evidence: SeedComparison) -> str:
-    if not evidence.candidates:
+def _candidates(comparison: SeedComparison) -> str:
+    if not comparison.candidates:
         return ""
     # Those that the verdict speaks of come first: they must not be among the ones left out.
-    ordered = sorted(evidence.candidates, key=lambda each: each is not evidence.winner and each is not evidence.start)
-    lines = [_line(each, evidence) for each in ordered[:MAX_ROWS]]
-    if len(evidence.candidates) > MAX_ROWS:
-        lines.append([f"and {len(evidence.candidates) - MAX_ROWS} more", "", "", ""])
-    return markdown.table(["configuration", f"validation {evidence.monitor}, mean ± sd", "n", "failed"], lines)
+    shown_first = (comparison.winner, comparison.start)
+    ordered = sorted(comparison.candidates, key=lambda each: all(each is not first for first in shown_first))
+    lines = [_line(each, comparison) for each in ordered[:MAX_ROWS]]
+    if len(comparison.candidates) > MAX_ROWS:
+        lines.append([f"and {len(comparison.candidates) - MAX_ROWS} more", "", "", ""])
+    return markdown.table(["configuration", f"validation {comparison.monitor}, mean ± sd", "n", "failed"], lines)
 
 
-def _line(candidate: Candidate, evidence: SeedComparison) -> list[str]:
+def _line(candidate: Candidate, comparison: SeedComparison) -> list[str]:
     values = candidate.values
     mean = f"{fmean(values):.4f}" if values else "none"
     spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
-    name = f"**{candidate.label}**" if candidate is evidence.winner else candidate.label
+    name = f"**{candidate.label}**" if candidate is comparison.winner else candidate.label
     return [name, mean + spread, str(len(values)), candidate.failures[0] if candidate.failures else ""]
 
 
@@ -150,10 +151,10 @@ def _states(study: Study) -> dict[str, int]:
     return {**found, **({"duplicate": duplicates} if duplicates else {})}
 
 
-def _figures(study: Study, config: Config, evidence: SeedComparison) -> dict[str, "Figure | None"]:
+def _figures(study: Study, config: Config, comparison: SeedComparison) -> dict[str, "Figure | None"]:
     monitor, second = config.train.monitor, config.search.second_objective
     return {
-        "repeats": plots.repeats(evidence),
+        "repeats": plots.repeats(comparison),
         "history": plots.history(study, monitor),
         "pareto_front": None if second == "none" else plots.front(study, monitor, SECOND[second]),
         "curves": plots.curves(study, monitor),

@@ -25,14 +25,14 @@ MAX_WORKER_DEATHS = 3
 class Listener(Protocol):
     """Is told what happens to each trial, in the order in which it happens."""
 
-    def begun(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None: ...
+    def trial_started(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None: ...
 
-    def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None: ...
+    def epoch_ended(self, trial: optuna.Trial, metrics: EpochMetrics) -> None: ...
 
-    def ended(self, trial: FrozenTrial) -> None:
+    def trial_ended(self, trial: FrozenTrial) -> None:
         """The trial is complete, pruned, failed, or, while its state is still RUNNING, lost with its worker.
 
-        One that repeats another's parameters is only ended, never begun: it has the user attribute ``duplicate_of``.
+        One that repeats another's parameters is only ended, never started: it has the user attribute ``duplicate_of``.
         """
 
 
@@ -99,13 +99,13 @@ class TrialScheduler:
 
     def _command(self, state: _SlotState) -> WorkerCommand:
         given_up, state.given_up = tuple(state.given_up), []
-        begun = []
+        assignments = []
         while len(state.under_way) < state.slot.capacity and (training := self._next(state)):
             number = training.trial.number
             state.under_way[number] = training
-            begun.append(TrialAssignment(number, training.settings))
-            self.listener.begun(training.trial, training.settings)
-        return WorkerCommand(tuple(begun), given_up)
+            assignments.append(TrialAssignment(number, training.settings))
+            self.listener.trial_started(training.trial, training.settings)
+        return WorkerCommand(tuple(assignments), given_up)
 
     def _next(self, state: _SlotState) -> _Training | None:
         """The next trial that can be trained in this slot; what cannot is kept for another, as many as fit in one."""
@@ -148,7 +148,7 @@ class TrialScheduler:
         """Record an epoch; whether the training goes on."""
         metrics, trial = progress.metrics, training.trial
         training.result.history.append(metrics)
-        self.listener.epoch(trial, metrics)
+        self.listener.epoch_ended(trial, metrics)
         self.source.report(trial, metrics.monitored(self.config.train.monitor), metrics.epoch)
         if progress.is_finished:
             self._end(training, TrialState.COMPLETE, cost=progress.cost)
@@ -163,19 +163,19 @@ class TrialScheduler:
     ) -> None:
         values = None
         if state is TrialState.COMPLETE:
-            figure = training.result.best.monitored(self.config.train.monitor)
-            values = [figure] if cost is None else [figure, cost]
-        self.listener.ended(self.source.tell(training.trial, values, state, reason))
+            value = training.result.best.monitored(self.config.train.monitor)
+            values = [value] if cost is None else [value, cost]
+        self.listener.trial_ended(self.source.tell(training.trial, values, state, reason))
         self._hear_of_duplicates()
 
     def _hear_of_duplicates(self) -> None:
         for trial in self.source.resolved():
-            self.listener.ended(trial)
+            self.listener.trial_ended(trial)
 
     @held_back()
     def _lost(self, state: _SlotState, problem: BaseException) -> None:
         for training in state.under_way.values():
-            self.listener.ended(self.source.requeue(training.trial))
+            self.listener.trial_ended(self.source.requeue(training.trial))
         state.under_way, state.given_up = {}, []
         state.deaths += 1
         if state.deaths == MAX_WORKER_DEATHS:

@@ -122,16 +122,16 @@ def make_router(service: Service) -> APIRouter:
     @router.get("/v1/model", tags=["API"])
     async def model() -> schemas.ModelInfo:
         """The champion: its version, classes, figures, and since when it is champion."""
-        lane, other = service.champion, service.challenger
-        bundle = lane.bundle
+        deployment, other = service.champion, service.challenger
+        model = deployment.model
         return schemas.ModelInfo(
-            **bundle.about,
-            champion_since=lane.since,
-            drawable=bundle.transform.ink is not None,
-            runtime=bundle.runtime.kind,
-            temperature=bundle.reference.temperature if bundle.reference else None,
+            **model.about,
+            champion_since=deployment.since,
+            drawable=model.transform.ink is not None,
+            runtime=model.runtime.kind,
+            temperature=model.reference.temperature if model.reference else None,
             challenger=schemas.Challenger(
-                version=other.bundle.version, metrics=other.bundle.about["metrics"], verdict=other.verdict
+                version=other.model.version, metrics=other.model.about["metrics"], verdict=other.verdict
             )
             if other
             else None,
@@ -143,13 +143,13 @@ def make_router(service: Service) -> APIRouter:
         """Test images to try, with their classes and what was predicted when the model was evaluated."""
         return [
             schemas.Example(image=_data_url(example.png), actual=example.actual, predicted=example.predicted)
-            for example in service.champion.bundle.gallery
+            for example in service.champion.model.gallery
         ]
 
     @router.get("/v1/model/confusion", responses={404: {"model": schemas.Problem}}, tags=["API"])
     async def confusion() -> schemas.Confusion:
         """The confusion matrix on the test split."""
-        found = service.champion.bundle.confusion
+        found = service.champion.model.confusion
         if found is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "the version has none, as of an earlier Darkroom")
         return schemas.Confusion.model_validate(found)
@@ -174,14 +174,14 @@ def make_router(service: Service) -> APIRouter:
         """Whether more images are taken."""
         if service.is_full:
             raise _busy()
-        return {"status": "ready", "version": service.champion.bundle.version}
+        return {"status": "ready", "version": service.champion.model.version}
 
     @router.get("/metrics", tags=["Operation"])
     async def metrics() -> Response:
         """Everything that is counted, in Prometheus' text form."""
         watch = service.champion.drift
         return Response(
-            service.telemetry.text(watch.figures() if watch else None), media_type="text/plain; version=0.0.4"
+            service.metrics.text(watch.metrics() if watch else None), media_type="text/plain; version=0.0.4"
         )
 
     return router
@@ -196,30 +196,30 @@ def _busy() -> HTTPException:
 def _count_values(found: Sequence[tuple[Deployment, Sequence[Answer]]], question: Question) -> int:
     """Probabilities and pixels in an answer."""
     return sum(
-        len(answers) * (len(lane.bundle.classes) + (prod(lane.bundle.shape) if question.seen else 0))
-        for lane, answers in found
+        len(answers) * (len(deployment.model.classes) + (prod(deployment.model.shape) if question.seen else 0))
+        for deployment, answers in found
     )
 
 
 def _write(found: Sequence[tuple[Deployment, Sequence[Answer]]], question: Question) -> str:
     """The answers of the champion, and of the challenger if there are any, as JSON."""
-    (champion, answers), *others = found
+    (champion, answers), *challengers = found
     return schemas.Predictions(
-        model=champion.bundle.name,
-        version=champion.bundle.version,
+        model=champion.model.name,
+        version=champion.model.version,
         predictions=_predictions(champion, answers, question),
         challenger=next(
             (
-                schemas.Opinion(version=lane.bundle.version, predictions=_predictions(lane, theirs, question))
-                for lane, theirs in others
+                schemas.Opinion(version=other.model.version, predictions=_predictions(other, theirs, question))
+                for other, theirs in challengers
             ),
             None,
         ),
     ).model_dump_json()
 
 
-def _predictions(lane: Deployment, answers: Sequence[Answer], question: Question) -> list[schemas.Prediction]:
-    return [_prediction(lane.bundle.classes, answer, question) for answer in answers]
+def _predictions(deployment: Deployment, answers: Sequence[Answer], question: Question) -> list[schemas.Prediction]:
+    return [_prediction(deployment.model.classes, answer, question) for answer in answers]
 
 
 def _prediction(classes: Sequence[str], answer: Answer, question: Question) -> schemas.Prediction:

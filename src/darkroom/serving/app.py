@@ -54,7 +54,7 @@ def make_app(service: Service, api_key: str | None = None, *, host: str = "local
     app.router.routes.insert(0, Route(predict.path, predict.endpoint, methods=["POST"]))
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
     origins = Origins([host, *service.settings.trusted_hosts])
-    app.add_middleware(Access, telemetry=service.telemetry, api_key=api_key, origins=origins)
+    app.add_middleware(Access, metrics=service.metrics, api_key=api_key, origins=origins)
     app.add_middleware(BehindProxy, root_path=service.settings.root_path, trusted=service.settings.trusted_proxies)
 
     text = (PAGE / "index.html").read_text(encoding="utf-8")

@@ -36,13 +36,13 @@ LINGER_SECONDS = 2.0
 class Connections:
     """All connections of a server. Called from its event loop alone."""
 
-    def __init__(self, settings: Serve, telemetry: ServerMetrics) -> None:
+    def __init__(self, settings: Serve, metrics: ServerMetrics) -> None:
         self.settings = settings
         self.max_header = int(settings.max_header_kb * KILOBYTE)
         self.max_bytes = int(settings.max_bodies_mb * MEGABYTE)
         self.max_connections = max(1, min(settings.max_connections, _descriptors() - KEPT_DESCRIPTORS))
         self.bytes = 0
-        self._telemetry = telemetry
+        self._telemetry = metrics
         self._open: dict[Connection, None] = {}
         # Those that have no whole request to be answered, the one that has waited longest first.
         self._waiting: dict[Connection, None] = {}

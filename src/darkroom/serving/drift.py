@@ -70,9 +70,9 @@ class DriftWatch:
 
     def report(self) -> dict[str, Any]:
         """All figures with ``warning``, as JSON values: one line if the images differ by more than chance."""
-        return self.figures() | {"warning": self.warning()}
+        return self.metrics() | {"warning": self.warning()}
 
-    def figures(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, Any]:
         """The window and what is expected of it, as JSON values."""
         reference, counts = self.reference, self.class_counts
         shares = (counts / self.images).tolist() if self.images else [None] * len(counts)

@@ -70,18 +70,18 @@ def load_version(client: MlflowClient, version: ModelVersion, settings: Serve) -
     MlflowException if the store does not answer.
     """
     with scratch_directory() as place:
-        evidence = load_evaluated_model(client, contender(version), place)
-        reference, report = evidence.reference(), evidence.report
+        evaluated = load_evaluated_model(client, contender(version), place)
+        reference, report = evaluated.reference(), evaluated.report
         gallery = _read_gallery(report)
-        channels, height, width = evidence.shape
+        channels, height, width = evaluated.shape
         shape = (channels, height, width)
         signs = (reference.ink, reference.ground) if reference else (None, None)
-        transform = Transform(shape, evidence.metadata.get("mean"), *signs, evidence.decoder())
+        transform = Transform(shape, evaluated.metadata.get("mean"), *signs, evaluated.decoder())
         probe = _pixels(gallery, shape) if gallery else np.zeros((PROBE_IMAGES, *shape), np.uint8)
-        program = torch.export.load(evidence.model / MODEL_FILE)
-        about = _about(version, evidence) | {"parameters": sum(each.numel() for each in program.parameters())}
+        program = torch.export.load(evaluated.model / MODEL_FILE)
+        about = _about(version, evaluated) | {"parameters": sum(each.numel() for each in program.parameters())}
         runtime = choose_runtime(program, settings.runtime, probe, about, place)
-        classes = evidence.answers.classes
+        classes = evaluated.answers.classes
         _self_test(version, runtime.infer(probe), classes, gallery)
         confusion = report / CONFUSION
         return LoadedModel(
@@ -125,18 +125,18 @@ def _self_test(version: ModelVersion, logits: Logits, classes: Sequence[str], ga
         )
 
 
-def _about(version: ModelVersion, evidence: EvaluatedModel) -> dict[str, Any]:
+def _about(version: ModelVersion, evaluated: EvaluatedModel) -> dict[str, Any]:
     """The model's card for people and programs: JSON values. Its run is not asked: that may be deleted."""
-    card, metrics = evidence.card(), evidence.report / METRICS
+    card, metrics = evaluated.card(), evaluated.report / METRICS
     settings = card.settings if card else {}
-    trained = datetime.fromisoformat(Model.load(evidence.model).utc_time_created).replace(tzinfo=UTC)
+    trained = datetime.fromisoformat(Model.load(evaluated.model).utc_time_created).replace(tzinfo=UTC)
     return {
         "name": version.name,
         "version": str(version.version),
         "architecture": settings.get("model", {}).get("name"),
         "dataset": settings.get("dataset", {}).get("name"),
-        "classes": list(evidence.answers.classes),
-        "shape": list(evidence.shape),
+        "classes": list(evaluated.answers.classes),
+        "shape": list(evaluated.shape),
         "metrics": read_json(metrics, error=ModelError, made_by=MADE_BY) if metrics.is_file() else {},
         "fingerprint": version.tags.get(FINGERPRINT_TAG),
         "run_id": version.run_id,

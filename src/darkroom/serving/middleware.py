@@ -45,10 +45,10 @@ class Access:
     A line of the log has method, path, status, milliseconds, and nothing of what was sent.
     """
 
-    def __init__(self, app: ASGIApp, telemetry: ServerMetrics, api_key: str | None, origins: Origins) -> None:
+    def __init__(self, app: ASGIApp, metrics: ServerMetrics, api_key: str | None, origins: Origins) -> None:
         self._app = app
         self._origins = origins
-        self._telemetry = telemetry
+        self._telemetry = metrics
         self._key = api_key.encode() if api_key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

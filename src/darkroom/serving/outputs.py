@@ -62,13 +62,13 @@ def _columns(answers: BatchPredictions, classes: Sequence[str], version: str) ->
 def _csv(path: Path, classes: Sequence[str], version: str) -> Iterator[Write]:
     with open_csv(path) as opened:
         table = SpreadsheetWriter(opened)
-        figures = ("probability", *(f"p_{name}" for name in classes))
-        header = ("file", "label", *figures, "unlike_training", "inverted", "version", "error")
+        probabilities = ("probability", *(f"p_{name}" for name in classes))
+        header = ("file", "label", *probabilities, "unlike_training", "inverted", "version", "error")
         table.writerow(header)
 
         def write(answers: BatchPredictions) -> None:
             columns = _columns(answers, classes, version)
-            for name in figures:
+            for name in probabilities:
                 columns[name] = [None if value is None else f"{value:.6g}" for value in columns[name]]
             for name in ("unlike_training", "inverted"):
                 columns[name] = [None if value is None else int(value) for value in columns[name]]

@@ -90,15 +90,15 @@ class Predictor:
         """
         version = champion(client, name)
         with scratch_directory() as place:
-            evidence = load_evaluated_model(client, contender(version), place)
-            model, reference, mean = evidence.load(), evidence.reference(), evidence.metadata.get("mean")
-            decoder = evidence.decoder()
+            evaluated = load_evaluated_model(client, contender(version), place)
+            model, reference, mean = evaluated.load(), evaluated.reference(), evaluated.metadata.get("mean")
+            decoder = evaluated.decoder()
         if reference is None:
             warn(
                 f"{name} version {version.version}: was evaluated by an earlier Darkroom; its probabilities are not "
                 "calibrated, and no picture is called unlike the training images"
             )
-        return cls(model, evidence.answers.classes, evidence.shape, str(version.version), mean, reference, decoder)
+        return cls(model, evaluated.answers.classes, evaluated.shape, str(version.version), mean, reference, decoder)
 
     @classmethod
     def from_weights(cls, path: Path, name: str | None, config: Config, workspace: Workspace) -> Self:

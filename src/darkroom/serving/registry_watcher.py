@@ -20,7 +20,7 @@ RETRY_SECONDS = 30.0
 
 
 class WatcherListener(Protocol):
-    """Who is told what the registry says. Called from the follower's thread."""
+    """Who is told what the registry says. Called from the watcher's thread."""
 
     def serve(self, champion: LoadedModel, since: str | None) -> None:
         """Answer with this version from now on; ``since`` is when it became champion, as ISO time."""
@@ -92,7 +92,7 @@ class RegistryWatcher:
             self._champion_before,
             *(aliases.get(alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS)),
         }
-        self._loaded = {version: bundle for version, bundle in self._loaded.items() if version in kept}
+        self._loaded = {version: model for version, model in self._loaded.items() if version in kept}
         self._failed = {version: why for version, why in self._failed.items() if version in kept}
 
     def _note_registry(self, *, answers: bool, why: str = "") -> None:

@@ -25,7 +25,7 @@ GRACE = 10
 
 def make_server(app: ASGIApp, service: Service) -> uvicorn.Server:
     """What speaks HTTP for ``app``, within the bounds of the service's settings."""
-    connections = Connections(service.settings, service.telemetry)
+    connections = Connections(service.settings, service.metrics)
     return uvicorn.Server(
         uvicorn.Config(
             app,

@@ -68,7 +68,7 @@ class Deployment:
     ``since`` is when it became champion, ``verdict`` what the gate said of a challenger.
     """
 
-    bundle: LoadedModel
+    model: LoadedModel
     batcher: Batcher
     is_champion: bool
     drift: DriftWatch | None = None
@@ -84,7 +84,7 @@ class Service:
 
     def __init__(self, settings: Serve) -> None:
         self.settings = settings
-        self.telemetry = ServerMetrics()
+        self.metrics = ServerMetrics()
         self.champion: Deployment
         self.challenger: Deployment | None = None
         self.trouble: str | None = None
@@ -101,36 +101,36 @@ class Service:
         """Whether no image more may wait."""
         return self._waiting >= self.settings.queue
 
-    async def answer(self, lane: Deployment, contents: Sequence[bytes], options: Options) -> list[Answer]:
+    async def answer(self, deployment: Deployment, contents: Sequence[bytes], options: Options) -> list[Answer]:
         """Answer for encoded pictures. Raises RefusedImageError for one that is refused, BusyError if too many wait."""
         with self._place_in_queue(len(contents)):
             seen: list[ModelInput] = []
 
             async def prepare() -> NDArray[np.uint8]:
-                seen.extend(await self._see(lane.bundle, contents, options))
+                seen.extend(await self._see(deployment.model, contents, options))
                 return np.stack([each.pixels for each in seen])
 
-            logits = await lane.batcher.answer(prepare())
-        return self._answers(lane, seen, logits)
+            logits = await deployment.batcher.answer(prepare())
+        return self._answers(deployment, seen, logits)
 
     @contextmanager
     def _place_in_queue(self, images: int) -> Iterator[None]:
         if self._waiting + images > self.settings.queue:
             raise BusyError
         self._waiting += images
-        self.telemetry.waiting.set(self._waiting)
+        self.metrics.waiting.set(self._waiting)
         try:
             yield
         finally:
             self._waiting -= images
-            self.telemetry.waiting.set(self._waiting)
+            self.metrics.waiting.set(self._waiting)
 
-    async def _see(self, bundle: LoadedModel, contents: Sequence[bytes], options: Options) -> list[ModelInput]:
+    async def _see(self, model: LoadedModel, contents: Sequence[bytes], options: Options) -> list[ModelInput]:
         bound = self.settings.max_pixels
         if _may_be_small(contents) and not options.drawn:  # laying out takes long
             fair = self.settings.max_request_pixels // len(contents)
             try:
-                return _decode(bundle, contents, options, min(SMALL_PIXELS, bound, fair))
+                return _decode(model, contents, options, min(SMALL_PIXELS, bound, fair))
             except RefusedImageError:
                 pass  # perhaps only too large for that
         loop = asyncio.get_running_loop()
@@ -141,48 +141,48 @@ class Service:
                 "of one request; send smaller images, or fewer at once"
             )
         if pixels <= LARGE_PIXELS and not any(map(is_avif, contents)):
-            return await loop.run_in_executor(self._decoders, _decode, bundle, contents, options, bound)
+            return await loop.run_in_executor(self._decoders, _decode, model, contents, options, bound)
         if self._large_waiting >= LARGE_WAITING:
             raise BusyError
         self._large_waiting += 1
         try:
-            return await loop.run_in_executor(self._large_decoders, _decode, bundle, contents, options, bound)
+            return await loop.run_in_executor(self._large_decoders, _decode, model, contents, options, bound)
         finally:
             self._large_waiting -= 1
 
-    def _answers(self, lane: Deployment, seen: Sequence[ModelInput], logits: Logits) -> list[Answer]:
-        reference = lane.bundle.reference
+    def _answers(self, deployment: Deployment, seen: Sequence[ModelInput], logits: Logits) -> list[Answer]:
+        reference = deployment.model.reference
         probabilities = calibrated(logits, reference.temperature if reference else 1.0)
         scores = energies(logits)
         unlike = scores > (reference.energy_threshold if reference else np.inf)
-        if lane.is_champion:
-            self._count(lane, probabilities, scores, unlike)
+        if deployment.is_champion:
+            self._count(deployment, probabilities, scores, unlike)
         return [
             Answer(each, row, float(score), bool(flag))
             for each, row, score, flag in zip(seen, probabilities, scores, unlike, strict=True)
         ]
 
-    def _count(self, lane: Deployment, probabilities: Floats, scores: Floats, unlike: NDArray[np.bool_]) -> None:
-        version, classes = lane.bundle.version, lane.bundle.classes
+    def _count(self, deployment: Deployment, probabilities: Floats, scores: Floats, unlike: NDArray[np.bool_]) -> None:
+        version, classes = deployment.model.version, deployment.model.classes
         labels = probabilities.argmax(1)
         for label in labels:
-            self.telemetry.predictions.labels(version, classes[label]).inc()
-        self.telemetry.unlike.labels(version).inc(int(unlike.sum()))
-        if lane.drift:
-            lane.drift.add(labels, probabilities.max(1), scores)
+            self.metrics.predictions.labels(version, classes[label]).inc()
+        self.metrics.unlike.labels(version).inc(int(unlike.sum()))
+        if deployment.drift:
+            deployment.drift.add(labels, probabilities.max(1), scores)
 
     def serve(self, champion: LoadedModel, since: str | None) -> None:
         """Answer with this version from now on; what was begun is ended with the one before."""
         reference = champion.reference
         drift = DriftWatch(reference, champion.classes, self.settings.window) if reference else None
         self.champion = Deployment(champion, self._batcher(champion), is_champion=True, drift=drift, since=since)
-        self.telemetry.now_serves(champion.version)
+        self.metrics.now_serves(champion.version)
 
     def show_challenger(self, challenger: LoadedModel | None, verdict: str | None) -> None:
         """Answer with this version too where somebody asks for it."""
         if challenger is None:
             self.challenger = None
-        elif self.challenger is None or self.challenger.bundle is not challenger:
+        elif self.challenger is None or self.challenger.model is not challenger:
             self.challenger = Deployment(challenger, self._batcher(challenger), is_champion=False, verdict=verdict)
         elif self.challenger.verdict != verdict:
             self.challenger = replace(self.challenger, verdict=verdict)
@@ -190,19 +190,19 @@ class Service:
     def note_trouble(self, trouble: str | None) -> None:
         """Why the newest champion does not answer, None if it does."""
         self.trouble = trouble
-        self.telemetry.trouble.set(trouble is not None)
+        self.metrics.trouble.set(trouble is not None)
 
     def note_registry(self, *, answers: bool) -> None:
         """Whether the registry answered when it was last asked."""
-        self.telemetry.registry_up.set(answers)
+        self.metrics.registry_up.set(answers)
 
-    def _batcher(self, bundle: LoadedModel) -> Batcher:
+    def _batcher(self, model: LoadedModel) -> Batcher:
         return Batcher(
-            bundle.runtime,
+            model.runtime,
             self._model,
             batch_size=self.settings.batch_size,
             wait_seconds=self.settings.batch_wait_ms / 1000,
-            observe=self.telemetry.batches.observe,
+            observe=self.metrics.batches.observe,
         )
 
 
@@ -215,8 +215,8 @@ def _count_pixels(contents: Sequence[bytes], max_pixels: int) -> int:
     return sum(_named(place, count_pixels, content, max_pixels) for place, content in enumerate(contents))
 
 
-def _decode(bundle: LoadedModel, contents: Sequence[bytes], options: Options, max_pixels: int) -> list[ModelInput]:
-    see = partial(bundle.transform, invert=options.invert, drawn=options.drawn, max_pixels=max_pixels)
+def _decode(model: LoadedModel, contents: Sequence[bytes], options: Options, max_pixels: int) -> list[ModelInput]:
+    see = partial(model.transform, invert=options.invert, drawn=options.drawn, max_pixels=max_pixels)
     return [_named(place, see, content) for place, content in enumerate(contents)]
 
 

@@ -29,8 +29,8 @@ from darkroom.utils.csv_files import write_spreadsheet
 from darkroom.utils.files import atomic_directory, sha256, write_json
 from darkroom.workspace import Workspace
 
-TTA_FIGURES = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
-CALIBRATED_FIGURES = ("log_loss", "calibration_error")
+TTA_METRICS = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
+CALIBRATED_METRICS = ("log_loss", "calibration_error")
 # Of the train split, enough to know how its images are laid out.
 INK_IMAGES = 2000
 
@@ -95,11 +95,11 @@ def _measure(
 
     found = measured(logits)
     at_temperature = measured(logits / temperature).summary
-    summary = found.summary | {f"calibrated_{key}": at_temperature[key] for key in CALIBRATED_FIGURES}
+    summary = found.summary | {f"calibrated_{key}": at_temperature[key] for key in CALIBRATED_METRICS}
     if settings.tta != "none":
         averaging = partial(average_logits, classifier, tta=settings.tta)
         augmented = measured(predict_logits(averaging, test, settings.batch_size).numpy()).summary
-        summary |= {f"tta_{key}": augmented[key] for key in TTA_FIGURES}
+        summary |= {f"tta_{key}": augmented[key] for key in TTA_METRICS}
     return replace(found, summary=summary)
 
 

@@ -106,18 +106,18 @@ class _Search:
                 repeats = RepeatTrials(study, open_repeats(storage, study, config), config)
                 self._conduct(repeats, slots, runs, "repeats", repeats.total)
             tracker.finish_import()
-            evidence = compare_seeds(repeats.candidates(), config.train.monitor)
-            result = report.result(study, config, self.card.fingerprint, evidence)
+            comparison = compare_seeds(repeats.candidates(), config.train.monitor)
+            result = report.result(study, config, self.card.fingerprint, comparison)
             ending = str(trials.ending)
             with atomic_directory(workspace.report("search")) as directory:
-                report.write(directory, study, config, result, evidence, ending)
+                report.write(directory, study, config, result, comparison, ending)
             parent.log_metrics({f"best/{config.train.monitor}": result["value"], "trials": float(result["trials"])})
-            note = report.page(study, config, result, evidence, ending)
+            note = report.page(study, config, result, comparison, ending)
             parent.log_tags({"best_params": result["params"], NOTE_TAG: note})
             parent.log_directory(workspace.report("search"), "search")
             write_json(workspace.best_params, result)
         messages.print(f"search: best validation {config.train.monitor} {result['value']:.4f} with {result['params']}")
-        messages.print(f"search: {evidence.verdict}")
+        messages.print(f"search: {comparison.verdict}")
 
     def _conduct(
         self,
@@ -155,7 +155,7 @@ class _Search:
         parent.log_params(
             {key: flat[key] for key in flat if key.split(".")[0] in {"dataset", "model", "train", "augment", "search"}}
         )
-        parent.log_tags(describe_environment(self.device, precision.name) | precision.facts())
+        parent.log_tags(describe_environment(self.device, precision.name) | precision.tags())
         parent.log_dataset(self.card, "search")
 
 
@@ -172,22 +172,22 @@ class _Watch:
         ended = used_trials(source.study)
         display.known(Counter(STATES[trial.state] for trial in ended), self._best_so_far())
 
-    def begun(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None:
+    def trial_started(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None:
         name = self.source.name(trial)
-        self.display.begun(trial.number, name)
+        self.display.trial_started(trial.number, name)
         self.runs.begin(name, self.source.kind, settings, self.source.tags(trial), self._title(trial))
 
-    def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None:
-        self.runs.epoch(self.source.name(trial), epoch_metrics(vars(metrics)), metrics.epoch)
-        self.display.epoch(trial.number, metrics.epoch, metrics.monitored(self.monitor))
+    def epoch_ended(self, trial: optuna.Trial, metrics: EpochMetrics) -> None:
+        self.runs.log_epoch(self.source.name(trial), epoch_metrics(vars(metrics)), metrics.epoch)
+        self.display.epoch_ended(trial.number, metrics.epoch, metrics.monitored(self.monitor))
 
-    def ended(self, trial: FrozenTrial) -> None:
+    def trial_ended(self, trial: FrozenTrial) -> None:
         name = self.source.name(trial)
         if DUPLICATE in trial.user_attrs:
             settings, tags = self.source.settings(trial), self.source.tags(trial)
             self.runs.begin(name, self.source.kind, settings, tags, self._title(trial))
         state = "interrupted" if trial.state is TrialState.RUNNING else STATES[trial.state]
-        self.display.ended(trial.number, state, self._best_so_far())
+        self.display.trial_ended(trial.number, state, self._best_so_far())
         match trial.state:
             case TrialState.FAIL:
                 reason = trial.user_attrs[FAILURE]

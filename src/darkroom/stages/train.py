@@ -49,7 +49,7 @@ def run(config: Config, workspace: Workspace) -> None:
     for key in without_effect(config.model):
         warn(f"model.{key} has no effect on {config.model.name}")
     precision = fastest_precision(config, card, device)
-    facts = describe_environment(device, precision.name) | precision.facts() | code_version()
+    environment = describe_environment(device, precision.name) | precision.tags() | code_version()
     settings = _settings(config, card)
     config = precision.put_into(config)
     if beginning:
@@ -58,11 +58,11 @@ def run(config: Config, workspace: Workspace) -> None:
             warn(beginning.doubt)
         # As it is found again: the file here is a copy.
         settings["train"]["start_from"] = beginning.reference
-        facts[START_TAG] = beginning.digest
+        environment[START_TAG] = beginning.digest
     train, val = read_split(directory, card, "train"), read_split(directory, card, "val")
 
     # A training begun on another device, in another precision or with other weights cannot go on to the same bits.
-    where = {key: facts[key] for key in ("system.device", "system.precision")}
+    where = {key: environment[key] for key in ("system.device", "system.precision")}
     # With the classes that its weights know, which the settings on record do not tell.
     start = Path(config.train.start_from).name if config.train.start_from else None
     key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where, "start": start})
@@ -76,7 +76,7 @@ def run(config: Config, workspace: Workspace) -> None:
     ):
         checkpoint.run_id = tracked.key
         tracked.log_params({f"{part}.{key}": value for part, keys in settings.items() for key, value in keys.items()})
-        tracked.log_tags(facts)
+        tracked.log_tags(environment)
         on_epoch = _EpochReport(tracked, config, display)
         began, before = time.perf_counter(), tracker.seconds
         classifier, result = train_classifier(config, card, train, val, checkpoint=checkpoint, on_epoch=on_epoch)
@@ -87,7 +87,7 @@ def run(config: Config, workspace: Workspace) -> None:
         tracker.finish_import()
         _write(workspace, classifier, result, cost, config.train.label_smoothing)
         digest_of_weights = save_weights(classifier, workspace.weights)
-        model_card = ModelCard(asdict(card), settings, facts, asdict(result.best), tracked.key, digest_of_weights)
+        model_card = ModelCard(asdict(card), settings, environment, asdict(result.best), tracked.key, digest_of_weights)
         save_card(model_card, workspace.model_card)
         log_training(tracked, model_card, cost, [workspace.report("preprocess"), workspace.report("train")])
         from darkroom.tracking.logged_model import log_model

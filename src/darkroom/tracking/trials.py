@@ -34,7 +34,7 @@ class TrialRuns:
         run.log_params(settings)
         run.log_tags(tags)
 
-    def epoch(self, name: str, metrics: Mapping[str, float], step: int) -> None:
+    def log_epoch(self, name: str, metrics: Mapping[str, float], step: int) -> None:
         self._open[name].log_metrics(metrics, step=step)
 
     def end(self, name: str, state: str, title: str | None = None) -> None:

@@ -39,7 +39,7 @@ class Precision:
         """``config``, all of it, with this precision."""
         return config.model_copy(update={"train": config.train.model_copy(update={"precision": self.name})})
 
-    def facts(self) -> dict[str, dict[str, float]]:
+    def tags(self) -> dict[str, dict[str, float]]:
         """For the run, beside the name."""
         return {"system.step_seconds": dict(self.step_seconds)} if self.step_seconds else {}
 

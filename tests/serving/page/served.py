@@ -119,10 +119,10 @@ class Served:
 
 
 @contextmanager
-def serve(bundle: LoadedModel, port: int = 0, key: str | None = None, **settings: Any) -> Iterator[Served]:
-    """A server whose champion is ``bundle``, on ``port`` or a free one."""
+def serve(loaded: LoadedModel, port: int = 0, key: str | None = None, **settings: Any) -> Iterator[Served]:
+    """A server whose champion is ``loaded``, on ``port`` or a free one."""
     service = Service(Serve(**settings))
-    service.serve(bundle, "2026-02-03T04:05:06+00:00")
+    service.serve(loaded, "2026-02-03T04:05:06+00:00")
     listening = socket.create_server(("127.0.0.1", port))
     server = uvicorn.Server(uvicorn.Config(make_app(service, key), log_config=None, timeout_graceful_shutdown=1))
     thread = Thread(target=server.run, kwargs={"sockets": [listening]})

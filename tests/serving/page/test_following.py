@@ -12,8 +12,8 @@ AWAY = "The server does not respond \u2013 trying again"
 GREY = png(np.full((8, 8), 100, np.uint8))
 
 
-def promoted(bundle, version, **changes):
-    return replace(bundle, version=version, about=dict(bundle.about) | {"version": version}, **changes)
+def promoted(loaded, version, **changes):
+    return replace(loaded, version=version, about=dict(loaded.about) | {"version": version}, **changes)
 
 
 def sure_of(column, classes=2):

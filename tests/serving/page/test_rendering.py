@@ -77,13 +77,13 @@ def of_many(classes):
     params=[tuple("0123456789"), tuple(f"a rather long name of class {row}" for row in range(100)), HARMFUL],
     ids=["10", "100", "harmful"],
 )
-def bundle(request):
+def loaded(request):
     return of_many(request.param)
 
 
-def test_nothing_reaches_beyond_the_window(bundle, open_page):
-    with serve(bundle) as served:
-        served.service.show_challenger(of_many(bundle.classes), "passed")
+def test_nothing_reaches_beyond_the_window(loaded, open_page):
+    with serve(loaded) as served:
+        served.service.show_challenger(of_many(loaded.classes), "passed")
         page = open_page(served, viewport=PHONE)
         upload(page, GREY)
         expect(label(page, "challenger")).to_be_attached()
@@ -109,9 +109,9 @@ def test_names_are_never_markup(open_page):
         assert page.locator(".column .bar-label").all_text_contents() == list(HARMFUL)
 
 
-def test_every_text_can_be_read(bundle, open_page):
-    with serve(bundle) as served:
-        served.service.show_challenger(of_many(bundle.classes), "refused: why not")
+def test_every_text_can_be_read(loaded, open_page):
+    with serve(loaded) as served:
+        served.service.show_challenger(of_many(loaded.classes), "refused: why not")
         served.service.note_trouble("version 3 could not be loaded")
         page = open_page(served)
         upload(page, GREY)

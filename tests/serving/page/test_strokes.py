@@ -26,17 +26,17 @@ def drawings(digit):
     ]
 
 
-def made_of_drawings(bundle, **options):
+def made_of_drawings(loaded, **options):
     """What the model is shown of the drawings of each digit."""
     return {
-        digit: np.stack([bundle.transform(drawing, **options).pixels for drawing in drawings(digit)])
+        digit: np.stack([loaded.transform(drawing, **options).pixels for drawing in drawings(digit)])
         for digit in DIGITS
     }
 
 
-def share_right(bundle, shown):
+def share_right(loaded, shown):
     """The share of drawn digits that the model takes for what they are meant to be."""
-    return np.mean([(bundle.runtime.infer(images).argmax(1) == int(digit)).mean() for digit, images in shown.items()])
+    return np.mean([(loaded.runtime.infer(images).argmax(1) == int(digit)).mean() for digit, images in shown.items()])
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +62,9 @@ def test_drawn_digits_are_recognised_by_a_model_of_mnist(mirror):
         images = np.frombuffer(opened.read(16 + 6_000 * 784), np.uint8, offset=16).reshape(-1, 28, 28)
     with gzip.open(mirror / "mnist" / "train-labels-idx1-ubyte.gz") as opened:
         labels = np.frombuffer(opened.read(8 + 6_000), np.uint8, offset=8)
-    bundle = train_on(images.copy(), labels, epochs=2)
-    assert share_right(bundle, made_of_drawings(bundle, drawn=True)) > 0.95
-    assert share_right(bundle, made_of_drawings(bundle, drawn=False)) < 0.8
+    loaded = train_on(images.copy(), labels, epochs=2)
+    assert share_right(loaded, made_of_drawings(loaded, drawn=True)) > 0.95
+    assert share_right(loaded, made_of_drawings(loaded, drawn=False)) < 0.8
 
 
 def test_drawings_have_as_much_ink_as_the_training_images(digits, laid_out):

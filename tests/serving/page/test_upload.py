@@ -126,14 +126,14 @@ def test_an_image_of_the_gallery_is_not_turned_into_its_negative(open_page):
         return np.stack([images.mean((1, 2, 3)), 255 - images.mean((1, 2, 3))], 1).astype(np.float32)
 
     light = png(np.full((8, 8), 250, np.uint8))
-    bundle = made_up(
+    loaded = made_up(
         darkness,
         classes=("light", "dark"),
         shape=(1, 8, 8),
         mean=(0.2,),
         gallery=[GalleryImage(light, "light", "light")],
     )
-    with serve(bundle) as served:
+    with serve(loaded) as served:
         page = open_page(served)
         page.locator(".tile").click()
         expect(label(page)).to_have_text("light")

@@ -27,7 +27,7 @@ IDENTITY = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
 
 def training(**changes):
     found = {
-        "run_id": "a" * 32, "settings": {}, "commit": None, "was_dirty": False, "facts": {}, "metrics": {},
+        "run_id": "a" * 32, "settings": {}, "commit": None, "was_dirty": False, "environment": {}, "metrics": {},
         "weights_sha256": "b" * 64, "fingerprint": "c" * 64,
     }  # fmt: skip
     return TrainingRun(**found | changes)
@@ -273,7 +273,7 @@ def test_a_command_is_that_of_the_code_with_the_runs_threads_and_a_store_of_its_
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_NAME"):
         monkeypatch.setenv(name, "the team's")
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    made = code(REPORT, facts={"system.threads": "3"})
+    made = code(REPORT, environment={"system.threads": "3"})
     made.darkroom("evaluate")
     arguments, environment = json.loads((made.workspace.root / "told.json").read_text())
     assert arguments[1:] == ["evaluate"]
@@ -302,6 +302,8 @@ def test_a_training_that_fails_has_said_why_itself(code, capfd):
 def test_torch_takes_the_number_of_threads_that_a_run_had(code, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     # On a machine with fewer cores torch takes fewer, which the comparison then names.
-    made = code("import torch; open('threads', 'w').write(str(torch.get_num_threads()))", facts={"system.threads": "1"})
+    made = code(
+        "import torch; open('threads', 'w').write(str(torch.get_num_threads()))", environment={"system.threads": "1"}
+    )
     made.darkroom("train")
     assert (made.workspace.root / "threads").read_text() == "1"

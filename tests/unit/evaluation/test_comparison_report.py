@@ -58,7 +58,7 @@ def test_the_headline_says_whether_the_second_model_is_better(counts, beginning,
 
 
 def test_the_figures_stand_side_by_side_with_their_change():
-    found = {name: rest for name, *rest in report(80, 2, 18).figures}
+    found = {name: rest for name, *rest in report(80, 2, 18).metrics_table}
 
     assert found["accuracy"] == ["0.8200", "0.9800", "+0.1600"]
     assert found["calibration error"] == ["0.0700", "0.2300", "+0.1600"]

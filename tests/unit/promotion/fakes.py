@@ -52,7 +52,7 @@ def answers(
     return SplitPredictions(tuple(classes), names_of(len(labels)), labels, predicted, np.full(len(labels), confidence))
 
 
-def evidence(
+def evaluated(
     found: SplitPredictions,
     *,
     version: str = "2",

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 import torch
-from tests.unit.promotion.fakes import answers, evidence
+from tests.unit.promotion.fakes import answers, evaluated
 
 from darkroom.config.settings import Gate
 from darkroom.errors import ModelError
@@ -31,7 +31,7 @@ def check(cached, monkeypatch):
 
     def check(right, form="onnx"):
         verdict = evaluate_gate(
-            Gate(export=form), evidence(answers(right), fingerprint=fingerprint), None, bins=10, cache=cache
+            Gate(export=form), evaluated(answers(right), fingerprint=fingerprint), None, bins=10, cache=cache
         )
         return verdict.checks[-1]
 
@@ -77,6 +77,6 @@ def test_images_one_by_one_are_the_first_ones_only(cached, monkeypatch):
         asked.append(len(images))
         return Reads()(images)
 
-    challenger = evidence(answers([True] * 100), fingerprint=fingerprint, network=network)
+    challenger = evaluated(answers([True] * 100), fingerprint=fingerprint, network=network)
     assert export_check.differing_answers(challenger, "pt2", cache) == 0
     assert asked == [1] * 10 + [7] * 14 + [2] + [64, 36]

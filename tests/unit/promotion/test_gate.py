@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.unit.promotion.fakes import answers, evidence, labels_of, table
+from tests.unit.promotion.fakes import answers, evaluated, labels_of, table
 
 from darkroom.config.settings import Gate
 from darkroom.data.digests import content_digest, stack
@@ -28,7 +28,7 @@ def judged(challenger, champion=None, *, cache=NOWHERE, **settings):
 def rivals(both, losses, gains, neither=0, **challenger):
     """A challenger and a champion, of whom each alone answers so many images rightly."""
     before, after = table(both, losses, gains, neither)
-    return evidence(answers(after), **challenger), evidence(answers(before), version="1")
+    return evaluated(answers(after), **challenger), evaluated(answers(before), version="1")
 
 
 def check(verdict, rule):
@@ -36,7 +36,7 @@ def check(verdict, rule):
 
 
 def test_without_a_champion_the_absolute_rules_are_asked():
-    verdict = judged(evidence(answers([True] * 9 + [False])))
+    verdict = judged(evaluated(answers([True] * 9 + [False])))
 
     assert [each.rule for each in verdict.checks] == ABSOLUTE
     assert verdict.passed
@@ -58,7 +58,7 @@ def test_beside_a_champion_every_rule_is_listed_whether_or_not_it_is_required():
 
 @pytest.mark.parametrize(("minimum", "passed"), [(0.89, True), (0.9, True), (0.91, False)])
 def test_a_minimum_accuracy_is_required_of_the_first_too(minimum, passed):
-    verdict = judged(evidence(answers([True] * 9 + [False])), min_accuracy=minimum)
+    verdict = judged(evaluated(answers([True] * 9 + [False])), min_accuracy=minimum)
 
     assert verdict.passed == passed
     assert check(verdict, "accuracy").value == "0.9000"
@@ -91,7 +91,7 @@ def test_a_model_of_other_data_meets_the_champion_on_the_test_images_of_both():
     found = check(verdict, "same_data")
     assert found.value == "1,000 test images are in both test splits (1,000 and 1,000 images)"
     assert found.required == "the champion's, or 5 test images in both"
-    assert verdict.facts["statistics"]["table"]["images"] == [[900, 5], [30, 65]]
+    assert verdict.findings["statistics"]["table"]["images"] == [[900, 5], [30, 65]]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_a_model_of_other_data_meets_the_champion_on_the_test_images_of_both():
 )
 def test_too_few_shared_test_images_are_refused_and_not_compared(alpha, count, passed):
     # The challenger is right on all of them and the champion on none.
-    challenger = evidence(answers([True] * 100), fingerprint="e" * 64)
-    champion = evidence(answers([False] * 100), version="1")
+    challenger = evaluated(answers([True] * 100), fingerprint="e" * 64)
+    champion = evaluated(answers([False] * 100), version="1")
     challenger, champion = shared(challenger, champion, first=100 - count)
     # Of the same classes as they are for the champion.
     labels = np.roll(labels_of(100), count)
@@ -111,7 +111,7 @@ def test_too_few_shared_test_images_are_refused_and_not_compared(alpha, count, p
     assert check(verdict, "same_data").passed == passed == verdict.passed
     assert check(verdict, "same_data").value.startswith(f"{count} test images are in both test splits (100 and 100 ")
     assert len(verdict.checks) == (len(PAIRED) if passed else 1)
-    assert verdict.facts["pairing"]["shared"] == count
+    assert verdict.findings["pairing"]["shared"] == count
     assert verdict.is_of_other_data
 
 
@@ -124,17 +124,17 @@ def test_a_class_without_shared_images_is_not_the_one_that_lost_most():
 
     verdict = judged(challenger, champion)
 
-    assert verdict.facts["pairing"]["relabelled"] == 10
+    assert verdict.findings["pairing"]["relabelled"] == 10
     assert not check(verdict, "class_recall").value.startswith("class 1 ")
 
 
 def test_models_of_the_same_data_are_not_said_to_be_of_other_data():
     assert not judged(*rivals(10, 0, 90)).is_of_other_data
-    assert not judged(evidence(answers([True] * 10))).is_of_other_data
+    assert not judged(evaluated(answers([True] * 10))).is_of_other_data
 
 
 def test_answers_for_other_test_images_are_refused_and_not_compared():
-    verdict = judged(evidence(answers([True] * 100)), evidence(answers([False] * 90), version="1"))
+    verdict = judged(evaluated(answers([True] * 100)), evaluated(answers([False] * 90), version="1"))
 
     assert [(each.rule, each.passed) for each in verdict.checks] == [("same_data", False)]
     assert verdict.checks[0].value == "test images differ (90 and 100 of them)"
@@ -149,7 +149,7 @@ def test_better_is_what_the_exact_test_finds(losses, gains, p):
     verdict = judged(*rivals(500, losses, gains, 100), alpha=0.05)
 
     assert check(verdict, "better").passed == (p < 0.05) == verdict.passed
-    assert verdict.facts["statistics"]["p_better"] == pytest.approx(p)
+    assert verdict.findings["statistics"]["p_better"] == pytest.approx(p)
     assert check(verdict, "better").value.endswith(f"p {p:.3g}")
 
 
@@ -215,13 +215,13 @@ def test_the_check_tells_what_a_smaller_model_gains():
 )
 def test_a_faster_model_may_be_as_good(clock, gain, milliseconds, size, passed):
     challenger, champion = rivals(*EQUALLY_GOOD, network=taking(milliseconds), size=size)
-    slow = evidence(champion.answers, version="1", network=taking(10.0))
+    slow = evaluated(champion.answers, version="1", network=taking(10.0))
 
     verdict = judged(challenger, slow, gain=gain, min_gain=0.2)
 
     assert check(verdict, "better").passed == passed
     assert f"latency {milliseconds / 10 - 1:+.0%}" in check(verdict, "better").value
-    assert verdict.facts["latency"]["challenger"] == {
+    assert verdict.findings["latency"]["challenger"] == {
         "p50_ms": milliseconds,
         "p95_ms": 1.5 * milliseconds,
         "threads": 1,
@@ -239,24 +239,24 @@ def test_latency_is_measured_only_where_the_verdict_hangs_on_it(counts, gain):
     verdict = judged(*rivals(*counts, network=fails), gain=gain)
 
     assert check(verdict, "latency").value == "not measured"
-    assert "latency" not in verdict.facts
+    assert "latency" not in verdict.findings
 
 
 @pytest.mark.parametrize(("limit", "passed"), [(15.0, True), (14.9, False)])
 def test_a_budget_of_time_is_for_the_slowest_of_single_images(clock, limit, passed):
-    found = check(judged(evidence(answers([True] * 10), network=taking(10.0)), max_latency_ms=limit), "latency")
+    found = check(judged(evaluated(answers([True] * 10), network=taking(10.0)), max_latency_ms=limit), "latency")
 
     assert (found.value, found.required, found.passed) == ("15.000 ms", f"at most {limit:g}", passed)
 
 
 @pytest.mark.parametrize(("size", "passed"), [(500_000, True), (500_001, False)])
 def test_a_budget_of_size_is_in_megabytes(size, passed):
-    assert judged(evidence(answers([True] * 10), size=size), max_size_mb=0.5).passed == passed
+    assert judged(evaluated(answers([True] * 10), size=size), max_size_mb=0.5).passed == passed
 
 
 @pytest.mark.parametrize(("confidence", "passed"), [(0.85, True), (0.99, False)])
 def test_an_overconfident_model_is_refused_where_there_is_a_limit(confidence, passed):
-    challenger = evidence(answers([True] * 9 + [False], confidence=confidence))
+    challenger = evaluated(answers([True] * 9 + [False], confidence=confidence))
 
     assert judged(challenger, max_calibration_error=0.06).passed == passed
     assert judged(challenger).passed
@@ -274,7 +274,7 @@ def test_no_class_may_be_given_up_for_the_others():
     # Class 3 loses 60 of its 1,000 images, the others gain 500 together.
     before = np.ones(10_000, bool)
     before[labels_of(10_000) == 4] = np.arange(1_000) >= 500
-    verdict = judged(evidence(answers(without(3, 0.06))), evidence(answers(before), version="1"))
+    verdict = judged(evaluated(answers(without(3, 0.06))), evaluated(answers(before), version="1"))
 
     assert check(verdict, "better").passed
     assert not check(verdict, "class_recall").passed
@@ -284,16 +284,16 @@ def test_no_class_may_be_given_up_for_the_others():
 
 def test_of_several_classes_that_lost_the_worst_is_named():
     both = without(3, 0.06) & without(7, 0.2) & without(8, 0.1)
-    verdict = judged(evidence(answers(both)), evidence(answers(np.ones(10_000, bool)), version="1"))
+    verdict = judged(evaluated(answers(both)), evaluated(answers(np.ones(10_000, bool)), version="1"))
 
     assert check(verdict, "class_recall").value == "class 7 -0.2000 and 2 more"
 
 
 def test_a_class_may_lose_what_is_allowed():
-    champion = evidence(answers(np.ones(10_000, bool)), version="1")
+    champion = evaluated(answers(np.ones(10_000, bool)), version="1")
 
-    assert check(judged(evidence(answers(without(3, 0.05))), champion), "class_recall").passed
-    assert not check(judged(evidence(answers(without(3, 0.051))), champion), "class_recall").passed
+    assert check(judged(evaluated(answers(without(3, 0.05))), champion), "class_recall").passed
+    assert not check(judged(evaluated(answers(without(3, 0.051))), champion), "class_recall").passed
 
 
 def test_a_class_without_test_images_loses_nothing_and_is_counted():
@@ -306,9 +306,9 @@ def test_a_class_without_test_images_loses_nothing_and_is_counted():
     def of_twelve(right):
         return replace(answers(right), classes=classes)
 
-    champion = evidence(of_twelve(before), version="1")
-    found = check(judged(evidence(of_twelve(np.ones(200, bool))), champion), "class_recall")
-    worse = judged(evidence(of_twelve(without(3, 0.3, 200))), champion)
+    champion = evaluated(of_twelve(before), version="1")
+    found = check(judged(evaluated(of_twelve(np.ones(200, bool))), champion), "class_recall")
+    worse = judged(evaluated(of_twelve(without(3, 0.3, 200))), champion)
 
     assert (found.passed, found.value) == (True, "class 1 +0.0000; 2 of 12 classes without test images")
     # The risk is shared among the ten classes that have images: 1/64 is above a tenth of 0.05.
@@ -317,10 +317,10 @@ def test_a_class_without_test_images_loses_nothing_and_is_counted():
 
 
 def test_a_loss_that_may_be_chance_is_refused_and_told_as_such():
-    champion = evidence(answers(np.ones(200, bool)), version="1")
+    champion = evaluated(answers(np.ones(200, bool)), version="1")
 
-    few = check(judged(evidence(answers(without(3, 0.3, 200))), champion), "class_recall")
-    many = check(judged(evidence(answers(without(3, 0.4, 200))), champion), "class_recall")
+    few = check(judged(evaluated(answers(without(3, 0.3, 200))), champion), "class_recall")
+    many = check(judged(evaluated(answers(without(3, 0.4, 200))), champion), "class_recall")
 
     # Of 20 images 6 are lost: p is 1/64, above a tenth of 0.05; of 8 it is 1/256, below.
     assert (few.passed, few.value) == (False, "class 3 -0.3000, which may be chance (p 0.016, 20 images)")
@@ -333,7 +333,7 @@ def reads(images):
 
 def test_the_registered_form_must_give_the_recorded_answers(cached):
     cache, fingerprint = cached
-    challenger = evidence(answers([True] * 100), fingerprint=fingerprint, network=reads)
+    challenger = evaluated(answers([True] * 100), fingerprint=fingerprint, network=reads)
 
     found = check(judged(challenger, cache=cache, export="pt2"), "export")
 
@@ -348,7 +348,7 @@ def test_answers_that_differ_from_the_recorded_ones_are_counted(cached):
     cache, fingerprint = cached
     recorded = np.ones(100, bool)
     recorded[[5, 50, 99]] = False
-    verdict = judged(evidence(answers(recorded), fingerprint=fingerprint, network=reads), cache=cache, export="pt2")
+    verdict = judged(evaluated(answers(recorded), fingerprint=fingerprint, network=reads), cache=cache, export="pt2")
 
     assert not verdict.passed
     assert check(verdict, "export").value == "3 of 100 answers differ"
@@ -360,7 +360,7 @@ def test_the_registered_form_is_asked_in_batches_of_several_sizes(cached, size):
         return -reads(images) if len(images) == size else reads(images)
 
     cache, fingerprint = cached
-    challenger = evidence(answers([True] * 100), fingerprint=fingerprint, network=network)
+    challenger = evaluated(answers([True] * 100), fingerprint=fingerprint, network=network)
 
     assert not judged(challenger, cache=cache, export="pt2").passed
 
@@ -371,14 +371,14 @@ def test_a_form_that_takes_one_image_only_gives_no_answer(cached):
         return reads(images)
 
     cache, fingerprint = cached
-    challenger = evidence(answers([True] * 100), fingerprint=fingerprint, network=network)
+    challenger = evaluated(answers([True] * 100), fingerprint=fingerprint, network=network)
 
     assert check(judged(challenger, cache=cache, export="pt2"), "export").value == "100 of 100 answers differ"
 
 
 def test_the_form_cannot_be_asked_without_the_images(cached):
     cache, _ = cached
-    challenger = evidence(answers([True] * 100), network=reads)
+    challenger = evaluated(answers([True] * 100), network=reads)
 
     with pytest.raises(
         TrackingError, match=r"^no cache: does not hold the test images of version 2 \(dataset f{12}\); run `dvc"
@@ -405,6 +405,6 @@ def test_the_verdict_is_told_as_tags_and_as_json():
 
 
 def test_a_verdict_that_passes_says_so():
-    verdict = judged(evidence(answers([True] * 10)))
+    verdict = judged(evaluated(answers([True] * 10)))
 
     assert (verdict.tags()["gate.verdict"], verdict.summary) == ("passed", "passed the gate")

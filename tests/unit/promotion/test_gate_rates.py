@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import binom
-from tests.unit.promotion.fakes import answers, evidence, table
+from tests.unit.promotion.fakes import answers, evaluated, table
 
 from darkroom.config.settings import Gate
 from darkroom.evaluation.comparison import lower_bound, mcnemar
@@ -38,8 +38,8 @@ def passes(losses, gains, both, images, settings):
     champion, challenger = table(both, losses, gains, images - both - losses - gains)
     return evaluate_gate(
         settings,
-        evidence(answers(challenger)),
-        evidence(answers(champion), version="1"),
+        evaluated(answers(challenger)),
+        evaluated(answers(champion), version="1"),
         bins=15,
         cache=Path("no cache"),
     ).passed

@@ -160,11 +160,11 @@ def test_a_rebuilt_run_tells_the_commit_of_the_training_and_not_of_who_brings_it
 def test_what_was_registered_is_evidence_that_holds(bring, client, evaluated, tmp_path):
     bring()
     for reference in ("challenger", runs(client)[0].info.run_id):
-        evidence = load_evaluated_model(client, find(client, NAME, reference), tmp_path / reference)
+        evaluated = load_evaluated_model(client, find(client, NAME, reference), tmp_path / reference)
         accuracy = json.loads((evaluated / "reports" / "evaluate" / "metrics.json").read_text())["accuracy"]
-        assert evidence.answers.correct.mean() == pytest.approx(accuracy)
+        assert evaluated.answers.correct.mean() == pytest.approx(accuracy)
         assert (
-            evidence.fingerprint
+            evaluated.fingerprint
             == json.loads((evaluated / "models" / "model.json").read_text())["dataset"]["fingerprint"]
         )
 

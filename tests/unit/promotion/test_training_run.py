@@ -48,7 +48,7 @@ def test_settings_figures_and_digests_come_back_as_they_were(client, train):
     assert found.settings == SETTINGS
     assert found.metrics["best/val_loss"] == 0.1 + 0.2
     assert (found.weights_sha256, found.fingerprint) == ("a" * 64, "b" * 64)
-    assert found.facts == {"system.threads": "2"}
+    assert found.environment == {"system.threads": "2"}
 
 
 @given(st.floats(allow_nan=False) | st.integers() | st.booleans() | st.none() | st.lists(st.integers()))

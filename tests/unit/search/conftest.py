@@ -89,11 +89,11 @@ class Silent:
     def __init__(self) -> None:
         self.seen: list[FrozenTrial] = []
 
-    def begun(self, trial: optuna.Trial, settings: Settings) -> None: ...
+    def trial_started(self, trial: optuna.Trial, settings: Settings) -> None: ...
 
-    def epoch(self, trial: optuna.Trial, metrics: EpochMetrics) -> None: ...
+    def epoch_ended(self, trial: optuna.Trial, metrics: EpochMetrics) -> None: ...
 
-    def ended(self, trial: FrozenTrial) -> None:
+    def trial_ended(self, trial: FrozenTrial) -> None:
         self.seen.append(trial)
 
 

@@ -174,7 +174,7 @@ def candidate(label: str, *values: float, failures: tuple[str, ...] = ()) -> Can
 
 
 def test_the_repeats_show_each_candidate_that_has_a_figure() -> None:
-    evidence = compare_seeds(
+    comparison = compare_seeds(
         [
             candidate("trial 3", 0.9, 0.92),
             candidate("trial 5", 0.8, failures=("why",)),
@@ -183,7 +183,7 @@ def test_the_repeats_show_each_candidate_that_has_a_figure() -> None:
         ],
         "accuracy",
     )
-    figure = plots.repeats(evidence)
+    figure = plots.repeats(comparison)
 
     assert figure is not None
     (axes,) = figure.axes

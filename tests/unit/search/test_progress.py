@@ -40,9 +40,9 @@ def test_at_the_start_there_is_nothing_to_tell() -> None:
 
 def test_each_running_trial_has_a_line() -> None:
     display, _ = display_of()
-    display.begun(3, "trial 3")
-    display.begun(4, "trial 4")
-    display.epoch(3, 5, 0.91234)
+    display.trial_started(3, "trial 3")
+    display.trial_started(4, "trial 4")
+    display.epoch_ended(3, 5, 0.91234)
 
     _, third, fourth, last = lines(display)
     assert third.startswith("trial 3")
@@ -55,8 +55,8 @@ def test_each_running_trial_has_a_line() -> None:
 def test_of_many_the_first_are_shown_and_the_others_counted(width: int) -> None:
     display, _ = display_of(300)
     for number in range(16):
-        display.begun(number, f"trial {number}")
-        display.epoch(number, 1, 0.5)
+        display.trial_started(number, f"trial {number}")
+        display.epoch_ended(number, 1, 0.5)
 
     found = lines(display, width)
     assert len(found) == 1 + 8 + 2
@@ -67,8 +67,8 @@ def test_of_many_the_first_are_shown_and_the_others_counted(width: int) -> None:
 def test_what_has_ended_is_counted_by_its_state() -> None:
     display, _ = display_of()
     for number, state in enumerate(["complete", "complete", "pruned", "failed", "interrupted"]):
-        display.begun(number, f"trial {number}")
-        display.ended(number, state, "best 0.9000 (trial 1)")
+        display.trial_started(number, f"trial {number}")
+        display.trial_ended(number, state, "best 0.9000 (trial 1)")
 
     first, last = lines(display)
     assert "4/12" in first  # the interrupted one is tried again
@@ -77,7 +77,7 @@ def test_what_has_ended_is_counted_by_its_state() -> None:
 
 def test_a_duplicate_ends_without_having_begun() -> None:
     display, _ = display_of()
-    display.ended(0, "complete", "best 0.9000 (trial 0)")
+    display.trial_ended(0, "complete", "best 0.9000 (trial 0)")
 
     assert lines(display)[-1] == "best 0.9000 (trial 0), 1 complete, 0 running"
 
@@ -89,8 +89,8 @@ def test_the_time_left_is_judged_by_the_trials_of_this_session() -> None:
     assert display.remaining() is None
 
     for number in (6, 7):
-        display.begun(number, f"trial {number}")
-        display.ended(number, "complete", "")
+        display.trial_started(number, f"trial {number}")
+        display.trial_ended(number, "complete", "")
 
     assert display.remaining() == pytest.approx(40)  # 10 seconds each
     assert lines(display)[0].endswith("8/12 about 0:40 left")
@@ -99,7 +99,7 @@ def test_the_time_left_is_judged_by_the_trials_of_this_session() -> None:
 def test_the_time_left_is_no_longer_than_the_budget() -> None:
     display, clock = display_of(100, seconds=60)
     clock.now = 10.0
-    display.ended(0, "complete", "")
+    display.trial_ended(0, "complete", "")
 
     assert display.remaining() == 50
     clock.now = 100.0
@@ -110,7 +110,7 @@ def test_the_time_left_is_no_longer_than_the_budget() -> None:
 def test_the_time_left_is_written_as_a_clock(trials: int, text: str) -> None:
     display, clock = display_of(trials)
     clock.now = 10.0
-    display.ended(0, "complete", "")
+    display.trial_ended(0, "complete", "")
 
     assert text in lines(display)[0]
 
@@ -119,7 +119,7 @@ def test_more_trials_than_were_asked_for_leave_no_time() -> None:
     display, clock = display_of(2)
     clock.now = 10.0
     for number in range(3):
-        display.ended(number, "complete", "")
+        display.trial_ended(number, "complete", "")
 
     assert display.remaining() == 0
 
@@ -127,9 +127,9 @@ def test_more_trials_than_were_asked_for_leave_no_time() -> None:
 def written(*, terminal: bool) -> str:
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
     with SearchProgress(console, "search", "accuracy", 12, 10) as display:
-        display.begun(3, "trial 3")
-        display.epoch(3, 5, 0.9)
-        display.ended(3, "complete", "best 0.9000 (trial 3)")
+        display.trial_started(3, "trial 3")
+        display.epoch_ended(3, 5, 0.9)
+        display.trial_ended(3, "complete", "best 0.9000 (trial 3)")
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

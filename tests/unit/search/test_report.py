@@ -31,11 +31,11 @@ NONE = compare_seeds([], "accuracy")
 
 
 def write(
-    directory: Path, study: optuna.Study, evidence: SeedComparison, settings: Config | None = None
+    directory: Path, study: optuna.Study, comparison: SeedComparison, settings: Config | None = None
 ) -> tuple[dict[str, Any], str]:
     settings = settings or config()
-    found = report.result(study, settings, "f" * 64, evidence)
-    report.write(directory, study, settings, found, evidence, ENDING)
+    found = report.result(study, settings, "f" * 64, comparison)
+    report.write(directory, study, settings, found, comparison, ENDING)
     return json.loads((directory / "summary.json").read_text()), (directory / "report.md").read_text()
 
 
@@ -120,9 +120,9 @@ def test_of_two_objectives_the_front_is_told(tmp_path: Path) -> None:
 
 def test_the_page_fits_into_mlflows_description() -> None:
     candidates = [Candidate(f"trial {number}", number, {}, (0.9, 0.8), ("reason " * 9,)) for number in range(100)]
-    evidence = compare_seeds([*candidates, WINNER, START], "accuracy")
+    comparison = compare_seeds([*candidates, WINNER, START], "accuracy")
     study = study_of(MIXED)
-    page = report.page(study, config(), report.result(study, config(), "f", evidence), evidence, ENDING)
+    page = report.page(study, config(), report.result(study, config(), "f", comparison), comparison, ENDING)
 
     assert len(page) < 8000
     assert "and 87 more" in page

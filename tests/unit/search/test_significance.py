@@ -23,8 +23,8 @@ CLEAR = candidate("trial 7", 0.95, 0.955, 0.952)
 SLIGHT = candidate("trial 3", 0.905, 0.915, 0.91)
 
 
-def numbers(evidence: SeedComparison) -> tuple[float, float, float]:
-    gain = evidence.gain
+def numbers(comparison: SeedComparison) -> tuple[float, float, float]:
+    gain = comparison.gain
     assert gain is not None
     assert gain.low is not None
     assert gain.high is not None
@@ -34,39 +34,39 @@ def numbers(evidence: SeedComparison) -> tuple[float, float, float]:
 def test_the_winner_has_the_best_mean_and_not_the_best_value() -> None:
     lucky = candidate("trial 4", 0.99, 0.80, 0.81)
 
-    evidence = compare_seeds([lucky, SLIGHT, START], "accuracy")
+    comparison = compare_seeds([lucky, SLIGHT, START], "accuracy")
 
-    assert evidence.winner is SLIGHT
+    assert comparison.winner is SLIGHT
 
 
 def test_a_clear_gain_is_more_than_noise() -> None:
-    evidence = compare_seeds([CLEAR, START], "accuracy")
+    comparison = compare_seeds([CLEAR, START], "accuracy")
 
-    difference, low, _ = numbers(evidence)
+    difference, low, _ = numbers(comparison)
     assert difference == pytest.approx(fmean(CLEAR.values) - fmean(START.values))
     assert low > 0
-    assert evidence.verdict == (
+    assert comparison.verdict == (
         "Trial 7 has the best mean validation accuracy, 0.9523 over 3 seeds. That is 0.0473 better than the starting "
         "point (95 % interval 0.0370 to 0.0577): more than seed noise."
     )
 
 
 def test_a_slight_gain_may_be_noise() -> None:
-    evidence = compare_seeds([SLIGHT, START], "accuracy")
+    comparison = compare_seeds([SLIGHT, START], "accuracy")
 
-    difference, low, _ = numbers(evidence)
+    difference, low, _ = numbers(comparison)
     assert difference > 0 > low
-    assert evidence.verdict.endswith("): seed noise alone may explain it.")
+    assert comparison.verdict.endswith("): seed noise alone may explain it.")
 
 
 def test_of_a_loss_the_lowest_mean_wins_and_its_gain_is_positive() -> None:
     worse, better = candidate("trial 1", 0.5, 0.52, 0.51), candidate("trial 2", 0.2, 0.22, 0.21)
-    evidence = compare_seeds([worse, better, candidate("starting point", 0.4, 0.41, 0.42)], "loss")
+    comparison = compare_seeds([worse, better, candidate("starting point", 0.4, 0.41, 0.42)], "loss")
 
-    assert evidence.winner is better
-    assert numbers(evidence)[0] == pytest.approx(0.2)
-    assert evidence.gain is not None
-    assert evidence.gain.exceeds_noise
+    assert comparison.winner is better
+    assert numbers(comparison)[0] == pytest.approx(0.2)
+    assert comparison.gain is not None
+    assert comparison.gain.exceeds_noise
 
 
 seeds = st.lists(st.floats(0, 1).map(lambda value: round(value, 4)), min_size=2, max_size=6)
@@ -74,13 +74,13 @@ seeds = st.lists(st.floats(0, 1).map(lambda value: round(value, 4)), min_size=2,
 
 @given(seeds, seeds)
 def test_the_interval_is_welchs(first: list[float], second: list[float]) -> None:
-    evidence = compare_seeds([candidate("trial 1", *first), candidate("starting point", *second)], "accuracy")
-    if evidence.gain is None or evidence.gain.low is None or min(len(set(first)), len(set(second))) < 2:
+    comparison = compare_seeds([candidate("trial 1", *first), candidate("starting point", *second)], "accuracy")
+    if comparison.gain is None or comparison.gain.low is None or min(len(set(first)), len(set(second))) < 2:
         return  # SciPy warns of a group without variation; it has tests of its own below
 
     expected = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
 
-    assert numbers(evidence)[1:] == pytest.approx((expected.low, expected.high))
+    assert numbers(comparison)[1:] == pytest.approx((expected.low, expected.high))
 
 
 def test_the_interval_is_wider_where_the_winner_was_picked_from_more() -> None:
@@ -98,38 +98,39 @@ def test_pure_noise_is_seldom_called_a_gain() -> None:
 
     def found() -> bool:
         labels = ("trial 1", "trial 2", "trial 3", "starting point")
-        evidence = compare_seeds([candidate(label, *(noise.gauss() for _ in range(3))) for label in labels], "accuracy")
-        return evidence.gain is not None and bool(evidence.gain.exceeds_noise)
+        candidates = [candidate(label, *(noise.gauss() for _ in range(3))) for label in labels]
+        comparison = compare_seeds(candidates, "accuracy")
+        return comparison.gain is not None and bool(comparison.gain.exceeds_noise)
 
     # One side of a 95 % interval: at most 2.5 %, here with room for chance.
     assert sum(found() for _ in range(400)) <= 20
 
 
 def test_where_the_starting_point_wins_it_is_said_and_nothing_is_gained() -> None:
-    evidence = compare_seeds([SLIGHT, candidate("starting point", 0.93, 0.94)], "accuracy")
+    comparison = compare_seeds([SLIGHT, candidate("starting point", 0.93, 0.94)], "accuracy")
 
-    assert evidence.winner is evidence.start
-    assert evidence.gain is None
-    assert evidence.verdict == (
+    assert comparison.winner is comparison.start
+    assert comparison.gain is None
+    assert comparison.verdict == (
         "The starting point has the best mean validation accuracy, 0.9350 over 2 seeds: no configuration that was "
         "found does better, and the settings stay as written."
     )
 
 
 def test_where_a_candidate_is_only_as_good_the_settings_stay_as_written() -> None:
-    evidence = compare_seeds([candidate("trial 2", 0.9, 0.8), candidate("starting point", 0.8, 0.9)], "accuracy")
+    comparison = compare_seeds([candidate("trial 2", 0.9, 0.8), candidate("starting point", 0.8, 0.9)], "accuracy")
 
-    assert evidence.winner is evidence.start
+    assert comparison.winner is comparison.start
 
 
 def test_a_candidate_that_failed_with_any_seed_cannot_win() -> None:
     broken = candidate("trial 5", 0.99, 0.99, failures=("seed 2: the loss is no longer finite",))
 
-    evidence = compare_seeds([broken, CLEAR, START], "accuracy")
+    comparison = compare_seeds([broken, CLEAR, START], "accuracy")
 
-    assert evidence.winner is CLEAR
-    assert evidence.gain is not None
-    assert evidence.gain.compared == 1
+    assert comparison.winner is CLEAR
+    assert comparison.gain is not None
+    assert comparison.gain.compared == 1
 
 
 @pytest.mark.parametrize(
@@ -140,28 +141,28 @@ def test_a_candidate_that_failed_with_any_seed_cannot_win() -> None:
     ],
 )
 def test_a_starting_point_that_failed_leaves_nothing_to_compare(start: Candidate, reason: str) -> None:
-    evidence = compare_seeds([CLEAR, start], "accuracy")
+    comparison = compare_seeds([CLEAR, start], "accuracy")
 
-    assert evidence.winner is CLEAR
-    assert evidence.gain is None
-    assert evidence.verdict.endswith(f"The starting point cannot be compared with it: {reason}.")
+    assert comparison.winner is CLEAR
+    assert comparison.gain is None
+    assert comparison.verdict.endswith(f"The starting point cannot be compared with it: {reason}.")
 
 
 def test_without_a_starting_point_there_is_nothing_to_compare() -> None:
-    evidence = compare_seeds([SLIGHT, CLEAR], "accuracy")
+    comparison = compare_seeds([SLIGHT, CLEAR], "accuracy")
 
-    assert evidence.winner is CLEAR
-    assert evidence.gain is None
-    assert "were not trained again: there is nothing to compare it with" in evidence.verdict
+    assert comparison.winner is CLEAR
+    assert comparison.gain is None
+    assert "were not trained again: there is nothing to compare it with" in comparison.verdict
 
 
 def test_where_every_candidate_failed_nobody_wins_and_the_first_reason_is_shown() -> None:
     failed = [candidate("trial 5", failures=("reason 5",)), candidate("starting point", failures=("reason 0",))]
 
-    evidence = compare_seeds(failed, "accuracy")
+    comparison = compare_seeds(failed, "accuracy")
 
-    assert evidence.winner is None
-    assert evidence.verdict == "Every candidate failed when it was trained again, the first with: reason 5."
+    assert comparison.winner is None
+    assert comparison.verdict == "Every candidate failed when it was trained again, the first with: reason 5."
 
 
 @pytest.mark.parametrize(
@@ -169,25 +170,25 @@ def test_where_every_candidate_failed_nobody_wins_and_the_first_reason_is_shown(
     [((0.9, 0.9, 0.9), (0.8, 0.8, 0.8)), ((0.9,), (0.8, 0.81)), ((0.9, 0.91), (0.8,)), ((0.1,) * 3, (0.05,) * 3)],
 )
 def test_without_noise_to_judge_by_there_is_no_interval(values: tuple[float, ...], written: tuple[float, ...]) -> None:
-    evidence = compare_seeds([candidate("trial 1", *values), candidate("starting point", *written)], "accuracy")
+    comparison = compare_seeds([candidate("trial 1", *values), candidate("starting point", *written)], "accuracy")
 
-    assert evidence.gain is not None
-    assert (evidence.gain.low, evidence.gain.high, evidence.gain.exceeds_noise) == (None, None, None)
-    assert "whether by luck cannot be said" in evidence.verdict
+    assert comparison.gain is not None
+    assert (comparison.gain.low, comparison.gain.high, comparison.gain.exceeds_noise) == (None, None, None)
+    assert "whether by luck cannot be said" in comparison.verdict
 
 
 def test_a_starting_point_without_variation_is_compared_with_a_winner_that_has_some() -> None:
-    evidence = compare_seeds([CLEAR, candidate("starting point", 0.9, 0.9, 0.9)], "accuracy")
+    comparison = compare_seeds([CLEAR, candidate("starting point", 0.9, 0.9, 0.9)], "accuracy")
 
-    difference, low, high = numbers(evidence)
+    difference, low, high = numbers(comparison)
     assert low < difference < high
     assert low > 0
 
 
 def test_two_seeds_are_enough_for_an_interval() -> None:
-    evidence = compare_seeds([candidate("trial 1", 0.95, 0.96), candidate("starting point", 0.9, 0.91)], "accuracy")
+    comparison = compare_seeds([candidate("trial 1", 0.95, 0.96), candidate("starting point", 0.9, 0.91)], "accuracy")
 
-    difference, low, high = numbers(evidence)
+    difference, low, high = numbers(comparison)
     assert low < difference < high
 
 

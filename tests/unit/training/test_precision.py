@@ -57,7 +57,7 @@ def test_the_fastest_is_taken_and_fp32_unless_the_gain_is_more_than_chance(
     found = fastest_precision(config(), card, CPU)
 
     assert found == Precision(expected, {"fp32": fp32, "bf16": bf16})
-    assert found.facts() == {"system.step_seconds": {"fp32": fp32, "bf16": bf16}}
+    assert found.tags() == {"system.step_seconds": {"fp32": fp32, "bf16": bf16}}
 
 
 def test_the_choice_is_kept(measured: list[dict[str, float]], card: DatasetCard) -> None:
@@ -128,7 +128,7 @@ def test_what_is_written_is_taken_as_it_is(card: DatasetCard, monkeypatch: pytes
     monkeypatch.setattr(module, "step_seconds", None)
 
     assert fastest_precision(config(train__precision="bf16"), card, CPU) == Precision("bf16", {})
-    assert Precision("bf16", {}).facts() == {}
+    assert Precision("bf16", {}).tags() == {}
 
 
 def test_where_there_is_one_nothing_is_measured(card: DatasetCard, monkeypatch: pytest.MonkeyPatch) -> None:

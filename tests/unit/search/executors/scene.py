@@ -29,10 +29,10 @@ class Killer:
         self.deaths = deaths
         self.epochs = 0
 
-    def begun(self, trial, settings):
+    def trial_started(self, trial, settings):
         pass
 
-    def epoch(self, trial, metrics):
+    def epoch_ended(self, trial, metrics):
         sys.stdout.write("epoch\n")
         sys.stdout.flush()
         self.epochs += 1
@@ -40,7 +40,7 @@ class Killer:
             self.deaths -= 1
             worker_processes()[-1].kill()
 
-    def ended(self, trial):
+    def trial_ended(self, trial):
         pass
 
 

@@ -21,13 +21,13 @@ class Logging:
     def __init__(self, runs):
         self.runs = runs
 
-    def begun(self, trial, settings):
+    def trial_started(self, trial, settings):
         self.runs.begin(str(trial.number), "trial", settings, {"trial.number": trial.number})
 
-    def epoch(self, trial, metrics):
-        self.runs.epoch(str(trial.number), {"val/loss": metrics.val_loss}, metrics.epoch)
+    def epoch_ended(self, trial, metrics):
+        self.runs.log_epoch(str(trial.number), {"val/loss": metrics.val_loss}, metrics.epoch)
 
-    def ended(self, trial):
+    def trial_ended(self, trial):
         self.runs.end(str(trial.number), trial.state.name.lower())
 
 

@@ -25,13 +25,13 @@ BEGIN = WorkerCommand((TrialAssignment(0, {}),))
 class Silent:
     """Is told of a search, and says nothing."""
 
-    def begun(self, trial, settings):
+    def trial_started(self, trial, settings):
         pass
 
-    def epoch(self, trial, metrics):
+    def epoch_ended(self, trial, metrics):
         pass
 
-    def ended(self, trial):
+    def trial_ended(self, trial):
         pass
 
 
