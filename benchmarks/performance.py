@@ -241,8 +241,8 @@ def _bar(axes: Any, row: int, result: Result) -> None:
     found, name = summary(result["values"]), result["name"]
     middle = found["median"]
     spread = [[middle - found["low"]], [found["high"] - middle]]
-    colour = plotting.GREY if name.startswith(OTHERS) else plotting.BLUE
-    bars = axes.barh(row, middle, xerr=spread, color=colour, height=0.6, ecolor="black", capsize=2)
+    color = plotting.GRAY if name.startswith(OTHERS) else plotting.BLUE
+    bars = axes.barh(row, middle, xerr=spread, color=color, height=0.6, ecolor="black", capsize=2)
     axes.bar_label(bars, [f" {number(middle)}"], fontsize=8, padding=3)
 
 

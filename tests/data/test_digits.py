@@ -50,7 +50,7 @@ def report(workspace):
     return json.loads((workspace.report("preprocess") / "report.json").read_text(encoding="utf-8"))
 
 
-def test_there_are_1797_images_of_8_by_8_grey_pixels_in_ten_classes(card):
+def test_there_are_1797_images_of_8_by_8_gray_pixels_in_ten_classes(card):
     assert sum(card.sizes.values()) == 1797
     assert card.shape == (1, 8, 8)
     assert card.classes == tuple("0123456789")

@@ -22,12 +22,12 @@ from darkroom.stages.evaluate import fit_reference_of
 CLASSES = ("cross", "disc", "line")
 
 
-def draw(number, ground, generator, *, kind="signs", colour=False, size=(20, 20)):
+def draw(number, ground, generator, *, kind="signs", color=False, size=(20, 20)):
     """A picture of class ``number``: a sign, or noise, on a "dark" or "light" ground."""
     if kind == "noise":
         pixels = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
         picture = Image.fromarray(pixels if ground == "dark" else 255 - pixels // 3)
-        return picture if colour else picture.convert("L")
+        return picture if color else picture.convert("L")
     paper, ink = (10, 240) if ground == "dark" else (245, 15)
     picture = Image.new("L", size, paper)
     pen = ImageDraw.Draw(picture)
@@ -40,7 +40,7 @@ def draw(number, ground, generator, *, kind="signs", colour=False, size=(20, 20)
         pen.ellipse((left, top, right, bottom), outline=ink, width=2, fill=ink if kind == "filled" else None)
     else:
         pen.line((left, top, left, bottom), ink, 2)
-    if not colour:
+    if not color:
         return picture
     tint = generator.integers(0, 40, 3)
     return Image.fromarray((np.asarray(picture)[:, :, None] * (1 - tint / 255)).astype(np.uint8))

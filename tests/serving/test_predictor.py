@@ -141,7 +141,7 @@ def test_the_brightness_of_the_training_images_alone_inverts_nothing(tmp_path, g
         assert not found.inverted
 
 
-def test_a_colour_picture_is_inverted_for_a_grey_model(tmp_path):
+def test_a_color_picture_is_inverted_for_a_gray_model(tmp_path):
     shown, found = seen_by("dark", stroke(250, 5).convert("RGB"), tmp_path)
     assert found.inverted
     assert shown.shape == (1, 20, 25)

@@ -16,8 +16,8 @@ from darkroom.images.containers import MAX_SCANS
 from darkroom.serving.preprocessing import RefusedImageError, Transform
 
 GENERATOR = np.random.default_rng(0)
-COLOUR = Transform((3, 8, 8), None)
-GREY = Transform((1, 8, 8), None)
+COLOR = Transform((3, 8, 8), None)
+GRAY = Transform((1, 8, 8), None)
 
 
 def noise(mode="RGB", size=(8, 8)):
@@ -25,7 +25,7 @@ def noise(mode="RGB", size=(8, 8)):
     return Image.fromarray(GENERATOR.integers(0, 256, (*size, *channels), dtype=np.uint8), mode)
 
 
-def refused(content, pattern, transform=COLOUR, **options):
+def refused(content, pattern, transform=COLOR, **options):
     with pytest.raises(RefusedImageError, match=pattern) as found:
         transform(content, **options)
     assert str(found.value).isprintable()
@@ -38,33 +38,33 @@ def refused(content, pattern, transform=COLOUR, **options):
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "WEBP"])
 def test_a_picture_of_the_models_size_arrives_as_it_is(form):
     picture = noise()
-    found = COLOUR(encoded(picture, form, **({"lossless": True} if form == "WEBP" else {})))
+    found = COLOR(encoded(picture, form, **({"lossless": True} if form == "WEBP" else {})))
     assert np.array_equal(found.pixels, np.asarray(picture).transpose(2, 0, 1))
     assert not found.inverted
 
 
 def test_a_jpeg_arrives_within_its_losses():
-    found = COLOUR(encoded(Image.new("RGB", (8, 8), (200, 100, 50)), "JPEG", quality=95)).pixels
+    found = COLOR(encoded(Image.new("RGB", (8, 8), (200, 100, 50)), "JPEG", quality=95)).pixels
     assert np.abs(found.astype(int) - np.array([200, 100, 50])[:, None, None]).max() <= 4
 
 
 @pytest.mark.parametrize("form", ["JPEG", "TIFF"])
-def test_inks_of_print_are_shown_in_their_colours(form):
+def test_inks_of_print_are_shown_in_their_colors(form):
     # PIL writes JPEG as Adobe does, with the inks inverted and a marker that says so.
     content = encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), form)
     assert (b"Adobe" in content) == (form == "JPEG")
-    found = COLOUR(content).pixels[:, 4, 4].astype(int)
+    found = COLOR(content).pixels[:, 4, 4].astype(int)
     assert np.abs(found - [255, 0, 0]).max() <= 4
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
 def test_sixteen_bits_are_scaled_to_eight(form):
     deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
-    found = GREY(encoded(Image.fromarray(deep), form)).pixels[0]
+    found = GRAY(encoded(Image.fromarray(deep), form)).pixels[0]
     assert np.abs(found - deep / 257).max() <= 1
 
 
-def test_sixteen_bits_of_each_colour_are_scaled_to_eight():
+def test_sixteen_bits_of_each_color_are_scaled_to_eight():
     # PIL does not write these: a PNG of one red, one green pixel by hand.
     rows = b"\0" + struct.pack(">6H", 65535, 0, 0, 0, 65535, 0)
     content = png((2, 1, 16, 2), chunk(b"IDAT", zlib.compress(rows)))
@@ -84,29 +84,29 @@ def test_a_turned_photograph_is_seen_upright(form, orientation):
     if orientation > 1:
         lying = lying.transpose(Image.Transpose(ways[orientation]))
     options = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True}}.get(form, {})
-    found = COLOUR(encoded(lying, form, exif=exif, **options)).pixels
+    found = COLOR(encoded(lying, form, exif=exif, **options)).pixels
     assert np.abs(found.transpose(1, 2, 0).astype(int) - upright).max() <= 12
 
 
-def test_a_transparent_palette_colour_lies_on_white():
+def test_a_transparent_palette_color_lies_on_white():
     picture = Image.new("P", (8, 8))
     picture.putpalette([10, 20, 30, 40, 50, 60])
     picture.putdata([0, 1] * 32)
-    found = COLOUR(encoded(picture, transparency=1)).pixels[:, 0, :2]
+    found = COLOR(encoded(picture, transparency=1)).pixels[:, 0, :2]
     assert found.T.tolist() == [[10, 20, 30], [255, 255, 255]]
 
 
 def test_one_bit_is_black_and_white():
     dots = GENERATOR.random((8, 8)) > 0.5
     for form in ("PNG", "BMP", "TIFF"):
-        assert np.array_equal(GREY(encoded(Image.fromarray(dots), form)).pixels[0], dots * 255)
+        assert np.array_equal(GRAY(encoded(Image.fromarray(dots), form)).pixels[0], dots * 255)
 
 
-def test_grey_with_alpha_lies_on_white():
+def test_gray_with_alpha_lies_on_white():
     picture = Image.new("LA", (8, 8), (100, 0))
     picture.putpixel((0, 0), (100, 255))
     for form in ("PNG", "TIFF"):
-        found = GREY(encoded(picture, form)).pixels[0]
+        found = GRAY(encoded(picture, form)).pixels[0]
         assert found[0, 0] == 100
         assert (found.ravel()[1:] == 255).all()
 
@@ -114,19 +114,19 @@ def test_grey_with_alpha_lies_on_white():
 def test_a_photograph_with_a_preview_in_the_same_file_is_its_first_picture():
     first, second = Image.new("RGB", (8, 8), "white"), Image.new("RGB", (4, 4), "black")
     content = encoded(first, "MPO", save_all=True, append_images=[second])
-    assert COLOUR(content).pixels.min() > 250
+    assert COLOR(content).pixels.min() > 250
 
 
-def test_a_colour_profile_does_no_harm():
+def test_a_color_profile_does_no_harm():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     picture = noise()
-    found = COLOUR(encoded(picture, "PNG", icc_profile=profile)).pixels
+    found = COLOR(encoded(picture, "PNG", icc_profile=profile)).pixels
     assert np.array_equal(found, np.asarray(picture).transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("width", [1, 500])
 def test_any_shape_becomes_the_models(width):
-    assert COLOUR(encoded(Image.new("RGB", (width, 3)))).pixels.shape == (3, 8, 8)
+    assert COLOR(encoded(Image.new("RGB", (width, 3)))).pixels.shape == (3, 8, 8)
 
 
 def large(mode):
@@ -175,13 +175,13 @@ def test_what_is_no_picture_is_refused(content):
 def test_the_first_of_several_pictures_or_pages_counts_as_in_training(form):
     frames = [noise(), noise()]
     content = encoded(frames[0], form, save_all=True, append_images=frames[1:])
-    assert np.array_equal(COLOUR(content).pixels, decode(content, 3, (8, 8)))
+    assert np.array_equal(COLOR(content).pixels, decode(content, 3, (8, 8)))
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "BMP", "TIFF"])
 def test_more_pixels_than_allowed_are_refused_and_the_bound_itself_is_not(form):
     content = encoded(noise(), form)
-    assert COLOUR(content, max_pixels=64).pixels.shape == (3, 8, 8)
+    assert COLOR(content, max_pixels=64).pixels.shape == (3, 8, 8)
     refused(content, "^8x8 pixels, more than 63$", max_pixels=63)
 
 
@@ -225,7 +225,7 @@ def test_text_that_unpacks_to_much_more_takes_no_memory(part, after):
     content = png((1, 1, 8, 2), *((pixels, part) if after else (part, pixels)))
     assert len(content) < 300_000
     tracemalloc.start()
-    reason = outcome(COLOUR, content)
+    reason = outcome(COLOR, content)
     assert reason is None or "too large" in reason
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -235,7 +235,7 @@ def test_text_that_unpacks_to_much_more_takes_no_memory(part, after):
 def test_pixels_that_unpack_to_more_than_the_header_says_take_no_memory():
     content = png((8, 8, 8, 2), chunk(b"IDAT", BOMB))
     tracemalloc.start()
-    COLOUR(content)
+    COLOR(content)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20_000_000
@@ -244,7 +244,7 @@ def test_pixels_that_unpack_to_more_than_the_header_says_take_no_memory():
 def test_a_jpeg_of_endlessly_many_scans_is_refused():
     content = encoded(noise(), "JPEG", progressive=True)
     last = content[content.rindex(b"\xff\xda") : -2]
-    assert COLOUR(content).pixels.shape == (3, 8, 8)
+    assert COLOR(content).pixels.shape == (3, 8, 8)
     refused(content[:-2] + last * MAX_SCANS + content[-2:], f"a JPEG of more than {MAX_SCANS} scans")
 
 
@@ -296,14 +296,14 @@ def is_one_line(reason):
 @pytest.mark.parametrize("name", WHOLES)
 def test_a_file_cut_at_any_byte_is_refused_in_one_line_unless_all_its_pixels_are_there(name):
     content = WHOLES[name]
-    whole = COLOUR(content).pixels
+    whole = COLOR(content).pixels
     refusals = 0
     for end in range(len(content)):
-        reason = outcome(COLOUR, content[:end])
+        reason = outcome(COLOR, content[:end])
         assert is_one_line(reason)
         refusals += reason is not None
         if reason is None:
-            assert np.array_equal(COLOUR(content[:end]).pixels, whole)
+            assert np.array_equal(COLOR(content[:end]).pixels, whole)
     assert refusals > len(content) / 2
 
 
@@ -315,6 +315,6 @@ def test_changed_bytes_raise_nothing_but_refusals(long):
         content = bytearray(WHOLES[name])
         for _ in range(data.draw(st.integers(1, 6))):
             content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
-        assert is_one_line(outcome(GREY, bytes(content), max_pixels=1_000_000))
+        assert is_one_line(outcome(GRAY, bytes(content), max_pixels=1_000_000))
 
     check()

@@ -22,7 +22,7 @@ def test_predicting_the_test_files_is_what_predictions_csv_says(long):
     def check(data):
         seed = data.draw(st.integers(0, 2**16))
         generator = np.random.default_rng(seed)
-        colour = data.draw(st.booleans())
+        color = data.draw(st.booleans())
         kind = data.draw(st.sampled_from(["signs", "filled", "noise"]))
         # How many lie on the light ground: none, all, or some, perhaps in one split alone.
         light = data.draw(
@@ -34,7 +34,7 @@ def test_predicting_the_test_files_is_what_predictions_csv_says(long):
             (
                 split_of(row, 18),
                 row % 3,
-                draw(row % 3, "light" if light[row] else "dark", generator, kind=kind, colour=colour),
+                draw(row % 3, "light" if light[row] else "dark", generator, kind=kind, color=color),
             )
             for row in range(18)
         ]

@@ -64,9 +64,9 @@ def _label(source: Path, names: list[str], inventory: Inventory, config: Config)
 
 
 def _show_classes(source: Path, names: list[str], inventory: Inventory, config: Config) -> None:
-    labelled = _label(source, names, inventory, config)
-    labels, given, classes = labelled.labels, labelled.splits, labelled.classes
-    for line in (*filter(None, [labelled.reading]), *labelled.warnings):
+    labeled = _label(source, names, inventory, config)
+    labels, given, classes = labeled.labels, labeled.splits, labeled.classes
+    for line in (*filter(None, [labeled.reading]), *labeled.warnings):
         output.print(line)
     columns = [split for split in ("", *SPLITS) if split in given]
     counts = [np.bincount(labels[given == split], minlength=len(classes)) for split in columns]
@@ -81,10 +81,10 @@ def _show_classes(source: Path, names: list[str], inventory: Inventory, config: 
         output.print(f"… {len(classes) - MAX_CLASSES:,} classes more")
     # Which images come to which split is up to their contents, which are not read here; how many is not.
     unread = np.zeros((len(labels), DIGEST_BYTES), dtype=np.uint8)
-    rows = splits.assign_rows(labelled, config.preprocess, unread)
+    rows = splits.assign_rows(labeled, config.preprocess, unread)
     for line in splits.shortcomings(labels, rows, classes):
         output.print(line)
-    about = "" if labelled.groups is None else "about "
+    about = "" if labeled.groups is None else "about "
     sizes = ", ".join(f"{len(rows[split]):,} {split}" for split in SPLITS)
     cut = [split for split in ("val", "test") if split not in given]
     output.print(f"to be used as: {about}{sizes}" + (f" ({' and '.join(cut)} cut from train)" if cut else ""))

@@ -87,7 +87,7 @@ class Difference:
         return np.setdiff1d(np.arange(len(self.b.labels)), self.rows_b)
 
     @property
-    def relabelled(self) -> NDArray[np.bool_]:
+    def relabeled(self) -> NDArray[np.bool_]:
         """Which of the images that both have are of another class in each [M]."""
         numbers = _numbers(self.a.classes, self.b.classes)
         return np.not_equal(numbers[self.a.labels[self.rows_a]], self.b.labels[self.rows_b])
@@ -101,7 +101,7 @@ class Difference:
     def comparable(self) -> int:
         """How many images are in both test splits, with the same class: on these their models can be compared."""
         in_test = self.b.splits[self.rows_b] == SPLITS.index("test")
-        return int((in_test & ~self.moved & ~self.relabelled).sum())
+        return int((in_test & ~self.moved & ~self.relabeled).sum())
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values, with some of the images of each kind."""
@@ -111,7 +111,7 @@ class Difference:
             "classes": {"came": sorted(after - before), "went": sorted(before - after)},
             "added": _counted(self.b, self.added, _classes),
             "removed": _counted(self.a, self.removed, _classes),
-            "relabelled": self._changed(np.flatnonzero(self.relabelled), _classes),
+            "relabelled": self._changed(np.flatnonzero(self.relabeled), _classes),
             "moved": self._changed(np.flatnonzero(self.moved), _splits),
             "comparable_test_images": self.comparable,
         }

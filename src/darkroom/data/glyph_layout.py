@@ -66,7 +66,7 @@ def measure_glyphs(images: Pixels) -> GlyphLayout | None:
     top, bottom = _ends(inked, across=2)
     left, right = _ends(inked, across=1)
     extent = np.maximum(bottom - top, right - left)
-    mass = np.stack([_centre_of_mass(signs.sum(2)), _centre_of_mass(signs.sum(1))])
+    mass = np.stack([_center_of_mass(signs.sum(2)), _center_of_mass(signs.sum(1))])
     box = np.stack([top + bottom, left + right]) / 2
     by_mass = np.square(mass - 0.5).sum() < np.square(box - 0.5).sum()
     return GlyphLayout(float(np.median(extent)), bool(by_mass), float(np.median(_stroke_widths(signs))))
@@ -144,7 +144,7 @@ def _lay(drawing: Pixels, ink: GlyphLayout, size: tuple[int, int]) -> Pixels:
     scale = max(sign.height / height, sign.width / width) / ink.extent
     window = np.array([width * scale, height * scale])
     middle = (
-        [_centre_of_mass(pixels.sum(0)) * sign.width, _centre_of_mass(pixels.sum(1)) * sign.height]
+        [_center_of_mass(pixels.sum(0)) * sign.width, _center_of_mass(pixels.sum(1)) * sign.height]
         if ink.by_mass
         else [sign.width / 2, sign.height / 2]
     )
@@ -179,8 +179,8 @@ def _ends(inked: NDArray[np.bool_], across: int) -> tuple[Floats, Floats]:
     return lines.argmax(1) / lines.shape[1], 1 - lines[:, ::-1].argmax(1) / lines.shape[1]
 
 
-def _centre_of_mass(sums: NDArray[np.integer]) -> Floats:
+def _center_of_mass(sums: NDArray[np.integer]) -> Floats:
     """The centre of mass along lines whose pixels sum to ``sums`` [..., L], as a share of L."""
     length = sums.shape[-1]
-    centre: Floats = sums @ (np.arange(length) + 0.5) / sums.sum(-1) / length
-    return centre
+    center: Floats = sums @ (np.arange(length) + 0.5) / sums.sum(-1) / length
+    return center

@@ -18,7 +18,7 @@ from darkroom.datasets.archives import pack
 from darkroom.datasets.decoding import Headers, Map, decode_into, processes, read_headers, sample_values
 from darkroom.datasets.inventory import MAX_EXAMPLES, Inventory
 from darkroom.datasets.labels import LabeledImages, label_images
-from darkroom.datasets.layout import UNLABELLED, arrange
+from darkroom.datasets.layout import UNLABELED, arrange
 from darkroom.datasets.packed import Records, read_index
 from darkroom.datasets.source import DecodedDataset, ReportProgress
 from darkroom.datasets.splits import assign_rows
@@ -53,16 +53,16 @@ class Folder:
         names, records = read_index(archive)
         inventory = Inventory.read(directory, len(names))
         table = find_table(directory)
-        labelled = label_images(table, names) if table else label_by_folders(names, inventory)
-        left_out = inventory.counts() | {"unlabelled": _without_label(names, labelled)}
-        names, records = [names[row] for row in labelled.rows.tolist()], records[labelled.rows]
+        labeled = label_images(table, names) if table else label_by_folders(names, inventory)
+        left_out = inventory.counts() | {"unlabelled": _without_label(names, labeled)}
+        names, records = [names[row] for row in labeled.rows.tolist()], records[labeled.rows]
         workers = (os.cpu_count() or 1) if len(names) >= PARALLEL_FROM else 0
         with processes(workers) as spread:
             parts = spread(partial(read_headers, archive), _chunks(records))
             read = _reported(parts, partial(report, "read sizes"), len(names))
             headers, digests = (np.concatenate(each) for each in zip(*read, strict=True))
             sampled = _sample(spread, archive, records, headers, settings, report)
-            train = _train_rows(headers, sampled, labelled, digests, settings)
+            train = _train_rows(headers, sampled, labeled, digests, settings)
             depth = find_depth(names, headers, sampled, train, settings)
             decoder = Decoder(
                 settings.channels or common_channels(headers, names, settings.bands),
@@ -84,23 +84,23 @@ class Folder:
         if broken:
             whole = np.delete(np.arange(len(names)), list(reasons))
             images = _keep_rows(images, whole)
-            headers, digests, labelled = headers[whole], digests[whole], labelled.take(whole)
+            headers, digests, labeled = headers[whole], digests[whole], labeled.take(whole)
             names = [names[row] for row in whole]
         return DecodedDataset(
             images,
-            labelled.labels,
-            labelled.splits,
-            labelled.classes,
+            labeled.labels,
+            labeled.splits,
+            labeled.classes,
             tuple(names),
             count_sizes(headers),
             broken,
             left_out,
-            labelled.groups,
-            labelled.attributes,
+            labeled.groups,
+            labeled.attributes,
             digests,
             decoder,
-            (*filter(None, [labelled.reading]), *depth.notes, *notes(headers, decoder)),
-            labelled.warnings,
+            (*filter(None, [labeled.reading]), *depth.notes, *notes(headers, decoder)),
+            labeled.warnings,
         )
 
 
@@ -113,18 +113,18 @@ def label_by_folders(names: Sequence[str], inventory: Inventory) -> LabeledImage
         if not tables:
             raise
         raise DataError(f"{problem}; if a {tables[0]} file holds the labels, name it in dataset.labels") from None
-    rows = np.flatnonzero(labels != UNLABELLED)
+    rows = np.flatnonzero(labels != UNLABELED)
     warnings = []
     if len(rows) < len(names):
         count = counted(len(names) - len(rows), "image")
-        example = names[int(np.flatnonzero(labels == UNLABELLED)[0])]
+        example = names[int(np.flatnonzero(labels == UNLABELED)[0])]
         cut = "" if "test" in splits[rows] else "; the test split is cut from train"
         warnings.append(f"{count} without a class folder left out, such as {example}{cut}")
     return LabeledImages(rows, labels[rows], splits[rows], classes, warnings=tuple(warnings))
 
 
-def _without_label(names: Sequence[str], labelled: LabeledImages) -> dict[str, Any]:
-    rows = np.setdiff1d(np.arange(len(names)), labelled.rows)
+def _without_label(names: Sequence[str], labeled: LabeledImages) -> dict[str, Any]:
+    rows = np.setdiff1d(np.arange(len(names)), labeled.rows)
     return {"count": len(rows), "examples": [names[row] for row in rows[:MAX_EXAMPLES].tolist()]}
 
 
@@ -144,7 +144,7 @@ def _sample(
 def _train_rows(
     headers: Headers,
     sampled: dict[int, Sampled | None],
-    labelled: LabeledImages,
+    labeled: LabeledImages,
     digests: Digests,
     settings: Preprocess,
 ) -> NDArray[np.int64]:
@@ -154,7 +154,7 @@ def _train_rows(
     is_readable = headers["channels"] > 0
     is_readable[[row for row, each in sampled.items() if each is None]] = False
     rows = np.flatnonzero(is_readable)
-    return rows[assign_rows(labelled.take(rows), settings, digests[rows])["train"]]
+    return rows[assign_rows(labeled.take(rows), settings, digests[rows])["train"]]
 
 
 def _chunks(records: Records) -> list[Records]:

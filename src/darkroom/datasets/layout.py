@@ -18,7 +18,7 @@ from darkroom.datasets.split_names import ALSO_CLASSES, PRED, find_splits, plain
 from darkroom.datasets.tree import Node, draw, grow
 from darkroom.errors import DataError
 
-UNLABELLED = -1
+UNLABELED = -1
 # Folders with only such files are documentation, not classes that lost their images.
 DOCUMENT = re.compile(
     r"\.(txt|[ct]sv|jsonl?|xml|ya?ml|rst|html?|pdf|docx?|xlsx?|py|ipynb|m(d|at)?|log|np[yz]|pkl|h5|pth?)"
@@ -31,13 +31,13 @@ class Layout:
     """How a tree is read.
 
     ``root`` is the folder below those around everything. ``holders`` are the folders that the class folders lie in,
-    with the split of each: ``root`` itself with the split "" where there are no splits. ``unlabelled`` are
+    with the split of each: ``root`` itself with the split "" where there are no splits. ``unlabeled`` are
     the folders whose images have no class, and are left out.
     """
 
     root: Node
     holders: tuple[tuple[str, Node], ...]
-    unlabelled: tuple[Node, ...]
+    unlabeled: tuple[Node, ...]
 
     def classes_of(self, *splits: str) -> list[str]:
         return sorted({name for split, holder in self.holders if split in splits for name in holder.folders})
@@ -65,7 +65,7 @@ def arrange(
         _refuse_outside(layout, names[np.flatnonzero(rows == places.index(None))[0]])
     classes = _check_classes(layout)
     label_of = {name: label for label, name in enumerate(classes)}
-    labels = np.array([label_of.get(place[1], UNLABELLED) for place in places if place], dtype=np.int64)
+    labels = np.array([label_of.get(place[1], UNLABELED) for place in places if place], dtype=np.int64)
     splits = np.array([place[0] for place in places if place], dtype="<U5")
     return labels[rows], splits[rows], classes
 
@@ -83,17 +83,17 @@ def read_layout(tree: Node) -> Layout:
     if all(node and not node.images for node in inner) and len({node.name for node in inner if node}) == 1:
         # One folder in each split, `images` for instance: no class, or there would be only that.
         holders |= {split: node for split, holder in holders.items() if (node := holder.only_folder())}
-    unlabelled = [top for split, top in tops.items() if split == PRED]
+    unlabeled = [top for split, top in tops.items() if split == PRED]
     if "test" in holders:
         known = {name for split in ("train", "val") if split in holders for name in holders[split].folders}
         test = _flat_inner(holders["test"], known)
         if test.images and not test.folders:
-            unlabelled.append(test)
+            unlabeled.append(test)
             del holders["test"]
     for holder in holders.values():
         _refuse_copies(holder, is_whole=False)
     _refuse_shared_folders(root, list(holders.values()))
-    return Layout(root, tuple(holders.items()), tuple(unlabelled))
+    return Layout(root, tuple(holders.items()), tuple(unlabeled))
 
 
 def refuse_imageless(layout: Layout, imageless: Folders) -> None:
@@ -215,7 +215,7 @@ def _list(names: Iterable[str]) -> str:
 
 def _place(layout: Layout, folder: str) -> tuple[str, str] | None:
     """The split and the class that a folder's images belong to, both "" for those to leave out; None for nowhere."""
-    if any(_below(node, folder) is not None for node in layout.unlabelled):
+    if any(_below(node, folder) is not None for node in layout.unlabeled):
         return "", ""
     for split, holder in layout.holders:
         inside = _below(holder, folder)
@@ -240,7 +240,7 @@ def _check_classes(layout: Layout) -> tuple[str, ...]:
     classes = layout.classes_of("", "train")
     splits = [split for split, _ in layout.holders]
     if not classes:
-        names = sorted([*splits, *(node.path for node in layout.unlabelled)])
+        names = sorted([*splits, *(node.path for node in layout.unlabeled)])
         raise DataError(f"splits {', '.join(names)} are there, but no train; put the images to learn from there")
     strangers = sorted(set(layout.classes_of("val", "test")) - set(classes))
     if strangers:

@@ -10,7 +10,7 @@ from darkroom.data.cache import SPLITS
 from darkroom.datasets.duplicates import find_duplicates
 from darkroom.datasets.scan import Scan
 from darkroom.datasets.source import DecodedDataset
-from darkroom.plotting import BLUE, GREY, ORANGE, new_figure, shorten, show_image, tidy
+from darkroom.plotting import BLUE, GRAY, ORANGE, new_figure, shorten, show_image, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -84,10 +84,10 @@ def class_balance(counts: dict[str, dict[str, int]]) -> "Figure":
     figure = new_figure(8, float(np.clip(1.4 + 0.3 * len(names), 2.5, 18)))
     axes = figure.subplots()
     left = np.zeros(len(names))
-    for split, colour in zip(SPLITS, (BLUE, ORANGE, GREY), strict=True):
+    for split, color in zip(SPLITS, (BLUE, ORANGE, GRAY), strict=True):
         values = np.array([counts[name][split] for name in names])
         # By position: names that are alike once shortened would share a bar.
-        axes.barh(range(len(names)), values, left=left, color=colour, label=split, height=0.75)
+        axes.barh(range(len(names)), values, left=left, color=color, label=split, height=0.75)
         left += values
     axes.set_yticks(range(len(names)), [shorten(name, 28) for name in names])
     tidy(axes, "Images of each class", "images")

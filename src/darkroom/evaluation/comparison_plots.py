@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.metrics import Floats, Ints
 from darkroom.evaluation.plots import DARK, GRID, class_table, write_counts
-from darkroom.plotting import GREEN, GREY, RED, image_grid, shorten
+from darkroom.plotting import GRAY, GREEN, RED, image_grid, shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,7 @@ def disagreements(
     """
     rows = found.disagreements
     chosen = np.sort(np.random.default_rng(seed).choice(rows, min(GRID, len(rows)), replace=False))
-    colours = np.select([found.only_b[chosen], found.only_a[chosen]], [GREEN, RED], GREY).tolist()
+    colors = np.select([found.only_b[chosen], found.only_a[chosen]], [GREEN, RED], GRAY).tolist()
     titles = []
     for row in chosen:
         said = [
@@ -71,4 +71,4 @@ def disagreements(
     which = f"{len(chosen)} of the {len(rows):,} test images" if len(rows) else "There is no test image"
     heading = f"{which} on which they disagree\ngreen: only {names[1]} is right, red: only {names[0]}, grey: neither"
     shown = chosen if places is None else places[chosen]
-    return image_grid(images[shown], titles, colours, heading)
+    return image_grid(images[shown], titles, colors, heading)

@@ -17,26 +17,26 @@ class Pairing:
 
     An image counts if it is in the test split of both datasets, with the same class. Those that only one model was
     tested on may be images that the other one has learned from. ``rows`` int64 [N] are the positions of the images in
-    the second model's test split, ``images`` how many either split has, ``relabelled`` how many are in both but of
+    the second model's test split, ``images`` how many either split has, ``relabeled`` how many are in both but of
     another class in each.
     """
 
     comparison: Comparison
     rows: Ints
     images: tuple[int, int]
-    relabelled: int = 0
+    relabeled: int = 0
 
     @property
     def found(self) -> str:
         """How many images count, in words."""
         first, second = self.images
-        relabelled = f", less {self.relabelled:,} of another class in each" if self.relabelled else ""
-        return f"{len(self.rows):,} test images are in both test splits ({first:,} and {second:,} images){relabelled}"
+        relabeled = f", less {self.relabeled:,} of another class in each" if self.relabeled else ""
+        return f"{len(self.rows):,} test images are in both test splits ({first:,} and {second:,} images){relabeled}"
 
     def as_json(self) -> dict[str, int]:
         return {
             "shared": len(self.rows),
-            "relabelled": self.relabelled,
+            "relabelled": self.relabeled,
             **{f"images_of_{side}": count for side, count in zip("ab", self.images, strict=True)},
         }
 
@@ -62,7 +62,7 @@ def pair_shared(a: SplitPredictions, b: SplitPredictions) -> Pairing:
     names = [b.images[row] for row in rows_b[same].tolist()]
     first, second = _taken(a, rows_a[same], names), _taken(b, rows_b[same], names)
     images = len(a.labels), len(b.labels)
-    return Pairing(Comparison(first, second), rows_b[same], images, relabelled=int((~same).sum()))
+    return Pairing(Comparison(first, second), rows_b[same], images, relabeled=int((~same).sum()))
 
 
 def _with_classes(answers: SplitPredictions, classes: Sequence[str]) -> SplitPredictions:

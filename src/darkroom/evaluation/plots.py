@@ -54,14 +54,14 @@ def class_table(classes: Sequence[str], title: str) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
-def write_counts(axes: "Axes", counts: Ints, colours: NDArray[np.str_], form: str) -> None:
+def write_counts(axes: "Axes", counts: Ints, colors: NDArray[np.str_], form: str) -> None:
     """Write each count [classes, classes] that is not 0 in its cell, unless there are too many classes to read it."""
     if len(counts) > MAX_ANNOTATED:
         return
-    centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": _font(len(counts))}
+    centered: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": _font(len(counts))}
     for row, column in np.argwhere(counts):
         text = form.format(counts[row, column])
-        axes.text(column, row, text, color=colours[row, column], **centred)
+        axes.text(column, row, text, color=colors[row, column], **centered)
 
 
 def _font(classes: int) -> float:
@@ -73,10 +73,8 @@ def prediction_grid(images: NDArray[np.uint8], found: Evaluation, classes: Seque
     count = min(GRID, len(found.labels))
     rows = np.sort(np.random.default_rng(seed).choice(len(found.labels), count, replace=False))
     right = found.predicted[rows] == found.labels[rows]
-    colours = np.where(right, GREEN, RED).tolist()
-    return image_grid(
-        images[rows], _titles(found, classes, rows), colours, "Random test images: green right, red wrong"
-    )
+    colors = np.where(right, GREEN, RED).tolist()
+    return image_grid(images[rows], _titles(found, classes, rows), colors, "Random test images: green right, red wrong")
 
 
 def worst_mistakes(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str]) -> "Figure":

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from darkroom.plotting import BLUE, GREEN, GREY, ORANGE, count_along_x, new_figure, tidy
+from darkroom.plotting import BLUE, GRAY, GREEN, ORANGE, count_along_x, new_figure, tidy
 from darkroom.utils.csv_files import read_csv, write_csv
 
 if TYPE_CHECKING:
@@ -33,10 +33,10 @@ def learning_curves(history: History, best_epoch: int, *, label_smoothing: float
     epochs = [row["epoch"] for row in history]
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         train = "train (smoothed labels)" if label_smoothing and name == "loss" else "train"
-        for split, label, colour in (("train", train, BLUE), ("val", "validation", ORANGE)):
+        for split, label, color in (("train", train, BLUE), ("val", "validation", ORANGE)):
             values = [row[f"{split}_{name}"] for row in history]
-            axes.plot(epochs, values, color=colour, label=label, marker="o", markersize=3, linewidth=1.8)
-        axes.axvline(best_epoch, color=GREY, linestyle=":", label=f"best epoch ({best_epoch})")
+            axes.plot(epochs, values, color=color, label=label, marker="o", markersize=3, linewidth=1.8)
+        axes.axvline(best_epoch, color=GRAY, linestyle=":", label=f"best epoch ({best_epoch})")
         tidy(axes, name.capitalize(), "epoch", "nats" if name == "loss" else "share of images")
         if len(epochs) == 1:
             axes.set_xlim(epochs[0] - 1, epochs[0] + 1)  # or the ticks would be fractions of an epoch
@@ -51,7 +51,7 @@ def lr_curve(rates: Sequence[float], losses: Sequence[float], suggestion: float,
     axes = figure.subplots()
     axes.plot(rates, losses, color=BLUE, linewidth=1.8)
     axes.axvline(suggestion, color=GREEN, linestyle="--", label=f"suggestion {suggestion:.2g}")
-    axes.axvline(present, color=GREY, linestyle=":", label=f"train.lr now {present:g}")
+    axes.axvline(present, color=GRAY, linestyle=":", label=f"train.lr now {present:g}")
     axes.set_xscale("log")
     tidy(axes, "Loss at rising learning rates", "learning rate", "training loss, smoothed")
     axes.legend(facecolor="white", edgecolor="none", framealpha=1)

@@ -21,7 +21,7 @@ START_OF_SCAN, END_OF_IMAGE, MAX_SCANS = 0xDA, 0xD9, 100
 
 # TIFF 6.0 (Adobe, 1992): tags, and the bands of a picture of each PhotometricInterpretation.
 PHOTOMETRIC, SAMPLES, BITS, SAMPLE_FORMAT, EXTRA_SAMPLES, PLANAR = 262, 277, 258, 339, 338, 284
-COLOUR_BANDS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
+COLOR_BANDS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 WHITE_IS_ZERO = 0
 # ExtraSamples that are transparency; 999 is Corel Draw's.
 ALPHA = (1, 2, 999)
@@ -150,7 +150,7 @@ class TiffTags:
     @property
     def further(self) -> int:
         """How many bands there are beyond those of the picture and a declared transparency."""
-        beyond = self.samples - COLOUR_BANDS.get(self.photometric, 1)
+        beyond = self.samples - COLOR_BANDS.get(self.photometric, 1)
         has_alpha = beyond > 0 and bool(self.extra) and self.extra[0] in ALPHA
         return max(0, beyond - has_alpha)
 

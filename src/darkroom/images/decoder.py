@@ -23,13 +23,13 @@ from darkroom.images.containers import (
     orientation,
     webp_size,
 )
-from darkroom.images.depth import DARK, FULL, DeepImage, Range, is_deep, is_grey, other_bytes, to_bytes
+from darkroom.images.depth import DARK, FULL, DeepImage, Range, is_deep, is_gray, other_bytes, to_bytes
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 100_000_000
 # Converted at once: a large picture is not held several times over, in modes of up to eight bytes a pixel.
 BAND_PIXELS = 1 << 20
-GREY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
+GRAY_MODES = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
 # What turns a picture of each EXIF orientation upright.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -161,15 +161,15 @@ class Decoder:
         return picture.point(self._levels()) if self.value_range and not self.has_bytes else picture
 
     def _shown(self, deep: DeepImage, chosen: Sequence[int] | None) -> Image.Image:
-        colours = list(chosen if chosen is not None else range(deep.bands))
+        colors = list(chosen if chosen is not None else range(deep.bands))
         has_alpha = deep.has_alpha and chosen is None
         limits = self.value_range or _full_range(deep)
         nodata = self.nodata if deep.nodata is None else (*self.nodata, deep.nodata)
-        pixels = np.empty((deep.height, deep.width, len(colours) + has_alpha), dtype=np.uint8)
+        pixels = np.empty((deep.height, deep.width, len(colors) + has_alpha), dtype=np.uint8)
         for top in deep.chunks():
             values = deep.rows(top, min(top + deep.step, deep.height))
             band = pixels[top : top + len(values)]
-            band[..., : len(colours)] = to_bytes(values[..., colours], limits, nodata)
+            band[..., : len(colors)] = to_bytes(values[..., colors], limits, nodata)
             if has_alpha:
                 band[..., -1] = values[..., -1].astype(np.uint16) >> 8
         return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
@@ -194,14 +194,14 @@ def load_deep(image: Image.Image, content: bytes, bands: Sequence[int] | None) -
     Raises BrokenImageError.
     """
     low = None
-    if image.mode in ("RGB", "RGBA") and not is_grey(content):
+    if image.mode in ("RGB", "RGBA") and not is_gray(content):
         with open_image(content) as second:
             choose_bands(second, bands)
             if not other_bytes(second, content):
                 raise BrokenImageError("16-bit colour in planes; save it with its colours side by side")
             second.load()
             low = second.copy()
-    if is_grey(content):
+    if is_gray(content):
         # Both bytes of the grey and both of the transparency.
         image.tile = [each._replace(args="RGBA") for each in image.tile]  # type: ignore[attr-defined]  # of a file
     image.load()
@@ -275,13 +275,13 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 def _channels(image: Image.Image, content: bytes) -> Channels:
-    if image.mode in GREY_MODES or is_grey(content):
+    if image.mode in GRAY_MODES or is_gray(content):
         return 1
     if image.mode != "P":
         return 3
     palette = np.asarray(image.getpalette() or [0], dtype=np.uint8)
-    colours = palette[: len(palette) // 3 * 3].reshape(-1, 3)
-    return 1 if (colours == colours[:, :1]).all() else 3
+    colors = palette[: len(palette) // 3 * 3].reshape(-1, 3)
+    return 1 if (colors == colors[:, :1]).all() else 3
 
 
 def _has_pages(image: Image.Image, content: bytes) -> bool:

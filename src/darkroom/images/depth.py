@@ -33,8 +33,8 @@ SENTINEL_SHARE, SENTINEL_OTHERS = 0.001, 16
 # Below this, 16 bits that are read as 0 to 65,535 would be all but black.
 DARK = 4096
 
-PNG_DEPTH, PNG_COLOUR_TYPE = 24, 25
-GREY_WITH_ALPHA = 4
+PNG_DEPTH, PNG_COLOR_TYPE = 24, 25
+GRAY_WITH_ALPHA = 4
 
 
 def is_deep(image: Image.Image, content: bytes) -> bool:
@@ -45,14 +45,14 @@ def is_deep(image: Image.Image, content: bytes) -> bool:
     return tags is not None and (tags.is_signed_byte or (tags.bits[0] == 16 and image.mode in ("RGB", "RGBA")))
 
 
-def is_grey(content: bytes) -> bool:
+def is_gray(content: bytes) -> bool:
     """Whether a PNG is of 16-bit grey with transparency, which Pillow calls RGBA."""
-    return content.startswith(PNG) and content[PNG_DEPTH : PNG_COLOUR_TYPE + 1] == bytes((16, GREY_WITH_ALPHA))
+    return content.startswith(PNG) and content[PNG_DEPTH : PNG_COLOR_TYPE + 1] == bytes((16, GRAY_WITH_ALPHA))
 
 
 def other_bytes(image: Image.Image, content: bytes) -> bool:
     """Make an open image that is not loaded yet give the bytes that it would leave out; whether it leaves out any."""
-    if image.mode not in ("RGB", "RGBA") or is_grey(content):
+    if image.mode not in ("RGB", "RGBA") or is_gray(content):
         return False
     tile = image.tile[0]  # type: ignore[attr-defined]  # of a file
     raw, *more = tile.args if isinstance(tile.args, tuple) else (tile.args,)
@@ -75,15 +75,15 @@ class DeepImage:
         self.width, self.height = image.size
         self._image, self._low = image, low
         self._tags = TiffTags.of(image)
-        self._is_grey = is_grey(content)
-        self.bands = 1 if self._is_grey or image.mode in DEEP_MODES or image.mode == "L" else 3
+        self._is_gray = is_gray(content)
+        self.bands = 1 if self._is_gray or image.mode in DEEP_MODES or image.mode == "L" else 3
         self.has_alpha = image.mode == "RGBA"
 
     @property
     def is_uint16(self) -> bool:
         """Whether the values are of 16 bits without a sign."""
-        is_grey = self._image.mode.startswith("I;16") or self._image.format == "PPM"
-        return self._low is not None or self._is_grey or is_grey
+        is_gray = self._image.mode.startswith("I;16") or self._image.format == "PPM"
+        return self._low is not None or self._is_gray or is_gray
 
     @property
     def nodata(self) -> float | None:
@@ -94,7 +94,7 @@ class DeepImage:
         """Values [rows, width, bands], and the transparency as the last band if there is one."""
         box = (0, top, self.width, bottom)
         found: Any = np.asarray(self._image.crop(box))
-        if self._is_grey:  # high and low byte of grey, then of transparency
+        if self._is_gray:  # high and low byte of grey, then of transparency
             found = np.ascontiguousarray(found).view(">u2")
         elif self._low is not None:
             found = found.astype(np.uint16) << 8 | np.asarray(self._low.crop(box))
@@ -150,11 +150,11 @@ class Sampled:
 def sample(image: DeepImage, count: int, bands: Sequence[int] | None) -> Sampled:
     """About ``count`` values of a picture, evenly over it: of ``bands``, or of all but the transparency."""
     nodata = [] if image.nodata is None else [image.nodata]
-    colours = list(bands if bands is not None else range(image.bands))
-    step = max(1, image.width * image.height * len(colours) // count)
+    colors = list(bands if bands is not None else range(image.bands))
+    step = max(1, image.width * image.height * len(colors) // count)
     low, high, missing, parts = np.inf, -np.inf, 0, []
     for top in image.chunks():
-        values = image.rows(top, min(top + image.step, image.height))[..., colours].ravel()
+        values = image.rows(top, min(top + image.step, image.height))[..., colors].ravel()
         measured = is_measured(values, nodata)
         missing += int(np.count_nonzero(~measured))
         values = values[measured]

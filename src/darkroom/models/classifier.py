@@ -37,13 +37,13 @@ class Classifier(nn.Module):
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
     @torch.no_grad()
-    def initialise(self, images: Tensor) -> None:
+    def initialize(self, images: Tensor) -> None:
         """Set what training starts from and chance does not decide: weights of a file, or of training ``images``.
 
         ``images`` are uint8 [n, C, H, W]. Raises ModelError if a file is not there or does not fit.
         """
         if isinstance(self.network, Network):
-            self.network.initialise(images * self.scale + self.shift)
+            self.network.initialize(images * self.scale + self.shift)
 
 
 def build_classifier(settings: Model, card: DatasetCard) -> Classifier:

@@ -79,7 +79,7 @@ class _FastCnn(Network):
         self.dropout = Dropout(dropout)
         self.head = nn.Linear(filters[-1], classes, bias=False)
 
-    def initialise(self, images: Tensor) -> None:
+    def initialize(self, images: Tensor) -> None:
         self.whitening.fit(images)
 
     def begin_epoch(self, epoch: int) -> None:

@@ -15,7 +15,7 @@ class Network(nn.Module):
     pixel_mean: Sequence[float] | None = None
     pixel_std: Sequence[float] | None = None
 
-    def initialise(self, images: Tensor) -> None:
+    def initialize(self, images: Tensor) -> None:
         """Set weights that come from outside: a file, or normalised training ``images`` float [n, C, H, W]."""
 
     def current_name(self, key: str) -> str:

@@ -81,7 +81,7 @@ class _Pretrained(Network):
         logits: Tensor = self.model(images)
         return logits
 
-    def initialise(self, images: Tensor) -> None:
+    def initialize(self, images: Tensor) -> None:
         """Load the weights of all but the head. Raises ModelError if they are not there or do not fit."""
         path = self.weights_path or self._fetch()
         states = self.model.state_dict()

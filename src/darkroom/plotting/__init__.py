@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED, GREY = "#1f5fa8", "#e07b27", "#1a7f37", "#c62828", "#6b7280"
+BLUE, ORANGE, GREEN, RED, GRAY = "#1f5fa8", "#e07b27", "#1a7f37", "#c62828", "#6b7280"
 DPI = 130
 MAX_NAME = 18
 # Without width: what follows a Hebrew or Arabic name, such as its probability, stays to the right of it.
@@ -80,7 +80,7 @@ def shorten(name: str, longest: int = MAX_NAME) -> str:
     return short.replace("$", r"\$")
 
 
-def image_grid(images: NDArray[np.uint8], titles: Sequence[str], colours: Sequence[str], heading: str) -> "Figure":
+def image_grid(images: NDArray[np.uint8], titles: Sequence[str], colors: Sequence[str], heading: str) -> "Figure":
     """Up to 25 uint8 images [N, C, H, W], five a row, each under its title in its colour."""
     rows = max(1, -(-len(images) // 5))
     figure = new_figure(9.5, 1.0 + 2.05 * rows)
@@ -88,10 +88,10 @@ def image_grid(images: NDArray[np.uint8], titles: Sequence[str], colours: Sequen
     cells = np.atleast_1d(figure.subplots(rows, 5)).ravel()
     for axes in cells:
         axes.set_axis_off()
-    for axes, image, title, colour in zip(cells, images, titles, colours, strict=False):
+    for axes, image, title, color in zip(cells, images, titles, colors, strict=False):
         axes.set_axis_on()
         show_image(axes, image)
-        axes.set_title(title, fontsize=8.5, color=colour)
+        axes.set_title(title, fontsize=8.5, color=color)
         for spine in axes.spines.values():
-            spine.set(edgecolor=colour, linewidth=2)
+            spine.set(edgecolor=color, linewidth=2)
     return figure

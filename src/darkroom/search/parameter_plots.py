@@ -7,7 +7,7 @@ from optuna import Study
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from darkroom.plotting import BLUE, GREY, ORANGE, new_figure, shorten, tidy
+from darkroom.plotting import BLUE, GRAY, ORANGE, new_figure, shorten, tidy
 from darkroom.search.plots import is_maximized, monitored, near, show_range
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def parallel_coordinates(study: Study, monitor: str) -> "Figure | None":
     axes.add_collection(shades)
     axes.plot(*zip(*lines[-1], strict=True), color=ORANGE, linewidth=2.4)
     for place, kind in enumerate([*kinds.values(), outcome]):
-        axes.axvline(place, color=GREY, linewidth=1)
+        axes.axvline(place, color=GRAY, linewidth=1)
         for value, text in _marks(kind):
             box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.8}
             axes.text(place + 0.04, _share(kind, value), text, fontsize=7.5, va="center", bbox=box)

@@ -13,7 +13,7 @@ from optuna import Study
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from darkroom.plotting import BLUE, GREY, ORANGE, RED, count_along_x, new_figure, shorten, tidy
+from darkroom.plotting import BLUE, GRAY, ORANGE, RED, count_along_x, new_figure, shorten, tidy
 from darkroom.search.significance import SeedComparison
 from darkroom.search.study import used_trials
 
@@ -33,10 +33,10 @@ def history(study: Study, monitor: str) -> "Figure":
     complete = of_state(trials, TrialState.COMPLETE)
     pruned = [trial for trial in of_state(trials, TrialState.PRUNED) if trial.values]
     failed = [trial.number for trial in of_state(trials, TrialState.FAIL)]
-    for group, colour, marker, name in ((complete, BLUE, "o", "complete"), (pruned, GREY, "x", "pruned")):
+    for group, color, marker, name in ((complete, BLUE, "o", "complete"), (pruned, GRAY, "x", "pruned")):
         if group:
             places, values = [trial.number for trial in group], [monitored(trial) for trial in group]
-            axes.scatter(places, values, c=colour, marker=marker, s=26, linewidths=1, label=name)
+            axes.scatter(places, values, c=color, marker=marker, s=26, linewidths=1, label=name)
     if failed:  # at the bottom edge, whatever the figures above it
         edge = axes.get_xaxis_transform()
         axes.scatter(failed, [0.02] * len(failed), c=RED, marker="|", transform=edge, label="failed")
@@ -68,17 +68,17 @@ def curves(study: Study, monitor: str) -> "Figure | None":
     complete = of_state(trials, TrialState.COMPLETE)
     best = (max if is_maximized(study) else min)(complete, key=monitored, default=None)
     strength = max(0.15, min(0.8, 8 / len(trials)))
-    for state, colour, name in (
-        (TrialState.PRUNED, GREY, "pruned"),
+    for state, color, name in (
+        (TrialState.PRUNED, GRAY, "pruned"),
         (TrialState.FAIL, RED, "failed"),
         (TrialState.COMPLETE, BLUE, "complete"),
     ):
         for position, trial in enumerate(of_state(trials, state)):
             epochs, values = _curve(trial)
-            axes.plot(epochs, values, color=colour, alpha=strength, linewidth=1.2, label=None if position else name)
+            axes.plot(epochs, values, color=color, alpha=strength, linewidth=1.2, label=None if position else name)
             if state is not TrialState.COMPLETE or len(epochs) == 1:  # of which no line would be seen
                 end = "o" if state is TrialState.COMPLETE else "x"
-                axes.plot(epochs[-1:], values[-1:], color=colour, alpha=max(strength, 0.5), marker=end, markersize=4)
+                axes.plot(epochs[-1:], values[-1:], color=color, alpha=max(strength, 0.5), marker=end, markersize=4)
     if best:
         epochs, values = _curve(best)
         axes.plot(
@@ -114,7 +114,7 @@ def front(study: Study, monitor: str, second: str) -> "Figure | None":
     axes = figure.subplots()
     shown, note = near(study, complete)
     costs = [trial.values[1] for trial in shown]
-    axes.scatter(costs, [monitored(trial) for trial in shown], c=GREY, s=26, alpha=0.5, label="complete")
+    axes.scatter(costs, [monitored(trial) for trial in shown], c=GRAY, s=26, alpha=0.5, label="complete")
     numbers = {trial.number for trial in study.best_trials}
     chosen = sorted((trial for trial in shown if trial.number in numbers), key=lambda trial: trial.values[1])
     places = [(trial.values[1], monitored(trial)) for trial in chosen]
@@ -146,13 +146,13 @@ def repeats(comparison: SeedComparison) -> "Figure | None":
     figure = new_figure(8, 1.5 + 0.45 * len(candidates))
     axes = figure.subplots()
     for place, candidate in enumerate(candidates):
-        colour = ORANGE if candidate is comparison.winner else GREY if candidate is comparison.start else BLUE
+        color = ORANGE if candidate is comparison.winner else GRAY if candidate is comparison.start else BLUE
         values = candidate.values
-        axes.plot(values, [place - 0.16] * len(values), "o", color=colour, markersize=4, alpha=0.6)
+        axes.plot(values, [place - 0.16] * len(values), "o", color=color, markersize=4, alpha=0.6)
         spread = stdev(values) if len(values) > 1 else None
-        axes.errorbar(fmean(values), place + 0.1, xerr=spread, fmt="D", color=colour, markersize=6, capsize=4)
+        axes.errorbar(fmean(values), place + 0.1, xerr=spread, fmt="D", color=color, markersize=6, capsize=4)
     if comparison.start and comparison.start.values:
-        axes.axvline(fmean(comparison.start.values), color=GREY, linestyle="--", linewidth=1)
+        axes.axvline(fmean(comparison.start.values), color=GRAY, linestyle="--", linewidth=1)
     names = [
         shorten(each.label, 30)
         + (" (best mean)" if each is comparison.winner else "")
@@ -202,7 +202,7 @@ def show_range(axes: "Axes", values: Sequence[float]) -> None:
     """Make the vertical axis hold ``values``, if there are any."""
     if not values:
         axes.set_yticks([])
-        axes.text(0.5, 0.5, "no trial has a figure", transform=axes.transAxes, ha="center", color=GREY)
+        axes.text(0.5, 0.5, "no trial has a figure", transform=axes.transAxes, ha="center", color=GRAY)
         return
     low, high = min(values), max(values)
     margin = 0.06 * (high - low) or 0.02 * abs(high) or 0.02

@@ -70,7 +70,7 @@ def start_classifier(config: Config, card: DatasetCard, train: Split, device: to
     height, width = card.shape[1:]
     count = min(len(train), INITIAL_IMAGES, max(2, INITIAL_PIXELS // (height * width)))
     rows = torch.arange(count, device=train.images.device) * len(train) // count
-    classifier.to(device).initialise(train.take(rows, device)[0])
+    classifier.to(device).initialize(train.take(rows, device)[0])
     return classifier
 
 

@@ -9,7 +9,7 @@ from tests.serving.page.served import made_up, serve
 from tests.serving.page.strokes import png
 
 AWAY = "The server does not respond \u2013 trying again"
-GREY = png(np.full((8, 8), 100, np.uint8))
+GRAY = png(np.full((8, 8), 100, np.uint8))
 
 
 def promoted(loaded, version, **changes):
@@ -67,7 +67,7 @@ def test_a_challenger_that_sees_another_image_shows_its_own(open_page):
     with serve(first) as served:
         served.service.show_challenger(made_up(sure_of(1), classes=("a", "b"), shape=(1, 4, 4), version="2"), None)
         page = open_page(served)
-        upload(page, GREY)
+        upload(page, GRAY)
         expect(page.locator(".column.challenger .seen-size")).to_have_text("4 \u00d7 4 pixels")
         expect(page.locator(".top .seen-size")).to_have_text("8 \u00d7 8 pixels")
 

@@ -16,7 +16,7 @@ from darkroom.evaluation.reference import Reference
 from darkroom.serving import app
 from darkroom.serving.loaded_model import GalleryImage
 
-GREY = png(np.full((8, 8), 100, np.uint8))
+GRAY = png(np.full((8, 8), 100, np.uint8))
 HARMFUL = ("<b>bold</b>", "<img src=x onerror=alert(1)>", "__proto__", "a" * 300, "\u202eright to left", "")
 # The lowest contrast of a text with what lies behind it, and the text. Text that a person cannot use has none.
 LOWEST_CONTRAST = """
@@ -69,7 +69,7 @@ def of_many(classes):
         unlike_share=0.01, images=100,
     )  # fmt: skip
     counts = np.random.default_rng(0).integers(0, 100, (count, count))
-    gallery = [GalleryImage(GREY, classes[row % count], classes[(row + 1) % count]) for row in range(12)]
+    gallery = [GalleryImage(GRAY, classes[row % count], classes[(row + 1) % count]) for row in range(12)]
     return made_up(infer, classes=classes, shape=(1, 8, 8), reference=reference, gallery=gallery, counts=counts)
 
 
@@ -85,7 +85,7 @@ def test_nothing_reaches_beyond_the_window(loaded, open_page):
     with serve(loaded) as served:
         served.service.show_challenger(of_many(loaded.classes), "passed")
         page = open_page(served, viewport=PHONE)
-        upload(page, GREY)
+        upload(page, GRAY)
         expect(label(page, "challenger")).to_be_attached()
         expect(page.locator("#confusion table")).to_be_visible()
         expect(page.locator("#drift table").first).to_be_visible()
@@ -99,7 +99,7 @@ def test_nothing_reaches_beyond_the_window(loaded, open_page):
 def test_names_are_never_markup(open_page):
     with serve(of_many(HARMFUL)) as served:
         page = open_page(served)
-        upload(page, GREY)
+        upload(page, GRAY)
         expect(label(page)).to_have_text("<b>bold</b>")
         for summary in page.locator("summary").all():
             summary.click()
@@ -114,7 +114,7 @@ def test_every_text_can_be_read(loaded, open_page):
         served.service.show_challenger(of_many(loaded.classes), "refused: why not")
         served.service.note_trouble("version 3 could not be loaded")
         page = open_page(served)
-        upload(page, GREY)
+        upload(page, GRAY)
         expect(label(page, "challenger")).to_be_visible()
         expect(page.locator("#answer")).to_have_attribute("aria-busy", "false")
         expect(page.locator("#confusion table")).to_be_visible()

@@ -50,12 +50,12 @@ def test_the_pen_is_the_pages():
     assert found == {"CANVAS": CANVAS, "PEN": PEN}
 
 
-def test_drawn_digits_are_recognised_because_they_are_laid_out(digits, laid_out):
+def test_drawn_digits_are_recognized_because_they_are_laid_out(digits, laid_out):
     assert share_right(digits, laid_out) > 0.75
     assert share_right(digits, made_of_drawings(digits, drawn=False)) < 0.5
 
 
-def test_drawn_digits_are_recognised_by_a_model_of_mnist(mirror):
+def test_drawn_digits_are_recognized_by_a_model_of_mnist(mirror):
     if mirror is None:
         pytest.skip("this machine has no mirror of the published archives")
     with gzip.open(mirror / "mnist" / "train-images-idx3-ubyte.gz") as opened:

@@ -174,7 +174,7 @@ def test_a_run_is_told_that_its_model_was_exported(export, client):
     assert "export.pt2" not in client.get_model_version(NAME, "1").tags
 
 
-def test_a_quantised_file_is_reported_beside_the_full_one(export, client, test_split, capsys, made_once):
+def test_a_quantized_file_is_reported_beside_the_full_one(export, client, test_split, capsys, made_once):
     export("onnx", model="1", quantize=True)
 
     path = Path("models", "exported", f"{NAME}-1-int8.onnx")
@@ -190,7 +190,7 @@ def test_a_quantised_file_is_reported_beside_the_full_one(export, client, test_s
     assert "images/s" in capsys.readouterr().out
 
 
-def test_a_quantised_file_may_have_any_name(export, evaluated, made_once):
+def test_a_quantized_file_may_have_any_name(export, evaluated, made_once):
     export("onnx", to="plain.onnx")
     for name in ("fp32.onnx", "full.onnx"):
         export("onnx", quantize=True, to=name)
@@ -200,7 +200,7 @@ def test_a_quantised_file_may_have_any_name(export, evaluated, made_once):
         assert speed["int8"]["size_bytes"] == Path(name).stat().st_size != Path("plain.onnx").stat().st_size
 
 
-def test_a_quantised_file_without_answers_is_not_written(export, evaluated, monkeypatch, made_once):
+def test_a_quantized_file_without_answers_is_not_written(export, evaluated, monkeypatch, made_once):
     read = exporter.read_onnx
 
     def reader(path):
@@ -211,7 +211,7 @@ def test_a_quantised_file_without_answers_is_not_written(export, evaluated, monk
     refused(export, evaluated, r"^the int8 file gives no answer for 360 of 360 test images; ", quantize=True)
 
 
-def test_quantisation_sees_the_validation_split_and_not_the_test_split(export, evaluated, monkeypatch, made_once):
+def test_quantization_sees_the_validation_split_and_not_the_test_split(export, evaluated, monkeypatch, made_once):
     seen = []
     quantize = exporter.quantize_int8
     monkeypatch.setattr(

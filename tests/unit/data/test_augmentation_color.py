@@ -63,8 +63,8 @@ def test_a_factor_of_one_leaves_images_as_they_are(change, channels):
 
 @pytest.mark.parametrize("most", [0.25, 1.0])
 def test_brightness_is_drawn_evenly_within_its_limits(most):
-    grey = torch.full((4000, 1, 1, 1), 100, dtype=torch.uint8)
-    assert_even(random_brightness(grey, most, seeded(0)).flatten(), 100 * (1 - most), 100 * (1 + most))
+    gray = torch.full((4000, 1, 1, 1), 100, dtype=torch.uint8)
+    assert_even(random_brightness(gray, most, seeded(0)).flatten(), 100 * (1 - most), 100 * (1 + most))
 
 
 @pytest.mark.parametrize("most", [0.25, 1.0])

@@ -55,7 +55,7 @@ def test_rectangles_are_those_drawn_one_by_one_and_cut_off_at_the_edges(size, da
 
 @settings(max_examples=60, deadline=None)
 @given(SIZES, SEEDS)
-def test_what_is_blanked_takes_the_mean_colour_of_its_image(shape, seed):
+def test_what_is_blanked_takes_the_mean_color_of_its_image(shape, seed):
     generator = np.random.default_rng(seed)
     images = generator.integers(0, 256, shape, dtype=np.uint8)
     where = generator.random((shape[0], 1, *shape[2:])) < 0.5
@@ -88,7 +88,7 @@ def test_a_cutout_is_a_square_about_any_pixel_all_equally_likely(side):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_cutout_leaves_the_rest_as_it_was_and_takes_the_mean_colour(channels):
+def test_a_cutout_leaves_the_rest_as_it_was_and_takes_the_mean_color(channels):
     images = black_and_white((20, channels, 8, 8))
     found = random_cutout(images, 3, seeded(0))
     where = blanked(found)[:, None]

@@ -45,7 +45,7 @@ def test_the_same_images_do_not_differ():
     assert same["comparable_test_images"] == 2
 
 
-def test_what_was_added_removed_relabelled_and_moved_is_counted_with_examples():
+def test_what_was_added_removed_relabeled_and_moved_is_counted_with_examples():
     now = found(
         ("tom", "cat", "test"), ("kit", "dog", "test"), ("rex", "dog", "train"), ("ace", "dog", "test"),
         ("new", "bird", "train"), ("hen", "bird", "test"), ("cub", "cat", "val"),
@@ -63,7 +63,7 @@ def test_what_was_added_removed_relabelled_and_moved_is_counted_with_examples():
     json.dumps(now)
 
 
-def test_a_class_that_was_renamed_is_relabelled():
+def test_a_class_that_was_renamed_is_relabeled():
     renamed = [("tom", "cat", "train"), ("kit", "cat", "test"), ("rex", "hound", "train"), ("ace", "hound", "test")]
     now = found(*renamed, ("old", "fish", "val"))
 

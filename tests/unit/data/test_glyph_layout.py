@@ -60,7 +60,7 @@ def test_digits_fill_their_height(digits, negative):
     assert 1 < found.stroke < 2  # as a person counts
 
 
-def test_mnist_is_a_box_of_20_pixels_with_its_centre_of_mass_in_the_middle(mirror):
+def test_mnist_is_a_box_of_20_pixels_with_its_center_of_mass_in_the_middle(mirror):
     found = measure_glyphs(published(mirror, "mnist"))
     assert found is not None
     assert found.by_mass
@@ -72,7 +72,7 @@ def test_clothes_are_no_signs(mirror):
     assert measure_glyphs(published(mirror, "fashion-mnist")) is None
 
 
-def test_colour_has_no_layout(digits):
+def test_color_has_no_layout(digits):
     assert measure_glyphs(digits.repeat(3, axis=1)) is None
 
 

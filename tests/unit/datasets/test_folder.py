@@ -22,11 +22,11 @@ def png(pixels):
     return stream.getvalue()
 
 
-def grey(level, height=4, width=4):
+def gray(level, height=4, width=4):
     return png(np.full((height, width), level))
 
 
-def colour(level, height=4, width=4):
+def color(level, height=4, width=4):
     return png(np.full((height, width, 3), level))
 
 
@@ -49,7 +49,7 @@ def test_pixels_labels_and_names_are_those_of_the_files(tmp_path):
 
 
 def test_splits_of_the_folders_are_kept(tmp_path):
-    files = {f"{split}/{kind}/1.png": grey(0) for split in ("train", "valid", "test") for kind in ("cat", "dog")}
+    files = {f"{split}/{kind}/1.png": gray(0) for split in ("train", "valid", "test") for kind in ("cat", "dog")}
     found = decoded(tmp_path, files)
     assert dict(zip(found.names, found.splits.tolist(), strict=True)) == {
         name: {"valid": "val"}.get(name.split("/")[0], name.split("/")[0]) for name in files
@@ -57,31 +57,31 @@ def test_splits_of_the_folders_are_kept(tmp_path):
 
 
 def test_images_of_one_size_keep_it(tmp_path):
-    found = decoded(tmp_path, {"a/1.png": colour(1, 9, 5), "b/1.png": colour(2, 9, 5)})
+    found = decoded(tmp_path, {"a/1.png": color(1, 9, 5), "b/1.png": color(2, 9, 5)})
     assert found.images.shape == (2, 3, 9, 5)
     assert found.sizes == {"5x9": 2}
 
 
 def test_images_of_different_sizes_become_64_by_64(tmp_path):
-    found = decoded(tmp_path, {"a/1.png": grey(1, 9, 5), "a/2.png": grey(1, 9, 5), "b/1.png": grey(2, 5, 9)})
+    found = decoded(tmp_path, {"a/1.png": gray(1, 9, 5), "a/2.png": gray(1, 9, 5), "b/1.png": gray(2, 5, 9)})
     assert found.images.shape == (3, 1, 64, 64)
     assert found.sizes == {"5x9": 2, "9x5": 1}
 
 
 def test_sizes_are_counted_the_most_common_first_then_the_first_seen(tmp_path):
     shapes = {"a/1": (2, 9), "a/2": (8, 1), "a/3": (3, 3), "b/1": (8, 1), "b/2": (2, 9), "b/3": (1, 8)}
-    found = decoded(tmp_path, {f"{name}.png": grey(1, *shape) for name, shape in shapes.items()})
+    found = decoded(tmp_path, {f"{name}.png": gray(1, *shape) for name, shape in shapes.items()})
     assert list(found.sizes.items()) == [("9x2", 2), ("1x8", 2), ("3x3", 1), ("8x1", 1)]
 
 
 @pytest.mark.parametrize(("side", "expected"), [(512, 512), (513, 64)])
 def test_a_common_size_is_kept_up_to_512(tmp_path, side, expected):
-    found = decoded(tmp_path, {"a/1.png": grey(1, side, side), "b/1.png": grey(2, side, side)})
+    found = decoded(tmp_path, {"a/1.png": gray(1, side, side), "b/1.png": gray(2, side, side)})
     assert found.images.shape == (2, 1, expected, expected)
 
 
 def test_the_size_that_is_asked_for_is_height_then_width(tmp_path):
-    files = {"a/1.png": grey(1, 30, 10), "b/1.png": grey(2, 20, 20)}
+    files = {"a/1.png": gray(1, 30, 10), "b/1.png": gray(2, 20, 20)}
     assert decoded(tmp_path, files, image_size=[6, 9]).images.shape == (2, 1, 6, 9)
 
 
@@ -90,12 +90,12 @@ def test_a_photo_on_its_side_counts_as_it_is_seen(tmp_path):
     exif[0x0112] = 6
     stream = io.BytesIO()
     Image.new("RGB", (5, 9)).save(stream, "JPEG", exif=exif)
-    found = decoded(tmp_path, {"a/1.jpg": stream.getvalue(), "b/1.png": colour(2, 5, 9)})
+    found = decoded(tmp_path, {"a/1.jpg": stream.getvalue(), "b/1.png": color(2, 5, 9)})
     assert found.images.shape == (2, 3, 5, 9)
 
 
-def test_mixed_grey_and_colour_is_refused_with_an_example_of_each(tmp_path):
-    files = {"a/1.png": grey(1), "a/2.png": grey(1), "b/1.png": colour(2)}
+def test_mixed_gray_and_color_is_refused_with_an_example_of_each(tmp_path):
+    files = {"a/1.png": gray(1), "a/2.png": gray(1), "b/1.png": color(2)}
     match = r"2 as a/1\.png are grey, 1 as b/1\.png are in color.*set preprocess\.channels to 1 or 3"
     with pytest.raises(DataError, match=match):
         decoded(tmp_path, files)
@@ -103,7 +103,7 @@ def test_mixed_grey_and_colour_is_refused_with_an_example_of_each(tmp_path):
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_channels_that_are_asked_for_mend_a_mixture(tmp_path, channels):
-    found = decoded(tmp_path, {"a/1.png": grey(10), "b/1.png": colour(200)}, channels=channels)
+    found = decoded(tmp_path, {"a/1.png": gray(10), "b/1.png": color(200)}, channels=channels)
     assert found.images.shape == (2, channels, 4, 4)
     assert [np.unique(image).tolist() for image in found.images] == [[10], [200]]
 
@@ -115,7 +115,7 @@ TRUNCATED = png(np.random.default_rng(0).integers(0, 256, (4, 4)))[:-30]
     ("content", "reason"), [(b"text", "not an image"), (b"", "an empty file"), (TRUNCATED, "trunc")]
 )
 def test_a_broken_image_is_left_out_and_listed_with_its_reason(tmp_path, content, reason):
-    files = {"a/1.png": grey(1), "a/2.png": content, "b/1.png": grey(2)}
+    files = {"a/1.png": gray(1), "a/2.png": content, "b/1.png": gray(2)}
     found = decoded(tmp_path, files)
     assert list(found.broken) == ["a/2.png"]
     assert reason in found.broken["a/2.png"]
@@ -124,7 +124,7 @@ def test_a_broken_image_is_left_out_and_listed_with_its_reason(tmp_path, content
 
 
 def test_splits_stay_with_their_images_when_one_is_broken(tmp_path):
-    files = {f"{split}/{kind}/1.png": grey(1) for split in ("test", "train", "val") for kind in ("cat", "dog")}
+    files = {f"{split}/{kind}/1.png": gray(1) for split in ("test", "train", "val") for kind in ("cat", "dog")}
     found = decoded(tmp_path, files | {"test/cat/1.png": b"text"})
     assert [name.split("/")[0] for name in found.names] == found.splits.tolist()
     assert sorted(found.splits.tolist()) == ["test", "train", "train", "val", "val"]
@@ -135,7 +135,7 @@ def test_splits_stay_with_their_images_when_one_is_broken(tmp_path):
 def test_labels_stay_with_their_pixels_whichever_images_are_broken(tmp_path_factory, broken, chunk):
     # Every image is of one grey level of its own, and its class is told by that level.
     files = {
-        f"{'ab'[level % 2]}/{level:02}.png": TRUNCATED if damaged else grey(level)
+        f"{'ab'[level % 2]}/{level:02}.png": TRUNCATED if damaged else gray(level)
         for level, damaged in enumerate(broken)
     }
     with pytest.MonkeyPatch.context() as patch:
@@ -170,7 +170,7 @@ def test_worker_processes_give_what_one_process_gives(tmp_path, monkeypatch):
 def test_progress_goes_up_to_the_number_of_images(tmp_path, monkeypatch):
     monkeypatch.setattr(folder, "CHUNK", 2)
     seen = []
-    files = {"a/1.png": grey(1), "a/2.png": grey(1), "b/1.png": grey(2)}
+    files = {"a/1.png": gray(1), "a/2.png": gray(1), "b/1.png": gray(2)}
     decoded(tmp_path, files, report=lambda *news: seen.append(news))
     assert seen == [("read sizes", 2, 3), ("read sizes", 3, 3), ("decode", 2, 3), ("decode", 3, 3)]
 
@@ -182,7 +182,7 @@ def test_a_folder_that_was_not_packed_yet_is_refused(tmp_path):
 
 @pytest.mark.parametrize("parallel_from", [1, 1000], ids=["worker processes", "one process"])
 def test_a_damaged_pack_is_not_taken_for_a_broken_image(tmp_path, monkeypatch, parallel_from):
-    decoded(tmp_path, {"a/1.png": grey(1), "b/1.png": grey(2)})
+    decoded(tmp_path, {"a/1.png": gray(1), "b/1.png": gray(2)})
     packed = tmp_path / "raw" / "images.zip"
     content = bytearray(packed.read_bytes())
     content[content.index(b"IDAT")] ^= 1
@@ -196,7 +196,7 @@ def test_a_path_may_begin_with_the_home_directory(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for kind in ("cat", "dog"):
         (tmp_path / "pets" / kind).mkdir(parents=True)
-        (tmp_path / "pets" / kind / "1.png").write_bytes(grey(1))
+        (tmp_path / "pets" / kind / "1.png").write_bytes(gray(1))
     FOLDER.download(Dataset(name="folder", path="~/pets"), tmp_path / "raw", quiet)
     with zipfile.ZipFile(tmp_path / "raw" / "images.zip") as packed:
         assert packed.namelist() == ["cat/1.png", "dog/1.png"]

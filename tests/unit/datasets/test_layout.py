@@ -289,11 +289,11 @@ def test_other_folders_below_classes_are_of_their_class(names):
 
 
 @pytest.mark.parametrize(
-    "unlabelled",
+    "unlabeled",
     ["test", "Test", "test1", "test/test", "pred", "pred/pred", "predictions/a/b", "unlabeled", "pred_images"],
 )
-def test_images_to_predict_are_left_out(unlabelled):
-    names = [f"{unlabelled}/{number}.png" for number in range(3)] + below("train")
+def test_images_to_predict_are_left_out(unlabeled):
+    names = [f"{unlabeled}/{number}.png" for number in range(3)] + below("train")
     labels, splits, classes = arrange(names)
     assert labels.tolist() == [-1, -1, -1, 0, 1]
     assert splits.tolist()[3:] == ["train", "train"]

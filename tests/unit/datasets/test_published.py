@@ -19,8 +19,8 @@ from darkroom.datasets.catalog import CATALOG
 from darkroom.errors import CacheError, DownloadError
 
 # Small, not square, and different in every figure, so that no two of them can be mixed up.
-GREY = {"train": (7, 5, 4), "test": (3, 5, 4)}
-COLOUR = {"data_batch_1": 5, "data_batch_2": 4, "test_batch": 3}
+GRAY = {"train": (7, 5, 4), "test": (3, 5, 4)}
+COLOR = {"data_batch_1": 5, "data_batch_2": 4, "test_batch": 3}
 
 
 @pytest.fixture(autouse=True)
@@ -42,13 +42,13 @@ def idx(array):
     return gzip.compress(head + array.astype(np.uint8).tobytes())
 
 
-def publish_grey(monkeypatch, directory, class_name="MNIST"):
+def publish_gray(monkeypatch, directory, class_name="MNIST"):
     """Write the four files into ``directory`` and make them the published ones. Returns their images and labels."""
     generator = np.random.default_rng(0)
     directory.mkdir(parents=True)
     resources, images, labels = [], {}, {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
-        images[split] = generator.integers(0, 256, GREY[split], dtype=np.uint8)
+        images[split] = generator.integers(0, 256, GRAY[split], dtype=np.uint8)
         labels[split] = generator.integers(0, 10, len(images[split]))
         for kind, array in (("images-idx3", images[split]), ("labels-idx1", labels[split])):
             name, content = f"{prefix}-{kind}-ubyte.gz", idx(array)
@@ -60,7 +60,7 @@ def publish_grey(monkeypatch, directory, class_name="MNIST"):
     return images, labels
 
 
-def publish_colour(monkeypatch, directory):
+def publish_color(monkeypatch, directory):
     """The same for an archive of the kind that CIFAR-10 is published as."""
     generator = np.random.default_rng(0)
     directory.mkdir(parents=True)
@@ -70,7 +70,7 @@ def publish_colour(monkeypatch, directory):
             "data": generator.integers(0, 256, (count, 3 * 32 * 32), dtype=np.uint8),
             "labels": generator.integers(0, 3, count).tolist(),
         }
-        for name, count in COLOUR.items()
+        for name, count in COLOR.items()
     }
     contents = {name: pickle.dumps(batch) for name, batch in batches.items()}
     contents["batches.meta"] = pickle.dumps({"label_names": ["ant", "bee", "cat"]})
@@ -79,7 +79,7 @@ def publish_colour(monkeypatch, directory):
             info = tarfile.TarInfo(f"{known.base_folder}/{name}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
-    listed = [[name, md5(contents[name])] for name in COLOUR]
+    listed = [[name, md5(contents[name])] for name in COLOR]
     monkeypatch.setattr(known, "tgz_md5", md5((directory / known.filename).read_bytes()))
     monkeypatch.setattr(known, "url", f"{directory.as_uri()}/{known.filename}")
     monkeypatch.setattr(known, "train_list", listed[:2])
@@ -105,8 +105,8 @@ def content(directory):
 @pytest.mark.parametrize(
     ("name", "class_name"), [("mnist", "MNIST"), ("fashion-mnist", "FashionMNIST"), ("kmnist", "KMNIST")]
 )
-def test_grey_images_labels_and_splits_are_the_published_ones(tmp_path, monkeypatch, name, class_name):
-    images, labels = publish_grey(monkeypatch, tmp_path / "host", class_name)
+def test_gray_images_labels_and_splits_are_the_published_ones(tmp_path, monkeypatch, name, class_name):
+    images, labels = publish_gray(monkeypatch, tmp_path / "host", class_name)
     download(name, tmp_path / "raw")
     assert content(tmp_path / "raw") == content(tmp_path / "host")
     found = decode(name, tmp_path / "raw", tmp_path / "scratch")
@@ -120,20 +120,20 @@ def test_grey_images_labels_and_splits_are_the_published_ones(tmp_path, monkeypa
     assert found.broken == {}
 
 
-def test_colour_images_labels_splits_and_classes_are_the_published_ones(tmp_path, monkeypatch):
-    batches = publish_colour(monkeypatch, tmp_path / "host")
+def test_color_images_labels_splits_and_classes_are_the_published_ones(tmp_path, monkeypatch):
+    batches = publish_color(monkeypatch, tmp_path / "host")
     download("cifar10", tmp_path / "raw")
     found = decode("cifar10", tmp_path / "raw", tmp_path / "scratch")
     # The format: 1024 red values of each image, row by row, then green, then blue.
-    pixels = np.concatenate([batches[name]["data"] for name in COLOUR]).reshape(-1, 3, 32, 32)
+    pixels = np.concatenate([batches[name]["data"] for name in COLOR]).reshape(-1, 3, 32, 32)
     assert np.array_equal(found.images, pixels)
-    assert found.labels.tolist() == [label for name in COLOUR for label in batches[name]["labels"]]
+    assert found.labels.tolist() == [label for name in COLOR for label in batches[name]["labels"]]
     assert found.splits.tolist() == ["train"] * 9 + ["test"] * 3
     assert found.classes == ("ant", "bee", "cat")
 
 
 def test_the_classes_of_fashion_mnist_have_their_published_names(tmp_path, monkeypatch):
-    publish_grey(monkeypatch, tmp_path / "host", "FashionMNIST")
+    publish_gray(monkeypatch, tmp_path / "host", "FashionMNIST")
     download("fashion-mnist", tmp_path / "raw")
     found = decode("fashion-mnist", tmp_path / "raw", tmp_path / "scratch")
     assert found.classes[0] == "T-shirt/top"
@@ -142,7 +142,7 @@ def test_the_classes_of_fashion_mnist_have_their_published_names(tmp_path, monke
 
 @pytest.mark.parametrize("address", [os.fspath, lambda path: path.as_uri(), lambda path: f"{path}/"])
 def test_a_mirror_may_be_a_directory_or_an_address(tmp_path, monkeypatch, address):
-    publish_grey(monkeypatch, tmp_path / "mirror" / "mnist")
+    publish_gray(monkeypatch, tmp_path / "mirror" / "mnist")
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["file:///nowhere/"])
     download("mnist", tmp_path / "raw", address(tmp_path / "mirror"))
     assert content(tmp_path / "raw") == content(tmp_path / "mirror" / "mnist")
@@ -156,15 +156,15 @@ def test_a_mirror_is_asked_before_the_public_hosts(tmp_path, monkeypatch):
     assert asked == [["/mirror/mnist", "https://one/", "https://other/"]] * 4
 
 
-def test_a_mirror_holds_archives_of_colour_images_too(tmp_path, monkeypatch):
-    publish_colour(monkeypatch, tmp_path / "mirror" / "cifar10")
+def test_a_mirror_holds_archives_of_color_images_too(tmp_path, monkeypatch):
+    publish_color(monkeypatch, tmp_path / "mirror" / "cifar10")
     monkeypatch.setattr(torchvision.datasets.CIFAR10, "url", "file:///nowhere/cifar-10-python.tar.gz")
     download("cifar10", tmp_path / "raw", str(tmp_path / "mirror"))
     assert content(tmp_path / "raw") == content(tmp_path / "mirror" / "cifar10")
 
 
 def test_the_environment_names_a_mirror(tmp_path, monkeypatch):
-    publish_grey(monkeypatch, tmp_path / "mirror" / "mnist")
+    publish_gray(monkeypatch, tmp_path / "mirror" / "mnist")
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["file:///nowhere/"])
     monkeypatch.setenv("DARKROOM_MIRROR", str(tmp_path / "mirror"))
     download("mnist", tmp_path / "raw")
@@ -172,7 +172,7 @@ def test_the_environment_names_a_mirror(tmp_path, monkeypatch):
 
 
 def test_a_mirror_in_the_settings_comes_before_that_of_the_environment(tmp_path, monkeypatch):
-    publish_grey(monkeypatch, tmp_path / "mirror" / "mnist")
+    publish_gray(monkeypatch, tmp_path / "mirror" / "mnist")
     monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["file:///nowhere/"])
     monkeypatch.setenv("DARKROOM_MIRROR", "/nowhere")
     download("mnist", tmp_path / "raw", str(tmp_path / "mirror"))
@@ -180,13 +180,13 @@ def test_a_mirror_in_the_settings_comes_before_that_of_the_environment(tmp_path,
 
 
 def test_the_public_hosts_are_asked_where_the_mirror_lacks_a_file(tmp_path, monkeypatch):
-    publish_grey(monkeypatch, tmp_path / "host")
+    publish_gray(monkeypatch, tmp_path / "host")
     download("mnist", tmp_path / "raw", str(tmp_path / "empty"))
     assert content(tmp_path / "raw") == content(tmp_path / "host")
 
 
 def test_a_file_with_another_checksum_is_refused(tmp_path, monkeypatch):
-    publish_grey(monkeypatch, tmp_path / "host")
+    publish_gray(monkeypatch, tmp_path / "host")
     (tmp_path / "host" / "t10k-labels-idx1-ubyte.gz").write_bytes(idx(np.zeros(3)))
     with pytest.raises(DownloadError, match=r"t10k-labels-idx1-ubyte\.gz: not available.*wrong checksum"):
         download("mnist", tmp_path / "raw")
@@ -195,7 +195,7 @@ def test_a_file_with_another_checksum_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["flipped bit", "truncated", "missing"])
 def test_a_damaged_raw_file_is_refused_with_the_command_that_mends_it(tmp_path, monkeypatch, damage):
-    publish_grey(monkeypatch, tmp_path / "host")
+    publish_gray(monkeypatch, tmp_path / "host")
     download("mnist", tmp_path / "raw")
     path = tmp_path / "raw" / "train-images-idx3-ubyte.gz"
     whole = path.read_bytes()
@@ -211,7 +211,7 @@ def test_a_damaged_raw_file_is_refused_with_the_command_that_mends_it(tmp_path, 
 
 
 def test_decoding_leaves_the_raw_files_and_the_scratch_directory_as_they_were(tmp_path, monkeypatch):
-    publish_grey(monkeypatch, tmp_path / "host")
+    publish_gray(monkeypatch, tmp_path / "host")
     download("mnist", tmp_path / "raw")
     before = content(tmp_path / "raw")
     decode("mnist", tmp_path / "raw", tmp_path / "scratch")
@@ -220,14 +220,14 @@ def test_decoding_leaves_the_raw_files_and_the_scratch_directory_as_they_were(tm
 
 
 def test_the_raw_directory_may_be_given_relative_to_the_working_directory(tmp_path, monkeypatch):
-    publish_grey(monkeypatch, tmp_path / "host")
+    publish_gray(monkeypatch, tmp_path / "host")
     monkeypatch.chdir(tmp_path)
     download("mnist", Path("raw"))
     assert len(decode("mnist", Path("raw"), Path("scratch")).images) == 10
 
 
-def test_grey_images_can_be_made_colour_and_larger(tmp_path, monkeypatch):
-    images, _ = publish_grey(monkeypatch, tmp_path / "host")
+def test_gray_images_can_be_made_color_and_larger(tmp_path, monkeypatch):
+    images, _ = publish_gray(monkeypatch, tmp_path / "host")
     download("mnist", tmp_path / "raw")
     found = decode("mnist", tmp_path / "raw", tmp_path / "scratch", channels=3, image_size=[10, 8])
     assert found.images.shape == (10, 3, 10, 8)
@@ -238,18 +238,18 @@ def test_grey_images_can_be_made_colour_and_larger(tmp_path, monkeypatch):
     assert found.sizes == {"4x5": 10}
 
 
-def test_colour_images_can_be_made_grey(tmp_path, monkeypatch):
-    batches = publish_colour(monkeypatch, tmp_path / "host")
+def test_color_images_can_be_made_gray(tmp_path, monkeypatch):
+    batches = publish_color(monkeypatch, tmp_path / "host")
     download("cifar10", tmp_path / "raw")
     found = decode("cifar10", tmp_path / "raw", tmp_path / "scratch", channels=1)
-    pixels = np.concatenate([batches[name]["data"] for name in COLOUR]).reshape(-1, 3, 32, 32)
+    pixels = np.concatenate([batches[name]["data"] for name in COLOR]).reshape(-1, 3, 32, 32)
     luma = np.einsum("c,nchw->nhw", [0.299, 0.587, 0.114], pixels)
     assert found.images.shape == (12, 1, 32, 32)
     assert np.abs(found.images[:, 0] - luma).max() <= 1
 
 
 def test_progress_names_the_files(tmp_path, monkeypatch):
-    publish_grey(monkeypatch, tmp_path / "host")
+    publish_gray(monkeypatch, tmp_path / "host")
     seen = []
     monkeypatch.setattr("darkroom.datasets.published.fetch", lambda name, *rest: rest[-1](3, 9))
     download("mnist", tmp_path / "raw", report=lambda *news: seen.append(news))
@@ -270,7 +270,7 @@ def test_digits_are_those_of_scikit_learn_scaled_to_255(tmp_path):
     assert set(found.splits) == {""}
 
 
-def test_digits_can_be_made_colour_and_larger(tmp_path, monkeypatch):
+def test_digits_can_be_made_color_and_larger(tmp_path, monkeypatch):
     monkeypatch.setattr("darkroom.datasets.published.CHUNK_BYTES", 100_000)
     download("digits", tmp_path / "raw")
     found = decode("digits", tmp_path / "raw", tmp_path / "scratch", channels=3, image_size=[12, 10])

@@ -51,7 +51,7 @@ def test_a_train_split_of_one_value_stops_and_this_is_all_that_is_said(levels, v
     assert told(find(images, test=[10, 11])) == {"no contrast": (True, 10, text)}
 
 
-def test_a_train_split_of_a_few_neighbouring_values_is_told():
+def test_a_train_split_of_a_few_neighboring_values_is_told():
     found = find(noise(20) % 16 + 40)
     assert list(found) == ["almost no contrast"]
     assert not found["almost no contrast"].stops
@@ -73,7 +73,7 @@ def test_drawings_in_black_and_white_are_told_but_do_not_stop():
     assert "2 of 256 values only, 0 and 255" in found["two levels"].text
 
 
-def test_images_of_one_colour_are_counted_by_class_and_named():
+def test_images_of_one_color_are_counted_by_class_and_named():
     images = noise(20, 3)
     images[[0, 1, 2]] = np.array([9, 8, 7], dtype=np.uint8)[:, None, None]
     found = find(images, val=[2], names=[f"{row}.png" for row in range(20)])
@@ -92,7 +92,7 @@ def test_one_such_image_is_spoken_of_in_the_singular():
 
 
 @pytest.mark.parametrize(("count", "stops"), [(10, False), (11, True)])
-def test_more_than_half_of_train_in_one_colour_stops(count, stops):
+def test_more_than_half_of_train_in_one_color_stops(count, stops):
     images = noise(24)
     images[:count] = np.arange(count, dtype=np.uint8)[:, None, None, None]
     images[20:] = 200  # which are not of train
@@ -120,7 +120,7 @@ def test_mostly_copies_of_different_pictures_are_told_but_do_not_stop():
     assert told(found) == {"copies": (False, 32, text)}
 
 
-def test_a_class_of_one_picture_and_a_class_of_one_colour_stop():
+def test_a_class_of_one_picture_and_a_class_of_one_color_stop():
     images = noise(32)
     images[0::4] = images[0]
     images[1::4] = np.arange(8, dtype=np.uint8)[:, None, None, None]

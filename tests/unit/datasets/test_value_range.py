@@ -120,7 +120,7 @@ def test_the_range_can_be_set_by_hand(tmp_path):
     assert [np.unique(found.images[found.labels == label]).tolist() for label in (0, 1)] == [[0], [150]]
 
 
-def test_deep_colour_keeps_its_low_bytes(tmp_path):
+def test_deep_color_keeps_its_low_bytes(tmp_path):
     values = GENERATOR.integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint16)
     values[0, 0], values[0, 1] = 0, 255
     found = decoded(tmp_path, named(files(lambda level: png(values, 2), (0, 0)), "png"))

@@ -68,7 +68,7 @@ def test_the_difference_is_blue_where_the_second_model_is_better():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_disagreements_are_drawn_in_the_colour_of_who_is_right(channels):
+def test_disagreements_are_drawn_in_the_color_of_who_is_right(channels):
     found, images = made_up(4), pictures(200, channels)
 
     figure = disagreements(images, found, NAMES)
@@ -80,8 +80,8 @@ def test_disagreements_are_drawn_in_the_colour_of_who_is_right(channels):
         picture = np.asarray(axes.images[0].get_array(), np.uint8)
         row = by_pixels[(picture[None] if channels == 1 else picture.transpose(2, 0, 1)).tobytes()]
         assert row in found.disagreements
-        colour = plotting.GREEN if found.only_b[row] else plotting.RED if found.only_a[row] else plotting.GREY
-        assert to_hex(axes.title.get_color()) == colour
+        color = plotting.GREEN if found.only_b[row] else plotting.RED if found.only_a[row] else plotting.GRAY
+        assert to_hex(axes.title.get_color()) == color
         assert f"version 2: a\\$1_\\${{}} wit… {found.b.confidence[row]:.0%}" in axes.get_title()
 
 

@@ -40,7 +40,7 @@ def test_images_whose_class_was_changed_are_left_out_and_counted():
 
     found = pair_shared(a, b)
 
-    assert (found.rows.tolist(), found.relabelled) == ([0], 1)
+    assert (found.rows.tolist(), found.relabeled) == ([0], 1)
     assert found.found.endswith("less 1 of another class in each")
 
 
@@ -61,7 +61,7 @@ def test_copies_count_one_to_one():
     found = pair_shared(a, b)
 
     # The copy called a dog goes with the one called a dog: neither was relabelled.
-    assert (found.rows.tolist(), found.relabelled) == ([0, 1], 0)
+    assert (found.rows.tolist(), found.relabeled) == ([0, 1], 0)
     assert found.comparison.table == [[0, 1], [1, 0]]
 
 

@@ -48,7 +48,7 @@ def test_calibrated_probabilities_of_other_images_are_as_often_right_as_they_say
     assert error["fitted"] < 0.02
 
 
-def test_the_temperature_has_a_higher_likelihood_than_its_neighbours():
+def test_the_temperature_has_a_higher_likelihood_than_its_neighbors():
     logits, labels = drawn(5_000)
     logits *= 2
     best = fit_temperature(logits, labels)

@@ -15,19 +15,19 @@ from darkroom.errors import ModelError
 from darkroom.formats.onnx import check_installed, read_onnx, write_onnx
 from darkroom.formats.pt2 import trace
 
-GREY, COLOUR = (1, 8, 8), (3, 32, 32)
+GRAY, COLOR = (1, 8, 8), (3, 32, 32)
 # One of each kind of network, and of grey and coloured images.
 ARCHITECTURES = [
-    pytest.param({"name": "mlp"}, GREY, id="mlp"),
-    pytest.param({"name": "simple-cnn", "filters": (4, 8), "hidden": (8,)}, COLOUR, id="simple-cnn"),
+    pytest.param({"name": "mlp"}, GRAY, id="mlp"),
+    pytest.param({"name": "simple-cnn", "filters": (4, 8), "hidden": (8,)}, COLOR, id="simple-cnn"),
     pytest.param({"name": "resnet", "depth": 10, "width": 4}, (1, 12, 12), id="resnet"),
-    pytest.param({"name": "wide-resnet", "depth": 10, "widen_factor": 1}, COLOUR, id="wide-resnet"),
-    pytest.param({"name": "fast-cnn", "filters": (8, 16, 16)}, COLOUR, id="fast-cnn"),
+    pytest.param({"name": "wide-resnet", "depth": 10, "widen_factor": 1}, COLOR, id="wide-resnet"),
+    pytest.param({"name": "fast-cnn", "filters": (8, 16, 16)}, COLOR, id="fast-cnn"),
     # Its images are 224 pixels wide.
     pytest.param(
-        {"name": "pretrained", "backbone": "mobilenet_v3_small"}, GREY, id="pretrained grey", marks=pytest.mark.slow
+        {"name": "pretrained", "backbone": "mobilenet_v3_small"}, GRAY, id="pretrained grey", marks=pytest.mark.slow
     ),
-    pytest.param({"name": "pretrained", "backbone": "vit_b_16"}, COLOUR, id="pretrained vision transformer"),
+    pytest.param({"name": "pretrained", "backbone": "vit_b_16"}, COLOR, id="pretrained vision transformer"),
 ]
 
 
@@ -68,7 +68,7 @@ def written(make_classifier, tmp_path_factory):
     """An ONNX file whose metadata say several kinds of things."""
     about = {"classes": ["é", 'a "b"'], "version": "3", "temperature": 1.5, "shape": [1, 8, 8]}
     path = tmp_path_factory.mktemp("written") / "model.onnx"
-    write_onnx(trace(make_classifier(), GREY), about, path)
+    write_onnx(trace(make_classifier(), GRAY), about, path)
     return path, about
 
 
@@ -130,5 +130,5 @@ def test_a_step_that_onnx_lacks_is_told_in_one_line(make_classifier, tmp_path, m
     monkeypatch.setattr(torch.onnx, "export", fails)
 
     with pytest.raises(ModelError, match=r"^this model cannot be written as ONNX \(No decompositions registered\)$"):
-        write_onnx(trace(make_classifier(), GREY), {}, tmp_path / "model.onnx")
+        write_onnx(trace(make_classifier(), GRAY), {}, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

@@ -45,7 +45,7 @@ def test_it_is_less_than_a_third_as_large(both):
     assert small.stat().st_size < full.stat().st_size / 3
 
 
-def test_the_layers_with_weights_are_quantised_and_the_pixels_are_not(both):
+def test_the_layers_with_weights_are_quantized_and_the_pixels_are_not(both):
     graph = onnx.load(both[1]).graph
     makers = {output: node for node in graph.node for output in node.output}
     weighted = [node for node in graph.node if node.op_type in ("Conv", "Gemm", "MatMul")]

@@ -10,10 +10,10 @@ import numpy as np
 from PIL import Image
 from tests.unit.images.image_files import chunk, encoded, png, tiff
 
-GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
-COLOUR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+GRAY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+COLOR = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 DEEP = np.linspace(0, 65535, 48).round().astype(np.uint16).reshape(6, 8)
-DEEP_COLOUR = np.random.default_rng(1).integers(0, 65536, (6, 8, 3), dtype=np.uint16)
+DEEP_COLOR = np.random.default_rng(1).integers(0, 65536, (6, 8, 3), dtype=np.uint16)
 HALF = np.zeros((6, 8), np.uint8)
 HALF[:, 4:] = 255
 
@@ -40,13 +40,13 @@ def levels(values, low, high):
     return np.clip(np.floor((values.astype(np.float64) - low) * 255 / (high - low) + 0.5), 0, 255).astype(np.uint8)
 
 
-def on(ground, colours, alpha):
+def on(ground, colors, alpha):
     """Colours [H, W, 3] with an opacity [H, W] of 0 or 255 on a ground."""
-    return np.where(alpha[..., None] > 0, colours, ground)
+    return np.where(alpha[..., None] > 0, colors, ground)
 
 
-def with_alpha(colours, alpha):
-    return np.dstack([colours, alpha]).astype(np.uint8)
+def with_alpha(colors, alpha):
+    return np.dstack([colors, alpha]).astype(np.uint8)
 
 
 def sign(level):
@@ -56,24 +56,24 @@ def sign(level):
 def turned(orientation, **options):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    return encoded(Image.fromarray(GREY), exif=exif, **options)
+    return encoded(Image.fromarray(GRAY), exif=exif, **options)
 
 
 def beside_damage():
     """An orientation of 6 beside a tag of a kind that does not exist."""
     entries = struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<HHII", 0x9999, 77, 1 << 30, 1 << 30)
     exif = b"II*\0\x08\0\0\0" + struct.pack("<H", 2) + entries + struct.pack("<I", 0)
-    return png(GREY, 0, chunk(b"eXIf", exif))
+    return png(GRAY, 0, chunk(b"eXIf", exif))
 
 
 def many_scans(count):
-    content = encoded(Image.fromarray(COLOUR), "JPEG", progressive=True)
+    content = encoded(Image.fromarray(COLOR), "JPEG", progressive=True)
     last = content[content.rindex(b"\xff\xda") : -2]
     return content[:-2] + last * count + content[-2:]
 
 
 def frames(form, **options):
-    return encoded(Image.fromarray(GREY), form, save_all=True, append_images=[Image.fromarray(255 - GREY)], **options)
+    return encoded(Image.fromarray(GRAY), form, save_all=True, append_images=[Image.fromarray(255 - GRAY)], **options)
 
 
 def with_nodata(value):
@@ -98,17 +98,17 @@ STRIP[:, :4] = 200
 
 FORMS = [
     # --- depths -----------------------------------------------------------------------------------------
-    Form("1-bit PNG", "black and white", lambda: encoded(Image.fromarray(GREY > 99)), (GREY > 99) * 255),
-    Form("2-bit grey PNG", "its four greys", lambda: png(GREY % 4, 0, bits=2), GREY % 4 * 85),
-    Form("4-bit grey PNG", "its sixteen greys", lambda: png(GREY % 16, 0, bits=4), GREY % 16 * 17),
-    Form("8-bit grey PNG", "as it is", lambda: encoded(GREY), GREY),
-    Form("8-bit color PNG", "as it is", lambda: encoded(COLOUR), COLOUR),
+    Form("1-bit PNG", "black and white", lambda: encoded(Image.fromarray(GRAY > 99)), (GRAY > 99) * 255),
+    Form("2-bit grey PNG", "its four greys", lambda: png(GRAY % 4, 0, bits=2), GRAY % 4 * 85),
+    Form("4-bit grey PNG", "its sixteen greys", lambda: png(GRAY % 16, 0, bits=4), GRAY % 16 * 17),
+    Form("8-bit grey PNG", "as it is", lambda: encoded(GRAY), GRAY),
+    Form("8-bit color PNG", "as it is", lambda: encoded(COLOR), COLOR),
     Form("16-bit grey PNG, 0 to 65,535", "each level / 257", lambda: encoded(DEEP), np.rint(DEEP / 257)),
     Form(
         "16-bit PNG that holds 0 to 255",
         "as it is, once the train split's range is found",
-        lambda: encoded(GREY.astype(np.uint16)),
-        levels(GREY, 0, 235),
+        lambda: encoded(GRAY.astype(np.uint16)),
+        levels(GRAY, 0, 235),
         decoder={"value_range": (0, 235)},
     ),
     Form(
@@ -125,27 +125,27 @@ FORMS = [
         refused="16-bit values up to 1,060, where 8 bits are expected",
     ),
     Form("16-bit grey TIFF, big-endian", "each level / 257", lambda: tiff(DEEP, order=">"), np.rint(DEEP / 257)),
-    Form("8-bit TIFF in which 0 is white", "0 is white", lambda: tiff(GREY, photometric=0), 255 - GREY),
+    Form("8-bit TIFF in which 0 is white", "0 is white", lambda: tiff(GRAY, photometric=0), 255 - GRAY),
     Form(
         "16-bit TIFF in which 0 is white",
         "0 is white",
         lambda: tiff(DEEP, photometric=0),
         np.rint((65535 - DEEP) / 257),
     ),
-    Form("16-bit color PNG", "both bytes of each color", lambda: png(DEEP_COLOUR, 2), np.rint(DEEP_COLOUR / 257)),
+    Form("16-bit color PNG", "both bytes of each color", lambda: png(DEEP_COLOR, 2), np.rint(DEEP_COLOR / 257)),
     Form(
         "16-bit color PNG that holds 0 to 255",
         "its low bytes",
-        lambda: png(COLOUR.astype(np.uint16), 2),
-        COLOUR,
+        lambda: png(COLOR.astype(np.uint16), 2),
+        COLOR,
         decoder={"value_range": (0, 255)},
     ),
-    Form("16-bit color TIFF", "both bytes of each color", lambda: tiff(DEEP_COLOUR, 2), np.rint(DEEP_COLOUR / 257)),
+    Form("16-bit color TIFF", "both bytes of each color", lambda: tiff(DEEP_COLOR, 2), np.rint(DEEP_COLOR / 257)),
     Form(
         "16-bit color TIFF, big-endian",
         "both bytes of each color",
-        lambda: tiff(DEEP_COLOUR, 2, order=">"),
-        np.rint(DEEP_COLOUR / 257),
+        lambda: tiff(DEEP_COLOR, 2, order=">"),
+        np.rint(DEEP_COLOR / 257),
     ),
     Form(
         "16-bit PNG of grey and transparency",
@@ -167,15 +167,15 @@ FORMS = [
     Form(
         "int8 TIFF",
         "with its sign",
-        lambda: tiff((GREY.astype(int) - 120).astype(np.int8)),
-        levels(GREY.astype(int) - 120, -128, 127),
+        lambda: tiff((GRAY.astype(int) - 120).astype(np.int8)),
+        levels(GRAY.astype(int) - 120, -128, 127),
         decoder={"value_range": (-128, 127)},
     ),
     Form(
         "int32 TIFF, 0 to 255",
         "one range for all",
-        lambda: tiff(GREY.astype(np.int32)),
-        levels(GREY, 0, 255),
+        lambda: tiff(GRAY.astype(np.int32)),
+        levels(GRAY, 0, 255),
         decoder={"value_range": (0, 255)},
     ),
     Form(
@@ -222,7 +222,7 @@ FORMS = [
     Form(
         "8-bit picture, with a model trained on 780 to 1,060",
         "refused: another depth",
-        lambda: encoded(GREY),
+        lambda: encoded(GRAY),
         refused="8 bits a value, but the dataset's are 780 to 1060",
         decoder={"value_range": (780, 1060)},
     ),
@@ -303,7 +303,7 @@ FORMS = [
         lambda: encoded(with_alpha(sign(250), HALF)),
         on(0, sign(250), HALF),
     ),
-    Form("transparency 0 everywhere", "ignored: the colors", lambda: encoded(with_alpha(COLOUR, HALF * 0)), COLOUR),
+    Form("transparency 0 everywhere", "ignored: the colors", lambda: encoded(with_alpha(COLOR, HALF * 0)), COLOR),
     Form(
         "TIFF with a declared transparency",
         "on white",
@@ -319,33 +319,33 @@ FORMS = [
     Form(
         "PNG with one transparent grey",
         "that one is white",
-        lambda: encoded(GREY // 2, transparency=5),
-        np.where(GREY // 2 == 5, 255, GREY // 2),
+        lambda: encoded(GRAY // 2, transparency=5),
+        np.where(GRAY // 2 == 5, 255, GRAY // 2),
     ),
     Form(
         "16-bit PNG with transparency",
         "both bytes, on white",
-        lambda: png(np.dstack([DEEP_COLOUR // 2, HALF.astype(np.uint16) * 257]), 6),
-        on(255, np.rint(DEEP_COLOUR // 2 / 257), HALF),
+        lambda: png(np.dstack([DEEP_COLOR // 2, HALF.astype(np.uint16) * 257]), 6),
+        on(255, np.rint(DEEP_COLOR // 2 / 257), HALF),
     ),
     # --- palettes -------------------------------------------------------------------------------------------
     Form(
         "PNG with a palette",
         "its colors",
-        lambda: encoded(Image.fromarray(COLOUR).quantize(64)),
-        np.asarray(Image.fromarray(COLOUR).quantize(64).convert("RGB")),
+        lambda: encoded(Image.fromarray(COLOR).quantize(64)),
+        np.asarray(Image.fromarray(COLOR).quantize(64).convert("RGB")),
     ),
     Form(
         "palette of greys",
         "grey",
-        lambda: png(GREY, 3, chunk(b"PLTE", bytes(np.arange(256, dtype=np.uint8).repeat(3)))),
-        GREY,
+        lambda: png(GRAY, 3, chunk(b"PLTE", bytes(np.arange(256, dtype=np.uint8).repeat(3)))),
+        GRAY,
     ),
     # --- pages, frames, what follows ---------------------------------------------------------------------------
-    Form("TIFF of two pages", "the first; counted in a line", lambda: frames("TIFF"), GREY),
-    Form("animated GIF", "the first frame; counted in a line", lambda: frames("GIF"), GREY),
-    Form("animated WebP", "the first frame; counted in a line", lambda: frames("WEBP", lossless=True), GREY),
-    Form("animated PNG", "its default image; counted in a line", lambda: frames("PNG"), GREY),
+    Form("TIFF of two pages", "the first; counted in a line", lambda: frames("TIFF"), GRAY),
+    Form("animated GIF", "the first frame; counted in a line", lambda: frames("GIF"), GRAY),
+    Form("animated WebP", "the first frame; counted in a line", lambda: frames("WEBP", lossless=True), GRAY),
+    Form("animated PNG", "its default image; counted in a line", lambda: frames("PNG"), GRAY),
     Form(
         "motion photo: a JPEG followed by a video",
         "the JPEG",
@@ -367,34 +367,34 @@ FORMS = [
         refused="a JPEG of more than 100 scans",
     ),
     # --- metadata ---------------------------------------------------------------------------------------------
-    Form("EXIF orientation 6", "turned upright", lambda: turned(6), np.rot90(GREY, -1)),
-    Form("EXIF orientation 7", "turned upright", lambda: turned(7), np.rot90(GREY.T, 2)),
-    Form("orientation beside a damaged tag", "turned upright", beside_damage, np.rot90(GREY, -1)),
-    Form("PNG with a damaged EXIF chunk", "its pixels", lambda: png(GREY, 0, chunk(b"eXIf", b"\xee" * 40)), GREY),
+    Form("EXIF orientation 6", "turned upright", lambda: turned(6), np.rot90(GRAY, -1)),
+    Form("EXIF orientation 7", "turned upright", lambda: turned(7), np.rot90(GRAY.T, 2)),
+    Form("orientation beside a damaged tag", "turned upright", beside_damage, np.rot90(GRAY, -1)),
+    Form("PNG with a damaged EXIF chunk", "its pixels", lambda: png(GRAY, 0, chunk(b"eXIf", b"\xee" * 40)), GRAY),
     Form(
         "PNG with a text of 2 MiB",
         "its pixels",
-        lambda: png(GREY, 0, chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(2 << 20)))),
-        GREY,
+        lambda: png(GRAY, 0, chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(2 << 20)))),
+        GRAY,
     ),
     Form(
         "PNG with a damaged color profile",
         "its pixels",
-        lambda: png(GREY, 0, chunk(b"iCCP", b"profile\0\0" + bytes(50))),
-        GREY,
+        lambda: png(GRAY, 0, chunk(b"iCCP", b"profile\0\0" + bytes(50))),
+        GRAY,
     ),
     Form(
         "WebP with damaged EXIF",
         "its pixels",
-        lambda: encoded(GREY, "WEBP", lossless=True, exif=b"Exif\0\0XX\0*garbage"),
-        GREY,
+        lambda: encoded(GRAY, "WEBP", lossless=True, exif=b"Exif\0\0XX\0*garbage"),
+        GRAY,
     ),
     # --- formats ----------------------------------------------------------------------------------------------
     Form("JPEG", "as it is", lambda: JPEG_FILE, SMOOTH, within=4),
-    Form("BMP", "as it is", lambda: encoded(COLOUR, "BMP"), COLOUR),
-    Form("lossless WebP", "as it is", lambda: encoded(COLOUR, "WEBP", lossless=True), COLOUR),
-    Form("GIF", "its colors", lambda: encoded(GREY, "GIF"), GREY),
-    Form("PGM, PPM", "as it is", lambda: encoded(COLOUR, "PPM"), COLOUR),
+    Form("BMP", "as it is", lambda: encoded(COLOR, "BMP"), COLOR),
+    Form("lossless WebP", "as it is", lambda: encoded(COLOR, "WEBP", lossless=True), COLOR),
+    Form("GIF", "its colors", lambda: encoded(GRAY, "GIF"), GRAY),
+    Form("PGM, PPM", "as it is", lambda: encoded(COLOR, "PPM"), COLOR),
     Form(
         "AVIF",
         "as it is",
@@ -405,8 +405,8 @@ FORMS = [
     Form(
         "JPEG 2000",
         "as it is",
-        lambda: encoded(GREY.repeat(8, 0).repeat(8, 1), "JPEG2000"),
-        GREY.repeat(8, 0).repeat(8, 1),
+        lambda: encoded(GRAY.repeat(8, 0).repeat(8, 1), "JPEG2000"),
+        GRAY.repeat(8, 0).repeat(8, 1),
         within=2,
     ),
     Form(

@@ -31,7 +31,7 @@ def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(values, colour_type, *chunks, bits=None):
+def png(values, color_type, *chunks, bits=None):
     """A PNG of ``values`` [H, W] or [H, W, bands], uint8 or uint16, or packed rows of fewer ``bits``."""
     height, width = values.shape[:2]
     bits = bits or 8 * values.itemsize
@@ -40,7 +40,7 @@ def png(values, colour_type, *chunks, bits=None):
     else:
         rows = values.reshape(height, -1).astype(">u2" if bits == 16 else "u1")
     lines = b"".join(b"\0" + row.tobytes() for row in rows)
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, color_type, 0, 0, 0))
     pixels = chunk(b"IDAT", zlib.compress(lines))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + pixels + chunk(b"IEND", b"")
 

@@ -12,23 +12,23 @@ from darkroom.images import decoder
 from darkroom.images.decoder import BrokenImageError, Decoder, Header, fit, read_header
 
 GENERATOR = np.random.default_rng(0)
-GREY = GENERATOR.integers(0, 256, (6, 5), dtype=np.uint8)
-COLOUR = GENERATOR.integers(0, 256, (6, 5, 3), dtype=np.uint8)
+GRAY = GENERATOR.integers(0, 256, (6, 5), dtype=np.uint8)
+COLOR = GENERATOR.integers(0, 256, (6, 5, 3), dtype=np.uint8)
 
 
-def flat(colour, mode="RGB"):
-    return Image.new(mode, (8, 8), colour)
+def flat(color, mode="RGB"):
+    return Image.new(mode, (8, 8), color)
 
 
 @settings(max_examples=40, deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20))))
-def test_a_grey_png_keeps_every_pixel(pixels):
+def test_a_gray_png_keeps_every_pixel(pixels):
     assert np.array_equal(decode(encoded(Image.fromarray(pixels)), 1, pixels.shape), pixels[None])
 
 
 @settings(max_examples=40, deadline=None)
 @given(hnp.arrays(np.uint8, st.tuples(st.integers(1, 20), st.integers(1, 20), st.just(3))))
-def test_a_colour_png_keeps_every_pixel(pixels):
+def test_a_color_png_keeps_every_pixel(pixels):
     found = decode(encoded(Image.fromarray(pixels)), 3, pixels.shape[:2])
     assert np.array_equal(found, pixels.transpose(2, 0, 1))
 
@@ -38,29 +38,29 @@ def test_a_colour_png_keeps_every_pixel(pixels):
     [("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}), ("WEBP", {"lossless": True})],
 )
 def test_lossless_formats_keep_every_pixel(form, options):
-    content = encoded(Image.fromarray(COLOUR), form, **options)
-    assert np.array_equal(decode(content, 3, (6, 5)), COLOUR.transpose(2, 0, 1))
+    content = encoded(Image.fromarray(COLOR), form, **options)
+    assert np.array_equal(decode(content, 3, (6, 5)), COLOR.transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP"])
-def test_lossy_formats_keep_a_flat_colour(form):
+def test_lossy_formats_keep_a_flat_color(form):
     found = decode(encoded(flat((200, 100, 50)), form, quality=95), 3, (8, 8))
     # Chroma and rounding of the encoder cost a few steps of 255.
     assert np.abs(found.astype(int) - np.array([200, 100, 50])[:, None, None]).max() <= 4
 
 
-def test_a_grey_image_asked_for_in_colour_has_three_equal_channels():
-    found = decode(encoded(Image.fromarray(GREY)), 3, GREY.shape)
-    assert np.array_equal(found, np.stack([GREY] * 3))
+def test_a_gray_image_asked_for_in_color_has_three_equal_channels():
+    found = decode(encoded(Image.fromarray(GRAY)), 3, GRAY.shape)
+    assert np.array_equal(found, np.stack([GRAY] * 3))
 
 
-def test_a_colour_image_asked_for_in_grey_is_its_luma():
-    found = decode(encoded(Image.fromarray(COLOUR)), 1, (6, 5))
-    luma = COLOUR @ np.array([0.299, 0.587, 0.114])  # ITU-R 601
+def test_a_color_image_asked_for_in_gray_is_its_luma():
+    found = decode(encoded(Image.fromarray(COLOR)), 1, (6, 5))
+    luma = COLOR @ np.array([0.299, 0.587, 0.114])  # ITU-R 601
     assert np.abs(found[0] - luma).max() <= 1
 
 
-def test_a_palette_image_shows_its_colours():
+def test_a_palette_image_shows_its_colors():
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putdata([0, 1])
@@ -69,7 +69,7 @@ def test_a_palette_image_shows_its_colours():
 
 
 @pytest.mark.parametrize("transparency", [1, bytes([255, 0])], ids=["one colour", "alpha of each colour"])
-def test_a_transparent_palette_colour_becomes_white(transparency):
+def test_a_transparent_palette_color_becomes_white(transparency):
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putdata([0, 1])
@@ -77,13 +77,13 @@ def test_a_transparent_palette_colour_becomes_white(transparency):
     assert found.transpose(1, 2, 0).tolist() == [[[10, 20, 30], [255, 255, 255]]]
 
 
-def test_a_transparent_grey_level_becomes_white():
+def test_a_transparent_gray_level_becomes_white():
     image = Image.fromarray(np.array([[7, 90]], dtype=np.uint8))
     assert decode(encoded(image, transparency=7), 1, (1, 2)).tolist() == [[[255, 90]]]
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_grey_with_alpha_lies_on_white(form):
+def test_gray_with_alpha_lies_on_white(form):
     image = Image.new("LA", (3, 1))
     image.putdata([(100, 255), (100, 0), (100, 128)])
     found = decode(encoded(image, form), 1, (1, 3))[0, 0].astype(int)
@@ -92,7 +92,7 @@ def test_grey_with_alpha_lies_on_white(form):
 
 
 @pytest.mark.parametrize(("form", "options"), [("PNG", {}), ("TIFF", {}), ("WEBP", {"lossless": True})])
-def test_colour_with_alpha_lies_on_white(form, options):
+def test_color_with_alpha_lies_on_white(form, options):
     image = Image.new("RGBA", (3, 1))
     image.putdata([(200, 100, 0, 255), (1, 2, 3, 0), (200, 100, 0, 128)])
     found = decode(encoded(image, form, **options), 3, (1, 3)).transpose(1, 2, 0)[0].astype(int)
@@ -102,14 +102,14 @@ def test_colour_with_alpha_lies_on_white(form, options):
     assert np.abs(found[2] - blend).max() <= 1
 
 
-def test_a_cmyk_jpeg_shows_the_colour_that_its_inks_make():
+def test_a_cmyk_jpeg_shows_the_color_that_its_inks_make():
     cyan = flat((255, 0, 0, 0), "CMYK")
     found = decode(encoded(cyan, "JPEG", quality=95), 3, (8, 8))
     assert np.abs(found[:, 4, 4].astype(int) - [0, 255, 255]).max() <= 4
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF"])
-def test_sixteen_bit_grey_is_scaled_and_not_clipped(form):
+def test_sixteen_bit_gray_is_scaled_and_not_clipped(form):
     steps = np.arange(256, dtype=np.uint16).reshape(16, 16)
     found = decode(encoded(Image.fromarray(steps * 257), form), 1, (16, 16))
     assert np.array_equal(found[0], steps)
@@ -146,8 +146,8 @@ def test_pictures_are_turned_upright(orientation, form):
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if form == "WEBP" else {}
-    content = encoded(Image.fromarray(GREY), form, exif=exif, **options)
-    expected = UPRIGHT[orientation](GREY)
+    content = encoded(Image.fromarray(GRAY), form, exif=exif, **options)
+    expected = UPRIGHT[orientation](GRAY)
     assert np.array_equal(decode(content, 1, expected.shape)[0], expected)
     header = read_header(content)
     assert (header.height, header.width) == expected.shape
@@ -157,8 +157,8 @@ def test_pictures_are_turned_upright(orientation, form):
 def test_an_orientation_that_does_not_exist_is_ignored(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    content = encoded(Image.fromarray(GREY), exif=exif)
-    assert np.array_equal(decode(content, 1, (6, 5))[0], GREY)
+    content = encoded(Image.fromarray(GRAY), exif=exif)
+    assert np.array_equal(decode(content, 1, (6, 5))[0], GRAY)
     assert read_header(content) == Header(width=5, height=6, channels=1)
 
 
@@ -166,13 +166,13 @@ def test_an_orientation_that_does_not_exist_is_ignored(orientation):
     ("mode", "channels"),
     [("1", 1), ("L", 1), ("LA", 1), ("I;16", 1), ("RGB", 3), ("RGBA", 3)],
 )
-def test_the_header_tells_grey_from_colour_and_eight_bits_from_more(mode, channels):
+def test_the_header_tells_gray_from_color_and_eight_bits_from_more(mode, channels):
     expected = Header(width=7, height=4, channels=channels, is_deep=mode == "I;16")
     assert read_header(encoded(Image.new(mode, (7, 4)))) == expected
 
 
 def test_reading_a_header_decodes_no_pixels():
-    content = encoded(Image.fromarray(COLOUR))
+    content = encoded(Image.fromarray(COLOR))
     pixels_begin = content.index(b"IDAT") + 4
     assert read_header(content[: pixels_begin + 8]) == Header(width=5, height=6, channels=3)
 
@@ -358,7 +358,7 @@ def test_arbitrary_bytes_raise_nothing_but_broken_image(magic, content):
 def wholes():
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture = Image.fromarray(COLOUR)
+    picture = Image.fromarray(COLOR)
     return [encoded(picture, form, exif=exif) for form in ("PNG", "JPEG", "WEBP")] + [
         encoded(picture, "TIFF"),
         encoded(picture, "BMP"),

@@ -42,7 +42,7 @@ def test_a_form_that_cannot_be_read_rightly_is_refused_with_its_name(form):
 
 
 # Of these every file has colours, whether they are grey or not; MPO is made of JPEGs.
-ALWAYS_COLOUR = ("WebP", "AVIF")
+ALWAYS_COLOR = ("WebP", "AVIF")
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ ALWAYS_COLOUR = ("WebP", "AVIF")
     [form for form in FORMS if form.pixels is not None and not {"bands"} & form.decoder.keys()],
     ids=lambda form: form.about,
 )
-def test_the_header_tells_grey_from_colour(form):
-    is_colour = np.ndim(form.pixels) == 3 or any(name in form.about for name in ALWAYS_COLOUR)
-    assert read_header(form.make()).channels == (3 if is_colour else 1)
+def test_the_header_tells_gray_from_color(form):
+    is_color = np.ndim(form.pixels) == 3 or any(name in form.about for name in ALWAYS_COLOR)
+    assert read_header(form.make()).channels == (3 if is_color else 1)
 
 
 PAGED = ("TIFF of two pages", "animated GIF", "animated WebP", "animated PNG")
@@ -85,8 +85,8 @@ def test_a_layout_is_read_as_its_owner_means_it(layout, tmp_path):
     found = read_folder(layout, tmp_path)
     assert found.classes == layout.classes
     assert Counter(found.splits.tolist()) == layout.splits
-    unlabelled = found.left_out["unlabelled"]["count"]
-    assert sum(found.left_out["left_out"].values()) + unlabelled == layout.left_out
+    unlabeled = found.left_out["unlabelled"]["count"]
+    assert sum(found.left_out["left_out"].values()) + unlabeled == layout.left_out
     # Every file on disk is an image that is read, or left out.
     assert len(found.images) + layout.left_out == len(layout.files)
 

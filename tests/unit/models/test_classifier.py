@@ -19,7 +19,7 @@ class Curious(Network):
         self.weight = nn.Parameter(torch.zeros(()))
         self.images = torch.empty(0)
 
-    def initialise(self, images: torch.Tensor) -> None:
+    def initialize(self, images: torch.Tensor) -> None:
         self.images = images
         self.weight += 1
 
@@ -29,7 +29,7 @@ def pixels(shape: tuple[int, int, int], count: int = 6) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_the_network_sees_pixels_normalised_as_torchvision_does(make_card, channels: int) -> None:
+def test_the_network_sees_pixels_normalized_as_torchvision_does(make_card, channels: int) -> None:
     card = make_card((channels, 5, 4))
     images = pixels(card.shape)
 
@@ -55,7 +55,7 @@ def test_logits_are_float32_also_in_half_precision(make_card) -> None:
     assert logits.dtype == torch.float32
 
 
-def test_the_normalisation_travels_with_the_weights(make_card) -> None:
+def test_the_normalization_travels_with_the_weights(make_card) -> None:
     classifier = build_classifier(Model(name="mlp"), make_card())
 
     assert {"scale", "shift"} <= set(classifier.state_dict())
@@ -83,12 +83,12 @@ def test_the_kernels_of_convolutions_lie_channels_last(make_card, small_model: M
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_network_is_initialised_with_bytes_normalised_as_it_will_see_them(make_card, channels: int) -> None:
+def test_a_network_is_initialized_with_bytes_normalized_as_it_will_see_them(make_card, channels: int) -> None:
     card = make_card((channels, 5, 4))
     images = pixels(card.shape)
     network = Curious()
 
-    Classifier(network, card.mean, card.std).initialise(images)
+    Classifier(network, card.mean, card.std).initialize(images)
 
     expected = normalize(images / 255, list(card.mean), list(card.std))
     torch.testing.assert_close(network.images, expected, rtol=0, atol=1e-5)
@@ -99,7 +99,7 @@ def test_setting_weights_before_the_training_is_no_part_of_any_gradient(make_car
     network = Curious()
 
     # In place, on a leaf that wants a gradient: torch allows that only where none is recorded.
-    Classifier(network, card.mean, card.std).initialise(pixels(card.shape))
+    Classifier(network, card.mean, card.std).initialize(pixels(card.shape))
 
     assert network.weight.item() == 1
     assert network.weight.is_leaf
@@ -111,7 +111,7 @@ def test_a_plain_network_starts_as_chance_has_made_it(make_card, name: str) -> N
     classifier = build_classifier(Model(name=name), card)
     before = {key: value.clone() for key, value in classifier.state_dict().items()}
 
-    classifier.initialise(pixels(card.shape))
+    classifier.initialize(pixels(card.shape))
 
     assert classifier.state_dict().keys() == before.keys()
     assert all(torch.equal(value, before[key]) for key, value in classifier.state_dict().items())

@@ -39,7 +39,7 @@ def test_every_probability_and_size_gives_zeros_and_one_other_value(p, count):
     assert len(activations[activations != 0].unique()) <= 1
 
 
-def test_neighbours_are_dropped_independently():
+def test_neighbors_are_dropped_independently():
     """Four draws are cut from one random number."""
     columns = (dropped(0.5, 100_000, 4) == 0).double()
 

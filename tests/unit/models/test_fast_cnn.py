@@ -49,7 +49,7 @@ def test_the_patches_of_the_first_images_become_uncorrelated_and_of_variance_one
     # As they come they are neither, or there would be nothing to test.
     assert (raw - torch.eye(half)).abs().max() > 0.5
 
-    made.initialise(images)
+    made.initialize(images)
 
     found = torch.cov(whitened(made, images)[:, :half].T)
     torch.testing.assert_close(found, torch.eye(half), rtol=0, atol=0.02)
@@ -57,7 +57,7 @@ def test_the_patches_of_the_first_images_become_uncorrelated_and_of_variance_one
 
 def test_the_other_half_of_the_filters_has_the_opposite_sign() -> None:
     made = network()
-    made.initialise(pictures())
+    made.initialize(pictures())
 
     outputs = whitened(made, pictures(count=4))
 
@@ -69,7 +69,7 @@ def test_directions_in_which_nothing_varies_are_not_blown_up() -> None:
     # Grey pictures in three channels: of twelve directions four vary.
     made, images = network(), pictures(1).expand(-1, 3, -1, -1)
 
-    made.initialise(images)
+    made.initialize(images)
 
     variances = whitened(made, images)[:, :12].var(0)
     assert (variances > 0.5).sum() == 4
@@ -84,7 +84,7 @@ def test_images_of_one_shade_are_no_reason_for_nan(channels: int, level: float) 
     made = network(channels)
     images = torch.full((4, channels, 24, 24), level)
 
-    made.initialise(images)
+    made.initialize(images)
 
     assert made.get_buffer("whitening.filters").isfinite().all()
     assert made(images).isfinite().all()
@@ -94,15 +94,15 @@ def test_images_of_one_shade_are_no_reason_for_nan(channels: int, level: float) 
 def test_images_in_another_order_of_memory_give_the_same_filters() -> None:
     made, other = network(), network()
 
-    made.initialise(pictures())
-    other.initialise(pictures().to(memory_format=torch.channels_last))
+    made.initialize(pictures())
+    other.initialize(pictures().to(memory_format=torch.channels_last))
 
     assert torch.equal(made.get_buffer("whitening.filters"), other.get_buffer("whitening.filters"))
 
 
 def test_the_whitening_is_not_trained_but_travels_with_the_weights() -> None:
     made, images = network(), pictures()
-    made.initialise(images)
+    made.initialize(images)
     filters = made.get_buffer("whitening.filters").clone()
     optimizer = torch.optim.SGD(made.parameters(), lr=0.1, weight_decay=0.1)
 
@@ -170,9 +170,9 @@ def test_the_third_convolution_of_a_group_has_a_shortcut_from_the_first() -> Non
     assert outputs.any()
 
 
-def test_the_averages_of_the_normalisation_follow_a_short_training() -> None:
+def test_the_averages_of_the_normalization_follow_a_short_training() -> None:
     made, images = network().train(), pictures()
-    made.initialise(images)
+    made.initialize(images)
     norm = made.get_submodule("groups.0.norms.0")
     seen: list[Tensor] = []
     norm.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].mean((0, 2, 3))))

@@ -130,7 +130,7 @@ def assert_same(found: States, expected: States) -> None:
 
 def refusal(made: Network) -> str:
     with pytest.raises(ModelError) as raised:
-        made.initialise(images())
+        made.initialize(images())
     message = str(raised.value)
     assert message.isprintable(), "more than one line"
     return message
@@ -141,7 +141,7 @@ def test_all_but_the_head_comes_from_the_file(weights_file: Path, learned: State
     head = made.model.classifier[3]
     before = head.weight.clone()
 
-    made.initialise(images())
+    made.initialize(images())
 
     assert_same(of_backbone(made.model.state_dict()), of_backbone(learned))
     assert head.weight.shape == (5, 1024)
@@ -151,7 +151,7 @@ def test_all_but_the_head_comes_from_the_file(weights_file: Path, learned: State
 def test_the_head_is_new_also_for_as_many_classes_as_the_file_has(weights_file: Path, learned: States) -> None:
     made = network(1000, weights_path=str(weights_file))
 
-    made.initialise(images())
+    made.initialize(images())
 
     assert not torch.equal(made.model.classifier[3].weight, learned[f"{HEAD}weight"])
 
@@ -172,7 +172,7 @@ def test_the_file_that_torchvision_has_fetched_before_is_taken(
     shutil.copyfile(weights_file, torch_files / FILE_NAME)
     made = network()
 
-    made.initialise(images())
+    made.initialize(images())
 
     assert_same(of_backbone(made.model.state_dict()), of_backbone(learned))
 
@@ -193,7 +193,7 @@ def test_what_is_not_there_is_fetched_and_kept(
     made = network()
     name = hosted(made, weights_file, tmp_path / "host", hashlib.sha256(weights_file.read_bytes()).hexdigest()[:8])
 
-    made.initialise(images())
+    made.initialize(images())
 
     assert_same(of_backbone(made.model.state_dict()), of_backbone(learned))
     kept = tmp_path / "home" / "hub" / "checkpoints"
@@ -315,7 +315,7 @@ def test_a_file_of_before_there_were_counters_of_batches_is_taken(learned: State
     torch.save(old, path)
     made = network(weights_path=str(path))
 
-    made.initialise(images())
+    made.initialize(images())
 
     found = made.model.state_dict()
     assert_same({key: found[key] for key in of_backbone(old)}, of_backbone(old))
@@ -363,7 +363,7 @@ def test_a_file_with_the_names_of_older_models_is_taken(
     torch.save(old, path)
     made.to_empty(device="cpu")
 
-    made.initialise(images())
+    made.initialize(images())
 
     found = made.model.state_dict()
     *backbone_names, _weight, _bias = expected
@@ -450,7 +450,7 @@ def test_each_block_learns_at_a_share_of_the_next_ones_rate(decay: float) -> Non
     assert found == {name: {decay ** (len(blocks) - number)} for number, name in enumerate(blocks)}
 
 
-def test_the_last_normalisation_of_a_transformer_is_not_taken_for_its_input() -> None:
+def test_the_last_normalization_of_a_transformer_is_not_taken_for_its_input() -> None:
     made = on_meta("vit_b_16")
 
     factors = made.lr_factors()
@@ -468,7 +468,7 @@ def test_for_as_long_as_it_is_frozen_only_the_head_learns(
     torch.manual_seed(0)
     classifier = build_classifier(settings, make_card(SHAPE))
     split = Split(images(3), torch.tensor([0, 1, 2]))
-    classifier.initialise(split.images)
+    classifier.initialize(split.images)
     states = [{key: value.clone() for key, value in classifier.network.model.state_dict().items()}]
 
     def keep(_metrics: object) -> None:
@@ -488,7 +488,7 @@ def test_for_as_long_as_it_is_frozen_only_the_head_learns(
             assert [key for key in of_backbone(now) if torch.equal(now[key], before[key])] == []
 
 
-def test_images_are_normalised_and_resized_as_the_weights_expect(make_card) -> None:
+def test_images_are_normalized_and_resized_as_the_weights_expect(make_card) -> None:
     pixels = images(2, (3, 20, 30))
     classifier = build_classifier(Model(name="pretrained", backbone=BACKBONE), make_card((3, 20, 30)))
 
@@ -532,16 +532,16 @@ def test_every_backbone_has_its_own_size(backbone: str, side: int) -> None:
     assert shapes == [(1, 3, side, side)]
 
 
-def test_grey_images_are_seen_as_the_same_grey_in_three_channels(make_card) -> None:
+def test_gray_images_are_seen_as_the_same_gray_in_three_channels(make_card) -> None:
     pixels = images(2, (1, 32, 32))
     settings = Model(name="pretrained", backbone=BACKBONE)
     torch.manual_seed(0)
-    grey = build_classifier(settings, make_card((1, 32, 32))).eval()
-    colour = build_classifier(settings, make_card((3, 32, 32))).eval()
-    colour.load_state_dict(grey.state_dict())
+    gray = build_classifier(settings, make_card((1, 32, 32))).eval()
+    color = build_classifier(settings, make_card((3, 32, 32))).eval()
+    color.load_state_dict(gray.state_dict())
 
     with torch.no_grad():
-        assert torch.equal(grey(pixels), colour(pixels.expand(-1, 3, -1, -1)))
+        assert torch.equal(gray(pixels), color(pixels.expand(-1, 3, -1, -1)))
 
 
 def test_a_trained_model_is_loaded_without_the_file_it_started_from(
@@ -552,7 +552,7 @@ def test_a_trained_model_is_loaded_without_the_file_it_started_from(
     settings = {"name": "pretrained", "backbone": BACKBONE, "weights_path": str(own)}
     card = make_card(SHAPE)
     classifier = build_classifier(Model(**settings), card)
-    classifier.initialise(images())
+    classifier.initialize(images())
     classifier.eval()
     paths = tmp_path / "model.safetensors", tmp_path / "model.json"
     digest = save_weights(classifier, paths[0])

@@ -95,7 +95,7 @@ def test_the_smallest_image_can_be_learned_from_even_alone(make_classifier, smal
 
 
 @pytest.mark.parametrize("name", ["resnet", "wide-resnet", "fast-cnn"])
-def test_a_pixel_less_would_leave_a_single_image_nothing_to_be_normalised_by(name: str) -> None:
+def test_a_pixel_less_would_leave_a_single_image_nothing_to_be_normalized_by(name: str) -> None:
     side = architectures()[name].smallest - 1
     network = architectures()[name].build((1, side, side), 3)
 

@@ -82,7 +82,7 @@ def test_every_architecture_goes_on_from_its_own_file(small_model: Model, small_
     assert taken.line == f"start: {tmp_path / 'model.safetensors'}; head kept for all 4 classes"
 
 
-def test_the_normalisation_is_that_of_the_new_data(data, tmp_path: Path) -> None:
+def test_the_normalization_is_that_of_the_new_data(data, tmp_path: Path) -> None:
     new = data(mean=0.7)
 
     classifier, _ = begin(put(tmp_path, MLP, data(mean=0.1)), MLP, new)

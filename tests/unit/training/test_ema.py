@@ -72,7 +72,7 @@ def test_the_average_over_the_steps_is_validated_and_kept(model, data, decay: fl
         torch.testing.assert_close(value, averages[result.best.epoch - 1][key], rtol=1e-4, atol=1e-6, msg=key)
 
 
-def test_the_normalisations_averages_are_averaged_too(model, data) -> None:
+def test_the_normalizations_averages_are_averaged_too(model, data) -> None:
     _, steps = fitted(model, data, train_settings(ema=0.9, epochs=1))
 
     key = "network.1.running_mean"

@@ -39,7 +39,7 @@ def numbered(count: int) -> Split:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """The initial images of every classifier that is started."""
     found: list[Tensor] = []
-    monkeypatch.setattr(Classifier, "initialise", lambda _, images: found.append(images))
+    monkeypatch.setattr(Classifier, "initialize", lambda _, images: found.append(images))
     return found
 
 

@@ -16,19 +16,19 @@ def random_brightness(images: Tensor, most: float, generator: Generator) -> Tens
 
 def contrast(images: Tensor, factors: Tensor) -> Tensor:
     """Scale the distance of ``images`` uint8 [N, C, H, W] from their mean grey by ``factors`` float [N]."""
-    means = _grey(images).float().mean((1, 2, 3), keepdim=True)
+    means = _gray(images).float().mean((1, 2, 3), keepdim=True)
     share = factors[:, None, None, None]
     return _to_bytes(images * share + means * (1 - share))
 
 
-def _grey(images: Tensor) -> Tensor:
+def _gray(images: Tensor) -> Tensor:
     if images.shape[1] != 3:
         return images
     # Takes seconds to import, and only contrast needs it.
     from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-    grey: Tensor = rgb_to_grayscale(images)
-    return grey
+    gray: Tensor = rgb_to_grayscale(images)
+    return gray
 
 
 def random_contrast(images: Tensor, most: float, generator: Generator) -> Tensor:
