@@ -66,7 +66,7 @@ def test_the_same_bits_come_out_and_nothing_of_the_project_changes(trained, repr
 
     ended = reproduce()
 
-    assert ended.output.splitlines()[-1] == "Reproduced: the same weights and figures, to the last bit."
+    assert ended.output.splitlines()[-1] == "Reproduced: the same weights and metrics, bit for bit."
     assert "DIFFERS" not in ended.output
     assert files(trained.root) == before
     assert len(client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])) == runs

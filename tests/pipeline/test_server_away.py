@@ -108,7 +108,7 @@ def test_the_training_ends_well_with_one_warning(story):
     said = trained.output + trained.errors
     assert trained.code == 0, said
     assert said.count("warning:") == 1
-    assert "what it lacks is kept in" in said
+    assert "unsent data is kept in" in said
     assert "Traceback" not in said
     assert (root / "models" / "model.safetensors").exists()
 

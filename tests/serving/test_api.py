@@ -100,7 +100,7 @@ def test_a_version_without_a_reference_answers_uncalibrated_and_calls_nothing_un
         assert found["probabilities"] == pytest.approx({"dark": 0.49, "bright": 0.51}, abs=0.02)
         assert client.get("/v1/model").json()["temperature"] is None
         refused = client.get("/v1/drift")
-        assert (refused.status_code, refused.json()["detail"][:7]) == (404, "the ver")
+        assert (refused.status_code, refused.json()["detail"][:7]) == (404, "this ve")
         assert client.get("/metrics").status_code == 200
 
 
@@ -284,11 +284,11 @@ def test_the_card_tells_what_serves(client):
 
 def test_trouble_and_the_challenger_stand_on_the_card(service, client):
     service.show_challenger(make_loaded("2"), "passed")
-    service.note_trouble("version 3 is champion and could not be loaded")
+    service.note_trouble("version 3 is champion, but could not be loaded")
     card = client.get("/v1/model").json()
 
     assert card["challenger"] == {"version": "2", "metrics": {"accuracy": 0.9}, "verdict": "passed"}
-    assert card["trouble"] == "version 3 is champion and could not be loaded"
+    assert card["trouble"] == "version 3 is champion, but could not be loaded"
 
 
 def test_the_gallery_and_the_confusion_matrix_are_those_of_the_evaluation(client):

@@ -86,7 +86,7 @@ def test_a_champion_that_another_program_made_is_refused(project, tmp_path):
         digests={WEIGHTS_TAG: "a"}, metrics={}, result="",
     )  # fmt: skip
     store.client.set_registered_model_alias("foreign", "champion", "1")
-    with pytest.raises(TrackingError, match=r"version 1: has no tag darkroom\.fingerprint: an earlier Darkroom"):
+    with pytest.raises(TrackingError, match=r"version 1: has no tag darkroom\.fingerprint: another program"):
         Predictor.champion(store.client, "foreign")
 
 
@@ -219,7 +219,7 @@ def test_a_champion_of_an_earlier_darkroom_answers_as_it_did_with_a_warning(crow
     predictor = Predictor.champion(client, "darkroom-digits")
     assert predictor.temperature == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("warning: darkroom-digits version 1: was evaluated by an earlier Darkroom; its")
+    assert line.startswith("warning: darkroom-digits version 1: was registered without reference.json; its")
 
 
 def test_a_damaged_reference_is_refused_by_name(crowned):

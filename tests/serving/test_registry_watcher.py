@@ -143,7 +143,7 @@ def test_a_champion_that_cannot_be_loaded_is_told_and_the_one_before_goes_on(
     point(CHAMPION, 2)
     watcher.look()
     assert audience.champion == "model 1"
-    assert audience.trouble == "version 2 is champion and could not be loaded (half a file); version 1 goes on"
+    assert audience.trouble == "version 2 is champion, but could not be loaded (half a file); continuing with version 1"
     watcher.look()
     assert loads == ["1", "2"]  # not again and again
     monkeypatch.setattr(follower_module, "RETRY_SECONDS", 0)
@@ -172,7 +172,7 @@ def test_without_the_alias_the_last_champion_goes_on(watcher, client, audience):
     client.delete_registered_model_alias(NAME, CHAMPION)
     watcher.look()
     assert audience.champion == "model 1"
-    assert audience.trouble == f"{NAME} has no champion any more; version 1 goes on"
+    assert audience.trouble == f"{NAME} has no champion any more; continuing with version 1"
 
 
 def test_while_the_registry_is_away_the_champion_goes_on(watcher, client, point, audience, monkeypatch):

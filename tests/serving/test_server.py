@@ -259,7 +259,10 @@ def test_a_key_that_nobody_could_send_is_refused_and_opens_nothing(refused, monk
 def test_without_a_key_it_does_not_listen_beyond_this_machine(refused, monkeypatch, host):
     monkeypatch.delenv("DARKROOM_API_KEY", raising=False)
     told = refused("--host", host, "--port", "0")
-    assert f"{host}: whoever reaches this address could ask without a key; set DARKROOM_API_KEY, or allow" in told
+    assert (
+        f"{host}: anyone who reaches this address could use the API without a key; set DARKROOM_API_KEY, or allow"
+        in told
+    )
 
 
 def test_a_key_and_no_key_contradict_each_other(refused, monkeypatch):

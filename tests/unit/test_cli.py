@@ -102,9 +102,9 @@ def test_a_directory_without_settings_is_refused(darkroom, tmp_path, monkeypatch
         ({"train__epochs": "many"}, r"train\.epochs: expected integer, got 'many'"),
         (
             {"dataset__name": "mnst"},
-            r"dataset\.name: no choice 'mnst'; did you mean 'mnist'.*choose from: digits, mnist",
+            r"dataset\.name: unknown value 'mnst'; did you mean 'mnist'.*choose from: digits, mnist",
         ),
-        ({"model__name": "cnn"}, r"model\.name: no choice 'cnn'; .*mlp, simple-cnn"),
+        ({"model__name": "cnn"}, r"model\.name: unknown value 'cnn'; .*mlp, simple-cnn"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_every_stage_before_any_work(darkroom, project, changes, pattern):
@@ -211,7 +211,7 @@ def test_a_training_whose_server_is_away_is_registered_when_it_is_back(darkroom,
     code, _, messages = darkroom("train")
     assert code == 0
     assert messages.count("warning:") == 1
-    assert "MLflow store http://127.0.0.1:9 does not answer (no connection); what it lacks is kept in" in messages
+    assert "MLflow store http://127.0.0.1:9 does not answer (no connection); unsent data is kept in" in messages
     connect_to(monkeypatch, f"sqlite:///{trained}/mlflow.db")
     assert darkroom("evaluate")[0] == 0
     code, _, messages = darkroom("register")
@@ -292,7 +292,7 @@ def test_a_search_for_something_else_is_not_resumed(darkroom, searchable):
 
 def test_a_search_that_was_never_begun_is_not_resumed(darkroom, searchable):
     searchable()
-    refused(darkroom("search", "--resume"), r"--resume: there is no study to go on with; leave it out to begin one$")
+    refused(darkroom("search", "--resume"), r"--resume: there is no study to resume; leave it out to start one$")
 
 
 def test_a_search_is_not_resumed_and_begun_anew_at_once(darkroom, project):
@@ -510,7 +510,7 @@ def test_a_training_that_was_interrupted_says_where_it_resumes(darkroom, trained
         assert darkroom("train")[0] == 130
     code, _, messages = darkroom("train")
 
-    assert (code, "train: resumes after epoch 1 of 3" in messages) == (0, True)
+    assert (code, "train: resuming after epoch 1 of 3" in messages) == (0, True)
 
 
 # --- exporting, and asking what was exported ---------------------------------------------------------------
@@ -539,8 +539,8 @@ def test_an_exported_file_answers_for_a_picture_without_data_or_store(darkroom, 
     assert answer["version"] == "models/exported/model.pth"
     assert answer["predictions"][0]["inverted"] is False
     # A file of weights does not tell that all digits lie on a dark ground.
-    assert "1 of 1 lie on another ground, dark or light, than most training images probably do" in errors
-    assert "ask again with --invert" in errors
+    assert "1 of 1 have another background, dark or light, than most training images probably do" in errors
+    assert "try again with --invert" in errors
     assert answer["predictions"][0]["unlike_training"] is False  # a file of weights tells nothing of that
     assert sum(answer["predictions"][0]["probabilities"].values()) == pytest.approx(1)
     code, output, errors = darkroom("predict", "--weights", "models/exported/model.pth", "picture.jpg", "--no-invert")
@@ -565,7 +565,7 @@ def test_a_negative_is_told_of(darkroom, registered):
     code, output, errors = darkroom("predict", "picture.png")
     assert code == 0
     assert "picture.png" in output
-    assert "1 of 1 shown to the model as negatives, like the images it learned from\n" in errors
+    assert "1 of 1 shown to the model as negatives, like the training images\n" in errors
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ def export(
         typer.Option("--format", help="onnx, pt2 (torch's exported program), or the weights alone."),
     ],
     model: Annotated[
-        str | None, typer.Option(help="A version, an alias, or the id of a run.", show_default="the one that lies here")
+        str | None,
+        typer.Option(help="A version, an alias, or the id of a run.", show_default="the one in the working tree"),
     ] = None,
     quantize: Annotated[Literal["int8"] | None, typer.Option(help="onnx only: compute in 8 bits.")] = None,
     to: Annotated[
@@ -41,7 +42,9 @@ def predict(
         typer.Argument(help="Images, directories or archives of them, patterns, or @list.txt with a path a line."),
     ],
     weights: Annotated[Path | None, typer.Option(help="Ask this state_dict (.pth) instead of the champion.")] = None,
-    model: Annotated[str | None, typer.Option(help="With --weights: its architecture, if no card lies beside.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="With --weights: its architecture, if there is no card next to it.")
+    ] = None,
     invert: Annotated[
         bool | None,
         typer.Option("--invert/--no-invert", help="Show the model the negatives.", show_default="as needed"),
@@ -72,7 +75,7 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 for any free one.")] = 8000,
     no_key: Annotated[
-        bool, typer.Option("--no-key", help="Answer everybody, also beyond this machine, without a key.")
+        bool, typer.Option("--no-key", help="Serve without an API key, even beyond this machine.")
     ] = False,
 ) -> None:
     """Serve the champion, as a page and an API that follow the registry, until Ctrl-C.

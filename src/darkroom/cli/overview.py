@@ -56,7 +56,7 @@ def trials(
 
 @app.command(rich_help_panel=OVERVIEW)
 def dashboard(
-    port: Annotated[int, typer.Option(min=1, max=65_535, help="Where it listens, on 127.0.0.1.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Port to listen on, at 127.0.0.1.")] = 8080,
 ) -> None:
     """Open Optuna's own page on the studies, until Ctrl-C."""
     config, workspace = load_project()
@@ -70,7 +70,7 @@ def dashboard(
 def datasets(
     inspect: Annotated[
         Path | None,
-        typer.Option("--inspect", metavar="PATH", help="Tell how this directory, zip or tar would be read instead."),
+        typer.Option("--inspect", metavar="PATH", help="Inspect this directory, zip or tar instead."),
     ] = None,
 ) -> None:
     """List the datasets that dataset.name can be set to, or tell how your own images would be read."""

@@ -45,4 +45,4 @@ def _explain_store(problem: Exception) -> str:
     address = tracking_uri()
     if (reason := reason_of(problem)) and sqlite_file(address):
         return str(unusable(address, reason))
-    return f"MLflow's store failed ({first_line(problem)}); mend it and run the command again"
+    return f"MLflow's store failed ({first_line(problem)}); repair it and run the command again"

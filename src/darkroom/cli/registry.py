@@ -63,7 +63,7 @@ def promote(
     version: Annotated[str, Reference] = "challenger",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run the gate, change and record nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Promote even what the gate refuses; needs --reason.")] = False,
-    reason: Annotated[str | None, typer.Option(help="Why, for the history.")] = None,
+    reason: Annotated[str | None, typer.Option(help="The reason, recorded in the history.")] = None,
 ) -> None:
     """Make a version champion if it passes the gate; exit code 3 if it does not."""
     if force and not (reason or "").strip():
@@ -77,7 +77,7 @@ def promote(
 
 
 @app.command(rich_help_panel=REGISTRY)
-def rollback(reason: Annotated[str, typer.Option(help="Why, for the history.")] = "") -> None:
+def rollback(reason: Annotated[str, typer.Option(help="The reason, recorded in the history.")] = "") -> None:
     """Make the previous champion champion again."""
     config, workspace = load_project()
 

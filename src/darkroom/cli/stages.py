@@ -38,8 +38,8 @@ def preprocess() -> None:
 
 @app.command(rich_help_panel=STAGES)
 def search(
-    resume: Annotated[bool, typer.Option("--resume", help="Resume the latest study, or say why not.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin a new study; the old one is kept.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Resume the latest study; fail if it does not fit.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start a new study; the old one is kept.")] = False,
 ) -> None:
     """Search hyperparameters; an interrupted search resumes."""
     if resume and fresh:

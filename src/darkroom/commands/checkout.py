@@ -116,14 +116,14 @@ def bring_code(training: TrainingRun, workspace: Workspace, place: Path) -> tupl
     messages.print(f"reproduce: code of commit {training.commit[:12]}")
     if not training.was_dirty:
         return place / SOURCE, []
-    doubt = f"the work tree had changes that commit {training.commit[:12]} does not hold"
+    doubt = f"the working tree had changes that commit {training.commit[:12]} does not hold"
     warn(f"{training}: {doubt}; if they were in {SOURCE}/, another code is trained")
     return place / SOURCE, [doubt]
 
 
 def _of_today(training: TrainingRun, why: str) -> tuple[Path, list[str]]:
-    warn(f"{training}: {why}; trained with the code of today")
-    return Path(darkroom.__file__).parents[1], ["the code is that of today"]
+    warn(f"{training}: {why}; trained with the current code")
+    return Path(darkroom.__file__).parents[1], ["the current code is used"]
 
 
 def _git(workspace: Workspace, *arguments: str) -> str | None:
@@ -159,7 +159,7 @@ def bring_settings(training: TrainingRun, config: Config, workspace: Workspace, 
         if start.digest != training.start_sha256:
             raise ModelError(
                 f"{training}: began with the weights {str(training.start_sha256)[:12]} of {wanted}, which now are "
-                f"{start.digest[:12]}; bring the file of then back"
+                f"{start.digest[:12]}; restore the original file"
             )
         place = checkout.workspace.root / "start.safetensors"
         keep_start(start, place)
@@ -187,13 +187,13 @@ def bring_data(training: TrainingRun, workspace: Workspace, checkout: Checkout) 
         there.symlink_to(here.resolve(), target_is_directory=True)
         checkout.workspace.report("preprocess").mkdir(parents=True)  # which a training takes along
         return
-    messages.print(f"reproduce: {here} is not the data {training.fingerprint[:12]} of the run; makes it anew")
+    messages.print(f"reproduce: {here} is not the data {training.fingerprint[:12]} of the run; preprocessing it again")
     checkout.darkroom("download")
     checkout.darkroom("preprocess")
     found = _fingerprint(there)
     if found != training.fingerprint:
         raise DataError(
-            f"{training}: its data, {training.fingerprint[:12]}, is no longer what download and preprocess give: "
+            f"{training}: its data, {training.fingerprint[:12]}, is not what download and preprocess now produce: "
             f"{str(found)[:12]}; bring the images of then back, such as by `dvc pull` of its commit"
         )
 

@@ -95,7 +95,7 @@ def _judge(config: Config, workspace: Workspace, a: EvaluatedModel, b: Evaluated
     try:
         return evaluate_gate(config.gate, b, a, bins=config.evaluate.calibration_bins, cache=cache)
     except (ModelError, TrackingError) as problem:
-        messages.print(f"compare: the gate was not asked ({problem})")
+        messages.print(f"compare: the gate was not evaluated ({problem})")
         return None
 
 

@@ -27,7 +27,7 @@ WEIGHTS = ("pth", "safetensors")
 def run(
     config: Config, workspace: Workspace, form: Form, *, reference: str | None, quantize: bool, to: Path | None
 ) -> None:
-    """Export the model that ``reference`` means, else the one that lies here, to ``to``.
+    """Export the model that ``reference`` means, else the one in the working tree, to ``to``.
 
     Raises ModelError if the file would not give the model's answers, and another DarkroomError if the model, its test
     images or a package is missing: then nothing is written.
@@ -61,7 +61,7 @@ def _check_place(workspace: Workspace, to: Path, card: ModelCard | None) -> None
     beside = to.with_suffix(".json")
     kept = {path.resolve() for path in (workspace.weights, workspace.model_card)}
     if to.resolve() in kept or (card and beside.resolve() in kept):
-        raise ModelError(f"{to}: the trained model and its card lie there; give --output another name")
+        raise ModelError(f"{to}: the trained model and its card are there; give --output another name")
     if to.is_dir():
         raise ModelError(f"{to}: a directory; give --output the name of a file")
     if not card or not beside.exists():
@@ -69,7 +69,7 @@ def _check_place(workspace: Workspace, to: Path, card: ModelCard | None) -> None
     try:
         described = ModelCard.read(beside)
     except ModelError:
-        raise ModelError(f"{beside}: the card of {to.name} goes there, but is not what lies there now") from None
+        raise ModelError(f"{beside}: the card of {to.name} goes there, but another file is there") from None
     others = [other for form in WEIGHTS if (other := to.with_suffix(f".{form}")) != to and other.exists()]
     if others and described.weights_sha256 != card.weights_sha256:
         raise ModelError(f"{beside}: the card of other weights, {others[0].name}; give --output another name")

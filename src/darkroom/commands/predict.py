@@ -119,13 +119,12 @@ def _tell(summary: Summary, pictures: Pictures) -> None:
         warn(f"{pictures.left_out:,} files are not images and were skipped: {', '.join(pictures.left_out_names)}{more}")
     if summary.inverted:
         messages.print(
-            f"{summary.inverted:,} of {summary.answered:,} shown to the model as negatives, "
-            "like the images it learned from"
+            f"{summary.inverted:,} of {summary.answered:,} shown to the model as negatives, like the training images"
         )
     if summary.perhaps_negative:
         warn(
-            f"{summary.perhaps_negative:,} of {summary.answered:,} lie on another ground, dark or light, than most "
-            "training images probably do; if they are negatives of those, ask again with --invert"
+            f"{summary.perhaps_negative:,} of {summary.answered:,} have another background, dark or light, than most "
+            "training images probably have; if they are negatives of those, try again with --invert"
         )
     if summary.unlike:
         messages.print(f"{summary.unlike:,} of {summary.answered:,} are unlike the training images")

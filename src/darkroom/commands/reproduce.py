@@ -56,7 +56,7 @@ def run(config: Config, workspace: Workspace, run_id: str) -> bool:
     output.print(_table(then, rows))
     is_equal = all(before == now for _, before, now in rows)
     if is_equal:
-        output.print("Reproduced: the same weights and figures, to the last bit.")
+        output.print("Reproduced: the same weights and metrics, bit for bit.")
     else:
         output.print(f"Not reproduced. {_reasons(then, environment, doubts)}")
     return is_equal
@@ -104,5 +104,5 @@ def _reasons(then: TrainingRun, environment: Mapping[str, Any], doubts: list[str
         differing.append("train.deterministic is false: on a GPU two trainings differ")
     differing += doubts
     if not differing:
-        return "Nothing that the run says of its machine is different here: another processor may be the reason."
-    return f"What is different: {'; '.join(differing)}."
+        return "The environment that the run recorded is the same here; a different processor may be the reason."
+    return f"Differences: {'; '.join(differing)}."

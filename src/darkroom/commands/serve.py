@@ -33,8 +33,8 @@ def run(config: Config, workspace: Workspace, host: str, port: int, *, no_key: b
     with listen(host, port) as listening:
         if key is None and not no_key and not ip_address(listening.getsockname()[0]).is_loopback:
             raise ServingError(
-                f"{host}: whoever reaches this address could ask without a key; set {KEY_VARIABLE}, or allow it with "
-                "--no-key"
+                f"{host}: anyone who reaches this address could use the API without a key; set {KEY_VARIABLE}, or "
+                "allow it with --no-key"
             )
         log_to_stderr()
         service = Service(config.serve)

@@ -128,7 +128,7 @@ class Config(Section):
             return self
         if search.pruner != "none":
             raise ValueError(
-                f"search.pruner: {search.pruner} judges by one figure, but search.second_objective is "
+                f"search.pruner: {search.pruner} judges by one metric, but search.second_objective is "
                 f"{search.second_objective}; set search.pruner to none"
             )
         if search.sampler == "cma-es":
@@ -251,7 +251,7 @@ def _sentence(error: ErrorDetails) -> str:
             return f"{key}: unknown key; {did_you_mean(location[-1], known)}"
         case "literal_error" if isinstance(got, str) and "'" in context["expected"]:
             choices = context["expected"].replace("'", "").replace(" or ", ", ").split(", ")
-            return f"{key}: no choice {quoted(got)}; {_choices(got, choices)}"
+            return f"{key}: unknown value {quoted(got)}; {_choices(got, choices)}"
         case "literal_error":
             return f"{key}: expected {context['expected']}, got {quoted(got)}"
         case "value_error":

@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> Any:
         elif isinstance(problem, YAMLError | ValueError):
             reason = str(getattr(problem, "problem", problem)).partition("\n")[0]
         else:
-            reason = f"a value that is none of its tag's ({str(problem).partition(chr(10))[0]})"
+            reason = f"a value that does not fit its tag ({str(problem).partition(chr(10))[0]})"
         raise ConfigError(f"{path}{line}: not valid YAML: {reason[:MAX_REASON]}") from None
 
 
@@ -57,7 +57,7 @@ def _read_text(path: Path) -> str:
             raise ConfigError(f"{path}: more than {MAX_BYTES >> 10} KiB, which no settings need")
         return content.decode()
     except FileNotFoundError:
-        raise ConfigError(f"{path}: not found; run this in the project's root, where params.yaml lies") from None
+        raise ConfigError(f"{path}: not found; run this in the project's root, where params.yaml is") from None
     except OSError as problem:
         raise ConfigError(f"{path}: cannot be read ({(problem.strerror or str(problem)).lower()})") from None
     except UnicodeDecodeError as problem:
@@ -85,7 +85,7 @@ class _Composer(Composer):
         size, depth = self._measure(a)
         self._aliased += size
         if self._aliased > MAX_ALIASED or self.depth + depth > MAX_DEPTH:
-            raise ComposerError(None, None, "its aliases stand for too much; write the values out", a.start_mark)
+            raise ComposerError(None, None, "its aliases expand to too many values; write the values out", a.start_mark)
         return a
 
     def _measure(self, node: Node) -> tuple[int, int]:

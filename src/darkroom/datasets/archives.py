@@ -226,7 +226,7 @@ def leads_back_up(directory: Path, source: Path) -> bool:
 
 
 def _refuse_unreadable(problem: OSError) -> NoReturn:
-    raise DataError(f"{problem.filename}: cannot be read ({problem.strerror}); mend or remove it") from None
+    raise DataError(f"{problem.filename}: cannot be read ({problem.strerror}); fix or remove it") from None
 
 
 def _zip_entries(source: Path, encoding: str | None) -> Iterator[Entry]:

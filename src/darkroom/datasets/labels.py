@@ -198,7 +198,7 @@ def _refuse_cut_groups(table: Table, groups: Ints, splits: NDArray[np.str_], own
         raise DataError(
             f"{table.name}: the splits cut {len(cut):,} of {counted(len(owners), 'group')}: {owners[cut[0]]!r} of "
             f"column {table.named['group']!r} has images in several ({counts}), so that a test would ask for what was "
-            "learned; give each group one split, or take the column of splits away"
+            "learned; give each group one split, or remove the split column"
         )
 
 

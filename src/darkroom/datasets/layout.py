@@ -51,7 +51,7 @@ def arrange(
     ``names`` are the images' paths, ``imageless`` the folders without an image, as in ``Inventory.folders``.
 
     Left out are images in a folder for predictions, and those of a test split that has no class folders at all. Raises
-    DataError if an image lies outside the class folders, there are fewer than two classes, a class folder has no
+    DataError if an image is outside the class folders, there are fewer than two classes, a class folder has no
     image, there is no train split among given splits, a split has a class that train lacks, or the folders could
     be read in another way too.
     """
@@ -136,8 +136,8 @@ def _splits_in(root: Node) -> dict[str, str]:
     if splits and others:
         _refuse(
             root,
-            f"names of splits ({_list(splits)}) lie beside other names ({_list(others)}); rename or move the ones or "
-            "the others; if all of them are classes, put them into one folder called train",
+            f"names of splits ({_list(splits)}) are mixed with other names ({_list(others)}); rename or move the ones "
+            "or the others; if all of them are classes, put them into one folder called train",
         )
     if len(set(splits.values())) < len(splits):
         split = next(split for split in splits.values() if list(splits.values()).count(split) > 1)
@@ -174,7 +174,7 @@ def _refuse_copies(root: Node, *, is_whole: bool) -> None:
         if len(again) > 1:
             _refuse(
                 root,
-                f"{_list(again)} lie in {root.path or '.'}/ and again in {inner.path}/; remove one of the two"
+                f"{_list(again)} are in {root.path or '.'}/ and again in {inner.path}/; remove one of the two"
                 + (f", or set dataset.path to the folder {inner.path} in it (unpack an archive first)" * is_whole),
             )
 
@@ -232,7 +232,7 @@ def _below(node: Node, folder: str) -> str | None:
 
 def _refuse_outside(layout: Layout, name: str) -> NoReturn:
     place = "a class folder" if ("", layout.root) in layout.holders else "a class folder below its split"
-    raise DataError(f"{name}: lies outside {place}; expected one sub-folder per class with images in it")
+    raise DataError(f"{name}: is outside {place}; expected one sub-folder per class with images in it")
 
 
 def _check_classes(layout: Layout) -> tuple[str, ...]:
@@ -241,10 +241,10 @@ def _check_classes(layout: Layout) -> tuple[str, ...]:
     splits = [split for split, _ in layout.holders]
     if not classes:
         names = sorted([*splits, *(node.path for node in layout.unlabeled)])
-        raise DataError(f"splits {', '.join(names)} are there, but no train; put the images to learn from there")
+        raise DataError(f"splits {', '.join(names)} found, but no train; add it with the images to train on")
     strangers = sorted(set(layout.classes_of("val", "test")) - set(classes))
     if strangers:
-        raise DataError(f"class {strangers[0]!r} has images to test on, but none in train; add some or remove it")
+        raise DataError(f"class {strangers[0]!r} has images in val or test, but none in train; add some or remove it")
     if len(classes) < 2:
         raise DataError(f"one class only ({classes[0]!r}); a classifier needs two at least: one sub-folder per class")
     return tuple(classes)

@@ -108,7 +108,7 @@ def shortcomings(labels: Ints, rows: dict[str, Ints], classes: Sequence[str]) ->
             more = f" and {len(absent) - MAX_NAMED:,} more" if len(absent) > MAX_NAMED else ""
             lines.append(
                 f"{split} has no image of {len(absent):,} of {len(classes):,} classes ({named}{more}): "
-                "its figures say nothing about them"
+                "its metrics say nothing about them"
             )
         if split != "train" and len(rows[split]) < FEW_IMAGES:
             lines.append(_doubt(split, len(rows[split])))
@@ -139,12 +139,12 @@ def _refuse_small(counts: Ints, classes: Sequence[str], missing: Sequence[str]) 
     beside = f"; too few have {others}{more} too" if others else ""
     if not missing:
         raise DataError(
-            f"class {classes[first]!r} has {have} in train{beside}: add images of it to train, or take the class away"
+            f"class {classes[first]!r} has {have} in train{beside}: add images of it to train, or remove the class"
         )
     made = "train, val and test" if len(missing) == 2 else f"train and {missing[0]}"
     raise DataError(
         f"class {classes[first]!r} has {have} to learn from, but at least {needed} are needed, one each for {made}"
-        f"{beside}: add images, or take the class away"
+        f"{beside}: add images, or remove the class"
     )
 
 

@@ -102,7 +102,7 @@ def _is_table(name: str) -> bool:
 def _open(labels: str, source: Path) -> Iterator[IO[bytes]]:
     """The table's bytes. Raises DataError if there is no such table inside ``source``."""
     if not source.exists():
-        raise DataError(f"{source}: not found; set dataset.path to where the images and dataset.labels lie")
+        raise DataError(f"{source}: not found; set dataset.path to where the images and dataset.labels are")
     outside = Path(labels).expanduser()
     names: list[str] = []
     if source.is_dir():
@@ -127,8 +127,8 @@ def _open(labels: str, source: Path) -> Iterator[IO[bytes]]:
                 return
     if outside.is_file():
         raise DataError(
-            f"dataset.labels: {labels} lies outside dataset.path ({source}), where a change of it would go unnoticed; "
-            "put it there, beside the images, or set dataset.path to a directory that holds both"
+            f"dataset.labels: {labels} is outside dataset.path ({source}), where a change of it would go unnoticed; "
+            "put it there, next to the images, or set dataset.path to a directory that holds both"
         )
     tables = list(filter(_is_table, names))
     there = f"; it holds {', '.join(tables[:MAX_NAMED])}" if tables else ""

@@ -58,7 +58,7 @@ class ComparisonReport:
         a, b, found = self.a.name, self.b.name, self.comparison
         images = f"{len(found.a.labels):,} test images{' that both datasets share' if self.shared else ''}"
         shown = (
-            f"{b} answers {_percent(found.b)} of the {images} rightly, {a} "
+            f"{b} classifies {_percent(found.b)} of the {images} correctly, {a} "
             f"{_percent(found.a)} ({_points(found.difference)} points, 95 % interval "
             f"{_points(self.interval[0])} to {_points(self.interval[1])})"
         )
@@ -153,7 +153,7 @@ class ComparisonReport:
         """The report for a comment on a pull request."""
         changed = self.classes
         parts = [
-            f"## {_capital(self.b.name)} against {self.a.name}",
+            f"## {_capital(self.b.name)} compared with {self.a.name}",
             f"**{self.headline}**",
             _table(("", self.a.name, self.b.name, "change"), self.metrics_table),
             _table(("test images", f"{self.b.name} right", f"{self.b.name} wrong"), self.table),
@@ -166,7 +166,7 @@ class ComparisonReport:
         if len(changed) > MAX_CLASSES:
             parts += [f"And {len(changed) - MAX_CLASSES} more with smaller changes, in comparison.json."]
         if self.checks:
-            parts += ["### What the gate says", _table(("rule", "found", "required", "verdict"), self.checks, "---")]
+            parts += ["### Gate", _table(("rule", "found", "required", "verdict"), self.checks, "---")]
         return "\n\n".join(parts) + "\n"
 
 

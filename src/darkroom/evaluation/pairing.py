@@ -53,7 +53,7 @@ def pair_shared(a: SplitPredictions, b: SplitPredictions) -> Pairing:
     give is wrong where it gives it. Raises ValueError if the contents of either's images are not known.
     """
     if a.digests is None or b.digests is None:
-        raise ValueError("the contents of their test images were not recorded, as by an earlier Darkroom")
+        raise ValueError("the contents of their test images were not recorded")
     numbers_a, numbers_b = number(a.digests, b.digests)
     classes = tuple(dict.fromkeys((*b.classes, *a.classes)))
     a, b = _with_classes(a, classes), _with_classes(b, classes)

@@ -81,7 +81,7 @@ def worst_mistakes(images: NDArray[np.uint8], found: Evaluation, classes: Sequen
     """The up to 25 wrong predictions the model was surest of."""
     rows = found.mistakes[:GRID]
     wrong, whole = len(found.mistakes), counted(len(found.labels), "test image")
-    heading = f"The surest mistakes ({wrong:,} of {whole} {'is' if wrong == 1 else 'are'} wrong)"
+    heading = f"The most confident mistakes ({wrong:,} of {whole} {'is' if wrong == 1 else 'are'} wrong)"
     return image_grid(images[rows], _titles(found, classes, rows), [RED] * len(rows), heading)
 
 

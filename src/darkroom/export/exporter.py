@@ -89,7 +89,7 @@ def export_model(
     checks = _compare(reader, expected, test, form, display)
     if worst := max(each.differing_answers for each in checks):
         raise ModelError(
-            f"the {form} file answers {worst:,} of {len(test):,} test images otherwise than the model (largest logit "
+            f"the {form} file answers {worst:,} of {len(test):,} test images differently from the model (largest logit "
             f"difference {max(each.largest_logit_difference for each in checks):.2g}); nothing was written"
         )
     speed = None

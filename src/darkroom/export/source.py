@@ -1,4 +1,4 @@
-"""The model that is exported: the one that lies here, or one of the registry."""
+"""The model that is exported: the one in the working tree, or one of the registry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,8 +48,8 @@ class ExportSource:
         """Its module, and the card that tells how to build it again. Raises ModelError if nobody has noted that."""
         if not self.built:
             raise ModelError(
-                f"{self.name}: an earlier Darkroom registered it, without the settings that its module is built by; "
-                "export it as onnx or pt2, or train it anew"
+                f"{self.name}: registered without the settings that its module is built from; "
+                "export it as onnx or pt2, or train it again"
             )
         return self.built
 

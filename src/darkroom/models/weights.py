@@ -52,7 +52,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     weights: dict[str, Tensor] = found
     for name, value in weights.items():
         if value.is_floating_point() and not value.isfinite().all():
-            raise ModelError(f"{path}: {name} holds values that are not finite; was its training lost?")
+            raise ModelError(f"{path}: {name} holds values that are not finite; did its training diverge?")
     return weights
 
 

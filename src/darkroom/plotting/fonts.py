@@ -126,7 +126,7 @@ def _tell(without: frozenset[str], text: str) -> None:
     named = " ".join(listed[:MAX_NAMED]) + (f" and {len(listed) - MAX_NAMED:,} more" if len(listed) > MAX_NAMED else "")
     place = " ".join(text.split()).replace(r"\$", "$")
     warn(
-        f"no font on this machine has {named} (as in {place!r}): figures show boxes instead, tables and CSV files are "
+        f"no font on this machine has {named} (as in {place!r}): plots show boxes instead, tables and CSV files are "
         f"whole; install {' and '.join(sorted({_package(each) for each in listed}))} (Debian, Ubuntu) or other fonts "
         "that have them"
     )

@@ -127,9 +127,7 @@ def load_evaluated_model(client: MlflowClient, contender: Contender, directory: 
     digests = {key: contender.tags.get(key) for key in (FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)}
     for key, value in digests.items():
         if not value:
-            raise TrackingError(
-                f"{contender}: has no tag {key}: an earlier Darkroom or another program registered it; {REGISTER_AGAIN}"
-            )
+            raise TrackingError(f"{contender}: has no tag {key}: another program registered it; {REGISTER_AGAIN}")
     place = directory / (contender.version or contender.run_id)
     model = _fetch(contender.uri, contender, place / "model", MODEL_FILE)
     report = model / EVALUATION
@@ -170,10 +168,7 @@ def load_listing(contender: Contender, directory: Path) -> Listing:
     for uri in (contender.uri, f"runs:/{contender.run_id}"):
         with contextlib.suppress(TrackingError):
             return Listing.read(_fetch(f"{uri}/preprocess/{LISTING}", contender, directory / contender.run_id))
-    raise TrackingError(
-        f"{contender}: the store has no list of its images: an earlier Darkroom registered it, without one; train it "
-        "again to get one"
-    )
+    raise TrackingError(f"{contender}: the store has no list of its images; train it again to get one")
 
 
 def _fetch(uri: str, contender: Contender, place: Path, needed: str = "") -> Path:

@@ -40,7 +40,7 @@ def notice(config: Config, client: MlflowClient, dataset: DatasetCard, predictio
         changes = changed_classes(theirs.classes, dataset.classes)
         found = f"{f'classes: {changes}; ' if changes else ''}{pairing.found}"
         needed = least_images(config.gate.alpha)
-        what_to_do = "`darkroom promote` lets the new one meet it on these, `darkroom compare` shows both"
+        what_to_do = "`darkroom promote` compares the two on these, `darkroom compare` shows both"
         if len(pairing.rows) < needed:
             found, what_to_do = f"{found}, fewer than the {needed} that the gate needs", overrule
     return (

@@ -210,7 +210,7 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
         if len(epochs) != summary["epochs"]:
             raise ValueError(f"{len(epochs)} of {summary['epochs']} epochs")
     except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as problem:
-        raise ModelError(f"{report}: damaged, or of another Darkroom ({problem}); run `{MADE_BY}` again") from None
+        raise ModelError(f"{report}: damaged or incomplete ({problem}); run `{MADE_BY}` again") from None
     is_there = store.find(RUN_TAG, card.run_id) is not None
     lack = "lacks its model in this store; completed" if is_there else "is not in this store; rebuilt"
     messages.print(f"run {card.run_id} {lack} from the files")

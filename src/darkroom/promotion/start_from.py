@@ -85,7 +85,7 @@ def find_start(wanted: str, config: Config, workspace: Workspace) -> tuple[Start
     path = workspace.root / wanted
     if path.resolve() == workspace.weights.resolve() and not path.is_file():
         raise ModelError(
-            f"{path}: not there; DVC removes what a stage makes before it runs: name a version in the registry, or a "
+            f"{path}: not found; DVC removes a stage's outputs before it runs: name a version in the registry, or a "
             "copy"
         )
     path = workspace.given(wanted)

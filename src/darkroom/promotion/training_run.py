@@ -50,9 +50,9 @@ def read_training_run(client: MlflowClient, run_id: str) -> TrainingRun:
         raise TrackingError(f"run {run_id}: a {kind} run; only what `darkroom train` trained can be reproduced")
     if status != RunStatus.to_string(RunStatus.FINISHED):
         why = f" ({tags[ENDED_TAG]})" if ENDED_TAG in tags else ""
-        raise TrackingError(f"run {run_id}: is {status}{why}, so it has no result that could come out again")
+        raise TrackingError(f"run {run_id}: is {status}{why}, so it has no result to reproduce")
     if lacking := [tag for tag in (WEIGHTS_TAG, FINGERPRINT_TAG) if tag not in tags]:
-        raise TrackingError(f"run {run_id}: has no tag {lacking[0]}: it did not end, or an older Darkroom made it")
+        raise TrackingError(f"run {run_id}: has no tag {lacking[0]}: it did not finish, or another program created it")
     settings: dict[str, dict[str, Any]] = {}
     for name, text in run.data.params.items():
         section, _, key = name.partition(".")

@@ -35,7 +35,7 @@ def change_champion(client: MlflowClient, name: str, entry: Entry, entries: Sequ
             raise
         raise TrackingError(
             f"MLflow's store stopped answering ({reason(problem)}) while the history of {name} was being written; "
-            "nothing is moved by halves: when it answers, `darkroom history` tells whether the entry is there, "
+            "no alias was moved: when it answers, `darkroom history` tells whether the entry is there, "
             "and finishes what is"
         ) from problem
     try:

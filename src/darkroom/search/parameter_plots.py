@@ -39,7 +39,11 @@ def importances(study: Study) -> "Figure | None":
     axes = figure.subplots()
     bars = axes.barh(names, values, color=BLUE, height=0.6)
     axes.bar_label(bars, [f"{value:.0%}" for value in values], padding=4)
-    tidy(axes, f"What mattered in {len(complete)} complete trials", "share of the variation explained (fANOVA)")
+    tidy(
+        axes,
+        f"Importance of each setting in {len(complete)} complete trials",
+        "share of the variation explained (fANOVA)",
+    )
     axes.set_xlim(0, 1.08)
     return figure
 

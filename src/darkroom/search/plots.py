@@ -46,7 +46,7 @@ def history(study: Study, monitor: str) -> "Figure":
         axes.step(steps, [*best, best[-1]], where="post", color=ORANGE, label="best so far")
     shown, note = near(study, [*complete, *pruned])
     show_range(axes, [monitored(trial) for trial in shown])
-    tidy(axes, f"Validation figure of each trial{note}", "trial", f"best validation {monitor}")
+    tidy(axes, f"Validation metric of each trial{note}", "trial", f"best validation {monitor}")
     last = max((trial.number for trial in trials), default=0)
     axes.set_xlim(-0.5 - 0.02 * last, last + 0.5 + 0.02 * last)
     count_along_x(axes)
@@ -91,7 +91,7 @@ def curves(study: Study, monitor: str) -> "Figure | None":
         )
     shown, note = near(study, [trial for trial in trials if trial.values])
     show_range(axes, [value for trial in shown for value in trial.intermediate_values.values()])
-    tidy(axes, f"Each trial after each epoch{note}", "epoch", f"validation {monitor}")
+    tidy(axes, f"Learning curves of the trials{note}", "epoch", f"validation {monitor}")
     count_along_x(axes)
     legend = figure.legend(loc="outside lower center", ncols=4, frameon=False)
     for handle in legend.legend_handles:
@@ -161,7 +161,7 @@ def repeats(comparison: SeedComparison) -> "Figure | None":
     ]
     axes.set_yticks(range(len(candidates)), names)
     axes.set_ylim(-0.6, len(candidates) - 0.4)
-    tidy(axes, "Trained again with other seeds: each figure, mean ± sd", f"best validation {comparison.monitor}")
+    tidy(axes, "Trained again with other seeds: each value, mean ± sd", f"best validation {comparison.monitor}")
     axes.grid(visible=False, axis="y")
     return figure
 
@@ -202,7 +202,7 @@ def show_range(axes: "Axes", values: Sequence[float]) -> None:
     """Make the vertical axis hold ``values``, if there are any."""
     if not values:
         axes.set_yticks([])
-        axes.text(0.5, 0.5, "no trial has a figure", transform=axes.transAxes, ha="center", color=GRAY)
+        axes.text(0.5, 0.5, "no trial has a value", transform=axes.transAxes, ha="center", color=GRAY)
         return
     low, high = min(values), max(values)
     margin = 0.06 * (high - low) or 0.02 * abs(high) or 0.02

@@ -57,7 +57,7 @@ def _existing_database(address: str, where: str) -> BaseStorage:
         return RDBStorage(address, skip_table_creation=True)
     except (SQLAlchemyError, ImportError, RuntimeError) as problem:
         reason = first_line(problem)
-        raise SearchError(f"{where} cannot be read ({reason}); start the server or mend the address") from None
+        raise SearchError(f"{where} cannot be read ({reason}); start the server or fix the address") from None
 
 
 def _has_studies(url: "URL") -> bool:

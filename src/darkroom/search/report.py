@@ -77,7 +77,7 @@ def page(study: Study, config: Config, found: Mapping[str, Any], comparison: See
         f"# Search: {config.model.name} on {config.dataset.name}",
         comparison.verdict if comparison.winner else f"{_sentence(found)} {comparison.verdict}",
         _candidates(comparison),
-        "The interval speaks of the noise of seeds, on one validation split; the test split was not looked at."
+        "The interval covers the noise of seeds, on one validation split; the test split was not used."
         if comparison.gain and comparison.gain.low is not None
         else "",
         "## Settings",

@@ -145,7 +145,7 @@ def explained(config: Config) -> Iterator[None]:
     except StorageInternalError as problem:
         raise SearchError(
             f"search.storage: {shown(config.search.storage or '')} has failed ({_reason(problem)}); "
-            "run the command again when it answers, and the search goes on"
+            "run the command again when it answers, and the search resumes"
         ) from None
 
 

@@ -67,13 +67,13 @@ def _latest(storage: BaseStorage, config: Config, card: DatasetCard) -> str:
     summaries = optuna.get_all_study_summaries(storage, include_best_trial=False)
     opened = [summary for summary in summaries if OPENED in summary.user_attrs]
     if not opened:
-        raise SearchError("--resume: there is no study to go on with; leave it out to begin one")
+        raise SearchError("--resume: there is no study to resume; leave it out to start one")
     latest = max(opened, key=lambda summary: str(summary.user_attrs[OPENED]))
     other = differences(latest.user_attrs[PURPOSE], study_purpose(config, card))
     if other:
         raise SearchError(
             f"--resume: the latest study was made for something else ({'; '.join(other)}); "
-            "set that back, or start anew with --fresh"
+            "set that back, or start a new one with --fresh"
         )
     return latest.study_name
 
@@ -147,9 +147,9 @@ def best_trial(study: optuna.Study) -> FrozenTrial:
         return best[0]
     used = used_trials(study)
     if not used:
-        raise SearchError("search.minutes: had passed before a trial was completed; raise it")
+        raise SearchError("search.minutes: elapsed before any trial completed; raise it")
     reasons = [trial.user_attrs[FAILURE] for trial in used if FAILURE in trial.user_attrs]
     raise SearchError(
-        f"none of the {len(used)} trials was completed; the first failed with: "
+        f"none of the {len(used)} trials completed; the first failed with: "
         f"{reasons[0] if reasons else 'all were pruned'}"
     )

@@ -173,9 +173,9 @@ class StudyTrials:
         if len(self._taken()) >= search.trials:
             return f"search.trials: {search.trials} were tried"
         if search.stall is not None and since_improvement(self.study) >= search.stall:
-            return f"search.stall: the last {search.stall} trials were no improvement"
+            return f"search.stall: the last {search.stall} trials brought no improvement"
         if search.minutes is not None and self.seconds >= 60 * search.minutes:
-            return f"search.minutes: {search.minutes:g} have passed"
+            return f"search.minutes: {search.minutes:g} elapsed"
         return None
 
 

@@ -151,7 +151,7 @@ def make_router(service: Service) -> APIRouter:
         """The confusion matrix on the test split."""
         found = service.champion.model.confusion
         if found is None:
-            raise HTTPException(HTTPStatus.NOT_FOUND, "the version has none, as of an earlier Darkroom")
+            raise HTTPException(HTTPStatus.NOT_FOUND, "this version has no confusion matrix")
         return schemas.Confusion.model_validate(found)
 
     @router.get("/v1/drift", responses={404: {"model": schemas.Problem}}, tags=["API"])
@@ -159,9 +159,7 @@ def make_router(service: Service) -> APIRouter:
         """The latest images beside those of the validation split."""
         watch = service.champion.drift
         if watch is None:
-            raise HTTPException(
-                HTTPStatus.NOT_FOUND, "the version has nothing to compare with, as of an earlier Darkroom"
-            )
+            raise HTTPException(HTTPStatus.NOT_FOUND, "this version has no reference to compare with")
         return schemas.Drift.model_validate(watch.report())
 
     @router.get("/healthz", tags=["Operation"])
@@ -189,7 +187,7 @@ def make_router(service: Service) -> APIRouter:
 
 def _busy() -> HTTPException:
     return HTTPException(
-        HTTPStatus.SERVICE_UNAVAILABLE, "too many images wait already; try again", {"Retry-After": RETRY_SECONDS}
+        HTTPStatus.SERVICE_UNAVAILABLE, "too many images are waiting; try again", {"Retry-After": RETRY_SECONDS}
     )
 
 

@@ -100,7 +100,7 @@ class Connections:
             largest = max(self._waiting, key=lambda each: each.held)
             if not largest.held:
                 return
-            largest.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many bytes of requests are held already; try again")
+            largest.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many bytes of requests are in memory; try again")
 
     def release(self, connection: "Connection") -> None:
         """The bytes of a connection's requests are needed no more."""

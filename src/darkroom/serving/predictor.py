@@ -95,8 +95,8 @@ class Predictor:
             decoder = evaluated.decoder()
         if reference is None:
             warn(
-                f"{name} version {version.version}: was evaluated by an earlier Darkroom; its probabilities are not "
-                "calibrated, and no picture is called unlike the training images"
+                f"{name} version {version.version}: was registered without reference.json; its probabilities are not "
+                "calibrated, and no picture is reported as unlike the training images"
             )
         return cls(model, evaluated.answers.classes, evaluated.shape, str(version.version), mean, reference, decoder)
 

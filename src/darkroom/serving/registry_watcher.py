@@ -68,7 +68,7 @@ class RegistryWatcher:
             try:
                 self.look()
             except Exception:  # a mistake of ours must not end the following
-                log.exception("looking at the registry failed")
+                log.exception("cannot query the registry")
             if self._stopped.wait(seconds):
                 return
 
@@ -97,20 +97,24 @@ class RegistryWatcher:
 
     def _note_registry(self, *, answers: bool, why: str = "") -> None:
         if answers != self._answers:
-            log.warning("the registry answers again" if answers else f"the registry is away ({why}); going on")
+            log.warning("registry reachable again" if answers else f"registry unreachable ({why}), continuing")
         self._answers = answers
         self._audience.note_registry(answers=answers)
 
     def _follow_champion(self, version: str | None) -> None:
         if version is None:
-            self._audience.note_trouble(f"{self._name} has no champion any more; version {self._champion} goes on")
+            self._audience.note_trouble(
+                f"{self._name} has no champion any more; continuing with version {self._champion}"
+            )
         elif version == self._champion:
             self._audience.note_trouble(None)
         elif self._is_loaded(version):
             self._publish(version)
         else:
             _, why = self._failed[version]
-            self._audience.note_trouble(f"version {version} is champion and {why}; version {self._champion} goes on")
+            self._audience.note_trouble(
+                f"version {version} is champion, but {why}; continuing with version {self._champion}"
+            )
 
     def _follow_challenger(self, aliases: Mapping[str, str]) -> None:
         version = aliases.get(CHALLENGER)

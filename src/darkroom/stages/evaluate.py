@@ -107,7 +107,7 @@ def doubts(found: Evaluation, classes: Sequence[str]) -> list[str]:
     """What the figures do not show, in lines: classes without test images, and whether guessing would do as well."""
     lines = []
     if absent := int(found.summary.get("absent_classes", 0)):
-        lines.append(f"{absent:,} of {len(classes):,} classes have no test image: the figures say nothing about them")
+        lines.append(f"{absent:,} of {len(classes):,} classes have no test image: the metrics say nothing about them")
     counts = np.bincount(found.labels, minlength=len(classes))
     guess = counts.max() / len(found.labels)
     if found.summary["accuracy_low"] <= guess:

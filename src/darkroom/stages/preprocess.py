@@ -80,7 +80,7 @@ def _judge_broken(decoded: DecodedDataset, *, skip: bool) -> None:
         f" and {more:,} more" if more > 0 else ""
     )
     if not skip:
-        raise DataError(f"{text}; mend or remove them, or set dataset.on_broken to skip")
+        raise DataError(f"{text}; fix or remove them, or set dataset.on_broken to skip")
     warn(f"{text}; left out")
 
 
@@ -89,7 +89,7 @@ def _judge_suspects(found: Sequence[Suspect], *, stop: bool) -> None:
         # All of it, what alone would be a warning as well: whoever mends the images wants to do so once.
         raise DataError(
             *(suspect.text for suspect in found),
-            "nothing was written: mend or remove these images; or set preprocess.on_suspect to warn, and "
+            "nothing was written: fix or remove these images; or set preprocess.on_suspect to warn, and "
             f"{REPORT} lists them",
         )
     for suspect in found:

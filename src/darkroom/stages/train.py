@@ -68,7 +68,7 @@ def run(config: Config, workspace: Workspace) -> None:
     key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where, "start": start})
     checkpoint = Checkpoint(workspace.checkpoint, key)
     if saved := checkpoint.load():
-        messages.print(f"train: resumes after epoch {len(saved['history'])} of {config.train.epochs}")
+        messages.print(f"train: resuming after epoch {len(saved['history'])} of {config.train.epochs}")
     with (
         Tracker(config.tracking, workspace.spools) as tracker,
         tracker.start(training_name(settings, card), "train", key=checkpoint.run_id) as tracked,

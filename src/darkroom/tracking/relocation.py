@@ -52,8 +52,8 @@ def check_place(connection: sqlite3.Connection, database: Path) -> None:
         for location in _others(connection, table, column, condition, here):
             if found := _elsewhere(location, here):
                 raise TrackingError(
-                    f"{database}: was moved or copied, and looks for its files in {found[0]}, not beside it in {here}; "
-                    "`darkroom relocate` changes that"
+                    f"{database}: was moved or copied, and still looks for its files in {found[0]}, not beside it "
+                    f"in {here}; run `darkroom relocate`"
                 )
 
 

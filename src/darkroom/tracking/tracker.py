@@ -72,10 +72,10 @@ class Tracker:
             if problem is None:
                 raise refusal
         elif self._trouble:
-            why = "was not waited for" if self._trouble == INTERRUPTED else f"does not answer ({self._trouble})"
+            why = "did not finish in time" if self._trouble == INTERRUPTED else f"does not answer ({self._trouble})"
             warn(
-                f"MLflow store {shown(self._address)} {why}; what it lacks is kept in {self._writer.directory}, and "
-                "the next command that uses it, such as `darkroom register`, brings it there"
+                f"MLflow store {shown(self._address)} {why}; unsent data is kept in {self._writer.directory}, and "
+                "the next command that uses it, such as `darkroom register`, sends it"
             )
 
     @property

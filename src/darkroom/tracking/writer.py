@@ -155,9 +155,7 @@ class Writer:
                     raise
                 # Whatever it is, it must not keep what comes later from being sent.
                 aside = spool.set_aside()
-                warn(
-                    f"MLflow store {spool.store} refuses what was kept for it ({reason(problem)}); it is now in {aside}"
-                )
+                warn(f"MLflow store {spool.store} rejects the data kept for it ({reason(problem)}); moved to {aside}")
         found.end_abandoned()
         return found
 

@@ -144,7 +144,7 @@ class TrainingLoop:
         self.schedule.move_to(self.schedule.place)
 
     def _give_up_capturing(self, problem: CaptureError) -> None:
-        self.result.notes.append(f"steps are not captured, and slower: {problem}")
+        self.result.notes.append(f"steps are slower, as they are not captured: {problem}")
         self.stop_capturing()
 
     @property

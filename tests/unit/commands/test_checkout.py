@@ -89,7 +89,7 @@ def test_the_code_of_a_project_below_the_repositorys_root_is_found(tmp_path):
 def test_a_tree_that_was_dirty_is_told_of(repository, tmp_path, capsys):
     root, commit = repository
     _, doubts = bring_code(training(commit=commit, was_dirty=True), Workspace(root), tmp_path / "code")
-    assert doubts == [f"the work tree had changes that commit {commit[:12]} does not hold"]
+    assert doubts == [f"the working tree had changes that commit {commit[:12]} does not hold"]
     assert "if they were in src/, another code is trained" in capsys.readouterr().err
 
 
@@ -109,9 +109,9 @@ def test_outside_git_the_code_is_that_of_today_and_it_is_said(tmp_path, monkeypa
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     source, doubts = bring_code(training(commit=commit), Workspace(tmp_path), tmp_path / "code")
     assert source == Path(darkroom.__file__).parents[1]
-    assert doubts == ["the code is that of today"]
+    assert doubts == ["the current code is used"]
     said = capsys.readouterr().err
-    assert "trained with the code of today" in said
+    assert "trained with the current code" in said
     assert why in said
 
 
@@ -241,7 +241,9 @@ def test_data_that_has_changed_since_is_refused(folder, checkout, in_this_proces
     root, _, fingerprint = folder
     shutil.rmtree(root / "data" / "processed")
     Image.new("L", (6, 6), 255).save(root / "data" / "folder" / "0" / "0.png")
-    pattern = rf"^run a{{32}}: its data, {fingerprint[:12]}, is no longer what download and preprocess give: \w{{12}}; "
+    pattern = (
+        rf"^run a{{32}}: its data, {fingerprint[:12]}, is not what download and preprocess now produce: \w{{12}}; "
+    )
     with pytest.raises(DataError, match=pattern) as raised:
         bring(folder, checkout)
     assert "\n" not in str(raised.value)

@@ -136,7 +136,7 @@ def test_models_of_different_data_are_compared_on_the_test_images_of_both(other_
     written = compared("1", "2")
 
     shown = capsys.readouterr().out
-    assert "of the 360 test images that both datasets share rightly" in shown
+    assert "of the 360 test images that both datasets share correctly" in shown
     scope = "The models are of different data: 360 test images are in both test splits (360 and 360 images)."
     assert scope in shown
     assert scope in (written / "comparison.md").read_text()
@@ -199,7 +199,7 @@ def test_a_gate_that_needs_the_images_is_not_asked_without_them(no_cache, write_
     found = json.loads((compared("1", "2") / "comparison.json").read_text())
 
     assert found["gate"] is None
-    assert "the gate was not asked (data/processed/digits: does not hold" in capsys.readouterr().err
+    assert "the gate was not evaluated (data/processed/digits: does not hold" in capsys.readouterr().err
 
 
 def test_a_gate_that_needs_a_missing_package_is_not_asked(client, write_params, monkeypatch, capsys):
@@ -209,7 +209,7 @@ def test_a_gate_that_needs_a_missing_package_is_not_asked(client, write_params, 
     found = json.loads((compared("1", "2") / "comparison.json").read_text())
 
     assert found["gate"] is None
-    assert "the gate was not asked (the ONNX format needs onnxruntime" in capsys.readouterr().err
+    assert "the gate was not evaluated (the ONNX format needs onnxruntime" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("form", ["pt2", "onnx"])

@@ -190,7 +190,7 @@ def test_a_store_that_was_copied_is_found_and_relocated(doctor, evaluated, tmp_p
     shutil.copytree(evaluated, copy)
     monkeypatch.chdir(copy)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow has set it to the original
-    find(doctor(), "store", "was moved or copied, and looks for its files in", "`darkroom relocate`")
+    find(doctor(), "store", "was moved or copied, and still looks for its files in", "`darkroom relocate`")
     assert doctor("--fix") == []
     shutil.rmtree(evaluated / "mlruns")  # the copy needs nothing of the original
     assert doctor() == []

@@ -295,7 +295,7 @@ def test_an_interruption_leaves_nothing(export, evaluated, monkeypatch):
         ({"form": "onnx", "to": "a.pth"}, r"^a\.pth: the name of a file in the format onnx ends in \.onnx$"),
         ({"form": "pt2", "to": "a"}, r"^a: the name of a file in the format pt2 ends in \.pt2$"),
         ({"form": "safetensors", "to": "models/model.safetensors"}, r"^models/model\.safetensors: the trained model"),
-        ({"form": "pth", "to": "models/../models/model.pth"}, r"model\.pth: the trained model and its card lie there"),
+        ({"form": "pth", "to": "models/../models/model.pth"}, r"model\.pth: the trained model and its card are there"),
         ({"form": "pth", "to": "params.d.pth"}, r"^params\.d\.json: the card of params\.d\.pth goes there, but"),
         ({"form": "onnx", "to": "directory.onnx"}, r"^directory\.onnx: a directory; give --output the name of a file$"),
     ],
@@ -352,7 +352,7 @@ def test_looking_for_a_version_makes_no_store(export, evaluated):
 
 @pytest.fixture
 def older(client, monkeypatch):
-    """The version is one of an earlier Darkroom, which noted no card with it."""
+    """The version was registered without a card."""
     read = evaluated_model.Model.load
 
     def without_card(place):
@@ -366,7 +366,7 @@ def older(client, monkeypatch):
 @pytest.mark.parametrize("form", ["pth", "safetensors"])
 def test_weights_alone_of_an_older_version_are_refused(form, export, evaluated, older):
     refused(
-        export, evaluated, r"^version 1: an earlier Darkroom registered it, .*; export it as onnx or pt2, or",
+        export, evaluated, r"^version 1: registered without the settings .*; export it as onnx or pt2, or",
         form=form, model="1",
     )  # fmt: skip
 

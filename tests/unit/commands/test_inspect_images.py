@@ -61,7 +61,7 @@ def test_a_problem_is_told_as_the_stages_tell_it_after_what_was_found(darkroom, 
     assert code == 2
     assert "data/folder: 49 files, 49 images" in output
     assert "dataset:" not in output
-    assert errors.startswith("error: names of splits (Testing/, Training/) lie beside other names (extra/)")
+    assert errors.startswith("error: names of splits (Testing/, Training/) are mixed with other names (extra/)")
     assert darkroom("download")[0] == 0
     assert darkroom("preprocess") == (2, "", errors)
 

@@ -18,7 +18,7 @@ WEIGHTS = "b" * 64
 FACTS = {"system.device": "cpu", "system.threads": "2", "system.precision": "fp32", "system.torch": "2.15.0"}
 METRICS = {"best/epoch": 2.0, "best/val_accuracy": 0.9, "best/val_loss": 0.1 + 0.2, "train/loss": 0.5}
 TEST = {"test/accuracy": 0.85, "test/f1_macro": 0.84, "test/log_loss": 0.4, "test/calibration_error": 0.1}
-REPRODUCED = "Reproduced: the same weights and figures, to the last bit."
+REPRODUCED = "Reproduced: the same weights and metrics, bit for bit."
 
 
 @pytest.fixture
@@ -99,18 +99,18 @@ def test_whatever_differs_is_named_and_makes_it_another(came_out, outcome, name)
 )
 def test_what_differs_in_the_environment_is_named(came_out, now, reason):
     _, said, _ = came_out(weights="d" * 64, now=FACTS | now)
-    assert f"Not reproduced. What is different: {reason}" in said
+    assert f"Not reproduced. Differences: {reason}" in said
 
 
 def test_numbers_that_were_recorded_as_text_are_equal(came_out):
     _, said, _ = came_out(weights="d" * 64, now=FACTS | {"system.threads": 2})
     assert "threads" not in said
-    assert "Nothing that the run says of its machine is different here: another processor may be the reason." in said
+    assert "The environment that the run recorded is the same here; a different processor may be the reason." in said
 
 
 def test_doubts_about_the_code_are_named(came_out):
-    _, said, _ = came_out(weights="d" * 64, doubts=["the code is that of today"])
-    assert said.splitlines()[-1] == "Not reproduced. What is different: the code is that of today."
+    _, said, _ = came_out(weights="d" * 64, doubts=["the current code is used"])
+    assert said.splitlines()[-1] == "Not reproduced. Differences: the current code is used."
 
 
 def test_it_fits_into_80_columns(came_out):

@@ -77,7 +77,7 @@ def test_contrast_is_drawn_evenly_within_its_limits(most):
 
 
 def assert_even(values, low, high):
-    """Of whole numbers from ``low`` to ``high`` each tenth holds about a tenth, and none lies outside."""
+    """Of whole numbers from ``low`` to ``high`` each tenth holds about a tenth, and none is outside."""
     values = values.double()
     # To round takes up to half a level.
     assert low - 0.5 <= values.min()

@@ -76,14 +76,14 @@ def test_a_class_may_be_called_train_below_a_split():
     ],
 )
 def test_an_image_outside_a_class_folder_is_refused(names, stray):
-    with pytest.raises(DataError, match=f"{stray}: lies outside a class folder; expected one sub-folder per class"):
+    with pytest.raises(DataError, match=f"{stray}: is outside a class folder; expected one sub-folder per class"):
         arrange(names)
 
 
 @pytest.mark.parametrize("stray", ["train/1.png", "test/1.png", "logo.png"])
 def test_an_image_outside_a_class_folder_of_its_split_is_refused(stray):
     names = ["train/cat/1.png", "train/dog/1.png", "test/cat/1.png", "test/dog/1.png", stray]
-    with pytest.raises(DataError, match=f"{stray}: lies outside a class folder below its split"):
+    with pytest.raises(DataError, match=f"{stray}: is outside a class folder below its split"):
         arrange(names)
 
 
@@ -97,14 +97,14 @@ def test_one_class_is_refused(names):
 
 
 def test_splits_without_train_are_refused():
-    with pytest.raises(DataError, match="splits test, val are there, but no train"):
+    with pytest.raises(DataError, match="splits test, val found, but no train"):
         arrange([f"{split}/{kind}/1.png" for split in ("val", "test") for kind in ("cat", "dog")])
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_a_class_that_train_lacks_is_refused(split):
     names = ["train/cat/1.png", "train/dog/1.png", f"{split}/cat/1.png", f"{split}/fox/1.png"]
-    with pytest.raises(DataError, match="class 'fox' has images to test on, but none in train"):
+    with pytest.raises(DataError, match="class 'fox' has images in val or test, but none in train"):
         arrange(names)
 
 
@@ -253,7 +253,7 @@ def test_nested_copies_are_refused_with_the_path_to_take(names, inner):
 
 def test_a_copy_of_the_classes_within_a_split_is_refused():
     told = refusal(below("train", "train/train", "test"))
-    assert "cat/, dog/ lie in train/ and again in train/train/; remove one of the two." in told
+    assert "cat/, dog/ are in train/ and again in train/train/; remove one of the two." in told
 
 
 @pytest.mark.parametrize(
@@ -315,7 +315,7 @@ def test_a_class_called_test_is_not_taken_for_images_without_one():
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_images_without_a_class_are_refused_in_other_splits(split):
     names = [*below(*({"train", "val", "test"} - {split})), f"{split}/1.png"]
-    assert f"{split}/1.png: lies outside a class folder below its split" in refusal(names)
+    assert f"{split}/1.png: is outside a class folder below its split" in refusal(names)
 
 
 # --- folders without images --------------------------------------------------------------------------

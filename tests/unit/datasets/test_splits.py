@@ -98,7 +98,7 @@ def test_a_published_split_without_one_of_the_classes_is_kept_and_told(part):
     rows = split(labels, published)
     assert np.array_equal(rows[part], np.flatnonzero(published == part))
     told = [line for line in shortcomings(labels, rows, names(2)) if "no image" in line]
-    assert told == [f"{part} has no image of 1 of 2 classes ('class 1'): its figures say nothing about them"]
+    assert told == [f"{part} has no image of 1 of 2 classes ('class 1'): its metrics say nothing about them"]
 
 
 def test_splits_with_every_class_and_many_images_have_no_shortcoming():
@@ -154,7 +154,7 @@ def test_a_class_too_small_for_val_is_refused_where_test_is_published():
 
 
 def test_all_classes_that_are_too_small_are_named():
-    match = r"class 'class 1' has 2 images .*; too few have 'class 2' \(1\) too: add images, or take the class away"
+    match = r"class 'class 1' has 2 images .*; too few have 'class 2' \(1\) too: add images, or remove the class"
     with pytest.raises(DataError, match=match):
         split(np.repeat([0, 1, 2], [50, 2, 1]))
 

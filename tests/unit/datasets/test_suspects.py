@@ -284,7 +284,7 @@ def test_dead_images_stop_before_anything_is_written(preprocessed, tmp_path):
     assert lines[2].startswith("30 of 40 images (75 %) are identical to an image of another class, in 1 group, such ")
     assert "test images" in lines[3]
     assert lines[-1] == (
-        "nothing was written: mend or remove these images; or set preprocess.on_suspect to warn, and "
+        "nothing was written: fix or remove these images; or set preprocess.on_suspect to warn, and "
         "reports/preprocess/report.json lists them"
     )
     assert contents(tmp_path / "data" / "processed", tmp_path / "reports") == before

@@ -214,7 +214,7 @@ def test_without_a_table_there_is_nothing_to_store(tmp_path):
 def test_a_table_outside_the_dataset_is_refused_as_its_changes_would_go_unnoticed(images, tmp_path, given):
     (tmp_path / "labels.csv").write_text(TEXT)
     (tmp_path.parent / "labels.csv").write_text(TEXT)
-    with pytest.raises(DataError, match=r"labels\.csv lies outside dataset\.path .* would go unnoticed; put it there"):
+    with pytest.raises(DataError, match=r"labels\.csv is outside dataset\.path .* would go unnoticed; put it there"):
         store_table(given, images, tmp_path / "raw")
 
 

@@ -37,17 +37,17 @@ def report(both, losses, gains, neither=0, *, classes=("cat", "dog"), checks=())
     [
         (
             (80, 2, 18),
-            "Version 2 is better: version 2 answers 98.00 % of the 100 test images rightly, version 1 82.00 % "
+            "Version 2 is better: version 2 classifies 98.00 % of the 100 test images correctly, version 1 82.00 % "
             "(+16.00 points, 95 % interval +",
             "); equally good models show such a gain with probability 0.0002.",
         ),
         (
             (80, 18, 2),
-            "Version 2 is worse: version 2 answers 82.00 % of the 100 test images rightly, version 1 98.00 % "
+            "Version 2 is worse: version 2 classifies 82.00 % of the 100 test images correctly, version 1 98.00 % "
             "(-16.00 points, 95 % interval -",
             "); equally good models show such a loss with probability 0.0002.",
         ),
-        ((80, 9, 11), "These images do not show which model is better: version 2 answers 91.00 %", ")."),
+        ((80, 9, 11), "These images do not show which model is better: version 2 classifies 91.00 %", ")."),
     ],
 )
 def test_the_headline_says_whether_the_second_model_is_better(counts, beginning, end):

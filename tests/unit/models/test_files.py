@@ -135,7 +135,7 @@ def test_a_damaged_card_is_refused(saved: Saved, content: str) -> None:
         (lambda card: card.update(settings=None), r"model\.json: damaged \(settings: "),
         (
             lambda card: card["settings"]["model"].update(name="vgg"),
-            r"cannot be loaded .*settings\.model\.name: no",
+            r"cannot be loaded .*settings\.model\.name: unknown value",
         ),
         (lambda card: card["settings"]["model"].update(hidden=[3]), r"cannot be loaded .*size mismatch"),
         (lambda card: card["dataset"].update(classes=["a", "b"]), r"cannot be loaded .*size mismatch"),

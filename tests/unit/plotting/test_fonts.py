@@ -104,7 +104,7 @@ def test_without_a_font_this_is_said_once_and_matplotlib_says_nothing(tmp_path, 
     for _ in range(2):
         drawn(["日本語", "cat"], tmp_path / "figure.png")
     assert capsys.readouterr().err == (
-        "warning: no font on this machine has 日 本 語 (as in '日本語'): figures show boxes instead, tables and CSV "
+        "warning: no font on this machine has 日 本 語 (as in '日本語'): plots show boxes instead, tables and CSV "
         "files are whole; install fonts-noto-cjk (Debian, Ubuntu) or other fonts that have them\n"
     )
 

@@ -60,7 +60,7 @@ def test_nothing_is_said_without_a_champion(told):
 def test_the_images_in_both_and_what_to_do_are_told(told):
     assert told() == (
         "version 1 stays champion, a model of other data: 360 test images are in both test splits (360 and 360 "
-        "images); `darkroom promote` lets the new one meet it on these, `darkroom compare` shows both, `darkroom "
+        "images); `darkroom promote` compares the two on these, `darkroom compare` shows both, `darkroom "
         "data-diff` shows what changed"
     )
 

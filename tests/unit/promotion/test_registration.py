@@ -302,7 +302,7 @@ def test_a_version_whose_run_was_deleted_still_counts_and_gets_what_it_lacks(
 ):
     client.delete_run(runs(client)[0].info.run_id)
     (report,) = (evaluated / "mlruns" / "models").rglob("evaluate")
-    shutil.rmtree(report)  # as an earlier Darkroom registered it
+    shutil.rmtree(report)  # which a version may lack
 
     again = bring()
 

@@ -118,7 +118,7 @@ def test_a_web_page_is_refused(card: DatasetCard) -> None:
 
 def test_what_dvc_removes_before_the_training_is_refused_with_the_reason(card: DatasetCard) -> None:
     with pytest.raises(
-        ModelError, match=r"^train\.start_from: models/model\.safetensors: not there; DVC removes what a"
+        ModelError, match=r"^train\.start_from: models/model\.safetensors: not found; DVC removes a stage"
     ):
         begin(config(train={"start_from": "models/model.safetensors"}), HERE, card)
 
@@ -368,5 +368,5 @@ def test_a_queued_experiment_begins_with_a_file_of_the_checkout_that_git_ignores
     monkeypatch.chdir(copy)
 
     assert find_start("w.pth", here, HERE)[0].digest == start.digest
-    with pytest.raises(ModelError, match="DVC removes what a"):
+    with pytest.raises(ModelError, match="DVC removes a stage"):
         find_start("models/model.safetensors", here, HERE)

@@ -98,7 +98,7 @@ def test_a_run_of_another_program_is_refused(client):
     ("problem", "status"), [(RuntimeError("the loss is nan"), "FAILED"), (KeyboardInterrupt("Ctrl-C"), "KILLED")]
 )
 def test_a_training_that_did_not_end_well_is_refused_with_the_reason(client, train, problem, status):
-    refused(client, train(problem=problem), rf"is {status} \({problem}\), so it has no result that could come out")
+    refused(client, train(problem=problem), rf"is {status} \({problem}\), so it has no result to reproduce")
 
 
 def test_a_training_that_still_runs_is_refused(client, store):

@@ -102,7 +102,7 @@ def test_a_study_made_for_something_else_is_not_resumed(
 
     assert caught.match(
         rf"^--resume: the latest study was made for something else \({message}\); "
-        r"set that back, or start anew with --fresh$"
+        r"set that back, or start a new one with --fresh$"
     )
 
 
@@ -131,7 +131,7 @@ def test_the_study_that_was_opened_last_is_the_one_to_resume(path: Path, opened:
 
 
 def test_without_a_study_there_is_nothing_to_resume(path: Path, opened: Open) -> None:
-    with pytest.raises(SearchError, match=r"^--resume: there is no study to go on with; leave it out to begin one$"):
+    with pytest.raises(SearchError, match=r"^--resume: there is no study to resume; leave it out to start one$"):
         opened(path, config(), start="resume")
 
     assert names(path) == []

@@ -189,7 +189,7 @@ def test_the_time_of_all_sessions_is_counted(journal: Path, opened: Search) -> N
 
     assert source.seconds == 60
     assert source.ask() is None
-    assert source.ending == "search.minutes: 1 have passed"
+    assert source.ending == "search.minutes: 1 elapsed"
     assert under_way is not None
     assert source.tell(under_way, [2.0], COMPLETE).state is COMPLETE
 
@@ -203,7 +203,7 @@ def test_a_search_that_does_not_get_better_ends(journal: Path, opened: Search) -
     assert source.ending is None
     assert train(source, 2.5)
     assert train(source, 4.0) is None
-    assert source.ending == "search.stall: the last 3 trials were no improvement"
+    assert source.ending == "search.stall: the last 3 trials brought no improvement"
 
 
 def test_a_search_whose_trials_all_fail_stalls(journal: Path, opened: Search) -> None:
@@ -279,7 +279,7 @@ def test_two_objectives_without_a_complete_trial_are_refused_with_the_first_reas
 
     study = search(journal, config(3, **TWO), failing)
 
-    with pytest.raises(SearchError, match=r"^none of the 3 trials was completed; the first failed with: reason 0$"):
+    with pytest.raises(SearchError, match=r"^none of the 3 trials completed; the first failed with: reason 0$"):
         best_trial(study)
 
 

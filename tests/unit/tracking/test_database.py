@@ -151,7 +151,7 @@ def test_what_a_locked_store_has_not_taken_stays_and_is_brought_later(store, imp
         other.execute("BEGIN EXCLUSIVE")
         with Tracker(Tracking(), Workspace().spools) as tracker, tracker.start("a run", "train") as run:
             pass
-    assert "does not answer (locked); what it lacks is kept in " in capsys.readouterr().err
+    assert "does not answer (locked); unsent data is kept in " in capsys.readouterr().err
     found = connect(Tracking(), Workspace().spools)
     assert found.client.get_run(found.id_of(run.key)).info.status == "FINISHED"
 

@@ -74,8 +74,8 @@ def test_no_command_works_on_the_files_of_another_place(moved, command):
 
     assert ended.code == 2
     assert ended.errors == (
-        f"error: {root}/mlflow.db: was moved or copied, and looks for its files in {old}/mlruns, not beside it in "
-        f"{root}/mlruns; `darkroom relocate` changes that\n"
+        f"error: {root}/mlflow.db: was moved or copied, and still looks for its files in {old}/mlruns, not beside it "
+        f"in {root}/mlruns; run `darkroom relocate`\n"
     )
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
     assert not old.exists()
@@ -212,5 +212,5 @@ def test_a_stage_is_refused_before_its_work(moved, monkeypatch):
     root, _ = moved
     monkeypatch.chdir(root)
 
-    with pytest.raises(TrackingError, match="`darkroom relocate` changes that"):
+    with pytest.raises(TrackingError, match="run `darkroom relocate`"):
         Tracker(load(root / "params.yaml").tracking, Workspace().spools)

@@ -103,8 +103,8 @@ def assert_complete(store, run, epochs=3, status="FINISHED"):
 
 def assert_one_warning(text, reason):
     assert text.count("warning:") == 1
-    assert f"does not answer ({reason}); what it lacks is kept in " in text
-    assert "the next command that uses it, such as `darkroom register`, brings it there" in text
+    assert f"does not answer ({reason}); unsent data is kept in " in text
+    assert "the next command that uses it, such as `darkroom register`, sends it" in text
 
 
 def test_what_a_run_was_told_is_in_the_store_when_the_stage_ends(open_tracker, spools):
@@ -221,7 +221,7 @@ def test_who_interrupts_waits_for_no_store_and_no_import(gate, open_tracker, spo
             interrupt(tracker, run)
     text = capsys.readouterr().err
     assert text.count("warning:") == 1
-    assert "was not waited for; what it lacks is kept in " in text
+    assert "did not finish in time; unsent data is kept in " in text
     gate.opened.set()
     assert_complete(connect(Tracking(), spools), run, status="KILLED")
 
@@ -359,7 +359,7 @@ def test_a_spool_that_the_store_refuses_is_set_aside_and_what_follows_is_sent(ga
     capsys.readouterr()
     gate.problem = None
     store = connect(Tracking(), spools)
-    assert "refuses what was kept for it (not an operation" in capsys.readouterr().err
+    assert "rejects the data kept for it (not an operation" in capsys.readouterr().err
     assert [path.suffix for path in spools.iterdir() if path.is_file() and path.suffix != ".sent"] == [".refused"]
     (found,) = [each for each in runs_of(store) if each.data.tags["darkroom.run"] == run.key]
     assert found.info.status == "FINISHED"

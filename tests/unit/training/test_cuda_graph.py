@@ -155,7 +155,7 @@ def test_a_replay_that_does_something_else_is_not_used() -> None:
 
     assert loop.captured is None
     (note,) = loop.result.notes
-    assert note.startswith("steps are not captured, and slower: a replayed step differs by ")
+    assert note.startswith("steps are slower, as they are not captured: a replayed step differs by ")
     assert (found.train_loss, found.lr) == (expected.train_loss, expected.lr)
     assert_same(loop.model, alone.model)
 
@@ -170,7 +170,7 @@ def test_a_device_that_cannot_capture_trains_without() -> None:
     loop.run_epoch()
 
     reason = "operation not permitted when stream is capturing"
-    assert loop.result.notes == [f"steps are not captured, and slower: {reason}"]
+    assert loop.result.notes == [f"steps are slower, as they are not captured: {reason}"]
 
 
 class Thawing(Network):

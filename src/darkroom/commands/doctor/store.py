@@ -78,4 +78,4 @@ def _spools(config: Config, workspace: Workspace, address: str) -> Iterator[Find
         else:
             yield wrong(AREA, f"{waits}; set MLFLOW_TRACKING_URI to it and run `darkroom doctor --fix`")
     for path in sorted(workspace.spools.glob(f"*{REFUSED}")):
-        yield wrong(AREA, f"{path}: was refused by its store; delete it when its runs are not missed")
+        yield wrong(AREA, f"{path}: was refused by its store; delete it if its runs are not needed")
