@@ -18,7 +18,7 @@ from darkroom.utils.process_id import this_process
 from darkroom.utils.signals import held_back
 
 RUN_TAG = "darkroom.run"
-PROCESS_TAG = "darkroom.utils.process_id"
+PROCESS_TAG = "darkroom.process"
 ENDED_TAG = "darkroom.ended"
 KIND_TAG = "darkroom.kind"
 WEIGHTS_TAG = "darkroom.weights_sha256"

@@ -229,7 +229,7 @@ def test_a_deleted_experiment_is_found(registered, doctor):
 def test_a_run_whose_process_was_killed_is_found_and_ended(registered, doctor):
     client, _ = registered
     experiment = client.get_experiment_by_name("darkroom").experiment_id
-    run = client.create_run(experiment, tags={"darkroom.utils.process_id": GONE})
+    run = client.create_run(experiment, tags={"darkroom.process": GONE})
     find(doctor(), "store", f"run {run.info.run_id}: RUNNING, but its process was killed")
     assert doctor("--fix") == []
     assert client.get_run(run.info.run_id).info.status == "KILLED"
@@ -237,7 +237,7 @@ def test_a_run_whose_process_was_killed_is_found_and_ended(registered, doctor):
 
 def spool(store):
     made = Spool.create(Workspace().spools, store, "darkroom")
-    tags = {"darkroom.run": RUN, "darkroom.utils.process_id": "elsewhere:1:1"}
+    tags = {"darkroom.run": RUN, "darkroom.process": "elsewhere:1:1"}
     made.append({"do": "begin", "run": RUN, "name": "a run", "parent": None, "time": 1, "tags": tags})
     made.close()
 

@@ -80,7 +80,7 @@ def test_a_run_whose_process_is_gone_is_ended_when_the_next_one_connects(store, 
 
 def test_a_run_of_another_machine_is_left_alone(store):
     run = store.start("a run", "train")
-    store.client.set_tag(store.id_of(run.key), "darkroom.utils.process_id", "another-host:1:0")
+    store.client.set_tag(store.id_of(run.key), "darkroom.process", "another-host:1:0")
     store.end_abandoned()
     assert ended(store, run)[0] == "RUNNING"
 
