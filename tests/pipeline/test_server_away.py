@@ -73,7 +73,7 @@ def story(make_clone, empty_store, tmp_path_factory):
     server.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(writer, "QUIET", 0)  # the store is told of the run at once
+            patch.setattr(writer, "QUIET_SECONDS", 0)  # the store is told of the run at once
             patch.setattr(train, "_EpochReport", epoch_report(server, client))
             trained = run_command(root, "train", **store)
         run_stages(root, "evaluate", **store)

@@ -22,7 +22,7 @@ from darkroom.workspace import Workspace
 SOURCE = "src"
 PACKAGE = f"{SOURCE}/darkroom"
 # Seconds in which a command that is interrupted may end the processes it began.
-GRACE = 3.0
+GRACE_SECONDS = 3.0
 # `python -m darkroom` of any code, which is terminated when the other end of its standard input is closed: a process
 # that is killed closes what it holds.
 COMMAND = """
@@ -89,7 +89,7 @@ class Checkout:
 def _end(child: subprocess.Popen[str]) -> None:
     child.terminate()
     try:
-        child.wait(GRACE)
+        child.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()

@@ -11,7 +11,7 @@ from darkroom.serving.app import make_app
 from darkroom.serving.class_check import warn_of_other_classes
 from darkroom.serving.loaded_model import load_version
 from darkroom.serving.registry_watcher import RegistryWatcher
-from darkroom.serving.server import GRACE, libraries_kept, listen, log_to_stderr, make_server
+from darkroom.serving.server import SHUTDOWN_SECONDS, libraries_kept, listen, log_to_stderr, make_server
 from darkroom.serving.service import Service
 from darkroom.tracking.store import explained
 from darkroom.tracking.tracker import registry_client
@@ -65,7 +65,7 @@ def run(config: Config, workspace: Workspace, host: str, port: int, *, no_key: b
             server.run(sockets=[listening])
         watcher.stop()
         # A thread that is loading a version when Python ends would be torn out of torch's and ONNX Runtime's code.
-        thread.join(GRACE)
+        thread.join(SHUTDOWN_SECONDS)
 
 
 def _read_key(*, no_key: bool) -> str | None:

@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.search.attributes import OWNER
 from darkroom.search.optuna_internals import has_heartbeat, record_heartbeat, storage_of, without_heartbeat
-from darkroom.search.storage import GRACE, HEARTBEAT
+from darkroom.search.storage import GRACE_SECONDS, HEARTBEAT_SECONDS
 from darkroom.utils.process_id import is_gone, is_of_this_machine, this_process
 
 
@@ -40,7 +40,7 @@ def heartbeats(study: optuna.Study) -> Iterator[None]:
     ended = threading.Event()
 
     def beat() -> None:
-        while not ended.wait(HEARTBEAT):
+        while not ended.wait(HEARTBEAT_SECONDS):
             # A database that does not answer now may do so in time; whoever waits for it says what is wrong.
             with suppress(StorageInternalError):
                 for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -62,7 +62,7 @@ def abandoned(study: optuna.Study) -> list[FrozenTrial]:
     A search asks before its first trial, not later: what another one has trained meanwhile is none of these.
     """
     silent = without_heartbeat(study)
-    oldest = datetime.now() - timedelta(seconds=GRACE)  # noqa: DTZ005 - as Optuna writes the time
+    oldest = datetime.now() - timedelta(seconds=GRACE_SECONDS)  # noqa: DTZ005 - as Optuna writes the time
 
     def is_abandoned(trial: FrozenTrial) -> bool:
         owner = trial.user_attrs.get(OWNER)

@@ -21,10 +21,12 @@ from darkroom.utils.memory import failure_reason
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-# Seconds between two heartbeats of a running trial, and after which one without is taken for abandoned.
-HEARTBEAT, GRACE = 30, 120
-# Seconds in which a database answers.
-ANSWER = 10
+# Between two heartbeats of a running trial.
+HEARTBEAT_SECONDS = 30
+# After which a running trial without a heartbeat is taken for abandoned.
+GRACE_SECONDS = 120
+# In which a database answers.
+CONNECT_TIMEOUT_SECONDS = 10
 EXTRA = "pip install --editable '.[postgresql]'"
 
 
@@ -124,10 +126,12 @@ def _migrated(url: "URL") -> RDBStorage:
         url = url.set(drivername="postgresql+psycopg2")
     address = url.render_as_string(hide_password=False)
     # SQLAlchemy's drivers do not agree on the name of this option.
-    options = {"connect_args": {"connect_timeout": ANSWER}} if "psycopg" in url.drivername else {}
+    options = {"connect_args": {"connect_timeout": CONNECT_TIMEOUT_SECONDS}} if "psycopg" in url.drivername else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # heartbeats
-        connect = partial(RDBStorage, address, options, heartbeat_interval=HEARTBEAT, grace_period=GRACE)
+        connect = partial(
+            RDBStorage, address, options, heartbeat_interval=HEARTBEAT_SECONDS, grace_period=GRACE_SECONDS
+        )
         try:
             return connect()
         except RuntimeError:  # another release of Optuna has made the tables

@@ -20,7 +20,7 @@ from darkroom.serving.service import Service
 # Connections that may wait to be accepted.
 BACKLOG = 2048
 # Seconds that requests, and then a version that is being loaded, may take to end after the server was told to.
-GRACE = 10
+SHUTDOWN_SECONDS = 10
 
 
 def make_server(app: ASGIApp, service: Service) -> uvicorn.Server:
@@ -36,7 +36,7 @@ def make_server(app: ASGIApp, service: Service) -> uvicorn.Server:
             access_log=False,
             proxy_headers=False,  # the application reads them
             timeout_keep_alive=service.settings.keep_alive_seconds,
-            timeout_graceful_shutdown=GRACE,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         )
     )
 

@@ -24,7 +24,7 @@ SAID = {
     DAMAGED: ("file is not a database", "disk image is malformed"),
 }
 # Seconds that a command waits at its beginning for whoever is writing.
-BRIEFLY = 1.0
+LOCK_TIMEOUT_SECONDS = 1.0
 REVISION = re.compile(r'^(down_)?revision = "(\w+)"', re.MULTILINE)
 
 
@@ -43,7 +43,7 @@ def check_database(address: str, experiment: str | None = None) -> None:
         raise unusable(address, READ_ONLY)
     try:
         # Also to read, it must be able to undo what a killed process has begun to write.
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=BRIEFLY, uri=True)) as connection:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", timeout=LOCK_TIMEOUT_SECONDS, uri=True)) as connection:
             if not _holds(connection, "alembic_version"):
                 return  # empty: MLflow makes its tables
             _check_schema(connection, address, path)

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
 
     from darkroom.tracking.store import Store
 
-# Seconds that the end of a stage waits for a store that does not answer; of one that is told to end, less than the
-# 30 after which whoever told it would kill it; of one that somebody at a terminal has interrupted and waits for.
-PATIENCE, TOLD_PATIENCE, INTERRUPTED_PATIENCE = 30.0, 10.0, 2.0
+# That the end of a stage waits for a store that does not answer.
+PATIENCE_SECONDS = 30.0
+# The same for a stage that was sent a signal to end: less than the 30 seconds after which it would be killed.
+TOLD_PATIENCE_SECONDS = 10.0
+# The same for a stage that somebody at a terminal has interrupted and waits for.
+INTERRUPTED_PATIENCE_SECONDS = 2.0
 INTERRUPTED = "interrupted"
 
 
@@ -59,10 +62,10 @@ class Tracker:
         is_told = problem is not None and not isinstance(problem, Exception)
         with self._answered:
             if self._has_told and is_interrupted:
-                if not self._writer.wait(INTERRUPTED_PATIENCE, whatever=True):
+                if not self._writer.wait(INTERRUPTED_PATIENCE_SECONDS, whatever=True):
                     self._trouble = self._writer.trouble or INTERRUPTED
             elif self._has_told:
-                self._settle(TOLD_PATIENCE if is_told else PATIENCE)
+                self._settle(TOLD_PATIENCE_SECONDS if is_told else PATIENCE_SECONDS)
             self._close(problem)
 
     def _close(self, problem: BaseException | None) -> None:
@@ -91,7 +94,7 @@ class Tracker:
 
     def if_it_answers(self, action: Callable[["Store"], object]) -> None:
         """Do what has to wait for the store, after all that was told before; not if the store does not answer."""
-        self._settle(PATIENCE)
+        self._settle(PATIENCE_SECONDS)
         self._check()
         if self._trouble:
             return
@@ -108,7 +111,7 @@ class Tracker:
     def store(self) -> "Store":
         """The store, after it was brought what had been left behind. Raises TrackingError if it does not answer."""
         sent = -1
-        while not self._writer.wait(PATIENCE):
+        while not self._writer.wait(PATIENCE_SECONDS):
             self._check()
             if self._writer.trouble or sent == self._writer.sent:
                 raise unusable(self._address, self._writer.trouble or "no answer")

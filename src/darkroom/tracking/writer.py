@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 # Seconds for which the thread leaves the machine to the stage: importing MLflow, which takes one or two, is then at
 # most a thirtieth of the work that it is done beside. What is shorter is told to the store when it has ended.
-QUIET = 60.0
-# Seconds between two attempts at a store that does not answer: at first, and at most.
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+QUIET_SECONDS = 60.0
+# Between two attempts at a store that does not answer: at first, and at most.
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
 
 
 class Writer:
@@ -104,7 +105,7 @@ class Writer:
     def _work(self) -> None:
         try:
             with self._state:
-                self._state.wait_for(lambda: self._hurried or self._closing, QUIET)
+                self._state.wait_for(lambda: self._hurried or self._closing, QUIET_SECONDS)
                 if self._closing:
                     return
             # Here and not above: it imports MLflow, for which the stage does not wait.
@@ -112,13 +113,13 @@ class Writer:
 
             self.imported.set()
             self._measure()
-            pause = FIRST_PAUSE
+            pause = FIRST_PAUSE_SECONDS
             while not self._closing:
                 try:
                     if self.store is None:
                         self.store = self._connect()
                     self._send_own()
-                    pause = FIRST_PAUSE
+                    pause = FIRST_PAUSE_SECONDS
                 except Exception as problem:
                     may_answer = store.does_not_answer(problem) and (
                         not is_local(self.address) or store.is_locked(problem)
@@ -129,7 +130,7 @@ class Writer:
                     if self._given_up:
                         return
                     self._rest(pause)
-                    pause = min(2 * pause, LONGEST_PAUSE)
+                    pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         except Exception as problem:
             with self._state:
                 self.refusal = problem

@@ -19,8 +19,10 @@ from darkroom.training.device import choose_precision, precisions, prepare
 from darkroom.training.loop import TrainingLoop
 from darkroom.utils.files import digest
 
-# Steps of one round, whose shortest counts, and about how long the rounds take together.
-STEPS, SECONDS = 2, 0.3
+# Steps of one round, whose shortest counts.
+STEPS = 2
+# About how long the rounds take together.
+MEASURE_SECONDS = 0.3
 ROUNDS = (2, 20)
 # More than there are rounds, so that there is a rate for each.
 EPOCHS = 100
@@ -87,7 +89,7 @@ def step_seconds(
             loops = {name: _loop(config, card, device, name) for name in names}
             took = {name: [_pass(loop)] for name, loop in loops.items()}
             least, most = ROUNDS
-            rounds = int(SECONDS / sum(seconds[0] for seconds in took.values()))
+            rounds = int(MEASURE_SECONDS / sum(seconds[0] for seconds in took.values()))
             for _ in range(min(max(rounds, least), most)):
                 for name, loop in loops.items():
                     took[name].append(_pass(loop))

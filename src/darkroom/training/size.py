@@ -22,8 +22,10 @@ FLOAT = 4
 STATES = {"adam": 2, "adamw": 2, "sgd": 1, "muon": 1}
 # A step computes the gradients by the inputs and by the weights, each at the price of the forward pass.
 PASSES = 3
-# Seconds of an epoch from which on it is told how long one takes, and operations below which none takes so long.
-LONG_EPOCH, QUICK_EPOCH = 600.0, 1e12
+# Of an epoch of this length or longer it is told how long it takes.
+LONG_EPOCH_SECONDS = 600.0
+# An epoch of fewer operations takes less.
+QUICK_EPOCH_OPERATIONS = 1e12
 # The settings that decide how large a model is.
 SIZES = ("filters", "hidden", "depth", "width", "widen_factor", "backbone")
 
@@ -111,7 +113,7 @@ def foresee(config: Config, card: DatasetCard, device: torch.device) -> str | No
             f"{_sizes(config.model)}, or raise train.accumulate"
         )
     operations = work.operations * PASSES * card.sizes["train"]
-    if operations > QUICK_EPOCH and (seconds := operations / _rate(device)) > LONG_EPOCH:
+    if operations > QUICK_EPOCH_OPERATIONS and (seconds := operations / _rate(device)) > LONG_EPOCH_SECONDS:
         said.append(f"an epoch takes about {_duration(seconds)} or longer")
     return f"{config.model.name} has {parameters:,} parameters: {'; '.join(said)}" if said else None
 

@@ -124,7 +124,7 @@ def stop_the_hearts(database):
 
 
 def test_the_heart_of_a_trial_of_this_process_beats(database, monkeypatch):
-    monkeypatch.setattr(heartbeat, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.01)
     study = study_in(open_storage(config(f"sqlite:///{database}"), database))
     ask(study, {})
     other = running(study, OWNERS["elsewhere"])

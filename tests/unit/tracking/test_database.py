@@ -33,7 +33,7 @@ def store(project):
 @pytest.fixture
 def impatient(monkeypatch):
     """SQLite does not wait for a lock, neither here nor in MLflow."""
-    monkeypatch.setattr(database, "BRIEFLY", 0.0)
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_SECONDS", 0.0)
     monkeypatch.setattr(sqlite3, "connect", at_once(sqlite3.connect))
     monkeypatch.setattr(sqlite3.dbapi2, "connect", at_once(sqlite3.dbapi2.connect))
 
@@ -129,8 +129,8 @@ def test_a_locked_store_is_told_with_who_may_hold_it(store, impatient, monkeypat
 
 
 def test_a_store_that_is_locked_for_a_while_gets_all_that_a_stage_told(store, impatient, monkeypatch, capsys):
-    monkeypatch.setattr(writer, "QUIET", 0.0)
-    monkeypatch.setattr(writer, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(writer, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "FIRST_PAUSE_SECONDS", 0.01)
     tried = threading.Event()
     note = writer.Writer._note
     monkeypatch.setattr(writer.Writer, "_note", lambda *given, **more: (note(*given, **more), tried.set()))

@@ -67,8 +67,8 @@ def gate(spools, monkeypatch):
         finally:
             monkeypatch.setenv("MLFLOW_TRACKING_URI", address)  # MLflow has set it to the true one
 
-    monkeypatch.setattr(writer, "QUIET", 0.0)
-    monkeypatch.setattr(writer, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(writer, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(writer, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(Store, "connect", connect_through)
     monkeypatch.setattr(Store, "apply", lambda *arguments: gate.pass_through(real_apply, *arguments))
     yield gate
@@ -194,7 +194,7 @@ def test_a_server_that_does_not_answer_is_warned_of_once_and_what_it_lacks_is_ke
 def test_nobody_waits_for_a_store_that_hangs(gate, open_tracker, spools, monkeypatch, capsys):
     gate.opened.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "PATIENCE", 0.1)
+        patch.setattr(tracking, "PATIENCE_SECONDS", 0.1)
         with open_tracker() as tracker, tracker.start("a run", "train") as run:
             assert gate.asked.wait(SECONDS)
             tell(run)
@@ -213,8 +213,8 @@ def interrupt(tracker, run):
 def test_who_interrupts_waits_for_no_store_and_no_import(gate, open_tracker, spools, monkeypatch, capsys):
     gate.opened.clear()
     with monkeypatch.context() as patch:
-        patch.setattr(tracking, "INTERRUPTED_PATIENCE", 0.01)
-        patch.setattr(tracking, "PATIENCE", SECONDS)
+        patch.setattr(tracking, "INTERRUPTED_PATIENCE_SECONDS", 0.01)
+        patch.setattr(tracking, "PATIENCE_SECONDS", SECONDS)
         # A file on this machine, and its import, are otherwise waited for however long they take.
         patch.setattr(writer, "is_local", lambda address: True)
         with pytest.raises(KeyboardInterrupt), open_tracker() as tracker, tracker.start("a run", "train") as run:
@@ -404,7 +404,7 @@ def test_figures_of_one_run_that_follow_each_other_are_sent_together():
 
 
 def test_a_short_stage_is_told_of_when_it_has_ended(open_tracker, gate, monkeypatch):
-    monkeypatch.setattr(writer, "QUIET", 3600.0)
+    monkeypatch.setattr(writer, "QUIET_SECONDS", 3600.0)
     with open_tracker() as tracker:
         run = tracker.start("short", "train")
         run.log_metrics({"val/loss": 0.5}, step=1)
@@ -416,7 +416,7 @@ def test_a_short_stage_is_told_of_when_it_has_ended(open_tracker, gate, monkeypa
 
 
 def test_a_stage_that_tells_nothing_ends_without_importing(open_tracker, gate, monkeypatch):
-    monkeypatch.setattr(writer, "QUIET", 3600.0)
+    monkeypatch.setattr(writer, "QUIET_SECONDS", 3600.0)
     with open_tracker() as tracker:
         pass
     tracker._writer._thread.join(SECONDS)

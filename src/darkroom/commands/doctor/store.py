@@ -17,7 +17,7 @@ from darkroom.tracking.tracking_uri import check_uri, portable, shown, sqlite_fi
 from darkroom.workspace import Workspace
 
 AREA = "store"
-SECONDS = 1.0  # for which another program may hold an SQLite file
+LOCK_TIMEOUT_SECONDS = 1.0  # for which another program may hold an SQLite file
 
 
 def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
@@ -35,7 +35,7 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
 
 def _database(path: Path, address: str, experiment: str) -> Iterator[Finding]:
     try:
-        with closing(sqlite3.connect(path, timeout=SECONDS, isolation_level=None)) as connection:
+        with closing(sqlite3.connect(path, timeout=LOCK_TIMEOUT_SECONDS, isolation_level=None)) as connection:
             (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             if found != "ok":
                 raise unusable(address, DAMAGED)

@@ -28,16 +28,19 @@ from darkroom.utils.console import warn
 from darkroom.utils.memory import failure_reason
 from darkroom.utils.signals import SIGNALS, held_back
 
-# Seconds in which a cluster answers, in which it starts the workers where others use it too, and in which it starts
-# one in place of one that died, while the search waits.
-ANSWER, START, RESTART = 10, 120, 30
+# In which a cluster answers.
+CONNECT_TIMEOUT_SECONDS = 10
+# In which it starts the workers, where others use it too.
+START_TIMEOUT_SECONDS = 120
+# In which it starts a worker in place of one that died, while the search waits.
+RESTART_TIMEOUT_SECONDS = 30
 # Ray reads these as it is imported: nothing is reported, a cluster that does not answer is soon known, and what it has
 # to say about a dead worker is left to the search.
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_NUM_REDIS_GET_RETRIES": "1",
-    "RAY_py_gcs_connect_timeout_s": str(ANSWER),
-    "RAY_gcs_rpc_server_connect_timeout_s": str(ANSWER),
+    "RAY_py_gcs_connect_timeout_s": str(CONNECT_TIMEOUT_SECONDS),
+    "RAY_gcs_rpc_server_connect_timeout_s": str(CONNECT_TIMEOUT_SECONDS),
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
 }
 # Named for the systems on which Ray does so by itself; on all of them it keeps a cluster of one machine on loopback.
@@ -96,7 +99,9 @@ class Cluster:
         """Take slots for up to ``workers`` workers."""
         tried = [RaySlot(self) for _ in range(min(workers, self.room()))]
         starts = {slot.actor.start.remote(): slot for slot in tried}
-        started, late = self.ray.wait(list(starts), num_returns=len(tried), timeout=START) if tried else ([], [])
+        started, late = (
+            self.ray.wait(list(starts), num_returns=len(tried), timeout=START_TIMEOUT_SECONDS) if tried else ([], [])
+        )
         for each in late:
             self.ray.kill(starts[each].actor)
         self.slots = [starts[each] for each in started]
@@ -119,7 +124,7 @@ class Cluster:
 
     def restarts(self, actor: Any) -> bool:
         """Whether there is room for the actor that takes a dead one's place: its node may have died with it."""
-        start, deadline = actor.start.remote(), time.monotonic() + RESTART
+        start, deadline = actor.start.remote(), time.monotonic() + RESTART_TIMEOUT_SECONDS
         while self.room() >= sum(slot.capacity > 0 for slot in self.slots) and time.monotonic() < deadline:
             if self.ray.wait([start], num_returns=1, timeout=1)[0]:
                 return True
@@ -224,7 +229,7 @@ def _join(ray: Any, address: str) -> None:
     try:
         if found:
             # Ray itself is slow to see that nobody is there.
-            socket.create_connection((found[1], int(found[2])), ANSWER).close()
+            socket.create_connection((found[1], int(found[2])), CONNECT_TIMEOUT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, OverflowError, RuntimeError) as problem:
         raise SearchError(
