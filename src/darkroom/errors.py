@@ -24,7 +24,7 @@ JOINERS = "\u200c\u200d"
 
 
 class DarkroomError(Exception):
-    """A condition the user can mend. The message is complete: it needs no traceback.
+    """A condition the user can fix. The message is complete: it needs no traceback.
 
     Each of ``lines`` is one line, whatever the names in it hold.
     """

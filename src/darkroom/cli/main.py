@@ -40,7 +40,7 @@ def _global_options(
 
 
 def main() -> None:
-    """Run the command line; what a user can mend ends in one line each and exit code 2."""
+    """Run the command line; what a user can fix ends in one line each and exit code 2."""
     set_environment()
     signals.install()
     try:

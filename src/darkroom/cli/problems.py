@@ -1,4 +1,4 @@
-"""What a user is told of a problem."""
+"""How an exception becomes a message for the user."""
 
 import errno
 import shutil

@@ -24,7 +24,7 @@ from darkroom.tracking.tracking_uri import store_exists, to_register
 from darkroom.utils.console import output
 from darkroom.workspace import Workspace
 
-# What an older Darkroom, or another program, did not write.
+# What another program did not write.
 UNKNOWN = "-"
 
 

@@ -1,4 +1,4 @@
-"""The figures of the model in the working tree, what the registry knows of it, and where to look next."""
+"""`darkroom results`: the metrics of the model in the working tree, its registration, and where to look next."""
 
 import json
 from typing import Any

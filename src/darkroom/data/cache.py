@@ -41,7 +41,7 @@ class DatasetCard:
     ``shape`` is (channels, height, width); ``mean`` and ``std`` are of the train split, per channel, of
     pixels scaled to 0 to 1; ``sizes`` counts the images of each split; ``fingerprint`` is the SHA-256
     over pixels, labels, classes and the settings that made them; ``decoder`` is the JSON form of the Decoder that made
-    the pixels, empty where an earlier Darkroom did.
+    the pixels, empty if it was not recorded.
     """
 
     name: str
@@ -148,7 +148,7 @@ def read_names(directory: Path, split: str) -> list[str]:
 
 
 def read_digests(directory: Path, split: str) -> Digests | None:
-    """The content digest of each image of a split, uint8 [N, 16]; None if an earlier Darkroom made the cache.
+    """The content digest of each image of a split, uint8 [N, 16]; None if the cache has no list of its files.
 
     Raises CacheError.
     """

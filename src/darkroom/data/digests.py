@@ -1,4 +1,4 @@
-"""What an image is known by, whatever its name and whichever dataset it is in: a digest of its content.
+"""Digests of images: of their content, whatever their names and datasets.
 
 That of a file's bytes, or of the pixels where images are not files. 16 bytes each: a million digests take 16 MB.
 """

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation."""
+"""Plots of an evaluation."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any

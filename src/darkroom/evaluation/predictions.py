@@ -44,7 +44,7 @@ class SplitPredictions:
 
     ``images`` names each image: its file, or its position; ``labels`` and ``predicted`` int64 [N] index ``classes``;
     ``confidence`` float64 [N] is the probability of the predicted class; ``digests`` uint8 [N, 16] are those of the
-    images' contents, None if an earlier Darkroom evaluated the model or preprocessed the images.
+    images' contents, None if they were not recorded.
     """
 
     classes: tuple[str, ...]

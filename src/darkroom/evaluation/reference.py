@@ -1,4 +1,4 @@
-"""What a server holds a model's answers against: what the model said of the validation split."""
+"""The reference of a model: what it predicted for the validation split, which a server compares its answers with."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,7 +57,7 @@ class Reference:
     is the energy above which an image is unlike the training images, ``unlike_share`` the share of the split above it.
     ``ink`` is the layout of the training images, if they are signs drawn on an empty ground. ``ground`` says whether
     that is dark or light for every image of the dataset, so that a picture on the other one is a negative; it is
-    "mixed" where that cannot be said, and None in a file of an earlier release.
+    "mixed" where that cannot be said, and None if it was not determined.
     """
 
     temperature: Annotated[float, Field(gt=0)]

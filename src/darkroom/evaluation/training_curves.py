@@ -1,4 +1,4 @@
-"""The course of a training: as a table file and as a picture."""
+"""The history of a training, as a CSV file and as a plot."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The file itself, and what was found when it was held against the model over the whole test split."""
+"""Writing an exported file and comparing it with the model over the whole test split."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -73,7 +73,7 @@ class ExportReport:
 def export_model(
     origin: ExportSource, form: Form, quantize: bool, made: Path, cache: Path, display: Progress
 ) -> ExportReport:
-    """Write the file ``made`` and hold it against the model. ``cache`` is where the preprocessed images lie.
+    """Write the file ``made`` and compare it with the model. ``cache`` is where the preprocessed images are.
 
     Raises ModelError if an answer differs, or of a quantised file is missing; CacheError if the cache is not there or
     of other data.

@@ -1,4 +1,4 @@
-"""The model that is exported: the one in the working tree, or one of the registry."""
+"""The model to export: the one in the working tree, or one of the registry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -116,7 +116,7 @@ def from_registry(config: Config, workspace: Workspace, reference: str, place: P
 
 
 def _registered(config: Config, workspace: Workspace, weights_sha256: str) -> "tuple[Contender, ...]":
-    """The versions with these weights. Looking makes no store, and one that is away stops nobody."""
+    """The versions with these weights. Looking creates no store, and an unreachable one is no error."""
     if not store_exists():
         return ()
 

@@ -107,7 +107,7 @@ class Decoder:
 
     @classmethod
     def parse(cls, found: dict[str, Any], shape: Sequence[int]) -> Self:
-        """From its JSON form; of images of ``shape`` (channels, height, width) where an earlier Darkroom kept none."""
+        """From its JSON form; of images of ``shape`` (channels, height, width) where none was recorded."""
         if not found:
             return cls(1 if shape[0] == 1 else 3, (shape[1], shape[2]))
         fields: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Going on from another model: its layers are taken over as they are, its last one class by class."""
+"""Starting from another model: its layers are copied, its last one class by class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -74,12 +74,12 @@ class EvaluatedModel:
         return torch.export.load(self.model / MODEL_FILE)
 
     def card(self) -> ModelCard | None:
-        """What its settings and data were, or None if an earlier Darkroom registered it. Raises ModelError."""
+        """What its settings and data were, or None if the version has no card. Raises ModelError."""
         found = self.metadata.get("card")
         return ModelCard.parse(found, str(self.contender)) if found else None
 
     def reference(self) -> Reference | None:
-        """What it said of the validation split, or None if an earlier Darkroom evaluated it.
+        """What it said of the validation split, or None if the version has none.
 
         Raises ModelError if it is damaged, or not of the model's classes.
         """
@@ -131,7 +131,7 @@ def load_evaluated_model(client: MlflowClient, contender: Contender, directory: 
     place = directory / (contender.version or contender.run_id)
     model = _fetch(contender.uri, contender, place / "model", MODEL_FILE)
     report = model / EVALUATION
-    if not (report / PREDICTIONS).is_file():  # of an earlier Darkroom, which kept it with the run alone
+    if not (report / PREDICTIONS).is_file():  # it is kept with the run alone
         report = _fetch(f"runs:/{contender.run_id}/{EVALUATION}", contender, place / "run", PREDICTIONS)
     _check(contender, model / MODEL_FILE, digests[MODEL_TAG])
     _check(contender, report / PREDICTIONS, digests[PREDICTIONS_TAG])
@@ -164,7 +164,7 @@ def load_listing(contender: Contender, directory: Path) -> Listing:
     Raises TrackingError if its run does not hold their list, DataError if that is damaged, and MlflowException if the
     store does not answer.
     """
-    # An earlier Darkroom kept it with the run alone.
+    # It may be kept with the run alone.
     for uri in (contender.uri, f"runs:/{contender.run_id}"):
         with contextlib.suppress(TrackingError):
             return Listing.read(_fetch(f"{uri}/preprocess/{LISTING}", contender, directory / contender.run_id))

@@ -1,4 +1,4 @@
-"""Registering the model that lies in the work tree, whoever trained it, in whichever store."""
+"""Registering the model in the working tree, whoever trained it, in any store."""
 
 import csv
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What studies and trials bear beside what Optuna keeps of them: the names of their user attributes."""
+"""The names of the user attributes of studies and trials."""
 
 # Of a study: what it was made for, when a search last opened it, how long it was searched, and the numbers of the
 # trials that were ended from outside.

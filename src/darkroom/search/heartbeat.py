@@ -1,6 +1,6 @@
-"""Whose a running trial is: that of a search which goes on, or of one that was killed.
+"""Whether a running trial belongs to a search that is still running or to one that was killed.
 
-Of this machine's searches the process tells whether it goes on. Of those elsewhere a database hears a heartbeat for
+On this machine the process tells whether its search is running. From other machines a database receives a heartbeat for
 each running trial, and a journal is locked by whoever searches in it.
 """
 

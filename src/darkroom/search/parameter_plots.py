@@ -1,4 +1,4 @@
-"""Pictures of how the settings that were tried and the monitored figure hang together."""
+"""Plots of the monitored metric against the settings that were tried."""
 
 import math
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""Studies as they lie, opened by who only looks: nothing is made, mended or queued."""
+"""Studies opened read-only: nothing is created, repaired or queued."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

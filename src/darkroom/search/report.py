@@ -1,4 +1,4 @@
-"""What a search leaves behind: its result as JSON, its trials as CSV, its pictures, and the page that people read."""
+"""The report of a search: its result as JSON, its trials as CSV, its plots, and a page in Markdown."""
 
 import json
 from collections import Counter

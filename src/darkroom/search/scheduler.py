@@ -1,4 +1,4 @@
-"""Has the trials of a study trained by workers, and tells the study what has become of them."""
+"""The scheduler: has workers train the trials of a study and reports the results to it."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait

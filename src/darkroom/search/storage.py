@@ -115,7 +115,7 @@ def _database(address: str) -> BaseStorage:
         ) from None
     except (SQLAlchemyError, RuntimeError) as problem:
         raise SearchError(
-            f"search.storage: {shown(address)} cannot be used ({_reason(problem)}); start the server, mend the "
+            f"search.storage: {shown(address)} cannot be used ({_reason(problem)}); start the server, fix the "
             "address, or leave it empty for a file on this machine"
         ) from None
 

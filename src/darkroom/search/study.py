@@ -1,4 +1,4 @@
-"""The Optuna study: resumable, with every trial in a state that is true."""
+"""The Optuna study of a search, which can be resumed."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""What trains the configurations of a search, an epoch at a time, wherever it runs."""
+"""The worker that trains the configurations of a search, an epoch at a time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -19,7 +19,7 @@ LEAST_EXPECTED = 5
 
 
 class DriftWatch:
-    """What a model said of the latest ``window`` images, held against what it said of the validation split.
+    """What a model said of the latest ``window`` images, compared with what it said of the validation split.
 
     Of 1,000 images of MNIST, five in a hundred that are clothes are warned of in every of 100 trials, and 1.5 times as
     many zeros in 10, twice as many in 92.

@@ -29,7 +29,7 @@ from darkroom.utils.scratch import scratch_directory
 MADE_BY = "darkroom evaluate"
 CONFUSION = "confusion_matrix.json"
 METRICS = "metrics.json"
-# Images to try a model on that has no gallery, as one of an earlier Darkroom has none.
+# Images to try a model on that has no gallery.
 PROBE_IMAGES = 4
 # By how much two logits may differ, as a share of the largest one, that are taken for a draw.
 DRAW = 1e-3
@@ -48,7 +48,7 @@ class GalleryImage:
 class LoadedModel:
     """``version`` of the registered model ``name``: what computes its answers, and what is known of it.
 
-    ``reference`` is None, ``gallery`` empty and ``confusion`` None for a version of an earlier Darkroom.
+    ``reference`` is None, ``gallery`` empty and ``confusion`` None for a version without them.
     """
 
     name: str

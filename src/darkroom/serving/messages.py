@@ -1,4 +1,4 @@
-"""What clients are told."""
+"""Messages for clients."""
 
 LONGEST = 300
 

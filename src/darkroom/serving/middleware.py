@@ -1,4 +1,4 @@
-"""Who may ask, and a line for each request."""
+"""Middleware: authorization, and an access log."""
 
 import hmac
 import logging

@@ -1,4 +1,4 @@
-"""Whether an SQLite store can be used, told before work begins and without importing MLflow; and what to do if not."""
+"""Checking that an SQLite store can be used, before work begins and without importing MLflow."""
 
 import os
 import re

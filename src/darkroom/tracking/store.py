@@ -1,4 +1,4 @@
-"""Everything MLflow's tracking API is asked: runs, their figures and files, and where the models lie."""
+"""All calls of MLflow's tracking API: runs, their metrics and files, and where the models are."""
 
 import logging
 import re
@@ -207,7 +207,7 @@ def reason(problem: BaseException) -> str:
 
 
 def explained(problem: Exception, address: str) -> Exception:
-    """What a user can mend, as a TrackingError; a mistake of ours stays as it is."""
+    """What a user can fix, as a TrackingError; a mistake of ours stays as it is."""
     if isinstance(problem, MlflowException) and problem.get_http_status_code() == requests.codes.unauthorized:
         return TrackingError(
             f"MLflow store {shown(address)} does not know this user or password; "

@@ -1,4 +1,4 @@
-"""Where the MLflow store lies: told without importing MLflow and without asking the store."""
+"""The tracking URI, found without importing MLflow and without a request to the store."""
 
 import os
 import re

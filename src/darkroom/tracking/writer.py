@@ -142,7 +142,7 @@ class Writer:
         from darkroom.tracking.store import Store, does_not_answer, reason
 
         found = Store.connect(self.address, self.experiment)
-        # The second name is what an earlier Darkroom noted.
+        # A spool may note the address in either form.
         for spool in Spool.left_behind(self.directory, portable(self.address), shown(self.address)):
             try:
                 is_same = spool.experiment == self.experiment

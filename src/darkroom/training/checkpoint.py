@@ -1,4 +1,4 @@
-"""Saving a training between epochs, and going on from there bit by bit the same."""
+"""Checkpoints between epochs, from which a training resumes bit for bit."""
 
 import time
 import zipfile

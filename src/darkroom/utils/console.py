@@ -1,4 +1,4 @@
-"""Telling the person at the terminal what goes on; quiet where there is no terminal."""
+"""Messages and progress bars at the terminal; no progress bars where there is no terminal."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Reading and writing the files that stages hand to each other, never by halves."""
+"""Reading and writing the files that stages hand to each other, atomically."""
 
 import hashlib
 import json
