@@ -135,7 +135,7 @@ def test_a_champion_whose_files_are_gone_does_not_answer_and_the_one_before_goes
     broken = registry.create_model_version(NAME, "file:///nowhere", first.run_id, tags=first.tags)
     registry.set_registered_model_alias(NAME, CHAMPION, str(broken.version))
     trouble = wait_until(lambda: asked.get("/v1/model").json()["trouble"], "the version was found broken")
-    assert trouble.startswith(f"version {broken.version} is champion and could not be loaded (")
+    assert trouble.startswith(f"version {broken.version} is champion, but could not be loaded (")
     answer = asked.post("/v1/predict", files={"images": picture}).json()
     assert answer["version"] == str(first.version)
     assert "darkroom_champion_trouble 1.0" in asked.get("/metrics").text

@@ -284,7 +284,7 @@ def test_a_search_for_something_else_is_not_resumed(darkroom, searchable):
     before = studies(root)
 
     searchable(train__weight_decay=0.5)
-    refused(darkroom("search", "--resume"), r"train\.weight_decay: was 0\.01, is 0\.5\); .* start anew with --fresh$")
+    refused(darkroom("search", "--resume"), r"train\.weight_decay: was 0\.01, is 0\.5\); .* start a new one with --fresh$")
     assert studies(root) == before
     assert darkroom("search", "--fresh")[0] == 0
     assert len(studies(root)) == 2
@@ -539,7 +539,7 @@ def test_an_exported_file_answers_for_a_picture_without_data_or_store(darkroom, 
     assert answer["version"] == "models/exported/model.pth"
     assert answer["predictions"][0]["inverted"] is False
     # A file of weights does not tell that all digits lie on a dark ground.
-    assert "1 of 1 have another background, dark or light, than most training images probably do" in errors
+    assert "1 of 1 have another background, dark or light, than most training images probably have" in errors
     assert "try again with --invert" in errors
     assert answer["predictions"][0]["unlike_training"] is False  # a file of weights tells nothing of that
     assert sum(answer["predictions"][0]["probabilities"].values()) == pytest.approx(1)
