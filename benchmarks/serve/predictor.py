@@ -47,7 +47,7 @@ def _predictor():
     from darkroom.models.classifier import build_classifier
     from darkroom.models.files import save_weights
     from darkroom.models.registry import resolve
-    from darkroom.serving.predictor import Predictor
+    from darkroom.prediction.predictor import Predictor
     from darkroom.workspace import Workspace
 
     project.write_params({})

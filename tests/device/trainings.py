@@ -72,7 +72,7 @@ def begin(config: Config, device: torch.device, *, on_host: bool = False) -> Tra
 
 def weights(loop: TrainingLoop) -> torch.Tensor:
     """All of them behind each other, on the CPU: float64 [n]."""
-    return torch.cat([each.detach().flatten() for each in loop.judged.parameters()]).cpu().double()
+    return torch.cat([each.detach().flatten() for each in loop.validated_model.parameters()]).cpu().double()
 
 
 def error(found: torch.Tensor, expected: torch.Tensor) -> float:

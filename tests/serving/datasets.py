@@ -16,7 +16,7 @@ from darkroom.evaluation.predictions import write_predictions
 from darkroom.evaluation.reference import calibrated
 from darkroom.images.decoder import Decoder
 from darkroom.models.classifier import build_classifier
-from darkroom.serving.predictor import Predictor
+from darkroom.prediction.predictor import Predictor
 from darkroom.stages.evaluate import fit_reference_of
 
 CLASSES = ("cross", "disc", "line")

@@ -13,10 +13,10 @@ from PIL import Image
 from tests.serving.fakes import CLASSES, REFERENCE, png
 
 from darkroom.errors import DataError
-from darkroom.serving import bulk
-from darkroom.serving.bulk import answer_all
-from darkroom.serving.inputs import Picture, Pictures
-from darkroom.serving.predictor import Predictor
+from darkroom.prediction import bulk
+from darkroom.prediction.bulk import answer_all
+from darkroom.prediction.inputs import Picture, Pictures
+from darkroom.prediction.predictor import Predictor
 
 
 def brightness(images):

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 
 from darkroom.errors import DataError
-from darkroom.serving.bulk import BatchPredictions
-from darkroom.serving.inputs import Picture
-from darkroom.serving.outputs import check_output, open_output
-from darkroom.serving.summary import SHOWN, Summary
+from darkroom.prediction.bulk import BatchPredictions
+from darkroom.prediction.inputs import Picture
+from darkroom.prediction.outputs import check_output, open_output
+from darkroom.prediction.summary import SHOWN, Summary
 
 CLASSES = ("cat", "a dog, wet", "x")
 NAN = [np.nan] * 3
@@ -61,7 +61,7 @@ def test_every_form_says_the_same(tmp_path, form):
 def test_parquet_holds_groups_of_many_rows(tmp_path, monkeypatch):
     from pyarrow.parquet import ParquetFile
 
-    monkeypatch.setattr("darkroom.serving.outputs.ROW_GROUP", 4)
+    monkeypatch.setattr("darkroom.prediction.outputs.ROW_GROUP", 4)
     with open_output(tmp_path / "answers.parquet", CLASSES, "1") as write:
         for _ in range(5):
             write(answers(["a", "b"], [[1, 0, 0], [0, 1, 0]]))

@@ -15,8 +15,8 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError
 from darkroom.evaluation.reference import Reference
 from darkroom.models.classifier import build_classifier
+from darkroom.prediction.predictor import Predictor
 from darkroom.promotion.registry import MODEL_FILE, register
-from darkroom.serving.predictor import Predictor
 from darkroom.tracking.runs import REFERENCE_TAG, WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace

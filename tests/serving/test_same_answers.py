@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.serving.datasets import disagreements, draw, evaluated_dataset
 
-from darkroom.serving.predictor import DARK_GROUND
+from darkroom.prediction.predictor import DARK_GROUND
 
 
 def split_of(row, count):

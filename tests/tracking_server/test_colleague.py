@@ -5,8 +5,8 @@ import requests
 from deploy.tracking_server import ADMIN
 from mlflow.exceptions import MlflowException
 
+from darkroom.promotion.aliases import change_champion, reconcile_aliases
 from darkroom.promotion.history import Entry, History, Kind
-from darkroom.promotion.transaction import change_champion, reconcile_aliases
 from darkroom.tracking.runs import WEIGHTS_TAG
 
 MODEL = "of-a-colleague"

@@ -10,8 +10,8 @@ from mlflow.entities import LoggedModelOutput, LoggedModelStatus
 from tests.forkserver import context
 from tests.tracking_server import race
 
+from darkroom.promotion.aliases import reconcile_aliases
 from darkroom.promotion.history import History, Kind, damage, effective
-from darkroom.promotion.transaction import reconcile_aliases
 from darkroom.tracking.runs import WEIGHTS_TAG
 
 NAME = "a-race"

@@ -284,7 +284,9 @@ def test_a_search_for_something_else_is_not_resumed(darkroom, searchable):
     before = studies(root)
 
     searchable(train__weight_decay=0.5)
-    refused(darkroom("search", "--resume"), r"train\.weight_decay: was 0\.01, is 0\.5\); .* start a new one with --fresh$")
+    refused(
+        darkroom("search", "--resume"), r"train\.weight_decay: was 0\.01, is 0\.5\); .* start a new one with --fresh$"
+    )
     assert studies(root) == before
     assert darkroom("search", "--fresh")[0] == 0
     assert len(studies(root)) == 2

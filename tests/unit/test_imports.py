@@ -23,6 +23,7 @@ LAYERS = (
     ("search", "tracking"),
     ("promotion",),
     ("export", "serving", "stages"),
+    ("prediction",),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -97,8 +98,8 @@ def test_no_stage_imports_another() -> None:
     assert not [(stage, name) for stage in stages for name in imports(stage) if name.startswith("darkroom.stages")]
 
 
-def test_mlflow_is_asked_in_three_places() -> None:
-    assert {unit_of(module) for module in importers("mlflow")} == {"tracking", "promotion", "serving"}
+def test_mlflow_is_asked_in_four_places() -> None:
+    assert {unit_of(module) for module in importers("mlflow")} == {"prediction", "promotion", "serving", "tracking"}
 
 
 def test_optuna_is_asked_by_the_search_alone() -> None:

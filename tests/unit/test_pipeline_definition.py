@@ -24,10 +24,10 @@ UNUSED = {
     "preprocess": ["datasets/untracked.py"],
     "search": ["search/best_params.py", "search/readonly.py", "tracking/logged_model.py", "training/lr_finder.py"],
     "train": ["tracking/trials.py", "training/lr_finder.py", "utils/markdown.py"],
-    "evaluate": ["data/augmentation/mixing.py", "data/difference.py", "models/start.py"],
+    "evaluate": ["data/augmentation/mixing.py", "data/difference.py", "models/transfer.py"],
     "register": [
         "data/augmentation/mixing.py",
-        "models/start.py",
+        "models/transfer.py",
         "promotion/export_record.py",
         "promotion/start_from.py",
         "promotion/training_run.py",

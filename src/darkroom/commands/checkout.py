@@ -102,9 +102,9 @@ def bring_code(training: TrainingRun, workspace: Workspace, place: Path) -> tupl
     is the code. Raises TrackingError if the commit is not in this repository.
     """
     if training.commit is None:
-        return _of_today(training, "says no commit, as of a training outside git")
+        return _use_current_code(training, "says no commit, as of a training outside git")
     if _git(workspace, "rev-parse", "--git-dir") is None:
-        return _of_today(training, f"is of commit {training.commit[:12]}, but this is no git repository")
+        return _use_current_code(training, f"is of commit {training.commit[:12]}, but this is no git repository")
     # An archive and no `git worktree`: nothing is left in the repository, however this ends.
     archive = place.with_suffix(".zip")
     if _git(workspace, "archive", f"--output={archive.resolve()}", training.commit, PACKAGE) is None:
@@ -121,7 +121,7 @@ def bring_code(training: TrainingRun, workspace: Workspace, place: Path) -> tupl
     return place / SOURCE, [doubt]
 
 
-def _of_today(training: TrainingRun, why: str) -> tuple[Path, list[str]]:
+def _use_current_code(training: TrainingRun, why: str) -> tuple[Path, list[str]]:
     warn(f"{training}: {why}; trained with the current code")
     return Path(darkroom.__file__).parents[1], ["the current code is used"]
 

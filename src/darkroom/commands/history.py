@@ -9,8 +9,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from darkroom.config import Config
+from darkroom.promotion.aliases import reconcile_aliases
 from darkroom.promotion.history import Entry, damage, effective
-from darkroom.promotion.transaction import reconcile_aliases
 from darkroom.tracking.tracker import registry_client
 from darkroom.tracking.tracking_uri import store_exists
 from darkroom.utils.console import output, warn

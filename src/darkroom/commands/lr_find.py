@@ -5,10 +5,10 @@ from darkroom.config import Config
 from darkroom.data.batches import CPU, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.training_curves import lr_curve
-from darkroom.promotion.start_from import begin
+from darkroom.promotion.start_from import load_initial_weights
 from darkroom.training.fit import start_classifier
 from darkroom.training.lr_finder import find_lr
-from darkroom.training.size import foresee
+from darkroom.training.size import resource_warning
 from darkroom.utils.console import messages, output, progress, warn
 from darkroom.utils.csv_files import write_csv
 from darkroom.utils.files import atomic_directory, write_json
@@ -22,9 +22,9 @@ def run(config: Config, workspace: Workspace, steps: int) -> None:
     """
     directory = workspace.processed(config.dataset.name)
     card = DatasetCard.read(directory)
-    if note := foresee(config, card, CPU):
+    if note := resource_warning(config, card, CPU):
         warn(note)
-    config, beginning = begin(config, workspace, card)
+    config, beginning = load_initial_weights(config, workspace, card)
     if beginning:
         messages.print(beginning.line)
     train = read_split(directory, card, "train")

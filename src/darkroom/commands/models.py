@@ -8,6 +8,7 @@ from rich.text import Text
 
 from darkroom.config import Config
 from darkroom.errors import printable
+from darkroom.promotion.aliases import reconcile_aliases
 from darkroom.promotion.registry import (
     CHAMPION,
     REGISTERED_BY_TAG,
@@ -17,10 +18,9 @@ from darkroom.promotion.registry import (
     versions,
     was_deleted,
 )
-from darkroom.promotion.transaction import reconcile_aliases
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.tracking.tracker import registry_client
-from darkroom.tracking.tracking_uri import store_exists, to_register
+from darkroom.tracking.tracking_uri import register_hint, store_exists
 from darkroom.utils.console import output
 from darkroom.workspace import Workspace
 
@@ -43,7 +43,7 @@ def run(config: Config, workspace: Workspace) -> None:
         output.print(about_deleted(name))
         return
     if not found:
-        output.print(f"{name}: no version registered yet; {to_register(workspace)}")
+        output.print(f"{name}: no version registered yet; {register_hint(workspace)}")
         return
     # Two lines a version, so that all of it fits into 80 columns.
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), title=f"Registered as {name}", title_justify="left")

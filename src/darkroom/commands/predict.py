@@ -10,13 +10,13 @@ import typer
 from darkroom.config import Config
 from darkroom.errors import DataError, ModelError, did_you_mean
 from darkroom.models.registry import architectures
-from darkroom.serving.bulk import BatchPredictions, answer_all
+from darkroom.prediction.bulk import BatchPredictions, answer_all
+from darkroom.prediction.inputs import NAMED, Pictures
+from darkroom.prediction.outputs import as_json as answers_as_json
+from darkroom.prediction.outputs import check_output, open_output
+from darkroom.prediction.predictor import Predictor
+from darkroom.prediction.summary import Summary
 from darkroom.serving.class_check import warn_of_other_classes
-from darkroom.serving.inputs import NAMED, Pictures
-from darkroom.serving.outputs import as_json as answers_as_json
-from darkroom.serving.outputs import check_output, open_output
-from darkroom.serving.predictor import Predictor
-from darkroom.serving.summary import Summary
 from darkroom.tracking.tracker import registry_client
 from darkroom.utils.console import messages, output, reporter, warn
 from darkroom.workspace import Workspace

@@ -5,10 +5,10 @@ from rich.table import Table
 
 from darkroom.config import Config
 from darkroom.errors import TrackingError
+from darkroom.promotion.aliases import change_champion, reconcile_aliases
 from darkroom.promotion.gate import Verdict
 from darkroom.promotion.history import Kind
 from darkroom.promotion.promote import before_any_change, check_files, make_entry, meet_gate, record_verdict
-from darkroom.promotion.transaction import change_champion, reconcile_aliases
 from darkroom.promotion.working_tree import resolve, warn_of_another
 from darkroom.tracking.tracker import registry_client
 from darkroom.utils.console import messages, output

@@ -52,7 +52,7 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
 
 def _registered(config: Config, workspace: Workspace) -> dict[str, Any] | None:
     """The version of the model in the working tree, as JSON values, with the aliases where the history says."""
-    from darkroom.promotion.transaction import reconcile_aliases
+    from darkroom.promotion.aliases import reconcile_aliases
     from darkroom.promotion.working_tree import version_of, working_tree_digest
     from darkroom.tracking.tracker import registry_client
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from darkroom.config import Config
 from darkroom.errors import TrackingError
+from darkroom.promotion.aliases import change_champion, reconcile_aliases
 from darkroom.promotion.history import Kind, effective
 from darkroom.promotion.promote import before_any_change, check_files, make_entry
 from darkroom.promotion.registry import find
-from darkroom.promotion.transaction import change_champion, reconcile_aliases
 from darkroom.tracking.tracker import registry_client
 from darkroom.utils.console import messages
 from darkroom.workspace import Workspace

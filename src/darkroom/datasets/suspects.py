@@ -40,7 +40,7 @@ def find_suspects(
 
     ``labels`` int64 [rows] and ``names``, if they have any, are those of all rows.
     """
-    look = _Look(seen, labels[seen.rows], classes, names)
+    look = _SuspectChecks(seen, labels[seen.rows], classes, names)
     if look.spans.max() == 0:
         return [look.no_contrast()]  # of which all else follows
     found = [
@@ -54,7 +54,7 @@ def find_suspects(
     return sorted(found, key=lambda suspect: not suspect.stops)
 
 
-class _Look:
+class _SuspectChecks:
     """The images that were looked at, and one method for each kind of suspicion."""
 
     def __init__(self, seen: Scan, labels: NDArray[np.int64], classes: Sequence[str], names: Sequence[str]) -> None:

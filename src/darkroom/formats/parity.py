@@ -15,7 +15,7 @@ from darkroom.evaluation.logits import LogitsFunction, predict_logits
 BATCH_SIZES = (1, 7, 64)
 
 
-def tolerant(model: LogitsFunction, classes: int) -> LogitsFunction:
+def nan_on_failure(model: LogitsFunction, classes: int) -> LogitsFunction:
     """``model``, whose logits are not numbers for a batch that it refuses or does not give ``classes`` logits each."""
 
     def answer(images: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ def compare(
 
     ``begin`` is called with each size, and what it returns after each batch with its number of images.
     """
-    answer = tolerant(model, reference.shape[1])
+    answer = nan_on_failure(model, reference.shape[1])
     return [
         Agreement.of(predict_logits(answer, split, size, begin(size)), reference, split.labels, size)
         for size in BATCH_SIZES

@@ -23,7 +23,7 @@ from darkroom.images.containers import (
     orientation,
     webp_size,
 )
-from darkroom.images.depth import DARK, FULL, DeepImage, Range, is_deep, is_gray, other_bytes, to_bytes
+from darkroom.images.depth import DARK, FULL, DeepImage, Range, is_deep, is_gray, switch_to_low_bytes, to_bytes
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 100_000_000
@@ -197,7 +197,7 @@ def load_deep(image: Image.Image, content: bytes, bands: Sequence[int] | None) -
     if image.mode in ("RGB", "RGBA") and not is_gray(content):
         with open_image(content) as second:
             choose_bands(second, bands)
-            if not other_bytes(second, content):
+            if not switch_to_low_bytes(second, content):
                 raise BrokenImageError("16-bit colour in planes; save it with its colours side by side")
             second.load()
             low = second.copy()

@@ -50,7 +50,7 @@ def is_gray(content: bytes) -> bool:
     return content.startswith(PNG) and content[PNG_DEPTH : PNG_COLOR_TYPE + 1] == bytes((16, GRAY_WITH_ALPHA))
 
 
-def other_bytes(image: Image.Image, content: bytes) -> bool:
+def switch_to_low_bytes(image: Image.Image, content: bytes) -> bool:
     """Make an open image that is not loaded yet give the bytes that it would leave out; whether it leaves out any."""
     if image.mode not in ("RGB", "RGBA") or is_gray(content):
         return False

@@ -8,7 +8,7 @@ import torch
 from darkroom.data.batches import Split
 from darkroom.evaluation.logits import LogitsFunction, predict_logits
 from darkroom.formats.onnx import read_onnx, write_onnx
-from darkroom.formats.parity import BATCH_SIZES, differing_predictions, tolerant
+from darkroom.formats.parity import BATCH_SIZES, differing_predictions, nan_on_failure
 from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.utils.scratch import scratch_directory
 
@@ -24,7 +24,7 @@ def differing_answers(evaluated: EvaluatedModel, form: Literal["pt2", "onnx"], c
     """
     test = evaluated.test_split(cache)
     model = evaluated.load() if form == "pt2" else _as_onnx(evaluated)
-    answer = tolerant(model, len(evaluated.answers.classes))
+    answer = nan_on_failure(model, len(evaluated.answers.classes))
     recorded = torch.from_numpy(evaluated.answers.predicted)
     differs = torch.zeros(len(test), dtype=torch.bool)
     first = Split(test.images[:SINGLE_IMAGES], test.labels[:SINGLE_IMAGES])

@@ -9,12 +9,12 @@ from mlflow import MlflowClient
 
 from darkroom.config import Config
 from darkroom.errors import ModelError, OvertakenError, TrackingError
+from darkroom.promotion.aliases import change_champion, reconcile_aliases
 from darkroom.promotion.description import updated
 from darkroom.promotion.evaluated_model import EvaluatedModel, load_evaluated_model
 from darkroom.promotion.gate import Check, Verdict, evaluate_gate
 from darkroom.promotion.history import Entry, Kind, State, effective
 from darkroom.promotion.registry import Contender, contender, existing, find, set_tags
-from darkroom.promotion.transaction import change_champion, reconcile_aliases
 from darkroom.tracking.environment import user
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.store import Store, does_not_answer

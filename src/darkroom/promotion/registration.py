@@ -54,7 +54,7 @@ from darkroom.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class _Held:
+class _StoredModel:
     """A model as the store holds it: the run that made it, where MLflow loads it from, and its file's SHA-256."""
 
     run_id: str
@@ -114,7 +114,7 @@ def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Re
     )
 
 
-def _log_result(store: Store, held: _Held, card: ModelCard, summary: dict[str, Any]) -> None:
+def _log_result(store: Store, held: _StoredModel, card: ModelCard, summary: dict[str, Any]) -> None:
     """Log the figures of the test split, and describe the run and the model that it has logged by them.
 
     A figure that is there is not logged again: MLflow's page of the model shows every time that it was.
@@ -142,7 +142,7 @@ def _load(config: Config, workspace: Workspace) -> tuple[Classifier, ModelCard]:
     return classifier, card
 
 
-def _of_version(client: MlflowClient, name: str, weights_sha256: str) -> _Held | None:
+def _of_version(client: MlflowClient, name: str, weights_sha256: str) -> _StoredModel | None:
     """The first version of these weights that can still be loaded and compared, as it was registered."""
     for version in with_weights(client, name, weights_sha256):
         held = _held(version.run_id or "", version.source or "", version.tags.get(MODEL_TAG))
@@ -155,7 +155,7 @@ def _of_version(client: MlflowClient, name: str, weights_sha256: str) -> _Held |
     return None
 
 
-def _of_run(store: Store, card: ModelCard) -> _Held | None:
+def _of_run(store: Store, card: ModelCard) -> _StoredModel | None:
     """The model of the run that the model's file names, else of one that was rebuilt for these weights."""
     for tag, value in ((RUN_TAG, card.run_id), (WEIGHTS_TAG, card.weights_sha256)):
         run_id = store.find(tag, value)
@@ -168,10 +168,10 @@ def _of_run(store: Store, card: ModelCard) -> _Held | None:
     return None
 
 
-def _held(run_id: str, uri: str, expected: str | None) -> _Held | None:
+def _held(run_id: str, uri: str, expected: str | None) -> _StoredModel | None:
     """The model at ``uri``, unless its file is gone or has not the SHA-256 that was ``expected``, if any was."""
     found = _model_sha256(uri)
-    return _Held(run_id, uri, found) if found and expected in (None, found) else None
+    return _StoredModel(run_id, uri, found) if found and expected in (None, found) else None
 
 
 def _model_sha256(uri: str) -> str | None:
@@ -197,7 +197,7 @@ def is_active(client: MlflowClient, run_id: str) -> bool:
         return False
 
 
-def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> _Held:
+def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> _StoredModel:
     """Tell the model's run all that the files know: this store does not hold it, or not to its end."""
     report = workspace.report("train")
     history, metrics_file = (
@@ -224,7 +224,7 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
         uri = log_model(store, run.key, classifier, card, _example(workspace, card))
     digest = _model_sha256(uri)
     assert digest, "the model has just been logged"
-    return _Held(store.id_of(run.key), uri, digest)
+    return _StoredModel(store.id_of(run.key), uri, digest)
 
 
 def _example(workspace: Workspace, card: ModelCard) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -17,7 +17,7 @@ from darkroom.promotion.description import updated
 from darkroom.tracking.environment import user
 from darkroom.tracking.runs import PREDICTIONS_TAG, WEIGHTS_TAG
 from darkroom.tracking.store import newest_model
-from darkroom.tracking.tracking_uri import to_register
+from darkroom.tracking.tracking_uri import register_hint
 from darkroom.workspace import Workspace
 
 LOGGED_MODEL = "models:/"
@@ -159,7 +159,7 @@ def champion(client: MlflowClient, name: str) -> ModelVersion:
             if was_deleted(client, name):
                 raise TrackingError(about_deleted(name)) from None
             raise TrackingError(
-                f"registered model {name!r} has no champion; {to_register(Workspace())}, "
+                f"registered model {name!r} has no champion; {register_hint(Workspace())}, "
                 "`darkroom promote` makes it champion"
             ) from None
         raise
@@ -183,7 +183,7 @@ def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
 def about_deleted(name: str) -> str:
     return (
         f"registered model {name!r} was deleted, while its history is still there (`darkroom history` shows it); "
-        f"{to_register(Workspace())} as version 1"
+        f"{register_hint(Workspace())} as version 1"
     )
 
 
@@ -262,7 +262,7 @@ def _what_there_is(client: MlflowClient, name: str) -> str:
     if not found and was_deleted(client, name):
         return about_deleted(name)
     if not found:
-        return f"the registry holds no versions of {name}; {to_register(Workspace())}"
+        return f"the registry holds no versions of {name}; {register_hint(Workspace())}"
     known = [str(each.version) for each in found] + sorted({alias for each in found for alias in each.aliases})
     return f"{name} has no such version or alias; choose from: {', '.join(known)}, or give the id of a run"
 

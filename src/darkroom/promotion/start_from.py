@@ -16,7 +16,7 @@ from darkroom.errors import DataError, ModelError, TrackingError
 from darkroom.models.card import save_card
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import write_weights
-from darkroom.models.start import Start, begin_with, read_start
+from darkroom.models.transfer import Start, read_start, transfer_weights
 from darkroom.tracking.tracking_uri import store_exists, tracking_uri
 from darkroom.utils.files import digest
 from darkroom.utils.scratch import scratch_directory
@@ -31,7 +31,7 @@ REGISTERED = re.compile(r"champion|challenger|previous|\d+|[0-9a-f]{32}|models:/
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialWeights:
     """What a training begins with: ``reference`` finds it again, ``digest`` is that of the weights, ``line`` says it.
 
     ``reference`` names a version, and not champion, which will be another one some day. ``doubt`` says if it has
@@ -44,7 +44,9 @@ class Beginning:
     doubt: str | None = None
 
 
-def begin(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Config, Beginning | None]:
+def load_initial_weights(
+    config: Config, workspace: Workspace, card: DatasetCard
+) -> tuple[Config, InitialWeights | None]:
     """The settings to train with, in which train.start_from is a file here, and what that is; None without one.
 
     The file is a copy, named by the digest of its weights and classes: what a training began with stays the same while
@@ -62,7 +64,7 @@ def begin(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Conf
             start, reference = find_start(wanted, config, workspace)
         else:
             start, reference = read_start(workspace.given(wanted)), wanted
-        taken = begin_with(start, classifier, model, card)
+        taken = transfer_weights(start, classifier, model, card)
     except (ModelError, TrackingError) as problem:
         raise type(problem)(f"{setting}: {problem}") from None
     place = workspace.start(digest({"weights": start.digest, "classes": start.classes}))
@@ -71,7 +73,9 @@ def begin(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Conf
         if other.stem != place.stem:
             other.unlink(missing_ok=True)
     train = config.train.model_copy(update={"start_from": str(place.resolve())})
-    beginning = Beginning(reference, start.digest, taken.line, _find_leak(start.name, reference, config, workspace))
+    beginning = InitialWeights(
+        reference, start.digest, taken.line, _find_leak(start.name, reference, config, workspace)
+    )
     return config.model_copy(update={"model": model, "train": train}), beginning
 
 

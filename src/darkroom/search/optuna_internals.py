@@ -41,7 +41,7 @@ def without_heartbeat(study: optuna.Study) -> set[int]:
     return {trial.number for trial in running if trial._trial_id in stale}
 
 
-def judged(study: optuna.Study, interrupted: Collection[int]) -> optuna.Study:
+def with_failures_last(study: optuna.Study, interrupted: Collection[int]) -> optuna.Study:
     """A study in which a model of the trials sees failures as the worst trials, and no ``interrupted`` ones."""
     return cast(optuna.Study, _JudgedStudy(study, interrupted))
 

@@ -8,7 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.plotting import BLUE, GRAY, ORANGE, new_figure, shorten, tidy
-from darkroom.search.plots import is_maximized, monitored, near, show_range
+from darkroom.search.plots import is_maximized, monitored, show_range, without_outliers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +54,7 @@ def slices(study: Study, monitor: str) -> "Figure | None":
     kinds = _kinds(complete)
     if not kinds:
         return None
-    best, (near_ones, note) = _best(study, complete), near(study, complete)
+    best, (near_ones, note) = _best(study, complete), without_outliers(study, complete)
     columns = min(len(kinds), PANELS_PER_ROW)
     rows = math.ceil(len(kinds) / columns)
     figure = new_figure(max(4.5, 2.9 * columns), 0.6 + 2.5 * rows)
@@ -91,7 +91,7 @@ def parallel_coordinates(study: Study, monitor: str) -> "Figure | None":
     kinds = {key: kind for key, kind in _kinds(complete).items() if all(key in trial.params for trial in complete)}
     if not kinds:
         return None
-    best, (near_ones, note) = _best(study, complete), near(study, complete)
+    best, (near_ones, note) = _best(study, complete), without_outliers(study, complete)
     sign = 1 if is_maximized(study) else -1
     # The best is drawn last. Its equals are not.
     ranked = sorted(near_ones, key=lambda trial: (sign * monitored(trial), trial is best))

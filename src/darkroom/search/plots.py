@@ -44,7 +44,7 @@ def history(study: Study, monitor: str) -> "Figure":
     if best:  # the line goes on to the last trial, which need not be a complete one
         steps = [*(trial.number for trial in complete), trials[-1].number]
         axes.step(steps, [*best, best[-1]], where="post", color=ORANGE, label="best so far")
-    shown, note = near(study, [*complete, *pruned])
+    shown, note = without_outliers(study, [*complete, *pruned])
     show_range(axes, [monitored(trial) for trial in shown])
     tidy(axes, f"Validation metric of each trial{note}", "trial", f"best validation {monitor}")
     last = max((trial.number for trial in trials), default=0)
@@ -89,7 +89,7 @@ def curves(study: Study, monitor: str) -> "Figure | None":
             marker="o" if len(epochs) == 1 else "",
             label=f"best (trial {best.number})",
         )
-    shown, note = near(study, [trial for trial in trials if trial.values])
+    shown, note = without_outliers(study, [trial for trial in trials if trial.values])
     show_range(axes, [value for trial in shown for value in trial.intermediate_values.values()])
     tidy(axes, f"Learning curves of the trials{note}", "epoch", f"validation {monitor}")
     count_along_x(axes)
@@ -112,7 +112,7 @@ def front(study: Study, monitor: str, second: str) -> "Figure | None":
         return None
     figure = new_figure(8, 4.5)
     axes = figure.subplots()
-    shown, note = near(study, complete)
+    shown, note = without_outliers(study, complete)
     costs = [trial.values[1] for trial in shown]
     axes.scatter(costs, [monitored(trial) for trial in shown], c=GRAY, s=26, alpha=0.5, label="complete")
     numbers = {trial.number for trial in study.best_trials}
@@ -179,7 +179,7 @@ def of_state(trials: Sequence[FrozenTrial], state: TrialState) -> list[FrozenTri
     return [trial for trial in trials if trial.state is state]
 
 
-def near(study: Study, trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], str]:
+def without_outliers(study: Study, trials: Sequence[FrozenTrial]) -> tuple[list[FrozenTrial], str]:
     """The trials that a picture has room for, and a note on the others.
 
     One that has learned nothing would leave all others on one line. Left out is what lies more than three

@@ -14,7 +14,7 @@ from darkroom.search.attributes import FAILURE
 from darkroom.search.heartbeat import abandoned, ask
 from darkroom.search.space import from_optuna, starting_point
 from darkroom.search.study import directions, end_trial, ranked, requeue, running_trials, used_trials
-from darkroom.search.trials import Point, point
+from darkroom.search.trials import Point, params_key
 
 STARTING_POINT = "starting point"
 # Parameters and user attributes of a repeat: the number of the trial that it repeats, and train.seed.
@@ -72,7 +72,7 @@ class RepeatTrials:
     def ask(self) -> optuna.Trial | None:
         """The next repeat to train; None if all are trained or under way."""
         if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            known = {point(trial) for trial in (*used_trials(self.study), *running_trials(self.study))}
+            known = {params_key(trial) for trial in (*used_trials(self.study), *running_trials(self.study))}
             # Seed by seed, so that all candidates have as many where this is cut short.
             pairs = ({REPEAT_OF: number, SEED: seed} for seed in self._seeds for number in self._candidates)
             following = next((pair for pair in pairs if frozenset(pair.items()) not in known), None)
@@ -152,9 +152,9 @@ def _label(number: int) -> str:
 def _candidates(study: optuna.Study, config: Config) -> tuple[int | None, list[int]]:
     """The number of the trial with the settings as written, and those of the others among the best finalists."""
     written = frozenset((starting_point(config) or {}).items())
-    start = next((trial.number for trial in used_trials(study) if point(trial) == written), None)
+    start = next((trial.number for trial in used_trials(study) if params_key(trial) == written), None)
     best: dict[Point, int] = {}
     for trial in ranked(study):
-        best.setdefault(point(trial), trial.number)
+        best.setdefault(params_key(trial), trial.number)
     finalists = list(best.items())[: config.search.finalists]
     return start, [number for params, number in finalists if params != written]

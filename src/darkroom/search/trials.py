@@ -12,14 +12,14 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config
 from darkroom.search.attributes import DUPLICATE, FAILURE, SECONDS
 from darkroom.search.heartbeat import ask
-from darkroom.search.sampling import choose_pruner, choose_sampler, grid
+from darkroom.search.samplers import choose_pruner, choose_sampler, grid
 from darkroom.search.space import distributions, from_optuna
 from darkroom.search.study import end_trial, interrupted, requeue, running_trials, used_trials
 
 Point = frozenset[tuple[str, Any]]
 
 
-def point(trial: optuna.Trial | FrozenTrial) -> Point:
+def params_key(trial: optuna.Trial | FrozenTrial) -> Point:
     """The parameters of a trial, such that equal ones are equal."""
     return frozenset(trial.params.items())
 
@@ -81,9 +81,9 @@ class StudyTrials:
             if trial is None:
                 ending = "every combination was tried"
                 break
-            key = point(trial)
+            key = params_key(trial)
             # Looked up each time: other machines may search in the same study.
-            tried = {point(each): each for each in reversed(used_trials(self.study))}
+            tried = {params_key(each): each for each in reversed(used_trials(self.study))}
             if key in tried:
                 self._repeat(trial, tried[key])
             elif key in self._twins:
@@ -131,14 +131,14 @@ class StudyTrials:
     ) -> FrozenTrial:
         """End a trial, with its objectives if it is complete and the reason if it failed."""
         ended = end_trial(self.study, trial, values, state, reason)
-        for twin in self._twins.pop(point(trial)):
+        for twin in self._twins.pop(params_key(trial)):
             self._repeat(twin, ended)
         self.study.set_user_attr(SECONDS, self.seconds)
         return ended
 
     def requeue(self, trial: optuna.Trial) -> FrozenTrial:
         """Have a trial whose worker has died tried again. Returns it as it was, still RUNNING."""
-        numbers = [trial.number, *(twin.number for twin in self._twins.pop(point(trial)))]
+        numbers = [trial.number, *(twin.number for twin in self._twins.pop(params_key(trial)))]
         found = [each for each in running_trials(self.study) if each.number in numbers]
         requeue(self.study, found, self._kinds)
         self.study.pruner = choose_pruner(self.config, interrupted(self.study))
@@ -146,7 +146,7 @@ class StudyTrials:
 
     def _suggest(self) -> optuna.Trial | None:
         if self._grid is not None and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            known = {point(trial) for trial in self._taken()}
+            known = {params_key(trial) for trial in self._taken()}
             following = next((each for each in self._grid if frozenset(each.items()) not in known), None)
             if following is None:
                 return None

@@ -18,7 +18,7 @@ from starlette.routing import Route
 from darkroom import __version__
 from darkroom.serving.api import PREDICT_PATH, make_router
 from darkroom.serving.messages import one_line
-from darkroom.serving.middleware import Access
+from darkroom.serving.middleware import AccessMiddleware
 from darkroom.serving.origins import Origins
 from darkroom.serving.proxies import PREFIX, BehindProxy
 from darkroom.serving.service import Service
@@ -54,7 +54,7 @@ def make_app(service: Service, api_key: str | None = None, *, host: str = "local
     app.router.routes.insert(0, Route(predict.path, predict.endpoint, methods=["POST"]))
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
     origins = Origins([host, *service.settings.trusted_hosts])
-    app.add_middleware(Access, metrics=service.metrics, api_key=api_key, origins=origins)
+    app.add_middleware(AccessMiddleware, metrics=service.metrics, api_key=api_key, origins=origins)
     app.add_middleware(BehindProxy, root_path=service.settings.root_path, trusted=service.settings.trusted_proxies)
 
     text = (PAGE / "index.html").read_text(encoding="utf-8")

@@ -39,7 +39,7 @@ HEADERS = (
 )
 
 
-class Access:
+class AccessMiddleware:
     """Refuses other sites and names, asks for the key, counts, and logs.
 
     A line of the log has method, path, status, milliseconds, and nothing of what was sent.

@@ -50,8 +50,8 @@ def run(config: Config, workspace: Workspace) -> None:
     logits = predict_logits(classifier, test, config.evaluate.batch_size).numpy()
     reference = fit_reference_of(classifier, test, dataset, directory, config.evaluate.batch_size)
     found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
-    for doubt in doubts(found, dataset.classes):
-        warn(doubt)
+    for caveat in caveats(found, dataset.classes):
+        warn(caveat)
     report = workspace.report("evaluate")
     with atomic_directory(report) as written:
         _write(found, test, dataset, written)
@@ -103,7 +103,7 @@ def _measure(
     return replace(found, summary=summary)
 
 
-def doubts(found: Evaluation, classes: Sequence[str]) -> list[str]:
+def caveats(found: Evaluation, classes: Sequence[str]) -> list[str]:
     """What the figures do not show, in lines: classes without test images, and whether guessing would do as well."""
     lines = []
     if absent := int(found.summary.get("absent_classes", 0)):

@@ -7,7 +7,7 @@ asked then. DVC never restores a stage without outputs, so a model that it resto
 from darkroom.config import Config
 from darkroom.evaluation.predictions import PREDICTIONS
 from darkroom.models.card import ModelCard
-from darkroom.promotion.other_data import notice
+from darkroom.promotion.dataset_mismatch import mismatch_notice
 from darkroom.promotion.promote import promote_first
 from darkroom.promotion.registration import register_work_tree
 from darkroom.tracking.tracker import connect
@@ -27,5 +27,5 @@ def run(config: Config, workspace: Workspace) -> None:
         f"({', '.join(sorted(aliases))})"
     )
     dataset = ModelCard.read(workspace.model_card).dataset_card
-    if line := notice(config, store.client, dataset, workspace.report("evaluate") / PREDICTIONS):
+    if line := mismatch_notice(config, store.client, dataset, workspace.report("evaluate") / PREDICTIONS):
         warn(line)

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
-from darkroom.promotion.start_from import Beginning, begin
+from darkroom.promotion.start_from import InitialWeights, load_initial_weights
 from darkroom.search import report
 from darkroom.search.attributes import DUPLICATE, FAILURE
 from darkroom.search.executors import WorkerSlot, open_slots
@@ -34,7 +34,7 @@ from darkroom.tracking.trials import TrialRuns
 from darkroom.training.device import choose_device
 from darkroom.training.loop import EpochMetrics
 from darkroom.training.precision import Precision, fastest_precision
-from darkroom.training.size import foresee
+from darkroom.training.size import resource_warning
 from darkroom.utils.console import messages, warn
 from darkroom.utils.files import atomic_directory, write_json
 from darkroom.workspace import Workspace
@@ -53,7 +53,7 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     check_space(config)
     device = choose_device(config.train.device)
     card = DatasetCard.read(workspace.processed(config.dataset.name))
-    if note := foresee(config, card, device):
+    if note := resource_warning(config, card, device):
         warn(note)
     if config.train.start_from and (workspace.root / config.train.start_from).resolve() == workspace.weights.resolve():
         # Not after the search, which takes long.
@@ -61,7 +61,7 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
             f"train.start_from: {config.train.start_from}: DVC removes it before the training; name a version in the "
             "registry, or a copy"
         )
-    config, beginning = begin(config, workspace, card)
+    config, beginning = load_initial_weights(config, workspace, card)
     if beginning:
         messages.print(beginning.line)
     with explained(config):
@@ -71,7 +71,9 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
 class _Search:
     """A study and its parent run in MLflow."""
 
-    def __init__(self, config: Config, card: DatasetCard, device: torch.device, beginning: Beginning | None) -> None:
+    def __init__(
+        self, config: Config, card: DatasetCard, device: torch.device, beginning: InitialWeights | None
+    ) -> None:
         self.config = config
         self.card = card
         self.device = device

@@ -17,7 +17,7 @@ from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import save_weights
 from darkroom.models.registry import resolve, without_effect
-from darkroom.promotion.start_from import begin
+from darkroom.promotion.start_from import load_initial_weights
 from darkroom.search.best_params import SEARCH, read_best_params
 from darkroom.tracking.environment import code_version, describe_environment
 from darkroom.tracking.names import training_name
@@ -28,7 +28,7 @@ from darkroom.training.device import choose_device
 from darkroom.training.fit import train_classifier
 from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.training.precision import fastest_precision
-from darkroom.training.size import foresee
+from darkroom.training.size import resource_warning
 from darkroom.utils.console import messages, progress, warn
 from darkroom.utils.files import atomic_directory, digest, write_json
 from darkroom.workspace import Workspace
@@ -43,9 +43,9 @@ def run(config: Config, workspace: Workspace) -> None:
     card = DatasetCard.read(directory)
     config = _resolve(config, card, workspace)
     device = choose_device(config.train.device)
-    if note := foresee(config, card, device):
+    if note := resource_warning(config, card, device):
         warn(note)
-    config, beginning = begin(config, workspace, card)
+    config, beginning = load_initial_weights(config, workspace, card)
     for key in without_effect(config.model):
         warn(f"model.{key} has no effect on {config.model.name}")
     precision = fastest_precision(config, card, device)

@@ -61,10 +61,10 @@ def store_exists() -> bool:
 def need_store(workspace: Workspace) -> None:
     """Raises TrackingError if there is no store to look into."""
     if not store_exists():
-        raise TrackingError(f"no MLflow store at {shown(tracking_uri())}; {to_register(workspace)}")
+        raise TrackingError(f"no MLflow store at {shown(tracking_uri())}; {register_hint(workspace)}")
 
 
-def to_register(workspace: Workspace) -> str:
+def register_hint(workspace: Workspace) -> str:
     """What to type for a registered model. Where DVC has brought one `dvc repro` has nothing to do."""
     if workspace.weights.is_file():
         return f"`darkroom register` registers {workspace.weights}"

@@ -14,7 +14,7 @@ from darkroom.data.batches import CPU, Split, place
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrainingError
 from darkroom.models.classifier import Classifier, build_classifier
-from darkroom.models.start import begin_with, read_start
+from darkroom.models.transfer import read_start, transfer_weights
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import choose_device, prepare
 from darkroom.training.loop import EpochMetrics, FitResult, TrainingLoop
@@ -64,7 +64,7 @@ def start_classifier(config: Config, card: DatasetCard, train: Split, device: to
     torch.manual_seed(config.train.seed)
     classifier = build_classifier(config.model, card)
     if config.train.start_from is not None:
-        begin_with(read_start(Path(config.train.start_from)), classifier, config.model, card)
+        transfer_weights(read_start(Path(config.train.start_from)), classifier, config.model, card)
         return classifier.to(device)
     # Evenly from all over the split: its images may lie class by class.
     height, width = card.shape[1:]

@@ -148,7 +148,7 @@ class TrainingLoop:
         self.stop_capturing()
 
     @property
-    def judged(self) -> nn.Module:
+    def validated_model(self) -> nn.Module:
         """The model that is validated and kept: the moving average, where there is one."""
         return self.model if self.average is None else self.average.model
 
@@ -173,7 +173,7 @@ class TrainingLoop:
         Raises TrainingError if a loss is not finite.
         """
         epoch = len(self.result.history) + 1
-        val_loss, val_accuracy = evaluate(self.judged, self.val, self.device, self.precision)
+        val_loss, val_accuracy = evaluate(self.validated_model, self.val, self.device, self.precision)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise TrainingError(
                 f"epoch {epoch}: the loss is no longer finite (train {train_loss}, validation {val_loss}); "
@@ -219,7 +219,9 @@ class TrainingLoop:
         result = self.result
         result.history.append(metrics)
         if result.best is metrics:
-            self.best_weights = {name: value.detach().clone() for name, value in self.judged.state_dict().items()}
+            self.best_weights = {
+                name: value.detach().clone() for name, value in self.validated_model.state_dict().items()
+            }
         waited = metrics.epoch - result.best.epoch
         patience = self.settings.patience
         result.stopped_early = patience is not None and waited >= patience and metrics.epoch < self.settings.epochs

@@ -31,7 +31,7 @@ SIZES = ("filters", "hidden", "depth", "width", "widen_factor", "backbone")
 
 
 @dataclass(frozen=True)
-class Work:
+class CostPerImage:
     """What one image takes: ``outputs``, the numbers that all layers give, and ``operations``, the floating-point
     operations of dense layers and convolutions."""
 
@@ -51,7 +51,7 @@ def count_parameters(settings: Model, shape: Shape, classes: int) -> int:
 
 @cache
 @torch.no_grad()
-def measure(settings: Model, shape: Shape, classes: int) -> Work:
+def measure(settings: Model, shape: Shape, classes: int) -> CostPerImage:
     """What one image takes in the network, which is built and given one: without memory torch would first import its
     compiler for that. torch's generator is left as it was.
 
@@ -73,7 +73,7 @@ def measure(settings: Model, shape: Shape, classes: int) -> Work:
         if not any(layer.children()):
             layer.register_forward_hook(count)
     network(torch.zeros(1, channels, *shape[1:]))
-    return Work(outputs, operations)
+    return CostPerImage(outputs, operations)
 
 
 def least_bytes(parameters: int, settings: Train) -> int:
@@ -94,7 +94,7 @@ def check_size(config: Config, card: DatasetCard, device: torch.device) -> None:
         )
 
 
-def foresee(config: Config, card: DatasetCard, device: torch.device) -> str | None:
+def resource_warning(config: Config, card: DatasetCard, device: torch.device) -> str | None:
     """A line on a training that will take long, or may not find the memory for a step; None if neither is likely.
 
     Raises ModelError as ``check_size`` does.

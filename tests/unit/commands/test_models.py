@@ -8,8 +8,8 @@ from rich.console import Console
 from darkroom.commands import models
 from darkroom.config import load
 from darkroom.config.settings import Tracking
+from darkroom.promotion.aliases import change_champion
 from darkroom.promotion.history import Entry, History, Kind
-from darkroom.promotion.transaction import change_champion
 from darkroom.tracking.runs import WEIGHTS_TAG
 from darkroom.tracking.tracker import connect
 from darkroom.workspace import Workspace

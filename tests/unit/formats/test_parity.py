@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from darkroom.data.batches import Split
 from darkroom.evaluation.logits import predict_logits
-from darkroom.formats.parity import compare, differing_predictions, tolerant
+from darkroom.formats.parity import compare, differing_predictions, nan_on_failure
 
 CLASSES = 3
 
@@ -48,7 +48,7 @@ def answers_once(images):
 
 @pytest.mark.parametrize("model", [refuses_pairs, answers_once])
 def test_a_batch_without_an_answer_for_each_image_has_none(model):
-    logits = predict_logits(tolerant(model, CLASSES), split_of([1] * 5), 2)
+    logits = predict_logits(nan_on_failure(model, CLASSES), split_of([1] * 5), 2)
 
     assert logits[:4].isnan().all()
     assert logits[4].tolist() == [0, 1, 0]
@@ -59,7 +59,7 @@ def test_an_interruption_is_no_refusal():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        predict_logits(tolerant(interrupted, CLASSES), split_of([0]), 1)
+        predict_logits(nan_on_failure(interrupted, CLASSES), split_of([0]), 1)
 
 
 def test_another_class_and_no_number_are_other_answers():

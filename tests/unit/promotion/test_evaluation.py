@@ -12,7 +12,7 @@ from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.metrics import measure
 from darkroom.evaluation.reference import Reference, fit_reference
 from darkroom.models.files import load_classifier
-from darkroom.stages.evaluate import doubts
+from darkroom.stages.evaluate import caveats
 from darkroom.workspace import Workspace
 
 
@@ -73,7 +73,7 @@ def test_a_model_that_may_only_guess_is_told_of(right, share, is_doubtful):
     labels = (np.arange(100) >= 100 * share).astype(np.int64)
     answers = np.where(np.arange(100) < right, labels, 1 - labels)
     found = measure(np.eye(2, dtype=np.float32)[answers] * 3, labels, ("ant", "bee"), top_k=2, bins=5)
-    lines = doubts(found, ("ant", "bee"))
+    lines = caveats(found, ("ant", "bee"))
     assert bool(lines) == is_doubtful
     if is_doubtful:
         assert f"{right}.0% of the test images are right, and always answering 'ant' would give {share:.1%}" in lines[0]

@@ -12,9 +12,9 @@ from tests.unit.promotion.conftest import NAME
 from darkroom.cli import main as cli
 from darkroom.evaluation.predictions import SplitPredictions
 from darkroom.promotion import promote
+from darkroom.promotion.aliases import change_champion, reconcile_aliases
 from darkroom.promotion.evaluated_model import EvaluatedModel
 from darkroom.promotion.history import Entry, History, Kind
-from darkroom.promotion.transaction import change_champion, reconcile_aliases
 from darkroom.utils.console import messages, output
 from darkroom.utils.files import sha256
 

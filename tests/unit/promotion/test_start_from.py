@@ -17,7 +17,7 @@ from darkroom.data.difference import LISTING
 from darkroom.errors import ConfigError, ModelError, TrackingError, TrainingError
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import weights_digest
-from darkroom.promotion.start_from import begin, find_start
+from darkroom.promotion.start_from import find_start, load_initial_weights
 from darkroom.promotion.training_run import read_training_run
 from darkroom.stages import search, train
 from darkroom.training.checkpoint import Checkpoint
@@ -53,14 +53,14 @@ def save(path: Path, card: DatasetCard, *, seed: int = 0, **model: Any) -> str:
 def test_without_the_setting_nothing_is_changed(card: DatasetCard) -> None:
     plain = config()
 
-    assert begin(plain, HERE, card) == (plain, None)
+    assert load_initial_weights(plain, HERE, card) == (plain, None)
 
 
 @pytest.mark.parametrize("sections", [{"train": {"start_from": "w.pth"}}, {"model": MLP | {"weights_path": "w.pth"}}])
 def test_a_file_is_copied_under_the_digest_of_its_weights(card: DatasetCard, sections: dict[str, Any]) -> None:
     digest = save(Path("w.pth"), card)
 
-    changed, beginning = begin(config(**sections), HERE, card)
+    changed, beginning = load_initial_weights(config(**sections), HERE, card)
 
     assert beginning
     assert (beginning.reference, beginning.digest) == ("w.pth", digest)
@@ -76,7 +76,7 @@ def test_only_the_copy_that_is_needed_stays(card: DatasetCard) -> None:
     copies = []
     for seed in (1, 2, 2):
         save(Path("w.pth"), card, seed=seed)
-        changed, _ = begin(started, HERE, card)
+        changed, _ = load_initial_weights(started, HERE, card)
         copies.append(changed.train.start_from)
 
     assert copies[0] != copies[1] == copies[2]
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused_by_the_setting_that_names_it(card: Dataset
     with pytest.raises(
         ModelError, match=rf"^{setting}: w\.pth: 1\.weight has shape \[5, 64\], but mlp needs \[4, 64\]"
     ):
-        begin(config(model=model, train=train), HERE, card)
+        load_initial_weights(config(model=model, train=train), HERE, card)
 
     assert not Path("models").exists()
 
@@ -102,7 +102,7 @@ def test_a_file_that_is_not_there_is_refused_with_what_else_can_be_named(card: D
     Path("data").mkdir()
 
     with pytest.raises(ModelError) as raised:
-        begin(config(train={"start_from": wanted}), HERE, card)
+        load_initial_weights(config(train={"start_from": wanted}), HERE, card)
 
     assert str(raised.value) == (
         f"train.start_from: {wanted}: no such file; expected champion, a version's number, or a file of weights"
@@ -113,14 +113,14 @@ def test_a_web_page_is_refused(card: DatasetCard) -> None:
     Path("w.pth").write_text("<!DOCTYPE html>")
 
     with pytest.raises(ModelError, match=r"^train\.start_from: w\.pth: a web page, not a file of weights"):
-        begin(config(train={"start_from": "w.pth"}), HERE, card)
+        load_initial_weights(config(train={"start_from": "w.pth"}), HERE, card)
 
 
 def test_what_dvc_removes_before_the_training_is_refused_with_the_reason(card: DatasetCard) -> None:
     with pytest.raises(
         ModelError, match=r"^train\.start_from: models/model\.safetensors: not found; DVC removes a stage"
     ):
-        begin(config(train={"start_from": "models/model.safetensors"}), HERE, card)
+        load_initial_weights(config(train={"start_from": "models/model.safetensors"}), HERE, card)
 
 
 def test_the_same_weights_with_and_without_a_card_are_two_beginnings(registered) -> None:
@@ -128,7 +128,7 @@ def test_the_same_weights_with_and_without_a_card_are_two_beginnings(registered)
     settings, card = of_project(start_from="w.safetensors")
     found = []
     for _ in range(2):
-        changed, beginning = begin(settings, HERE, card)
+        changed, beginning = load_initial_weights(settings, HERE, card)
         assert changed.train.start_from
         assert beginning
         found.append((changed.train.start_from, Path(changed.train.start_from).with_suffix(".json").exists()))
@@ -180,7 +180,7 @@ def test_what_names_no_weights_is_refused(value: object) -> None:
 
 def test_without_a_store_there_is_no_champion(card: DatasetCard) -> None:
     with pytest.raises(TrackingError, match=r"^train\.start_from: champion: no MLflow store at sqlite"):
-        begin(config(train={"start_from": "champion"}), HERE, card)
+        load_initial_weights(config(train={"start_from": "champion"}), HERE, card)
 
 
 def of_project(**train: Any) -> tuple[Config, DatasetCard]:
@@ -194,7 +194,7 @@ def of_project(**train: Any) -> tuple[Config, DatasetCard]:
     [("champion", "champion version 1"), ("1", "version 1"), ("models:/darkroom-digits/1", "version 1")],
 )
 def test_the_registry_gives_weights_and_classes(registered, wanted: str, name: str) -> None:
-    changed, beginning = begin(*(of_project(start_from=wanted)[0], HERE, of_project()[1]))
+    changed, beginning = load_initial_weights(*(of_project(start_from=wanted)[0], HERE, of_project()[1]))
 
     assert beginning
     assert beginning.line == f"start: {name}; head kept for all 10 classes"
@@ -207,7 +207,7 @@ def test_the_registry_gives_weights_and_classes(registered, wanted: str, name: s
 
 def test_images_that_the_model_has_learned_from_and_is_tested_on_now_are_told(registered) -> None:
     settings, card = of_project(start_from="1")
-    assert begin(settings, HERE, card)[1].doubt is None
+    assert load_initial_weights(settings, HERE, card)[1].doubt is None
     files = HERE.processed("digits") / "files.csv"
     lines = [line.split(",") for line in files.read_text(encoding="utf-8").splitlines()]
     learned = [line[4] for line in lines if line[0] == "train"]
@@ -216,7 +216,7 @@ def test_images_that_the_model_has_learned_from_and_is_tested_on_now_are_told(re
     files.unlink()
     files.write_text("\n".join(map(",".join, lines)) + "\n", encoding="utf-8")
 
-    doubt = begin(settings, HERE, card)[1].doubt
+    doubt = load_initial_weights(settings, HERE, card)[1].doubt
 
     assert doubt.startswith("version 1 was trained or tuned on 7 of the 360 test images here")
 
@@ -232,14 +232,14 @@ def test_what_a_model_has_learned_from_is_unknown_where_an_earlier_release_kept_
 
     settings, card = of_project(start_from="1")
 
-    assert begin(settings, HERE, card)[1].doubt is None
+    assert load_initial_weights(settings, HERE, card)[1].doubt is None
 
 
 def test_the_run_of_a_model_gives_its_weights(registered) -> None:
     _, version = registered
     settings, card = of_project(start_from=version.run_id)
 
-    _, beginning = begin(settings, HERE, card)
+    _, beginning = load_initial_weights(settings, HERE, card)
 
     assert beginning
     assert beginning.line.endswith("head kept for all 10 classes")
@@ -258,7 +258,7 @@ def test_a_version_that_is_not_there_is_refused(registered, wanted: str, said: s
     settings, card = of_project(start_from=wanted)
 
     with pytest.raises(TrackingError, match=rf"^train\.start_from: {said}"):
-        begin(settings, HERE, card)
+        load_initial_weights(settings, HERE, card)
 
 
 def test_a_training_records_what_it_began_with_and_is_brought_back_by_it(registered, write_params) -> None:

@@ -108,7 +108,7 @@ def test_a_trial_that_learned_nothing_does_not_flatten_the_others(direction: str
 def test_nothing_is_left_out_on_the_better_side() -> None:
     trials = [trial(COMPLETE, value) for value in (0.10, 0.11, 0.12, 0.13, 0.14, 0.9)]
 
-    shown, note = plots.near(study_of(trials), trials)
+    shown, note = plots.without_outliers(study_of(trials), trials)
 
     assert (len(shown), note) == (6, "")
 

@@ -75,7 +75,7 @@ def test_captured_steps_learn_what_steps_learn_alone(settings: dict[str, Any], a
     found = [captured.run_epoch() for _ in range(EPOCHS)]
 
     assert captured.captured is not None
-    assert_same(captured.judged, alone.judged)
+    assert_same(captured.validated_model, alone.validated_model)
     for one, other in zip(found, expected, strict=True):
         assert (one.train_accuracy, one.lr) == (other.train_accuracy, pytest.approx(other.lr))
         assert one.train_loss == pytest.approx(other.train_loss, rel=1e-5)
@@ -135,7 +135,7 @@ def test_a_training_that_was_interrupted_resumes_with_captured_steps() -> None:
     while not second.finished:
         second.run_epoch()
 
-    for one, other in zip(second.judged.parameters(), whole.judged.parameters(), strict=True):
+    for one, other in zip(second.validated_model.parameters(), whole.validated_model.parameters(), strict=True):
         assert torch.equal(one, other)
     assert [each.lr for each in second.result.history] == [each.lr for each in whole.result.history]
 

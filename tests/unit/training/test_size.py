@@ -11,7 +11,7 @@ from darkroom.errors import ModelError
 from darkroom.models.classifier import build_classifier
 from darkroom.models.registry import architectures
 from darkroom.training import size
-from darkroom.training.size import check_size, count_parameters, foresee, least_bytes, measure
+from darkroom.training.size import check_size, count_parameters, least_bytes, measure, resource_warning
 from darkroom.utils.units import GIBIBYTE
 
 CPU = torch.device("cpu")
@@ -66,7 +66,7 @@ def test_a_model_beyond_the_memory_is_refused_with_its_bytes(machine: Any) -> No
         rf"^model: simple-cnn has {parameters:,} parameters here, and training them takes at least 175\.3 GiB; this "
         r"machine has 4\.0 GiB; lower model\.filters or model\.hidden$"
     )
-    for check in (check_size, foresee):
+    for check in (check_size, resource_warning):
         with pytest.raises(ModelError, match=message):
             check(huge, CARD, CPU)
 
@@ -74,7 +74,7 @@ def test_a_model_beyond_the_memory_is_refused_with_its_bytes(machine: Any) -> No
 def test_a_step_that_may_not_find_memory_is_told(machine: Any) -> None:
     machine(free=1 << 20)
 
-    told = foresee(config(), CARD, CPU)
+    told = resource_warning(config(), CARD, CPU)
 
     assert told
     assert told.startswith("mlp has 234,")
@@ -87,9 +87,9 @@ def test_a_step_that_may_not_find_memory_is_told(machine: Any) -> None:
 def test_a_long_epoch_is_told(machine: Any, rate: float, told: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(rate=rate)
     # 1.8e13 operations in an epoch.
-    monkeypatch.setattr(size, "measure", lambda *model: size.Work(outputs=10, operations=6_000_000_000))
+    monkeypatch.setattr(size, "measure", lambda *model: size.CostPerImage(outputs=10, operations=6_000_000_000))
 
-    said = foresee(config(), CARD, CPU)
+    said = resource_warning(config(), CARD, CPU)
 
     parameters = (784 + 1) * 256 + (256 + 1) * 128 + (128 + 1) * 2
     assert said == (told and f"mlp has {parameters:,} parameters: an epoch takes about {told} or longer")
@@ -98,7 +98,7 @@ def test_a_long_epoch_is_told(machine: Any, rate: float, told: str | None, monke
 def test_an_ordinary_model_is_not_told_of(machine: Any) -> None:
     machine()
 
-    assert foresee(config("simple-cnn"), CARD, CPU) is None
+    assert resource_warning(config("simple-cnn"), CARD, CPU) is None
 
 
 def test_the_machine_is_measured() -> None:

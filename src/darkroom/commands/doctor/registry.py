@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from darkroom.commands.doctor.finding import Finding, examined, wrong
 from darkroom.config import Config
 from darkroom.errors import TrackingError, counted
+from darkroom.promotion.aliases import reconcile_aliases
 from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.history import History, damage, state_of
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, Contender, contender, versions
-from darkroom.promotion.transaction import reconcile_aliases
 from darkroom.promotion.working_tree import version_of, working_tree_digest
 from darkroom.tracking.tracker import registry_client
 from darkroom.tracking.tracking_uri import shown, store_exists, tracking_uri

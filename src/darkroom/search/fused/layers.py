@@ -26,7 +26,7 @@ class FusedLayer(nn.Module):
         """Gives each model's parameters their part of the gradient, after the last backward pass of a step."""
 
 
-class InTurn(FusedLayer):
+class SequentialFallback(FusedLayer):
     """Each model's layer on that model's images, one after another."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
@@ -166,7 +166,7 @@ class StackedBatchNorm2d(Stacked):
         return one_after_another(outputs, self.count)
 
 
-class Dropped(FusedLayer):
+class StackedDropout(FusedLayer):
     """Dropout, each model's with its own probability and the draws that it would make from its own generator."""
 
     def __init__(self, layers: Sequence[Dropout], generators: Sequence[Generator]) -> None:

@@ -8,7 +8,14 @@ from torch import Generator, nn
 
 from darkroom.models.dropout import Dropout
 from darkroom.models.resnet import ScaledLinear
-from darkroom.search.fused.layers import Dropped, FusedLayer, InTurn, StackedBatchNorm2d, StackedConv2d, StackedLinear
+from darkroom.search.fused.layers import (
+    FusedLayer,
+    SequentialFallback,
+    StackedBatchNorm2d,
+    StackedConv2d,
+    StackedDropout,
+    StackedLinear,
+)
 
 
 def fuse(models: Sequence[nn.Module], generators: Sequence[Generator]) -> tuple[nn.Module, list[FusedLayer]]:
@@ -40,7 +47,7 @@ def _fused(members: list[nn.Module], generators: Sequence[Generator], device: to
     first = members[0]
     match first:
         case Dropout():
-            return Dropped([each for each in members if isinstance(each, Dropout)], generators)
+            return StackedDropout([each for each in members if isinstance(each, Dropout)], generators)
         case ScaledLinear():
             return StackedLinear([each for each in members if isinstance(each, nn.Linear)], first.factor)
         case nn.Linear():
@@ -53,4 +60,4 @@ def _fused(members: list[nn.Module], generators: Sequence[Generator], device: to
             return StackedBatchNorm2d([each for each in members if isinstance(each, nn.BatchNorm2d)])
     has_weights = any(True for _ in first.parameters(recurse=False))
     is_leaf = not any(True for _ in first.children())
-    return InTurn(members) if has_weights or (is_leaf and any(True for _ in first.buffers())) else None
+    return SequentialFallback(members) if has_weights or (is_leaf and any(True for _ in first.buffers())) else None

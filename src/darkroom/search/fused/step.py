@@ -44,7 +44,7 @@ class FusedStep:
             layer.forget_gradients()
         parts = zip(*(target.chunk(self.parts) for target in targets), strict=True)
         for part, target in zip(images.chunk(self.parts, 1), parts, strict=True):
-            together = _behind_each_other(target)
+            together = _concatenate_targets(target)
             with autocast(self.device, self.precision):
                 logits = self.model(part.flatten(0, 1))
             part_losses = self._losses(logits, together).sum(1) / totals
@@ -109,7 +109,7 @@ def _class_weights(loops: Sequence[TrainingLoop]) -> Tensor | None:
     return torch.stack([alike if loop.step.weights is None else loop.step.weights for loop in loops])
 
 
-def _behind_each_other(targets: Sequence[Target]) -> Target:
+def _concatenate_targets(targets: Sequence[Target]) -> Target:
     labels = torch.cat([target.labels for target in targets])
     if all(target.partners is None for target in targets):
         return Target(labels)

@@ -66,7 +66,10 @@ def alone(config: Config, epochs: int, dtype: torch.dtype = torch.float64) -> Tr
 
 def difference(loop: TrainingLoop, other: TrainingLoop) -> float:
     """The largest of any weight, buffer, average and figure, each relative to its size."""
-    found = [relative(loop.judged.state_dict()[name], value) for name, value in other.judged.state_dict().items()]
+    found = [
+        relative(loop.validated_model.state_dict()[name], value)
+        for name, value in other.validated_model.state_dict().items()
+    ]
     found += [relative(loop.best_weights[name], value) for name, value in other.best_weights.items()]
     for metrics, expected in zip(loop.result.history, other.result.history, strict=True):
         for name, value in vars(expected).items():

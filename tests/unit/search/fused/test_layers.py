@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from darkroom.models.dropout import Dropout
 from darkroom.models.resnet import ScaledLinear
 from darkroom.search.fused.layers import (
-    Dropped,
     FusedLayer,
-    InTurn,
+    SequentialFallback,
     StackedBatchNorm2d,
     StackedConv2d,
+    StackedDropout,
     StackedLinear,
     one_after_another,
     side_by_side,
@@ -31,7 +31,7 @@ CASES: dict[str, tuple[Build, Callable[[list[nn.Module]], FusedLayer], tuple[int
     "convolution in groups": (lambda: nn.Conv2d(4, 6, 3, groups=2), StackedConv2d, (4, 5, 5)),
     "normalisation": (lambda: nn.BatchNorm2d(3), StackedBatchNorm2d, (3, 4, 4)),
     "normalisation with a momentum": (lambda: nn.BatchNorm2d(3, momentum=0.4), StackedBatchNorm2d, (3, 4, 4)),
-    "in turn": (lambda: nn.Conv2d(2, 3, 3, padding=1), InTurn, (2, 5, 6)),
+    "in turn": (lambda: nn.Conv2d(2, 3, 3, padding=1), SequentialFallback, (2, 5, 6)),
 }
 
 
@@ -123,7 +123,7 @@ def test_dropout_draws_for_each_model_what_it_would_draw_alone() -> None:
         torch.manual_seed(seed)
         expected.append(layer(part))
 
-    found = Dropped(layers, [torch.Generator().manual_seed(seed) for seed in range(3)])(inputs)
+    found = StackedDropout(layers, [torch.Generator().manual_seed(seed) for seed in range(3)])(inputs)
 
     assert torch.equal(found, torch.cat(expected))
 
@@ -131,7 +131,7 @@ def test_dropout_draws_for_each_model_what_it_would_draw_alone() -> None:
 def test_dropout_that_no_model_has_does_nothing() -> None:
     inputs = torch.randn(4, 6)
 
-    assert Dropped([Dropout(0.0), Dropout(0.0)], [torch.Generator(), torch.Generator()])(inputs) is inputs
+    assert StackedDropout([Dropout(0.0), Dropout(0.0)], [torch.Generator(), torch.Generator()])(inputs) is inputs
 
 
 def test_images_of_models_side_by_side_are_channels() -> None:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from darkroom.evaluation.metrics import accuracy_interval
-from darkroom.serving.bulk import BatchPredictions, rank
-from darkroom.serving.inputs import NAMED, common_directory
+from darkroom.prediction.bulk import BatchPredictions, rank
+from darkroom.prediction.inputs import NAMED, common_directory
 
 # So many answers are shown one by one, or so many classes.
 SHOWN = 20

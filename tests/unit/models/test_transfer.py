@@ -17,7 +17,7 @@ from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.files import save_weights
 from darkroom.models.network import head_of
-from darkroom.models.start import Start, Taken, begin_with, read_start
+from darkroom.models.transfer import Start, TransferResult, read_start, transfer_weights
 
 ANIMALS = ("ape", "bee", "cat", "dog")
 SHAPE = (1, 20, 20)
@@ -53,16 +53,16 @@ def put(directory: Path, model: Model, card: DatasetCard, *, seed: int = 1) -> P
     return path
 
 
-def begin(path: Path, model: Model, card: DatasetCard) -> tuple[Classifier, Taken]:
+def begin(path: Path, model: Model, card: DatasetCard) -> tuple[Classifier, TransferResult]:
     classifier = made(model, card, 2)
-    return classifier, begin_with(read_start(path), classifier, model, card)
+    return classifier, transfer_weights(read_start(path), classifier, model, card)
 
 
 def refusal(path: Path, model: Model, card: DatasetCard) -> str:
     classifier = made(model, card, 2)
     before = states(classifier)
     with pytest.raises(ModelError) as raised:
-        begin_with(read_start(path), classifier, model, card)
+        transfer_weights(read_start(path), classifier, model, card)
     message = str(raised.value)
     assert message.isprintable(), "more than one line"
     assert all(torch.equal(value, before[key]) for key, value in classifier.state_dict().items())

@@ -8,8 +8,8 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST
 from tests.unit.promotion.conftest import NAME
 
 from darkroom.errors import OvertakenError, TrackingError
+from darkroom.promotion.aliases import change_champion, reconcile_aliases
 from darkroom.promotion.history import Entry, History, Kind, effective
-from darkroom.promotion.transaction import change_champion, reconcile_aliases
 
 
 class Killed(BaseException):

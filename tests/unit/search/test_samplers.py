@@ -15,7 +15,7 @@ from optuna.trial import TrialState
 from darkroom.config import Config, parse
 from darkroom.errors import TrainingError
 from darkroom.search.attributes import DUPLICATE
-from darkroom.search.sampling import choose_sampler, grid
+from darkroom.search.samplers import choose_sampler, grid
 from darkroom.search.space import distributions
 from darkroom.search.study import interrupted, used_trials
 

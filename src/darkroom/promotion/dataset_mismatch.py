@@ -17,7 +17,7 @@ from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.utils.scratch import scratch_directory
 
 
-def notice(config: Config, client: MlflowClient, dataset: DatasetCard, predictions: Path) -> str | None:
+def mismatch_notice(config: Config, client: MlflowClient, dataset: DatasetCard, predictions: Path) -> str | None:
     """A line that says so and what to do: None if the champion is a model of ``dataset``, or there is none.
 
     ``predictions`` is the file of the newest model, which was trained on ``dataset``. Raises MlflowException if the

@@ -47,7 +47,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Taken:
+class TransferResult:
     """What a classifier has taken over: ``kept`` are the classes with old outputs, ``new`` those with new ones."""
 
     name: str
@@ -93,7 +93,7 @@ def _card_beside(path: Path, weights: Mapping[str, Tensor]) -> ModelCard | None:
 
 
 @torch.no_grad()
-def begin_with(start: Start, classifier: Classifier, settings: Model, dataset: DatasetCard) -> Taken:
+def transfer_weights(start: Start, classifier: Classifier, settings: Model, dataset: DatasetCard) -> TransferResult:
     """Give ``classifier``, which is that of ``settings`` and ``dataset``, the weights of ``start``.
 
     Its normalisation stays that of its own data. Of the head the outputs of classes that the card names as well are
@@ -133,7 +133,7 @@ def begin_with(start: Start, classifier: Classifier, settings: Model, dataset: D
     if not body and not kept:
         raise ModelError(f"{start.name}: nothing of it can be taken over: its only layer is the head, and {reason}")
     network.load_state_dict(values, strict=False)
-    return Taken(start.name, tuple(kept), tuple(name for name in dataset.classes if name not in kept), reason)
+    return TransferResult(start.name, tuple(kept), tuple(name for name in dataset.classes if name not in kept), reason)
 
 
 def _of_network(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from tests.conftest import QUICK
 
 from darkroom.config import load
 from darkroom.data.cache import DatasetCard
-from darkroom.promotion.other_data import notice
+from darkroom.promotion.dataset_mismatch import mismatch_notice
 from darkroom.tracking.runs import FINGERPRINT_TAG, PREDICTIONS_TAG
 from darkroom.workspace import Workspace
 
@@ -23,7 +23,7 @@ def told(registered, evaluated):
     card = DatasetCard.read(Workspace().processed("digits"))
 
     def told(card=card, predictions=evaluated / "reports" / "evaluate" / "predictions.csv"):
-        return notice(load(evaluated / "params.yaml"), client, card, predictions)
+        return mismatch_notice(load(evaluated / "params.yaml"), client, card, predictions)
 
     told.client, told.card = client, card
     return told

@@ -1,4 +1,4 @@
-"""What suggests the configurations of a search, and what stops the trials that fall behind.
+"""Which sampler and pruner a search uses, and how they see trials that were interrupted.
 
 A search that was interrupted must go on as if it had not been. Its interrupted trials lie in the study all the same:
 where Optuna would count them or take a number of theirs, what is here does without.
@@ -27,7 +27,7 @@ from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, RandomSampler,
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
-from darkroom.search.optuna_internals import Hyperband, judged
+from darkroom.search.optuna_internals import Hyperband, with_failures_last
 
 # Trials drawn at random before a model of them suggests more, and completed before the median prunes any.
 STARTUP_TRIALS = 5
@@ -63,12 +63,14 @@ class _Tpe(TPESampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super().sample_relative(judged(study, self._interrupted), trial, search_space)
+        return super().sample_relative(with_failures_last(study, self._interrupted), trial, search_space)
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        return super().sample_independent(judged(study, self._interrupted), trial, param_name, param_distribution)
+        return super().sample_independent(
+            with_failures_last(study, self._interrupted), trial, param_name, param_distribution
+        )
 
 
 class _Gp(GPSampler):
@@ -79,7 +81,7 @@ class _Gp(GPSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        return super().sample_relative(judged(study, self._interrupted), trial, search_space)
+        return super().sample_relative(with_failures_last(study, self._interrupted), trial, search_space)
 
 
 class _CmaEs(CmaEsSampler):
@@ -140,10 +142,10 @@ class _SuccessiveHalving(SuccessiveHalvingPruner):
         self._interrupted = interrupted
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        return super().prune(cast(optuna.Study, _Without(study, self._interrupted)), trial)
+        return super().prune(cast(optuna.Study, _StudyHiding(study, self._interrupted)), trial)
 
 
-class _Without:
+class _StudyHiding:
     """A study as if some of its trials had not been."""
 
     def __init__(self, study: optuna.Study, hidden: Collection[int]) -> None:

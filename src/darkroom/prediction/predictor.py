@@ -22,10 +22,10 @@ from darkroom.images.decoder import Decoder
 from darkroom.models.card import ModelCard
 from darkroom.models.files import load_weights
 from darkroom.models.registry import architectures
+from darkroom.prediction.bulk import rank, see
+from darkroom.prediction.inputs import Picture
 from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.registry import champion, contender
-from darkroom.serving.bulk import rank, see
-from darkroom.serving.inputs import Picture
 from darkroom.serving.preprocessing import ModelInput, RefusedImageError, Transform
 from darkroom.utils.console import warn
 from darkroom.utils.scratch import scratch_directory

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.datasets.decoding import Map, processes
-from darkroom.serving.inputs import Picture
+from darkroom.prediction.inputs import Picture
 from darkroom.serving.preprocessing import ModelInput, RefusedImageError, Transform
 
 if TYPE_CHECKING:
-    from darkroom.serving.predictor import Predictor
+    from darkroom.prediction.predictor import Predictor
 
 # The model answers for so many pictures at once, fewer where their files or pixels have more bytes than this.
 BATCH, BATCH_BYTES = 128, 32 << 20

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from darkroom.errors import DataError, did_you_mean
-from darkroom.serving.bulk import BatchPredictions, rank
+from darkroom.prediction.bulk import BatchPredictions, rank
 from darkroom.utils.csv_files import SpreadsheetWriter, open_csv
 from darkroom.utils.files import atomic_file
 
