@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from darkroom.data.augmentation.draws import below
+
 # Smallest and largest share of the area, and height to width, of an erased rectangle (Zhong et al., 2017).
 AREAS = (0.02, 0.33)
 RATIOS = (0.3, 3.3)
@@ -32,8 +34,8 @@ def random_cutout(images: Tensor, side: int, generator: Generator) -> Tensor:
     """Blank a square about a centre drawn evenly from the pixels (DeVries and Taylor, 2017)."""
     height, width = images.shape[-2:]
     sides = torch.full((len(images),), side, device=images.device)
-    top = _below(torch.full_like(sides, height), generator) - side // 2
-    left = _below(torch.full_like(sides, width), generator) - side // 2
+    top = below(torch.full_like(sides, height), generator) - side // 2
+    left = below(torch.full_like(sides, width), generator) - side // 2
     return blank(images, boxes((height, width), top, left, sides, sides))
 
 
@@ -46,13 +48,7 @@ def random_erasing(images: Tensor, probability: float, generator: Generator) -> 
     ratio = (low + drawn[1] * (high - low)).exp()
     heights = (area * ratio).sqrt().round().clamp(1, height).long()
     widths = (area / ratio).sqrt().round().clamp(1, width).long()
-    top = _below(height - heights + 1, generator)
-    left = _below(width - widths + 1, generator)
+    top = below(height - heights + 1, generator)
+    left = below(width - widths + 1, generator)
     chosen = (drawn[2] < probability)[:, None, None, None]
     return blank(images, boxes((height, width), top, left, heights, widths) & chosen)
-
-
-def _below(bounds: Tensor, generator: Generator) -> Tensor:
-    """Whole numbers from 0 to below ``bounds`` int64 [N], drawn evenly."""
-    drawn = torch.rand(len(bounds), generator=generator, device=bounds.device)
-    return torch.minimum((drawn * bounds).long(), bounds - 1)
