@@ -167,6 +167,28 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"augment": {"padding": "edge"}},
         r"^augment\.padding: edge fills what translate brings in, and that is 0; set translate$",
     ),
+    "crop of nothing": (
+        {"augment": {"crop_scale": [0, 1]}},
+        r"^augment\.crop_scale\.0: expected greater than 0, got 0$",
+    ),
+    "crop of more than all": ({"augment": {"crop_scale": [0.5, 2]}}, r"^augment\.crop_scale\.1: .* equal to 1, got 2$"),
+    "number for an interval": ({"augment": {"crop_scale": 0.5}}, r"^augment\.crop_scale: expected a list, got 0\.5$"),
+    "interval upside down": (
+        {"augment": {"crop_scale": [0.5, 0.25]}},
+        r"^augment\.crop_scale: expected \[low, high\] with low not above high, got \[0\.5, 0\.25\]$",
+    ),
+    "ratio upside down": (
+        {"augment": {"crop_scale": [0.5, 1], "crop_ratio": [2, 1]}},
+        r"^augment\.crop_ratio: expected \[low, high\] with low not above high, got \[2\.0, 1\.0\]$",
+    ),
+    "shape without a crop": (
+        {"augment": {"crop_ratio": [1, 2]}},
+        r"^augment\.crop_ratio: \[1\.0, 2\.0\] is the shape of what crop_scale cuts out, .* empty; set crop_scale$",
+    ),
+    "more than half a turn of the hue": (
+        {"augment": {"hue": 0.6}},
+        r"^augment\.hue: expected less than or equal to 0\.5, got 0\.6$",
+    ),
     "balance in the loss and in the sampler": (
         {"train": {"class_weights": "balanced", "sampler": "balanced"}},
         r"^train\.class_weights and sampler both balance the classes; keep one of them$",
@@ -269,6 +291,14 @@ REFUSED_SPACES: dict[str, tuple[dict[str, Any], str]] = {
     "low equal to high": (
         space("train", "lr", {"low": 1, "high": 1}),
         rf"^{LR}: low must be below high, got low 1, hi",
+    ),
+    "numbers for an interval": (
+        space("augment", "crop_scale", {"low": 0.1, "high": 0.5}),
+        r"^search\.space\.augment\.crop_scale: augment\.crop_scale: expected a list, got 0\.1$",
+    ),
+    "numbers for yes and no": (
+        space("augment", "flip_vertical", {"low": 0, "high": 1}),
+        r"^search\.space\.augment\.flip_vertical: augment\.flip_vertical: expected boolean, got 0$",
     ),
     "log from zero": (
         space("model", "dropout", {"low": 0, "high": 0.5, "log": True}),
@@ -573,8 +603,9 @@ def test_fractions_are_taken_where_the_default_or_its_range_is_one() -> None:
         "model.layer_lr_decay",
         *(
             f"augment.{key}"
-            for key in ("rotate", "scale", "shear", "brightness", "contrast", "erasing", "mixup", "cutmix")
+            for key in ("rotate", "scale", "shear", "brightness", "contrast", "saturation", "hue", "blur")
         ),
+        *(f"augment.{key}" for key in ("erasing", "mixup", "cutmix")),
         "train.lr",
         "train.bias_lr",
         "train.head_lr",

@@ -5,8 +5,10 @@ import pytest
 import torch
 
 from darkroom.config.settings import Augment
-from darkroom.data.augmentation import augment, check_sizes
-from darkroom.data.augmentation.color import random_brightness, random_contrast
+from darkroom.data.augmentation import augment, check_sizes, without_effect
+from darkroom.data.augmentation.blur import random_blur
+from darkroom.data.augmentation.color import random_brightness, random_contrast, random_hue, random_saturation
+from darkroom.data.augmentation.crop import random_crop
 from darkroom.data.augmentation.erasing import random_cutout, random_erasing
 from darkroom.data.augmentation.geometry import random_affine, random_flip, random_translate
 from darkroom.errors import ConfigError
@@ -14,10 +16,15 @@ from darkroom.errors import ConfigError
 # In the order in which they happen.
 CHANGES = {
     "flip": {"flip": "random"},
+    "flip_vertical": {"flip_vertical": True},
+    "crop": {"crop_scale": (0.3, 0.9), "crop_ratio": (0.5, 2.0)},
     "affine": {"rotate": 20.0, "scale": 0.2, "shear": 10.0},
     "translate": {"translate": 2, "padding": "reflect"},
     "brightness": {"brightness": 0.4},
     "contrast": {"contrast": 0.4},
+    "saturation": {"saturation": 0.4},
+    "hue": {"hue": 0.2},
+    "blur": {"blur": 1.5},
     "cutout": {"cutout": 3},
     "erasing": {"erasing": 0.5},
 }
@@ -61,7 +68,7 @@ def test_the_originals_stay_as_they_are(change):
 
 @each_change
 def test_the_same_state_gives_the_same_changes_and_another_gives_others(change):
-    images = noise((16, 1, 8, 8))
+    images = noise((16, 3, 8, 8))
     first, second, other = (augment(images, Augment(**change), seeded(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
@@ -69,17 +76,17 @@ def test_the_same_state_gives_the_same_changes_and_another_gives_others(change):
 
 @each_change
 def test_the_next_batch_draws_anew(change):
-    images, generator = noise((16, 1, 8, 8)), seeded(0)
+    images, generator = noise((16, 3, 8, 8)), seeded(0)
     first, second = (augment(images, Augment(**change), generator) for _ in range(2))
     assert not torch.equal(first, second)
 
 
 @each_change
 def test_each_image_draws_its_own_change(change):
-    images = noise((1, 1, 12, 12)).expand(64, 1, 12, 12)
+    images = noise((1, 3, 12, 12)).expand(64, 3, 12, 12)
     changed = augment(images, Augment(**change), seeded(0))
     # A coin has two sides, shifts are 25, and images that erasing spares are all alike.
-    least = 2 if change == CHANGES["flip"] else 16
+    least = 2 if change in (CHANGES["flip"], CHANGES["flip_vertical"]) else 16
     assert len(changed.unique(dim=0)) >= least
 
 
@@ -95,7 +102,10 @@ def test_what_becomes_of_an_image_does_not_depend_on_the_others(change):
 @pytest.mark.parametrize(
     ("change", "by_itself"),
     [
-        ({"flip": "random"}, (random_flip,)),
+        ({"flip": "random"}, (random_flip, -1)),
+        ({"flip_vertical": True}, (random_flip, -2)),
+        ({"crop_scale": (0.3, 0.9)}, (random_crop, (0.3, 0.9), (0.75, 1.333))),
+        ({"crop_scale": (0.3, 0.9), "crop_ratio": (0.5, 2.0)}, (random_crop, (0.3, 0.9), (0.5, 2.0))),
         ({"rotate": 20.0, "scale": 0.2, "shear": 10.0}, (random_affine, 20.0, 0.2, 10.0)),
         ({"rotate": 20.0}, (random_affine, 20.0, 0.0, 0.0)),
         ({"scale": 0.2}, (random_affine, 0.0, 0.2, 0.0)),
@@ -105,6 +115,9 @@ def test_what_becomes_of_an_image_does_not_depend_on_the_others(change):
         ({"translate": 2, "padding": "reflect"}, (random_translate, 2, "reflect")),
         ({"brightness": 0.4}, (random_brightness, 0.4)),
         ({"contrast": 0.4}, (random_contrast, 0.4)),
+        ({"saturation": 0.4}, (random_saturation, 0.4)),
+        ({"hue": 0.2}, (random_hue, 0.2)),
+        ({"blur": 1.5}, (random_blur, 1.5)),
         ({"cutout": 3}, (random_cutout, 3)),
         ({"erasing": 0.5}, (random_erasing, 0.5)),
     ],
@@ -122,6 +135,42 @@ def test_several_changes_happen_in_turn_and_what_is_blanked_stays_blank():
         if name != "cutout":
             expected = augment(expected, Augment(**change), generator)
     assert torch.equal(augment(images, Augment(**TOGETHER), seeded(4)), expected)
+
+
+@pytest.mark.parametrize("color", [0, 93, 255])
+@pytest.mark.parametrize(
+    "key", ["flip", "flip_vertical", "crop", "brightness", "contrast", "saturation", "hue", "blur"]
+)
+def test_images_of_one_color_stay_of_one_color(key, color):
+    flat = torch.full((20, 3, 9, 7), color, dtype=torch.uint8)
+    flat[:, 1] = 40
+    changed = augment(flat, Augment(**CHANGES[key]), seeded(0))
+    assert torch.equal(changed, changed[..., :1, :1].expand_as(changed))
+    if key in ("flip", "flip_vertical", "crop", "blur"):
+        assert torch.equal(changed, flat)
+
+
+@pytest.mark.parametrize("key", ["saturation", "hue"])
+def test_colors_are_not_changed_of_images_without_any(key):
+    images, generator = noise((4, 1, 5, 5)), seeded(0)
+    settings = Augment(**CHANGES[key])
+    assert augment(images, settings, generator) is images
+    assert torch.equal(generator.get_state(), seeded(0).get_state())
+    assert without_effect(settings, 1) == [key]
+    assert without_effect(settings, 3) == []
+
+
+def test_other_settings_have_an_effect_on_images_without_color():
+    assert without_effect(Augment(**{**TOGETHER, "saturation": 0.0, "hue": 0.0}), 1) == []
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")
+@pytest.mark.parametrize("channels", [1, 3])
+@each_change
+def test_a_change_on_a_gpu_stays_on_it_and_reads_nothing_from_it(gpu, change, channels):
+    images = torch.zeros((6, channels, 9, 8), dtype=torch.uint8, device=gpu)
+    changed = augment(images, Augment(**change), torch.Generator(gpu))
+    assert (changed.device, changed.shape, changed.dtype) == (gpu, images.shape, torch.uint8)
 
 
 # --- sizes -------------------------------------------------------------------------------------------

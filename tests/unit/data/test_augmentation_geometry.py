@@ -35,11 +35,14 @@ def test_a_flip_is_what_flipping_one_by_one_gives(shape, seed):
     mirrored = np.random.default_rng(seed).random(len(images)) < 0.5
     expected = [image[:, :, ::-1] if turn else image for image, turn in zip(images.numpy(), mirrored, strict=True)]
     assert np.array_equal(flip(images, torch.from_numpy(mirrored)).numpy(), np.stack(expected))
+    expected = [image[:, ::-1] if turn else image for image, turn in zip(images.numpy(), mirrored, strict=True)]
+    assert np.array_equal(flip(images, torch.from_numpy(mirrored), -2).numpy(), np.stack(expected))
 
 
-def test_about_half_of_the_images_are_flipped():
-    images = torch.tensor([[0, 1]], dtype=torch.uint8).expand(1000, 1, 1, 2)
-    flipped = int(random_flip(images, seeded(0))[:, 0, 0, 0].sum())
+@pytest.mark.parametrize(("dimension", "size"), [(-1, (1, 2)), (-2, (2, 1))])
+def test_about_half_of_the_images_are_flipped(dimension, size):
+    images = torch.tensor([0, 1], dtype=torch.uint8).reshape(1, 1, *size).expand(1000, -1, -1, -1)
+    flipped = int(random_flip(images, dimension, seeded(0))[:, 0, 0, 0].sum())
     # Five standard deviations of a fair coin.
     assert abs(flipped - 500) < 5 * 1000**0.5 / 2
 

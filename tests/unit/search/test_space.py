@@ -29,6 +29,15 @@ def config(space: dict[str, dict[str, Any]], **sections: Any) -> Config:
         ("train", "patience", {"low": 1, "high": 5}, IntDistribution(1, 5)),
         ("augment", "translate", {"low": 0, "high": 2}, IntDistribution(0, 2)),
         ("augment", "flip", {"choices": ["random", "none"]}, CategoricalDistribution(["random", "none"])),
+        ("augment", "hue", {"low": 0, "high": 0.5}, FloatDistribution(0, 0.5)),
+        ("augment", "blur", {"low": 0.0, "high": 2.0, "step": 0.5}, FloatDistribution(0, 2, step=0.5)),
+        ("augment", "flip_vertical", {"choices": [True, False]}, CategoricalDistribution([True, False])),
+        (
+            "augment",
+            "crop_scale",
+            {"choices": [None, [0.25, 1.0]]},
+            CategoricalDistribution([None, "[0.25, 1.0]"]),
+        ),
         ("train", "optimizer", {"choices": ["sgd", "adam"]}, CategoricalDistribution(["sgd", "adam"])),
         ("train", "clip_norm", {"choices": [None, 1.0]}, CategoricalDistribution([None, 1.0])),
         ("model", "hidden", {"choices": [[8, 4], [16], []]}, CategoricalDistribution(["[8, 4]", "[16]", "[]"])),
@@ -75,6 +84,7 @@ INSIDE: list[tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any]]] =
     ({"model": {"filters": 8}}, {"model": {"filters": {"low": 4, "high": 16}}}, {"model.filters": 8}),
     ({}, {"train": {"clip_norm": {"choices": [None, 1.0]}}}, {"train.clip_norm": None}),
     ({}, {"augment": {"flip": {"choices": ["random", "none"]}}}, {"augment.flip": "none"}),
+    ({}, {"augment": {"crop_scale": {"choices": [None, [0.25, 1]]}}}, {"augment.crop_scale": None}),
 ]
 OUTSIDE: list[tuple[dict[str, Any], dict[str, dict[str, Any]]]] = [
     ({}, {"train": {"lr": {"low": 0.01, "high": 0.1}}}),

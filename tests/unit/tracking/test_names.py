@@ -36,6 +36,8 @@ def test_a_training_with_the_settings_of_a_fresh_project_is_named_by_architectur
         ("preprocess", "seed", 1, "split seed 1"),
         ("preprocess", "image_size", [32, 32], "image size 32-32"),
         ("augment", "flip", "random", "flip random"),
+        ("augment", "flip_vertical", True, "flip vertical"),
+        ("augment", "crop_scale", [0.25, 1.0], "crop scale 0.25-1.0"),
     ],
 )
 def test_what_differs_from_the_defaults_stands_in_the_name(section, key, value, expected):

@@ -35,6 +35,7 @@ CHANGES = {
     "as they are": Augment(),
     "mirrored, shifted": Augment(flip="alternating", translate=1, padding="reflect"),
     "mixed": Augment(mixup=0.5, cutmix=0.5),
+    "cropped, blurred": Augment(flip_vertical=True, crop_scale=(0.3, 1.0), blur=1.0),
 }
 
 
@@ -273,6 +274,7 @@ ON_GPU = {
     "mixed": ({"optimizer": "sgd"}, {"mixup": 0.5, "cutmix": 0.5}),
     "muon": ({"optimizer": "muon", "accumulate": 2}, {"flip": "alternating", "translate": 2, "padding": "reflect"}),
     "clipped": ({"optimizer": "adam", "clip_norm": 1.0, "class_weights": "balanced"}, {"rotate": 5.0, "erasing": 0.5}),
+    "cropped": ({"ema": 0.9}, {"crop_scale": [0.3, 1], "flip_vertical": True, "blur": 1.0}),
     "colors": ({"label_smoothing": 0.1}, {"brightness": 0.1, "contrast": 0.1, "cutout": 3, "flip": "random"}),
 }
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from darkroom.config.settings.section import Section
 from darkroom.config.types import PositiveInts, Seed
@@ -16,6 +16,9 @@ Weights = Annotated[
         json_schema_input_type=int | Annotated[str, Field(min_length=1)],
     ),
 ]
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(ge=0.01, le=100)]
 
 
 class Model(Section):
@@ -76,6 +79,16 @@ class Augment(Section):
     flip: Literal["none", "random", "alternating"] = Field(
         "none", description="mirror left-right: none, random, or alternating between epochs; not for digits or letters"
     )
+    flip_vertical: bool = Field(
+        False, description="mirror top-bottom at random; for pictures without an up, such as from above"
+    )
+    crop_scale: Annotated[tuple[Share, Share], Strict(False)] | None = Field(
+        None,
+        description="[low, high] share of the area that is cut out and enlarged, such as [0.25, 1]; empty: all",
+    )
+    crop_ratio: Annotated[tuple[Ratio, Ratio], Strict(False)] = Field(
+        (0.75, 1.333), description="[low, high] width to height of what crop_scale cuts out, in pixels"
+    )
     translate: int = Field(0, ge=0, le=64, description="largest random shift, pixels")
     padding: Literal["black", "edge", "reflect"] = Field(
         "black", description="what a shift brings in: black, edge (repeated) or reflect"
@@ -85,6 +98,14 @@ class Augment(Section):
     shear: float = Field(0.0, ge=0, lt=90, description="largest shear either way, degrees")
     brightness: float = Field(0.0, ge=0, le=1, description="largest change, as a share")
     contrast: float = Field(0.0, ge=0, le=1, description="largest change, as a share")
+    saturation: float = Field(0.0, ge=0, le=1, description="largest change, as a share; color images only")
+    hue: float = Field(
+        0.0,
+        ge=0,
+        le=0.5,
+        description="largest turn of the color wheel either way, 0.5 is half of it; color images only",
+    )
+    blur: float = Field(0.0, ge=0, le=16, description="largest standard deviation of a Gaussian blur, pixels")
     cutout: int = Field(0, ge=0, le=4096, description="side of a square blanked in each image, pixels")
     erasing: float = Field(0.0, ge=0, le=1, description="probability of blanking a rectangle of random size and shape")
     mixup: float = Field(
@@ -100,6 +121,18 @@ class Augment(Section):
             raise ValueError("cutout and erasing contradict each other: both blank a part of each image; set one to 0")
         if self.padding != "black" and not self.translate:
             raise ValueError(f"padding: {self.padding} fills what translate brings in, and that is 0; set translate")
+        return self
+
+    @model_validator(mode="after")
+    def _crops_are_intervals(self) -> Self:
+        for key, interval in (("crop_scale", self.crop_scale), ("crop_ratio", self.crop_ratio)):
+            if interval and interval[0] > interval[1]:
+                raise ValueError(f"{key}: expected [low, high] with low not above high, got {list(interval)}")
+        if self.crop_ratio != type(self).model_fields["crop_ratio"].default and not self.crop_scale:
+            raise ValueError(
+                f"crop_ratio: {list(self.crop_ratio)} is the shape of what crop_scale cuts out, and that is empty; "
+                "set crop_scale"
+            )
         return self
 
 

@@ -5,14 +5,17 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 
-def flip(images: Tensor, mirrored: Tensor) -> Tensor:
-    """Mirror those of ``images`` [N, C, H, W] left-right for which ``mirrored`` bool [N] is true."""
-    return torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+def flip(images: Tensor, mirrored: Tensor, dimension: int = -1) -> Tensor:
+    """Mirror those of ``images`` [N, C, H, W] for which ``mirrored`` bool [N] is true.
+
+    ``dimension`` -1 mirrors left-right, -2 top-bottom.
+    """
+    return torch.where(mirrored[:, None, None, None], images.flip(dimension), images)
 
 
-def random_flip(images: Tensor, generator: Generator) -> Tensor:
-    """Mirror each image with probability 1/2."""
-    return flip(images, torch.rand(len(images), generator=generator, device=images.device) < 0.5)
+def random_flip(images: Tensor, dimension: int, generator: Generator) -> Tensor:
+    """Mirror each image with probability 1/2, left-right (``dimension`` -1) or top-bottom (-2)."""
+    return flip(images, torch.rand(len(images), generator=generator, device=images.device) < 0.5, dimension)
 
 
 def translate(images: Tensor, shifts: Tensor, largest: int, padding: str = "black") -> Tensor:
