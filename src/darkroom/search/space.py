@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from darkroom.config import Config, takes_fractions
 from darkroom.config.settings import Choices, Range
+from darkroom.data.augmentation import COLOR_ONLY
 from darkroom.errors import ConfigError, ModelError, SearchError, did_you_mean
 from darkroom.models.registry import architectures, build, resolve
 
@@ -39,6 +40,13 @@ def check_space(config: Config) -> None:
             first = next(problems)
             if first and all(problems):
                 raise SearchError(f"search.space.{key}: {first}")
+
+
+def check_colors(config: Config, channels: int) -> None:
+    """Refuse a space with changes of color where images have one channel. Raises SearchError."""
+    for key in COLOR_ONLY:
+        if channels == 1 and key in config.search.space.augment:
+            raise SearchError(f"search.space.augment.{key}: has no effect on images of one channel; drop it")
 
 
 def _ends(values: Range | Choices) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ from rich.progress import Progress
 
 from darkroom import plotting
 from darkroom.config import Config
+from darkroom.data.augmentation import without_effect as colorless
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
@@ -48,6 +49,8 @@ def run(config: Config, workspace: Workspace) -> None:
     config, beginning = load_initial_weights(config, workspace, card)
     for key in without_effect(config.model):
         warn(f"model.{key} has no effect on {config.model.name}")
+    for key in colorless(config.augment, card.shape[0]):
+        warn(f"augment.{key} has no effect on images of one channel")
     precision = fastest_precision(config, card, device)
     environment = describe_environment(device, precision.name) | precision.tags() | code_version()
     settings = _settings(config, card)

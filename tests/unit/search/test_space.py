@@ -8,7 +8,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from darkroom.config import Config, parse, tunable_keys
 from darkroom.errors import SearchError
-from darkroom.search.space import check_space, distributions, from_optuna, starting_point
+from darkroom.search.space import check_colors, check_space, distributions, from_optuna, starting_point
 
 
 def config(space: dict[str, dict[str, Any]], **sections: Any) -> Config:
@@ -167,6 +167,18 @@ def test_values_that_the_architecture_cannot_be_built_with_are_refused(
 ) -> None:
     with pytest.raises(SearchError, match=message):
         check_space(config({"model": space}, model=model))
+
+
+@pytest.mark.parametrize("key", ["saturation", "hue"])
+def test_changes_of_color_are_not_searched_where_images_have_none(key: str) -> None:
+    searched = config({"augment": {key: {"low": 0.0, "high": 0.5}, "blur": {"low": 0.0, "high": 1.0}}})
+
+    check_colors(searched, 3)
+    with pytest.raises(
+        SearchError,
+        match=rf"^search\.space\.augment\.{key}: has no effect on images of one channel; drop it$",
+    ):
+        check_colors(searched, 1)
 
 
 def test_a_value_that_goes_with_another_one_of_the_space_passes() -> None:

@@ -14,6 +14,9 @@ from darkroom.data.augmentation.erasing import random_cutout, random_erasing
 from darkroom.data.augmentation.geometry import random_affine, random_flip, random_translate
 from darkroom.errors import ConfigError
 
+# Settings without effect on images of one channel.
+COLOR_ONLY = ("saturation", "hue")
+
 
 def check_sizes(settings: Augment, shape: tuple[int, int, int]) -> None:
     """Refuse changes that leave nothing of images of ``shape`` (channels, height, width). Raises ConfigError."""
@@ -28,7 +31,7 @@ def check_sizes(settings: Augment, shape: tuple[int, int, int]) -> None:
 
 def without_effect(settings: Augment, channels: int) -> list[str]:
     """The settings that are given although images of ``channels`` channels have no color to change."""
-    return [key for key in ("saturation", "hue") if channels == 1 and getattr(settings, key)]
+    return [key for key in COLOR_ONLY if channels == 1 and getattr(settings, key)]
 
 
 def augment(images: Tensor, settings: Augment, generator: Generator) -> Tensor:
