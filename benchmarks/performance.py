@@ -29,7 +29,7 @@ MACHINE = {
 # Cases share their ways if each has this share of all of them, on average.
 SHARED = 0.3
 # The ways that are not this project's are drawn in grey.
-OTHERS = ("tutorial", "bare loop", "Lightning", "Keras", "Ultralytics", "airbench")
+OTHERS = ("tutorial", "bare loop", "torchvision", "Lightning", "Keras", "Ultralytics", "airbench")
 
 Document = Mapping[str, Any]
 Result = Mapping[str, Any]

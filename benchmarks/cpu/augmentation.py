@@ -1,6 +1,6 @@
 """Changes drawn for each image: on the whole batch, beside torchvision's transforms on one image after the other.
 
-    python -m benchmarks.cpu.augmentation [--images 2560] [--rounds 3]
+    python -m benchmarks.cpu.augmentation [--images 1280] [--rounds 3]
 
 Conditions: made images of 3x64x64 in memory, in batches of 128, --images of them after two batches that warm everything
 up. Both ways take and give bytes and draw the same amounts; torchvision's have no data loader around them, and freed
@@ -91,10 +91,11 @@ def changed(settings: dict[str, Any], way: str) -> Job:
 
 def main() -> None:
     parser = harness.arguments(__doc__, rounds=3)
-    parser.add_argument("--images", type=int, default=2560, help="images to change")
+    parser.add_argument("--images", type=int, default=1280, help="images to change")
     options = parser.parse_args()
     jobs = {(case, way): changed(settings, way) for case, settings in CASES.items() for way in WAYS}
-    conditions = {"images": options.images, "batch": BATCH, "shape": f"3x{SIDE}x{SIDE}"}
+    shape = f"3x{SIDE}x{SIDE}"
+    conditions = {"images": options.images, "batch": BATCH, "shape": shape, "time": "of the processor, in one thread"}
     title = "Changes drawn for each image"
     run(Benchmark(title, jobs, conditions, baselines=["torchvision, image by image"]), options)
 
