@@ -102,7 +102,7 @@ def test_a_full_queue_is_asked_again(digits, open_page):
         # As many images as may wait already do.
         served.service._waiting = served.service.settings.queue
         draw(page, "7")
-        expect(page.get_by_role("alert")).to_contain_text("wait already")
+        expect(page.get_by_role("alert")).to_contain_text("too many images are waiting")
         served.service._waiting = 0
         look_again(page)
         expect(label(page)).to_have_text("7")

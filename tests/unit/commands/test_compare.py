@@ -66,7 +66,7 @@ def test_a_comparison_is_shown_written_and_logged_with_the_challenger(client, ca
     assert {path.name for path in written.iterdir()} == FILES
     shown = capsys.readouterr().out
     found = json.loads((written / "comparison.json").read_text())
-    assert shown.startswith("Version 2 is better: version 2 answers ")
+    assert shown.startswith("Version 2 is better: version 2 classifies ")
     assert f"{found['accuracy']['b']['value']:.4f}" in shown
     assert "class recall" in shown
     challenger = find(client, NAME, "challenger")

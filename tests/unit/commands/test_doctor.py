@@ -198,7 +198,7 @@ def test_a_store_that_was_copied_is_found_and_relocated(doctor, evaluated, tmp_p
 
 @pytest.mark.usefixtures("registered")
 def test_a_locked_store_is_found(doctor, evaluated, monkeypatch):
-    monkeypatch.setattr("darkroom.commands.doctor.store.SECONDS", 0)
+    monkeypatch.setattr("darkroom.commands.doctor.store.LOCK_TIMEOUT_SECONDS", 0)
     with closing(sqlite3.connect(evaluated / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         find(doctor(), "store", "cannot be used (locked)", "nothing is lost, run the command again")

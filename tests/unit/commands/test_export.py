@@ -253,14 +253,16 @@ def wrong(monkeypatch):
 def test_a_file_that_answers_otherwise_is_not_written(form, export, evaluated, wrong):
     wrong(lambda logits: logits.roll(1, 1) if len(logits) == 7 else logits)
 
-    pattern = rf"^the {form} file answers 35[0-9] of 360 test images otherwise .*; nothing was written$"
+    pattern = (
+        rf"^the {form} file answers 35[0-9] of 360 test images differently from the model .*; nothing was written$"
+    )
     refused(export, evaluated, pattern, form=form)
 
 
 def test_a_file_that_answers_not_at_all_is_not_written(export, evaluated, wrong):
     wrong(lambda logits: logits * float("nan"))
 
-    refused(export, evaluated, r"^the pth file answers 360 of 360 test images otherwise ", form="pth")
+    refused(export, evaluated, r"^the pth file answers 360 of 360 test images differently from the model ", form="pth")
 
 
 def test_an_earlier_export_survives_one_that_fails(export, evaluated, wrong):

@@ -160,12 +160,11 @@ def test_a_rebuilt_run_tells_the_commit_of_the_training_and_not_of_who_brings_it
 def test_what_was_registered_is_evidence_that_holds(bring, client, evaluated, tmp_path):
     bring()
     for reference in ("challenger", runs(client)[0].info.run_id):
-        evaluated = load_evaluated_model(client, find(client, NAME, reference), tmp_path / reference)
+        model = load_evaluated_model(client, find(client, NAME, reference), tmp_path / reference)
         accuracy = json.loads((evaluated / "reports" / "evaluate" / "metrics.json").read_text())["accuracy"]
-        assert evaluated.answers.correct.mean() == pytest.approx(accuracy)
+        assert model.answers.correct.mean() == pytest.approx(accuracy)
         assert (
-            evaluated.fingerprint
-            == json.loads((evaluated / "models" / "model.json").read_text())["dataset"]["fingerprint"]
+            model.fingerprint == json.loads((evaluated / "models" / "model.json").read_text())["dataset"]["fingerprint"]
         )
 
 
@@ -390,7 +389,7 @@ def test_a_damaged_course_of_the_training_is_refused(bring, evaluated, content):
     path = evaluated / "reports" / "train" / "history.csv"
     heading, epoch = path.read_text().splitlines()
     path.write_text("\n".join([heading, epoch, epoch.replace("1", "2", 1)]) if content == "twice" else content)
-    with pytest.raises(ModelError, match=r"^reports/train: damaged, or of .*; run `darkroom train` again$"):
+    with pytest.raises(ModelError, match=r"^reports/train: damaged or incomplete \(.*\); run `darkroom train` again$"):
         bring()
 
 

@@ -321,7 +321,8 @@ def test_a_training_that_began_with_a_file_that_has_changed_is_not_reproduced(re
     training = read_training_run(client, run.info.run_id)
 
     with pytest.raises(
-        ModelError, match=r"began with the weights .{12} of old\.safetensors, which now are .{12}; bring"
+        ModelError,
+        match=r"began with the weights .{12} of old\.safetensors, which now are .{12}; restore the original file",
     ):
         bring_settings(
             training, load(HERE.params), HERE, Checkout(training, Workspace(Path("reproduced")), Path("src"))
