@@ -1,6 +1,7 @@
 """What an architecture may do beyond mapping images to logits."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from torch import Tensor, nn
 
@@ -18,6 +19,18 @@ class Network(nn.Module):
     def initialize(self, images: Tensor) -> None:
         """Set weights that come from outside: a file, or normalised training ``images`` float [n, C, H, W]."""
 
+    def fetch(self) -> Path | None:
+        """The file of the weights that ``initialise`` sets, fetched if it is not there; None if it needs none.
+
+        Raises ModelError.
+        """
+        return None
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The names of the layers that give the logits, each with an output a row."""
+        return (last_layer(self),)
+
     def current_name(self, key: str) -> str:
         """The name of a weight that older files call ``key``."""
         return key
@@ -30,8 +43,16 @@ class Network(nn.Module):
         return {}
 
 
-def head_of(network: nn.Module) -> str:
-    """The name of the layer that gives the logits: the last that has weights of its own, an output a row."""
+def heads_of(model: nn.Module) -> tuple[str, ...]:
+    """How the names of the weights begin that give the logits: those of the network inside ``model``, if it tells."""
+    for name, module in model.named_modules():
+        if isinstance(module, Network):
+            return tuple(f"{name}.{head}.".removeprefix(".") for head in module.heads)
+    return (f"{last_layer(model)}.",)
+
+
+def last_layer(network: nn.Module) -> str:
+    """The name of the last layer that has weights of its own."""
     *_, last = (name for name, _ in network.named_parameters())
     return last.rpartition(".")[0]
 

@@ -13,7 +13,7 @@ from darkroom.errors import ModelError
 from darkroom.models.card import ModelCard
 from darkroom.models.classifier import NETWORK, SCALE, SHIFT, Classifier
 from darkroom.models.files import weights_digest
-from darkroom.models.network import Network, head_of
+from darkroom.models.network import Network, heads_of
 from darkroom.models.registry import resolve
 from darkroom.models.weights import COUNTER, check_fit, named_like, needed, read_weights
 from darkroom.utils.files import read_json, sha256
@@ -106,10 +106,10 @@ def transfer_weights(start: Start, classifier: Classifier, settings: Model, data
     own = _of_network(start.weights)
     if isinstance(network, Network):
         own = {network.current_name(key): value for key, value in own.items()}
-    found, head = named_like(own, wanted), head_of(network)
-    body = needed(wanted, found, head)
+    found, heads = named_like(own, wanted), heads_of(network)
+    body = needed(wanted, found, heads)
     _check(start, settings, dataset, found, body)
-    extra = (key for key in found if not (key in wanted or key.startswith(f"{head}.") or key.endswith(COUNTER)))
+    extra = (key for key in found if not (key in wanted or key.startswith(heads) or key.endswith(COUNTER)))
     if surplus := next(extra, None):
         raise ModelError(
             f"{start.name}: has weights for {surplus}, which {_named(settings)} lacks"
@@ -123,7 +123,7 @@ def transfer_weights(start: Start, classifier: Classifier, settings: Model, data
         reason = f"it knows none of these classes (but {_listed(before)})"
         rows = [dataset.classes.index(name) for name in kept]
         old_rows = [before.index(name) for name in kept]
-        outputs = {key: value for key, value in wanted.items() if key.startswith(f"{head}.")}
+        outputs = {key: value for key, value in wanted.items() if key.startswith(heads)}
         _check(
             start, settings, dataset, found, {key: v.new_empty(len(before), *v.shape[1:]) for key, v in outputs.items()}
         )

@@ -115,12 +115,12 @@ def _prefixes(names: Iterable[str]) -> list[str]:
     return found
 
 
-def needed(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], head: str) -> dict[str, Tensor]:
-    """Of ``wanted`` what a file must hold: all but the layer ``head``, and no counter that it lacks."""
+def needed(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], heads: tuple[str, ...]) -> dict[str, Tensor]:
+    """Of ``wanted`` what a file must hold: all but what begins as ``heads``, and no counter that it lacks."""
     return {
         key: value
         for key, value in wanted.items()
-        if not key.startswith(f"{head}.") and (key in found or not key.endswith(COUNTER))
+        if not key.startswith(heads) and (key in found or not key.endswith(COUNTER))
     }
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn, optim
 
 from darkroom.config.settings import Train
-from darkroom.models.network import head_of, networks
+from darkroom.models.network import heads_of, networks
 from darkroom.training.muon import MuonAdamW
 
 
@@ -57,12 +57,12 @@ def build_optimizer(model: nn.Module, settings: Train) -> optim.Optimizer:
 def _groups(model: nn.Module, settings: Train) -> list[dict[str, Any]]:
     """The parameters by their rates, so that the last matrix of the model is the last of the groups."""
     factors = {parameter: factor for network in networks(model) for parameter, factor in network.lr_factors().items()}
-    head = f"{head_of(model)}."
+    heads = heads_of(model)
     places: dict[nn.Parameter, int] = {}
     groups: dict[float, list[nn.Parameter]] = {}
     for place, (name, parameter) in enumerate(model.named_parameters()):
         rate = settings.lr
-        if settings.head_lr is not None and name.startswith(head):
+        if settings.head_lr is not None and name.startswith(heads):
             rate = settings.head_lr
         elif settings.bias_lr is not None and name.endswith("bias"):
             rate = settings.bias_lr

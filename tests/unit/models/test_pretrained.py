@@ -182,7 +182,7 @@ def hosted(made: Network, weights_file: Path, host: Path, digest: str) -> str:
     name = f"small-{digest}.pth"
     host.mkdir()
     shutil.copyfile(weights_file, host / name)
-    made.weights = SimpleNamespace(url=(host / name).as_uri())
+    made.backbone.weights = SimpleNamespace(url=(host / name).as_uri())
     return name
 
 

@@ -16,7 +16,7 @@ from darkroom.errors import ModelError
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.files import save_weights
-from darkroom.models.network import head_of
+from darkroom.models.network import heads_of
 from darkroom.models.transfer import Start, TransferResult, read_start, transfer_weights
 
 ANIMALS = ("ape", "bee", "cat", "dog")
@@ -136,9 +136,9 @@ def test_outputs_are_kept_by_the_names_of_their_classes(small_model, small_side,
     classifier, taken = begin(put(tmp_path, small_model, data(shape=shape)), small_model, card)
 
     old, new = states(made(small_model, data(shape=shape), 1)), states(made(small_model, card, 2))
-    head = f"network.{head_of(classifier.network)}."
+    heads = tuple(f"network.{head}" for head in heads_of(classifier.network))
     for key, value in classifier.state_dict().items():
-        if key.startswith(head):
+        if key.startswith(heads):
             for row, name in enumerate(now):
                 expected = old[key][ANIMALS.index(name)] if name in ANIMALS else new[key][row]
                 assert torch.equal(value[row], expected)

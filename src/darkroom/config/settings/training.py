@@ -60,10 +60,12 @@ class Model(Section):
         None, ge=1, le=64, description="wide-resnet: times the filters of a plain one; empty: 4"
     )
     backbone: str | None = Field(
-        None, min_length=1, description="pretrained: torchvision's name, such as resnet18 or vit_b_16; empty: resnet18"
+        None,
+        min_length=1,
+        description="pretrained: torchvision's name or timm/ and timm's: `darkroom backbones`; empty: resnet18",
     )
     weights_path: str | None = Field(
-        None, min_length=1, description="pretrained: a local state_dict; empty: torchvision's cache, else its host"
+        None, min_length=1, description="pretrained: a local state_dict; empty: the library's cache, else its host"
     )
     freeze_epochs: int | None = Field(
         None, ge=0, description="pretrained: epochs in which only the new head learns; empty: 1"
