@@ -20,7 +20,7 @@ class Network(nn.Module):
         """Set weights that come from outside: a file, or normalised training ``images`` float [n, C, H, W]."""
 
     def fetch(self) -> Path | None:
-        """The file of the weights that ``initialise`` sets, fetched if it is not there; None if it needs none.
+        """The file of the weights that ``initialize`` sets, fetched if it is not there; None if it needs none.
 
         Raises ModelError.
         """

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from darkroom.config import Config
@@ -16,7 +17,9 @@ from darkroom.errors import DataError, ModelError, TrackingError
 from darkroom.models.card import save_card
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import write_weights
+from darkroom.models.network import Network
 from darkroom.models.transfer import Start, read_start, transfer_weights
+from darkroom.models.weights import read_weights
 from darkroom.tracking.tracking_uri import store_exists, tracking_uri
 from darkroom.utils.files import digest
 from darkroom.utils.scratch import scratch_directory
@@ -34,11 +37,11 @@ REGISTERED = re.compile(r"champion|challenger|previous|\d+|[0-9a-f]{32}|models:/
 class InitialWeights:
     """What a training begins with: ``reference`` finds it again, ``digest`` is that of the weights, ``line`` says it.
 
-    ``reference`` names a version, and not champion, which will be another one some day. ``doubt`` says if it has
-    learned from images that are in the test split here.
+    ``reference`` names a version, and not champion, which will be another one some day; None if the settings of the
+    model say what it is. ``doubt`` says if it has learned from images that are in the test split here.
     """
 
-    reference: str
+    reference: str | None
     digest: str
     line: str
     doubt: str | None = None
@@ -47,7 +50,7 @@ class InitialWeights:
 def load_initial_weights(
     config: Config, workspace: Workspace, card: DatasetCard
 ) -> tuple[Config, InitialWeights | None]:
-    """The settings to train with, in which train.start_from is a file here, and what that is; None without one.
+    """The settings to train with, in which train.start_from is a file here, and what that is; None for new weights.
 
     The file is a copy, named by the digest of its weights and classes: what a training began with stays the same while
     it goes on, and the settings tell one beginning from another. model.weights_path is taken for train.start_from.
@@ -56,7 +59,7 @@ def load_initial_weights(
     setting = "train.start_from" if config.train.start_from else "model.weights_path"
     wanted = config.train.start_from or config.model.weights_path
     if wanted is None:
-        return config, None
+        return config, _with_weights_of_its_own(config, card)
     model = config.model.model_copy(update={"weights_path": None})
     classifier = build_classifier(model, card)
     try:
@@ -77,6 +80,15 @@ def load_initial_weights(
         reference, start.digest, taken.line, _find_leak(start.name, reference, config, workspace)
     )
     return config.model_copy(update={"model": model, "train": train}), beginning
+
+
+def _with_weights_of_its_own(config: Config, card: DatasetCard) -> InitialWeights | None:
+    """The weights that the architecture itself brings, fetched and fitted before any work begins; None without any."""
+    network = build_classifier(config.model, card).network
+    if not isinstance(network, Network) or (path := network.fetch()) is None:
+        return None
+    network.initialize(torch.empty(0, *card.shape))
+    return InitialWeights(None, Start(str(path), read_weights(path)).digest, f"start: {path}; head new")
 
 
 def find_start(wanted: str, config: Config, workspace: Workspace) -> tuple[Start, str]:

@@ -153,7 +153,8 @@ class _Search:
         if config.search.storage is not None:
             flat["search.storage"] = shown(config.search.storage)
         if self.beginning:
-            flat["train.start_from"] = self.beginning.reference
+            if self.beginning.reference:
+                flat["train.start_from"] = self.beginning.reference
             parent.log_tags({START_TAG: self.beginning.digest})
         parent.log_params(
             {key: flat[key] for key in flat if key.split(".")[0] in {"dataset", "model", "train", "augment", "search"}}

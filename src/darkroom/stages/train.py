@@ -59,8 +59,9 @@ def run(config: Config, workspace: Workspace) -> None:
         messages.print(beginning.line)
         if beginning.doubt:
             warn(beginning.doubt)
-        # As it is found again: the file here is a copy.
-        settings["train"]["start_from"] = beginning.reference
+        if beginning.reference:
+            # As it is found again: the file here is a copy.
+            settings["train"]["start_from"] = beginning.reference
         environment[START_TAG] = beginning.digest
     train, val = read_split(directory, card, "train"), read_split(directory, card, "val")
 
