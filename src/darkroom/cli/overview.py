@@ -90,3 +90,15 @@ def architectures() -> None:
     from darkroom.commands.architectures import run
 
     run()
+
+
+@app.command(rich_help_panel=OVERVIEW)
+def backbones(
+    pattern: Annotated[
+        str | None, typer.Argument(metavar="[PATTERN]", help="A part of the name, or a pattern such as 'timm/vit_*'.")
+    ] = None,
+) -> None:
+    """List the models that model.backbone can be set to: torchvision's, and timm's by a pattern."""
+    from darkroom.commands.backbones import run
+
+    run(pattern)
