@@ -28,6 +28,9 @@ ARCHITECTURES = [
         {"name": "pretrained", "backbone": "mobilenet_v3_small"}, GRAY, id="pretrained grey", marks=pytest.mark.slow
     ),
     pytest.param({"name": "pretrained", "backbone": "vit_b_16"}, COLOR, id="pretrained vision transformer"),
+    # Resized as timm does, which is not how torchvision does.
+    pytest.param({"name": "pretrained", "backbone": "timm/test_efficientnet"}, GRAY, id="pretrained of timm"),
+    pytest.param({"name": "pretrained", "backbone": "timm/test_vit"}, COLOR, id="pretrained transformer of timm"),
 ]
 
 
