@@ -41,12 +41,17 @@ class CostPerImage:
 
 @cache
 def count_parameters(settings: Model, shape: Shape, classes: int) -> int:
-    """Of the network for images of ``shape`` (channels, height, width); it is built without memory.
+    """Of the network for images of ``shape`` (channels, height, width); it is built without memory, if that can be.
 
     Raises ModelError if the architecture refuses its settings or the images.
     """
-    with torch.device("meta"):
-        return sum(each.numel() for each in registry.build(settings, shape, classes).parameters())
+    try:
+        with torch.device("meta"):
+            network = registry.build(settings, shape, classes)
+    except NotImplementedError:  # a network computes its sizes with tensors, as torchvision's RegNet does
+        with torch.random.fork_rng(devices=[]):
+            network = registry.build(settings, shape, classes)
+    return sum(each.numel() for each in network.parameters())
 
 
 @cache

@@ -44,6 +44,16 @@ def test_the_parameters_are_counted_without_building_them(name: str) -> None:
     assert counted == sum(each.numel() for each in build_classifier(settings, CARD).parameters())
 
 
+def test_a_network_that_cannot_be_built_without_memory_is_counted_too() -> None:
+    settings = config("pretrained", backbone="regnet_y_400mf").model
+    before = torch.get_rng_state()
+
+    counted = count_parameters(settings, (3, 32, 32), 1000)
+
+    assert counted == 4_344_144  # as torchvision publishes
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_what_a_dense_layer_takes() -> None:
     work = measure(config(hidden=[16]).model, CARD.shape, 2)
 
