@@ -122,7 +122,10 @@ class TimmBackbone(Backbone):
                 raise self.refusal(_root(problem), help_) from None
         if self._url:
             return self._url.fetch(self)
-        raise self.refusal("timm has none", "name a file with its state_dict in model.weights_path, or choose another")
+        raise self.refusal(
+            "timm has none in a file of tensors alone",
+            "name a file with its state_dict in model.weights_path, or choose another",
+        )
 
 
 def _hint(name: str, available: tuple[str, ...]) -> str:

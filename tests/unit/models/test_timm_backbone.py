@@ -147,8 +147,8 @@ def test_a_model_that_timm_has_no_weights_for_needs_a_file(offline: Path) -> Non
         made = network(f"timm/{without}")
 
     assert refusal(made) == (
-        f"model.backbone: the weights of timm/{without} cannot be fetched (timm has none); "
-        "name a file with its state_dict in model.weights_path, or choose another"
+        f"model.backbone: the weights of timm/{without} cannot be fetched (timm has none in a file of "
+        "tensors alone); name a file with its state_dict in model.weights_path, or choose another"
     )
 
 
