@@ -60,6 +60,8 @@ def _refusal(config: Config, settings: dict[str, Any]) -> str | None:
             build(config.with_settings(settings).model, ANY_SHAPE, classes=2)
     except (ConfigError, ModelError) as problem:
         return str(problem)
+    except NotImplementedError:  # a network that cannot be built so, as torchvision's RegNet
+        return None
     return None
 
 
