@@ -9,6 +9,7 @@ import torch
 from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
+from darkroom.config.settings import Choices
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
 from darkroom.promotion.start_from import InitialWeights, load_initial_weights
@@ -62,11 +63,21 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
             f"train.start_from: {config.train.start_from}: DVC removes it before the training; name a version in the "
             "registry, or a copy"
         )
-    config, beginning = load_initial_weights(config, workspace, card)
+    config, beginning = _initial_weights(config, workspace, card)
     if beginning:
         messages.print(beginning.line)
     with explained(config):
         _Search(config, card, device, beginning).run(workspace, start)
+
+
+def _initial_weights(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Config, InitialWeights | None]:
+    """What every trial begins with; None if that depends on its backbone. Raises as ``begin`` does."""
+    backbones = config.search.space.model.get("backbone")
+    if config.train.start_from or config.model.weights_path or not isinstance(backbones, Choices):
+        return load_initial_weights(config, workspace, card)
+    for backbone in backbones.choices:  # fetched before the first trial
+        load_initial_weights(config.with_settings({"model.backbone": backbone}), workspace, card)
+    return config, None
 
 
 class _Search:

@@ -4,9 +4,11 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import load_file
 from tests.stages import run_stages
 
@@ -54,6 +56,52 @@ def test_without_the_setting_nothing_is_changed(card: DatasetCard) -> None:
     plain = config()
 
     assert load_initial_weights(plain, HERE, card) == (plain, None)
+
+
+@pytest.fixture
+def torch_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where torchvision keeps its files, with those of one backbone and no way to fetch others."""
+
+    def unreachable(*_args: Any, **_options: Any) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    kept = tmp_path / "torch" / "hub" / "checkpoints"
+    kept.mkdir(parents=True)
+    torch.save(torchvision.models.squeezenet1_1(weights=None).state_dict(), kept / "squeezenet1_1-b8a52dc0.pth")
+    return kept
+
+
+def test_of_a_backbones_own_weights_the_digest_is_known(torch_files: Path, card: DatasetCard) -> None:
+    (path,) = torch_files.iterdir()
+    plain = config(model={"name": "pretrained", "backbone": "squeezenet1_1"})
+
+    settings, beginning = begin(plain, HERE, card)
+
+    assert settings == plain
+    assert beginning
+    assert (beginning.reference, beginning.line) == (None, f"start: {path}; head new")
+    assert beginning.digest == weights_digest(torch.load(path))
+
+
+@pytest.mark.parametrize("stage", ["train", "search"])
+def test_a_backbone_whose_weights_are_not_there_is_refused_before_any_work(
+    registered, write_params, torch_files: Path, stage: str
+) -> None:
+    client, _ = registered
+    before = len(client.search_runs([client.get_experiment_by_name("darkroom").experiment_id]))
+    searched = {"model": {"backbone": {"choices": ["squeezenet1_1", "squeezenet1_0"]}}}
+    options = {
+        "train": {"search__trials": 0, "model__backbone": "squeezenet1_0"},
+        "search": {"search__space": searched},
+    }
+    write_params(Path(), model__name="pretrained", train__epochs=1, **options[stage])
+
+    with pytest.raises(ModelError, match=r"^model\.backbone: the weights of squeezenet1_0 cannot be fetched \("):
+        run_stages(Path(), "search", "train") if stage == "train" else run_stages(Path(), "search")
+
+    assert len(client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])) == before
 
 
 @pytest.mark.parametrize("sections", [{"train": {"start_from": "w.pth"}}, {"model": MLP | {"weights_path": "w.pth"}}])
