@@ -31,7 +31,7 @@ def pretrained(
 
     For ``freeze_epochs`` only the head learns; then each block learns at ``layer_lr_decay`` times the rate of
     the one behind it (Howard and Ruder, "Universal language model fine-tuning", 2018). Images are widened to
-    three channels, normalised and resized as the weights expect. Raises ModelError for an unknown backbone.
+    three channels, normalized and resized as the weights expect. Raises ModelError for an unknown backbone.
     """
     path = Path(weights_path) if weights_path else None
     return _Pretrained(classes, find_backbone(backbone), path, freeze_epochs, layer_lr_decay)
@@ -90,7 +90,7 @@ class _Pretrained(Network):
         frozen = epoch <= self.freeze_epochs
         heads = [self.model.get_submodule(name) for name in self._heads]
         if frozen:
-            # In evaluation mode its normalisation keeps the averages that belong to its weights.
+            # In evaluation mode its normalization keeps the averages that belong to its weights.
             self.model.eval()
         self.model.requires_grad_(not frozen)
         for head in heads:
