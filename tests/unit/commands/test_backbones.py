@@ -3,15 +3,15 @@
 import re
 import sys
 
-import huggingface_hub
 import pytest
+from huggingface_hub import constants
 
 
 @pytest.fixture(autouse=True)
 def caches(tmp_path, monkeypatch):
     """The caches of torch and of Hugging Face, with nothing in them."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     return tmp_path
 
 

@@ -10,6 +10,7 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.v2.functional import normalize, resize
@@ -70,7 +71,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def unreachable(*_args: Any, **_options: Any) -> None:
         raise OSError("connection failed") from OSError("Name or service not known")
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
     return tmp_path
 
