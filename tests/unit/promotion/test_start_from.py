@@ -77,7 +77,7 @@ def test_of_a_backbones_own_weights_the_digest_is_known(torch_files: Path, card:
     (path,) = torch_files.iterdir()
     plain = config(model={"name": "pretrained", "backbone": "squeezenet1_1"})
 
-    settings, beginning = begin(plain, HERE, card)
+    settings, beginning = load_initial_weights(plain, HERE, card)
 
     assert settings == plain
     assert beginning
