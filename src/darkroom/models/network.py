@@ -28,8 +28,8 @@ class Network(nn.Module):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The names of the layers that give the logits, each with an output a row."""
-        return (last_layer(self),)
+        """The names of the layers that give the logits, each with an output a row; none: the last with weights."""
+        return ()
 
     def current_name(self, key: str) -> str:
         """The name of a weight that older files call ``key``."""
@@ -46,7 +46,7 @@ class Network(nn.Module):
 def heads_of(model: nn.Module) -> tuple[str, ...]:
     """How the names of the weights begin that give the logits: those of the network inside ``model``, if it tells."""
     for name, module in model.named_modules():
-        if isinstance(module, Network):
+        if isinstance(module, Network) and module.heads:
             return tuple(f"{name}.{head}.".removeprefix(".") for head in module.heads)
     return (f"{last_layer(model)}.",)
 
