@@ -136,3 +136,8 @@ def test_a_failure_is_told_rather_than_how_long_it_took():
 )
 def test_one_worker_runs_a_file_and_what_shares_a_server(test, scope):
     assert Scheduling._split_scope(object.__new__(Scheduling), test) == scope
+
+
+@pytest.mark.parametrize("place", plugin.SLOW)
+def test_what_is_listed_as_slow_is_there(place):
+    assert (plugin.TESTS / place).exists()
