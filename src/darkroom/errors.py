@@ -63,7 +63,7 @@ class ModelError(DarkroomError):
 
 
 class TrainingError(DarkroomError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class SearchError(DarkroomError):

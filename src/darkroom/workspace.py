@@ -80,7 +80,7 @@ class Workspace:
         return self.root / "models" / "checkpoints" / "train.pt"
 
     def start(self, digest: str) -> Path:
-        """The weights that a training begins with, also when it goes on after a kill."""
+        """The weights that a training begins with, also when it resumes after a kill."""
         return self.root / "models" / "checkpoints" / f"start-{digest[:16]}.safetensors"
 
     @property

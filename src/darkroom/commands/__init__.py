@@ -1,1 +1,1 @@
-"""What each command does, a module each. `cli` reads what was typed, and calls them."""
+"""The bodies of the commands, one module each. `cli` parses the arguments and calls them."""

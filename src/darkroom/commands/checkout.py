@@ -176,7 +176,7 @@ def bring_settings(training: TrainingRun, config: Config, workspace: Workspace, 
 
 
 def bring_data(training: TrainingRun, workspace: Workspace, checkout: Checkout) -> None:
-    """Link the preprocessed data of this checkout if it is the training's, else make it anew.
+    """Link the preprocessed data of this checkout if the training used it; otherwise preprocess again.
 
     Raises DataError if that gives other data, TrainingError if it fails.
     """

@@ -1,4 +1,4 @@
-"""What was added to a dataset, removed from it, relabelled in it and moved between its splits."""
+"""The difference between two datasets: images added, removed, relabeled, or moved between splits."""
 
 import csv
 import gzip

@@ -1,4 +1,4 @@
-"""What worker processes do with packed images: read their headers, decode them into a file.
+"""Worker processes for packed images: they read headers, and decode the images into a file.
 
 A worker imports this module and what it needs, so that is kept small.
 """

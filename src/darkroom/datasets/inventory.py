@@ -1,4 +1,4 @@
-"""What a folder of images holds besides images: every file is either packed or counted here."""
+"""An inventory of a folder of images: every file is either packed or counted here."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What every dataset offers: its files brought here, and its images read from them."""
+"""The interface of every dataset: fetch its files, and read images from them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What all images of a folder have in common, from their headers: the channels and the size to give them all."""
+"""The channels and the size that fit all images of a folder, from their headers."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""What a model said of each test image, as a table file."""
+"""The predictions for the test images, as a table file."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What `evaluate` has written of a model, read back."""
+"""Reading the report that `evaluate` has written."""
 
 from pathlib import Path
 from typing import Any

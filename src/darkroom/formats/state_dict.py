@@ -22,5 +22,5 @@ def write_safetensors(classifier: Classifier, path: Path) -> None:
 
 
 def read_state_dict(path: Path, card: ModelCard) -> LogitsFunction:
-    """The classifier that ``card`` describes, built anew, with the weights in ``path``. Raises ModelError."""
+    """The classifier that ``card`` describes, with the weights in ``path``. Raises ModelError."""
     return load_weights(path, parse(card.settings, where="").model, card.dataset_card)

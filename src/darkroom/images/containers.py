@@ -1,4 +1,4 @@
-"""What an image file says besides its pixels, read so that none of it decides whether the pixels can be read."""
+"""Metadata of image files. None of it decides whether the pixels can be read."""
 
 import io
 import struct

@@ -1,4 +1,4 @@
-"""What an architecture is, and its registration by the function that builds it."""
+"""The definition of an architecture, and its registration by the function that builds it."""
 
 import inspect
 from collections.abc import Callable

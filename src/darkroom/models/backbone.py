@@ -1,4 +1,4 @@
-"""What a backbone is: a model whose weights somebody else has trained, and the fetching of a file of such weights."""
+"""The interface of a backbone: a model with pretrained weights, and how the file of weights is fetched."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What model.json says about the weights beside it. Reading it needs no torch, which takes seconds to import."""
+"""model.json, the card of the weights beside it. Reading it needs no torch, which takes seconds to import."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an architecture may do beyond mapping images to logits."""
+"""Optional hooks of an architecture, besides mapping images to logits."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

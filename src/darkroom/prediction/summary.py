@@ -1,4 +1,4 @@
-"""What is printed about the answers: a table of a few, or the number of each class."""
+"""The printed summary of the predictions: a table of a few, or the number of each class."""
 
 import unicodedata
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What there is to say where the champion is a model of other data than the newest model."""
+"""A notice for a champion that was trained on other data than the newest model."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What MLflow's pages show as the description of a run, a model or a version: its result, and what the gate said."""
+"""The descriptions of runs, models and versions on MLflow's pages: the result, and the gate's verdict."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the store holds of a model: its files and its evaluation, as they were registered.
+"""A registered model with its evaluation, loaded from the store and checked.
 
 Whoever compares, promotes, exports, serves or asks a registered model gets it from here, with its digests checked.
 Torch, which takes seconds to import, is imported by what runs the model: most need only its answers.

@@ -1,4 +1,4 @@
-"""What the registry notes of a model that was exported: what the check of the file found."""
+"""The record of an export in the registry: the result of the check of the file."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a model must pass before it becomes champion: a list of rules, each with its value and verdict."""
+"""The gate: the rules that a model must pass before it becomes champion, each with its value and verdict."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

@@ -1,4 +1,4 @@
-"""What MLflow's model registry is asked: which versions there are, and which of them somebody means."""
+"""MLflow's model registry: its versions, and which of them a reference means."""
 
 import json
 import re

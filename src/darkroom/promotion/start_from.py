@@ -1,4 +1,4 @@
-"""What a training begins with: the weights that train.start_from names, from the registry or a file."""
+"""The initial weights of a training: those that train.start_from names, from the registry or a file."""
 
 import re
 from collections.abc import Mapping
@@ -52,8 +52,8 @@ def load_initial_weights(
 ) -> tuple[Config, InitialWeights | None]:
     """The settings to train with, in which train.start_from is a file here, and what that is; None for new weights.
 
-    The file is a copy, named by the digest of its weights and classes: what a training began with stays the same while
-    it goes on, and the settings tell one beginning from another. model.weights_path is taken for train.start_from.
+    The file is a copy, named by the digest of its weights and classes: the initial weights stay the same while
+    the training runs, and the settings show which they were. model.weights_path is taken for train.start_from.
     Raises ModelError or TrackingError if the weights are not there, or not those of such a model.
     """
     setting = "train.start_from" if config.train.start_from else "model.weights_path"

@@ -1,4 +1,4 @@
-"""What the store says of a training: its settings, its code, its data, and what came out."""
+"""The record of a training in MLflow: its settings, its code, its data, and its results."""
 
 import json
 import re

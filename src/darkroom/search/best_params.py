@@ -1,4 +1,4 @@
-"""What a search has found, read back by whoever trains with it."""
+"""Reading the best settings that a search has found."""
 
 from dataclasses import dataclass
 from pathlib import Path

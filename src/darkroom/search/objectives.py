@@ -1,4 +1,4 @@
-"""What a trained model costs: the second objective of a search."""
+"""The second objective of a search: the latency or the parameters of a trained model."""
 
 import statistics
 from typing import Literal

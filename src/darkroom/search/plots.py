@@ -41,7 +41,7 @@ def history(study: Study, monitor: str) -> "Figure":
         edge = axes.get_xaxis_transform()
         axes.scatter(failed, [0.02] * len(failed), c=RED, marker="|", transform=edge, label="failed")
     best = list(accumulate((monitored(trial) for trial in complete), max if is_maximized(study) else min))
-    if best:  # the line goes on to the last trial, which need not be a complete one
+    if best:  # the line continues to the last trial, which need not be a complete one
         steps = [*(trial.number for trial in complete), trials[-1].number]
         axes.step(steps, [*best, best[-1]], where="post", color=ORANGE, label="best so far")
     shown, note = without_outliers(study, [*complete, *pruned])

@@ -89,7 +89,7 @@ class SearchProgress:
             self._ended[state] += 1
 
     def remaining(self) -> float | None:
-        """Seconds until the last trial ends, if all go on as those of this session did; None before one has ended."""
+        """Seconds until the last trial ends, at the pace of this session; None before one has ended."""
         elapsed, done = self._clock() - self._start, self._ended.total()
         estimates = [] if self.seconds is None else [max(0.0, self.seconds - elapsed)]
         if done > self._before:

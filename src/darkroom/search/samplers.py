@@ -1,7 +1,7 @@
 """Which sampler and pruner a search uses, and how they see trials that were interrupted.
 
-A search that was interrupted must go on as if it had not been. Its interrupted trials lie in the study all the same:
-where Optuna would count them or take a number of theirs, what is here does without.
+An interrupted search must continue as if it had not been interrupted. But the study still has the interrupted trials.
+The samplers and pruners here ignore them, where Optuna would count them or use their numbers.
 """
 
 import itertools

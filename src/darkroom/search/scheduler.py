@@ -145,7 +145,7 @@ class TrialScheduler:
                 state.given_up.append(number)
 
     def _judge(self, training: _Training, progress: TrialProgress) -> bool:
-        """Record an epoch; whether the training goes on."""
+        """Record an epoch; whether the training continues."""
         metrics, trial = progress.metrics, training.trial
         training.result.history.append(metrics)
         self.listener.epoch_ended(trial, metrics)

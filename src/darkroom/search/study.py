@@ -24,7 +24,7 @@ Start = Literal["matching", "resume", "fresh"]
 
 
 def open_study(storage: BaseStorage, config: Config, card: DatasetCard, start: Start = "matching") -> optuna.Study:
-    """The study of a search, made if there is none to go on with; older ones stay in the storage as they are.
+    """The study of a search, created if there is none to resume; older ones stay in the storage as they are.
 
     Trials that a killed search has left running are marked as interrupted, and will be tried again.
 

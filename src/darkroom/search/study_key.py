@@ -1,4 +1,4 @@
-"""What a study was made for: the settings and the data that give a trial its meaning."""
+"""The key of a study: the settings and the data that its trials share."""
 
 import json
 from collections.abc import Mapping

@@ -48,7 +48,7 @@ class StudyTrials:
     """Asks a study for trials until the budget is spent: ``search.trials``, ``search.minutes`` or ``search.stall``.
 
     Where one trial is trained after another, each suggestion depends on the earlier trials alone, so that a search
-    that was interrupted goes on as if it had not been.
+    that was interrupted continues as if it had not been.
 
     A configuration that was tried is not tried again: the trial is given what the first one came to, and
     one whose twin is under way waits for it. They count, and ``resolved`` names them.

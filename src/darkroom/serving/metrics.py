@@ -1,4 +1,4 @@
-"""What Prometheus is told: requests, latency, predictions, versions, and the drift watch."""
+"""The server's metrics for Prometheus: requests, latency, predictions, versions, drift."""
 
 import math
 from collections.abc import Mapping

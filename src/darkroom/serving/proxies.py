@@ -1,4 +1,4 @@
-"""What a proxy before the server changes: the path under which it is asked, and who asks."""
+"""Requests through a proxy: the path prefix, and the address of the client."""
 
 import re
 from collections.abc import Iterable

@@ -38,7 +38,7 @@ class WatcherListener(Protocol):
 class RegistryWatcher:
     """Looks at the aliases of the registered model ``name`` and loads the versions that they name.
 
-    ``load`` may raise anything: the version before goes on then. What was loaded is kept while an alias names it or
+    ``load`` may raise anything: the version before stays then. What was loaded is kept while an alias names it or
     it answered last, so that a rollback, or the promotion of a challenger, takes no time.
     """
 
@@ -148,7 +148,7 @@ class RegistryWatcher:
             return False
         try:
             self._loaded[version] = self._load(self._client.get_model_version(self._name, version))
-        except Exception as problem:  # a file, the network, a converter: whatever it is, the champion goes on
+        except Exception as problem:  # a file, the network, a converter: whatever it is, the champion stays
             why = f"could not be loaded ({reason(problem)})"
             log.error("version %s %s", version, why)
             self._failed[version] = (time.monotonic(), why)

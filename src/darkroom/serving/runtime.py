@@ -1,4 +1,4 @@
-"""What computes a model's answers: ONNX Runtime or torch, whichever is faster for this model on this machine."""
+"""The runtime of a model: ONNX Runtime or torch, whichever is faster for this model on this machine."""
 
 import os
 import time

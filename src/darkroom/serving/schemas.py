@@ -1,4 +1,4 @@
-"""What the API answers, as its page at /docs describes it."""
+"""The schemas of the API, shown on its page at /docs."""
 
 from typing import Literal
 

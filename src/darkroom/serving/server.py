@@ -1,4 +1,4 @@
-"""What speaks HTTP: the socket, uvicorn within its bounds, and the log."""
+"""The HTTP server: the socket, uvicorn within its limits, and the log."""
 
 import asyncio
 import gc

@@ -1,4 +1,4 @@
-"""What the server does, apart from HTTP: pictures in, answers of the champion out."""
+"""The service behind the API: pictures in, predictions of the champion out."""
 
 import asyncio
 import os

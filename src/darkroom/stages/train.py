@@ -65,7 +65,7 @@ def run(config: Config, workspace: Workspace) -> None:
         environment[START_TAG] = beginning.digest
     train, val = read_split(directory, card, "train"), read_split(directory, card, "val")
 
-    # A training begun on another device, in another precision or with other weights cannot go on to the same bits.
+    # A training begun on another device, in another precision or with other weights cannot resume to the same bits.
     where = {key: environment[key] for key in ("system.device", "system.precision")}
     # With the classes that its weights know, which the settings on record do not tell.
     start = Path(config.train.start_from).name if config.train.start_from else None

@@ -1,4 +1,4 @@
-"""What MLflow is told about the runs, such that no training waits for it.
+"""Tracking in MLflow. No training waits for it.
 
 A stage writes what it has to tell into a ``spool``, a file of operations; the ``writer``, a thread, brings them
 to the ``store`` whenever that answers. ``runs`` is what a run can be told, ``tracker`` what a stage holds of it all.

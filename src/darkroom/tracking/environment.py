@@ -1,4 +1,4 @@
-"""What a run was made by and with: the user, the code, the machine, the versions."""
+"""The environment of a run: the user, the code, the machine, the versions."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What runs and logged models are called in MLflow: by what tells them apart, and the same wherever they are logged."""
+"""The names of runs and logged models in MLflow. They show what differs, and are the same wherever they are logged."""
 
 import json
 import re

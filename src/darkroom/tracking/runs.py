@@ -1,4 +1,4 @@
-"""What a run can be told. Everything is an operation, which a spool keeps or a store carries out."""
+"""The operations on a run. A spool keeps them, or a store carries them out."""
 
 import json
 import os
@@ -110,7 +110,7 @@ class Run:
 def begin(
     send: Callable[[Operation], None], name: str, kind: str, *, key: str | None = None, parent: str | None = None
 ) -> Run:
-    """Start the run ``key``, or go on with it if it is there; without a key, a new one.
+    """Start the run ``key``, or resume it if it exists; without a key, a new one.
 
     ``parent`` is the key of the run above it. A run without one belongs to the project run of `mlflow run`, if there
     is one.

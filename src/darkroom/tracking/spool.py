@@ -1,4 +1,4 @@
-"""What is to be told to a store, in a file: it outlives the process, and a store that does not answer.
+"""Operations that wait for a store, in a file. It outlives the process and a store that does not answer.
 
 The file's first line names the store; each further line is one operation, as JSON. Beside it lie the number of bytes
 that the store has taken (``.sent``) and copies of the files that operations name. The process that writes or sends a
@@ -49,7 +49,7 @@ class Spool:
                     fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     about = json.loads(opened.readline())
                 except (BlockingIOError, ValueError):
-                    continue  # its process goes on, or ended in the first line: there is nothing to send
+                    continue  # its process is still running, or ended in the first line: there is nothing to send
                 if not stores or about.get("store") in stores:
                     yield cls(path, opened, about["store"], about["experiment"])
 

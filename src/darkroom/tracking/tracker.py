@@ -1,4 +1,4 @@
-"""What a stage holds of MLflow: runs that it tells without waiting, and the store where it has to wait."""
+"""The tracker of a stage: runs that it logs to without waiting, and the store where it has to wait."""
 
 import time
 from collections.abc import Callable
@@ -87,7 +87,7 @@ class Tracker:
         return self._seconds + self._writer.cpu_seconds
 
     def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
-        """Start a run, or go on with it; see ``begin``."""
+        """Start a run, or resume it; see ``begin``."""
         if not self._has_told:
             self._answered.enter_context(answered("ending the run"))
         return begin(self._send, name, kind, key=key, parent=parent)
@@ -115,7 +115,7 @@ class Tracker:
             self._check()
             if self._writer.trouble or sent == self._writer.sent:
                 raise unusable(self._address, self._writer.trouble or "no answer")
-            sent = self._writer.sent  # there is much to bring, and it goes on
+            sent = self._writer.sent  # there is much to send, and it is being sent
         assert self._writer.store
         return self._writer.store
 

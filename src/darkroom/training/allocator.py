@@ -11,7 +11,7 @@ GROWTH_BYTES = 256 << 20
 def keep_freed_memory() -> bool:
     """Let the C library keep what is freed for the next allocation. Whether that was possible: glibc alone can.
 
-    By default it maps every large block anew and gives it back when it is freed, so that each step of a
+    By default it maps every large block again and gives it back when it is freed, so that each step of a
     training on the CPU has the system zero the pages of all its activations again. Kept, they are there
     already: the same numbers, sooner. The process then holds on to the most it has ever used.
     """

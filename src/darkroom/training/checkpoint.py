@@ -44,7 +44,7 @@ class Checkpoint:
     def load(self) -> dict[str, Any] | None:
         """The saved state, with tensors on the CPU; None if there is none for this key.
 
-        Sets ``run_id`` to the saved one. A damaged file counts as none: training starts anew.
+        Sets ``run_id`` to the saved one. A damaged file counts as none: training starts from the beginning.
         """
         try:
             opened = self.path.open("rb")

@@ -1,4 +1,4 @@
-"""What this machine has, and what it does well."""
+"""The device of a training, and what it is good at."""
 
 import os
 import warnings

@@ -1,4 +1,4 @@
-"""What ``train.precision: auto`` takes: the arithmetic that trains this model fastest on this machine, by trying."""
+"""The precision for ``train.precision: auto``: the fastest for this model on this machine, found by trying."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What a model and its training take of a machine, told before any work begins."""
+"""The memory and the time that a model and its training need, estimated before any work begins."""
 
 import time
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""What the whole project uses, and what knows of no image and no model: files, signals, memory, the console."""
+"""Helpers that know of no image and no model: files, signals, memory, the console."""

@@ -1,4 +1,4 @@
-"""What a check of the project has found."""
+"""The result of one check of the project."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass

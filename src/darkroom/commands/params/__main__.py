@@ -1,4 +1,4 @@
-"""Write params.yaml anew, with the settings that stand in it, and params.schema.json: `make params`.
+"""`make params`: regenerate params.yaml, with the values that are set in it, and params.schema.json.
 
 A key that params.yaml lacks is added with its default; order and comments become those of the settings' definitions.
 """

@@ -1,4 +1,4 @@
-"""What a recipe says of itself."""
+"""The header of a recipe: its name, its format and a line about it."""
 
 from pydantic import Field
 

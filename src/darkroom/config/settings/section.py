@@ -1,4 +1,4 @@
-"""What a section of params.yaml is."""
+"""The base class of the sections of params.yaml."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -76,7 +76,7 @@ class Model(Section):
 
 
 class Augment(Section):
-    """Random changes to the training images, drawn anew for each image and epoch, on the device."""
+    """Random changes to the training images, different for each image and epoch, made on the device."""
 
     flip: Literal["none", "random", "alternating"] = Field(
         "none", description="mirror left-right: none, random, or alternating between epochs; not for digits or letters"

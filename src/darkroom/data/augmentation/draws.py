@@ -1,4 +1,4 @@
-"""What every image of a batch draws for itself, from a generator on the device."""
+"""Random numbers for each image of a batch, from a generator on the device."""
 
 import torch
 from torch import Generator, Tensor
