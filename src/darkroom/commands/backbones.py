@@ -3,15 +3,16 @@
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from darkroom.config.settings import Model
 from darkroom.errors import ModelError, counted, quoted
 from darkroom.models.backbone import Backbone
 from darkroom.models.pretrained import find_backbone
 from darkroom.models.timm_backbone import timm_names
 from darkroom.models.torchvision_backbone import torchvision_names
+from darkroom.training.size import count_parameters
 from darkroom.utils.console import output
 
 # timm's models are built to count their parameters, a tenth of a second and more each: of so many at most.
@@ -69,9 +70,8 @@ def _table(backbones: Iterable[Backbone], *, is_counted: bool) -> Table:
 
 
 def _count(backbone: Backbone) -> int | None:
-    """Of a model that is built without memory; None if that cannot be done."""
+    """Its parameters; None for a model without a layer of classes."""
     try:
-        with torch.device("meta"):
-            return sum(each.numel() for each in backbone.build(CLASSES).parameters())
-    except (ModelError, NotImplementedError, RuntimeError):
+        return count_parameters(Model(name="pretrained", backbone=backbone.name), (3, *backbone.size), CLASSES)
+    except ModelError:
         return None

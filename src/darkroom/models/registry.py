@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from darkroom.config.settings import Model
@@ -40,3 +41,15 @@ def build(settings: Model, shape: Shape, classes: int) -> nn.Module:
             f"more, these have {shape[1]}x{shape[2]}; set preprocess.image_size or choose another model"
         )
     return architecture.build(shape, classes, **resolve(settings))
+
+
+def build_without_memory(settings: Model, shape: Shape, classes: int) -> nn.Module | None:
+    """As ``build``, with weights that have sizes but no values; None for a network that needs values to be built.
+
+    torchvision's RegNet computes its sizes with tensors, for example. Raises ModelError.
+    """
+    try:
+        with torch.device("meta"):
+            return build(settings, shape, classes)
+    except RuntimeError:  # NotImplementedError is one; a mistake of another kind shows where the network is used
+        return None

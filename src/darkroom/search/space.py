@@ -5,14 +5,13 @@ import json
 import math
 from typing import Any
 
-import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from darkroom.config import Config, takes_fractions
 from darkroom.config.settings import Choices, Range
 from darkroom.data.augmentation import COLOR_ONLY
 from darkroom.errors import ConfigError, ModelError, SearchError, did_you_mean
-from darkroom.models.registry import architectures, build, resolve
+from darkroom.models.registry import architectures, build_without_memory, resolve
 
 # Large enough for every architecture: what is asked is whether its settings go together.
 ANY_SHAPE = (3, 224, 224)
@@ -54,14 +53,11 @@ def _ends(values: Range | Choices) -> tuple[Any, ...]:
 
 
 def _refusal(config: Config, settings: dict[str, Any]) -> str | None:
-    """Why the architecture refuses its ``settings``; None if it does not. It is built without any memory."""
+    """Why the architecture refuses its ``settings``; None if it does not, or if only its real weights would show it."""
     try:
-        with torch.device("meta"):
-            build(config.with_settings(settings).model, ANY_SHAPE, classes=2)
+        build_without_memory(config.with_settings(settings).model, ANY_SHAPE, classes=2)
     except (ConfigError, ModelError) as problem:
         return str(problem)
-    except NotImplementedError:  # a network that cannot be built so, as torchvision's RegNet
-        return None
     return None
 
 

@@ -45,10 +45,8 @@ def count_parameters(settings: Model, shape: Shape, classes: int) -> int:
 
     Raises ModelError if the architecture refuses its settings or the images.
     """
-    try:
-        with torch.device("meta"):
-            network = registry.build(settings, shape, classes)
-    except NotImplementedError:  # a network computes its sizes with tensors, as torchvision's RegNet does
+    network = registry.build_without_memory(settings, shape, classes)
+    if network is None:
         with torch.random.fork_rng(devices=[]):
             network = registry.build(settings, shape, classes)
     return sum(each.numel() for each in network.parameters())
