@@ -5,6 +5,7 @@ python -m benchmarks.performance
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ MACHINE = {
 # Cases share their ways if each has this share of all of them, on average.
 SHARED = 0.3
 # The ways that are not this project's are drawn in grey.
-OTHERS = ("tutorial", "bare loop", "torchvision", "Lightning", "Keras", "Ultralytics", "airbench")
+OTHERS = ("tutorial", "bare loop", "torchvision", "Lightning", "Keras", "Ultralytics", "airbench", "mlflow")
+# Of the cases that stand side by side: more would be too small to read on a page.
+PANELS_PER_ROW = 3
 
 Document = Mapping[str, Any]
 Result = Mapping[str, Any]
@@ -194,8 +197,8 @@ def _way(entry: Mapping[str, Any]) -> str:
 def draw(document: Document, path: Path) -> None:
     """The medians of each case as bars, with their ranges, in the unit that was measured most often.
 
-    Cases that share their ways stand side by side. Others stand below each other, each with its own ways; a case with a
-    single way compares nothing and is left out.
+    Cases that share their ways stand side by side, in rows of PANELS_PER_ROW. Others stand below each other, each with
+    its own ways; a case with a single way compares nothing and is left out.
     """
     from darkroom import plotting
 
@@ -204,15 +207,19 @@ def draw(document: Document, path: Path) -> None:
     every = list(dict.fromkeys(way for names in ways.values() for way in names))
     if is_shared := sum(map(len, ways.values())) >= SHARED * len(panels) * len(every):
         ways = dict.fromkeys(panels, every)
-        figure = plotting.new_figure(3.0 + 3.2 * len(panels), 1.1 + 0.36 * len(every))
-        grid = figure.subplots(1, len(panels), sharey=True, squeeze=False)
+        columns = min(len(panels), PANELS_PER_ROW)
+        rows = ceil(len(panels) / columns)
+        figure = plotting.new_figure(3.0 + 3.2 * columns, 0.4 + rows * (0.7 + 0.36 * len(every)))
+        grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
     else:
         panels = {case: results for case, results in panels.items() if len(ways[case]) > 1}
         heights = [0.9 + 0.36 * len(ways[case]) for case in panels]
         figure = plotting.new_figure(9.0, 0.6 + sum(heights))
         grid = figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)
     figure.suptitle(_title(document), x=0.01, ha="left", fontsize=12, fontweight="bold")
-    for axes, (case, results) in zip(grid.flatten(), panels.items(), strict=True):
+    for axes in grid.flatten()[len(panels) :]:
+        axes.remove()
+    for axes, (case, results) in zip(grid.flatten(), panels.items(), strict=False):
         unit = _unit(results)
         plotting.tidy(axes, case, unit)
         axes.grid(visible=False, axis="y")
@@ -220,6 +227,7 @@ def draw(document: Document, path: Path) -> None:
             if result["unit"] == unit:
                 _bar(axes, ways[case].index(result["name"]), result)
         axes.margins(x=0.2)
+        axes.locator_params(axis="x", nbins=5)
         axes.xaxis.set_major_formatter("{x:,g}")
         if not is_shared or axes is grid[0, 0]:
             axes.set_yticks(range(len(ways[case])), ways[case])
