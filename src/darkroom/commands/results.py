@@ -46,8 +46,8 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     else:
         aliases = ", ".join(version["aliases"]) or "neither champion nor challenger"
         output.print(f"Registered as {version['name']} version {version['version']} ({aliases}).")
-    output.print("Look next: `make ui` opens MLflow on the runs; reports/evaluate/ holds the confusion matrix and the")
-    output.print("predictions; `darkroom predict IMAGE` asks the champion; params.yaml holds every setting.")
+    output.print("Next: `make ui` opens MLflow on the runs, reports/evaluate/ has the confusion matrix and the")
+    output.print("predictions, `darkroom predict IMAGE` runs the champion, params.yaml has every setting.")
 
 
 def _registered(config: Config, workspace: Workspace) -> dict[str, Any] | None:

@@ -68,7 +68,7 @@ def write(
         plotting.save(figure, directory / f"{name}.png")
     text = page(study, config, found, comparison, ending)
     pictures = [f"![{name.replace('_', ' ')}]({name}.png)" for name in drawn]
-    (directory / "report.md").write_text("\n\n".join([text, "## Pictures", *pictures]) + "\n", encoding="utf-8")
+    (directory / "report.md").write_text("\n\n".join([text, "## Plots", *pictures]) + "\n", encoding="utf-8")
 
 
 def page(study: Study, config: Config, found: Mapping[str, Any], comparison: SeedComparison, ending: str) -> str:
@@ -84,7 +84,7 @@ def page(study: Study, config: Config, found: Mapping[str, Any], comparison: See
         _beside(config, found["params"]),
         _front(config, found) if "front" in found else "",
         "## Trials",
-        f"{_counted(found['states'])}, in the study {study.study_name}. Why it ended: {ending}.",
+        f"{_counted(found['states'])}, in the study {study.study_name}. The search ended: {ending}.",
         _first_failure(study),
     ]
     return "\n\n".join(part for part in parts if part)

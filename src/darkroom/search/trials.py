@@ -171,11 +171,11 @@ class StudyTrials:
         """Why no trial is to be begun; None if one is."""
         search = self.config.search
         if len(self._taken()) >= search.trials:
-            return f"search.trials: {search.trials} were tried"
+            return f"all trials have run (search.trials: {search.trials})"
         if search.stall is not None and since_improvement(self.study) >= search.stall:
-            return f"search.stall: the last {search.stall} trials brought no improvement"
+            return f"no improvement in the last trials (search.stall: {search.stall})"
         if search.minutes is not None and self.seconds >= 60 * search.minutes:
-            return f"search.minutes: {search.minutes:g} elapsed"
+            return f"the time limit was reached (search.minutes: {search.minutes:g})"
         return None
 
 

@@ -18,7 +18,7 @@ SPACE = {
     "train": {"lr": {"low": 1e-4, "high": 0.1, "log": True}, "batch_size": {"choices": [32, 64, 128]}},
     "model": {"hidden": {"choices": [[128], [256, 128]]}},
 }
-ENDING = "search.trials: 5 were tried"
+ENDING = "all trials have run (search.trials: 5)"
 
 
 def config(**search: Any) -> Config:
@@ -104,7 +104,7 @@ def test_the_page_tells_the_states_the_first_failure_and_why_the_search_ended(tm
     assert found["states"] == {"failed": 1, "complete": 3, "pruned": 1, "interrupted": 1, "duplicate": 1}
     assert found["trials"] == 5
     assert "1 failed, 3 complete, 1 pruned, 1 interrupted, 1 duplicate, in the study small-mlp-0." in page
-    assert f"Why it ended: {ENDING}." in page
+    assert f"The search ended: {ENDING}." in page
     assert "The first that failed: too high." in page
 
 

@@ -189,7 +189,7 @@ def test_the_time_of_all_sessions_is_counted(journal: Path, opened: Search) -> N
 
     assert source.seconds == 60
     assert source.ask() is None
-    assert source.ending == "search.minutes: 1 elapsed"
+    assert source.ending == "the time limit was reached (search.minutes: 1)"
     assert under_way is not None
     assert source.tell(under_way, [2.0], COMPLETE).state is COMPLETE
 
@@ -203,7 +203,7 @@ def test_a_search_that_does_not_get_better_ends(journal: Path, opened: Search) -
     assert source.ending is None
     assert train(source, 2.5)
     assert train(source, 4.0) is None
-    assert source.ending == "search.stall: the last 3 trials brought no improvement"
+    assert source.ending == "no improvement in the last trials (search.stall: 3)"
 
 
 def test_a_search_whose_trials_all_fail_stalls(journal: Path, opened: Search) -> None:
@@ -225,7 +225,7 @@ def test_without_another_limit_the_number_of_trials_ends_a_search(journal: Path,
     assert train(source, 1.0)
     assert train(source, 1.0)
     assert train(source, 1.0) is None
-    assert source.ending == "search.trials: 2 were tried"
+    assert source.ending == "all trials have run (search.trials: 2)"
 
 
 def test_a_grid_ends_with_its_last_point(journal: Path, opened: Search) -> None:
