@@ -165,7 +165,7 @@ def _is_saved(workspace: Workspace) -> bool:
 
 
 def _texts(path: Path) -> Iterator[bytes]:
-    """A recipe as it lies, which may be a copy of params.yaml, and as params.yaml."""
+    """A recipe as it is written, which may be a copy of params.yaml, and as a complete params.yaml."""
     yield path.read_bytes()
     with suppress(ConfigError):  # another recipe than the one that is wanted may be damaged
         yield _read(path).params().encode()
