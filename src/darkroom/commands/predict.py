@@ -66,7 +66,6 @@ def run(
 
 def _introduce(predictor: Predictor, weights: Path | None, config: Config, workspace: Workspace) -> None:
     """Name the version that answers, and warn if its classes are not those of the dataset here."""
-
     who = str(weights or f"{config.registered_model} version {predictor.version}")
     if weights is None:
         messages.print(f"predict: {who} answers")

@@ -71,7 +71,7 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
 
 
 def _initial_weights(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Config, InitialWeights | None]:
-    """What every trial begins with; None if that depends on its backbone. Raises as ``begin`` does."""
+    """What every trial begins with; None if that depends on its backbone. Raises as ``load_initial_weights`` does."""
     backbones = config.search.space.model.get("backbone")
     if config.train.start_from or config.model.weights_path or not isinstance(backbones, Choices):
         return load_initial_weights(config, workspace, card)
