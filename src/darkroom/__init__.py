@@ -1,3 +1,3 @@
-"""Darkroom: from labelled images to a classifier in production."""
+"""Darkroom: from labeled images to a classifier in production."""
 
 __version__ = "0.1.0"

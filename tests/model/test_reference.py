@@ -1,6 +1,6 @@
 """Everything that is done for speed, together, learns what a plain loop over plain layers learns.
 
-Channels last, the fused optimizer, ReLU behind the pooling, normalisation folded into one multiplication,
+Channels last, the fused optimizer, ReLU behind the pooling, normalization folded into one multiplication,
 gathered batches and freed memory that is kept: against the network and the loop of the tutorials.
 Tolerances: with weights in float64 1e-6 of every loss, as the loop sums losses in float32. In float32 the two
 round differently, which Adam amplifies where gradients are tiny: 1e-3. In bf16 the forward pass has 8 bits of

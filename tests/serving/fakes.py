@@ -32,7 +32,7 @@ def png(shade, size=(4, 4), mode="L"):
 
 
 def png_of(pixels):
-    """The image file of grey pixels uint8 [1, H, W]."""
+    """The image file of gray pixels uint8 [1, H, W]."""
     written = io.BytesIO()
     Image.fromarray(pixels[0]).save(written, "PNG")
     return written.getvalue()

@@ -94,7 +94,7 @@ def test_a_champion_that_another_program_made_is_refused(project, tmp_path):
 
 
 def stroke(background, ink):
-    """A grey picture with a line through its middle."""
+    """A gray picture with a line through its middle."""
     picture = np.full((40, 50), background, dtype=np.uint8)
     picture[15:25, 10:40] = ink
     return Image.fromarray(picture)
@@ -174,7 +174,7 @@ def test_probabilities_are_calibrated_and_strange_pictures_named(tmp_path):
     raw = Predictor(brightness, CLASSES, (1, 4, 6), "1").predict(paths)
     found = Predictor(brightness, CLASSES, (1, 4, 6), "1", reference=REFERENCE).predict(paths)
     assert [each.unlike_training for each in raw] == [False, False]
-    # The logits of the grey one are about 5 and 5, those of the white one 0 and 10.
+    # The logits of the gray one are about 5 and 5, those of the white one 0 and 10.
     assert [each.unlike_training for each in found] == [True, False]
     odds = [each.probabilities["bright"] / each.probabilities["dark"] for each in (raw[1], found[1])]
     assert odds == pytest.approx([np.exp(10), np.exp(5)], rel=1e-4)

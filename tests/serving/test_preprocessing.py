@@ -156,7 +156,7 @@ def test_a_large_picture_is_converted_in_parts_to_the_same_pixels(monkeypatch, m
 
 
 def png(header, *chunks):
-    """A PNG by hand; ``header`` is its width, height, bits of each channel, and kind of colour."""
+    """A PNG by hand; ``header`` is its width, height, bits of each channel, and kind of color."""
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", *header, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + chunk(b"IEND", b"")
 

@@ -578,7 +578,7 @@ def exported(darkroom, trained):
 
 
 def shades(root, **folders):
-    """Write grey pictures below ``root``: of each folder so many."""
+    """Write gray pictures below ``root``: of each folder so many."""
     for folder, count in folders.items():
         (root / folder).mkdir(parents=True)
         for row in range(count):

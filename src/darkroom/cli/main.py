@@ -15,7 +15,7 @@ from darkroom.utils import signals
 from darkroom.utils.console import error, output
 
 app = typer.Typer(
-    help="Darkroom takes labelled images to a classifier in production. The settings are in params.yaml.",
+    help="Darkroom takes labeled images to a classifier in production. The settings are in params.yaml.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -50,7 +50,7 @@ def data_diff(
     b: Annotated[str, Dataset] = "here",
     as_json: Annotated[bool, typer.Option("--json", help="Print the differences as JSON.")] = False,
 ) -> None:
-    """Show which images were added, removed, relabelled or moved between splits from the data of A to those of B."""
+    """Show which images were added, removed, relabeled or moved between splits from the data of A to those of B."""
     config, workspace = load_project()
 
     from darkroom.commands.data_diff import run

@@ -35,7 +35,7 @@ class _Side:
 
 
 def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) -> None:
-    """Print what was added, removed, relabelled and moved between splits from the data of ``a`` to those of ``b``.
+    """Print what was added, removed, relabeled and moved between splits from the data of ``a`` to those of ``b``.
 
     Each is a version, an alias, the id of a run, or "here": the dataset that is preprocessed in this project. Raises
     TrackingError or DataError if there is no list of its images.
@@ -65,7 +65,7 @@ def _show(a: _Side, b: _Side, found: dict[str, Any]) -> None:
     images = found["images"]
     output.print(
         f"From {a.name} ({images['a']:,} images) to {b.name} ({images['b']:,}): {counts['added']:,} added, "
-        f"{counts['removed']:,} removed, {counts['relabelled']:,} relabelled, {counts['moved']:,} moved between splits"
+        f"{counts['removed']:,} removed, {counts['relabelled']:,} relabeled, {counts['moved']:,} moved between splits"
     )
     if changes := changed_classes(a.listing.classes, b.listing.classes):
         output.print(f"Classes: {changes}")

@@ -100,5 +100,5 @@ def _show_settings(source: Path, config: Config) -> None:
     if config.dataset.encoding:
         output.print(f"  encoding: {config.dataset.encoding}")
     output.print(
-        "Images are decoded by the preprocess stage; broken files and mixed grey and color are reported there."
+        "Images are decoded by the preprocess stage; broken files and mixed gray and color are reported there."
     )

@@ -1,6 +1,6 @@
 """How a dataset of drawn signs lays them out, and laying out a drawing in the same way.
 
-MNIST fits each digit into a box of 20x20 pixels, keeping its proportions, and shifts it until its centre of mass lies
+MNIST fits each digit into a box of 20x20 pixels, keeping its proportions, and shifts it until its center of mass lies
 in the middle of 28x28 (LeCun, Bottou, Bengio and Haffner, 1998, "Gradient-based learning applied to document
 recognition", section III.A). The digits of scikit-learn fill the height of their 8x8 pixels, which are counts over
 bitmaps of 32x32 (Alpaydin and Kaynak, 1998, "Optical recognition of handwritten digits", UCI). A model has never seen
@@ -24,7 +24,7 @@ Ground = Literal["dark", "light", "mixed"]
 INKED = 32  # a pixel from here on belongs to a sign; below lie the blur of its edges and the noise of the ground
 FULL = 128  # half of the brightest: such a pixel is more ink than ground
 # In half of the images at least, this share of the pixels is ground. It is 0.53 for digits, 0.83 for MNIST and below
-# 0.01 for photographs (CIFAR-10 in grey).
+# 0.01 for photographs (CIFAR-10 in gray).
 GROUND = 0.4
 # A stroke is thinner than this share of the image's side, so a square of that side that is full of ink is no stroke.
 # A share FILLED of the images may hold one: 0.11 of digits do, 0.0002 of MNIST, but 0.40 of Fashion-MNIST.
@@ -40,7 +40,7 @@ class GlyphLayout:
     """What the signs of a dataset have in common, whether they are light on dark or dark on light.
 
     ``extent`` is the longer side of the box around a sign, as a share of the image's side; ``by_mass`` says whether
-    its centre of mass lies in the middle of the image, else the middle of that box does. ``stroke`` is how wide its
+    its center of mass lies in the middle of the image, else the middle of that box does. ``stroke`` is how wide its
     strokes are, pixels of the image.
     """
 
@@ -52,7 +52,7 @@ class GlyphLayout:
 def measure_glyphs(images: Pixels) -> GlyphLayout | None:
     """The layout of the signs in ``images`` uint8 [N, C, H, W], or None if they are no signs on an empty ground.
 
-    Colour has none, nor have photographs, textures, or filled shapes such as clothes.
+    Color has none, nor have photographs, textures, or filled shapes such as clothes.
     """
     if images.shape[1] != 1 or not len(images):
         return None
@@ -73,7 +73,7 @@ def measure_glyphs(images: Pixels) -> GlyphLayout | None:
 
 
 def on_light(images: Pixels) -> NDArray[np.bool_]:
-    """Whether each grey image, uint8 [N, 1, H, W], lies on a light ground: most of its border is light. bool [N]."""
+    """Whether each gray image, uint8 [N, 1, H, W], lies on a light ground: most of its border is light. bool [N]."""
     light = images[:, 0] > 127
     border = np.concatenate([light[:, 0], light[:, -1], light[:, :, 0], light[:, :, -1]], axis=1)
     found: NDArray[np.bool_] = 2 * border.sum(1) > border.shape[1]
@@ -81,7 +81,7 @@ def on_light(images: Pixels) -> NDArray[np.bool_]:
 
 
 def common_ground(batches: Iterable[Pixels]) -> Ground:
-    """The ground that all the grey images in ``batches``, uint8 [N, 1, H, W] each, lie on; "mixed" if there are two."""
+    """The ground that all the gray images in ``batches``, uint8 [N, 1, H, W] each, lie on; "mixed" if there are two."""
     found: set[bool] = set()
     for images in batches:
         found.update(on_light(images).tolist())
@@ -180,7 +180,7 @@ def _ends(inked: NDArray[np.bool_], across: int) -> tuple[Floats, Floats]:
 
 
 def _center_of_mass(sums: NDArray[np.integer]) -> Floats:
-    """The centre of mass along lines whose pixels sum to ``sums`` [..., L], as a share of L."""
+    """The center of mass along lines whose pixels sum to ``sums`` [..., L], as a share of L."""
     length = sums.shape[-1]
     center: Floats = sums @ (np.arange(length) + 0.5) / sums.sum(-1) / length
     return center

@@ -20,13 +20,13 @@ LEAST_TOLD = 0.02
 
 
 def common_channels(headers: Headers, names: Sequence[str], bands: Sequence[int] | None) -> Channels:
-    """1 if all images are grey or one of their ``bands`` is chosen, 3 if all have colour. Raises DataError if both."""
+    """1 if all images are gray or one of their ``bands`` is chosen, 3 if all have color. Raises DataError if both."""
     if bands:
         return 1 if len(bands) == 1 else 3
     gray, color = (np.flatnonzero(headers["channels"] == channels) for channels in (1, 3))
     if len(gray) and len(color):
         raise DataError(
-            f"grey and color images are mixed ({len(gray):,} as {names[gray[0]]} are grey, {len(color):,} as "
+            f"gray and color images are mixed ({len(gray):,} as {names[gray[0]]} are gray, {len(color):,} as "
             f"{names[color[0]]} are in color); set preprocess.channels to 1 or 3 to make them all the same"
         )
     return 1 if len(gray) else 3

@@ -10,7 +10,7 @@ from darkroom.data.cache import SPLITS
 from darkroom.datasets.scan import MAX_LEVELS, Scan
 from darkroom.errors import counted
 
-# What 12 bits leave of 256 grey levels when they are taken for 16: hardly anything to see, though it can be learned.
+# What 12 bits leave of 256 gray levels when they are taken for 16: hardly anything to see, though it can be learned.
 FEW_LEVELS = 16
 MOST = 0.5
 MAX_LISTED = 200

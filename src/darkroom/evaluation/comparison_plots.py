@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def confusion_difference(found: Comparison, names: Sequence[str]) -> "Figure":
     """How many images of each true class (rows) go to each predicted class (columns) more or fewer than before.
 
-    Blue is better, more right answers or fewer of a mistake, and red is worse; coloured by their share of the row.
+    Blue is better, more right answers or fewer of a mistake, and red is worse; colored by their share of the row.
     """
     before, after = found.confusions
     change = after - before
@@ -69,6 +69,6 @@ def disagreements(
         ]
         titles.append("\n".join([f"true {shorten(found.a.classes[found.a.labels[row]])}", *said]))
     which = f"{len(chosen)} of the {len(rows):,} test images" if len(rows) else "There is no test image"
-    heading = f"{which} on which they disagree\ngreen: only {names[1]} is right, red: only {names[0]}, grey: neither"
+    heading = f"{which} on which they disagree\ngreen: only {names[1]} is right, red: only {names[0]}, gray: neither"
     shown = chosen if places is None else places[chosen]
     return image_grid(images[shown], titles, colors, heading)

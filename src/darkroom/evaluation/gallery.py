@@ -32,7 +32,7 @@ def _draw(rows: Ints, labels: Ints, count: int) -> Ints:
     """Up to ``count`` of ``rows`` at random, of one class after another as long as each has some left."""
     shuffled = np.random.default_rng(0).permutation(rows)
     _, first = np.unique(labels[shuffled], return_index=True)
-    # In the order in which the classes turn up: the first ones by name are not favoured.
+    # In the order in which the classes turn up: the first ones by name are not favored.
     by_class = [shuffled[labels[shuffled] == label] for label in labels[shuffled[np.sort(first)]]]
     in_turn = chain.from_iterable(zip_longest(*by_class))
     return np.array(list(islice((row for row in in_turn if row is not None), count)), np.int64)

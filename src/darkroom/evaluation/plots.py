@@ -21,7 +21,7 @@ GRID = 25
 
 
 def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> "Figure":
-    """Counts by true class (rows) and predicted class (columns), coloured by their share of the row."""
+    """Counts by true class (rows) and predicted class (columns), colored by their share of the row."""
     figure, axes = class_table(classes, title)
     totals = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     shares = confusion / totals

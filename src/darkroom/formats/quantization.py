@@ -16,7 +16,7 @@ from darkroom.utils.scratch import scratch_directory
 
 CALIBRATION_BATCH = 64
 # All layers with weights, and what is then computed with the layer before it. Max pooling in 8 bits takes more than
-# twice as long as in fp32 (measured), and normalising the pixels in them would throw away some of what they say.
+# twice as long as in fp32 (measured), and normalizing the pixels in them would throw away some of what they say.
 QUANTIZED = ["Conv", "Gemm", "MatMul", "Relu"]
 
 

@@ -66,7 +66,7 @@ class UnknownFormatError(BrokenImageError):
 class Header:
     """What an image's header tells.
 
-    ``width`` and ``height`` in pixels as a person sees it; ``channels`` 1 (grey) or 3; ``is_deep``: more than 8 bits a
+    ``width`` and ``height`` in pixels as a person sees it; ``channels`` 1 (gray) or 3; ``is_deep``: more than 8 bits a
     value, or signed; ``has_pages``: further pictures or pages besides the first, which is the one that counts.
     """
 
@@ -90,7 +90,7 @@ def read_header(content: bytes) -> Header:
 class Decoder:
     """How every picture of a dataset, and every one that its model is asked about, becomes pixels.
 
-    ``channels`` is 1 (grey) or 3, ``size`` (height, width) in pixels. ``fit`` brings other shapes to it: ``pad`` lays
+    ``channels`` is 1 (gray) or 3, ``size`` (height, width) in pixels. ``fit`` brings other shapes to it: ``pad`` lays
     the whole picture between bars in the color of its border, ``crop`` cuts evenly what stands over, ``stretch`` gives
     up its proportions. ``value_range`` is shown as 0 to 255 where pictures have more than 8 bits, and ``nodata`` as 0.
     ``has_bytes`` says that the dataset has pictures of 8 bits as well; they are kept as they are.
@@ -198,11 +198,11 @@ def load_deep(image: Image.Image, content: bytes, bands: Sequence[int] | None) -
         with open_image(content) as second:
             choose_bands(second, bands)
             if not switch_to_low_bytes(second, content):
-                raise BrokenImageError("16-bit colour in planes; save it with its colours side by side")
+                raise BrokenImageError("16-bit color in planes; save it with its colors side by side")
             second.load()
             low = second.copy()
     if is_gray(content):
-        # Both bytes of the grey and both of the transparency.
+        # Both bytes of the gray and both of the transparency.
         image.tile = [each._replace(args="RGBA") for each in image.tile]  # type: ignore[attr-defined]  # of a file
     image.load()
     return DeepImage(image, low, content)
@@ -292,7 +292,7 @@ def _has_pages(image: Image.Image, content: bytes) -> bool:
 
 
 def choose_bands(image: Image.Image, bands: Sequence[int] | None) -> Sequence[int] | None:
-    """Make an open TIFF with bands beyond its colours give those that are wanted; None if it has no further bands.
+    """Make an open TIFF with bands beyond its colors give those that are wanted; None if it has no further bands.
 
     Raises BrokenImageError if it has and none are chosen, or they cannot be had.
     """
@@ -329,7 +329,7 @@ def _full_range(deep: DeepImage) -> Range:
 
 
 def _convert(image: Image.Image, channels: Channels) -> Image.Image:
-    """An image of 8 bits a band in grey or colour, without transparency."""
+    """An image of 8 bits a band in gray or color, without transparency."""
     mode = "L" if channels == 1 else "RGB"
     if image.mode == mode and not image.has_transparency_data:
         return image
@@ -346,7 +346,7 @@ def _convert(image: Image.Image, channels: Channels) -> Image.Image:
 
 
 def _ground(image: Image.Image) -> int | None:
-    """The grey that shows what is visible of a transparent picture; None if nothing is, and it is not transparent."""
+    """The gray that shows what is visible of a transparent picture; None if nothing is, and it is not transparent."""
     light = visible = 0.0
     rows = max(1, BAND_PIXELS // image.width)
     for top in range(0, image.height, rows):

@@ -1,6 +1,6 @@
 """Pixels of more than 8 bits: reading them whole, and choosing which of their values become black and white.
 
-Pillow gives 16-bit grey, 32-bit integers and floats as they are, but of 16-bit colour only the high byte of each value.
+Pillow gives 16-bit gray, 32-bit integers and floats as they are, but of 16-bit color only the high byte of each value.
 The low byte is read by telling its decoder the other byte order.
 """
 
@@ -46,7 +46,7 @@ def is_deep(image: Image.Image, content: bytes) -> bool:
 
 
 def is_gray(content: bytes) -> bool:
-    """Whether a PNG is of 16-bit grey with transparency, which Pillow calls RGBA."""
+    """Whether a PNG is of 16-bit gray with transparency, which Pillow calls RGBA."""
     return content.startswith(PNG) and content[PNG_DEPTH : PNG_COLOR_TYPE + 1] == bytes((16, GRAY_WITH_ALPHA))
 
 
@@ -94,7 +94,7 @@ class DeepImage:
         """Values [rows, width, bands], and the transparency as the last band if there is one."""
         box = (0, top, self.width, bottom)
         found: Any = np.asarray(self._image.crop(box))
-        if self._is_gray:  # high and low byte of grey, then of transparency
+        if self._is_gray:  # high and low byte of gray, then of transparency
             found = np.ascontiguousarray(found).view(">u2")
         elif self._low is not None:
             found = found.astype(np.uint16) << 8 | np.asarray(self._low.crop(box))

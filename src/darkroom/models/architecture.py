@@ -15,7 +15,7 @@ Build = TypeVar("Build", bound=Callable[..., nn.Module])
 class Architecture:
     """A registered architecture.
 
-    ``build(shape, classes, **settings)`` makes a network that maps normalised float images [N, *shape]
+    ``build(shape, classes, **settings)`` makes a network that maps normalized float images [N, *shape]
     to logits [N, classes]; its keyword arguments are the settings it takes, with its own defaults. A
     ``Network`` that expects channels of its own is given those.
     ``smallest`` is the smallest height and width it can take; ``channels_last`` whether that memory

@@ -1,4 +1,4 @@
-"""Normalisation and network as one module: from raw pixels to logits."""
+"""Normalization and network as one module: from raw pixels to logits."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ SCALE, SHIFT, NETWORK = "scale", "shift", "network"
 class Classifier(nn.Module):
     """Maps uint8 images [N, C, H, W] to logits [N, classes], float32 (float64 where the weights are).
 
-    Normalising inside the model means that training, evaluation, export and serving cannot disagree
+    Normalizing inside the model means that training, evaluation, export and serving cannot disagree
     about it. ``mean`` and ``std`` are per channel, of pixels scaled to 0 to 1.
     """
 

@@ -1,7 +1,7 @@
 """A small network that learns fast: whitened patches first, then three groups of convolutions.
 
 After airbench (Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024), whose elements are taken:
-the frozen whitening layer, identity initialisation, the short memory of the normalisation's averages, and
+the frozen whitening layer, identity initialization, the short memory of the normalization's averages, and
 for the deeper one a shortcut in each group.
 """
 
@@ -28,7 +28,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.
 
 
 # After the whitening and three halvings two pixels are left: with one, a batch of a single image could not be
-# normalised.
+# normalized.
 @register("fast-cnn", "whitened patches and three groups of convolutions, of the airbench family; 8 or 11 layers",
           smallest=17, channels_last=True)  # fmt: skip
 def fast_cnn(

@@ -20,7 +20,7 @@ from darkroom.utils.files import atomic_file, sha256
 
 
 def save_weights(classifier: Classifier, path: Path) -> str:
-    """Write the classifier's weights, normalisation included. Returns the file's SHA-256."""
+    """Write the classifier's weights, normalization included. Returns the file's SHA-256."""
     return write_weights(classifier.state_dict(), path)
 
 

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 class Network(nn.Module):
     """An architecture that takes part in its training. One that does not is a plain module.
 
-    ``pixel_mean`` and ``pixel_std`` are what it expects its images to be normalised by, per channel, if
-    not by the dataset's own figures; grey images are widened to as many channels.
+    ``pixel_mean`` and ``pixel_std`` are what it expects its images to be normalized by, per channel, if
+    not by the dataset's own figures; gray images are widened to as many channels.
     """
 
     pixel_mean: Sequence[float] | None = None
     pixel_std: Sequence[float] | None = None
 
     def initialize(self, images: Tensor) -> None:
-        """Set weights that come from outside: a file, or normalised training ``images`` float [n, C, H, W]."""
+        """Set weights that come from outside: a file, or normalized training ``images`` float [n, C, H, W]."""
 
     def fetch(self) -> Path | None:
         """The file of the weights that ``initialize`` sets, fetched if it is not there; None if it needs none.

@@ -12,7 +12,7 @@ from darkroom.models.architecture import Shape, register
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
 
-# Of nine pixels two are left after three halvings: with one, a batch of a single image could not be normalised.
+# Of nine pixels two are left after three halvings: with one, a batch of a single image could not be normalized.
 @register("resnet", "residual network for small images, of 9, 10, 18 or 34 layers", smallest=9, channels_last=True)
 def resnet(shape: Shape, classes: int, *, depth: int = 18, width: int = 64) -> nn.Module:
     """``width`` filters in the first stage, doubled from stage to stage.

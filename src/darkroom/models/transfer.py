@@ -96,7 +96,7 @@ def _card_beside(path: Path, weights: Mapping[str, Tensor]) -> ModelCard | None:
 def transfer_weights(start: Start, classifier: Classifier, settings: Model, dataset: DatasetCard) -> TransferResult:
     """Give ``classifier``, which is that of ``settings`` and ``dataset``, the weights of ``start``.
 
-    Its normalisation stays that of its own data. Of the head the outputs of classes that the card names as well are
+    Its normalization stays that of its own data. Of the head the outputs of classes that the card names as well are
     kept; without a card nobody knows what an output meant, so that all of the head is new.
     Raises ModelError if the weights are not those of such a model.
     """
@@ -137,7 +137,7 @@ def transfer_weights(start: Start, classifier: Classifier, settings: Model, data
 
 
 def _of_network(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Of a classifier's weights those of its network, without the normalisation; all of any others."""
+    """Of a classifier's weights those of its network, without the normalization; all of any others."""
     for name in weights:
         outer = name.removesuffix(SCALE)
         if outer != name and f"{outer}{SHIFT}" in weights:

@@ -10,7 +10,7 @@ from darkroom.models.dropout import Dropout
 STEM = 16  # filters before the first stage, as in the paper
 
 
-# Of five pixels two are left after two halvings: with one, a batch of a single image could not be normalised.
+# Of five pixels two are left after two halvings: with one, a batch of a single image could not be normalized.
 @register("wide-resnet", "wide residual network of 6n + 4 layers", smallest=5, channels_last=True)
 def wide_resnet(
     shape: Shape, classes: int, *, depth: int = 16, widen_factor: int = 4, dropout: float = 0.0
@@ -38,7 +38,7 @@ def wide_resnet(
 
 
 class _Block(nn.Module):
-    """Normalisation and ReLU come before each convolution; the shortcut is the input, projected where it must be."""
+    """Normalization and ReLU come before each convolution; the shortcut is the input, projected where it must be."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
         super().__init__()

@@ -84,7 +84,7 @@ def _families(missing: frozenset[str]) -> tuple[list[str], frozenset[str]]:
         except (OSError, RuntimeError):  # removed since, or damaged
             continue
         found = _have(font, missing)
-        # Fonts of coloured bitmaps, as for emoji, cannot be drawn with.
+        # Fonts of colored bitmaps, as for emoji, cannot be drawn with.
         if found and font.scalable:
             offers.append((family, found))
     families: list[str] = []

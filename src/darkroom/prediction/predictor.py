@@ -31,7 +31,7 @@ from darkroom.utils.console import warn
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
-# Mean brightness of grey training images, 0 to 1, below which most of them lie on a dark ground, and above which on a
+# Mean brightness of gray training images, 0 to 1, below which most of them lie on a dark ground, and above which on a
 # light one. Between the two they may be anything, as photographs are.
 DARK_GROUND, LIGHT_GROUND = 0.4, 0.6
 

@@ -107,7 +107,7 @@ def parallel_coordinates(study: Study, monitor: str) -> "Figure | None":
     ]
     figure = new_figure(max(6.0, 2.0 + 1.2 * len(kinds)), 4.6)
     axes = figure.subplots()
-    # Coloured by rank and not by figure: a single trial that learned nothing would leave one shade to all others.
+    # Colored by rank and not by figure: a single trial that learned nothing would leave one shade to all others.
     shades = LineCollection(
         lines, cmap="Blues", norm=Normalize(-len(lines) / 3, len(lines)), alpha=_strength(len(lines)), linewidths=1.2
     )

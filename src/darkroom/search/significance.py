@@ -95,7 +95,7 @@ class SeedComparison:
 
 
 def compare_seeds(candidates: Sequence[Candidate], monitor: str) -> SeedComparison:
-    """Pick the candidate with the best mean and compare it with the one labelled "starting point".
+    """Pick the candidate with the best mean and compare it with the one labeled "starting point".
 
     The interval of the difference is Welch's, at a confidence raised for the number of candidates that could have won
     (Bonferroni). It speaks of the noise of seeds, on one validation split.

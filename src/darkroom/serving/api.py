@@ -26,7 +26,7 @@ TOP_K = 3
 RETRY_SECONDS = "1"
 # Probabilities and pixels that are written in the event loop: a few milliseconds.
 SMALL_ANSWER = 5000
-# A grey square of 8 x 8 pixels.
+# A gray square of 8 x 8 pixels.
 EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAEElEQVR4nGNsYIAAJgaKGAAmCACQXTClHgAAAABJRU5ErkJggg=="
 
 

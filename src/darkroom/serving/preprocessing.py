@@ -95,5 +95,5 @@ class Transform:
         return ModelInput(place(pixels[0], ink, self.decoder.size), turned)
 
     def _is_negative(self, image: NDArray[np.uint8]) -> bool:
-        """Whether a grey picture, uint8 [1, h, w], lies on the other ground than all the training images."""
+        """Whether a gray picture, uint8 [1, h, w], lies on the other ground than all the training images."""
         return self.ground in ("dark", "light") and bool(on_light(image[None])[0]) != (self.ground == "light")

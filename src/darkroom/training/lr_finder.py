@@ -134,7 +134,7 @@ def steepest_fall(measured: list[float], losses: list[float]) -> int | None:
     one, other = np.triu_indices(2 * reach + 1, 1)
     slopes = np.median((near[:, other] - near[:, one]) / (other - one), axis=1)
     place = int(slopes.argmin())
-    # That of a normal distribution with this median of the differences between neighbours.
+    # That of a normal distribution with this median of the differences between neighbors.
     deviation = np.median(np.abs(np.diff(measured[: lowest + 1]))) / (0.6745 * math.sqrt(2))
     error = deviation / math.sqrt(sum(step**2 for step in range(-reach, reach + 1)))
     return first + place if slopes[place] < -CERTAIN * error else None

@@ -24,10 +24,10 @@ LOWEST_CONTRAST = """
   const canvas = document.createElement("canvas");
   canvas.width = canvas.height = 1;
   const pen = canvas.getContext("2d", { willReadFrequently: true });
-  const over = (colours) => {
+  const over = (colors) => {
     pen.clearRect(0, 0, 1, 1);
-    for (const colour of colours) {
-      pen.fillStyle = colour;
+    for (const color of colors) {
+      pen.fillStyle = color;
       pen.fillRect(0, 0, 1, 1);
     }
     return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
@@ -181,7 +181,7 @@ def test_the_card_tells_what_the_server_says(served, open_page):
     for text in (
         "demo",
         "simple-cnn",
-        "8 \u00d7 8 pixels, grey",
+        "8 \u00d7 8 pixels, gray",
         "97.22 %, 95 % interval 95.04 % to 98.65 %",
         "PyTorch",
     ):

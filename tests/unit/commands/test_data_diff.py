@@ -33,7 +33,7 @@ def test_the_data_of_the_model_that_lies_here_are_those_here(darkroom, a):
     assert code == 0
     name = a if a == "here" else "version 1"
     assert output == (
-        f"From {name} (1,797 images) to here (1,797): 0 added, 0 removed, 0 relabelled, 0 moved between splits\n"
+        f"From {name} (1,797 images) to here (1,797): 0 added, 0 removed, 0 relabeled, 0 moved between splits\n"
         "360 images are in both test splits with the same class\n"
     )
 
@@ -52,7 +52,7 @@ def test_what_changed_since_the_champion_is_shown(darkroom, change_here):
 
     assert code == 0
     lines = [re.split(r"\s{2,}", line.strip()) for line in output.splitlines()]
-    assert re.search(r"0 added, 14 removed, 180 relabelled, 1\d moved between splits$", output.splitlines()[0])
+    assert re.search(r"0 added, 14 removed, 180 relabeled, 1\d moved between splits$", output.splitlines()[0])
     assert lines[1] == ["Classes: neun came; 9 went"]
     assert ["relabelled", "9 → neun", "180"] in [line[:3] for line in lines]
     assert any(line[:2] == ["moved", "val → test"] for line in lines)

@@ -1,4 +1,4 @@
-"""Blanking: one rectangle in each image takes the image's mean colour, wherever it lies."""
+"""Blanking: one rectangle in each image takes the image's mean color, wherever it lies."""
 
 from collections import Counter
 
@@ -20,7 +20,7 @@ def seeded(seed):
 
 
 def black_and_white(shape, seed=0):
-    """Images of two colours in equal parts, so that their mean is neither of them."""
+    """Images of two colors in equal parts, so that their mean is neither of them."""
     count, *image = shape
     half = np.arange(np.prod(image)) % 2 * 255
     generator = np.random.default_rng(seed)
@@ -80,7 +80,7 @@ def test_a_cutout_is_a_square_about_any_pixel_all_equally_likely(side):
         for row in range(size[0])
         for column in range(size[1])
     ]
-    assert len(set(expected)) == 42, "each centre has a mask of its own"
+    assert len(set(expected)) == 42, "each center has a mask of its own"
     times = Counter(mask.numpy().tobytes() for mask in found)
     assert times.keys() == set(expected)
     # Five standard deviations of a die with 42 sides.

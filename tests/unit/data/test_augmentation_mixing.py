@@ -57,7 +57,7 @@ def test_a_whole_share_blends_nothing_and_none_gives_the_partner():
 
 
 def pasted_one_by_one(image, partner, row, column, height, width):
-    """``image`` with the part of ``partner`` about a centre, and the share of its pixels that is left."""
+    """``image`` with the part of ``partner`` about a center, and the share of its pixels that is left."""
     found, left = image.copy(), 0
     for y in range(image.shape[1]):
         for x in range(image.shape[2]):

@@ -43,7 +43,7 @@ def box(image):
 
 
 def mass(image):
-    """The centre of mass as shares of height and width; uint8 [1, H, W]."""
+    """The center of mass as shares of height and width; uint8 [1, H, W]."""
     weights = image[0] / image.sum()
     height, width = weights.shape
     return weights.sum(1) @ (np.arange(height) + 0.5) / height, weights.sum(0) @ (np.arange(width) + 0.5) / width

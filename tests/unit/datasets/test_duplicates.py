@@ -19,7 +19,7 @@ def find_duplicates(images, rows):
 
 
 def levels(*values):
-    """One flat 1x2x2 image for each grey level."""
+    """One flat 1x2x2 image for each gray level."""
     return np.broadcast_to(np.array(values, dtype=np.uint8)[:, None, None, None], (len(values), 1, 2, 2)).copy()
 
 

@@ -96,7 +96,7 @@ def test_a_photo_on_its_side_counts_as_it_is_seen(tmp_path):
 
 def test_mixed_gray_and_color_is_refused_with_an_example_of_each(tmp_path):
     files = {"a/1.png": gray(1), "a/2.png": gray(1), "b/1.png": color(2)}
-    match = r"2 as a/1\.png are grey, 1 as b/1\.png are in color.*set preprocess\.channels to 1 or 3"
+    match = r"2 as a/1\.png are gray, 1 as b/1\.png are in color.*set preprocess\.channels to 1 or 3"
     with pytest.raises(DataError, match=match):
         decoded(tmp_path, files)
 
@@ -133,7 +133,7 @@ def test_splits_stay_with_their_images_when_one_is_broken(tmp_path):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.booleans(), min_size=2, max_size=40), st.integers(1, 7))
 def test_labels_stay_with_their_pixels_whichever_images_are_broken(tmp_path_factory, broken, chunk):
-    # Every image is of one grey level of its own, and its class is told by that level.
+    # Every image is of one gray level of its own, and its class is told by that level.
     files = {
         f"{'ab'[level % 2]}/{level:02}.png": TRUNCATED if damaged else gray(level)
         for level, damaged in enumerate(broken)

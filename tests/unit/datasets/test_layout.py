@@ -203,7 +203,7 @@ def refusal(names, imageless=None):
         ["cat/1.png", "dog/1.png", "test/1.png"],
         ["cat/1.png", "train/1.png", "valid/1.png"],
         ["train/1.png", "train_masks/1.png"],
-        ["cat/1.png", "dog/1.png", "unlabelled/1.png"],
+        ["cat/1.png", "dog/1.png", "unlabeled/1.png"],
         below("trainingSet", "trainingSample", "testSet"),
     ],
 )

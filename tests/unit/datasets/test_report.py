@@ -12,7 +12,7 @@ from darkroom.datasets.report import class_balance, samples
 from darkroom.datasets.scan import scan
 from darkroom.datasets.source import DecodedDataset
 
-# Five images of the grey levels 1, 2, 1, 1 and 3; the copy of row 0 in the test split has another label.
+# Five images of the gray levels 1, 2, 1, 1 and 3; the copy of row 0 in the test split has another label.
 IMAGES = np.array([1, 2, 1, 1, 3], dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), dtype=np.uint8)
 LABELS = np.array([0, 1, 0, 1, 1])
 SPLITS = np.full(5, "")

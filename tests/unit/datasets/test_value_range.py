@@ -36,7 +36,7 @@ def around(level, sigma, dtype, low=None, high=None):
 
 
 def classes_apart(found):
-    """How many grey levels the means of the two classes differ by."""
+    """How many gray levels the means of the two classes differ by."""
     means = found.images.reshape(len(found.images), -1).mean(1)
     return abs(means[found.labels == 0].mean() - means[found.labels == 1].mean())
 

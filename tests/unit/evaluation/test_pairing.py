@@ -60,7 +60,7 @@ def test_copies_count_one_to_one():
 
     found = pair_shared(a, b)
 
-    # The copy called a dog goes with the one called a dog: neither was relabelled.
+    # The copy called a dog goes with the one called a dog: neither was relabeled.
     assert (found.rows.tolist(), found.relabeled) == ([0, 1], 0)
     assert found.comparison.table == [[0, 1], [1, 0]]
 

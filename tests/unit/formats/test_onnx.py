@@ -16,7 +16,7 @@ from darkroom.formats.onnx import check_installed, read_onnx, write_onnx
 from darkroom.formats.pt2 import trace
 
 GRAY, COLOR = (1, 8, 8), (3, 32, 32)
-# One of each kind of network, and of grey and coloured images.
+# One of each kind of network, and of gray and colored images.
 ARCHITECTURES = [
     pytest.param({"name": "mlp"}, GRAY, id="mlp"),
     pytest.param({"name": "simple-cnn", "filters": (4, 8), "hidden": (8,)}, COLOR, id="simple-cnn"),
@@ -25,7 +25,7 @@ ARCHITECTURES = [
     pytest.param({"name": "fast-cnn", "filters": (8, 16, 16)}, COLOR, id="fast-cnn"),
     # Its images are 224 pixels wide.
     pytest.param(
-        {"name": "pretrained", "backbone": "mobilenet_v3_small"}, GRAY, id="pretrained grey", marks=pytest.mark.slow
+        {"name": "pretrained", "backbone": "mobilenet_v3_small"}, GRAY, id="pretrained gray", marks=pytest.mark.slow
     ),
     pytest.param({"name": "pretrained", "backbone": "vit_b_16"}, COLOR, id="pretrained vision transformer"),
     # Resized as timm does, which is not how torchvision does.

@@ -41,7 +41,7 @@ def levels(values, low, high):
 
 
 def on(ground, colors, alpha):
-    """Colours [H, W, 3] with an opacity [H, W] of 0 or 255 on a ground."""
+    """Colors [H, W, 3] with an opacity [H, W] of 0 or 255 on a ground."""
     return np.where(alpha[..., None] > 0, colors, ground)
 
 
@@ -99,11 +99,11 @@ STRIP[:, :4] = 200
 FORMS = [
     # --- depths -----------------------------------------------------------------------------------------
     Form("1-bit PNG", "black and white", lambda: encoded(Image.fromarray(GRAY > 99)), (GRAY > 99) * 255),
-    Form("2-bit grey PNG", "its four greys", lambda: png(GRAY % 4, 0, bits=2), GRAY % 4 * 85),
-    Form("4-bit grey PNG", "its sixteen greys", lambda: png(GRAY % 16, 0, bits=4), GRAY % 16 * 17),
-    Form("8-bit grey PNG", "as it is", lambda: encoded(GRAY), GRAY),
+    Form("2-bit gray PNG", "its four grays", lambda: png(GRAY % 4, 0, bits=2), GRAY % 4 * 85),
+    Form("4-bit gray PNG", "its sixteen grays", lambda: png(GRAY % 16, 0, bits=4), GRAY % 16 * 17),
+    Form("8-bit gray PNG", "as it is", lambda: encoded(GRAY), GRAY),
     Form("8-bit color PNG", "as it is", lambda: encoded(COLOR), COLOR),
-    Form("16-bit grey PNG, 0 to 65,535", "each level / 257", lambda: encoded(DEEP), np.rint(DEEP / 257)),
+    Form("16-bit gray PNG, 0 to 65,535", "each level / 257", lambda: encoded(DEEP), np.rint(DEEP / 257)),
     Form(
         "16-bit PNG that holds 0 to 255",
         "as it is, once the train split's range is found",
@@ -124,7 +124,7 @@ FORMS = [
         lambda: encoded(TWELVE),
         refused="16-bit values up to 1,060, where 8 bits are expected",
     ),
-    Form("16-bit grey TIFF, big-endian", "each level / 257", lambda: tiff(DEEP, order=">"), np.rint(DEEP / 257)),
+    Form("16-bit gray TIFF, big-endian", "each level / 257", lambda: tiff(DEEP, order=">"), np.rint(DEEP / 257)),
     Form("8-bit TIFF in which 0 is white", "0 is white", lambda: tiff(GRAY, photometric=0), 255 - GRAY),
     Form(
         "16-bit TIFF in which 0 is white",
@@ -148,8 +148,8 @@ FORMS = [
         np.rint(DEEP_COLOR / 257),
     ),
     Form(
-        "16-bit PNG of grey and transparency",
-        "both bytes of the grey, on white",
+        "16-bit PNG of gray and transparency",
+        "both bytes of the gray, on white",
         lambda: png(np.dstack([DEEP, np.full_like(DEEP, 65535)]), 4),
         np.rint(DEEP / 257),
     ),
@@ -248,7 +248,7 @@ FORMS = [
         decoder={"bands": (3, 0, 1)},
     ),
     Form(
-        "the same with `bands: [3]`", "infrared as grey", lambda: tiff(BANDS, 2), BANDS[..., 3], decoder={"bands": (3,)}
+        "the same with `bands: [3]`", "infrared as gray", lambda: tiff(BANDS, 2), BANDS[..., 3], decoder={"bands": (3,)}
     ),
     Form(
         "the same with `bands: [4]`",
@@ -311,13 +311,13 @@ FORMS = [
         on(255, sign(20), HALF),
     ),
     Form(
-        "grey with transparency",
+        "gray with transparency",
         "on white",
         lambda: encoded(np.dstack([sign(20)[..., 0], HALF])),
         on(255, sign(20), HALF)[..., 0],
     ),
     Form(
-        "PNG with one transparent grey",
+        "PNG with one transparent gray",
         "that one is white",
         lambda: encoded(GRAY // 2, transparency=5),
         np.where(GRAY // 2 == 5, 255, GRAY // 2),
@@ -336,8 +336,8 @@ FORMS = [
         np.asarray(Image.fromarray(COLOR).quantize(64).convert("RGB")),
     ),
     Form(
-        "palette of greys",
-        "grey",
+        "palette of grays",
+        "gray",
         lambda: png(GRAY, 3, chunk(b"PLTE", bytes(np.arange(256, dtype=np.uint8).repeat(3)))),
         GRAY,
     ),

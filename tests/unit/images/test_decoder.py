@@ -68,7 +68,7 @@ def test_a_palette_image_shows_its_colors():
     assert found.transpose(1, 2, 0).tolist() == [[[10, 20, 30], [40, 50, 60]]]
 
 
-@pytest.mark.parametrize("transparency", [1, bytes([255, 0])], ids=["one colour", "alpha of each colour"])
+@pytest.mark.parametrize("transparency", [1, bytes([255, 0])], ids=["one color", "alpha of each color"])
 def test_a_transparent_palette_color_becomes_white(transparency):
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])

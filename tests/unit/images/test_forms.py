@@ -41,7 +41,7 @@ def test_a_form_that_cannot_be_read_rightly_is_refused_with_its_name(form):
         decoded(form)
 
 
-# Of these every file has colours, whether they are grey or not; MPO is made of JPEGs.
+# Of these every file has colors, whether they are gray or not; MPO is made of JPEGs.
 ALWAYS_COLOR = ("WebP", "AVIF")
 
 

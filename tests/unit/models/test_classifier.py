@@ -1,4 +1,4 @@
-"""The registered model takes raw pixels: normalisation is part of it."""
+"""The registered model takes raw pixels: normalization is part of it."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from darkroom.models.registry import architectures
 
 
 class Curious(Network):
-    """Keeps the images that it is initialised with, and a weight that it sets by them."""
+    """Keeps the images that it is initialized with, and a weight that it sets by them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -25,7 +25,7 @@ def network(channels: int = 3, **settings: object) -> Network:
 
 
 def pictures(channels: int = 3, count: int = 40) -> Tensor:
-    """Images whose neighbouring pixels and channels resemble each other, normalised, with a little noise."""
+    """Images whose neighboring pixels and channels resemble each other, normalized, with a little noise."""
     generator = torch.Generator().manual_seed(1)
     coarse = torch.randn(count, 1, 6, 6, generator=generator) + 0.5 * torch.randn(
         count, channels, 6, 6, generator=generator
@@ -66,7 +66,7 @@ def test_the_other_half_of_the_filters_has_the_opposite_sign() -> None:
 
 
 def test_directions_in_which_nothing_varies_are_not_blown_up() -> None:
-    # Grey pictures in three channels: of twelve directions four vary.
+    # Gray pictures in three channels: of twelve directions four vary.
     made, images = network(), pictures(1).expand(-1, 3, -1, -1)
 
     made.initialize(images)

@@ -482,7 +482,7 @@ def test_for_as_long_as_it_is_frozen_only_the_head_learns(
         now, before = states[epoch], states[epoch - 1]
         assert all(not torch.equal(now[key], before[key]) for key in now if key.startswith(HEAD))
         if epoch <= freeze_epochs:
-            # The averages of its normalisation too.
+            # The averages of its normalization too.
             assert_same(of_backbone(now), of_backbone(learned))
         else:
             assert [key for key in of_backbone(now) if torch.equal(now[key], before[key])] == []

@@ -20,7 +20,7 @@ DENSE = [name for name in NAMES if "hidden" in architectures()[name].defaults]
 
 @pytest.fixture
 def make_classifier(make_card) -> Callable[..., Classifier]:
-    """A classifier of random weights: behind the registry's networks stands what widens and normalises images."""
+    """A classifier of random weights: behind the registry's networks stands what widens and normalizes images."""
 
     def make(model: Model, shape: Shape, classes: int, *, seed: int = 0) -> Classifier:
         torch.manual_seed(seed)

@@ -98,7 +98,7 @@ def test_the_normalization_is_that_of_the_new_data(data, tmp_path: Path) -> None
         lambda found: found,
         lambda found: {f"module.{key}": value for key, value in found.items()},
         lambda found: {"state_dict": {f"model._orig_mod.{key}": value for key, value in found.items()}, "epoch": 1},
-        # The network without its normalisation, as somebody else would train it.
+        # The network without its normalization, as somebody else would train it.
         lambda found: {k.removeprefix("network."): v for k, v in found.items() if k.startswith("network.")},
         lambda found: {"model_state_dict": {key: value.half() for key, value in found.items()}},
     ],

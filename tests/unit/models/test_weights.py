@@ -115,7 +115,7 @@ def test_a_refusal_is_one_line_and_does_not_advise_to_run_the_code(tmp_path: Pat
     with pytest.raises(ModelError) as refusal:
         read_weights(path)
 
-    # torch's own message goes on about weights_only=False, in colours, after warnings of its own.
+    # torch's own message goes on about weights_only=False, in colors, after warnings of its own.
     assert str(refusal.value) == f"{path}: not a file of weights, or damaged (Weights only load failed)"
 
 

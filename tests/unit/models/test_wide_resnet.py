@@ -88,7 +88,7 @@ def test_a_block_whose_convolutions_are_silent_passes_its_input_on_unchanged() -
     nn.init.zeros_(block.conv2.weight)
     images = torch.randn(2, 16, 8, 8)
 
-    # Negative numbers too: normalisation and ReLU stand before the convolutions, not behind the sum.
+    # Negative numbers too: normalization and ReLU stand before the convolutions, not behind the sum.
     assert torch.equal(block(images), images)
 
 

@@ -151,7 +151,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(
 AFFINE = {"rotate": 20.0, "scale": 0.2, "shear": 10.0, "translate": 2, "padding": "reflect"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "average": {"ema": 0.9},
-    "average of normalised": {"ema": 0.9, "model": RESNET, "monitor": "loss"},
+    "average of normalized": {"ema": 0.9, "model": RESNET, "monitor": "loss"},
     "muon": {"optimizer": "muon", "schedule": "one-cycle", "model": RESNET},
     "muon, warmed up": {"optimizer": "muon", "schedule": "constant", "warmup_epochs": 2, "momentum": 0.5},
     "alternating": {"augment": {"flip": "alternating"}},

@@ -36,7 +36,7 @@ def data(make_split) -> tuple[Split, Split]:
 
 
 def floats(model: nn.Module) -> Weights:
-    """All numbers that training changes: weights and the normalisation's averages."""
+    """All numbers that training changes: weights and the normalization's averages."""
     return {key: value.clone() for key, value in model.state_dict().items() if value.is_floating_point()}
 
 

@@ -26,7 +26,7 @@ def dense() -> nn.Sequential:
 
 
 def convolutional() -> nn.Sequential:
-    """Grey images, filters of one pixel, of a row, and depthwise: where layouts in memory are easily confused."""
+    """Gray images, filters of one pixel, of a row, and depthwise: where layouts in memory are easily confused."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(1, 6, 3),

@@ -72,7 +72,7 @@ class Preprocess(Section):
     image_size: Annotated[tuple[int, int], Strict(False)] | None = Field(
         None, description="[height, width] in pixels; empty: as published, or a folder's common size, else [64, 64]"
     )
-    channels: Channels | None = Field(None, description="1 grey, 3 colour; empty: as the images are")
+    channels: Channels | None = Field(None, description="1 gray, 3 color; empty: as the images are")
     fit: Literal["pad", "crop", "stretch"] = Field(
         "pad", description="to one shape: pad (bars in the color of its border), crop (the sides) or stretch"
     )
@@ -109,7 +109,7 @@ class Preprocess(Section):
     @model_validator(mode="after")
     def _bands_make_a_picture(self) -> Self:
         if self.bands is not None and len(self.bands) not in (1, 3):
-            raise ValueError(f"bands: expected one band for grey or three for red, green, blue, got {list(self.bands)}")
+            raise ValueError(f"bands: expected one band for gray or three for red, green, blue, got {list(self.bands)}")
         if self.bands and self.channels and len(self.bands) > self.channels:
-            raise ValueError(f"bands: {list(self.bands)} make a colour picture, but channels is 1; set it to 3")
+            raise ValueError(f"bands: {list(self.bands)} make a color picture, but channels is 1; set it to 3")
         return self

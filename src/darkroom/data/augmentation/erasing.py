@@ -1,4 +1,4 @@
-"""Blanking a part of each image. What is blanked takes the image's own mean colour."""
+"""Blanking a part of each image. What is blanked takes the image's own mean color."""
 
 import math
 
@@ -25,13 +25,13 @@ def boxes(size: tuple[int, int], top: Tensor, left: Tensor, heights: Tensor, wid
 
 
 def blank(images: Tensor, where: Tensor) -> Tensor:
-    """``images`` uint8 [N, C, H, W] with their mean colour ``where`` bool [N, 1, H, W] is true."""
+    """``images`` uint8 [N, C, H, W] with their mean color ``where`` bool [N, 1, H, W] is true."""
     means = images.float().mean((2, 3), keepdim=True).round_().to(images.dtype)
     return torch.where(where, means, images)
 
 
 def random_cutout(images: Tensor, side: int, generator: Generator) -> Tensor:
-    """Blank a square about a centre drawn evenly from the pixels (DeVries and Taylor, 2017)."""
+    """Blank a square about a center drawn evenly from the pixels (DeVries and Taylor, 2017)."""
     height, width = images.shape[-2:]
     sides = torch.full((len(images),), side, device=images.device)
     top = below(torch.full_like(sides, height), generator) - side // 2

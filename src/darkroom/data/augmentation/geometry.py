@@ -57,7 +57,7 @@ def _pad(images: Tensor, pixels: int, padding: str) -> Tensor:
 
 
 def affine(images: Tensor, degrees: Tensor, scales: Tensor, shears: Tensor) -> Tensor:
-    """Turn clockwise, scale and shear ``images`` uint8 [N, C, H, W] about their centres, in bilinear interpolation.
+    """Turn clockwise, scale and shear ``images`` uint8 [N, C, H, W] about their centers, in bilinear interpolation.
 
     ``degrees``, ``scales`` (1 as it is) and ``shears`` (degrees, along the rows) are float [N]; black comes in
     from outside. Follows the definition of torchvision.transforms.v2.functional.affine.

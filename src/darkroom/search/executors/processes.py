@@ -34,7 +34,7 @@ class Resources:
 
 
 def divide(cores: Sequence[int], gpus: Sequence[str], workers: int) -> list[Resources]:
-    """Shares for ``workers`` workers: neighbouring cores, or one in turn if they are too few; GPUs in turn."""
+    """Shares for ``workers`` workers: neighboring cores, or one in turn if they are too few; GPUs in turn."""
     shares = []
     for worker in range(workers):
         first, end = (len(cores) * count // workers for count in (worker, worker + 1))

@@ -140,7 +140,7 @@ class StackedConv2d(Stacked):
 
 
 class StackedBatchNorm2d(Stacked):
-    """Batch normalisation: each model's channels are channels of their own, so no model sees another's batch."""
+    """Batch normalization: each model's channels are channels of their own, so no model sees another's batch."""
 
     def __init__(self, layers: Sequence[nn.BatchNorm2d]) -> None:
         super().__init__(layers)

@@ -46,7 +46,7 @@ export function show(model) {
         ["Parameters", model.parameters?.toLocaleString("en-GB")],
         ["Data", model.dataset],
         ["Classes", String(model.classes.length)],
-        ["Image", `${width} × ${height} pixels, ${channels === 1 ? "grey" : "color"}`],
+        ["Image", `${width} × ${height} pixels, ${channels === 1 ? "gray" : "color"}`],
         ...metrics(model.metrics),
         ["Temperature", model.temperature?.toFixed(3)],
         ["Runtime", model.runtime === "onnx" ? "ONNX Runtime" : "PyTorch"],

@@ -29,8 +29,8 @@ CASES: dict[str, tuple[Build, Callable[[list[nn.Module]], FusedLayer], tuple[int
     "convolution": (lambda: nn.Conv2d(2, 3, 3, padding=1), StackedConv2d, (2, 5, 6)),
     "convolution with stride": (lambda: nn.Conv2d(2, 3, 3, stride=2, bias=False), StackedConv2d, (2, 7, 7)),
     "convolution in groups": (lambda: nn.Conv2d(4, 6, 3, groups=2), StackedConv2d, (4, 5, 5)),
-    "normalisation": (lambda: nn.BatchNorm2d(3), StackedBatchNorm2d, (3, 4, 4)),
-    "normalisation with a momentum": (lambda: nn.BatchNorm2d(3, momentum=0.4), StackedBatchNorm2d, (3, 4, 4)),
+    "normalization": (lambda: nn.BatchNorm2d(3), StackedBatchNorm2d, (3, 4, 4)),
+    "normalization with a momentum": (lambda: nn.BatchNorm2d(3, momentum=0.4), StackedBatchNorm2d, (3, 4, 4)),
     "in turn": (lambda: nn.Conv2d(2, 3, 3, padding=1), SequentialFallback, (2, 5, 6)),
 }
 
