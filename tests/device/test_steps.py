@@ -10,7 +10,7 @@ from tests.device.trainings import MODELS, begin, configured, error, images
 from darkroom.config.settings import Augment
 from darkroom.data.augmentation.mixing import Target, mix
 from darkroom.search.fused.step import FusedStep
-from darkroom.training.cuda_graph import CapturedSteps, CudaGraphs
+from darkroom.training.cuda_graph import CudaGraphs, SeparateSteps
 from darkroom.training.ema import MovingAverage
 from darkroom.training.step import TrainStep
 
@@ -94,8 +94,8 @@ def no_waiting(device):
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
 def test_a_step_does_not_wait(device, optimizer: str, case: str, request) -> None:
     loop = begin(configured(device, "fast-cnn", train__optimizer=optimizer, **CASES[case]), device)
-    steps = CapturedSteps(loop.batches, loop.step, loop.schedule, loop.average, CudaGraphs())
-    steps.bind_rates()
+    steps = SeparateSteps([loop], CudaGraphs())
+    steps.buffers.bind_rates()
     steps.take_step(8)  # what is looked up once is now known
     request.getfixturevalue("no_waiting")
     steps.take_step(8)

@@ -72,13 +72,16 @@ def test_a_training_that_was_interrupted_ends_with_the_same_bits(device, recorde
     assert torch.equal(weights(trained(resumed, 3, given)), weights(whole))
 
 
+@pytest.mark.parametrize("is_captured", [False, True], ids=["step by step", "captured"])
 @pytest.mark.parametrize(("model", "optimizer"), PAIRS)
-def test_trainings_as_one_program_learn_what_each_learns_alone(device, model: str, optimizer: str) -> None:
+def test_trainings_as_one_program_learn_what_each_learns_alone(
+    device, recorder, model: str, optimizer: str, is_captured: bool
+) -> None:
     settings = {"train__optimizer": optimizer, "model__dropout": 0.0}
     configs = [
         configured(device, model, train__seed=seed, train__lr=0.002 * (seed + 1), **settings) for seed in range(3)
     ]
-    together: FusedLoop[int] = FusedLoop()
+    together: FusedLoop[int] = FusedLoop(recorder if is_captured else None)
     for name, config in enumerate(configs):
         together.add(name, begin(config, device))
     for _ in range(EPOCHS):

@@ -46,6 +46,13 @@ class Rerun:
 
         return replay
 
+    def run_concurrently(self, works: Sequence[Callable[[], None]]) -> None:
+        for work in works:
+            work()
+
+    def wait(self) -> None:
+        pass
+
 
 def images(count: int, seed: int) -> Split:
     """On the CPU; classes are of different sizes."""

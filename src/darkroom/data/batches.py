@@ -204,25 +204,32 @@ class TrainBatches:
 
 
 def side_by_side(several: Sequence[TrainBatches]) -> Iterator[tuple[Tensor, Tensor]]:
-    """An epoch of each of ``several``, whose batches are of one size: images [K, N, C, H, W] and labels [K, N].
+    """An epoch of each of ``several``, whose batches are of one size: images [K, N, C, H, W] and labels [K, N]."""
+    size = several[0].batch_size
+    for rows in torch.stack([each.begin_epoch() for each in several]).split(several[0]._block(), 1):
+        images, labels = take_together(several, rows, [bool(each.epoch % 2) for each in several])
+        yield from zip(images.split(size, 1), labels.split(size, 1), strict=True)
+
+
+def take_together(several: Sequence[TrainBatches], rows: Tensor, odd: Sequence[bool] | Tensor) -> tuple[Tensor, Tensor]:
+    """Of each of ``several`` its ``rows`` int64 [K, N], as its ``take`` would: images [K, N, C, H, W], labels [K, N].
 
     From one split the images of all are gathered at once, which for small ones takes a fraction of the time.
     """
     first = several[0]
     splits = [first.split] if all(each.split is first.split for each in several) else [each.split for each in several]
-    for rows in torch.stack([each.begin_epoch() for each in several]).split(first._block(), 1):
-        shares = zip(splits, rows.chunk(len(splits)), strict=True)
-        taken = [split.take(share.flatten(), first.device) for split, share in shares]
-        images, labels = (torch.cat(each) if len(splits) > 1 else each[0] for each in zip(*taken, strict=True))
-        images = images.unflatten(0, rows.shape)
-        if any(each.changes for each in several):
-            images = torch.stack(
-                [
-                    each.changed(own, own_rows, odd=bool(each.epoch % 2))
-                    for each, own, own_rows in zip(several, images, rows, strict=True)
-                ]
-            )
-        yield from zip(images.split(first.batch_size, 1), labels.view_as(rows).split(first.batch_size, 1), strict=True)
+    shares = zip(splits, rows.chunk(len(splits)), strict=True)
+    taken = [split.take(share.flatten(), first.device) for split, share in shares]
+    images, labels = (torch.cat(each) if len(splits) > 1 else each[0] for each in zip(*taken, strict=True))
+    images = images.unflatten(0, rows.shape)
+    if any(each.changes for each in several):
+        images = torch.stack(
+            [
+                each.changed(own, own_rows, own_odd)
+                for each, own, own_rows, own_odd in zip(several, images, rows, odd, strict=True)
+            ]
+        )
+    return images, labels.view_as(rows)
 
 
 def _balanced(labels: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from darkroom.search.fused.loop import group
 from darkroom.search.trials import Trials
 from darkroom.search.worker import TrialAssignment, TrialProgress, WorkerCommand, WorkerResult
 from darkroom.training.loop import EpochMetrics, FitResult
+from darkroom.utils.console import warn
 from darkroom.utils.memory import failure_reason
 from darkroom.utils.signals import held_back
 
@@ -73,6 +74,7 @@ class TrialScheduler:
         self.states = [_SlotState(slot) for slot in slots]
         # Asked for, and waiting for a slot in which their group is trained.
         self.waiting: list[_Training] = []
+        self.notes: set[str] = set()
 
     def run(self) -> None:
         """Run until the source has no more trials and all are ended.
@@ -134,6 +136,9 @@ class TrialScheduler:
     @held_back()
     def _take(self, state: _SlotState, report: WorkerResult) -> None:
         state.deaths = 0
+        for note in report.notes - self.notes:
+            warn(f"search: {note}")
+        self.notes |= report.notes
         for number, reason in report.failures.items():
             self._end(state.under_way.pop(number), TrialState.FAIL, reason=reason)
         for number, progress in report.progress.items():

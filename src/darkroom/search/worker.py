@@ -13,6 +13,7 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError, TrainingError
 from darkroom.search.fused.loop import FusedLoop, SingleLoop
 from darkroom.search.objectives import cost
+from darkroom.training.cuda_graph import CudaGraphs
 from darkroom.training.device import choose_device, prepare
 from darkroom.training.fit import start_classifier
 from darkroom.training.loop import EpochMetrics, TrainingLoop
@@ -52,10 +53,14 @@ class TrialProgress:
 
 @dataclass(frozen=True)
 class WorkerResult:
-    """What has become of each configuration in one round: an epoch more, or the reason why it cannot be trained."""
+    """What has become of each configuration in one round: an epoch more, or the reason why it cannot be trained.
+
+    ``notes`` say what the device had to do without.
+    """
 
     progress: dict[int, TrialProgress] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
+    notes: set[str] = field(default_factory=set)
 
 
 class Worker:
@@ -75,7 +80,8 @@ class Worker:
         self.train, self.val = place(
             self.device, read_split(directory, self.card, "train"), read_split(directory, self.card, "val")
         )
-        self._trainings: FusedLoop[int] | SingleLoop[int] = FusedLoop() if fuses else SingleLoop()
+        recorder = CudaGraphs() if self.device.type == "cuda" else None
+        self._trainings: FusedLoop[int] | SingleLoop[int] = FusedLoop(recorder) if fuses else SingleLoop()
 
     def advance(self, command: WorkerCommand) -> WorkerResult:
         """Carry out ``command``, then train an epoch of everything that is under way."""
@@ -91,6 +97,7 @@ class Worker:
                 report.failures[assignment.number] = failure_reason(problem)
         for number, found in self._run_epoch().items():
             training = self._trainings.loops[number]
+            report.notes.update(training.result.notes)
             if isinstance(found, EpochMetrics):
                 report.progress[number] = TrialProgress(found, training.finished, self._cost(training))
             else:

@@ -14,7 +14,7 @@ from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split, TrainBatches
 from darkroom.errors import ConfigError, TrainingError, first_line
 from darkroom.models.network import networks
-from darkroom.training.cuda_graph import CapturedSteps, CaptureError, CudaGraphs, Recorder
+from darkroom.training.cuda_graph import CapturedSteps, CaptureError, CudaGraphs, Recorder, SeparateSteps
 from darkroom.training.device import autocast, choose_precision, set_tf32
 from darkroom.training.ema import MovingAverage
 from darkroom.training.optimizers import build_optimizer
@@ -131,11 +131,11 @@ class TrainingLoop:
     def capture(self, recorder: Recorder) -> None:
         """Take the steps as ``recorder`` replays them, if it can."""
         self.begin_epoch()
-        self.captured = CapturedSteps(self.batches, self.step, self.schedule, self.average, recorder)
+        self.captured = CapturedSteps(SeparateSteps([self], recorder))
         try:
             self.captured.prepare()
         except CaptureError as problem:
-            self._give_up_capturing(problem)
+            self.do_without_capture(problem)
 
     def stop_capturing(self) -> None:
         """Take the remaining steps kernel by kernel."""
@@ -143,7 +143,8 @@ class TrainingLoop:
         # The rates are tensors of the captured steps.
         self.schedule.move_to(self.schedule.place)
 
-    def _give_up_capturing(self, problem: CaptureError) -> None:
+    def do_without_capture(self, problem: CaptureError) -> None:
+        """Note why the steps are taken kernel by kernel, and take them so."""
         self.result.notes.append(f"steps are slower, as they are not captured: {problem}")
         self.stop_capturing()
 
@@ -189,9 +190,11 @@ class TrainingLoop:
         self.begin_epoch()
         if self.captured:
             try:
-                return *self.captured.run_epoch(on_step), self.schedule.last_rate
+                [(mean, accuracy)] = self.captured.run_epoch(on_step)
             except CaptureError as problem:
-                self._give_up_capturing(problem)
+                self.do_without_capture(problem)
+            else:
+                return mean, accuracy, self.schedule.last_rate
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         for images, labels in self.batches:

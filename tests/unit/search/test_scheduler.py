@@ -1,4 +1,4 @@
-"""Trials are slot_group where they can be trained together, and a place that is free is taken."""
+"""Trials share a slot where they can be trained together, and a place that is free is taken."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from darkroom.config import Config, parse
 from darkroom.search.fused.loop import group
 from darkroom.search.study import used_trials
+from darkroom.search.worker import WorkerResult
 
 Settings = Mapping[str, Any]
 EPOCHS = 4
@@ -100,3 +101,19 @@ def test_a_pruned_trial_leaves_its_place_to_the_next_while_the_others_go_on(
     assert {number for number, state in states.items() if state is TrialState.PRUNED} == {6, 7}
     assert all(len(courses[number]) == EPOCHS for number in states if number not in (6, 7))
     assert len(courses[6]) < EPOCHS
+
+
+def test_what_workers_had_to_do_without_is_said_once(
+    tmp_path: Path,
+    opened: Callable[..., optuna.Study],
+    run_trials: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    init = WorkerResult.__init__
+    monkeypatch.setattr(WorkerResult, "__init__", lambda result: init(result, notes={"steps are slower"}))
+    settings = config(4, VALUES)
+
+    run_trials(opened(tmp_path / "study.journal", settings), settings, Recorder(), slots=2)
+
+    assert capsys.readouterr().err == "warning: search: steps are slower\n"

@@ -14,7 +14,7 @@ from darkroom.config import parse
 from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split
 from darkroom.models.network import Network
-from darkroom.training.cuda_graph import CapturedSteps, CudaGraphs
+from darkroom.training.cuda_graph import CudaGraphs, SeparateSteps
 from darkroom.training.fit import fit, start_classifier
 from darkroom.training.loop import TrainingLoop
 from darkroom.training.step import TrainStep
@@ -248,7 +248,7 @@ def test_fit_tells_what_it_had_to_do_without(monkeypatch: pytest.MonkeyPatch) ->
 
 def on_gpu(
     gpu: torch.device, model: str, train: dict[str, Any], augment: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> CapturedSteps:
+) -> SeparateSteps:
     images = torch.zeros((24, 1, SIDE, SIDE), dtype=torch.uint8, device=gpu)
     split = Split(images, torch.zeros(24, dtype=torch.int64, device=gpu))
     written = {"epochs": 1, "batch_size": 8, "precision": "fp32", "device": "cuda"}
@@ -256,8 +256,8 @@ def on_gpu(
     with gpu:
         classifier = start_classifier(config, CARD, split, gpu)
     loop = TrainingLoop(classifier, split, split, config.train, config.augment, gpu)
-    steps = CapturedSteps(loop.batches, loop.step, loop.schedule, loop.average, Rerun())
-    steps.bind_rates()
+    steps = SeparateSteps([loop], Rerun())
+    steps.buffers.bind_rates()
 
     def backward(loss: Tensor) -> None:
         """torch's own asks for the device's streams. What it does is no code of ours."""
@@ -289,13 +289,14 @@ def test_a_step_on_a_gpu_stays_on_it_and_reads_nothing_from_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps = on_gpu(gpu, model, *settings, monkeypatch)
-    before = [id(each) for each in steps.step.model.parameters()]
+    model_on_gpu = steps.buffers.trainings[0].model
+    before = [id(each) for each in model_on_gpu.parameters()]
 
     for _ in range(2):
         steps.take_step(8)
 
-    assert [id(each) for each in steps.step.model.parameters()] == before
-    assert all(each.device == gpu for each in steps.step.model.parameters())
+    assert [id(each) for each in model_on_gpu.parameters()] == before
+    assert all(each.device == gpu for each in model_on_gpu.parameters())
 
 
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")

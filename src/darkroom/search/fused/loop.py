@@ -12,7 +12,8 @@ from torch import Generator, Tensor
 from darkroom.config import Config
 from darkroom.data.batches import side_by_side
 from darkroom.errors import TrainingError
-from darkroom.search.fused.step import FusedStep
+from darkroom.search.fused.step import FusedStep, StackedSteps
+from darkroom.training.cuda_graph import CapturedSteps, CaptureError, Recorder, SeparateSteps, Steps
 from darkroom.training.loop import EpochMetrics, TrainingLoop
 
 Name = TypeVar("Name", bound=Hashable)
@@ -67,7 +68,9 @@ class FusedLoop(Generic[Name]):
     torch draws for a single model.)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: Recorder | None = None) -> None:
+        """``recorder`` captures the steps of trainings whose images are on the device."""
+        self._recorder = recorder
         self.loops: dict[Name, TrainingLoop] = {}
         self._generators: dict[Name, Generator] = {}
         self._programs: list[_Program[Name]] = []
@@ -111,12 +114,19 @@ class FusedLoop(Generic[Name]):
                 self._programs.append(program)
         return found
 
+    @property
+    def step_seconds(self) -> list[dict[str, float]]:
+        """Of each program the time of some captured steps by their kind, "stacked" or "separate"."""
+        return [program.step_seconds for program in self._programs]
+
     def _divide(self, names: list[Name]) -> "list[_Program[Name]]":
         """As programs of as many trainings as there is memory for. Who lies in memory behind whom changes."""
         size = self._most or len(names)
         parts = [names[start : start + size] for start in range(0, len(names), max(size, 1))]
         return [
-            _Program({name: self.loops[name] for name in part}, [self._generators[name] for name in part])
+            _Program(
+                {name: self.loops[name] for name in part}, [self._generators[name] for name in part], self._recorder
+            )
             for part in parts
         ]
 
@@ -124,10 +134,13 @@ class FusedLoop(Generic[Name]):
 class _Program(Generic[Name]):
     """Trainings that are one program, made when it first runs."""
 
-    def __init__(self, loops: dict[Name, TrainingLoop], generators: list[Generator]) -> None:
+    def __init__(self, loops: dict[Name, TrainingLoop], generators: list[Generator], recorder: Recorder | None) -> None:
         self.loops = loops
         self._generators = generators
+        self._recorder = recorder
         self._step: FusedStep | None = None
+        self._captured: CapturedSteps | None = None
+        self.step_seconds: dict[str, float] = {}
 
     @property
     def may_run_out(self) -> bool:
@@ -152,23 +165,55 @@ class _Program(Generic[Name]):
 
     def run_epoch(self) -> dict[Name, EpochMetrics | Exception]:
         loops = list(self.loops.values())
-        if self._step is None:
-            self._step = FusedStep(loops, self._generators)
         start = time.perf_counter()
         for loop in loops:
             loop.begin_epoch()
-        losses = torch.zeros(len(loops), device=self._step.device)
-        correct = torch.zeros(len(loops), dtype=torch.int64, device=self._step.device)
-        for images, labels in side_by_side([loop.batches for loop in loops]):
-            batch_losses, right = self._step(images, labels)
+        step = self._step or self._prepare()
+        means = self._captured.run_epoch() if self._captured else self._run_steps(step)
+        return {
+            name: _attempted(partial(loop.end_epoch, loss, accuracy, loop.schedule.last_rate, start))
+            for (name, loop), (loss, accuracy) in zip(self.loops.items(), means, strict=True)
+        }
+
+    def _run_steps(self, step: FusedStep) -> list[tuple[float, float]]:
+        """Mean loss and accuracy of one pass of each training."""
+        losses = torch.zeros(len(step.loops), device=step.device)
+        correct = torch.zeros(len(step.loops), dtype=torch.int64, device=step.device)
+        for images, labels in side_by_side([loop.batches for loop in step.loops]):
+            batch_losses, right = step(images, labels)
+            for loop in step.loops:
+                loop.end_step()
             losses += batch_losses * labels.shape[1]
             correct += right
-        count = loops[0].batches.images
-        metrics = zip(self.loops, loops, losses.tolist(), correct.tolist(), strict=True)
-        return {
-            name: _attempted(partial(loop.end_epoch, loss / count, hits / count, loop.schedule.last_rate, start))
-            for name, loop, loss, hits in metrics
-        }
+        count = step.loops[0].batches.images
+        return [(loss / count, hits / count) for loss, hits in zip(losses.tolist(), correct.tolist(), strict=True)]
+
+    def _prepare(self) -> FusedStep:
+        """Make the step, and capture whichever is faster: it, or the steps of single models at the same time."""
+        loops: list[TrainingLoop] = list(self.loops.values())
+        found: dict[str, CapturedSteps] = {}
+        self._step = step = FusedStep(loops, self._generators)
+        # Of an earlier program, whose captured steps set rates on the device.
+        for loop in loops:
+            loop.schedule.move_to(loop.schedule.place)
+        if self._recorder is None or loops[0].batches.split.images.device.type != loops[0].device.type:
+            return step
+        # In this order: the stacked update moves the optimizers' counters, and steps are captured where they are.
+        kinds: dict[str, Steps] = {
+            "stacked": StackedSteps(step, self._recorder), "separate": SeparateSteps(loops, self._recorder)
+        }  # fmt: skip
+        for kind, steps in kinds.items():
+            captured = CapturedSteps(steps)
+            try:
+                captured.prepare()
+            except CaptureError as problem:
+                for loop in loops:
+                    loop.do_without_capture(problem)
+            else:
+                found[kind], self.step_seconds[kind] = captured, captured.seconds()
+        if found:
+            self._captured = found[min(self.step_seconds, key=self.step_seconds.__getitem__)]
+        return step
 
 
 def _attempted(epoch: Callable[[], EpochMetrics]) -> EpochMetrics | Exception:

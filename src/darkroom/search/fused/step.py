@@ -7,10 +7,13 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.data.augmentation.mixing import Target
+from darkroom.data.batches import take_together
 from darkroom.search.fused.network import fuse
 from darkroom.search.fused.update import FusedUpdate
+from darkroom.training.cuda_graph import Recorder
 from darkroom.training.device import autocast
 from darkroom.training.loop import TrainingLoop
+from darkroom.training.step_buffers import StepBuffers
 
 
 class FusedStep:
@@ -24,6 +27,7 @@ class FusedStep:
         self.loops = loops
         self.device, self.precision = loops[0].device, loops[0].precision
         self.parts = loops[0].settings.accumulate
+        self.generators = generators
         self.model, self.layers = fuse([loop.model for loop in loops], generators)
         smoothing = [loop.settings.label_smoothing for loop in loops]
         self.smoothing = _like_weights(smoothing, loops[0].model)[:, None] if any(smoothing) else None
@@ -54,8 +58,6 @@ class FusedStep:
         for layer in self.layers:
             layer.share_gradients()
         self.update()
-        for loop in self.loops:
-            loop.end_step()
         return losses, correct
 
     def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Target]]:
@@ -94,6 +96,24 @@ class FusedStep:
         if self.class_weights is not None:
             losses = losses * self.class_weights.gather(1, labels)
         return losses
+
+
+class StackedSteps:
+    """A ``FusedStep`` and what it is taken with, in the memory of the device: a step that can be captured."""
+
+    def __init__(self, step: FusedStep, recorder: Recorder) -> None:
+        self.step = step
+        self.buffers = StepBuffers(step.loops)
+        self.recorder = recorder
+
+    @property
+    def generators(self) -> list[Generator]:
+        return [*self.step.generators, *(loop.batches.augment_generator for loop in self.step.loops)]
+
+    def take_step(self, size: int) -> None:
+        rows = self.buffers.rows(size)
+        images, labels = take_together([loop.batches for loop in self.step.loops], rows, self.buffers.odd)
+        self.buffers.end_step(size, *self.step(images, labels))
 
 
 def _like_weights(values: Sequence[float], model: nn.Module) -> Tensor:

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from tests.device.trainings import CARD, SIDE, configured
+from tests.device.trainings import CARD, SIDE, Rerun, configured
 from tests.unit.training.tiny import Scaled, data
 from torch import Tensor, nn, optim
 
 from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split
-from darkroom.search.fused.step import FusedStep
+from darkroom.search.fused.step import FusedStep, StackedSteps
 from darkroom.search.fused.update import FusedUpdate
 from darkroom.training.fit import start_classifier
 from darkroom.training.loop import TrainingLoop
@@ -234,11 +234,11 @@ def test_a_fused_step_on_a_gpu_stays_on_it_and_reads_nothing_from_it(
             classifier = start_classifier(config, CARD, split, gpu)
         loops.append(TrainingLoop(classifier, split, split, config.train, config.augment, gpu))
     step = FusedStep(loops, [torch.Generator(gpu) for _ in loops])
-    rows = torch.arange(8, device=gpu).expand(len(loops), -1)
-    given, labels = split.take(rows.flatten(), gpu)
+    taken = StackedSteps(step, Rerun())
+    taken.buffers.bind_rates()
 
     for _ in range(3):
-        step(given.unflatten(0, rows.shape), labels.view_as(rows))
+        taken.take_step(8)
 
     assert len(steps) == len(loops)  # once each: of muon's two parts AdamW
     assert len(kernels) == 2 * len(loops)
