@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from darkroom.config import parse
-from darkroom.data.batches import Split
+from darkroom.data.batches import CPU, Split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier
 from darkroom.training.fit import train_classifier
@@ -58,7 +58,7 @@ def trained(digits: Digits) -> Trained:
             },
             where="",
         )
-        return train_classifier(config, digits.card, digits.train, digits.val)[0]
+        return train_classifier(config, digits.card, digits.train, digits.val, CPU)[0]
 
     return train
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
 from darkroom.config.settings import Augment, Model, Train
-from darkroom.data.batches import Split
+from darkroom.data.batches import CPU, Split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.training.fit import fit
@@ -76,7 +76,7 @@ def plain_losses(network: nn.Module, train: Split, val: Split) -> list[tuple[flo
 
 
 def fast_losses(network: Classifier, train: Split, val: Split, settings: Train) -> list[tuple[float, float]]:
-    return [(epoch.train_loss, epoch.val_loss) for epoch in fit(network, train, val, settings, Augment()).history]
+    return [(epoch.train_loss, epoch.val_loss) for epoch in fit(network, train, val, settings, Augment(), CPU).history]
 
 
 class Double(nn.Module):
@@ -94,7 +94,9 @@ class Double(nn.Module):
 def test_in_float64_the_losses_are_the_same(digits) -> None:
     fast = fast_network()
     plain = plain_network(fast.state_dict()).double()
-    found = [(epoch.train_loss, epoch.val_loss) for epoch in fit(Double(fast), *digits, SETTINGS, Augment()).history]
+    found = [
+        (epoch.train_loss, epoch.val_loss) for epoch in fit(Double(fast), *digits, SETTINGS, Augment(), CPU).history
+    ]
 
     torch.testing.assert_close(torch.tensor(found), torch.tensor(plain_losses(plain, *digits)), rtol=1e-6, atol=0)
 

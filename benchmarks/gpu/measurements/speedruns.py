@@ -41,10 +41,10 @@ def speedrun(name: str, runs: int, *, case: str, compile_mode: str = "none") -> 
         config, data = recipe(session, name)
         config = config.with_settings({"train.compile": compile_mode})
         way = name if compile_mode == "none" else f"{name}, compiled {compile_mode}"
-        cold = _train(config.with_settings({"train.epochs": 1, "train.warmup_epochs": 0}), data)
+        cold = _train(config.with_settings({"train.epochs": 1, "train.warmup_epochs": 0}), data, session.device)
         session.results.add(case, way, {FIRST: cold.seconds + cold.warm_up})
         for _ in session.repeats(runs):
-            run = _train(config, data)
+            run = _train(config, data, session.device)
             tta = config.evaluate.tta
             figures = {SECONDS: run.seconds, ACCURACY: run.accuracy, WARM_UP: run.warm_up}
             if tta != "none":
@@ -64,10 +64,10 @@ class Training:
     accuracy: float
 
 
-def _train(config: Config, data: Data) -> Training:
+def _train(config: Config, data: Data, device: torch.device) -> Training:
     config = config.with_settings({"train.seed": int.from_bytes(os.urandom(3))})
     start = time.perf_counter()
-    classifier, result = train_classifier(config, data.card, data.splits["train"], data.splits["val"])
+    classifier, result = train_classifier(config, data.card, data.splits["train"], data.splits["val"], device)
     seconds = time.perf_counter() - start - result.warm_up_seconds
     accuracy = _accuracy(classifier, data.splits["test"], config, "none")
     return Training(classifier, seconds, result.warm_up_seconds, accuracy)

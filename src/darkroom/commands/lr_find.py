@@ -2,10 +2,11 @@
 
 from darkroom import plotting
 from darkroom.config import Config
-from darkroom.data.batches import CPU, read_split
+from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.training_curves import lr_curve
 from darkroom.promotion.start_from import load_initial_weights
+from darkroom.training.device import choose_device
 from darkroom.training.fit import start_classifier
 from darkroom.training.lr_finder import find_lr
 from darkroom.training.size import resource_warning
@@ -22,13 +23,14 @@ def run(config: Config, workspace: Workspace, steps: int) -> None:
     """
     directory = workspace.processed(config.dataset.name)
     card = DatasetCard.read(directory)
-    if note := resource_warning(config, card, CPU):
+    device = choose_device(config.train.device)
+    if note := resource_warning(config, card, device):
         warn(note)
     config, beginning = load_initial_weights(config, workspace, card)
     if beginning:
         messages.print(beginning.line)
     train = read_split(directory, card, "train")
-    classifier = start_classifier(config, card, train)
+    classifier = start_classifier(config, card, train, device)
     with progress() as display:
         task = display.add_task("lr-find", total=steps, note="")
         curve = find_lr(
@@ -36,6 +38,7 @@ def run(config: Config, workspace: Workspace, steps: int) -> None:
             train,
             config.train,
             config.augment,
+            device,
             steps=steps,
             on_step=lambda: display.advance(task),
         )

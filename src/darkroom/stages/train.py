@@ -83,7 +83,9 @@ def run(config: Config, workspace: Workspace) -> None:
         tracked.log_tags(environment)
         on_epoch = _EpochReport(tracked, config, display)
         began, before = time.perf_counter(), tracker.seconds
-        classifier, result = train_classifier(config, card, train, val, checkpoint=checkpoint, on_epoch=on_epoch)
+        classifier, result = train_classifier(
+            config, card, train, val, device, checkpoint=checkpoint, on_epoch=on_epoch
+        )
         for note in result.notes:
             warn(note)
         seconds = tracker.seconds - before

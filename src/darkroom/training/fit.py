@@ -16,7 +16,7 @@ from darkroom.errors import TrainingError
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.transfer import read_start, transfer_weights
 from darkroom.training.checkpoint import Checkpoint
-from darkroom.training.device import choose_device, prepare
+from darkroom.training.device import prepare
 from darkroom.training.loop import EpochMetrics, FitResult, TrainingLoop
 from darkroom.training.size import check_size
 from darkroom.utils.memory import shortage
@@ -30,23 +30,25 @@ def train_classifier(
     card: DatasetCard,
     train: Split,
     val: Split,
+    device: torch.device,
     *,
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
     on_step: Callable[[], None] = lambda: None,
 ) -> tuple[Classifier, FitResult]:
-    """Train a new classifier as ``config`` says; see ``fit`` for the rest.
+    """Train a new classifier on ``device`` as ``config`` says; see ``fit`` for the rest.
 
     Raises ModelError if the architecture cannot take the images, ConfigError if the augmentation cannot,
     TrainingError if the loss diverges.
     """
-    classifier = start_classifier(config, card, train, choose_device(config.train.device))
+    classifier = start_classifier(config, card, train, device)
     result = fit(
         classifier,
         train,
         val,
         config.train,
         config.augment,
+        device,
         checkpoint=checkpoint,
         on_epoch=on_epoch,
         on_step=on_step,
@@ -80,6 +82,7 @@ def fit(
     val: Split,
     settings: Train,
     augment: Augment,
+    device: torch.device,
     *,
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
@@ -87,7 +90,7 @@ def fit(
 ) -> FitResult:
     """Train ``model``, which maps uint8 images [N, C, H, W] to logits, on ``train``, judged by ``val``.
 
-    Afterwards the model is on the CPU, in evaluation mode, with the weights of the best epoch.
+    It is trained on ``device``. Afterwards it is on the CPU, in evaluation mode, with the weights of the best epoch.
     ``on_epoch`` is called after each epoch (what it raises ends the training), ``on_step`` after each
     optimizer step. With a ``checkpoint`` the state is saved after the first epoch, after the last, and between
     them as often as saving is cheap beside training; a training that was interrupted resumes from it and ends
@@ -98,7 +101,6 @@ def fit(
     model cannot be compiled.
     """
     with _enough_memory(settings):
-        device = choose_device(settings.device)
         prepare(device, deterministic=settings.deterministic)
         model.to(device)
         train, val = place(device, train, val)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -13,7 +14,7 @@ from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split, TrainBatches, place
 from darkroom.errors import TrainingError
 from darkroom.models.network import networks
-from darkroom.training.device import choose_device, choose_precision, prepare, set_tf32
+from darkroom.training.device import choose_precision, prepare, set_tf32
 from darkroom.training.optimizers import build_optimizer
 from darkroom.training.step import TrainStep
 
@@ -48,16 +49,16 @@ def find_lr(
     train: Split,
     settings: Train,
     augment: Augment,
+    device: torch.device,
     *,
     steps: int = 200,
     on_step: Callable[[], None] = lambda: None,
 ) -> LrCurve:
-    """Train ``model`` for up to ``steps`` steps while the learning rate rises from 1e-6 to 10.
+    """Train ``model`` on ``device`` for up to ``steps`` steps while the learning rate rises from 1e-6 to 10.
 
     The suggestion is where the loss falls most steeply over the logarithm of the rate, before its lowest point, by
     more than batches differ anyway. Raises TrainingError if it does so nowhere. The model is spent afterwards.
     """
-    device = choose_device(settings.device)
     prepare(device, deterministic=settings.deterministic)
     model = model.to(device).train()
     (train,) = place(device, train)

@@ -14,7 +14,7 @@ from tests.serving.page.strokes import png
 
 from darkroom.config import parse
 from darkroom.config.settings import Serve
-from darkroom.data.batches import Split
+from darkroom.data.batches import CPU, Split
 from darkroom.data.cache import DatasetCard
 from darkroom.data.glyph_layout import common_ground, measure_glyphs
 from darkroom.evaluation.reference import Reference, fit_reference
@@ -53,7 +53,7 @@ def train_on(published: np.ndarray, targets: np.ndarray, epochs: int) -> LoadedM
         },
         where="",
     )
-    classifier = train_classifier(config, card, train, val)[0].eval()
+    classifier = train_classifier(config, card, train, val, CPU)[0].eval()
 
     @torch.no_grad()
     def infer(batch: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from tests import defaults
 
 from darkroom.commands.recipes import Measured, find, read_recipes, use
 from darkroom.config import Config, load
-from darkroom.data.batches import Split
+from darkroom.data.batches import CPU, Split
 from darkroom.data.cache import DatasetCard
 from darkroom.datasets.catalog import CATALOG
 from darkroom.errors import ConfigError
@@ -114,7 +114,7 @@ def test_a_recipe_trains(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     card = DatasetCard("made", tuple("abcdefghij"), shape, (0.4,) * shape[0], (0.3,) * shape[0], {}, {}, "")
     torch.manual_seed(config.train.seed)
 
-    classifier, result = train_classifier(config, card, split, split)
+    classifier, result = train_classifier(config, card, split, split, CPU)
 
     assert len(result.history) == 1
     assert classifier(images).shape == (4, 10)

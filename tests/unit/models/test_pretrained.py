@@ -18,7 +18,7 @@ from torchvision.transforms.v2.functional import normalize, resize
 
 from darkroom.config import parse
 from darkroom.config.settings import Augment, Model, Train
-from darkroom.data.batches import Split
+from darkroom.data.batches import CPU, Split
 from darkroom.errors import ModelError
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier, build_classifier
@@ -475,7 +475,7 @@ def test_for_as_long_as_it_is_frozen_only_the_head_learns(
         states.append({key: value.clone() for key, value in classifier.network.model.state_dict().items()})
 
     training = Train(epochs=2, batch_size=3, lr=0.01, schedule="constant", device="cpu", precision="fp32")
-    fit(classifier, split, split, training, Augment(), on_epoch=keep)
+    fit(classifier, split, split, training, Augment(), CPU, on_epoch=keep)
 
     assert len(states) == 3
     for epoch in (1, 2):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from darkroom.config import Config, parse
-from darkroom.data.batches import read_split
+from darkroom.data.batches import CPU, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import CacheError, ConfigError
 from darkroom.search.worker import TrialAssignment, TrialProgress, Worker, WorkerCommand
@@ -43,7 +43,7 @@ def trained(directory: Path, **settings: Any) -> list[tuple[float, float]]:
     card = DatasetCard.read(directory)
     splits = [read_split(directory, card, name) for name in ("train", "val")]
     changed = config().with_settings(assignment(0, **settings).settings)
-    _, result = train_classifier(changed, card, *splits)
+    _, result = train_classifier(changed, card, *splits, CPU)
     return [(metrics.val_loss, metrics.val_accuracy) for metrics in result.history]
 
 

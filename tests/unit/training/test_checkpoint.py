@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from darkroom.config import parse
-from darkroom.data.batches import Split
+from darkroom.data.batches import CPU, Split
 from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier
 from darkroom.training import checkpoint as saving
@@ -59,7 +59,7 @@ def train(
         where="",
     )
     return train_classifier(
-        config, card, split(33, 1), split(24, 2), checkpoint=checkpoint, on_epoch=on_epoch, on_step=on_step
+        config, card, split(33, 1), split(24, 2), CPU, checkpoint=checkpoint, on_epoch=on_epoch, on_step=on_step
     )
 
 

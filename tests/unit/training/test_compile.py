@@ -9,6 +9,7 @@ from tests.unit.training.tiny import Scaled, data
 from torch import Tensor, nn
 
 from darkroom.config.settings import Augment, Train
+from darkroom.data.batches import CPU
 from darkroom.errors import ConfigError
 from darkroom.training import step as module
 from darkroom.training.fit import fit
@@ -27,7 +28,7 @@ def make_model() -> nn.Module:
 def train(**settings: Any) -> tuple[nn.Module, FitResult]:
     model = make_model()
     chosen = Train(**{"epochs": 2, "batch_size": 10, "device": "cpu", "precision": "fp32", **settings})
-    return model, fit(model, data(36), data(12), chosen, Augment())
+    return model, fit(model, data(36), data(12), chosen, Augment(), CPU)
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_the_tenth_model_of_a_process_is_compiled_as_the_first(compiled, monkeyp
     for number in range(10):
         model = nn.Sequential(Scaled(), nn.Flatten(), nn.Dropout(number / 20), nn.Linear(36, 3))
         settings = Train(epochs=1, batch_size=12, device="cpu", precision="fp32", compile="default")
-        fit(model, data(12), data(12), settings, Augment())
+        fit(model, data(12), data(12), settings, Augment(), CPU)
 
     assert len(compiled) == 10
 

@@ -240,7 +240,7 @@ def test_fit_tells_what_it_had_to_do_without(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(TrainingLoop, "warm_up", warm_up)
     settings = Train(epochs=1, batch_size=10, device="cpu", precision="fp32")
-    assert fit(make_model(), data(36), data(12), settings, Augment()).notes == ["a note"]
+    assert fit(make_model(), data(36), data(12), settings, Augment(), CPU).notes == ["a note"]
 
 
 # --- on a device that is made up ---------------------------------------------------------------------

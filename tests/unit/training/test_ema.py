@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darkroom.config.settings import Augment, Train
-from darkroom.data.batches import Split
+from darkroom.data.batches import CPU, Split
 from darkroom.models.classifier import Classifier
 from darkroom.training.fit import fit
 from darkroom.training.loop import FitResult
@@ -43,7 +43,7 @@ def floats(model: nn.Module) -> Weights:
 def fitted(model: nn.Module, data: tuple[Split, Split], settings: Train) -> tuple[FitResult, list[Weights]]:
     """The result, and the trained weights after each step."""
     steps: list[Weights] = []
-    return fit(model, *data, settings, Augment(), on_step=lambda: steps.append(floats(model))), steps
+    return fit(model, *data, settings, Augment(), CPU, on_step=lambda: steps.append(floats(model))), steps
 
 
 def averaged(steps: list[Weights], decay: float) -> list[Weights]:

@@ -135,7 +135,7 @@ def test_the_loop_is_the_plain_loop(classifier, make_card, data, changes: dict[s
     by_hand = build_classifier(Model(name="mlp", hidden=(16,)), make_card())
     expected, weights = plain_training(by_hand, *data, settings)
 
-    result = fit(classifier, *data, settings, Augment())
+    result = fit(classifier, *data, settings, Augment(), CPU)
 
     found = [{key: asdict(metrics)[key] for key in FIGURES} for metrics in result.history]
     for row, expected_row in zip(found, expected, strict=True):
@@ -163,8 +163,8 @@ def test_a_setting_changes_the_training(classifier, make_card, data, changes: di
     torch.manual_seed(0)
     other = build_classifier(Model(name="mlp", hidden=(16,)), make_card())
 
-    fit(classifier, *data, train_settings(**settings), Augment())
-    fit(other, *data, train_settings(**settings | changes), Augment())
+    fit(classifier, *data, train_settings(**settings), Augment(), CPU)
+    fit(other, *data, train_settings(**settings | changes), Augment(), CPU)
 
     assert not torch.equal(classifier.state_dict()["network.1.weight"], other.state_dict()["network.1.weight"])
 
@@ -178,7 +178,7 @@ def test_a_network_learns_what_the_nearest_mean_can_tell(make_card, make_split, 
     torch.manual_seed(0)
     model = build_classifier(Model(name=name, dropout=0.1), make_card())
 
-    result = fit(model, train, val, train_settings(epochs=8), Augment())
+    result = fit(model, train, val, train_settings(epochs=8), Augment(), CPU)
 
     assert bound > 0.9
     assert result.best.val_accuracy >= bound - 0.05
@@ -221,7 +221,7 @@ def test_the_weights_of_the_best_epoch_are_kept(classifier, data) -> None:
     def on_epoch(metrics: EpochMetrics) -> None:
         weights[metrics.epoch] = {key: value.clone() for key, value in classifier.state_dict().items()}
 
-    result = fit(classifier, *data, train_settings(epochs=4), Augment(), on_epoch=on_epoch, on_step=on_step)
+    result = fit(classifier, *data, train_settings(epochs=4), Augment(), CPU, on_epoch=on_epoch, on_step=on_step)
 
     assert result.history[-1].val_accuracy == pytest.approx(CHANCE)
     assert result.best.epoch == 2
@@ -230,7 +230,7 @@ def test_the_weights_of_the_best_epoch_are_kept(classifier, data) -> None:
 
 
 def test_afterwards_the_model_is_ready_to_answer(classifier, data) -> None:
-    fit(classifier, *data, train_settings(epochs=1), Augment())
+    fit(classifier, *data, train_settings(epochs=1), Augment(), CPU)
 
     assert not classifier.training
     assert {parameter.device for parameter in classifier.parameters()} == {CPU}
@@ -277,7 +277,7 @@ def stopping_after(epoch: int, model: nn.Module, steps_per_epoch: int = 4) -> Ca
 def test_training_stops_when_patience_is_at_its_end(classifier, data, monitor: str, patience: int, best: int) -> None:
     settings = train_settings(epochs=9, patience=patience, monitor=monitor)
 
-    result = fit(classifier, *data, settings, Augment(), on_step=stopping_after(best, classifier))
+    result = fit(classifier, *data, settings, Augment(), CPU, on_step=stopping_after(best, classifier))
 
     assert result.stopped_early
     assert result.best.epoch == best
@@ -287,13 +287,13 @@ def test_training_stops_when_patience_is_at_its_end(classifier, data, monitor: s
 def test_patience_that_ends_with_the_last_epoch_stops_nothing(classifier, data) -> None:
     settings = train_settings(epochs=3, patience=2)
 
-    result = fit(classifier, *data, settings, Augment(), on_step=stopping_after(1, classifier))
+    result = fit(classifier, *data, settings, Augment(), CPU, on_step=stopping_after(1, classifier))
 
     assert (result.best.epoch, len(result.history), result.stopped_early) == (1, 3, False)
 
 
 def test_without_patience_every_epoch_is_trained(classifier, data) -> None:
-    result = fit(classifier, *data, train_settings(epochs=6), Augment(), on_step=stopping_after(1, classifier))
+    result = fit(classifier, *data, train_settings(epochs=6), Augment(), CPU, on_step=stopping_after(1, classifier))
 
     assert (len(result.history), result.stopped_early) == (6, False)
 
@@ -312,7 +312,7 @@ def test_a_loss_that_is_not_finite_ends_the_training_with_its_epoch_and_rate(cla
         TrainingError,
         match=r"^epoch 2: the loss is no longer finite \(train nan, validation nan\); lower train\.lr \(now 0\.003\)",
     ):
-        fit(classifier, *data, train_settings(lr=0.003), Augment(), on_step=on_step)
+        fit(classifier, *data, train_settings(lr=0.003), Augment(), CPU, on_step=on_step)
 
 
 def test_each_epoch_and_each_step_is_told_once_in_order(classifier, data) -> None:
@@ -324,6 +324,7 @@ def test_each_epoch_and_each_step_is_told_once_in_order(classifier, data) -> Non
         *data,
         train_settings(epochs=3),
         Augment(),
+        CPU,
         on_epoch=lambda metrics: told.append(metrics.epoch),
         on_step=lambda: steps.append(len(told)),
     )
@@ -335,7 +336,7 @@ def test_each_epoch_and_each_step_is_told_once_in_order(classifier, data) -> Non
 def test_every_step_of_every_epoch_is_taken_in_training_mode(classifier, data) -> None:
     modes: list[bool] = []
 
-    fit(classifier, *data, train_settings(epochs=2), Augment(), on_step=lambda: modes.append(classifier.training))
+    fit(classifier, *data, train_settings(epochs=2), Augment(), CPU, on_step=lambda: modes.append(classifier.training))
 
     assert modes == [True] * 8
 
@@ -345,7 +346,7 @@ def test_what_on_epoch_raises_ends_the_training(classifier, data) -> None:
         raise InterruptedError(f"after {metrics.epoch}")
 
     with pytest.raises(InterruptedError, match="after 1"):
-        fit(classifier, *data, train_settings(), Augment(), on_epoch=stop)
+        fit(classifier, *data, train_settings(), Augment(), CPU, on_epoch=stop)
 
 
 def test_a_batch_larger_than_the_split_is_the_whole_split(classifier, make_card, data) -> None:
@@ -353,8 +354,8 @@ def test_a_batch_larger_than_the_split_is_the_whole_split(classifier, make_card,
     other = build_classifier(Model(name="mlp", hidden=(16,)), make_card())
     steps: list[None] = []
 
-    fit(classifier, *data, train_settings(batch_size=1000), Augment(), on_step=lambda: steps.append(None))
-    fit(other, *data, train_settings(batch_size=50), Augment())
+    fit(classifier, *data, train_settings(batch_size=1000), Augment(), CPU, on_step=lambda: steps.append(None))
+    fit(other, *data, train_settings(batch_size=50), Augment(), CPU)
 
     assert len(steps) == 3
     for found, expected in zip(classifier.parameters(), other.parameters(), strict=True):
@@ -362,7 +363,7 @@ def test_a_batch_larger_than_the_split_is_the_whole_split(classifier, make_card,
 
 
 def test_bfloat16_trains_too(classifier, data) -> None:
-    result = fit(classifier, *data, train_settings(precision="bf16", epochs=6, lr=0.01), Augment())
+    result = fit(classifier, *data, train_settings(precision="bf16", epochs=6, lr=0.01), Augment(), CPU)
 
     assert result.best.val_accuracy > 2 * CHANCE
     assert {parameter.dtype for parameter in classifier.parameters()} == {torch.float32}
@@ -380,8 +381,8 @@ def whole(**train: Any) -> Config:
 
 
 def test_a_seed_decides_the_whole_training(make_card, data) -> None:
-    first, again = (train_classifier(whole(seed=3), make_card(), *data)[0] for _ in range(2))
-    other = train_classifier(whole(seed=4), make_card(), *data)[0]
+    first, again = (train_classifier(whole(seed=3), make_card(), *data, CPU)[0] for _ in range(2))
+    other = train_classifier(whole(seed=4), make_card(), *data, CPU)[0]
 
     for key, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[key])
@@ -413,7 +414,7 @@ def test_memory_that_does_not_suffice_is_told_with_what_to_lower(classifier, dat
         r"preprocess\.image_size or the sizes of the model, such as model\.filters$"
     )
     with pytest.raises(TrainingError, match=message):
-        fit(classifier, *data, Train(device="cpu", batch_size=16, accumulate=2, epochs=1), Augment())
+        fit(classifier, *data, Train(device="cpu", batch_size=16, accumulate=2, epochs=1), Augment(), CPU)
 
 
 def test_another_failure_of_a_step_stays_what_it_is(classifier, data, monkeypatch) -> None:
@@ -422,4 +423,4 @@ def test_another_failure_of_a_step_stays_what_it_is(classifier, data, monkeypatc
 
     monkeypatch.setattr(TrainStep, "__call__", fail)
     with pytest.raises(RuntimeError, match=r"^shapes differ$"):
-        fit(classifier, *data, Train(device="cpu", epochs=1), Augment())
+        fit(classifier, *data, Train(device="cpu", epochs=1), Augment(), CPU)

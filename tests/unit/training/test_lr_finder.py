@@ -15,7 +15,7 @@ from torch import Tensor, nn, optim
 from torch.nn import functional as F
 
 from darkroom.config.settings import Augment, Model, Train
-from darkroom.data.batches import Split, TrainBatches
+from darkroom.data.batches import CPU, Split, TrainBatches
 from darkroom.errors import TrainingError
 from darkroom.models.classifier import build_classifier
 from darkroom.models.network import Network
@@ -66,7 +66,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, model: nn.Module, train: Split, lo
             return torch.tensor(next(coming), dtype=torch.float64), torch.tensor(0)
 
     monkeypatch.setattr(module, "TrainStep", Step)
-    return find_lr(model, train, train_settings(), Augment(), steps=len(losses))
+    return find_lr(model, train, train_settings(), Augment(), CPU, steps=len(losses))
 
 
 def smoothed(losses: Sequence[float]) -> list[float]:
@@ -128,7 +128,7 @@ def test_the_curve_is_of_a_plain_training_at_these_rates(model, train) -> None:
     steps: list[None] = []
 
     settings = train_settings(seed=3, lr=1e-5, epochs=1, schedule="one-cycle", weight_decay=0.01)
-    curve = find_lr(model, train, settings, Augment(), steps=100, on_step=lambda: steps.append(None))
+    curve = find_lr(model, train, settings, Augment(), CPU, steps=100, on_step=lambda: steps.append(None))
 
     # At rates of nearly 10 rounding grows; until there the two are the same.
     assert curve.losses == pytest.approx(expected[:end], rel=1e-3)
@@ -142,9 +142,9 @@ def test_the_curve_is_of_a_plain_training_at_these_rates(model, train) -> None:
 def test_the_present_rate_and_schedule_make_no_difference(model, train, changes: dict[str, Any]) -> None:
     other = copy.deepcopy(model)
 
-    expected = find_lr(model, train, train_settings(), Augment(), steps=40)
+    expected = find_lr(model, train, train_settings(), Augment(), CPU, steps=40)
 
-    assert find_lr(other, train, train_settings(**changes), Augment(), steps=40) == expected
+    assert find_lr(other, train, train_settings(**changes), Augment(), CPU, steps=40) == expected
 
 
 def test_it_ends_when_the_loss_is_four_times_its_lowest(monkeypatch: pytest.MonkeyPatch, model, train) -> None:
@@ -183,7 +183,7 @@ def test_every_step_is_told_also_over_several_epochs(train, steps: int) -> None:
     assert len(TrainBatches(train, settings.batch_size, Augment(), 0)) == 8
 
     with pytest.raises(TrainingError):
-        find_lr(still, train, settings, Augment(), steps=steps, on_step=lambda: told.append(None))
+        find_lr(still, train, settings, Augment(), CPU, steps=steps, on_step=lambda: told.append(None))
 
     assert len(told) == steps
 
@@ -286,11 +286,11 @@ def test_training_at_the_suggested_rate_lowers_the_loss(
     settings = train_settings(epochs=8, **changes)
     fresh = copy.deepcopy(model)
 
-    curve = find_lr(model, train, settings, augment, steps=100)
+    curve = find_lr(model, train, settings, augment, CPU, steps=100)
 
     assert curve.rates[0] < curve.suggestion < curve.rates[curve.losses.index(min(curve.losses))]
     suggested = settings.model_copy(update={"lr": curve.suggestion})
-    result = fit(fresh, train, make_split(60, noise=120, seed=2), suggested, augment)
+    result = fit(fresh, train, make_split(60, noise=120, seed=2), suggested, augment, CPU)
     assert result.best.val_loss < 0.5 * math.log(3)
 
 
@@ -299,7 +299,7 @@ def test_training_at_the_suggested_rate_lowers_the_loss(
 
 def test_the_same_answer_at_every_rate_suggests_none(train) -> None:
     with pytest.raises(TrainingError, match=DID_NOT_FALL):
-        find_lr(Answering(torch.zeros(64, 3)), train, train_settings(), Augment())
+        find_lr(Answering(torch.zeros(64, 3)), train, train_settings(), Augment(), CPU)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -309,7 +309,7 @@ def test_batches_that_merely_differ_suggest_no_rate(train, seed: int) -> None:
     table = torch.randn(64, 3, generator=generator) / 2
 
     with pytest.raises(TrainingError, match=DID_NOT_FALL):
-        find_lr(Answering(table), chance, train_settings(seed=seed), Augment(), steps=100)
+        find_lr(Answering(table), chance, train_settings(seed=seed), Augment(), CPU, steps=100)
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,13 @@ def test_so_few_steps_tell_nothing(model, train, optimizer: str, steps: int) -> 
 
     with pytest.raises(TrainingError, match=r"or take more steps$"):
         find_lr(
-            model, train, train_settings(optimizer=optimizer), Augment(), steps=steps, on_step=lambda: told.append(None)
+            model,
+            train,
+            train_settings(optimizer=optimizer),
+            Augment(),
+            CPU,
+            steps=steps,
+            on_step=lambda: told.append(None),
         )
 
     assert len(told) == steps
@@ -368,14 +374,14 @@ class Taking(Network):
 def test_a_network_is_in_a_later_epoch_than_any_of_the_training(train, epochs: int) -> None:
     network = Taking()
 
-    find_lr(nn.Sequential(network.eval()), train, train_settings(epochs=epochs), Augment(), steps=60)
+    find_lr(nn.Sequential(network.eval()), train, train_settings(epochs=epochs), Augment(), CPU, steps=60)
 
     assert network.begun == [(epochs + 1, True)]
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "muon"])
 def test_the_rates_are_those_of_the_parameters_that_learn_at_the_whole(train, optimizer: str) -> None:
-    curve = find_lr(Taking(), train, train_settings(optimizer=optimizer), Augment(), steps=100)
+    curve = find_lr(Taking(), train, train_settings(optimizer=optimizer), Augment(), CPU, steps=100)
 
     assert curve.rates == pytest.approx([1e-6 * 10 ** (7 * step / 99) for step in range(len(curve.rates))])
 
@@ -390,7 +396,7 @@ def test_rates_beside_it_stay_the_same_share_of_it(train) -> None:
     curves = []
     for rates in settings:
         torch.manual_seed(0)
-        curves.append(find_lr(Taking(), train, train_settings(**rates), Augment(), steps=100))
+        curves.append(find_lr(Taking(), train, train_settings(**rates), Augment(), CPU, steps=100))
 
     first, scaled, *others = curves
     assert scaled.losses == pytest.approx(first.losses)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from darkroom.config.settings import Augment, Train
-from darkroom.data.batches import Split
+from darkroom.data.batches import CPU, Split
 from darkroom.models.network import Network
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit
@@ -169,7 +169,7 @@ def test_a_network_without_wishes_learns_at_the_whole_rate(optimizer: str) -> No
 def test_the_whole_rate_is_reported(data, optimizer: str, schedule: str, shares: list[float]) -> None:
     settings = train_settings(optimizer=optimizer, lr=0.01, schedule=schedule)
 
-    result = fit(make_model(), *data, settings, Augment())
+    result = fit(make_model(), *data, settings, Augment(), CPU)
 
     # Of the last step of each epoch.
     assert [metrics.lr for metrics in result.history] == pytest.approx([0.01 * share for share in shares])
@@ -178,7 +178,7 @@ def test_the_whole_rate_is_reported(data, optimizer: str, schedule: str, shares:
 def test_every_network_is_told_of_every_epoch_in_training_mode(data) -> None:
     model = make_model()
 
-    fit(model, *data, train_settings(), Augment())
+    fit(model, *data, train_settings(), Augment(), CPU)
 
     assert model[1].told == model[3].told == [(1, True), (2, True), (3, True), (4, True)]
 
@@ -187,7 +187,7 @@ def test_it_is_told_before_the_first_step_of_the_epoch(data) -> None:
     model = make_model()
     known: list[int] = []
 
-    fit(model, *data, train_settings(epochs=3), Augment(), on_step=lambda: known.append(len(model[1].told)))
+    fit(model, *data, train_settings(epochs=3), Augment(), CPU, on_step=lambda: known.append(len(model[1].told)))
 
     assert known == [1] * STEPS_PER_EPOCH + [2] * STEPS_PER_EPOCH + [3] * STEPS_PER_EPOCH
 
@@ -196,7 +196,14 @@ def test_what_it_sets_for_an_epoch_lasts_for_that_epoch(data) -> None:
     model = make_model()
     dropping: list[bool] = []
 
-    fit(model, *data, train_settings(epochs=3), Augment(), on_step=lambda: dropping.append(model[1].dropout.training))
+    fit(
+        model,
+        *data,
+        train_settings(epochs=3),
+        Augment(),
+        CPU,
+        on_step=lambda: dropping.append(model[1].dropout.training),
+    )
 
     assert dropping == [False] * STEPS_PER_EPOCH + [True] * 2 * STEPS_PER_EPOCH
 
@@ -209,7 +216,7 @@ def test_what_it_freezes_for_an_epoch_stays_and_learns_again_in_the_next(data, o
     def note(metrics: EpochMetrics) -> None:
         kept.append(model[1].dense.weight.detach().clone())
 
-    fit(model, *data, train_settings(optimizer=optimizer, epochs=3), Augment(), on_epoch=note)
+    fit(model, *data, train_settings(optimizer=optimizer, epochs=3), Augment(), CPU, on_epoch=note)
 
     assert torch.equal(kept[1], kept[0])
     assert not torch.equal(kept[2], kept[1])
@@ -228,11 +235,11 @@ def test_after_an_interruption_the_count_and_the_training_go_on(
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        fit(make_model(), *data, settings, Augment(), checkpoint=checkpoint, on_epoch=interrupt)
+        fit(make_model(), *data, settings, Augment(), CPU, checkpoint=checkpoint, on_epoch=interrupt)
     found = make_model()
-    fit(found, *data, settings, Augment(), checkpoint=checkpoint)
+    fit(found, *data, settings, Augment(), CPU, checkpoint=checkpoint)
     expected = make_model()
-    fit(expected, *data, settings, Augment())
+    fit(expected, *data, settings, Augment(), CPU)
 
     assert found[1].told == [(epoch, True) for epoch in range(done + 1, 5)]
     for one, other in zip(found.parameters(), expected.parameters(), strict=True):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from darkroom.config import Config, parse
-from darkroom.data.batches import Split
+from darkroom.data.batches import CPU, Split
 from darkroom.errors import ConfigError, ModelError
 from darkroom.models.classifier import Classifier
 from darkroom.training import fit
@@ -50,7 +50,7 @@ def rows(images: Tensor) -> list[int]:
 # --- what does not fit -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("begin", [start_classifier, lambda *given: train_classifier(*given, given[-1])])
+@pytest.mark.parametrize("begin", [start_classifier, lambda *given: train_classifier(*given, given[-1], CPU)])
 @pytest.mark.parametrize("key", ["translate", "cutout"])
 def test_an_augmentation_that_leaves_nothing_of_the_images_is_refused(make_card, shown, begin, key: str) -> None:
     with pytest.raises(ConfigError, match=rf"^augment\.{key}: 8 pixels leave nothing of images of 8x8; set it below 8"):
