@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, Any]] = {
     "saturation": {"saturation": 0.4},
     "hue": {"hue": 0.1},
     "blurred": {"blur": 1.0},
+    "TrivialAugment": {"policy": "trivial"},
 }
 CASES["mirrored, cropped, in other colors"] = {
     "flip": "random", "crop_scale": (0.25, 1.0), "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1,
@@ -59,6 +60,8 @@ def image_by_image(settings: dict[str, Any]) -> "Callable[[Tensor], Tensor]":
     colors = {key: settings[key] for key in ("brightness", "contrast", "saturation", "hue") if key in settings}
     if colors:
         steps.append(v2.ColorJitter(**colors))
+    if "policy" in settings:
+        steps.append(v2.TrivialAugmentWide(interpolation=v2.InterpolationMode.BILINEAR))
     if "blur" in settings:
         # The same reach; torchvision refuses a sigma of zero.
         steps.append(v2.GaussianBlur(7, (0.001, settings["blur"])))

@@ -11,6 +11,7 @@ from darkroom.data.augmentation.color import random_brightness, random_contrast,
 from darkroom.data.augmentation.crop import random_crop
 from darkroom.data.augmentation.erasing import random_cutout, random_erasing
 from darkroom.data.augmentation.geometry import random_affine, random_flip, random_translate
+from darkroom.data.augmentation.policy import random_policy
 from darkroom.errors import ConfigError
 
 # In the order in which they happen.
@@ -20,6 +21,7 @@ CHANGES = {
     "crop": {"crop_scale": (0.3, 0.9), "crop_ratio": (0.5, 2.0)},
     "affine": {"rotate": 20.0, "scale": 0.2, "shear": 10.0},
     "translate": {"translate": 2, "padding": "reflect"},
+    "policy": {"policy": "trivial"},
     "brightness": {"brightness": 0.4},
     "contrast": {"contrast": 0.4},
     "saturation": {"saturation": 0.4},
@@ -113,6 +115,7 @@ def test_what_becomes_of_an_image_does_not_depend_on_the_others(change):
         ({"translate": 2}, (random_translate, 2, "black")),
         ({"translate": 2, "padding": "edge"}, (random_translate, 2, "edge")),
         ({"translate": 2, "padding": "reflect"}, (random_translate, 2, "reflect")),
+        ({"policy": "trivial"}, (random_policy,)),
         ({"brightness": 0.4}, (random_brightness, 0.4)),
         ({"contrast": 0.4}, (random_contrast, 0.4)),
         ({"saturation": 0.4}, (random_saturation, 0.4)),

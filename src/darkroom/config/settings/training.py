@@ -98,6 +98,9 @@ class Augment(Section):
     rotate: float = Field(0.0, ge=0, le=180, description="largest turn either way, degrees")
     scale: float = Field(0.0, ge=0, lt=1, description="largest change of size, as a share")
     shear: float = Field(0.0, ge=0, lt=90, description="largest shear either way, degrees")
+    policy: Literal["none", "trivial"] = Field(
+        "none", description="trivial: one of 14 changes for each image, of a random strength (TrivialAugment)"
+    )
     brightness: float = Field(0.0, ge=0, le=1, description="largest change, as a share")
     contrast: float = Field(0.0, ge=0, le=1, description="largest change, as a share")
     saturation: float = Field(0.0, ge=0, le=1, description="largest change, as a share; color images only")

@@ -12,6 +12,7 @@ from darkroom.data.augmentation.color import random_brightness, random_contrast,
 from darkroom.data.augmentation.crop import random_crop
 from darkroom.data.augmentation.erasing import random_cutout, random_erasing
 from darkroom.data.augmentation.geometry import random_affine, random_flip, random_translate
+from darkroom.data.augmentation.policy import random_policy
 from darkroom.errors import ConfigError
 
 # Settings without effect on images of one channel.
@@ -51,6 +52,8 @@ def augment(images: Tensor, settings: Augment, generator: Generator) -> Tensor:
         images = random_affine(images, settings.rotate, settings.scale, settings.shear, generator)
     if settings.translate:
         images = random_translate(images, settings.translate, settings.padding, generator)
+    if settings.policy == "trivial":
+        images = random_policy(images, generator)
     if settings.brightness:
         images = random_brightness(images, settings.brightness, generator)
     if settings.contrast:

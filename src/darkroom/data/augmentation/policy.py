@@ -1,0 +1,127 @@
+"""TrivialAugment: one change of a list for each image, of a random strength (Müller and Hutter, 2021).
+
+The list and the strengths are those of the paper's wide space for images of any size ("TrivialAugment: tuning-free yet
+state-of-the-art data augmentation", table 1): what torchvision calls TrivialAugmentWide.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from darkroom.data.augmentation.color import brighten, contrast, saturate
+from darkroom.data.augmentation.geometry import affine, translate
+
+# Strengths are drawn from so many, from 0 to the strongest.
+LEVELS = 31
+# The strongest change of each kind. Shifts are in pixels, and of small images by at most this share of a side.
+DEGREES, SHEAR, SHIFT, SHIFT_SHARE, FACTOR, BITS_LOST = 135.0, 0.99, 32, 3, 0.99, 6
+
+# Changes images uint8 [n, C, H, W] by strengths float [n] from 0 to 1, either way by signs of 1 and -1.
+Operation = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def random_policy(images: Tensor, generator: Generator) -> Tensor:
+    """One of the operations for each image, all of them equally likely.
+
+    A batch is shared out among the operations: how many images one of them gets is no value that the host would have to
+    wait for. Where it cannot be shared out evenly, places without an image make it up to the next size that can.
+    """
+    device, count = images.device, len(images)
+    places = -(-count // len(OPERATIONS)) * len(OPERATIONS)
+    order = torch.rand(places, generator=generator, device=device).argsort()
+    strengths = torch.randint(LEVELS, (places,), generator=generator, device=device) / (LEVELS - 1)
+    signs = 2 * torch.randint(2, (places,), generator=generator, device=device) - 1
+    changed = images.new_empty((places, *images.shape[1:]))
+    for operation, rows in zip(OPERATIONS.values(), order.chunk(len(OPERATIONS)), strict=True):
+        changed[rows] = operation(images[rows.clamp(max=count - 1)], strengths[rows], signs[rows])
+    return changed[:count]
+
+
+def _keep(images: Tensor, strengths: Tensor, signs: Tensor) -> Tensor:
+    return images
+
+
+def _rotate(images: Tensor, strengths: Tensor, signs: Tensor) -> Tensor:
+    nothing = torch.zeros_like(strengths)
+    return affine(images, DEGREES * strengths * signs, nothing + 1, nothing)
+
+
+def _shear_rows(images: Tensor, strengths: Tensor, signs: Tensor) -> Tensor:
+    nothing = torch.zeros_like(strengths)
+    return affine(images, nothing, nothing + 1, (SHEAR * strengths * signs).atan().rad2deg())
+
+
+def _shear_columns(images: Tensor, strengths: Tensor, signs: Tensor) -> Tensor:
+    return _shear_rows(images.mT, strengths, signs).mT
+
+
+def _shift(dimension: int) -> Operation:
+    """Down for ``dimension`` 0, right for 1."""
+
+    def shift(images: Tensor, strengths: Tensor, signs: Tensor) -> Tensor:
+        largest = min(SHIFT, images.shape[2 + dimension] // SHIFT_SHARE)
+        pixels = (largest * strengths).long() * signs
+        still = torch.zeros_like(pixels)
+        return translate(images, torch.stack([still, pixels] if dimension else [pixels, still]), largest)
+
+    return shift
+
+
+def _by_factor(change: Callable[[Tensor, Tensor], Tensor]) -> Operation:
+    return lambda images, strengths, signs: change(images, 1 + FACTOR * strengths * signs)
+
+
+def _saturate(images: Tensor, factors: Tensor) -> Tensor:
+    return saturate(images, factors) if images.shape[1] == 3 else images
+
+
+def _sharpen(images: Tensor, factors: Tensor) -> Tensor:
+    from torchvision.transforms.v2.functional import adjust_sharpness
+
+    smooth = adjust_sharpness(images, 0.0)
+    share = factors[:, None, None, None]
+    sharpened: Tensor = images * share + smooth * (1 - share)
+    return sharpened.round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _posterize(images: Tensor, strengths: Tensor, signs: Tensor) -> Tensor:
+    lost = (BITS_LOST * strengths).round().long()
+    return images & (256 - 2**lost).to(torch.uint8)[:, None, None, None]
+
+
+def _solarize(images: Tensor, strengths: Tensor, signs: Tensor) -> Tensor:
+    threshold = 255 * (1 - strengths)
+    return torch.where(images >= threshold[:, None, None, None], 255 - images, images)
+
+
+def _stretch(images: Tensor, strengths: Tensor, signs: Tensor) -> Tensor:
+    from torchvision.transforms.v2.functional import autocontrast
+
+    stretched: Tensor = autocontrast(images)
+    return stretched
+
+
+def _equalize(images: Tensor, strengths: Tensor, signs: Tensor) -> Tensor:
+    from torchvision.transforms.v2.functional import equalize
+
+    equalized: Tensor = equalize(images)
+    return equalized
+
+
+OPERATIONS: dict[str, Operation] = {
+    "keep": _keep,
+    "shear rows": _shear_rows,
+    "shear columns": _shear_columns,
+    "shift right": _shift(1),
+    "shift down": _shift(0),
+    "rotate": _rotate,
+    "brightness": _by_factor(brighten),
+    "saturation": _by_factor(_saturate),
+    "contrast": _by_factor(contrast),
+    "sharpness": _by_factor(_sharpen),
+    "posterize": _posterize,
+    "solarize": _solarize,
+    "autocontrast": _stretch,
+    "equalize": _equalize,
+}
