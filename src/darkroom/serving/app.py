@@ -1,19 +1,23 @@
 """The server's application: the API, the page, and what surrounds them."""
 
 import re
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import Receive, Scope, Send
 
 from darkroom import __version__
 from darkroom.serving.api import PREDICT_PATH, make_router
@@ -30,11 +34,42 @@ or a rollback the new one answers within seconds, and every answer names its ver
 """
 
 
-def make_app(service: Service, api_key: str | None = None, *, host: str = "localhost") -> FastAPI:
+def make_app(service: Service, api_key: str | None = None, *, host: str = "localhost") -> Starlette:
     """The application of ``service``; with an ``api_key`` the API and the metrics ask for it.
 
     It answers under the name ``host``, where it listens, and those of the settings.
     """
+    router = make_router(service)
+    predict = next(route for route in router.routes if isinstance(route, APIRoute) and route.path == PREDICT_PATH)
+    origins = Origins([host, *service.settings.trusted_hosts])
+    return Starlette(
+        routes=[
+            # Without FastAPI, whose way to an endpoint takes a quarter of the time of a prediction, for parameters that
+            # this one does not declare. Its route stays, as the description of the API.
+            Route(predict.path, Endpoint(predict.endpoint), methods=["POST"]),
+            Mount("/", _make_documented(router, has_key=bool(api_key))),
+        ],
+        middleware=[
+            Middleware(BehindProxy, root_path=service.settings.root_path, trusted=service.settings.trusted_proxies),
+            Middleware(AccessMiddleware, metrics=service.metrics, api_key=api_key, origins=origins),
+        ],
+        exception_handlers=HANDLERS,
+    )
+
+
+class Endpoint:
+    """A function from request to response as an application, without Starlette's second layer of exception handlers."""
+
+    def __init__(self, function: Callable[[Request], Awaitable[Response]]) -> None:
+        self._function = function
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._function(Request(scope, receive))
+        await response(scope, receive, send)
+
+
+def _make_documented(router: APIRouter, *, has_key: bool) -> FastAPI:
+    """The API with its description, and the page."""
     app: FastAPI = FastAPIOffline(
         docs_url=None,
         title="Darkroom",
@@ -45,17 +80,10 @@ def make_app(service: Service, api_key: str | None = None, *, host: str = "local
         # Relative to the page that asks, and so below whatever path a proxy has put the server.
         servers=[{"url": "."}],
         redirect_slashes=False,  # a redirect would go wherever the Host header says, and fails for some query strings
+        exception_handlers=HANDLERS,
     )
-    router = make_router(service)
     app.include_router(router)
-    # FastAPI's own way to an endpoint takes a quarter of the time of a prediction, for parameters that this one does
-    # not declare. Its route stays, as the description of the API.
-    predict = next(route for route in router.routes if isinstance(route, APIRoute) and route.path == PREDICT_PATH)
-    app.router.routes.insert(0, Route(predict.path, predict.endpoint, methods=["POST"]))
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
-    origins = Origins([host, *service.settings.trusted_hosts])
-    app.add_middleware(AccessMiddleware, metrics=service.metrics, api_key=api_key, origins=origins)
-    app.add_middleware(BehindProxy, root_path=service.settings.root_path, trusted=service.settings.trusted_proxies)
 
     text = (PAGE / "index.html").read_text(encoding="utf-8")
 
@@ -75,28 +103,7 @@ def make_app(service: Service, api_key: str | None = None, *, host: str = "local
             swagger_favicon_url="docs/static/favicon.png",
         )
 
-    @app.exception_handler(RequestValidationError)
-    async def refuse(request: Request, problem: RequestValidationError) -> JSONResponse:
-        """In one line, as every other refusal."""
-        error = problem.errors()[0]
-        place = ".".join(str(part) for part in error["loc"])
-        return JSONResponse({"detail": one_line(f"{place}: {error['msg']}")}, HTTPStatus.UNPROCESSABLE_ENTITY)
-
-    @app.exception_handler(HTTPException)
-    async def refuse_in_one_line(request: Request, problem: HTTPException) -> JSONResponse:
-        """Also where the refusal quotes what the client has sent."""
-        return JSONResponse({"detail": one_line(problem.detail)}, problem.status_code, problem.headers)
-
-    @app.exception_handler(ClientDisconnect)
-    async def gone(request: Request, problem: ClientDisconnect) -> JSONResponse:
-        return JSONResponse({"detail": "the request ended before its body"}, HTTPStatus.BAD_REQUEST)
-
-    @app.exception_handler(Exception)
-    async def failed(request: Request, problem: Exception) -> JSONResponse:
-        """Starlette raises it on, so that it stands in the log with its traceback."""
-        return JSONResponse({"detail": "internal error; the server's log says more"}, HTTPStatus.INTERNAL_SERVER_ERROR)
-
-    if api_key:
+    if has_key:
         _describe_key(app)
     return app
 
@@ -106,3 +113,34 @@ def _describe_key(app: FastAPI) -> None:
     described = app.openapi()
     described["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     described["security"] = [{"key": []}]
+
+
+async def _refuse_parameter(request: Request, problem: Exception) -> JSONResponse:
+    """In one line, as every other refusal."""
+    assert isinstance(problem, RequestValidationError)
+    error = problem.errors()[0]
+    place = ".".join(str(part) for part in error["loc"])
+    return JSONResponse({"detail": one_line(f"{place}: {error['msg']}")}, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+
+async def _refuse(request: Request, problem: Exception) -> JSONResponse:
+    """In one line, also where the refusal quotes what the client has sent."""
+    assert isinstance(problem, HTTPException)
+    return JSONResponse({"detail": one_line(problem.detail)}, problem.status_code, problem.headers)
+
+
+async def _tell_gone(request: Request, problem: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "the request ended before its body"}, HTTPStatus.BAD_REQUEST)
+
+
+async def _tell_failed(request: Request, problem: Exception) -> JSONResponse:
+    """Starlette raises it on, so that it stands in the log with its traceback."""
+    return JSONResponse({"detail": "internal error; the server's log says more"}, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+HANDLERS: dict[int | type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
+    RequestValidationError: _refuse_parameter,
+    HTTPException: _refuse,
+    ClientDisconnect: _tell_gone,
+    Exception: _tell_failed,
+}
