@@ -24,6 +24,10 @@ def read(images):
     return images.astype(np.float32).reshape(-1, 1)
 
 
+def as_they_are(logits):
+    return logits
+
+
 async def soon(images):
     await asyncio.sleep(0)
     return images
@@ -36,7 +40,8 @@ def make_batcher():
         def make(infer=read, *, batch_size=8, wait_seconds=FOREVER, seconds=0.0):
             sizes = []
             runtime = Runtime("torch", infer, seconds)
-            batcher = Batcher(runtime, executor, batch_size=batch_size, wait_seconds=wait_seconds, observe=sizes.append)
+            bounds = {"batch_size": batch_size, "wait_seconds": wait_seconds}
+            batcher = Batcher(runtime, executor, as_they_are, **bounds, observe=sizes.append)
             return batcher, sizes
 
         yield make
@@ -150,7 +155,8 @@ def test_every_request_gets_its_own_answers_in_order_and_the_model_never_more_th
     images = [[next(numbers) for _ in range(count)] for count in requests]
     seconds = 2 * QUICK_SECONDS if is_slow else 0.0
     with ThreadPoolExecutor(1) as executor:
-        batcher = Batcher(Runtime("torch", infer, seconds), executor, batch_size=batch_size, wait_seconds=FOREVER)
+        runtime = Runtime("torch", infer, seconds)
+        batcher = Batcher(runtime, executor, as_they_are, batch_size=batch_size, wait_seconds=FOREVER)
 
         async def ask():
             return await asyncio.gather(*[batcher.answer(soon(numbered(*values))) for values in images])

@@ -2,28 +2,32 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from darkroom.serving.runtime import Images, Logits, Runtime
 
+T = TypeVar("T")
 # A batch that takes no longer is answered in the event loop: handing it to a thread and back takes as long.
 QUICK_SECONDS = 0.0005
 
 
-class Batcher:
+class Batcher(Generic[T]):
     """Collects images until ``batch_size`` are there, or no more are on their way, or ``wait_seconds`` have passed.
 
     While the model works on one batch the next one gathers. All methods are called from one event loop; ``executor``
-    runs the model, but for batches that take no time; ``observe`` is told the size of each batch.
+    runs the model, but for batches that take no time. ``interpret`` makes an answer for each image of the logits of a
+    batch, float32 [n, classes], in the event loop; ``observe`` is told the size of each batch.
     """
 
     def __init__(
         self,
         runtime: Runtime,
         executor: Executor,
+        interpret: Callable[[Logits], Sequence[T]],
         *,
         batch_size: int,
         wait_seconds: float,
@@ -31,18 +35,19 @@ class Batcher:
     ) -> None:
         self._runtime = runtime
         self._executor = executor
+        self._interpret = interpret
         self._batch_size = batch_size
         self._wait_seconds = wait_seconds
         self._observe = observe
-        self._waiting: deque[tuple[Images, asyncio.Future[Logits]]] = deque()
+        self._waiting: deque[tuple[Images, asyncio.Future[Sequence[T]]]] = deque()
         self._on_their_way = 0
         self._changed = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
 
-    async def answer(self, preparing: Awaitable[Images]) -> Logits:
-        """Logits float32 [n, classes] of the images uint8 [n, C, H, W] that ``preparing`` gives.
+    async def answer(self, preparing: Awaitable[Images]) -> Sequence[T]:
+        """The answers for the images uint8 [n, C, H, W] that ``preparing`` gives.
 
-        Raises what it raises, and what the model raises.
+        Raises what it raises, and what the model and ``interpret`` raise.
         """
         self._on_their_way += 1
         try:
@@ -51,7 +56,7 @@ class Batcher:
             self._on_their_way -= 1
             self._changed.set()
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Logits] = loop.create_future()
+        future: asyncio.Future[Sequence[T]] = loop.create_future()
         self._waiting.append((images, future))
         if self._worker is None:
             self._worker = loop.create_task(self._work())
@@ -79,7 +84,7 @@ class Batcher:
     def _count(self) -> int:
         return sum(len(images) for images, _ in self._waiting)
 
-    def _take(self) -> list[tuple[Images, asyncio.Future[Logits]]]:
+    def _take(self) -> list[tuple[Images, asyncio.Future[Sequence[T]]]]:
         """The requests of the next batch: one at least, and more if all of them fit."""
         taken = [self._waiting.popleft()]
         count = len(taken[0][0])
@@ -88,7 +93,7 @@ class Batcher:
             count += len(taken[-1][0])
         return taken
 
-    async def _answer_batch(self, batch: list[tuple[Images, asyncio.Future[Logits]]]) -> None:
+    async def _answer_batch(self, batch: list[tuple[Images, asyncio.Future[Sequence[T]]]]) -> None:
         images = batch[0][0] if len(batch) == 1 else np.concatenate([images for images, _ in batch])
         self._observe(len(images))
         loop = asyncio.get_running_loop()
@@ -97,6 +102,7 @@ class Batcher:
                 logits = self._infer(images)
             else:
                 logits = await loop.run_in_executor(self._executor, self._infer, images)
+            answers = self._interpret(logits)
         except Exception as problem:
             for _, future in batch:
                 if not future.done():
@@ -106,7 +112,7 @@ class Batcher:
         for images, future in batch:
             end = start + len(images)
             if not future.done():  # whoever asked may have gone
-                future.set_result(logits[start:end])
+                future.set_result(answers[start:end])
             start = end
 
     def _infer(self, images: Images) -> Logits:

@@ -1,7 +1,8 @@
 """The server's metrics for Prometheus: requests, latency, predictions, versions, drift."""
 
+import collections
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -33,12 +34,14 @@ class ServerMetrics:
             "darkroom_batch_images", "Images that went through the model together.",
             buckets=BATCH_BUCKETS, registry=registry,
         )  # fmt: skip
-        self.predictions = Counter(
+        predictions = Counter(
             "darkroom_predictions", "Images by version and predicted class.", ["version", "label"], registry=registry
         )
-        self.unlike = Counter(
+        unlike = Counter(
             "darkroom_unlike_training", "Images unlike the training images.", ["version"], registry=registry
         )
+        self._predictions = cache(predictions.labels)
+        self._unlike = cache(unlike.labels)
         self.waiting = Gauge("darkroom_waiting_images", "Images that wait for their answer.", registry=registry)
         self.swaps = Counter("darkroom_champion_swaps", "Champions that were taken over.", registry=registry)
         self.registry_up = Gauge(
@@ -69,6 +72,12 @@ class ServerMetrics:
         """Count an answered request to ``path``, of which there are few."""
         self._requests(path, status).inc()
         self._latency(path).observe(seconds)
+
+    def count_predictions(self, version: str, labels: Iterable[str], unlike: int) -> None:
+        """Count images by the classes predicted, and how many of them are unlike the training images."""
+        for label, images in collections.Counter(labels).items():
+            self._predictions(version, label).inc(images)
+        self._unlike(version).inc(unlike)
 
     def now_serves(self, version: str) -> None:
         self._version.clear()

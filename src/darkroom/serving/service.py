@@ -2,12 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,10 @@ from darkroom.serving.preprocessing import ModelInput, RefusedImageError, count_
 from darkroom.serving.runtime import Logits
 
 T = TypeVar("T")
+# What is found for an image: the fields of its answer beside ``seen``.
+Finding = tuple[NDArray[np.float64], float, bool]
+# Told the probabilities, the energies and what is unlike training of the images of a batch.
+Count = Callable[[Floats, Floats, NDArray[np.bool_]], None]
 # Pictures as small as those that most models learn from are decoded in the event loop: handing them to a thread and
 # back takes longer.
 SMALL_IMAGES = 4
@@ -47,8 +50,7 @@ class Options:
     drawn: bool = False
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a version says of a picture.
 
     ``probabilities`` float64 [classes] are calibrated; ``energy`` is the higher, the less the picture is like the
@@ -69,8 +71,7 @@ class Deployment:
     """
 
     model: LoadedModel
-    batcher: Batcher
-    is_champion: bool
+    batcher: Batcher[Finding]
     drift: DriftWatch | None = None
     since: str | None = None
     verdict: str | None = None
@@ -89,6 +90,7 @@ class Service:
         self.challenger: Deployment | None = None
         self.trouble: str | None = None
         self._waiting = 0
+        self.metrics.waiting.set_function(lambda: self._waiting)
         # Decoding leaves Python's lock free, and so does the model, which uses several threads itself.
         cores = os.cpu_count() or 1
         self._decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
@@ -103,27 +105,20 @@ class Service:
 
     async def answer(self, deployment: Deployment, contents: Sequence[bytes], options: Options) -> list[Answer]:
         """Answer for encoded pictures. Raises RefusedImageError for one that is refused, BusyError if too many wait."""
-        with self._place_in_queue(len(contents)):
-            seen: list[ModelInput] = []
-
-            async def prepare() -> NDArray[np.uint8]:
-                seen.extend(await self._see(deployment.model, contents, options))
-                return np.stack([each.pixels for each in seen])
-
-            logits = await deployment.batcher.answer(prepare())
-        return self._answers(deployment, seen, logits)
-
-    @contextmanager
-    def _place_in_queue(self, images: int) -> Iterator[None]:
-        if self._waiting + images > self.settings.queue:
+        if self._waiting + len(contents) > self.settings.queue:
             raise BusyError
-        self._waiting += images
-        self.metrics.waiting.set(self._waiting)
+        seen: list[ModelInput] = []
+
+        async def prepare() -> NDArray[np.uint8]:
+            seen.extend(await self._see(deployment.model, contents, options))
+            return np.stack([each.pixels for each in seen])
+
+        self._waiting += len(contents)
         try:
-            yield
+            findings = await deployment.batcher.answer(prepare())
         finally:
-            self._waiting -= images
-            self.metrics.waiting.set(self._waiting)
+            self._waiting -= len(contents)
+        return [Answer(each, *finding) for each, finding in zip(seen, findings, strict=True)]
 
     async def _see(self, model: LoadedModel, contents: Sequence[bytes], options: Options) -> list[ModelInput]:
         bound = self.settings.max_pixels
@@ -150,32 +145,12 @@ class Service:
         finally:
             self._large_waiting -= 1
 
-    def _answers(self, deployment: Deployment, seen: Sequence[ModelInput], logits: Logits) -> list[Answer]:
-        reference = deployment.model.reference
-        probabilities = calibrated(logits, reference.temperature if reference else 1.0)
-        scores = energies(logits)
-        unlike = scores > (reference.energy_threshold if reference else np.inf)
-        if deployment.is_champion:
-            self._count(deployment, probabilities, scores, unlike)
-        return [
-            Answer(each, row, float(score), bool(flag))
-            for each, row, score, flag in zip(seen, probabilities, scores, unlike, strict=True)
-        ]
-
-    def _count(self, deployment: Deployment, probabilities: Floats, scores: Floats, unlike: NDArray[np.bool_]) -> None:
-        version, classes = deployment.model.version, deployment.model.classes
-        labels = probabilities.argmax(1)
-        for label in labels:
-            self.metrics.predictions.labels(version, classes[label]).inc()
-        self.metrics.unlike.labels(version).inc(int(unlike.sum()))
-        if deployment.drift:
-            deployment.drift.add(labels, probabilities.max(1), scores)
-
     def serve(self, champion: LoadedModel, since: str | None) -> None:
         """Answer with this version from now on; what was begun is ended with the one before."""
         reference = champion.reference
         drift = DriftWatch(reference, champion.classes, self.settings.window) if reference else None
-        self.champion = Deployment(champion, self._batcher(champion), is_champion=True, drift=drift, since=since)
+        batcher = self._batcher(champion, partial(self._count, champion, drift))
+        self.champion = Deployment(champion, batcher, drift=drift, since=since)
         self.metrics.now_serves(champion.version)
 
     def show_challenger(self, challenger: LoadedModel | None, verdict: str | None) -> None:
@@ -183,7 +158,7 @@ class Service:
         if challenger is None:
             self.challenger = None
         elif self.challenger is None or self.challenger.model is not challenger:
-            self.challenger = Deployment(challenger, self._batcher(challenger), is_champion=False, verdict=verdict)
+            self.challenger = Deployment(challenger, self._batcher(challenger), verdict=verdict)
         elif self.challenger.verdict != verdict:
             self.challenger = replace(self.challenger, verdict=verdict)
 
@@ -196,14 +171,38 @@ class Service:
         """Whether the registry answered when it was last asked."""
         self.metrics.registry_up.set(answers)
 
-    def _batcher(self, model: LoadedModel) -> Batcher:
+    def _batcher(self, model: LoadedModel, count: Count = lambda *findings: None) -> Batcher[Finding]:
+        reference = model.reference
+        temperature, threshold = (reference.temperature, reference.energy_threshold) if reference else (1.0, np.inf)
+
+        def interpret(logits: Logits) -> list[Finding]:
+            probabilities, scores = calibrated(logits, temperature), energies(logits)
+            unlike = scores > threshold
+            count(probabilities, scores, unlike)
+            return list(zip(probabilities, scores.tolist(), unlike.tolist(), strict=True))
+
         return Batcher(
             model.runtime,
             self._model,
+            interpret,
             batch_size=self.settings.batch_size,
             wait_seconds=self.settings.batch_wait_ms / 1000,
             observe=self.metrics.batches.observe,
         )
+
+    def _count(
+        self,
+        champion: LoadedModel,
+        drift: DriftWatch | None,
+        probabilities: Floats,
+        scores: Floats,
+        unlike: NDArray[np.bool_],
+    ) -> None:
+        labels = probabilities.argmax(1)
+        names = [champion.classes[label] for label in labels]
+        self.metrics.count_predictions(champion.version, names, int(unlike.sum()))
+        if drift:
+            drift.add(labels, probabilities.max(1), scores)
 
 
 def _may_be_small(contents: Sequence[bytes]) -> bool:
