@@ -44,6 +44,20 @@ def test_files_and_base64_and_data_urls_get_the_same_answers_in_their_order(clie
     assert schemas.Predictions.model_validate(as_files).version == "1"
 
 
+@pytest.mark.parametrize("query", ["", "?seen=true&challenger=true&top_k=1"])
+@pytest.mark.parametrize("logit", [1e-7, 1 / 3, 30.0, 1e22])
+def test_an_answer_is_what_its_schema_writes(make_service, query, logit):
+    def infer(images):
+        return np.tile(np.array([logit, 0], np.float32), (len(images), 1))
+
+    service = make_service(make_loaded(infer=infer))
+    service.show_challenger(make_loaded("2"), None)
+    with TestClient(make_app(service)) as client:
+        answer = client.post(f"/v1/predict{query}", files=files(DARK, BRIGHT)).text
+
+    assert schemas.Predictions.model_validate_json(answer).model_dump_json() == answer
+
+
 @pytest.mark.parametrize(
     "spell",
     [

@@ -14,6 +14,7 @@ from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from darkroom.serving import schemas
@@ -199,40 +200,42 @@ def _count_values(found: Sequence[tuple[Deployment, Sequence[Answer]]], question
     )
 
 
-def _write(found: Sequence[tuple[Deployment, Sequence[Answer]]], question: Question) -> str:
-    """The answers of the champion, and of the challenger if there are any, as JSON."""
+def _write(found: Sequence[tuple[Deployment, Sequence[Answer]]], question: Question) -> bytes:
+    """The answers of the champion, and of the challenger if there are any, as JSON: ``schemas.Predictions``.
+
+    Plain values are written in half the time of models, which would check once more what is made here.
+    """
     (champion, answers), *challengers = found
-    return schemas.Predictions(
-        model=champion.model.name,
-        version=champion.model.version,
-        predictions=_predictions(champion, answers, question),
-        challenger=next(
-            (
-                schemas.Opinion(version=other.model.version, predictions=_predictions(other, theirs, question))
-                for other, theirs in challengers
-            ),
-            None,
-        ),
-    ).model_dump_json()
+    opinions = [
+        {"version": other.model.version, "predictions": _predictions(other, theirs, question)}
+        for other, theirs in challengers
+    ]
+    written = {
+        "model": champion.model.name,
+        "version": champion.model.version,
+        "predictions": _predictions(champion, answers, question),
+        "challenger": opinions[0] if opinions else None,
+    }
+    return to_json(written, inf_nan_mode="null")
 
 
-def _predictions(deployment: Deployment, answers: Sequence[Answer], question: Question) -> list[schemas.Prediction]:
+def _predictions(deployment: Deployment, answers: Sequence[Answer], question: Question) -> list[dict[str, Any]]:
     return [_prediction(deployment.model.classes, answer, question) for answer in answers]
 
 
-def _prediction(classes: Sequence[str], answer: Answer, question: Question) -> schemas.Prediction:
+def _prediction(classes: Sequence[str], answer: Answer, question: Question) -> dict[str, Any]:
     values = answer.probabilities.tolist()
     order = np.argsort(-answer.probabilities, kind="stable")[: question.top_k].tolist()
-    return schemas.Prediction(
-        label=classes[order[0]],
-        probability=values[order[0]],
-        top=[schemas.Score(label=classes[index], probability=values[index]) for index in order],
-        probabilities=dict(zip(classes, values, strict=True)),
-        energy=answer.energy,
-        unlike_training=answer.unlike_training,
-        inverted=answer.seen.inverted,
-        seen=_data_url(_png(answer.seen)) if question.seen else None,
-    )
+    return {
+        "label": classes[order[0]],
+        "probability": values[order[0]],
+        "top": [{"label": classes[index], "probability": values[index]} for index in order],
+        "probabilities": dict(zip(classes, values, strict=True)),
+        "energy": answer.energy,
+        "unlike_training": answer.unlike_training,
+        "inverted": answer.seen.inverted,
+        "seen": _data_url(_png(answer.seen)) if question.seen else None,
+    }
 
 
 def _png(seen: ModelInput) -> bytes:

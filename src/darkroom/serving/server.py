@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -63,9 +64,27 @@ def listen(host: str, port: int) -> socket.socket:
         raise ServingError(f"{host}:{port}: {why.lower()}; choose another address with --host and --port") from None
 
 
+class LineFormatter(logging.Formatter):
+    """Writes the time of a second once, for all of its lines."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(message)s")
+        self._second = -1
+        self._written = ""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - the library's
+        second = int(record.created)
+        if second != self._second:
+            self._second, self._written = second, time.strftime(self.default_time_format, self.converter(second))
+        return f"{self._written},{int(record.msecs):03d}"
+
+
 def log_to_stderr() -> None:
+    # Python's "Logging HOWTO", section "Optimization": what no line of ours has is not looked up for each of them.
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handler.setFormatter(LineFormatter())
     for name in ("darkroom.serving", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.addHandler(handler)
