@@ -3,6 +3,7 @@
 import re
 from base64 import b64decode
 from http import HTTPStatus
+from math import inf
 
 from fastapi import HTTPException, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,10 +42,13 @@ async def read_images(request: Request, settings: Serve) -> list[bytes]:
 
     Raises HTTPException, with a status of the 4xx family, for one that is too large or not of these forms.
     """
-    form = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    bounded = Request(request.scope, _bounded(request, int(settings.max_request_mb * MEGABYTE)))
+    content_type, length = request.headers.get("content-type", ""), request.headers.get("content-length", "")
+    form = content_type.partition(";")[0].strip().lower()
+    announced = _read_length(length)
+    bounded = Request(request.scope, _bounded(request.receive, announced, int(settings.max_request_mb * MEGABYTE)))
     if form == MULTIPART:
-        contents = await _from_multipart(bounded, settings.max_images)
+        is_small = announced is not None and announced <= SMALL_BODY
+        contents = await _from_multipart(bounded, content_type if is_small else None, settings.max_images)
     elif form == JSON:
         body = await bounded.body()
         if len(body) > SMALL_BODY:
@@ -60,23 +64,29 @@ async def read_images(request: Request, settings: Serve) -> list[bytes]:
     return contents
 
 
-def _bounded(request: Request, limit: int) -> Receive:
-    """The request's messages until ``limit`` bytes; what it announces counts before any of them is read."""
-    announced = request.headers.get("content-length", "")
+def _read_length(announced: str) -> float | None:
+    """The bytes that a request announces, None if it does not."""
+    if not announced.isdecimal():
+        return None
     # Python reads numbers of some thousand digits only.
-    if announced.isdecimal() and (len(announced) > LONGEST_NUMBER or int(announced) > limit):
+    return int(announced) if len(announced) <= LONGEST_NUMBER else inf
+
+
+def _bounded(receive: Receive, announced: float | None, limit: int) -> Receive:
+    """The messages of a request until ``limit`` bytes; what it announces counts before any of them is read."""
+    if announced is not None and announced > limit:
         raise _too_large(limit)
     received = 0
 
-    async def receive() -> Message:
+    async def receive_bounded() -> Message:
         nonlocal received
-        message = await request.receive()
+        message = await receive()
         received += len(message.get("body", b""))
         if received > limit:
             raise _too_large(limit)
         return message
 
-    return receive
+    return receive_bounded
 
 
 def _too_large(limit: int) -> HTTPException:
@@ -86,11 +96,11 @@ def _too_large(limit: int) -> HTTPException:
     )
 
 
-async def _from_multipart(request: Request, most: int) -> list[bytes]:
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and len(length) <= LONGEST_NUMBER and int(length) <= SMALL_BODY:
+async def _from_multipart(request: Request, simple: str | None, most: int) -> list[bytes]:
+    """The files of a form; ``simple`` is the content type of a small one, which may be read in a quicker way."""
+    if simple is not None:
         # Starlette keeps the body, and reads the form from it below if this cannot.
-        found = read_simple_form(await request.body(), request.headers["content-type"])
+        found = read_simple_form(await request.body(), simple)
         if found is not None:
             _check_count(len(found), most)
             return found
