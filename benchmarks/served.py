@@ -8,14 +8,16 @@ import asyncio
 import itertools
 import os
 import re
+import selectors
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import BytesIO
 from json import dumps
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Any
 
 import numpy as np
 from benchmarks import images, project
+from benchmarks.harness import NotHere
 
 TRAIN_IMAGES, VALIDATION_IMAGES = 2000, 500
 NAME = "darkroom-fashion-mnist"
@@ -78,15 +81,29 @@ def mlflow_serve() -> Iterator[tuple[int, int]]:
         yield port, process.pid
 
 
-def as_file(pixels: np.ndarray) -> bytes:
-    """A request to our server: an image uint8 [1, H, W] as a PNG file in a multipart form."""
+@contextmanager
+def litserve() -> Iterator[tuple[int, int]]:
+    """A server of the same champion written with LitServe: its port and process. Raises NotHere without the library."""
+    if find_spec("litserve") is None:
+        raise NotHere("litserve is not installed")
+    port = _free_port()
+    with _running([sys.executable, "-m", "benchmarks.peers.litserve", str(port)], port, "/health") as process:
+        yield port, process.pid
+
+
+def as_file(pixels: np.ndarray, path: str = "/v1/predict") -> bytes:
+    """A request to our server, or to another's ``path``: an image uint8 [1, H, W] as a PNG file in a form."""
     from PIL import Image
 
     written = BytesIO()
     Image.fromarray(pixels[0]).save(written, "PNG")
     head = b'--boundary\r\nContent-Disposition: form-data; name="images"; filename="0.png"\r\n\r\n'
     body = head + written.getvalue() + b"\r\n--boundary--\r\n"
-    return _request("/v1/predict", "multipart/form-data; boundary=boundary", body)
+    return _request(path, "multipart/form-data; boundary=boundary", body)
+
+
+def as_file_for_litserve(pixels: np.ndarray) -> bytes:
+    return as_file(pixels, "/predict")
 
 
 def as_pixels(pixels: np.ndarray) -> bytes:
@@ -94,36 +111,85 @@ def as_pixels(pixels: np.ndarray) -> bytes:
     return _request("/invocations", "application/json", dumps({"inputs": pixels[None].tolist()}).encode())
 
 
-async def ask(
-    port: int, requests: Sequence[bytes], clients: int, seconds: float, take: Callable[[Answer], None]
-) -> None:
+class Client:
+    """A connection that asks ``requests`` one after the other.
+
+    It uses the system's own calls: asyncio's streams take a third more processor time, which a server on the same
+    processors would miss.
+    """
+
+    def __init__(self, port: int, requests: Iterable[bytes]) -> None:
+        self.connection = socket.create_connection((HOST, port))
+        self._requests = iter(requests)
+        self._received = b""
+        self._sent = 0.0
+
+    def send(self) -> None:
+        self._sent = time.perf_counter()
+        self.connection.sendall(next(self._requests))
+
+    def receive(self) -> Answer | None:
+        """Read what is there: the answer, if that was the rest of it."""
+        if not (part := self.connection.recv(1 << 16)):
+            raise EOFError("the server has ended a connection")
+        self._received += part
+        head, end, body = self._received.partition(b"\r\n\r\n")
+        if not end or len(body) < _length(head):
+            return None
+        self._received = b""
+        return Answer(self._sent, time.perf_counter(), _status(head), body)
+
+
+def ask(port: int, requests: Sequence[bytes], clients: int, seconds: float, take: Callable[[Answer], None]) -> None:
     """Let ``clients`` ask for ``seconds``, after a warm-up; ``take`` is given every answer that counts."""
-    ready = asyncio.Barrier(clients)
-
-    async def client(number: int) -> None:
-        reader, writer = await asyncio.open_connection(HOST, port)
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        asking = []
+        for number in range(clients):
+            own = (requests[turn % len(requests)] for turn in itertools.count(number, clients))
+            asking.append(Client(port, own))
+            stack.enter_context(asking[-1].connection)
+            selector.register(asking[-1].connection, selectors.EVENT_READ, asking[-1])
         for _ in range(WARM_UP):
-            await exchange(reader, writer, requests[number % len(requests)])
-        await ready.wait()
-        until = time.perf_counter() + seconds
-        for turn in itertools.count(number, clients):
-            take(await exchange(reader, writer, requests[turn % len(requests)]))
-            if time.perf_counter() > until:
-                break
-        writer.close()
-        await writer.wait_closed()
+            _ask(selector, asking, until=0.0, take=lambda answer: None)
+        _ask(selector, asking, until=time.perf_counter() + seconds, take=take)
 
-    await asyncio.gather(*[client(number) for number in range(clients)])
+
+def _ask(
+    selector: selectors.BaseSelector, asking: Sequence[Client], until: float, take: Callable[[Answer], None]
+) -> None:
+    """Let each ask once, and again as soon as it is answered until that time."""
+    for client in asking:
+        client.send()
+    left = len(asking)
+    while left:
+        for key, _ in selector.select():
+            answer = key.data.receive()
+            if answer is None:
+                continue
+            take(answer)
+            if answer.received < until:
+                key.data.send()
+            else:
+                left -= 1
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> Answer:
     sent = time.perf_counter()
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
+    body = await reader.readexactly(_length(head))
+    return Answer(sent, time.perf_counter(), _status(head), body)
+
+
+def _length(head: bytes) -> int:
     length = re.search(rb"content-length: (\d+)", head, re.IGNORECASE)
     assert length, head
-    body = await reader.readexactly(int(length[1]))
-    return Answer(sent, time.perf_counter(), int(head.split(b" ", 2)[1]), body)
+    return int(length[1])
+
+
+def _status(head: bytes) -> int:
+    return int(head.split(b" ", 2)[1])
 
 
 def _request(path: str, content_type: str, body: bytes) -> bytes:

@@ -1,14 +1,14 @@
-"""Requests a second and latency of `darkroom serve` beside `mlflow models serve`, of the same model.
+"""Requests a second and latency of `darkroom serve` beside `mlflow models serve` and LitServe, of the same model.
 
     python -m benchmarks.serve.load [--seconds 8] [--rounds 3]
 
 Conditions: the default CNN, Fashion-MNIST's images one a request, over loopback; server and clients share the machine.
 Each client asks again as soon as it is answered, after 20 requests that do not count. Our server gets PNG files in
 multipart forms and answers labels and calibrated probabilities; MLflow's gets pixels as numbers in JSON and answers
-logits. Both are as they come: one process, default settings.
+logits. Both are as they come: one process, default settings. LitServe, where it is installed, gets the same files and
+answers labels and probabilities (see `benchmarks/peers/litserve.py`).
 """
 
-import asyncio
 from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
@@ -19,11 +19,12 @@ from benchmarks.harness import Benchmark, Figures, run
 
 CLIENTS = (1, 8, 64)
 IMAGES = 256
-OURS, MLFLOW = "darkroom serve", "mlflow models serve"
+OURS, MLFLOW, LITSERVE = "darkroom serve", "mlflow models serve", "LitServe"
 RATE, P99 = "requests/s", "ms, p99"
 WAYS: dict[str, tuple[Callable[[], Any], Callable[[np.ndarray], bytes]]] = {
     OURS: (served.darkroom_serve, served.as_file),
     MLFLOW: (served.mlflow_serve, served.as_pixels),
+    LITSERVE: (served.litserve, served.as_file_for_litserve),
 }
 
 
@@ -35,7 +36,7 @@ def load(way: str, clients: int) -> harness.Job:
         requests = [encode(pixels) for pixels in images.read(IMAGES)[0]]
         answers: list[served.Answer] = []
         with server() as (port, _):
-            asyncio.run(served.ask(port, requests, clients, options.seconds, answers.append))
+            served.ask(port, requests, clients, options.seconds, answers.append)
         assert {answer.status for answer in answers} == {200}, "a request failed"
         seconds = max(answer.received for answer in answers) - min(answer.sent for answer in answers)
         p50, p95, p99 = np.percentile([answer.ms for answer in answers], (50, 95, 99)).tolist()

@@ -9,7 +9,6 @@ moment from 4 seconds before the request was sent until it was answered. Memory 
 over a tenth of the time.
 """
 
-import asyncio
 import json
 import time
 from argparse import Namespace
@@ -63,7 +62,7 @@ def job(options: Namespace) -> Figures:
         memory: list[float] = []
         watching = Thread(target=_watch, args=(psutil.Process(process), memory, seconds), daemon=True)
         watching.start()
-        asyncio.run(served.ask(port, requests, CLIENTS, seconds, take))
+        served.ask(port, requests, CLIENTS, seconds, take)
         watching.join()
         changes = changing.result()
     pick_ups = _pick_ups(changes, times, versions)
