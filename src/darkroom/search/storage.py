@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 
 from darkroom.config import Config
 from darkroom.errors import SearchError
+from darkroom.search.optuna_internals import JournalFile
 from darkroom.utils.memory import failure_reason
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class _Journal(JournalStorage):
             self.is_alone = False
         fcntl.flock(opened, fcntl.LOCK_SH)
         with intact(path):
-            super().__init__(JournalFileBackend(str(path)))
+            super().__init__(JournalFile(str(path)))
 
 
 @contextmanager
