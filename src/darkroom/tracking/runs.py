@@ -107,10 +107,21 @@ class Run:
         self._take({"do": do, "run": self.key, **what})
 
 
+def origin() -> dict[str, str]:
+    """Tags that say who begins a run now, in which process and with which code."""
+    return {PROCESS_TAG: this_process(), "mlflow.user": user(), **code_version()}
+
+
 def begin(
-    send: Callable[[Operation], None], name: str, kind: str, *, key: str | None = None, parent: str | None = None
+    send: Callable[[Operation], None],
+    name: str,
+    kind: str,
+    begun_by: Mapping[str, str],
+    *,
+    key: str | None = None,
+    parent: str | None = None,
 ) -> Run:
-    """Start the run ``key``, or resume it if it exists; without a key, a new one.
+    """Start the run ``key``, or resume it if it exists; without a key, a new one. ``begun_by`` is its ``origin``.
 
     ``parent`` is the key of the run above it. A run without one belongs to the project run of `mlflow run`, if there
     is one.
@@ -120,10 +131,8 @@ def begin(
     tags = {
         RUN_TAG: run.key,
         KIND_TAG: kind,
-        PROCESS_TAG: this_process(),
-        "mlflow.user": user(),
         "mlflow.source.name": f"darkroom {kind}",
-        **code_version(),
+        **begun_by,
     }
     project_run = os.environ.get("MLFLOW_RUN_ID")
     if project_run and not parent:

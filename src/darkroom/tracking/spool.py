@@ -66,11 +66,14 @@ class Spool:
             operation = operation | {"directory": str(copy)}
         self._opened.write(_line(operation))
 
-    def pending(self) -> list[tuple[Operation, int]]:
-        """The operations that were not sent yet, each with the number of bytes that are sent after it."""
+    def pending(self, after: int = 0) -> list[tuple[Operation, int]]:
+        """The operations that were not sent yet, each with the number of bytes that are sent after it.
+
+        ``after`` as many bytes: only what stands behind them.
+        """
         with self.path.open("rb") as opened:
             head = len(opened.readline())
-            position = max(head, self._taken())
+            position = max(head, self._taken(), after)
             opened.seek(position)
             found = []
             for line in opened:

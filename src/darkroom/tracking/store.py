@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,9 +28,10 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from darkroom.errors import TrackingError, first_line
 from darkroom.tracking.database import LOCKED, check_database, deleted_experiment, reason_of, unusable
 from darkroom.tracking.relocation import artifact_root, relocate
-from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin
+from darkroom.tracking.runs import ENDED_TAG, PROCESS_TAG, RUN_TAG, Run, begin, origin
 from darkroom.tracking.spool import Operation
 from darkroom.tracking.tracking_uri import shown, sqlite_file, sqlite_uri
+from darkroom.tracking.whole_runs import WholeRun, database_of, known, write
 from darkroom.utils.process_id import is_gone
 from darkroom.utils.scratch import scratch_directory
 
@@ -66,7 +68,7 @@ class Store:
 
     def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
         """Start a run that is told to the store at once; see ``begin``."""
-        return begin(self.apply, name, kind, key=key, parent=parent)
+        return begin(self.apply, name, kind, origin(), key=key, parent=parent)
 
     def run(self, run_id: str) -> Run:
         """A run that is there, to tell it more."""
@@ -98,6 +100,21 @@ class Store:
                 self.client.set_terminated(self.id_of(key), status, time)
             case _:
                 raise AssertionError(f"not an operation: {operation}")
+
+    def add(self, runs: Sequence[WholeRun]) -> None:
+        """Write runs as a whole, in few calls. What the store has already of them stays as it is."""
+        keys = [run.key for run in runs]
+        database = database_of(self.client)
+        there = known(database, self.experiment_id, keys) if database else {*filter(self._has, keys)}
+        for run in runs:
+            if run.key in there:
+                for operation in run.operations:
+                    self.apply(operation)
+        new = [run for run in runs if run.key not in there]
+        write(self.client, self.experiment_id, new, {run.parent: self.id_of(run.parent) for run in new})
+
+    def _has(self, key: str) -> bool:
+        return self.find(RUN_TAG, key) is not None
 
     def _begin(self, key: str, operation: Operation) -> None:
         found = self.find(RUN_TAG, key)

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from darkroom.config.settings import Tracking
 from darkroom.tracking.database import check_database, unusable
-from darkroom.tracking.runs import Run, begin
+from darkroom.tracking.runs import Run, begin, origin
 from darkroom.tracking.spool import Operation
 from darkroom.tracking.tracking_uri import check_uri, need_store, shown, tracking_uri
 from darkroom.tracking.writer import Writer
@@ -90,7 +91,12 @@ class Tracker:
         """Start a run, or resume it; see ``begin``."""
         if not self._has_told:
             self._answered.enter_context(answered("ending the run"))
-        return begin(self._send, name, kind, key=key, parent=parent)
+        return begin(self._send, name, kind, self._origin, key=key, parent=parent)
+
+    @cached_property
+    def _origin(self) -> dict[str, str]:
+        """That of the stage: asking git for it takes longer than a small trial."""
+        return origin()
 
     def if_it_answers(self, action: Callable[["Store"], object]) -> None:
         """Do what has to wait for the store, after all that was told before; not if the store does not answer."""

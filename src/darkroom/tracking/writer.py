@@ -2,6 +2,8 @@
 
 import threading
 import time
+from collections.abc import Collection, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +13,20 @@ from darkroom.utils.console import warn
 
 if TYPE_CHECKING:
     from darkroom.tracking.store import Store
+    from darkroom.tracking.whole_runs import WholeRun
+
+# An operation, and the bytes of the spool that are sent after it.
+Pending = tuple[Operation, int]
 
 # Seconds for which the thread leaves the machine to the stage: importing MLflow, which takes one or two, is then at
 # most a thirtieth of the work that it is done beside. What is shorter is told to the store when it has ended.
 QUIET_SECONDS = 60.0
+# Between two times that the store is told something, unless somebody waits: what comes meanwhile goes together.
+GATHER_SECONDS = 5.0
+# A run below another one is told as a whole if it ends within so many seconds.
+WHOLE_SECONDS = 10.0
+# Runs that a database writes in one transaction, during which nobody else can.
+RUNS_A_BATCH = 200
 # Between two attempts at a store that does not answer: at first, and at most.
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
@@ -38,6 +50,9 @@ class Writer:
         self.sent = 0  # operations
         self.imported = threading.Event()
         self._spool: Spool | None = None
+        # What was read of the spool and not sent, up to so many bytes.
+        self._held: list[Pending] = []
+        self._read = 0
         self._state = threading.Condition()
         # Guarded by _state. _idle: nothing is left to send. _attempts: how many have failed.
         self._idle = False
@@ -56,8 +71,9 @@ class Writer:
             if self._spool is None:
                 self._spool = Spool.create(self.directory, portable(self.address), self.experiment)
             self._spool.append(operation)
-            self._idle = False
-            self._state.notify_all()
+            if self._idle:
+                self._idle = False
+                self._state.notify_all()
 
     def wait(self, seconds: float, *, whatever: bool = False) -> bool:
         """Wait until everything is sent; False if it is not after ``seconds``, or as soon as an attempt fails.
@@ -165,22 +181,59 @@ class Writer:
         assert self.store
         with self._state:
             spool = self._spool
-            pending = spool.pending() if spool else []
+            pending = self._held + (spool.pending(self._read) if spool else [])
             if not pending:
                 self._idle, self.trouble, self._hurried = True, "", False
                 self._state.notify_all()
                 self._state.wait_for(lambda: not self._idle or self._closing)
+            is_hurried = self._hurried
         if spool and pending:
-            self._send(spool, pending, self.store)
+            # Should the store fail midway, all that is not marked as sent is read again.
+            self._held, self._read = [], 0
+            held = set() if is_hurried else unfinished(pending, time.time() - WHOLE_SECONDS)
+            self._send(spool, pending, self.store, held)
+            self._held, self._read = [each for each in pending if each[0]["run"] in held], pending[-1][1]
+            if not is_hurried:
+                self._rest(GATHER_SECONDS)
 
-    def _send(self, spool: Spool, pending: list[tuple[Operation, int]], store: "Store") -> None:
-        for operation, position in merged(pending):
+    def _send(self, spool: Spool, pending: list[Pending], store: "Store", held: Collection[str] = ()) -> None:
+        """Send the operations, but those of the runs that are ``held``."""
+        from darkroom.tracking.whole_runs import whole_runs
+
+        now = [each for each in pending if each[0]["run"] not in held]
+        # What stands before the first that is held is all sent in the end; 0 if that is the first of all.
+        sent = [position for _, position in takewhile(lambda each: each[0]["run"] not in held, pending)]
+        limit = sent[-1] if sent else 0
+        runs = whole_runs(operation for operation, _ in now)
+        keys = {run.key for run in runs}
+        first = next((position for operation, position in now if operation["run"] in keys), 0)
+        others = merged([each for each in now if each[0]["run"] not in keys])
+        for operation, position in others:
             if self._closing:
                 return
+            if runs and position > first:
+                self._add(runs, store)
+                runs = []
             store.apply(operation)
-            spool.mark_sent(position)
+            self._sent_to(spool, min(position, limit))
+        self._add(runs, store)
+        self._sent_to(spool, limit)
+
+    def _add(self, runs: Sequence["WholeRun"], store: "Store") -> None:
+        for start in range(0, len(runs), RUNS_A_BATCH):
+            if self._closing:
+                return
+            store.add(runs[start : start + RUNS_A_BATCH])
             self.sent += 1
             self._measure()
+
+    def _sent_to(self, spool: Spool, position: int) -> None:
+        if self._closing:
+            return
+        if position:
+            spool.mark_sent(position)
+        self.sent += 1
+        self._measure()
 
     def _note(self, trouble: str, *, gives_up: bool) -> None:
         with self._state:
@@ -198,9 +251,19 @@ class Writer:
         self.cpu_seconds = time.thread_time()
 
 
-def merged(pending: list[tuple[Operation, int]]) -> list[tuple[Operation, int]]:
+def unfinished(pending: list[Pending], since: float) -> set[str]:
+    """The runs below another one that were begun later than ``since``, in seconds, and have not ended."""
+    begun = {
+        operation["run"]
+        for operation, _ in pending
+        if operation["do"] == "begin" and operation["parent"] and operation["time"] > 1000 * since
+    }
+    return begun - {operation["run"] for operation, _ in pending if operation["do"] == "end"}
+
+
+def merged(pending: list[Pending]) -> list[Pending]:
     """The operations with figures of one run that follow each other as one: a slow store is asked less often."""
-    together: list[tuple[Operation, int]] = []
+    together: list[Pending] = []
     for operation, position in pending:
         last = together[-1][0] if together else {}
         if operation["do"] == last.get("do") == "metrics" and operation["run"] == last["run"]:
