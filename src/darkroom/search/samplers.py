@@ -28,6 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
 from darkroom.search.optuna_internals import Hyperband, with_failures_last
+from darkroom.search.space import distributions
 
 # Trials drawn at random before a model of them suggests more, and completed before the median prunes any.
 STARTUP_TRIALS = 5
@@ -46,7 +47,7 @@ def choose_sampler(config: Config, taken: int, interrupted: Collection[int], *, 
         return RandomSampler(seed=seed)
     match config.search.sampler:
         case "tpe":
-            return _Tpe(seed, interrupted)
+            return _Tpe(seed, interrupted, distributions(config.search.space.flat()))
         case "gp":
             return _Gp(seed, interrupted)
         case "cma-es":
@@ -56,9 +57,14 @@ def choose_sampler(config: Config, taken: int, interrupted: Collection[int], *, 
 
 
 class _Tpe(TPESampler):
-    def __init__(self, seed: int, interrupted: Collection[int]) -> None:
+    def __init__(self, seed: int, interrupted: Collection[int], kinds: Mapping[str, BaseDistribution]) -> None:
         super().__init__(seed=seed, n_startup_trials=STARTUP_TRIALS)
         self._interrupted = interrupted
+        self._kinds = {name: kind for name, kind in sorted(kinds.items()) if not kind.single()}
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """The space of the study. Optuna compares those of all trials for it, for each suggestion."""
+        return self._kinds if len(study.directions) == 1 else super().infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

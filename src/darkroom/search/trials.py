@@ -65,6 +65,7 @@ class StudyTrials:
         # Why no trial was to be begun when one was last asked for.
         self.ending: str | None = None
         self._twins: dict[Point, list[optuna.Trial]] = {}
+        self._keys: dict[int, Point] = {}  # of trials that have ended
         self._resolved: list[FrozenTrial] = []
         self._grid = grid(self._kinds, config.search.seed) if config.search.sampler == "grid" else None
         study.pruner = choose_pruner(config, interrupted(study))
@@ -83,7 +84,7 @@ class StudyTrials:
                 break
             key = params_key(trial)
             # Looked up each time: other machines may search in the same study.
-            tried = {params_key(each): each for each in reversed(used_trials(self.study))}
+            tried = {self._key(each): each for each in reversed(used_trials(self.study))}
             if key in tried:
                 self._repeat(trial, tried[key])
             elif key in self._twins:
@@ -164,8 +165,14 @@ class StudyTrials:
         values = first.values if first.state is TrialState.COMPLETE else None
         self._resolved.append(end_trial(self.study, trial, values, first.state, first.user_attrs.get(FAILURE)))
 
+    def _key(self, ended: FrozenTrial) -> Point:
+        if ended.number not in self._keys:
+            self._keys[ended.number] = params_key(ended)
+        return self._keys[ended.number]
+
     def _taken(self) -> list[FrozenTrial]:
-        return [*used_trials(self.study), *running_trials(self.study)]
+        """The trials that count and those under way; not to be kept, for they change."""
+        return [*used_trials(self.study), *self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
 
     def _ending(self) -> str | None:
         """Why no trial is to be begun; None if one is."""

@@ -246,3 +246,16 @@ def test_the_seed_decides_the_order_of_a_grid() -> None:
 def test_a_sampler_that_repeats_itself_gives_its_turn_to_chance() -> None:
     assert isinstance(choose_sampler(config(), 9, [], stuck=True), optuna.samplers.RandomSampler)
     assert isinstance(choose_sampler(config(), 9, []), optuna.samplers.TPESampler)
+
+
+@pytest.mark.parametrize("kinds", [RANGES, WITH_CHOICES])
+def test_the_space_is_the_one_that_optuna_infers(kinds):
+    settings = config(space=kinds)
+    space = distributions(settings.search.space.flat())
+    study = optuna.create_study()
+    for value in range(8):
+        study.tell(study.ask(space), *([None, TrialState.FAIL] if value == 3 else [value]))
+    trial = study.ask()
+    sampler = choose_sampler(settings, 9, [])
+    inferred = optuna.samplers.TPESampler.infer_relative_search_space(sampler, study, trial)
+    assert list(sampler.infer_relative_search_space(study, trial).items()) == list(inferred.items())
