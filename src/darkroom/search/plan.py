@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from math import ceil
 
 import torch
 
@@ -17,6 +18,8 @@ FUSED_ON_GPU, FUSED_DENSE = 16, 8
 # Floating-point operations of a search that is worth several trials at once: about a minute of one core. A shorter one
 # is trained in this process, one trial after another, so that each suggestion knows of all the trials before it.
 WORTH_IT = 3e12
+# The operations that take as long as the rest of a step, a millisecond of one core: of a small network nearly all.
+PER_STEP = 5e7
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def plan(config: Config, card: DatasetCard, device: torch.device) -> Plan:
 
     The same settings on the same machine give the same plan.
     """
-    most_workers, most_fused = _useful(config, device) if operations(config, card) >= WORTH_IT else (1, 1)
+    most_workers, most_fused = _useful(config, device) if _work(config, card) >= WORTH_IT else (1, 1)
     # Trials that run at once know nothing of each other: each place is to see two of them at least.
     workers, fuse = config.search.workers, config.search.fuse
     if not isinstance(workers, int):
@@ -64,6 +67,14 @@ def _useful(config: Config, device: torch.device) -> tuple[int, int]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _work(config: Config, card: DatasetCard) -> float:
+    """How long all trials take, in operations; 0 if the model does not take the images."""
+    epochs = config.search.trials * (config.search.epochs or config.train.epochs)
+    steps = epochs * ceil(card.sizes["train"] / config.train.batch_size)
+    arithmetic = operations(config, card)
+    return arithmetic + PER_STEP * steps if arithmetic else 0
 
 
 def operations(config: Config, card: DatasetCard) -> float:
