@@ -188,11 +188,12 @@ class Writer:
                 self._state.wait_for(lambda: not self._idle or self._closing)
             is_hurried = self._hurried
         if spool and pending:
+            read = max(self._read, pending[-1][1])  # what is held may stand before what was sent
             # Should the store fail midway, all that is not marked as sent is read again.
             self._held, self._read = [], 0
             held = set() if is_hurried else unfinished(pending, time.time() - WHOLE_SECONDS)
             self._send(spool, pending, self.store, held)
-            self._held, self._read = [each for each in pending if each[0]["run"] in held], pending[-1][1]
+            self._held, self._read = [each for each in pending if each[0]["run"] in held], read
             if not is_hurried:
                 self._rest(GATHER_SECONDS)
 
