@@ -185,4 +185,5 @@ def test_mlflow_is_imported_where_it_is_asked_alone() -> None:
     assert {module for module in asked if unit_of(module) == "tracking"} == {
         "darkroom.tracking.logged_model",
         "darkroom.tracking.store",
+        "darkroom.tracking.whole_runs",
     }
