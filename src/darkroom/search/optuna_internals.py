@@ -48,9 +48,9 @@ def without_heartbeat(study: optuna.Study) -> set[int]:
 
 
 class JournalFile(JournalFileBackend):
-    """A journal that waits for the disk once a second and not for each line, which took as long as a small trial.
+    """A journal that waits for the disk once a second at most: for each line it took as long as a small trial.
 
-    A process that is killed loses nothing by it, a machine without power the last second of trials.
+    A process that is killed loses nothing by it, a machine without power what was written since.
     """
 
     def __init__(self, path: str) -> None:

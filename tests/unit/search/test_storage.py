@@ -10,13 +10,15 @@ from datetime import UTC, datetime, timedelta
 import optuna
 import psutil
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 from tests.wait import wait_until
 
 from darkroom.config import parse
 from darkroom.errors import SearchError
-from darkroom.search import heartbeat
+from darkroom.search import heartbeat, optuna_internals
 from darkroom.search.attributes import OWNER
 from darkroom.search.heartbeat import abandoned, ask, heartbeats
 from darkroom.search.storage import explained, open_storage
@@ -107,6 +109,20 @@ def test_in_a_database_a_trial_that_nobody_claims_is_abandoned_after_a_while(dat
     running(study, None)
 
     assert [trial.number for trial in abandoned(study)] == [0]
+
+
+def test_a_journal_waits_for_the_disk_once_a_second(journal, monkeypatch):
+    now, waited, fsync = [100.0], [], os.fsync
+    monkeypatch.setattr(optuna_internals.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(optuna_internals.os, "fsync", lambda file: [waited.append(now[0]), fsync(file)])
+    study = study_in(open_storage(config(), journal))
+    for moment in (100.0, 100.5, 101.5):
+        now[0] = moment
+        for _ in range(5):
+            study.tell(study.ask({"a": FloatDistribution(0, 1)}), 0.5)
+    assert waited == [100.0, 101.5]
+    (read,) = optuna.get_all_study_summaries(JournalStorage(JournalFileBackend(str(journal))))
+    assert read.n_trials == 15
 
 
 def test_only_running_trials_are_abandoned(journal):

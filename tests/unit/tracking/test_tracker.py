@@ -138,6 +138,15 @@ def test_a_trial_finds_its_search(gate, open_tracker, spools, parent_is_known):
     assert parents == {"search": None, "trial 0": store.id_of(parent.key)}
 
 
+def test_git_is_asked_once_in_a_stage(gate, open_tracker, monkeypatch):
+    asked = []
+    monkeypatch.setattr("darkroom.tracking.runs.code_version", lambda: asked.append("git") or {})
+    with open_tracker() as tracker, tracker.start("search", "search") as parent:
+        for number in range(3):
+            tracker.start(f"trial {number}", "trial", parent=parent.key)
+    assert asked == ["git"]
+
+
 # --- a store that does not answer ------------------------------------------------------------------------
 
 
