@@ -1,8 +1,8 @@
 """Runs that began and ended before the store was told of them: each is written at once, in a database many together.
 
 A search may have a thousand short trials. Told one operation after another, each run costs a database eight
-transactions and 60 ms of a processor; together they cost one transaction, and each a few milliseconds. MLflow's public
-interface writes one run at a time, so this module uses MLflow's tables and its SqlAlchemyStore.
+transactions and 60 ms of a processor; two hundred together cost one transaction, and each less than a millisecond.
+MLflow's public interface writes one run at a time, so this module uses MLflow's tables and its SqlAlchemyStore.
 """
 
 import uuid
