@@ -33,6 +33,18 @@ class Backbone(ABC):
     def heads(self, model: nn.Module) -> tuple[str, ...]:
         """The names of the layers of ``model`` that give the logits."""
 
+    def without_heads(self, model: nn.Module) -> int:
+        """Take the layers that give the logits off ``model``, which then gives what they were given: its features.
+
+        Returns how many features an image has.
+        """
+        names = self.heads(model)
+        # Of dense layers as of convolutions: outputs, inputs, and the rest.
+        features = next(model.get_submodule(names[0]).parameters()).shape[1]
+        for name in names:
+            model.set_submodule(name, nn.Identity())
+        return features
+
     @abstractmethod
     def cached(self) -> Path | None:
         """The file of its weights, if it is on this machine."""

@@ -1,9 +1,11 @@
 """Optional hooks of an architecture, besides mapping images to logits."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
+
+from darkroom.models.weights import named_like
 
 
 class Network(nn.Module):
@@ -31,9 +33,14 @@ class Network(nn.Module):
         """The names of the layers that give the logits, each with an output a row; none: the last with weights."""
         return ()
 
-    def current_name(self, key: str) -> str:
-        """The name of a weight that older files call ``key``."""
-        return key
+    @property
+    def added(self) -> tuple[str, ...]:
+        """The names of the parts that weights of another library need not have."""
+        return ()
+
+    def named(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """``weights`` of a file under this network's names."""
+        return named_like(weights, self.state_dict())
 
     def begin_epoch(self, epoch: int) -> None:
         """Called in training mode before each epoch, counted from 1."""

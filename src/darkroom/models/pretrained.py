@@ -1,6 +1,7 @@
 """Transfer learning: a model of torchvision or timm that has learned from other pictures, with a new head."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -8,7 +9,8 @@ from torch.nn import functional as F
 
 from darkroom.models.architecture import Shape, register
 from darkroom.models.backbone import Backbone
-from darkroom.models.network import Network
+from darkroom.models.mlp import mlp
+from darkroom.models.network import Network, last_layer
 from darkroom.models.timm_backbone import PREFIX, TimmBackbone
 from darkroom.models.torchvision_backbone import TorchvisionBackbone
 from darkroom.models.weights import check_fit, named_like, needed, read_weights
@@ -24,17 +26,26 @@ def pretrained(
     *,
     backbone: str = "resnet18",
     weights_path: str | None = None,
+    train: str = "head",
+    hidden: tuple[int, ...] = (),
+    dropout: float = 0.0,
     freeze_epochs: int = 1,
     layer_lr_decay: float = 0.8,
 ) -> nn.Module:
-    """``backbone`` is a model that ``find_backbone`` knows.
+    """``backbone`` is a model that ``find_backbone`` knows; ``hidden`` and ``dropout`` are of the head, as of an mlp.
 
-    For ``freeze_epochs`` only the head learns; then each block learns at ``layer_lr_decay`` times the rate of
-    the one behind it (Howard and Ruder, "Universal language model fine-tuning", 2018). Images are widened to
-    three channels, normalized and resized as the weights expect. Raises ModelError for an unknown backbone.
+    With ``train`` "head" only the head learns. With "all" so it does for ``freeze_epochs``; then each block learns at
+    ``layer_lr_decay`` times the rate of the one behind it (Howard and Ruder, "Universal language model fine-tuning",
+    2018). Images are widened to three channels, normalized and resized as the weights expect. Raises ModelError for an
+    unknown backbone.
     """
     path = Path(weights_path) if weights_path else None
-    return _Pretrained(classes, find_backbone(backbone), path, freeze_epochs, layer_lr_decay)
+    found = find_backbone(backbone)
+    # Built for these classes, so that a model without a layer for them is found out.
+    model = found.build(classes)
+    replaced = tuple(f"{name}." for name in found.heads(model))
+    head = mlp((found.without_heads(model), 1, 1), classes, hidden=hidden, dropout=dropout)
+    return Pretrained(found, model, replaced, head, path, None if train == "head" else freeze_epochs, layer_lr_decay)
 
 
 def find_backbone(name: str) -> Backbone:
@@ -42,32 +53,50 @@ def find_backbone(name: str) -> Backbone:
     return TimmBackbone(name) if name.startswith(PREFIX) else TorchvisionBackbone(name)
 
 
-class _Pretrained(Network):
+class Pretrained(Network):
+    """``model`` of a backbone, without the layers that begin as ``replaced``, and a new ``head`` on what it gives.
+
+    The model is frozen for ``freeze_epochs``, None for always.
+    """
+
     def __init__(
-        self, classes: int, backbone: Backbone, weights_path: Path | None, freeze_epochs: int, layer_lr_decay: float
+        self,
+        backbone: Backbone,
+        model: nn.Module,
+        replaced: tuple[str, ...],
+        head: nn.Module,
+        weights_path: Path | None,
+        freeze_epochs: int | None,
+        layer_lr_decay: float,
     ) -> None:
         super().__init__()
         self.backbone = backbone
+        self.replaced = replaced
         self.weights_path = weights_path
         self.freeze_epochs = freeze_epochs
         self.layer_lr_decay = layer_lr_decay
         self.pixel_mean, self.pixel_std = backbone.mean, backbone.std
-        # Built for these classes, so that the head is new already.
-        self.model = backbone.build(classes)
+        self.model = model
+        self.head = head
 
     def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the head is given for normalized ``images`` float [N, 3, H, W]: [N, features]."""
         size = self.backbone.size
         if images.shape[-2:] != size:
             images = F.interpolate(images, size, mode=self.backbone.interpolation, antialias=True)
-        logits: Tensor = self.model(images)
-        return logits
+        features: Tensor = self.model(images)
+        return features.flatten(1)
 
     def initialize(self, images: Tensor) -> None:
         """Load the weights of all but the head. Raises ModelError if they are not there or do not fit."""
         path = self.fetch()
         states = self.model.state_dict()
-        found = named_like({self.current_name(key): value for key, value in read_weights(path).items()}, states)
-        wanted = needed(states, found, tuple(f"{name}." for name in self._heads))
+        found = self._of_backbone(read_weights(path))
+        wanted = needed(states, found, ())
         check_fit(found, wanted, path, f"{self.backbone.name} (model.backbone)")
         self.model.load_state_dict({key: found[key] for key in wanted}, strict=False)
 
@@ -75,37 +104,45 @@ class _Pretrained(Network):
         return self.weights_path or self.backbone.fetch()
 
     @property
-    def _heads(self) -> tuple[str, ...]:
-        """The names of the layers in the backbone's model that give the logits."""
-        return self.backbone.heads(self.model)
+    def heads(self) -> tuple[str, ...]:
+        return (f"head.{last_layer(self.head)}",)
 
     @property
-    def heads(self) -> tuple[str, ...]:
-        return tuple(f"model.{name}" for name in self._heads)
+    def added(self) -> tuple[str, ...]:
+        return ("head",)
 
-    def current_name(self, key: str) -> str:
-        return self.backbone.current_name(key)
+    def named(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        states = self.state_dict()
+        found = named_like(self._current(weights), states)
+        if not found.keys() & states.keys():
+            found = {f"model.{key}": value for key, value in self._of_backbone(weights).items()}
+        return _without(found, tuple(f"model.{name}" for name in self.replaced))
+
+    def _of_backbone(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A file's weights under the names of the model, without those of the layers that the head replaces."""
+        return _without(named_like(self._current(weights), self.model.state_dict()), self.replaced)
+
+    def _current(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {self.backbone.current_name(key): value for key, value in weights.items()}
 
     def begin_epoch(self, epoch: int) -> None:
-        frozen = epoch <= self.freeze_epochs
-        heads = [self.model.get_submodule(name) for name in self._heads]
+        frozen = self.freeze_epochs is None or epoch <= self.freeze_epochs
         if frozen:
             # In evaluation mode its normalization keeps the averages that belong to its weights.
             self.model.eval()
         self.model.requires_grad_(not frozen)
-        for head in heads:
-            head.train()
-            head.requires_grad_(True)
 
     def lr_factors(self) -> dict[nn.Parameter, float]:
-        heads = tuple(f"{name}." for name in self._heads)
         blocks: dict[str, list[nn.Parameter]] = {}
         for name, parameter in self.model.named_parameters():
-            if not name.startswith(heads):
-                block = BLOCK.match(name)
-                blocks.setdefault(block[0] if block else name.rpartition(".")[0], []).append(parameter)
+            block = BLOCK.match(name)
+            blocks.setdefault(block[0] if block else name.rpartition(".")[0], []).append(parameter)
         return {
             parameter: self.layer_lr_decay ** (len(blocks) - number)
             for number, parameters in enumerate(blocks.values())
             for parameter in parameters
         }
+
+
+def _without(weights: Mapping[str, Tensor], beginnings: tuple[str, ...]) -> dict[str, Tensor]:
+    return {key: value for key, value in weights.items() if not key.startswith(beginnings)}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
@@ -20,7 +20,7 @@ from darkroom.utils.files import read_json, sha256
 
 # Settings of a model that change no tensor.
 SHAPELESS = {
-    *("dropout", "weights_path", "freeze_epochs", "layer_lr_decay"),
+    *("dropout", "weights_path", "train", "freeze_epochs", "layer_lr_decay"),
     *("activation", "freeze_norm_scale", "whitening_epochs"),
 }
 # So many classes are named in a line.
@@ -104,10 +104,12 @@ def transfer_weights(start: Start, classifier: Classifier, settings: Model, data
     wanted = network.state_dict()
     _check_name(start, settings)
     own = _of_network(start.weights)
-    if isinstance(network, Network):
-        own = {network.current_name(key): value for key, value in own.items()}
-    found, heads = named_like(own, wanted), heads_of(network)
-    body = needed(wanted, found, heads)
+    found = network.named(own) if isinstance(network, Network) else named_like(own, wanted)
+    heads, added = heads_of(network), _added(network)
+    brings_head = _fits(found, wanted, added, heads)
+    if not brings_head:
+        found = {key: value for key, value in found.items() if not key.startswith(added)}
+    body = needed(wanted, found, heads if brings_head else added)
     _check(start, settings, dataset, found, body)
     extra = (key for key in found if not (key in wanted or key.startswith(heads) or key.endswith(COUNTER)))
     if surplus := next(extra, None):
@@ -118,7 +120,9 @@ def transfer_weights(start: Start, classifier: Classifier, settings: Model, data
     values = {key: found[key] for key in body}
     kept: list[str] = []
     reason = "no card beside it names its classes"
-    if (before := start.classes) is not None:
+    if not brings_head:
+        reason = "its head has other layers"
+    elif (before := start.classes) is not None:
         kept = [name for name in dataset.classes if name in before]
         reason = f"it knows none of these classes (but {_listed(before)})"
         rows = [dataset.classes.index(name) for name in kept]
@@ -134,6 +138,21 @@ def transfer_weights(start: Start, classifier: Classifier, settings: Model, data
         raise ModelError(f"{start.name}: nothing of it can be taken over: its only layer is the head, and {reason}")
     network.load_state_dict(values, strict=False)
     return TransferResult(start.name, tuple(kept), tuple(name for name in dataset.classes if name not in kept), reason)
+
+
+def _added(network: nn.Module) -> tuple[str, ...]:
+    return tuple(f"{name}." for name in network.added) if isinstance(network, Network) else ()
+
+
+def _fits(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], added: tuple[str, ...], heads: tuple[str, ...]
+) -> bool:
+    """Whether of the parts that ``added`` begin there are the same layers in ``found``, those of classes aside."""
+    sizes = [
+        {key: value.shape[key.startswith(heads) :] for key, value in each.items() if key.startswith(added)}
+        for each in (found, wanted)
+    ]
+    return not added or sizes[0] == sizes[1]
 
 
 def _of_network(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.files import load_classifier, save_weights
 from darkroom.models.network import Network
 from darkroom.models.registry import build
+from darkroom.models.transfer import read_start, transfer_weights
 from darkroom.training.fit import fit, start_classifier
 
 BACKBONE = "mobilenet_v3_small"
@@ -138,7 +139,7 @@ def refusal(made: Network) -> str:
 
 def test_all_but_the_head_comes_from_the_file(weights_file: Path, learned: States) -> None:
     made = network(weights_path=str(weights_file))
-    head = made.model.classifier[3]
+    head = made.head[-1]
     before = head.weight.clone()
 
     made.initialize(images())
@@ -153,7 +154,47 @@ def test_the_head_is_new_also_for_as_many_classes_as_the_file_has(weights_file: 
 
     made.initialize(images())
 
-    assert not torch.equal(made.model.classifier[3].weight, learned[f"{HEAD}weight"])
+    assert not torch.equal(made.head[-1].weight, learned[f"{HEAD}weight"])
+
+
+@pytest.mark.parametrize("file", ["timm's own", "of Lightning", "of Darkroom", "of Darkroom, with another head"])
+def test_files_of_every_make_give_the_body(
+    weights_file: Path, learned: States, make_card, tmp_path: Path, file: str
+) -> None:
+    card = make_card(SHAPE)
+    settings = Model(name="pretrained", backbone=BACKBONE, hidden=(8,))
+    path = tmp_path / "start.pth"
+    match file:
+        case "timm's own":
+            states = learned
+        case "of Lightning":
+            states = {f"model.{key}": value for key, value in learned.items()}
+        case _:
+            hidden = (8,) if file == "of Darkroom" else (4, 4)
+            made = network(3, hidden=hidden, weights_path=str(weights_file))
+            made.initialize(images())
+            states = made.state_dict()
+    torch.save(states, path)
+    classifier = build_classifier(settings, card)
+
+    transfer_weights(read_start(path), classifier, settings, card)
+
+    assert_same(of_backbone(classifier.network.model.state_dict()), of_backbone(learned))
+    found = classifier.network.state_dict()
+    assert torch.equal(found["head.1.weight"], states.get("head.1.weight", torch.zeros(0))) == (file == "of Darkroom")
+
+
+@pytest.mark.parametrize("epoch", [1, 5])
+def test_a_frozen_body_never_learns(epoch: int) -> None:
+    made = network(hidden=(8,))
+
+    made.train().begin_epoch(epoch)
+
+    assert {name for name, value in made.named_parameters() if value.requires_grad} == {
+        "head.1.weight", "head.1.bias", "head.4.weight", "head.4.bias",
+    }  # fmt: skip
+    assert made.head.training
+    assert not made.model.training
 
 
 def test_a_training_starts_from_the_file(weights_file: Path, learned: States, make_card) -> None:
@@ -464,15 +505,21 @@ def test_the_last_normalization_of_a_transformer_is_not_taken_for_its_input() ->
 def test_for_as_long_as_it_is_frozen_only_the_head_learns(
     make_card, weights_file: Path, learned: States, freeze_epochs: int
 ) -> None:
-    settings = Model(name="pretrained", backbone=BACKBONE, weights_path=str(weights_file), freeze_epochs=freeze_epochs)
+    settings = Model(
+        name="pretrained",
+        backbone=BACKBONE,
+        weights_path=str(weights_file),
+        train="all",
+        freeze_epochs=freeze_epochs,
+    )
     torch.manual_seed(0)
     classifier = build_classifier(settings, make_card(SHAPE))
     split = Split(images(3), torch.tensor([0, 1, 2]))
     classifier.initialize(split.images)
-    states = [{key: value.clone() for key, value in classifier.network.model.state_dict().items()}]
+    states = [{key: value.clone() for key, value in classifier.network.state_dict().items()}]
 
     def keep(_metrics: object) -> None:
-        states.append({key: value.clone() for key, value in classifier.network.model.state_dict().items()})
+        states.append({key: value.clone() for key, value in classifier.network.state_dict().items()})
 
     training = Train(epochs=2, batch_size=3, lr=0.01, schedule="constant", device="cpu", precision="fp32")
     fit(classifier, split, split, training, Augment(), CPU, on_epoch=keep)
@@ -480,12 +527,13 @@ def test_for_as_long_as_it_is_frozen_only_the_head_learns(
     assert len(states) == 3
     for epoch in (1, 2):
         now, before = states[epoch], states[epoch - 1]
-        assert all(not torch.equal(now[key], before[key]) for key in now if key.startswith(HEAD))
+        body, before_it = ({k: v for k, v in each.items() if k.startswith("model.")} for each in (now, before))
+        assert all(not torch.equal(now[key], before[key]) for key in now.keys() - body.keys())
         if epoch <= freeze_epochs:
             # The averages of its normalization too.
-            assert_same(of_backbone(now), of_backbone(learned))
+            assert_same(body, {f"model.{key}": value for key, value in of_backbone(learned).items()})
         else:
-            assert [key for key in of_backbone(now) if torch.equal(now[key], before[key])] == []
+            assert [key for key in body if torch.equal(body[key], before_it[key])] == []
 
 
 def test_images_are_normalized_and_resized_as_the_weights_expect(make_card) -> None:

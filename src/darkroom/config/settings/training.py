@@ -37,7 +37,7 @@ class Model(Section):
         None, description="simple-cnn: max pooling after each convolution, between them, or none; empty: each"
     )
     hidden: PositiveInts | None = Field(
-        None, description="units of each dense layer; empty: [128] for simple-cnn, [256, 128] for mlp"
+        None, description="units of each dense layer; empty: simple-cnn [128], mlp [256, 128], pretrained none"
     )
     dropout: float | None = Field(
         None, ge=0, lt=1, description="share of activations dropped in training; empty: 0.25 for simple-cnn, else 0"
@@ -67,11 +67,17 @@ class Model(Section):
     weights_path: str | None = Field(
         None, min_length=1, description="pretrained: a local state_dict; empty: the library's cache, else its host"
     )
+    train: Literal["head", "all"] | None = Field(
+        None, description="pretrained: head (on features that are computed once) or all; empty: head"
+    )
     freeze_epochs: int | None = Field(
-        None, ge=0, description="pretrained: epochs in which only the new head learns; empty: 1"
+        None, ge=0, description="pretrained, all: epochs in which only the new head learns; empty: 1"
     )
     layer_lr_decay: float | None = Field(
-        None, gt=0, le=1, description="pretrained: a block learns at this share of the next one's rate; empty: 0.8"
+        None,
+        gt=0,
+        le=1,
+        description="pretrained, all: a block learns at this share of the next one's rate; empty: 0.8",
     )
 
 
