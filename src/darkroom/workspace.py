@@ -79,6 +79,11 @@ class Workspace:
         """Outside the stages' outputs, for the same reason."""
         return self.root / "models" / "checkpoints" / "train.pt"
 
+    @property
+    def features(self) -> Path:
+        """Features by their keys: in the checkout, where the copies of queued experiments find them."""
+        return project_root() / "data" / "features"
+
     def start(self, digest: str) -> Path:
         """The weights that a training begins with, also when it resumes after a kill."""
         return self.root / "models" / "checkpoints" / f"start-{digest[:16]}.safetensors"

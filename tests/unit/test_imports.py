@@ -20,6 +20,7 @@ LAYERS = (
     ("models",),
     ("training", "evaluation"),
     ("formats",),
+    ("features",),
     ("search", "tracking"),
     ("promotion",),
     ("export", "serving", "stages"),

@@ -5,6 +5,8 @@ from darkroom.config import Config
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.training_curves import lr_curve
+from darkroom.features.head import open_head, start_head
+from darkroom.features.task import check_views, head_config, trained_part
 from darkroom.promotion.start_from import load_initial_weights
 from darkroom.training.device import choose_device
 from darkroom.training.fit import start_classifier
@@ -24,20 +26,25 @@ def run(config: Config, workspace: Workspace, steps: int) -> None:
     directory = workspace.processed(config.dataset.name)
     card = DatasetCard.read(directory)
     device = choose_device(config.train.device)
-    if note := resource_warning(config, card, device):
+    check_views(config)
+    if note := resource_warning(*trained_part(config, card), device):
         warn(note)
     config, beginning = load_initial_weights(config, workspace, card)
     if beginning:
         messages.print(beginning.line)
-    train = read_split(directory, card, "train")
-    classifier = start_classifier(config, card, train, device)
+    if head := open_head(config, workspace, card, device):
+        train = head.features.train
+        classifier, tried = start_head(config, head.features, device), head_config(config)
+    else:
+        train = read_split(directory, card, "train")
+        classifier, tried = start_classifier(config, card, train, device), config
     with progress() as display:
         task = display.add_task("lr-find", total=steps, note="")
         curve = find_lr(
             classifier,
             train,
-            config.train,
-            config.augment,
+            tried.train,
+            tried.augment,
             device,
             steps=steps,
             on_step=lambda: display.advance(task),

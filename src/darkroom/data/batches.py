@@ -5,7 +5,7 @@ There are no worker processes: decoded uint8 images are small enough to lie in t
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -29,11 +29,15 @@ BLOCK_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Split:
-    """``images`` uint8 [N, C, H, W] and ``labels`` int64 [N]; ``mapping``, if the images lie in a file."""
+    """``images`` uint8 [N, C, H, W] and ``labels`` int64 [N]; ``mapping``, if the images lie in a file.
+
+    Of features, float32 [N, features, 1, 1], there may be several ``views`` of an image, one after another.
+    """
 
     images: Tensor
     labels: Tensor
     mapping: MappedImages | None = None
+    views: int = 1
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -68,7 +72,8 @@ def place(device: torch.device, *splits: Split) -> list[Split]:
     for split in splits:
         fits = split.images.nbytes <= left
         left -= split.images.nbytes * fits
-        found.append(Split(split.images.to(device), split.labels.to(device)) if fits else split)
+        there = replace(split, images=split.images.to(device), labels=split.labels.to(device), mapping=None)
+        found.append(there if fits else split)
     return found
 
 
@@ -129,7 +134,8 @@ class TrainBatches:
     Batches are on ``device``, images and labels. ``generator`` (on the CPU) orders the images and
     ``augment_generator`` (on the device) draws the augmentation: their states and ``epoch``, saved with a
     checkpoint, are all that the next epoch depends on. The last batch of an epoch is smaller if ``batch_size``
-    does not divide the number of images; with ``drop_last`` it is left out. ``images`` is how many an epoch has.
+    does not divide the number of images; with ``drop_last`` it is left out. ``images`` is how many an epoch has. Of an
+    image with several views an epoch has one, drawn evenly.
 
     The "balanced" sampler draws as many images, with replacement, from classes that are all equally likely.
     Mirroring in alternation shows each image as it is in one epoch and mirrored in the next, beginning with
@@ -149,8 +155,9 @@ class TrainBatches:
         drop_last: bool = False,
     ) -> None:
         self.split = split
-        self.batch_size = min(batch_size, len(split))
-        self.images = len(split) // self.batch_size * self.batch_size if drop_last else len(split)
+        count = len(split) // split.views
+        self.batch_size = min(batch_size, count)
+        self.images = count // self.batch_size * self.batch_size if drop_last else count
         self.settings = settings
         self.device = device
         self.epoch = 0
@@ -158,7 +165,7 @@ class TrainBatches:
         self.augment_generator = torch.Generator(device).manual_seed(seed)
         # Mixing is for whole batches, and part of a step.
         self.changes = settings != Augment(mixup=settings.mixup, cutmix=settings.cutmix)
-        self.chances = _balanced(split.labels) if sampler == "balanced" else None
+        self.chances = _balanced(split.labels[:: split.views]) if sampler == "balanced" else None
         first = torch.rand(len(split), generator=torch.Generator().manual_seed(seed)) < 0.5
         self.first_mirrored = first.to(split.images.device)
         if split.mapping:
@@ -197,10 +204,15 @@ class TrainBatches:
         return self.batch_size * max(1, BLOCK_BYTES // batch_bytes)
 
     def _order(self) -> Tensor:
-        count = len(self.split)
+        views = self.split.views
+        count = len(self.split) // views
         if self.chances is None:
-            return torch.randperm(count, generator=self.generator)
-        return torch.multinomial(self.chances, count, replacement=True, generator=self.generator)
+            order = torch.randperm(count, generator=self.generator)
+        else:
+            order = torch.multinomial(self.chances, count, replacement=True, generator=self.generator)
+        if views == 1:
+            return order
+        return order * views + torch.randint(views, (count,), generator=self.generator)
 
 
 def side_by_side(several: Sequence[TrainBatches]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,14 +172,15 @@ def _damaged_list(path: Path, problem: Exception | str) -> CacheError:
     return CacheError(f"{path}: damaged, or of another dataset than {CARD} ({problem}); run `{MADE_BY}` again")
 
 
-def _header(images: tuple[int, ...], labels: int, fingerprint: str) -> bytes:
+def split_header(images: tuple[int, ...], labels: int, fingerprint: str, dtype: Literal["U8", "F32"] = "U8") -> bytes:
+    """How the file of a split begins: ``labels`` int64 and images of this shape and ``dtype`` follow."""
     split = labels * 8
-    end = split + math.prod(images)
+    end = split + math.prod(images) * (4 if dtype == "F32" else 1)
     text = json.dumps(
         {
             "__metadata__": {"format_version": str(FORMAT_VERSION), "fingerprint": fingerprint},
             "labels": {"dtype": "I64", "shape": [labels], "data_offsets": [0, split]},
-            "images": {"dtype": "U8", "shape": list(images), "data_offsets": [split, end]},
+            "images": {"dtype": dtype, "shape": list(images), "data_offsets": [split, end]},
         }
     )
     # Padded with spaces, as the format allows, so that the data begins at a multiple of 64 bytes.
@@ -197,7 +198,7 @@ def _write_split(
     """
     shape = (len(rows), *images.shape[1:])
     chosen = labels[rows].astype("<i8").tobytes()
-    header = _header(shape, len(rows), "0" * 64)
+    header = split_header(shape, len(rows), "0" * 64)
     content = hashlib.sha256(chosen)
     counts = np.zeros((shape[1], 256), dtype=np.int64)
     digests: list[bytes] = []

@@ -5,9 +5,13 @@ import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:  # the stages that only write images do without it
+    import torch
 
 CHUNK_BYTES = 4 << 20
 # Above this many bytes of images, pages that have been read are given back.
@@ -50,24 +54,25 @@ def release(images: NDArray[np.uint8]) -> None:
 
 
 class MappedImages:
-    """``tensor`` uint8 of ``shape`` [N, C, H, W], mapped from ``path`` from byte ``offset`` on.
+    """``tensor`` of ``shape`` [N, C, H, W] and ``dtype``, else uint8, mapped from ``path`` from byte ``offset`` on.
 
     What is read stays in the system's page cache, but not for long in this process' resident set: a dataset
     larger than memory is trained on as one that fits, and pages come from the disk only if the cache has
     lost them.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], offset: int) -> None:
-        import torch  # the stages that only write images do without it
+    def __init__(self, path: Path, shape: tuple[int, ...], offset: int, dtype: "torch.dtype | None" = None) -> None:
+        import torch
 
+        dtype = dtype or torch.uint8
         with path.open("rb") as opened:
             # Copy on write, which torch asks for; nothing is ever written.
             self._mapping = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_COPY)
         count = math.prod(shape)
-        self.tensor = torch.frombuffer(self._mapping, dtype=torch.uint8, count=count, offset=offset).view(shape)
-        image_bytes = count // shape[0]
+        self.tensor = torch.frombuffer(self._mapping, dtype=dtype, count=count, offset=offset).view(shape)
+        image_bytes = self.tensor.nbytes // shape[0]
         self._bytes_touched_by_an_image = image_bytes + HUGE_PAGE_BYTES
-        self._is_large = count > RESIDENT_BYTES
+        self._is_large = self.tensor.nbytes > RESIDENT_BYTES
         self._touched = 0
 
     def expect_any_order(self) -> None:

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from darkroom.evaluation.logits import LogitsFunction
-from darkroom.models.classifier import Classifier
 
 METADATA = "metadata.json"
 # From an example of one image the graph would take the batch for fixed.
 EXAMPLE_IMAGES = 4
 
 
-def trace(classifier: Classifier, shape: tuple[int, int, int]) -> ExportedProgram:
-    """The program of a classifier in evaluation mode, for uint8 images [N, *shape], N of any size."""
+def trace(classifier: nn.Module, shape: tuple[int, int, int]) -> ExportedProgram:
+    """The program of a classifier (or its body) in evaluation mode, for uint8 images [N, *shape], N of any size."""
     example = torch.zeros(EXAMPLE_IMAGES, *shape, dtype=torch.uint8)
     # As MLflow holds it: the order in memory that training is faster with is no part of a model.
     plain = copy.deepcopy(classifier).to(memory_format=torch.contiguous_format)

@@ -83,6 +83,10 @@ class Pretrained(Network):
         logits: Tensor = self.head(self.features(images))
         return logits
 
+    @property
+    def feature_count(self) -> int:
+        return next(self.head.parameters()).shape[1]
+
     def features(self, images: Tensor) -> Tensor:
         """What the head is given for normalized ``images`` float [N, 3, H, W]: [N, features]."""
         size = self.backbone.size

@@ -120,9 +120,9 @@ def transfer_weights(start: Start, classifier: Classifier, settings: Model, data
     values = {key: found[key] for key in body}
     kept: list[str] = []
     reason = "no card beside it names its classes"
-    if not brings_head:
+    if not brings_head and start.card:
         reason = "its head has other layers"
-    elif (before := start.classes) is not None:
+    elif brings_head and (before := start.classes) is not None:
         kept = [name for name in dataset.classes if name in before]
         reason = f"it knows none of these classes (but {_listed(before)})"
         rows = [dataset.classes.index(name) for name in kept]

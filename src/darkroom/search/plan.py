@@ -9,6 +9,8 @@ import torch
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
+from darkroom.features.task import trained_part
+from darkroom.models.registry import trains_head
 from darkroom.search.fused.loop import why_not
 from darkroom.training.size import PASSES, measure
 
@@ -53,7 +55,8 @@ def plan(config: Config, card: DatasetCard, device: torch.device) -> Plan:
 def _useful(config: Config, device: torch.device) -> tuple[int, int]:
     """The most workers, and trials in each, that make a long search faster."""
     on_gpu = config.search.worker_gpus > 0 if config.search.executor == "ray" else device.type == "cuda"
-    fused = FUSED_ON_GPU if on_gpu else FUSED_DENSE if config.model.name == "mlp" else 1
+    is_dense = config.model.name == "mlp" or trains_head(config.model)
+    fused = FUSED_ON_GPU if on_gpu else FUSED_DENSE if is_dense else 1
     if config.search.executor == "ray":
         return config.search.trials, fused  # as far as the cluster has room
     match device.type:
@@ -78,10 +81,11 @@ def _work(config: Config, card: DatasetCard) -> float:
 
 
 def operations(config: Config, card: DatasetCard) -> float:
-    """Floating-point operations of all trials, were none pruned, with the model as written."""
+    """Floating-point operations of all trials, were none pruned, with the model as written, or its head alone."""
     epochs = config.search.epochs or config.train.epochs
     images = config.search.trials * epochs * card.sizes["train"]
     try:
+        config, card = trained_part(config, card)
         return images * PASSES * measure(config.model, card.shape, len(card.classes)).operations
     except ModelError:  # its trials will say so
         return 0

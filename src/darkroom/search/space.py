@@ -11,8 +11,11 @@ from darkroom.config import Config, takes_fractions
 from darkroom.config.settings import Choices, Range
 from darkroom.data.augmentation import COLOR_ONLY
 from darkroom.errors import ConfigError, ModelError, SearchError, did_you_mean
-from darkroom.models.registry import architectures, build_without_memory, resolve
+from darkroom.features.task import check_views
+from darkroom.models.registry import architectures, build_without_memory, resolve, trains_head
 
+# What can be searched of a model whose head alone is trained.
+HEAD = ("hidden", "dropout")
 # Large enough for every architecture: what is asked is whether its settings go together.
 ANY_SHAPE = (3, 224, 224)
 
@@ -24,12 +27,14 @@ def check_space(config: Config) -> None:
 
     Raises SearchError.
     """
+    check_views(config)
     taken = architectures()[config.model.name].defaults
     for key in config.search.space.model:
         if key not in taken:
             raise SearchError(
                 f"search.space.model.{key}: {config.model.name} does not take it; {did_you_mean(key, taken)}"
             )
+    _check_head(config)
     values = {f"model.{key}": _ends(each) for key, each in config.search.space.model.items()}
     for key, candidates in values.items():
         others = itertools.product(*(zip(itertools.repeat(other), values[other]) for other in values if other != key))
@@ -39,6 +44,20 @@ def check_space(config: Config) -> None:
             first = next(problems)
             if first and all(problems):
                 raise SearchError(f"search.space.{key}: {first}")
+
+
+def _check_head(config: Config) -> None:
+    """Refuse a space that would change the features of a head: they are those of all trials."""
+    if not trains_head(config.model) and "train" not in config.search.space.model:
+        return
+    space = config.search.space
+    fixed = {f"model.{key}" for key in space.model} - {f"model.{key}" for key in HEAD}
+    fixed |= {f"augment.{key}" for key in space.augment} - {"augment.mixup"}
+    if fixed:
+        raise SearchError(
+            f"search.space.{min(fixed)}: the features of a head are computed once, for all trials; drop it, or set "
+            "model.train to all"
+        )
 
 
 def check_colors(config: Config, channels: int) -> None:

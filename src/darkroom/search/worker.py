@@ -8,9 +8,15 @@ from typing import Any
 import torch
 
 from darkroom.config import Config
+from darkroom.config.settings import Model
 from darkroom.data.batches import place, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError, TrainingError
+from darkroom.features.files import read_features
+from darkroom.features.head import start_head
+from darkroom.features.task import head_config
+from darkroom.models.classifier import build_classifier
+from darkroom.models.registry import trains_head
 from darkroom.search.fused.loop import FusedLoop, SingleLoop
 from darkroom.search.objectives import cost
 from darkroom.training.cuda_graph import CudaGraphs
@@ -64,7 +70,7 @@ class WorkerResult:
 
 
 class Worker:
-    """Trains what it is ordered to on the cache in ``directory``, mapped and not copied.
+    """Trains what it is ordered to on the cache in ``directory``, of images or of features, mapped and not copied.
 
     With ``fuses`` the configurations that are under way at once are one program, and must be of one group; otherwise
     there is one at a time.
@@ -74,12 +80,17 @@ class Worker:
 
     def __init__(self, config: Config, directory: Path, *, fuses: bool) -> None:
         self.config = config
-        self.card = DatasetCard.read(directory)
         self.device = choose_device(config.train.device)
         prepare(self.device, deterministic=config.train.deterministic)
-        self.train, self.val = place(
-            self.device, read_split(directory, self.card, "train"), read_split(directory, self.card, "val")
-        )
+        self.features = read_features(directory) if trains_head(config.model) else None
+        if self.features:
+            self.card = self.features.dataset
+            train, val = self.features.train, self.features.val
+        else:
+            self.card = DatasetCard.read(directory)
+            train, val = read_split(directory, self.card, "train"), read_split(directory, self.card, "val")
+        self.train, self.val = place(self.device, train, val)
+        self._models: dict[int, Model] = {}
         recorder = CudaGraphs() if self.device.type == "cuda" else None
         self._trainings: FusedLoop[int] | SingleLoop[int] = FusedLoop(recorder) if fuses else SingleLoop()
 
@@ -88,6 +99,7 @@ class Worker:
         report = WorkerResult()
         for number in command.give_up:
             self._trainings.remove(number)
+            self._models.pop(number, None)
         for assignment in command.begin:
             try:
                 self._trainings.add(assignment.number, self._begin(assignment))
@@ -99,24 +111,36 @@ class Worker:
             training = self._trainings.loops[number]
             report.notes.update(training.result.notes)
             if isinstance(found, EpochMetrics):
-                report.progress[number] = TrialProgress(found, training.finished, self._cost(training))
+                report.progress[number] = TrialProgress(found, training.finished, self._cost(number, training))
             else:
                 report.failures[number] = failure_reason(found)
             if training.finished or number in report.failures:
                 self._trainings.remove(number)
+                self._models.pop(number, None)
         return report
 
     def _begin(self, assignment: TrialAssignment) -> TrainingLoop:
         config = self.config.with_settings(assignment.settings)
-        model = start_classifier(config, self.card, self.train, self.device)
+        if self.features:
+            model = start_head(config, self.features, self.device)
+            self._models[assignment.number] = config.model
+            config = head_config(config)
+        else:
+            model = start_classifier(config, self.card, self.train, self.device)
         loop = TrainingLoop(model, self.train, self.val, config.train, config.augment, self.device)
         if isinstance(self._trainings, SingleLoop):
             loop.warm_up()
         return loop
 
-    def _cost(self, training: TrainingLoop) -> float | None:
+    def _cost(self, number: int, training: TrainingLoop) -> float | None:
         kind = self.config.search.second_objective
-        return cost(kind, training.model, self.card) if training.finished and kind != "none" else None
+        if not training.finished or kind == "none":
+            return None
+        model = training.model
+        if self.features:  # the cost of a model is that of all of it, and its weights do not matter for that
+            with torch.random.fork_rng(devices=[]):
+                model = build_classifier(self._models[number], self.card).to(self.device)
+        return cost(kind, model, self.card)
 
     def _run_epoch(self) -> Mapping[int, EpochMetrics | Exception]:
         if not self._trainings.loops:

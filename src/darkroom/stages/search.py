@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -12,6 +13,8 @@ from darkroom.config import Config
 from darkroom.config.settings import Choices
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
+from darkroom.features.head import open_head
+from darkroom.features.task import trained_part
 from darkroom.promotion.start_from import InitialWeights, load_initial_weights
 from darkroom.search import report
 from darkroom.search.attributes import DUPLICATE, FAILURE
@@ -55,7 +58,7 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     device = choose_device(config.train.device)
     card = DatasetCard.read(workspace.processed(config.dataset.name))
     check_colors(config, card.shape[0])
-    if note := resource_warning(config, card, device):
+    if note := resource_warning(*trained_part(config, card), device):
         warn(note)
     if config.train.start_from and (workspace.root / config.train.start_from).resolve() == workspace.weights.resolve():
         # Not after the search, which takes long.
@@ -66,8 +69,10 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     config, beginning = _initial_weights(config, workspace, card)
     if beginning:
         messages.print(beginning.line)
+    head = open_head(config, workspace, card, device)
+    directory = head.directory if head else workspace.processed(config.dataset.name)
     with explained(config):
-        _Search(config, card, device, beginning).run(workspace, start)
+        _Search(config, card, device, beginning, directory).run(workspace, start)
 
 
 def _initial_weights(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Config, InitialWeights | None]:
@@ -81,15 +86,21 @@ def _initial_weights(config: Config, workspace: Workspace, card: DatasetCard) ->
 
 
 class _Search:
-    """A study and its parent run in MLflow."""
+    """A study and its parent run in MLflow; its trials are trained on what lies in ``directory``."""
 
     def __init__(
-        self, config: Config, card: DatasetCard, device: torch.device, beginning: InitialWeights | None
+        self,
+        config: Config,
+        card: DatasetCard,
+        device: torch.device,
+        beginning: InitialWeights | None,
+        directory: Path,
     ) -> None:
         self.config = config
         self.card = card
         self.device = device
         self.beginning = beginning
+        self.directory = directory
 
     def run(self, workspace: Workspace, start: Start) -> None:
         config = self.config
@@ -108,10 +119,9 @@ class _Search:
             self._describe(parent, precision)
             if planned.note:
                 warn(planned.note)
-            directory = workspace.processed(config.dataset.name)
             with (
                 TrialRuns(tracker, parent) as runs,
-                open_slots(in_precision, directory, planned.workers, planned.capacity) as slots,
+                open_slots(in_precision, self.directory, planned.workers, planned.capacity) as slots,
             ):
                 trials = StudyTrials(study, config)
                 limit = None if config.search.minutes is None else 60 * config.search.minutes - trials.seconds
@@ -156,7 +166,8 @@ class _Search:
         """That of every trial. A cluster's machines are not this one: there it is what they have been made for."""
         if self.config.search.executor == "ray":
             return Precision(self.config.train.precision, {})
-        return fastest_precision(self.config, self.card, self.device, max(1, torch.get_num_threads() // workers))
+        threads = max(1, torch.get_num_threads() // workers)
+        return fastest_precision(*trained_part(self.config, self.card), self.device, threads)
 
     def _describe(self, parent: Run, precision: Precision) -> None:
         config = self.config

@@ -14,6 +14,8 @@ from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
 from darkroom.evaluation.training_curves import learning_curves, write_history
+from darkroom.features.head import open_head, train_head
+from darkroom.features.task import check_views, trained_part, without_views
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import save_weights
@@ -44,14 +46,17 @@ def run(config: Config, workspace: Workspace) -> None:
     card = DatasetCard.read(directory)
     config = _resolve(config, card, workspace)
     device = choose_device(config.train.device)
-    if note := resource_warning(config, card, device):
+    check_views(config)
+    if note := resource_warning(*trained_part(config, card), device):
         warn(note)
     config, beginning = load_initial_weights(config, workspace, card)
     for key in without_effect(config.model):
         warn(f"model.{key} has no effect on {config.model.name}")
     for key in colorless(config.augment, card.shape[0]):
         warn(f"augment.{key} has no effect on images of one channel")
-    precision = fastest_precision(config, card, device)
+    if unseen := without_views(config):
+        warn(unseen)
+    precision = fastest_precision(*trained_part(config, card), device)
     environment = describe_environment(device, precision.name) | precision.tags() | code_version()
     settings = _settings(config, card)
     config = precision.put_into(config)
@@ -69,7 +74,9 @@ def run(config: Config, workspace: Workspace) -> None:
     where = {key: environment[key] for key in ("system.device", "system.precision")}
     # With the classes that its weights know, which the settings on record do not tell.
     start = Path(config.train.start_from).name if config.train.start_from else None
-    key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where, "start": start})
+    head = open_head(config, workspace, card, device)
+    features = {"features": head.directory.name} if head else {}
+    key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where, "start": start} | features)
     checkpoint = Checkpoint(workspace.checkpoint, key)
     if saved := checkpoint.load():
         messages.print(f"train: resuming after epoch {len(saved['history'])} of {config.train.epochs}")
@@ -83,9 +90,12 @@ def run(config: Config, workspace: Workspace) -> None:
         tracked.log_tags(environment)
         on_epoch = _EpochReport(tracked, config, display)
         began, before = time.perf_counter(), tracker.seconds
-        classifier, result = train_classifier(
-            config, card, train, val, device, checkpoint=checkpoint, on_epoch=on_epoch
-        )
+        if head:
+            classifier, result = train_head(config, head, device, checkpoint=checkpoint, on_epoch=on_epoch)
+        else:
+            classifier, result = train_classifier(
+                config, card, train, val, device, checkpoint=checkpoint, on_epoch=on_epoch
+            )
         for note in result.notes:
             warn(note)
         seconds = tracker.seconds - before

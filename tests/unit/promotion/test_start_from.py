@@ -94,7 +94,7 @@ def test_a_backbone_whose_weights_are_not_there_is_refused_before_any_work(
     searched = {"model": {"backbone": {"choices": ["squeezenet1_1", "squeezenet1_0"]}}}
     options = {
         "train": {"search__trials": 0, "model__backbone": "squeezenet1_0"},
-        "search": {"search__space": searched},
+        "search": {"search__space": searched, "model__train": "all"},
     }
     write_params(Path(), model__name="pretrained", train__epochs=1, **options[stage])
 

@@ -24,9 +24,11 @@ def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
 
 
-def config(model: str = "mlp", *, trials: int = 100, compiled: str = "none", **search: Any) -> Config:
+def config(
+    model: str = "mlp", *, trials: int = 100, compiled: str = "none", learns: str | None = None, **search: Any
+) -> Config:
     tree = {
-        "model": {"name": model},
+        "model": {"name": model, "train": learns},
         "train": {"compile": compiled, "epochs": 10},
         "search": {"trials": trials, "space": SPACE, **search},
     }
@@ -52,7 +54,8 @@ def config(model: str = "mlp", *, trials: int = 100, compiled: str = "none", **s
         (config("mlp", fuse=5), SMALL, CPU, Plan(1, 5)),
         (config("mlp", fuse=5), CARD, CPU, Plan(4, 5)),
         (config("mlp", fuse="off"), CARD, CPU, Plan(4, 1)),
-        (config("pretrained"), CARD, CPU, Plan(4, 1)),
+        (config("pretrained", learns="all"), CARD, CPU, Plan(4, 1)),
+        (config("pretrained", fuse="auto", trials=1000), CARD, CPU, Plan(4, 8)),
         (config("mlp", executor="ray"), CARD, CPU, Plan(50, 1)),
         (config("mlp", executor="ray", workers=4, worker_gpus=1), CARD, CPU, Plan(4, 12)),
     ],
@@ -74,6 +77,7 @@ def config(model: str = "mlp", *, trials: int = 100, compiled: str = "none", **s
         "fused as asked for in each worker",
         "not fused",
         "a pretrained model is not fused",
+        "its head is",
         "as many workers as a cluster has room for",
         "GPUs of a cluster",
     ],
@@ -85,8 +89,8 @@ def test_a_search_is_planned(settings: Config, card: DatasetCard, device: torch.
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        (config("pretrained"), "the layers of a pretrained model learn from epochs of their own"),
-        (config("pretrained", fuse=4), "the layers of a pretrained model learn from epochs of their own"),
+        (config("pretrained", learns="all"), "the layers of a pretrained model learn from epochs of their own"),
+        (config("pretrained", learns="all", fuse=4), "the layers of a pretrained model learn from epochs of their own"),
         (config("mlp", fuse=4, compiled="default"), "train.compile is for a single model"),
     ],
     ids=["pretrained", "pretrained, asked for", "compiled"],

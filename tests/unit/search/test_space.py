@@ -154,7 +154,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         r"^search\.space\.model\.depth: model\.depth: resnet comes with .* not with 12$",
     ),
     "a backbone": (
-        {"name": "pretrained"},
+        {"name": "pretrained", "train": "all"},
         {"backbone": {"choices": ["resnet18", "resnet19"]}},
         r"^search\.space\.model\.backbone: model\.backbone: no model 'resnet19'; did you mean ",
     ),

@@ -119,6 +119,9 @@ class Augment(Section):
     blur: float = Field(0.0, ge=0, le=16, description="largest standard deviation of a Gaussian blur, pixels")
     cutout: int = Field(0, ge=0, le=4096, description="side of a square blanked in each image, pixels")
     erasing: float = Field(0.0, ge=0, le=1, description="probability of blanking a rectangle of random size and shape")
+    views: int = Field(
+        1, ge=1, le=64, description="model.train head: itself and changed copies of each image to compute features of"
+    )
     mixup: float = Field(
         0.0, ge=0, le=10, description="blending pairs of images: alpha of the Beta distribution; 0 for none"
     )

@@ -60,9 +60,13 @@ def mix(images: Tensor, labels: Tensor, settings: Augment, generator: Generator)
 
 
 def blend(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:
-    """``share`` float [N] of ``images``, the rest of ``partners``: mixup (Zhang et al., 2017)."""
+    """``share`` float [N] of ``images``, the rest of ``partners``: mixup (Zhang et al., 2017).
+
+    Both are uint8 [N, C, H, W], or features of floating point.
+    """
     weight = share[:, None, None, None]
-    return (images * weight + partners * (1 - weight)).round_().to(images.dtype)
+    mixed = images * weight + partners * (1 - weight)
+    return mixed.to(images.dtype) if images.is_floating_point() else mixed.round_().to(images.dtype)
 
 
 def paste(images: Tensor, partners: Tensor, share: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:

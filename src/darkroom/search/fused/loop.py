@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 from darkroom.config import Config
 from darkroom.data.batches import side_by_side
 from darkroom.errors import TrainingError
+from darkroom.models.registry import trains_head
 from darkroom.search.fused.step import FusedStep, StackedSteps
 from darkroom.training.cuda_graph import CapturedSteps, CaptureError, Recorder, SeparateSteps, Steps
 from darkroom.training.loop import EpochMetrics, TrainingLoop
@@ -25,7 +26,7 @@ def why_not(config: Config) -> str | None:
         return "train.compile is for a single model"
     if config.train.precision == "fp16":
         return "train.precision fp16 scales the gradients of a single model"
-    if config.model.name == "pretrained":
+    if config.model.name == "pretrained" and not trains_head(config.model):
         return "the layers of a pretrained model learn from epochs of their own"
     return None
 

@@ -1,0 +1,220 @@
+"""Computing the features of a dataset: once, in parts that a kill leaves there."""
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from darkroom.config import Config
+from darkroom.data.augmentation import augment
+from darkroom.data.augmentation.geometry import flip
+from darkroom.data.batches import Split, read_split
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import CacheError, ModelError
+from darkroom.features.body import Body, fastest, feature_function
+from darkroom.features.files import FORMAT_VERSION, SPLITS, Features, is_intact, read_features, write_features
+from darkroom.features.task import MIXING
+from darkroom.models.classifier import Classifier
+from darkroom.models.files import weights_digest
+from darkroom.models.pretrained import Pretrained
+from darkroom.utils.console import messages, progress
+from darkroom.utils.files import atomic_directory, atomic_file, digest
+
+# Images whose features are one file while others are computed.
+PART = 64
+# Of the features of other settings so many stay, for a way back.
+KEPT = 3
+PARTIAL = ".partial"
+# Images by which the fastest way to compute is chosen.
+EXAMPLE = 16
+
+
+def features_key(config: Config, dataset: DatasetCard, whole: Classifier) -> str:
+    """The digest of all that features depend on."""
+    network = cast(Pretrained, whole.network)
+    backbone, views = network.backbone, config.augment.views
+    drawn = {"augment": config.augment.model_dump(mode="json", exclude={*MIXING}), "seed": config.train.seed}
+    return digest(
+        {
+            "format_version": FORMAT_VERSION,
+            "dataset": dataset.fingerprint,
+            "backbone": backbone.name,
+            "weights": weights_digest(network.model.state_dict()),
+            "transform": [list(backbone.mean), list(backbone.std), list(backbone.size), backbone.interpolation],
+            "views": views,
+            "drawn": drawn if views > 1 else None,
+        }
+    )
+
+
+def find_features(
+    config: Config, dataset: DatasetCard, images: Path, place: Path, whole: Classifier, device: torch.device
+) -> tuple[Path, Features]:
+    """The features of the dataset in ``images`` below ``place``, and their directory; computed on ``device`` if they
+    are not there.
+
+    Raises CacheError, or ModelError if features are not finite.
+    """
+    key = features_key(config, dataset, whole)
+    directory = place / key[:16]
+    with _alone(directory):
+        if not _is_there(directory, key):
+            _Computation(config, dataset, images, directory, key, whole, device).run()
+    _remove_old(place, directory)
+    return directory, read_features(directory)
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Inside, no other process computes what belongs into ``directory``."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_suffix(".lock").open("w") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+
+
+def _is_there(directory: Path, key: str) -> bool:
+    if not directory.exists():
+        return False
+    try:
+        if is_intact(directory, key):
+            directory.touch()
+            return True
+        reason = f"{directory}: not the features that it should hold, or damaged"
+    except CacheError as problem:
+        reason = str(problem).partition("; run")[0]
+    messages.print(f"features: {reason}; they are computed again")
+    return False
+
+
+def _remove_old(place: Path, used: Path) -> None:
+    """Remove all but the ``KEPT`` that were used last, with what belongs to them."""
+    found = [path for path in place.iterdir() if path.is_dir() and path.suffix in ("", PARTIAL)]
+    newest = sorted({path.with_suffix("") for path in found} - {used}, key=lambda each: _used_at(each, found))
+    for old in newest[: -(KEPT - 1)]:
+        for path in (old, old.with_suffix(PARTIAL)):
+            shutil.rmtree(path, ignore_errors=True)
+        old.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _used_at(directory: Path, found: list[Path]) -> float:
+    return max(path.stat().st_mtime for path in found if path.with_suffix("") == directory)
+
+
+class _Computation:
+    """The features of ``dataset``, whose images lie in ``images``, into ``directory``."""
+
+    def __init__(
+        self,
+        config: Config,
+        dataset: DatasetCard,
+        images: Path,
+        directory: Path,
+        key: str,
+        whole: Classifier,
+        device: torch.device,
+    ) -> None:
+        self.config, self.dataset, self.directory, self.key = config, dataset, directory, key
+        self.device = device
+        self.partial = directory.with_suffix(PARTIAL)
+        self.body = Body(whole.to(device))
+        self.count = self.body.network.feature_count
+        self.splits: dict[str, Split] = {name: read_split(images, dataset, name) for name in SPLITS}
+        self.plain = feature_function(self.body, device)
+        self.function, self.computed_by = self.plain, "torch"
+
+    def run(self) -> None:
+        self.partial.mkdir(exist_ok=True)
+        missing = [(name, start) for name in SPLITS for start in self._starts(name) if not self._is_done(name, start)]
+        total = sum(len(self.splits[name]) * self._views(name) for name in SPLITS)
+        left = sum(self._images(name, start) * self._views(name) for name, start in missing)
+        if left < total:
+            messages.print(f"features: resuming after {total - left:,} of {total:,}")
+        with progress() as display:
+            task = display.add_task("features", total=total, completed=total - left, note="")
+            if missing:
+                example = self._pixels(*missing[0])[:EXAMPLE]
+                self.function, self.computed_by = fastest(self.body, self.plain, example, left)
+                display.update(task, note=self.computed_by)
+            for name, start in missing:
+                for view in self._compute(name, start):
+                    display.advance(task, view)
+        with atomic_directory(self.directory) as written:
+            write_features(
+                written,
+                self.key,
+                self.dataset,
+                {name: split.labels for name, split in self.splits.items()},
+                {name: self._parts(name) for name in SPLITS},
+                features=self.count,
+                views=self.config.augment.views,
+                parameters=sum(each.numel() for each in self.body.network.model.parameters()),
+                computed_by=self.computed_by,
+            )
+        shutil.rmtree(self.partial)
+        messages.print(f"features: computed {total:,} of {self.count:,} numbers each by {self.computed_by}")
+
+    def _views(self, name: str) -> int:
+        return self.config.augment.views if name == "train" else 1
+
+    def _starts(self, name: str) -> range:
+        return range(0, len(self.splits[name]), PART)
+
+    def _images(self, name: str, start: int) -> int:
+        return min(PART, len(self.splits[name]) - start)
+
+    def _parts(self, name: str) -> Iterator[NDArray[np.float32]]:
+        return (self._read(self._part(name, start)) for start in self._starts(name))
+
+    def _part(self, name: str, start: int) -> Path:
+        return self.partial / f"{name}-{start:09}.npy"
+
+    def _is_done(self, name: str, start: int) -> bool:
+        path = self._part(name, start)
+        if not path.exists():
+            return False
+        try:
+            return self._read(path).shape == (self._images(name, start) * self._views(name), self.count)
+        except (OSError, ValueError):
+            return False
+
+    def _read(self, path: Path) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = np.load(path)
+        return found
+
+    def _pixels(self, name: str, start: int) -> Tensor:
+        return self.splits[name].take(torch.arange(start, start + self._images(name, start)), self.device)[0]
+
+    def _compute(self, name: str, start: int) -> Iterator[int]:
+        """Compute a part; yields the number of images of each view that is done."""
+        pixels = self._pixels(name, start)
+        views = []
+        for shown in self._shown(pixels, start, self._views(name)):
+            views.append(self.function(shown).float().cpu())
+            yield len(pixels)
+        found = torch.stack(views, 1).flatten(0, 1)
+        if not found.isfinite().all():
+            raise ModelError(
+                f"model.backbone: {self.body.network.backbone.name} gives features that are not finite; are its "
+                "weights damaged?"
+            )
+        with atomic_file(self._part(name, start)) as partial, partial.open("wb") as opened:
+            np.save(opened, found.numpy())
+
+    def _shown(self, pixels: Tensor, start: int, views: int) -> Iterator[Tensor]:
+        """The images themselves, then copies that are changed by draws which depend on the part alone."""
+        yield pixels
+        settings = self.config.augment
+        drawn = int(digest([self.config.train.seed, start])[:12], 16)
+        generator = Generator(pixels.device).manual_seed(drawn)
+        first = torch.rand(len(pixels), generator=generator, device=pixels.device) < 0.5
+        for view in range(1, views):
+            shown = flip(pixels, first ^ bool(view % 2)) if settings.flip == "alternating" else pixels
+            yield augment(shown, settings, generator)

@@ -1,0 +1,119 @@
+"""A head between its features and the whole model: how its training begins, and what is made of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from darkroom.config import Config
+from darkroom.data.cache import DatasetCard
+from darkroom.features.compute import find_features
+from darkroom.features.files import Features
+from darkroom.features.task import head_config
+from darkroom.models.classifier import Classifier, build_classifier
+from darkroom.models.pretrained import Pretrained
+from darkroom.models.registry import trains_head
+from darkroom.models.transfer import read_start, transfer_weights
+from darkroom.training.checkpoint import Checkpoint
+from darkroom.training.fit import fit, start_classifier
+from darkroom.training.loop import EpochMetrics, FitResult
+from darkroom.workspace import Workspace
+
+# The first dense layer of an mlp.
+FIRST = "1"
+
+
+@dataclass(frozen=True)
+class Head:
+    """Features in ``directory``, and the ``whole`` model that they are of."""
+
+    directory: Path
+    features: Features
+    whole: Classifier
+
+    def join(self, trained: Classifier) -> Classifier:
+        """The whole model with the ``trained`` head: from raw pixels to logits, on the CPU, in evaluation mode."""
+        state = trained.network.state_dict()
+        weight, bias = (state[f"{FIRST}.{name}"] for name in ("weight", "bias"))
+        scale, shift = _normalization(trained)
+        # W (x * scale + shift) + b, with the scale and the shift in the layer: the model needs no others.
+        state[f"{FIRST}.weight"] = (weight.double() * scale).to(weight.dtype)
+        state[f"{FIRST}.bias"] = (bias.double() + weight.double() @ shift).to(bias.dtype)
+        cast(Pretrained, self.whole.network).head.load_state_dict(state)
+        return self.whole.cpu().eval()
+
+
+def open_head(config: Config, workspace: Workspace, card: DatasetCard, device: torch.device) -> Head | None:
+    """The head that is all that ``config`` trains, with its features, computed if need be; None if more is trained.
+
+    Raises ModelError or CacheError.
+    """
+    if not trains_head(config.model):
+        return None
+    whole = _build_whole(config, card)
+    directory, features = find_features(
+        config, card, workspace.processed(config.dataset.name), workspace.features, whole, device
+    )
+    return Head(directory, features, whole)
+
+
+def start_head(config: Config, features: Features, device: torch.device) -> Classifier:
+    """A head as its training begins, on ``device``: new, or with the outputs for classes that train.start_from knows.
+
+    It maps features [N, features, 1, 1] to logits. Raises ModelError.
+    """
+    head = start_classifier(head_config(config), features.card, features.train, device)
+    start = read_start(Path(config.train.start_from)) if config.train.start_from else None
+    if start and start.card:
+        with torch.random.fork_rng(devices=[]):
+            whole = build_classifier(config.model, features.dataset)
+            taken = transfer_weights(start, whole, config.model, features.dataset)
+        if taken.kept:
+            _take_over(head, whole)
+    return head
+
+
+def train_head(
+    config: Config,
+    head: Head,
+    device: torch.device,
+    *,
+    checkpoint: Checkpoint,
+    on_epoch: Callable[[EpochMetrics], None],
+) -> tuple[Classifier, FitResult]:
+    """Train a new head as ``config`` says, and join it with the rest; see ``fit``."""
+    trained = start_head(config, head.features, device)
+    settings = head_config(config)
+    train, val = head.features.train, head.features.val
+    result = fit(
+        trained, train, val, settings.train, settings.augment, device, checkpoint=checkpoint, on_epoch=on_epoch
+    )
+    return head.join(trained), result
+
+
+def _take_over(head: Classifier, whole: Classifier) -> None:
+    """Give ``head`` the weights of that of ``whole``: what ``Head.join`` does, the other way round."""
+    state = cast(Pretrained, whole.network).head.state_dict()
+    scale, shift = (value.cpu() for value in _normalization(head))
+    weight = state[f"{FIRST}.weight"].double() / scale
+    state[f"{FIRST}.weight"], bias = weight.float(), state[f"{FIRST}.bias"]
+    state[f"{FIRST}.bias"] = (bias.double() - weight @ shift).float()
+    head.network.load_state_dict(state)
+
+
+def _normalization(head: Classifier) -> tuple[Tensor, Tensor]:
+    return head.scale.double().flatten(), head.shift.double().flatten()
+
+
+def _build_whole(config: Config, card: DatasetCard) -> Classifier:
+    """The model with the weights that a training begins with; its head is replaced in the end."""
+    with torch.random.fork_rng(devices=[]):
+        whole = build_classifier(config.model, card)
+        if config.train.start_from:
+            transfer_weights(read_start(Path(config.train.start_from)), whole, config.model, card)
+        else:
+            whole.initialize(torch.empty(0, *card.shape, dtype=torch.uint8))
+    return whole.eval()

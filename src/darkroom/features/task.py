@@ -1,0 +1,84 @@
+"""What a training computes with: the model as it is or, where the rest is frozen, the head alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+
+from darkroom.config import Config
+from darkroom.config.settings import Augment, Model
+from darkroom.data.cache import DatasetCard
+from darkroom.errors import ConfigError
+from darkroom.models.pretrained import Pretrained
+from darkroom.models.registry import build, build_without_memory, resolve, trains_head
+
+# Of `augment`: what is no change of an image.
+MIXING = ("views", "mixup", "cutmix")
+# A backbone resizes images of any size.
+ANY_SHAPE = (3, 32, 32)
+
+
+def trained_part(config: Config, card: DatasetCard) -> tuple[Config, DatasetCard]:
+    """The settings and the card by which a training's time and memory are estimated and its precision is chosen.
+
+    Raises ModelError for an unknown backbone.
+    """
+    if not trains_head(config.model):
+        return config, card
+    count = _count_features(resolve(config.model)["backbone"])
+    return head_config(config), head_card(card, (0.0,) * count, (1.0,) * count)
+
+
+def head_config(config: Config) -> Config:
+    """The settings of a head as a model of its own: an mlp on features."""
+    settings = resolve(config.model)
+    model = Model(name="mlp").model_copy(update={key: settings[key] for key in ("hidden", "dropout")})
+    train = config.train.model_copy(update={"start_from": None})
+    augment = Augment(mixup=config.augment.mixup)
+    return config.model_copy(update={"model": model, "train": train, "augment": augment})
+
+
+def head_card(card: DatasetCard, mean: Sequence[float], std: Sequence[float]) -> DatasetCard:
+    """``card`` of features that have this ``mean`` and ``std``: an image of so many channels and one pixel each."""
+    # Those of a card are of pixels scaled to 0 to 1.
+    means, deviations = (tuple(value / 255 for value in values) for values in (mean, std))
+    return replace(card, shape=(len(mean), 1, 1), mean=means, std=deviations)
+
+
+def changes_images(config: Config) -> bool:
+    """Whether `augment` changes images at all."""
+    changes = config.augment.model_dump(exclude=set(MIXING))
+    return changes != Augment().model_dump(exclude=set(MIXING))
+
+
+def check_views(config: Config) -> None:
+    """Refuse settings of `augment` that contradict what is trained. Raises ConfigError."""
+    views = config.augment.views
+    if not trains_head(config.model):
+        if views > 1:
+            raise ConfigError(
+                f"augment.views: {views} views are for a head alone; set model.name to pretrained and model.train to "
+                "head, or augment.views to 1"
+            )
+        return
+    if config.augment.cutmix:
+        raise ConfigError("augment.cutmix: features have no places to paste; set it to 0, or take augment.mixup")
+    if views > 1 and not changes_images(config):
+        raise ConfigError(
+            f"augment.views: {views} views of an image that nothing changes are the same; set augment.flip or "
+            "augment.crop_scale, or augment.views to 1"
+        )
+
+
+def without_views(config: Config) -> str | None:
+    """That changes of images are given that a head without views will not see; None if there are none."""
+    if trains_head(config.model) and config.augment.views == 1 and changes_images(config):
+        return "augment changes no image for a head without views; set augment.views, or model.train to all"
+    return None
+
+
+@cache
+def _count_features(backbone: str) -> int:
+    settings = Model(name="pretrained", backbone=backbone)
+    network = build_without_memory(settings, ANY_SHAPE, 2) or build(settings, ANY_SHAPE, 2)
+    assert isinstance(network, Pretrained)
+    return network.feature_count
