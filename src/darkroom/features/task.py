@@ -69,11 +69,17 @@ def check_views(config: Config) -> None:
         )
 
 
-def without_views(config: Config) -> str | None:
-    """That changes of images are given that a head without views will not see; None if there are none."""
-    if trains_head(config.model) and config.augment.views == 1 and changes_images(config):
-        return "augment changes no image for a head without views; set augment.views, or model.train to all"
-    return None
+def without_effect(config: Config) -> list[str]:
+    """A line on each kind of settings that are given although a head alone has no use for them."""
+    if not trains_head(config.model):
+        return []
+    model, found = config.model, []
+    if config.augment.views == 1 and changes_images(config):
+        found.append("augment changes no image for a head without views; set augment.views, or model.train to all")
+    if model.dropout and not model.hidden:
+        found.append("model.dropout has no effect on a head of one layer; set model.hidden")
+    given = [key for key in ("freeze_epochs", "layer_lr_decay") if getattr(model, key) is not None]
+    return found + [f"model.{key} has no effect on a head alone; set model.train to all" for key in given]
 
 
 @cache

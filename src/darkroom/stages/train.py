@@ -15,7 +15,8 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
 from darkroom.evaluation.training_curves import learning_curves, write_history
 from darkroom.features.head import open_head, train_head
-from darkroom.features.task import check_views, trained_part, without_views
+from darkroom.features.task import check_views, trained_part
+from darkroom.features.task import without_effect as useless
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import save_weights
@@ -54,8 +55,8 @@ def run(config: Config, workspace: Workspace) -> None:
         warn(f"model.{key} has no effect on {config.model.name}")
     for key in colorless(config.augment, card.shape[0]):
         warn(f"augment.{key} has no effect on images of one channel")
-    if unseen := without_views(config):
-        warn(unseen)
+    for line in useless(config):
+        warn(line)
     precision = fastest_precision(*trained_part(config, card), device)
     environment = describe_environment(device, precision.name) | precision.tags() | code_version()
     settings = _settings(config, card)

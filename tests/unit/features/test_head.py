@@ -10,13 +10,14 @@ import torch
 from tests.unit.features.conftest import CPU
 from torch import Tensor, nn
 
+from darkroom.commands import lr_find
 from darkroom.config import Config
 from darkroom.config.settings import Augment
 from darkroom.data.batches import Split, read_split
 from darkroom.errors import ConfigError, SearchError
 from darkroom.features.body import Body
 from darkroom.features.head import Head, start_head, train_head
-from darkroom.features.task import check_views, head_config, trained_part, without_views
+from darkroom.features.task import check_views, head_config, trained_part, without_effect
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier, save_weights
@@ -24,6 +25,7 @@ from darkroom.search.space import check_space
 from darkroom.search.worker import TrialAssignment, Worker, WorkerCommand
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.loop import TrainingLoop
+from darkroom.workspace import Workspace
 
 Opened = Callable[..., Head]
 Configured = Callable[..., Config]
@@ -193,14 +195,38 @@ def test_settings_that_contradict_a_head_are_refused(
         check_views(configured(**change))
 
 
-def test_changes_that_no_head_sees_are_named(configured: Configured) -> None:
-    assert without_views(configured()) is None
-    assert without_views(configured(augment__flip="random", augment__views=2)) is None
-    assert without_views(configured(augment__flip="random", model__train="all")) is None
-    assert without_views(configured(augment__mixup=0.2)) is None
-    assert without_views(configured(augment__flip="random")) == (
-        "augment changes no image for a head without views; set augment.views, or model.train to all"
-    )
+@pytest.mark.parametrize(
+    ("change", "beginnings"),
+    [
+        ({}, []),
+        ({"augment__flip": "random", "augment__views": 2}, []),
+        ({"augment__flip": "random", "model__train": "all", "model__freeze_epochs": 2}, []),
+        ({"augment__mixup": 0.2}, []),
+        ({"model__hidden": [4], "model__dropout": 0.2}, []),
+        ({"augment__flip": "random"}, ["augment changes no image for a head without views; set augment.views"]),
+        ({"model__dropout": 0.2}, ["model.dropout has no effect on a head of one layer; set model.hidden"]),
+        (
+            {"model__freeze_epochs": 0, "model__layer_lr_decay": 0.5},
+            ["model.freeze_epochs has no effect on a head", "model.layer_lr_decay has no effect on a head"],
+        ),
+    ],
+)
+def test_settings_that_a_head_has_no_use_for_are_named(
+    configured: Configured, change: dict[str, Any], beginnings: list[str]
+) -> None:
+    found = without_effect(configured(**change))
+
+    assert len(found) == len(beginnings)
+    assert all(line.startswith(beginning) for line, beginning in zip(found, beginnings, strict=True))
+
+
+def test_a_learning_rate_is_found_for_the_head(opened: Opened, configured: Configured, capsys: Any) -> None:
+    directory = opened().directory
+
+    lr_find.run(configured(train__batch_size=4), Workspace(), 60)
+
+    assert capsys.readouterr().out.startswith("suggested train.lr: ")
+    assert [path for path in directory.parent.iterdir() if path.is_dir()] == [directory]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""The stages with a head alone, from the images to the registry."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.stages import run_stages
+from tests.unit.features.conftest import BACKBONE, write_images
+
+from darkroom.data.batches import read_split
+from darkroom.data.cache import DatasetCard
+from darkroom.features import compute
+from darkroom.models.files import load_classifier
+from darkroom.workspace import Workspace
+
+
+@pytest.fixture
+def trained(project: Callable[..., Path], weights: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """A project whose head was searched, trained, evaluated and registered, with the settings changed as given."""
+    made: list[Path] = []
+
+    def make(**changes: Any) -> Path:
+        settings = {
+            "dataset__name": "folder",
+            "model__name": "pretrained",
+            "model__backbone": BACKBONE,
+            "model__weights_path": str(weights),
+            "train__epochs": 2,
+            "train__batch_size": 8,
+            "search__epochs": 2,
+            "search__trials": 3,
+            "search__finalists": 1,
+            "search__repeats": 2,
+            "search__space": {
+                "train": {"lr": {"low": 0.001, "high": 0.1}},
+                "model": {"hidden": {"choices": [[4], [8]]}},
+            },
+        }
+        root = project(**{**settings, **changes})
+        if not made:
+            write_images(root)
+            (root / "reports" / "preprocess").mkdir(parents=True)
+        made.append(root)
+        run_stages(root, "search", "train", "evaluate")
+        return root
+
+    return make
+
+
+@pytest.mark.slow
+def test_a_head_is_searched_trained_and_evaluated_as_a_whole_model(
+    trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = trained(augment__views=2, augment__flip="random")
+
+    workspace = Workspace(root)
+    searched = json.loads((root / "reports" / "search" / "summary.json").read_text())
+    metrics = json.loads((root / "reports" / "train" / "metrics.json").read_text())
+    model, card = load_classifier(workspace.weights, workspace.model_card)
+    test = read_split(workspace.processed("folder"), DatasetCard.read(workspace.processed("folder")), "test")
+    with torch.no_grad():
+        assert model(test.images).shape == (5, 3)
+    assert searched["trials"] == 3
+    assert card.settings["model"]["train"] == "head"
+    assert metrics["parameters"] == sum(each.numel() for each in model.parameters())
+    (kept,) = [path for path in (root / "data" / "features").iterdir() if path.is_dir()]
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("computed again")
+
+    monkeypatch.setattr(compute._Computation, "run", refuse)
+    trained(augment__views=2, augment__flip="random", train__weight_decay=0.3)
+
+    assert kept.exists()
