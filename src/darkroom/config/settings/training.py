@@ -62,7 +62,7 @@ class Model(Section):
     backbone: str | None = Field(
         None,
         min_length=1,
-        description="pretrained: torchvision's name or timm/ and timm's: `darkroom backbones`; empty: resnet18",
+        description="pretrained: a name that `darkroom backbones` lists; empty: resnet18",
     )
     weights_path: str | None = Field(
         None, min_length=1, description="pretrained: a local state_dict; empty: the library's cache, else its host"
