@@ -150,6 +150,19 @@ def test_a_kill_loses_the_part_that_it_meets(
     assert "features: resuming after 36 of 75" in capsys.readouterr().err
 
 
+def test_a_queued_experiment_finds_the_features_of_the_checkout(
+    opened: Opened, parts: list[tuple[str, int]], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = opened().directory
+    parts.clear()
+    copy = root / ".dvc" / "tmp" / "exps" / "copy"
+    shutil.copytree(root / "data" / "processed", copy / "data" / "processed")
+    monkeypatch.chdir(copy)
+
+    assert opened().directory == directory
+    assert not parts
+
+
 def damage(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-5] ^= 1
