@@ -1,5 +1,6 @@
 """The commands about settings: recipes, and a learning rate to begin with."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -39,6 +40,20 @@ def use_recipe(
     from darkroom.commands.recipes import use
 
     use(Workspace(), name, force=force)
+
+
+@app.command(rich_help_panel=SETTINGS)
+def init(
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="A directory, zip or tar of your own images.")],
+    weights: Annotated[
+        Path | None, typer.Option("--weights", help="Pretrained weights in a file, where there is no network.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over edits that are saved nowhere else.")] = False,
+) -> None:
+    """Look at your images, write a params.yaml that suits them, and say why."""
+    from darkroom.commands.init import run
+
+    run(Workspace(), source.expanduser(), weights=weights and weights.expanduser(), force=force)
 
 
 @app.command(rich_help_panel=SETTINGS)

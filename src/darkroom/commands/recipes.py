@@ -119,16 +119,22 @@ def use(workspace: Workspace, name: str, *, force: bool) -> RecipeFile:
     neither committed to git nor a recipe's own, as a fresh clone's are. With ``force`` they are lost.
     """
     recipe = find(workspace, name)
-    if not force and workspace.params.exists() and not _is_saved(workspace):
+    write_params(workspace, recipe.params(), force=force)
+    about = f": {recipe.config.recipe.about}" if recipe.config.recipe.about else ""
+    output.print(f"{workspace.params} is now the recipe {recipe.name}{about}. Run `dvc repro`.")
+    return recipe
+
+
+def write_params(workspace: Workspace, text: str, *, force: bool) -> None:
+    """Make ``text`` params.yaml. Raises ConfigError as ``use`` does, but not if it is params.yaml already."""
+    content, params = text.encode(), workspace.params
+    if not force and params.exists() and params.read_bytes() != content and not _is_saved(workspace):
         raise ConfigError(
             f"{workspace.params}: has edits that are saved nowhere else; commit them, keep them by "
             f"`cp {workspace.params} {workspace.recipes / 'mine.yaml'}`, or write over them with --force"
         )
     with atomic_file(workspace.params) as partial:
-        partial.write_text(recipe.params(), encoding="utf-8")
-    about = f": {recipe.config.recipe.about}" if recipe.config.recipe.about else ""
-    output.print(f"{workspace.params} is now the recipe {recipe.name}{about}. Run `dvc repro`.")
-    return recipe
+        partial.write_bytes(content)
 
 
 def _paths(workspace: Workspace) -> list[Path]:

@@ -14,7 +14,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -128,14 +128,20 @@ def _close(tally: Tally, source: Path) -> Inventory:
     return inventory
 
 
-def read_images(source: Path, *, encoding: str | None = None) -> Iterator[tuple[str, bytes]]:
-    """The name and the content of each image in a zip or tar archive, by the rules of ``pack``.
+def read_images(
+    source: Path, *, encoding: str | None = None, chosen: Container[str] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """The name and the content of each image in a directory or an archive, by the rules of ``pack``.
+
+    With ``chosen`` only the images of these names are read.
 
     Raises DataError, perhaps after some images, if the archive is damaged, or holds a member that leads outside, is
     a link, is too large, or has a name in no known encoding.
     """
     with _intact(source):
         for name, head, opened in _images(source, encoding, Tally()):
+            if chosen is not None and name not in chosen:
+                continue
             content = head + opened.read(MAX_FILE_BYTES + 1)
             if len(content) > MAX_FILE_BYTES:
                 raise DataError(f"{source}: {name}: larger than {MAX_FILE_BYTES:,} bytes when unpacked; refused")

@@ -5,9 +5,9 @@ A worker imports this module and what it needs, so that is kept small.
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple
 from multiprocessing import get_context
 from pathlib import Path
@@ -54,14 +54,23 @@ Headers = NDArray[np.void]
 
 def read_headers(archive: Path, records: Records) -> tuple[Headers, Digests]:
     """The HEADER [N] of the images, and the digest [N, 16] of each file's content. Raises DataError."""
-    headers, digests = np.zeros(len(records), dtype=HEADER), []
-    for row, content in enumerate(read_members(archive, records)):
-        digests.append(content_digest(content))
-        try:
+    digests: list[bytes] = []
+
+    def contents() -> Iterator[bytes]:
+        for content in read_members(archive, records):
+            digests.append(content_digest(content))
+            yield content
+
+    return headers_of(contents(), len(records)), stack(digests)
+
+
+def headers_of(contents: Iterable[bytes], count: int) -> Headers:
+    """The HEADER [count] of as many images, by their contents."""
+    headers = np.zeros(count, dtype=HEADER)
+    for row, content in enumerate(contents):
+        with suppress(BrokenImageError):
             headers[row] = astuple(read_header(content))
-        except BrokenImageError:
-            continue
-    return headers, stack(digests)
+    return headers
 
 
 def sample_values(archive: Path, count: int, bands: Sequence[int] | None, records: Records) -> list[Sampled | None]:

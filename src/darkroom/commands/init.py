@@ -1,0 +1,151 @@
+"""`darkroom init`: look at a person's images, choose the settings to begin with, and say why."""
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from darkroom.commands.params.template import render
+from darkroom.commands.recipes import RecipeFile, find, write_params
+from darkroom.config import parse
+from darkroom.config.bounded_yaml import read_yaml
+from darkroom.config.settings import Model
+from darkroom.datasets.archives import list_images, read_images
+from darkroom.datasets.decoding import headers_of
+from darkroom.datasets.folder import label_by_folders
+from darkroom.errors import DarkroomError, DataError, counted
+from darkroom.models.network import Network
+from darkroom.models.registry import build
+from darkroom.utils.console import output, warn
+from darkroom.workspace import Workspace
+
+PHOTOS = "photos"
+# Pictures up to this many pixels on their longer side are signs or tiles, which a small network learns from scratch.
+SMALL_SIDE = 64
+# Headers of about so many images are read, evenly from all.
+SAMPLE = 500
+# Class names that fit into the line that tells them.
+MAX_NAMED = 5
+
+Settings = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Images:
+    """How many images each class and each split has, and of a sample ``sides`` int [N, 2] and ``channels``, 1 or 3."""
+
+    classes: dict[str, int]
+    splits: dict[str, int]
+    sides: NDArray[np.int32]
+    channels: set[int]
+
+    @property
+    def median(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        width, height = np.median(self.sides, axis=0).astype(int).tolist()
+        return width, height
+
+    @property
+    def are_small(self) -> bool:
+        return max(self.median) <= SMALL_SIDE
+
+
+def run(workspace: Workspace, source: Path, *, weights: Path | None, force: bool) -> None:
+    """Write params.yaml for the images in ``source``, a directory or an archive, and print what was chosen and why.
+
+    Photographs are for the recipe of pretrained features, whose weights are fetched now, or read from ``weights``.
+    Small pictures, and photographs whose weights cannot be fetched, are for a small network trained from scratch.
+
+    Raises DataError if the images cannot be read as they are arranged, ModelError if ``weights`` do not fit,
+    ConfigError if params.yaml has edits that are saved nowhere else, without ``force``.
+    """
+    recipe = find(workspace, PHOTOS)  # and so refuses a directory that is no project
+    found = _look_at(source)
+    chosen, about, missing = _dataset(workspace, source, found), "a small network, trained from scratch", None
+    if not found.are_small or weights:
+        photos = _photos(recipe, chosen, weights)
+        try:
+            _check_weights(parse(photos, where="").model, found)
+        except DarkroomError as problem:
+            if weights:
+                raise
+            missing = problem
+        else:
+            chosen, about = photos, f"the recipe {PHOTOS}: {recipe.config.recipe.about}"
+    write_params(workspace, render(chosen), force=force)
+    for line in _lines(source, found):
+        output.print(line)
+    output.print(f"{workspace.params} is now {about}")
+    if missing:
+        warn(
+            f"for photographs the recipe {PHOTOS} is far better, but its weights are not here: {missing}; then run "
+            f"`darkroom init {source} --force`, with --weights FILE if you have a file"
+        )
+    output.print("Next: `dvc repro`, then `darkroom results` and `darkroom serve`")
+
+
+def _look_at(source: Path) -> _Images:
+    names, inventory = list_images(source)
+    labeled = label_by_folders(names, inventory)
+    names = [names[row] for row in labeled.rows.tolist()]
+    sample = set(names[:: -(-len(names) // SAMPLE)])
+    headers = headers_of((content for _, content in read_images(source, chosen=sample)), len(sample))
+    headers = headers[headers["channels"] > 0]
+    if not len(headers):
+        raise DataError(f"{source}: none of {counted(len(sample), 'image')} can be read; look at one of them yourself")
+    classes = Counter(labeled.labels.tolist())
+    return _Images(
+        {name: classes[number] for number, name in enumerate(labeled.classes)},
+        dict(Counter(labeled.splits.tolist())),
+        np.stack([headers["width"], headers["height"]], axis=1),
+        set(headers["channels"].tolist()),
+    )
+
+
+def _dataset(workspace: Workspace, source: Path, found: _Images) -> Settings:
+    """The settings that say which images, and how they are read."""
+    settings: Settings = {"dataset": {"name": "folder", "path": _named(workspace, source)}}
+    if len(found.channels) > 1:
+        settings["preprocess"] = {"channels": 3}
+    return settings
+
+
+def _photos(recipe: RecipeFile, dataset: Settings, weights: Path | None) -> Settings:
+    settings: Settings = read_yaml(recipe.path) or {}
+    given = dataset | ({"model": {"weights_path": str(weights.absolute())}} if weights else {})
+    return settings | {section: settings.get(section, {}) | values for section, values in given.items()}
+
+
+def _named(workspace: Workspace, path: Path) -> str:
+    """As a setting names it: from the project's root where it is inside the project."""
+    root, path = workspace.root.resolve(), path.resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _check_weights(settings: Model, found: _Images) -> None:
+    """Fetch the weights if they are not here. Raises ModelError if that fails, or if they are of another model."""
+    shape = (3, SMALL_SIDE, SMALL_SIDE)
+    network = build(settings, shape, len(found.classes))
+    assert isinstance(network, Network), "one with weights from elsewhere"
+    network.initialize(torch.zeros(1, *shape))
+
+
+def _lines(source: Path, found: _Images) -> list[str]:
+    total = counted(sum(found.classes.values()), "image")
+    named = [f"{name} {count:,}" for name, count in list(found.classes.items())[:MAX_NAMED]]
+    named += ["…"] if len(found.classes) > MAX_NAMED else []
+    color = "in color" if 3 in found.channels else "gray"
+    if len(found.channels) > 1:
+        color = "gray and in color, all read in color"
+    given = [f"{split} {count:,}" for split, count in found.splits.items() if split]
+    cut = [split for split in ("val", "test") if split not in found.splits]
+    splits = f"splits: {', '.join(given)} as given" if given else "no splits given"
+    return [
+        f"{source}: {total} in {len(found.classes):,} classes ({', '.join(named)})",
+        f"  {'x'.join(map(str, found.median))} pixels in the median, {color}",
+        f"  {splits}" + (f"; {' and '.join(cut)} will be cut from train" if cut else ""),
+    ]
