@@ -33,7 +33,10 @@ from darkroom.config.settings import (
 from darkroom.errors import MAX_QUOTED, ConfigError, did_you_mean, printable, quoted
 
 # Settings of a model that a search may vary where the weights to begin with are given.
-SEARCHED_WITH_WEIGHTS = {"dropout", "freeze_epochs", "layer_lr_decay", "freeze_norm_scale", "whitening_epochs"}
+SEARCHED_WITH_WEIGHTS = {
+    *("dropout", "freeze_epochs", "last_blocks", "layer_lr_decay", "freeze_norm"),
+    *("freeze_norm_scale", "whitening_epochs"),
+}
 ARCHIVE_SUFFIX = re.compile(r"(\.tar)?\.(zip|tar|gz|bz2|xz|tgz|tbz2?|txz)$", re.IGNORECASE)
 # Of what is wrong with a file.
 MAX_LINES = 20

@@ -30,14 +30,17 @@ def pretrained(
     hidden: tuple[int, ...] = (),
     dropout: float = 0.0,
     freeze_epochs: int = 1,
+    last_blocks: int = 3,
     layer_lr_decay: float = 0.8,
+    freeze_norm: bool = False,
 ) -> nn.Module:
     """``backbone`` is a model that ``find_backbone`` knows; ``hidden`` and ``dropout`` are of the head, as of an mlp.
 
-    With ``train`` "head" only the head learns. With "all" so it does for ``freeze_epochs``; then each block learns at
-    ``layer_lr_decay`` times the rate of the one behind it (Howard and Ruder, "Universal language model fine-tuning",
-    2018). Images are widened to three channels, normalized and resized as the weights expect. Raises ModelError for an
-    unknown backbone.
+    With ``train`` "head" only the head learns. With "all" and "last-blocks" so it does for ``freeze_epochs``; then all
+    blocks learn, or the ``last_blocks``, each at ``layer_lr_decay`` times the rate of the one behind it (Howard and
+    Ruder, "Universal language model fine-tuning", 2018). With ``freeze_norm`` batch normalization keeps the averages
+    that came with the weights: those of small batches are worse. Images are widened to three channels, normalized and
+    resized as the weights expect. Raises ModelError for an unknown backbone.
     """
     path = Path(weights_path) if weights_path else None
     found = find_backbone(backbone)
@@ -45,7 +48,11 @@ def pretrained(
     model = found.build(classes)
     replaced = tuple(f"{name}." for name in found.heads(model))
     head = mlp((found.without_heads(model), 1, 1), classes, hidden=hidden, dropout=dropout)
-    return Pretrained(found, model, replaced, head, path, None if train == "head" else freeze_epochs, layer_lr_decay)
+    made = Pretrained(found, model, replaced, head, path, layer_lr_decay)
+    if train != "head":
+        made.freeze_epochs, made.freeze_norm = freeze_epochs, freeze_norm
+        made.last_blocks = last_blocks if train == "last-blocks" else None
+    return made
 
 
 def find_backbone(name: str) -> Backbone:
@@ -56,8 +63,12 @@ def find_backbone(name: str) -> Backbone:
 class Pretrained(Network):
     """``model`` of a backbone, without the layers that begin as ``replaced``, and a new ``head`` on what it gives.
 
-    The model is frozen for ``freeze_epochs``, None for always.
+    The model is frozen for ``freeze_epochs``, None for always; then its ``last_blocks`` learn, None for all of them.
     """
+
+    freeze_epochs: int | None = None
+    last_blocks: int | None = None
+    freeze_norm = False
 
     def __init__(
         self,
@@ -66,14 +77,12 @@ class Pretrained(Network):
         replaced: tuple[str, ...],
         head: nn.Module,
         weights_path: Path | None,
-        freeze_epochs: int | None,
         layer_lr_decay: float,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.replaced = replaced
         self.weights_path = weights_path
-        self.freeze_epochs = freeze_epochs
         self.layer_lr_decay = layer_lr_decay
         self.pixel_mean, self.pixel_std = backbone.mean, backbone.std
         self.model = model
@@ -131,21 +140,36 @@ class Pretrained(Network):
 
     def begin_epoch(self, epoch: int) -> None:
         frozen = self.freeze_epochs is None or epoch <= self.freeze_epochs
-        if frozen:
-            # In evaluation mode its normalization keeps the averages that belong to its weights.
-            self.model.eval()
-        self.model.requires_grad_(not frozen)
+        blocks = self._blocks()
+        learning = [] if frozen else list(blocks) if self.last_blocks is None else list(blocks)[-self.last_blocks :]
+        # In evaluation mode the normalization of what does not learn keeps the averages that belong to its weights.
+        self.model.train(len(learning) == len(blocks))
+        self.model.requires_grad_(False)
+        for name in learning:
+            if name:  # a weight of the model itself belongs to no module that could be in a mode
+                self.model.get_submodule(name).train()
+            for parameter in blocks[name]:
+                parameter.requires_grad_(True)
+        if self.freeze_norm:
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
 
     def lr_factors(self) -> dict[nn.Parameter, float]:
-        blocks: dict[str, list[nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            block = BLOCK.match(name)
-            blocks.setdefault(block[0] if block else name.rpartition(".")[0], []).append(parameter)
+        blocks = self._blocks()
         return {
             parameter: self.layer_lr_decay ** (len(blocks) - number)
             for number, parameters in enumerate(blocks.values())
             for parameter in parameters
         }
+
+    def _blocks(self) -> dict[str, list[nn.Parameter]]:
+        """The weights of each block of the model by its name, from the pixels to the features."""
+        blocks: dict[str, list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            block = BLOCK.match(name)
+            blocks.setdefault(block[0] if block else name.rpartition(".")[0], []).append(parameter)
+        return blocks
 
 
 def _without(weights: Mapping[str, Tensor], beginnings: tuple[str, ...]) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2.functional import normalize, resize
 
 from darkroom.config import parse
@@ -24,6 +24,7 @@ from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.files import load_classifier, save_weights
 from darkroom.models.network import Network
+from darkroom.models.pretrained import Pretrained
 from darkroom.models.registry import build
 from darkroom.models.transfer import read_start, transfer_weights
 from darkroom.training.fit import fit, start_classifier
@@ -100,10 +101,10 @@ def network(classes: int = 5, *, seed: int = 0, **settings: Any) -> Any:
 
 
 @cache
-def on_meta(backbone: str) -> Any:
+def on_meta(backbone: str, **settings: Any) -> Any:
     """A network for seven classes without numbers, which takes little time to make, where its family allows that."""
     with torch.device("cpu" if backbone.startswith("regnet") else "meta"):
-        return network(7, backbone=backbone)
+        return network(7, backbone=backbone, **settings)
 
 
 def images(count: int = 4, shape: tuple[int, int, int] = SHAPE) -> Tensor:
@@ -534,6 +535,52 @@ def test_for_as_long_as_it_is_frozen_only_the_head_learns(
             assert_same(body, {f"model.{key}": value for key, value in of_backbone(learned).items()})
         else:
             assert [key for key in body if torch.equal(body[key], before_it[key])] == []
+
+
+ALL_BLOCKS = ["conv1", "bn1", "layer1", "layer2", "layer3", "layer4"]
+
+
+def that_learn(made: Pretrained) -> tuple[set[str], set[str]]:
+    """The blocks of a model with weights that learn, and those with a normalization that follows its batches."""
+    weights = {name.partition(".")[0] for name, value in made.model.named_parameters() if value.requires_grad}
+    norms = {
+        name.partition(".")[0]
+        for name, module in made.model.named_modules()
+        if isinstance(module, nn.BatchNorm2d) and module.training
+    }
+    return weights, norms
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 100])
+def test_the_last_blocks_learn_and_the_others_keep_their_averages(count: int) -> None:
+    made = network(backbone="resnet18", train="last-blocks", last_blocks=count, freeze_epochs=1)
+    made.train().begin_epoch(1)
+    assert that_learn(made) == (set(), set())
+
+    for epoch in (2, 3):
+        made.train().begin_epoch(epoch)
+        learning = set(ALL_BLOCKS[-count:])
+        assert that_learn(made) == (learning, learning - {"conv1"})
+    assert all(value.requires_grad for value in made.head.parameters())
+
+
+@pytest.mark.parametrize("train", ["last-blocks", "all"])
+def test_a_frozen_normalization_keeps_its_averages_while_its_weights_learn(train: str) -> None:
+    made = network(backbone="resnet18", train=train, freeze_epochs=0, freeze_norm=True)
+
+    made.train().begin_epoch(1)
+
+    learning = set(ALL_BLOCKS[-3:] if train == "last-blocks" else ALL_BLOCKS)
+    assert that_learn(made) == (learning, set())
+    assert made.model.layer4[0].bn1.weight.requires_grad
+
+
+def test_a_transformers_own_weights_learn_with_its_first_block() -> None:
+    made = on_meta("vit_b_16", train="last-blocks", last_blocks=100, freeze_epochs=0)
+
+    made.train().begin_epoch(1)
+
+    assert all(value.requires_grad for value in made.parameters())
 
 
 def test_images_are_normalized_and_resized_as_the_weights_expect(make_card) -> None:

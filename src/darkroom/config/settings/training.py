@@ -67,18 +67,30 @@ class Model(Section):
     weights_path: str | None = Field(
         None, min_length=1, description="pretrained: a local state_dict; empty: the library's cache, else its host"
     )
-    train: Literal["head", "all"] | None = Field(
-        None, description="pretrained: head (on features that are computed once) or all; empty: head"
+    train: Literal["head", "last-blocks", "all"] | None = Field(
+        None, description="pretrained: head (on features that are computed once), last-blocks or all; empty: head"
+    )
+    last_blocks: int | None = Field(
+        None, ge=1, le=1000, description="pretrained, last-blocks: how many of them learn beside the head; empty: 3"
     )
     freeze_epochs: int | None = Field(
-        None, ge=0, description="pretrained, all: epochs in which only the new head learns; empty: 1"
+        None, ge=0, description="pretrained, but head: epochs in which only the new head learns; empty: 1"
     )
     layer_lr_decay: float | None = Field(
         None,
         gt=0,
         le=1,
-        description="pretrained, all: a block learns at this share of the next one's rate; empty: 0.8",
+        description="pretrained, but head: a block learns at this share of the next one's rate; empty: 0.8",
     )
+    freeze_norm: bool | None = Field(
+        None, description="pretrained, but head: true keeps the averages of its batch normalization; empty: false"
+    )
+
+    @model_validator(mode="after")
+    def _last_blocks_are_trained(self) -> Self:
+        if self.last_blocks is not None and self.train != "last-blocks":
+            raise ValueError(f"last_blocks: {self.last_blocks} is how many learn; set train to last-blocks, or drop it")
+        return self
 
 
 class Augment(Section):
