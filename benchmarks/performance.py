@@ -30,7 +30,7 @@ MACHINE = {
 # Cases share their ways if each has this share of all of them, on average.
 SHARED = 0.3
 # The ways that are not this project's are drawn in gray.
-OTHERS = ("tutorial", "bare loop", "torchvision", "Lightning", "Keras", "Ultralytics", "airbench", "mlflow")
+OTHERS = ("tutorial", "bare loop", "torchvision", "Lightning", "Keras", "Ultralytics", "airbench", "mlflow", "LitServe")
 # Of the cases that stand side by side: more would be too small to read on a page.
 PANELS_PER_ROW = 3
 
