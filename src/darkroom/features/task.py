@@ -70,10 +70,12 @@ def check_views(config: Config) -> None:
 
 
 def without_effect(config: Config) -> list[str]:
-    """A line on each kind of settings that are given although a head alone has no use for them."""
-    if not trains_head(config.model):
-        return []
+    """A line on each kind of settings that are given although what is trained has no use for them."""
     model, found = config.model, []
+    if model.last_blocks is not None and model.train != "last-blocks" and model.name == "pretrained":
+        found.append("model.last_blocks has no effect; set model.train to last-blocks")
+    if not trains_head(model):
+        return found
     if config.augment.views == 1 and changes_images(config):
         found.append("augment changes no image for a head without views; set augment.views, or model.train to all")
     if model.dropout and not model.hidden:

@@ -159,10 +159,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"train": {"schedule": "one-cycle", "warmup_epochs": 1}},
         r"^train\.warmup_epochs: one-cycle warms up by itself; set it to 0 or choose cosine",
     ),
-    "blocks of a whole model": (
-        {"model": {"name": "pretrained", "train": "all", "last_blocks": 2}},
-        r"^model\.last_blocks: 2 is how many learn; set train to last-blocks, or drop it$",
-    ),
     "blanking twice": (
         {"augment": {"cutout": 4, "erasing": 0.5}},
         r"^augment\.cutout and erasing contradict each other: .*; set one to 0$",

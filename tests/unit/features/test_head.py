@@ -203,6 +203,13 @@ def test_settings_that_contradict_a_head_are_refused(
         ({"augment__flip": "random", "model__train": "all", "model__freeze_epochs": 2}, []),
         ({"augment__mixup": 0.2}, []),
         ({"model__hidden": [4], "model__dropout": 0.2}, []),
+        ({"model__train": "last-blocks", "model__last_blocks": 2}, []),
+        (
+            {"model__train": "all", "model__last_blocks": 2},
+            ["model.last_blocks has no effect; set model.train to last"],
+        ),
+        ({"model__last_blocks": 2}, ["model.last_blocks has no effect; set model.train to last-blocks"]),
+        ({"model__freeze_norm": True}, ["model.freeze_norm has no effect on a head alone"]),
         ({"augment__flip": "random"}, ["augment changes no image for a head without views; set augment.views"]),
         ({"model__dropout": 0.2}, ["model.dropout has no effect on a head of one layer; set model.hidden"]),
         (

@@ -86,12 +86,6 @@ class Model(Section):
         None, description="pretrained, but head: true keeps the averages of its batch normalization; empty: false"
     )
 
-    @model_validator(mode="after")
-    def _last_blocks_are_trained(self) -> Self:
-        if self.last_blocks is not None and self.train != "last-blocks":
-            raise ValueError(f"last_blocks: {self.last_blocks} is how many learn; set train to last-blocks, or drop it")
-        return self
-
 
 class Augment(Section):
     """Random changes to the training images, different for each image and epoch, made on the device."""
