@@ -10,6 +10,7 @@ from darkroom.config import Config
 from darkroom.errors import ModelError
 from darkroom.evaluation.report import read_identity, read_metrics
 from darkroom.models.card import ModelCard
+from darkroom.promotion.lineage import other_data
 from darkroom.tracking.tracking_uri import shown, store_exists, tracking_uri
 from darkroom.utils.console import output, warn
 from darkroom.workspace import Workspace
@@ -41,7 +42,9 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
             continue
         table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
     output.print(table)
-    if version is None:
+    if line := other_data(config, workspace):
+        warn(line)
+    elif version is None:
         warn(f"{workspace.weights}: not registered in {shown(tracking_uri())}; `darkroom register` registers it")
     else:
         aliases = ", ".join(version["aliases"]) or "neither champion nor challenger"

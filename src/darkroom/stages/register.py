@@ -5,9 +5,11 @@ asked then. DVC never restores a stage without outputs, so a model that it resto
 """
 
 from darkroom.config import Config
+from darkroom.errors import ModelError
 from darkroom.evaluation.predictions import PREDICTIONS
 from darkroom.models.card import ModelCard
 from darkroom.promotion.dataset_mismatch import mismatch_notice
+from darkroom.promotion.lineage import other_data
 from darkroom.promotion.promote import promote_first
 from darkroom.promotion.registration import register_work_tree
 from darkroom.tracking.tracker import connect
@@ -17,6 +19,8 @@ from darkroom.workspace import Workspace
 
 def run(config: Config, workspace: Workspace) -> None:
     """Register models/ and reports/evaluate, which stay as they are. Raises ModelError or TrackingError."""
+    if line := other_data(config, workspace):
+        raise ModelError(line)  # it would be registered under the name of the other data
     store = connect(config.tracking, workspace.spools)
     registered = register_work_tree(store, config, workspace)
     promote_first(config, workspace, store, registered.version)

@@ -313,6 +313,16 @@ def test_a_deleted_registered_model_is_found(registered, doctor):
     assert any("not registered as" in line for line in lines)
 
 
+def test_a_deleted_champion_is_said_and_nothing_claims_to_repair_it(registered, doctor):
+    client, version = registered
+    client.delete_model_version(NAME, version.version)
+    said = f"{NAME}: version {version.version}, champion by its history, was deleted; `darkroom promote` makes another"
+    for options in ((), ("--fix",)):
+        lines = doctor(*options)
+        assert [line for line in lines if said in line]
+        assert not [line for line in lines if "moves it" in line]
+
+
 def test_settings_that_are_wrong_end_with_exit_code_2(project, darkroom):
     project(train__lr=-1)
     code, _, errors = darkroom("doctor")

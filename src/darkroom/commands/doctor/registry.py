@@ -8,6 +8,7 @@ from darkroom.errors import TrackingError, counted
 from darkroom.promotion.aliases import reconcile_aliases
 from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.history import History, damage, state_of
+from darkroom.promotion.lineage import other_data
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, Contender, contender, versions
 from darkroom.promotion.working_tree import version_of, working_tree_digest
 from darkroom.tracking.tracker import registry_client
@@ -35,6 +36,9 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
         yield Finding(AREA, f"{counted(others, 'version')} without an alias: not checked")
     if not is_evaluated:
         return
+    if line := other_data(config, workspace):
+        yield wrong(AREA, line)
+        return
     here = version_of(client, name, working_tree_digest(workspace))
     if here is None:
         yield wrong(AREA, f"{workspace.weights}: not registered as {name} in this store; `darkroom register`")
@@ -52,7 +56,21 @@ def _history(workspace: Workspace, name: str) -> Iterator[Finding]:
     state = state_of(entries)
     aliases = {alias: str(version) for alias, version in model.aliases.items()} if model else {}
     wanted = {"champion": state.champion, "previous": state.previous}
-    moved = {alias: version for alias, version in wanted.items() if aliases.get(alias, "") != version}
+    known = {str(each.version) for each in versions(client, name)}
+    deleted = {alias: version for alias, version in wanted.items() if version and version not in known}
+    for alias, version in deleted.items():
+        line = f"{name}: version {version}, {alias} by its history, was deleted"
+        # A champion is needed; the one before it is only a way back.
+        yield (
+            wrong(AREA, f"{line}; `darkroom promote` makes another version champion")
+            if (alias == CHAMPION)
+            else Finding(AREA, line)
+        )
+    moved = {
+        alias: version
+        for alias, version in wanted.items()
+        if alias not in deleted and aliases.get(alias, "") != version
+    }
     for alias, version in moved.items() if state.number else ():
         yield wrong(
             AREA,
@@ -60,7 +78,7 @@ def _history(workspace: Workspace, name: str) -> Iterator[Finding]:
             f"{version or 'none'}; `darkroom models` moves it",
             lambda: reconcile_aliases(client, name),
         )
-    if state.number and not moved and not lines:
+    if state.number and not (moved or deleted or lines):
         yield Finding(
             AREA, f"{name}-history: {counted(len(entries), 'record')}, unchanged; the aliases are where it says"
         )

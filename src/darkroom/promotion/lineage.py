@@ -1,0 +1,46 @@
+"""Whether the model in the working tree was made from the data that params.yaml names, as DVC's lock file tells."""
+
+from typing import Any
+
+from darkroom.config import Config
+from darkroom.config.bounded_yaml import read_yaml
+from darkroom.config.settings import Dataset
+from darkroom.errors import ConfigError
+from darkroom.workspace import Workspace
+
+LOCK = "dvc.lock"
+
+
+def other_data(config: Config, workspace: Workspace) -> str | None:
+    """A line on a model that was made from other data, and what helps; None if it was not, or DVC knows nothing of it.
+
+    A stage may have refused the new data, or the settings may have changed since: then the model is still the old one.
+    """
+    path, dataset = workspace.root / LOCK, config.dataset
+    try:
+        if not path.exists() or not _is_other(read_yaml(path)["stages"], dataset):
+            return None
+    except (ConfigError, KeyError, TypeError, AttributeError):  # damage that `darkroom doctor` and DVC tell
+        return None
+    named = f"dataset.path {dataset.path}" if dataset.name == "folder" else f"dataset.name {dataset.name}"
+    return f"{workspace.weights}: made from other data than params.yaml names ({named}); run `dvc repro`"
+
+
+def _is_other(stages: dict[str, Any], dataset: Dataset) -> bool:
+    written = stages.get("download", {}).get("params", {}).get("params.yaml", {})
+    keys = ("name", "path") if dataset.name == "folder" else ("name",)
+    if written and any(written.get(f"dataset.{key}") != getattr(dataset, key) for key in keys):
+        return True
+    for place, made_by, used_by in (
+        (f"data/raw/{dataset.name}", "download", "preprocess"),
+        (f"data/processed/{dataset.name}", "preprocess", "train"),
+    ):
+        made, used = _digest(stages, made_by, "outs", place), _digest(stages, used_by, "deps", place)
+        if None not in (made, used) and made != used:
+            return True
+    return False
+
+
+def _digest(stages: dict[str, Any], stage: str, part: str, path: str) -> str | None:
+    """What the lock file holds of an input or output of a stage."""
+    return next((each.get("md5") for each in stages.get(stage, {}).get(part, []) if each.get("path") == path), None)
