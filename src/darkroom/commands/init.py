@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,13 @@ from darkroom.commands.params.template import render
 from darkroom.commands.recipes import RecipeFile, find, write_params
 from darkroom.config import parse
 from darkroom.config.bounded_yaml import read_yaml
-from darkroom.config.settings import Model
+from darkroom.config.settings import Model, Preprocess
+from darkroom.data.digests import DIGEST_BYTES
 from darkroom.datasets.archives import list_images, read_images
 from darkroom.datasets.decoding import headers_of
 from darkroom.datasets.folder import label_by_folders
-from darkroom.errors import DarkroomError, DataError, counted
+from darkroom.datasets.splits import assign_rows
+from darkroom.errors import DarkroomError, DataError, ModelError, counted
 from darkroom.models.network import Network
 from darkroom.models.registry import build
 from darkroom.utils.console import output, warn
@@ -64,8 +67,12 @@ def run(workspace: Workspace, source: Path, *, weights: Path | None, force: bool
     ConfigError if params.yaml has edits that are saved nowhere else, without ``force``.
     """
     recipe = find(workspace, PHOTOS)  # and so refuses a directory that is no project
+    if weights and not weights.is_file():
+        raise ModelError(f"{weights}: no file; expected weights as .safetensors or .pth")
     found = _look_at(source)
     chosen, about, missing = _dataset(workspace, source, found), "a small network, trained from scratch", None
+    if found.are_small:
+        about += f": the images have {SMALL_SIDE} pixels a side or fewer"
     if not found.are_small or weights:
         photos = _photos(recipe, chosen, weights)
         try:
@@ -83,14 +90,18 @@ def run(workspace: Workspace, source: Path, *, weights: Path | None, force: bool
     if missing:
         warn(
             f"for photographs the recipe {PHOTOS} is far better, but its weights are not here: {missing}; then run "
-            f"`darkroom init {source} --force`, with --weights FILE if you have a file"
+            f"`darkroom init {quote(str(source))} --force`, with --weights FILE if you have a file"
         )
     output.print("Next: `dvc repro`, then `darkroom results` and `darkroom serve`")
 
 
 def _look_at(source: Path) -> _Images:
+    if not source.exists():
+        raise DataError(f"{source}: not found; name a directory, or a zip or tar archive, of images")
     names, inventory = list_images(source)
     labeled = label_by_folders(names, inventory)
+    # Refused now and not by `dvc repro`: classes that have too few images. Which come to which split does not matter.
+    assign_rows(labeled, Preprocess(), np.zeros((len(labeled.labels), DIGEST_BYTES), dtype=np.uint8))
     names = [names[row] for row in labeled.rows.tolist()]
     sample = set(names[:: -(-len(names) // SAMPLE)])
     headers = headers_of((content for _, content in read_images(source, chosen=sample)), len(sample))

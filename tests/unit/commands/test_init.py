@@ -78,7 +78,7 @@ def test_small_pictures_are_for_a_small_network(root: Path, darkroom: Run, make:
         f"{source}: 24 images in 2 classes (cat 12, dog 12)",
         "  25x26 pixels in the median, in color",
         "  no splits given; val and test will be cut from train",
-        "params.yaml is now a small network, trained from scratch",
+        "params.yaml is now a small network, trained from scratch: the images have 64 pixels a side or fewer",
         "Next: `dvc repro`, then `darkroom results` and `darkroom serve`",
     ]
     config = load(root / "params.yaml")
@@ -122,6 +122,27 @@ def test_weights_of_another_model_are_refused_and_nothing_is_written(root: Path,
     assert (code, output) == (2, "")
     assert errors.startswith("error: ")
     assert (root / "params.yaml").read_bytes() == before
+
+
+def test_a_name_with_spaces_is_quoted_in_the_command_to_copy(root: Path, darkroom: Run) -> None:
+    source = as_directory(root / "my pets", PHOTOS)
+    _, _, errors = darkroom("init", str(source))
+
+    assert f"darkroom init '{source}' --force" in " ".join(errors.split())
+
+
+@pytest.mark.parametrize(("weights", "message"), [("none.pth", "none.pth: no file"), (".", ".: no file")])
+def test_weights_that_are_no_file_are_refused(root: Path, darkroom: Run, weights: str, message: str) -> None:
+    code, _, errors = darkroom("init", str(as_directory(root / "pets", PHOTOS)), "--weights", weights)
+
+    assert (code, errors.startswith(f"error: {message}")) == (2, True)
+
+
+def test_a_path_that_is_not_there_is_refused_by_its_name(root: Path, darkroom: Run) -> None:
+    code, output, errors = darkroom("init", "missing")
+
+    assert (code, output) == (2, "")
+    assert errors == "error: missing: not found; name a directory, or a zip or tar archive, of images\n"
 
 
 def test_gray_and_color_are_all_read_in_color(root: Path, darkroom: Run) -> None:
@@ -170,8 +191,9 @@ def test_a_second_time_changes_nothing(root: Path, darkroom: Run) -> None:
         ({}, "no images"),
         ({"cat/1.png": picture(9, 9), "1.png": picture(9, 9)}, "1.png"),
         ({f"{kind}/{number}.png": b"no" for kind in ("cat", "dog") for number in range(9)}, "none of 18 images can be"),
+        ({f"{kind}/{number}.png": picture(9, 9) for kind in ("cat", "dog") for number in range(2)}, "at least 3"),
     ],
-    ids=["empty", "beside the classes", "broken"],
+    ids=["empty", "beside the classes", "broken", "two of a class"],
 )
 def test_what_cannot_be_read_is_refused_as_the_stages_refuse_it(
     root: Path, darkroom: Run, members: dict[str, bytes], reason: str
