@@ -64,8 +64,8 @@ def check_views(config: Config) -> None:
         raise ConfigError("augment.cutmix: features have no places to paste; set it to 0, or take augment.mixup")
     if views > 1 and not changes_images(config):
         raise ConfigError(
-            f"augment.views: {views} views of an image that nothing changes are the same; set augment.flip or "
-            "augment.crop_scale, or augment.views to 1"
+            f"augment.views: {views} views of an image that nothing changes are the same; set augment.flip, "
+            "augment.crop_scale or augment.policy, or augment.views to 1"
         )
 
 

@@ -48,7 +48,11 @@ def check_space(config: Config) -> None:
 
 def _check_head(config: Config) -> None:
     """Refuse a space that would change the features of a head: they are those of all trials."""
-    if not trains_head(config.model) and "train" not in config.search.space.model:
+    if "views" in config.search.space.augment:
+        raise SearchError("search.space.augment.views: views are computed once, for all trials; drop it")
+    if "train" in config.search.space.model:
+        raise SearchError("search.space.model.train: is the same for all trials; drop it")
+    if not trains_head(config.model):
         return
     space = config.search.space
     fixed = {f"model.{key}" for key in space.model} - {f"model.{key}" for key in HEAD}

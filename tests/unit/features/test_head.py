@@ -240,9 +240,7 @@ def test_a_learning_rate_is_found_for_the_head(opened: Opened, configured: Confi
     ("section", "key", "values"),
     [
         ("augment", "rotate", {"low": 0.0, "high": 5.0}),
-        ("augment", "views", {"low": 1, "high": 4}),
         ("model", "backbone", {"choices": ["resnet18", "resnet34"]}),
-        ("model", "train", {"choices": ["head", "all"]}),
     ],
 )
 def test_what_would_change_the_features_is_not_searched(
@@ -252,3 +250,15 @@ def test_what_would_change_the_features_is_not_searched(
         SearchError, match=rf"^search\.space\.{section}\.{key}: the features of a head are computed once"
     ):
         check_space(configured(search__space={section: {key: values}}))
+
+
+@pytest.mark.parametrize("train", ["head", "all"])
+@pytest.mark.parametrize(
+    ("section", "key", "values"),
+    [("augment", "views", {"low": 1, "high": 4}), ("model", "train", {"choices": ["head", "all"]})],
+)
+def test_what_is_the_same_for_all_trials_is_not_searched(
+    configured: Configured, train: str, section: str, key: str, values: Any
+) -> None:
+    with pytest.raises(SearchError, match=rf"^search\.space\.{section}\.{key}: .* for all trials; drop it$"):
+        check_space(configured(model__train=train, search__space={section: {key: values}}))
