@@ -13,8 +13,8 @@ from darkroom.evaluation.logits import LogitsFunction
 
 # The first calls choose kernels and fill caches, also after another model had its turn.
 WARM_UP_CALLS = 5
-# A turn of a slow model ends when it has lasted so long.
-ROUNDS, CALLS, TURN_MS = 5, 100, 1000.0
+# A turn of a slow model ends when it has lasted so long. After all turns together have, no other follows.
+ROUNDS, CALLS, TURN_MS, ALL_MS = 5, 100, 1000.0, 20_000.0
 LARGE_BATCH = 64
 
 
@@ -47,9 +47,12 @@ def _in_turn(models: Sequence[LogitsFunction], shapes: Sequence[Sequence[int]], 
     inputs = [torch.zeros(count, *shape, dtype=torch.uint8) for shape in shapes]
     inputs *= len(models) // len(inputs)
     found: list[list[float]] = [[] for _ in models]
+    start = perf_counter()
     for _ in range(ROUNDS):
         for model, images, own in zip(models, inputs, found, strict=True):
             own += call_times(model, images, CALLS, TURN_MS)
+        if 1000 * (perf_counter() - start) > ALL_MS:
+            break
     return found
 
 
@@ -57,11 +60,14 @@ def _in_turn(models: Sequence[LogitsFunction], shapes: Sequence[Sequence[int]], 
 def call_times(model: LogitsFunction, images: Tensor, calls: int, at_most_ms: float = inf) -> list[float]:
     """The milliseconds of each of ``calls`` calls, after a warm-up that is not counted.
 
-    They are fewer, but one at least, if all together took longer than ``at_most_ms``.
+    They are fewer, but one at least, if all together took longer than ``at_most_ms``; so are those of the warm-up.
     """
     times: list[float] = []
-    while len(times) < WARM_UP_CALLS + calls and (len(times) <= WARM_UP_CALLS or sum(times) < at_most_ms):
+    warm_up = WARM_UP_CALLS
+    while len(times) < warm_up + calls and (len(times) <= warm_up or sum(times) < at_most_ms):
         start = perf_counter()
         model(images).cpu()  # waits for the device
         times.append(1000 * (perf_counter() - start))
-    return times[WARM_UP_CALLS:]
+        if len(times) < warm_up and sum(times) > at_most_ms:
+            warm_up = len(times)
+    return times[warm_up:]

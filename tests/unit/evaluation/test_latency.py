@@ -56,14 +56,23 @@ def test_latency_is_the_median_and_the_slowest_twentieth_without_the_warm_up(clo
 
 
 def test_a_slow_model_is_asked_less_often_but_in_every_turn(clock):
-    slow, endless = clock.model("slow", lambda number: 0.125), clock.model("endless", lambda number: 60.0)
+    slow, quick = clock.model("slow", lambda number: 0.125), clock.model("quick", lambda number: 0.001)
 
-    found = latencies([slow, endless], (1, 2, 2))
+    found = latencies([slow, quick], (1, 2, 2))
 
     names = [name for name, *_ in clock.calls]
     assert names.count("slow") == ROUNDS * TURN_MS / 125
-    assert names.count("endless") == ROUNDS * (WARM_UP_CALLS + 1)
-    assert [each.p50_ms for each in found] == pytest.approx([125.0, 60_000.0])
+    assert names.count("quick") == ROUNDS * (WARM_UP_CALLS + CALLS)
+    assert [each.p50_ms for each in found] == pytest.approx([125.0, 1.0])
+
+
+def test_models_that_take_minutes_have_one_turn_of_two_calls_of_which_one_counts(clock):
+    models = [clock.model(name, lambda number: 90.0 if number else 120.0) for name in "ab"]
+
+    found = latencies(models, (1, 2, 2))
+
+    assert [name for name, *_ in clock.calls] == ["a", "a", "b", "b"]
+    assert [each.p50_ms for each in found] == pytest.approx([90_000.0, 90_000.0])
 
 
 def test_throughput_is_of_a_large_batch(clock):
