@@ -22,7 +22,7 @@ from darkroom.data.memmap import gather, reserve
 from darkroom.errors import CacheError
 from darkroom.images.decoder import Decoder
 from darkroom.utils.csv_files import read_csv, write_csv
-from darkroom.utils.files import EXACT, check_format, checked, digest, read_json, write_json
+from darkroom.utils.files import EXACT, digest, read_as, write_json
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -59,9 +59,7 @@ class DatasetCard:
     def read(cls, directory: Path) -> Self:
         """Read the card of a cache. Raises CacheError."""
         path = directory / CARD
-        found = read_json(path, error=CacheError, made_by=MADE_BY)
-        check_format(found, FORMAT_VERSION, path, error=CacheError, made_by=MADE_BY)
-        card = checked(cls, found, path, error=CacheError, made_by=MADE_BY)
+        card = read_as(cls, path, FORMAT_VERSION, error=CacheError, made_by=MADE_BY)
         if lacking := [split for split in SPLITS if split not in card.sizes]:
             raise CacheError(f"{path}: damaged (sizes: no {lacking[0]}); run `{MADE_BY}` again")
         return card

@@ -10,7 +10,7 @@ from pydantic import Field, with_config
 from darkroom.data.glyph_layout import GlyphLayout, Ground
 from darkroom.errors import ModelError
 from darkroom.evaluation.metrics import Floats, Ints
-from darkroom.utils.files import EXACT, check_format, checked, read_json, write_json
+from darkroom.utils.files import EXACT, read_as, write_json
 
 REFERENCE = "reference.json"
 MADE_BY = "darkroom evaluate"
@@ -73,9 +73,7 @@ class Reference:
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read what ``write`` has written. Raises ModelError."""
-        found = read_json(path, error=ModelError, made_by=MADE_BY)
-        check_format(found, FORMAT_VERSION, path, error=ModelError, made_by=MADE_BY)
-        return checked(cls, found, path, error=ModelError, made_by=MADE_BY)
+        return read_as(cls, path, FORMAT_VERSION, error=ModelError, made_by=MADE_BY)
 
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))

@@ -17,7 +17,7 @@ from darkroom.data.cache import DatasetCard, pixels_offset, split_header
 from darkroom.data.memmap import MappedImages, reserve
 from darkroom.errors import CacheError
 from darkroom.features.task import head_card
-from darkroom.utils.files import EXACT, check_format, checked, read_json, sha256, write_json
+from darkroom.utils.files import EXACT, checked, read_as, sha256, write_json
 
 FORMAT_VERSION = 1
 CARD = "features.json"
@@ -56,9 +56,7 @@ class FeaturesCard:
     def read(cls, directory: Path) -> Self:
         """Raises CacheError."""
         path = directory / CARD
-        found = read_json(path, error=CacheError, made_by=MADE_BY)
-        check_format(found, FORMAT_VERSION, path, error=CacheError, made_by=MADE_BY)
-        card = checked(cls, found, path, error=CacheError, made_by=MADE_BY)
+        card = read_as(cls, path, FORMAT_VERSION, error=CacheError, made_by=MADE_BY)
         if len(card.mean) != len(card.std) or card.sha256.keys() != set(SPLITS):
             raise CacheError(f"{path}: damaged; remove {directory} and run `{MADE_BY}` again")
         checked(DatasetCard, card.dataset, f"{path}: dataset", error=CacheError, made_by=MADE_BY)

@@ -116,6 +116,13 @@ def check_format(
         raise error(f"{path}: format version {version}, this release reads version {expected}; run `{made_by}` again")
 
 
+def read_as(kind: type[T], path: Path, version: int, *, error: type[DarkroomError], made_by: str) -> T:
+    """The JSON object in ``path``, of this format ``version``, as a ``kind``. Raises ``error``."""
+    found = read_json(path, error=error, made_by=made_by)
+    check_format(found, version, path, error=error, made_by=made_by)
+    return checked(kind, found, path, error=error, made_by=made_by)
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's content, as 64 hexadecimal digits."""
     with path.open("rb") as opened:
