@@ -1,8 +1,8 @@
 """Random changes to a batch: each image draws its own, and a generator's state decides them all."""
 
-import numpy as np
 import pytest
 import torch
+from tests.unit.data.draws import noise, seeded
 
 from darkroom.config.settings import Augment
 from darkroom.data.augmentation import augment, check_sizes, without_effect
@@ -34,14 +34,6 @@ TOGETHER = {key: value for name, change in CHANGES.items() if name != "cutout" f
 each_change = pytest.mark.parametrize(
     "change", [*CHANGES.values(), {"rotate": 20.0}, {"scale": 0.2}, {"shear": 10.0}, TOGETHER], ids=str
 )
-
-
-def noise(shape, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("other", [{}, {"flip": "alternating"}, {"mixup": 1.0, "cutmix": 1.0}], ids=str)

@@ -9,16 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from scipy.stats import kstest
+from tests.unit.data.draws import noise
 from torchvision.transforms.v2 import functional as reference
 
 from darkroom.data.augmentation import blur as module
 from darkroom.data.augmentation.blur import REACH, blur, random_blur
 
 SEEDS = st.integers(0, 2**31 - 1)
-
-
-def noise(shape, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
+from tests.unit.data.draws import noise, seeded
 from torchvision.transforms.v2 import functional as reference
 
 from darkroom.data.augmentation import color
@@ -24,14 +25,6 @@ from darkroom.data.augmentation.color import (
 
 SIZES = st.tuples(st.integers(1, 12), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
 SEEDS = st.integers(0, 2**31 - 1)
-
-
-def noise(shape, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def factors(count, seed):

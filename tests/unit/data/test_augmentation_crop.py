@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
+from tests.unit.data.draws import noise, seeded
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
@@ -14,14 +15,6 @@ from darkroom.data.augmentation.crop import crop, random_crop
 
 SIZES = st.tuples(st.integers(1, 12), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
 SEEDS = st.integers(0, 2**31 - 1)
-
-
-def noise(shape, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def rectangles(count, size, seed):

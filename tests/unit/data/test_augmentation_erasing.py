@@ -8,15 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
+from tests.unit.data.draws import seeded
 
 from darkroom.data.augmentation.erasing import AREAS, RATIOS, blank, boxes, random_cutout, random_erasing
 
 SIZES = st.tuples(st.integers(1, 12), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
 SEEDS = st.integers(0, 2**31 - 1)
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def black_and_white(shape, seed=0):

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
+from tests.unit.data.draws import seeded
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
@@ -19,10 +20,6 @@ SEEDS = st.integers(0, 2**31 - 1)
 
 def noise(shape, seed=0):
     return torch.from_numpy(np.random.default_rng(seed).integers(1, 256, shape, dtype=np.uint8))
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 # --- mirroring ---------------------------------------------------------------------------------------

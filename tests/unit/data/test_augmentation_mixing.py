@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp
+from tests.unit.data.draws import noise, seeded
 
 from darkroom.config.settings import Augment
 from darkroom.data.augmentation import mixing
@@ -17,14 +18,6 @@ SIZES = st.tuples(st.integers(1, 12), st.sampled_from([1, 3]), st.integers(1, 9)
 SEEDS = st.integers(0, 2**31 - 1)
 MIXES = {"mixup": {"mixup": 1.0}, "cutmix": {"cutmix": 1.0}, "both": {"mixup": 1.0, "cutmix": 1.0}}
 each_mix = pytest.mark.parametrize("mixes", MIXES.values(), ids=MIXES)
-
-
-def noise(shape, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
 
 
 def constant(count, value, size=(6, 8)):

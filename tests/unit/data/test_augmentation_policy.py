@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, chisquare
+from tests.unit.data.draws import noise
 from torch.nn.functional import interpolate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import TrivialAugmentWide
@@ -19,10 +20,6 @@ BILINEAR = {"interpolation": InterpolationMode.BILINEAR}
 STILL = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
 SIZES = st.tuples(st.integers(1, 8), st.sampled_from([1, 3]), st.integers(3, 12), st.integers(3, 12))
 SEEDS = st.integers(0, 2**31 - 1)
-
-
-def noise(shape, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
 
 def smooth(shape, seed):

@@ -133,7 +133,7 @@ def test_splits_stay_with_their_images_when_one_is_broken(tmp_path):
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.booleans(), min_size=2, max_size=40), st.integers(1, 7))
 def test_labels_stay_with_their_pixels_whichever_images_are_broken(tmp_path_factory, broken, chunk):
-    # Every image is of one gray level of its own, and its class is told by that level.
+    # Each image has a gray level of its own, from which its class follows.
     files = {
         f"{'ab'[level % 2]}/{level:02}.png": TRUNCATED if damaged else gray(level)
         for level, damaged in enumerate(broken)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.unit.data.draws import noise
 from torch import nn
 
 from darkroom.evaluation.tta import average_logits, views
@@ -12,10 +13,6 @@ from darkroom.evaluation.tta import average_logits, views
 KINDS = ("none", "flip", "flip-translate")
 # An image of one pixel has no other to be mirrored at its edge.
 SIZES = st.tuples(st.integers(1, 6), st.sampled_from([1, 3]), st.integers(2, 9), st.integers(2, 9))
-
-
-def noise(shape, seed=0):
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
 
 def by_hand(images, tta):
