@@ -56,5 +56,5 @@ def build_without_memory(settings: Model, shape: Shape, classes: int) -> nn.Modu
     try:
         with torch.device("meta"):
             return build(settings, shape, classes)
-    except RuntimeError:  # NotImplementedError is one; a mistake of another kind shows where the network is used
+    except RuntimeError:  # a network that cannot be built at all fails again where its values are needed
         return None
