@@ -6,7 +6,7 @@ from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.training_curves import lr_curve
 from darkroom.features.head import open_head, start_head
-from darkroom.features.task import check_views, head_config, trained_part
+from darkroom.features.task import head_config, trained_part
 from darkroom.promotion.start_from import load_initial_weights
 from darkroom.training.device import choose_device
 from darkroom.training.fit import start_classifier
@@ -26,7 +26,6 @@ def run(config: Config, workspace: Workspace, steps: int) -> None:
     directory = workspace.processed(config.dataset.name)
     card = DatasetCard.read(directory)
     device = choose_device(config.train.device)
-    check_views(config)
     if note := resource_warning(*trained_part(config, card), device):
         warn(note)
     config, beginning = load_initial_weights(config, workspace, card)

@@ -66,6 +66,25 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _views_are_of_a_head(self) -> "Config":
+        views = self.augment.views
+        if not self.model.trains_head:
+            if views > 1:
+                raise ValueError(
+                    f"augment.views: {views} views are for a head alone; set model.name to pretrained and model.train "
+                    "to head, or augment.views to 1"
+                )
+            return self
+        if self.augment.cutmix:
+            raise ValueError("augment.cutmix: features have no places to paste; set it to 0, or take augment.mixup")
+        if views > 1 and not self.augment.changes_images:
+            raise ValueError(
+                f"augment.views: {views} views of an image that nothing changes are the same; set augment.flip, "
+                "augment.crop_scale or augment.policy, or augment.views to 1"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _training_begins_with_one_model(self) -> "Config":
         if self.train.start_from is None:
             return self

@@ -163,8 +163,7 @@ class TrainBatches:
         self.epoch = 0
         self.generator = torch.Generator().manual_seed(seed)
         self.augment_generator = torch.Generator(device).manual_seed(seed)
-        # Mixing is for whole batches, and part of a step.
-        self.changes = settings != Augment(mixup=settings.mixup, cutmix=settings.cutmix)
+        self.changes = settings.changes_images
         self.chances = _balanced(split.labels[:: split.views]) if sampler == "balanced" else None
         first = torch.rand(len(split), generator=torch.Generator().manual_seed(seed)) < 0.5
         self.first_mirrored = first.to(split.images.device)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from darkroom.config import Config
+from darkroom.config.settings.training import NO_CHANGES
 from darkroom.data.augmentation import augment
 from darkroom.data.augmentation.geometry import flip
 from darkroom.data.batches import Split, read_split
@@ -20,7 +21,6 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import CacheError, ModelError
 from darkroom.features.body import Body, fastest, feature_function
 from darkroom.features.files import FORMAT_VERSION, SPLITS, Features, is_intact, read_features, write_features
-from darkroom.features.task import MIXING
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import weights_digest
 from darkroom.models.pretrained import Pretrained
@@ -40,7 +40,7 @@ def features_key(config: Config, dataset: DatasetCard, whole: Classifier) -> str
     """The digest of all that features depend on."""
     network = cast(Pretrained, whole.network)
     backbone, views = network.backbone, config.augment.views
-    drawn = {"augment": config.augment.model_dump(mode="json", exclude={*MIXING}), "seed": config.train.seed}
+    drawn = {"augment": config.augment.model_dump(mode="json", exclude=NO_CHANGES), "seed": config.train.seed}
     return digest(
         {
             "format_version": FORMAT_VERSION,

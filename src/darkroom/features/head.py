@@ -15,7 +15,6 @@ from darkroom.features.files import Features
 from darkroom.features.task import head_config
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.pretrained import Pretrained
-from darkroom.models.registry import trains_head
 from darkroom.models.transfer import read_start, transfer_weights
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit, start_classifier
@@ -51,7 +50,7 @@ def open_head(config: Config, workspace: Workspace, card: DatasetCard, device: t
 
     Raises ModelError or CacheError.
     """
-    if not trains_head(config.model):
+    if not config.model.trains_head:
         return None
     whole = _build_whole(config, card)
     directory, features = find_features(

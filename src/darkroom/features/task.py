@@ -7,12 +7,9 @@ from functools import cache
 from darkroom.config import Config
 from darkroom.config.settings import Augment, Model
 from darkroom.data.cache import DatasetCard
-from darkroom.errors import ConfigError
 from darkroom.models.pretrained import Pretrained
-from darkroom.models.registry import build, build_without_memory, resolve, trains_head
+from darkroom.models.registry import build, build_without_memory, resolve
 
-# Of `augment`: what is no change of an image.
-MIXING = ("views", "mixup", "cutmix")
 # A backbone resizes images of any size.
 ANY_SHAPE = (3, 32, 32)
 
@@ -22,7 +19,7 @@ def trained_part(config: Config, card: DatasetCard) -> tuple[Config, DatasetCard
 
     Raises ModelError for an unknown backbone.
     """
-    if not trains_head(config.model):
+    if not config.model.trains_head:
         return config, card
     count = _count_features(resolve(config.model)["backbone"])
     return head_config(config), head_card(card, (0.0,) * count, (1.0,) * count)
@@ -44,39 +41,14 @@ def head_card(card: DatasetCard, mean: Sequence[float], std: Sequence[float]) ->
     return replace(card, shape=(len(mean), 1, 1), mean=means, std=deviations)
 
 
-def changes_images(config: Config) -> bool:
-    """Whether `augment` changes images at all."""
-    changes = config.augment.model_dump(exclude=set(MIXING))
-    return changes != Augment().model_dump(exclude=set(MIXING))
-
-
-def check_views(config: Config) -> None:
-    """Refuse settings of `augment` that contradict what is trained. Raises ConfigError."""
-    views = config.augment.views
-    if not trains_head(config.model):
-        if views > 1:
-            raise ConfigError(
-                f"augment.views: {views} views are for a head alone; set model.name to pretrained and model.train to "
-                "head, or augment.views to 1"
-            )
-        return
-    if config.augment.cutmix:
-        raise ConfigError("augment.cutmix: features have no places to paste; set it to 0, or take augment.mixup")
-    if views > 1 and not changes_images(config):
-        raise ConfigError(
-            f"augment.views: {views} views of an image that nothing changes are the same; set augment.flip, "
-            "augment.crop_scale or augment.policy, or augment.views to 1"
-        )
-
-
 def without_effect(config: Config) -> list[str]:
     """A line on each kind of settings that are given although what is trained has no use for them."""
     model, found = config.model, []
     if model.last_blocks is not None and model.train != "last-blocks" and model.name == "pretrained":
         found.append("model.last_blocks has no effect; set model.train to last-blocks")
-    if not trains_head(model):
+    if not model.trains_head:
         return found
-    if config.augment.views == 1 and changes_images(config):
+    if config.augment.views == 1 and config.augment.changes_images:
         found.append("augment changes no image for a head without views; set augment.views, or model.train to all")
     if model.dropout and not model.hidden:
         found.append("model.dropout has no effect on a head of one layer; set model.hidden")

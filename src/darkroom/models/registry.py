@@ -23,11 +23,6 @@ def resolve(settings: Model) -> dict[str, Any]:
     return {key: default if given[key] is None else given[key] for key, default in defaults.items()}
 
 
-def trains_head(settings: Model) -> bool:
-    """Whether only the head of a pretrained model is trained, on features that never change."""
-    return settings.name == "pretrained" and resolve(settings)["train"] == "head"
-
-
 def without_effect(settings: Model) -> list[str]:
     """The settings that are given although the architecture does not take them."""
     given = settings.model_dump(exclude={"name"}, exclude_none=True)

@@ -10,7 +10,6 @@ from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
 from darkroom.features.task import trained_part
-from darkroom.models.registry import trains_head
 from darkroom.search.fused.loop import why_not
 from darkroom.training.size import PASSES, measure
 
@@ -55,7 +54,7 @@ def plan(config: Config, card: DatasetCard, device: torch.device) -> Plan:
 def _useful(config: Config, device: torch.device) -> tuple[int, int]:
     """The most workers, and trials in each, that make a long search faster."""
     on_gpu = config.search.worker_gpus > 0 if config.search.executor == "ray" else device.type == "cuda"
-    is_dense = config.model.name == "mlp" or trains_head(config.model)
+    is_dense = config.model.name == "mlp" or config.model.trains_head
     fused = FUSED_ON_GPU if on_gpu else FUSED_DENSE if is_dense else 1
     if config.search.executor == "ray":
         return config.search.trials, fused  # as far as the cluster has room

@@ -11,8 +11,7 @@ from darkroom.config import Config, takes_fractions
 from darkroom.config.settings import Choices, Range
 from darkroom.data.augmentation import COLOR_ONLY
 from darkroom.errors import ConfigError, ModelError, SearchError, did_you_mean
-from darkroom.features.task import check_views
-from darkroom.models.registry import architectures, build_without_memory, resolve, trains_head
+from darkroom.models.registry import architectures, build_without_memory, resolve
 
 # What can be searched of a model whose head alone is trained.
 HEAD = ("hidden", "dropout")
@@ -27,7 +26,6 @@ def check_space(config: Config) -> None:
 
     Raises SearchError.
     """
-    check_views(config)
     taken = architectures()[config.model.name].defaults
     for key in config.search.space.model:
         if key not in taken:
@@ -52,7 +50,7 @@ def _check_head(config: Config) -> None:
         raise SearchError("search.space.augment.views: views are computed once, for all trials; drop it")
     if "train" in config.search.space.model:
         raise SearchError("search.space.model.train: is the same for all trials; drop it")
-    if not trains_head(config.model):
+    if not config.model.trains_head:
         return
     space = config.search.space
     fixed = {f"model.{key}" for key in space.model} - {f"model.{key}" for key in HEAD}

@@ -16,7 +16,6 @@ from darkroom.features.files import read_features
 from darkroom.features.head import start_head
 from darkroom.features.task import head_config
 from darkroom.models.classifier import build_classifier
-from darkroom.models.registry import trains_head
 from darkroom.search.fused.loop import FusedLoop, SingleLoop
 from darkroom.search.objectives import cost
 from darkroom.training.cuda_graph import CudaGraphs
@@ -82,7 +81,7 @@ class Worker:
         self.config = config
         self.device = choose_device(config.train.device)
         prepare(self.device, deterministic=config.train.deterministic)
-        self.features = read_features(directory) if trains_head(config.model) else None
+        self.features = read_features(directory) if config.model.trains_head else None
         if self.features:
             self.card = self.features.dataset
             train, val = self.features.train, self.features.val

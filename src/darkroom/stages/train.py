@@ -15,7 +15,7 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import SearchError
 from darkroom.evaluation.training_curves import learning_curves, write_history
 from darkroom.features.head import open_head, train_head
-from darkroom.features.task import check_views, trained_part
+from darkroom.features.task import trained_part
 from darkroom.features.task import without_effect as useless
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
@@ -47,7 +47,6 @@ def run(config: Config, workspace: Workspace) -> None:
     card = DatasetCard.read(directory)
     config = _resolve(config, card, workspace)
     device = choose_device(config.train.device)
-    check_views(config)
     if note := resource_warning(*trained_part(config, card), device):
         warn(note)
     config, beginning = load_initial_weights(config, workspace, card)

@@ -17,7 +17,7 @@ from darkroom.data.batches import Split, read_split
 from darkroom.errors import ConfigError, SearchError
 from darkroom.features.body import Body
 from darkroom.features.head import Head, start_head, train_head
-from darkroom.features.task import check_views, head_config, trained_part, without_effect
+from darkroom.features.task import head_config, trained_part, without_effect
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier, save_weights
@@ -192,7 +192,7 @@ def test_settings_that_contradict_a_head_are_refused(
     configured: Configured, change: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        check_views(configured(**change))
+        configured(**change)
 
 
 @pytest.mark.parametrize(
@@ -253,12 +253,17 @@ def test_what_would_change_the_features_is_not_searched(
 
 
 @pytest.mark.parametrize("train", ["head", "all"])
-@pytest.mark.parametrize(
-    ("section", "key", "values"),
-    [("augment", "views", {"low": 1, "high": 4}), ("model", "train", {"choices": ["head", "all"]})],
-)
-def test_what_is_the_same_for_all_trials_is_not_searched(
-    configured: Configured, train: str, section: str, key: str, values: Any
-) -> None:
-    with pytest.raises(SearchError, match=rf"^search\.space\.{section}\.{key}: .* for all trials; drop it$"):
-        check_space(configured(model__train=train, search__space={section: {key: values}}))
+def test_what_is_trained_is_the_same_for_all_trials(configured: Configured, train: str) -> None:
+    space = {"model": {"train": {"choices": ["head", "all"]}}}
+    with pytest.raises(SearchError, match=r"^search\.space\.model\.train: is the same for all trials; drop it$"):
+        check_space(configured(model__train=train, search__space=space))
+
+
+def test_views_are_the_same_for_all_trials(configured: Configured) -> None:
+    space = {"augment": {"views": {"low": 1, "high": 4}}}
+    with pytest.raises(
+        SearchError, match=r"^search\.space\.augment\.views: views are computed once, for all trials; dr"
+    ):
+        check_space(configured(augment__flip="random", search__space=space))
+    with pytest.raises(ConfigError, match=r"^search\.space\.augment\.views: .* 4 views are for a head alone; set"):
+        configured(model__train="all", augment__flip="random", search__space=space)

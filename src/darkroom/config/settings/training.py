@@ -86,6 +86,15 @@ class Model(Section):
         None, description="pretrained, but head: true keeps the averages of its batch normalization; empty: false"
     )
 
+    @property
+    def trains_head(self) -> bool:
+        """Whether only the head of a pretrained model is trained, on features that never change."""
+        return self.name == "pretrained" and self.train in (None, "head")
+
+
+# Of `augment`: what changes no image by itself.
+NO_CHANGES = {"views", "mixup", "cutmix"}
+
 
 class Augment(Section):
     """Random changes to the training images, different for each image and epoch, made on the device."""
@@ -134,6 +143,11 @@ class Augment(Section):
     cutmix: float = Field(
         0.0, ge=0, le=10, description="pasting a part of another image: alpha of the Beta distribution; 0 for none"
     )
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether a single image is changed: mixing changes whole batches."""
+        return self.model_dump(exclude=NO_CHANGES) != Augment().model_dump(exclude=NO_CHANGES)
 
     @model_validator(mode="after")
     def _changes_agree(self) -> Self:

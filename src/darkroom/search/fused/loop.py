@@ -12,7 +12,6 @@ from torch import Generator, Tensor
 from darkroom.config import Config
 from darkroom.data.batches import side_by_side
 from darkroom.errors import TrainingError
-from darkroom.models.registry import trains_head
 from darkroom.search.fused.step import FusedStep, StackedSteps
 from darkroom.training.cuda_graph import CapturedSteps, CaptureError, Recorder, SeparateSteps, Steps
 from darkroom.training.loop import EpochMetrics, TrainingLoop
@@ -26,7 +25,7 @@ def why_not(config: Config) -> str | None:
         return "train.compile is for a single model"
     if config.train.precision == "fp16":
         return "train.precision fp16 scales the gradients of a single model"
-    if config.model.name == "pretrained" and not trains_head(config.model):
+    if config.model.name == "pretrained" and not config.model.trains_head:
         return "the layers of a pretrained model learn from epochs of their own"
     return None
 
