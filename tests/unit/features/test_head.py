@@ -261,9 +261,7 @@ def test_what_is_trained_is_the_same_for_all_trials(configured: Configured, trai
 
 def test_views_are_the_same_for_all_trials(configured: Configured) -> None:
     space = {"augment": {"views": {"low": 1, "high": 4}}}
-    with pytest.raises(
-        SearchError, match=r"^search\.space\.augment\.views: views are computed once, for all trials"
-    ):
+    with pytest.raises(SearchError, match=r"^search\.space\.augment\.views: views are computed once, for all trials"):
         check_space(configured(augment__flip="random", search__space=space))
     with pytest.raises(ConfigError, match=r"^search\.space\.augment\.views: .* 4 views are for a head alone; set"):
         configured(model__train="all", augment__flip="random", search__space=space)
