@@ -10,7 +10,8 @@ FILES = {"images": png(20)}
 OURS = ("localhost", "LOCALHOST:8000", "app.localhost", "localhost.", "127.0.0.1", "127.0.0.1:8000", "[::1]:8000",
         "192.168.0.7", "shades.example.com:8000", "a.b.example.org")  # fmt: skip
 OTHERS = ("attacker.example", "attacker.example:8000", "localhost.attacker.example", "127.0.0.1.nip.io", "example.com",
-          "example.org", "shades.example.com.attacker.example", "user@localhost", ":8000", "a" * 5000)  # fmt: skip
+          "example.org", "shades.example.com.attacker.example", "user@localhost", ":8000", "a" * 5000,
+          "[::1].attacker.example", "localhost:x.attacker.example")  # fmt: skip
 
 
 @pytest.fixture
@@ -66,6 +67,7 @@ def test_programs_and_its_own_page_may_send_pictures(client, headers):
         {"origin": "null"},
         {"origin": ""},
         {"origin": "http://["},
+        {"origin": "https://shades.example.com:8443"},
     ],
 )
 def test_pages_of_other_sites_send_nothing_and_fill_no_drift_watch(client, headers):
@@ -74,3 +76,11 @@ def test_pages_of_other_sites_send_nothing_and_fill_no_drift_watch(client, heade
     assert refused.json() == {"detail": "requests from pages of other sites are refused"}
     assert client.get("/v1/drift").json()["images"] == 0
     assert client.get("/v1/model", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "192.168.0.7", "localhost"])
+@pytest.mark.parametrize("origin", ["http://{}:9999", "http://{}"])
+def test_pages_of_other_ports_of_the_address_where_it_listens_send_nothing(make_service, host, origin):
+    headers = {"host": f"{host}:8000", "origin": origin.format(host)}
+    with TestClient(make_app(make_service(), host=host)) as client:
+        assert client.post("/v1/predict", files=FILES, headers=headers).status_code == 403

@@ -41,7 +41,7 @@ def make_app(service: Service, api_key: str | None = None, *, host: str = "local
     """
     router = make_router(service)
     predict = next(route for route in router.routes if isinstance(route, APIRoute) and route.path == PREDICT_PATH)
-    origins = Origins([host, *service.settings.trusted_hosts])
+    origins = Origins(host, service.settings.trusted_hosts)
     return Starlette(
         routes=[
             # Without FastAPI, whose way to an endpoint takes a quarter of the time of a prediction, for parameters that

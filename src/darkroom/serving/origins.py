@@ -1,5 +1,6 @@
 """By which names the server is asked, and by which web pages: a browser asks for every page that its user opens."""
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
@@ -9,6 +10,7 @@ from starlette.datastructures import Headers
 
 ANY = "*"
 LONGEST_HOST = 261  # of a name and a port
+PORT = re.compile(r":[0-9]*$")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 # Fetch Metadata Request Headers (W3C), section 2.3: by the page itself, or by the user and no page at all.
 OWN_SITE = frozenset({"same-origin", "none"})
@@ -18,12 +20,14 @@ class Origins:
     """Refuses requests under foreign names, and those that the pages of other sites make a browser send.
 
     A page whose name leads to this machine (DNS rebinding) would otherwise read whatever the server answers. Addresses
-    in digits cannot lead elsewhere, so all of them are taken. ``names`` are further ones; ``*.example.com`` stands for
-    every name below it and ``*`` for all names.
+    in digits cannot lead elsewhere, so all of them are taken. ``host`` is the name where the server listens, ``names``
+    are further ones; ``*.example.com`` stands for every name below it and ``*`` for all names.
     """
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self._names = frozenset(name.lower().rstrip(".") for name in names)
+    def __init__(self, host: str, names: Iterable[str] = ()) -> None:
+        # An address has other servers at other ports, and no proxy puts it into an origin.
+        known = names if host == "localhost" or _is_address(host) else (host, *names)
+        self._names = frozenset(name.lower().rstrip(".") for name in known)
         self._is_trusted = lru_cache(1024)(self._find_out)
 
     def refusal(self, method: str, headers: Headers) -> tuple[HTTPStatus, str] | None:
@@ -56,16 +60,16 @@ class Origins:
         if origin is None:
             return True
         asking = origin.partition("://")[2].lower()
-        # A proxy may have put another name into Host.
-        return asking == host.lower() or (asking != "" and self._is_named(_name(asking)))
+        # A proxy at the usual ports may have put another name into Host. What has a port is another server.
+        return asking == host.lower() or (PORT.search(asking) is None and asking != "" and self._is_named(asking))
 
 
 def _name(host: str) -> str:
     """The name or address in a Host header, without its port."""
-    name = host.lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    return name.rpartition(":")[0].rstrip(".") if ":" in name else name.rstrip(".")
+    name = PORT.sub("", host.lower())
+    if name.startswith("[") and name.endswith("]"):
+        return name[1:-1]
+    return name.rstrip(".")
 
 
 def _is_address(name: str) -> bool:
