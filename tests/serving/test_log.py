@@ -3,7 +3,9 @@
 import logging
 
 import pytest
+from tests.serving.client import TestClient
 
+from darkroom.serving.app import make_app
 from darkroom.serving.server import LineFormatter
 
 
@@ -28,3 +30,16 @@ def test_a_traceback_stands_below_its_line():
         record.exc_info = (ValueError, problem, problem.__traceback__)
 
     assert LineFormatter().format(record).endswith("ValueError: unlucky")
+
+
+@pytest.mark.parametrize(
+    "said", ["\x9b2J error: disk full", "192.0.2.1 " * 2000, "a\x85b"], ids=["escape", "long", "line"]
+)
+def test_what_a_proxy_says_of_its_client_is_one_short_line_of_the_log(service, caplog, said):
+    caplog.set_level(logging.INFO, "darkroom.serving")
+    with TestClient(make_app(service), client=("127.0.0.1", 5)) as client:
+        client.get("/readyz", headers={"x-forwarded-for": said.encode("latin-1")})
+
+    (line,) = [record.getMessage() for record in caplog.records if "/readyz" in record.getMessage()]
+    assert line.isprintable()
+    assert len(line) < 120

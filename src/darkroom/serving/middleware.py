@@ -21,6 +21,7 @@ KNOWN = frozenset({
     "/v1/drift", "/v1/model", "/v1/model/confusion", "/v1/model/gallery", "/v1/predict",
 })  # fmt: skip
 LONGEST_PATH = 200
+LONGEST_CLIENT = 45  # an IPv6 address
 # Nothing from elsewhere is loaded or shown. The API's page has its script in the page itself.
 POLICY = (
     b"default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; script-src 'self'; "
@@ -88,7 +89,8 @@ class AccessMiddleware:
             self._telemetry.count(name, status, seconds)
             # As it came over the wire: percent-encoded, on one line.
             wire = scope.get("raw_path", b"")[:LONGEST_PATH].decode("latin-1")
-            client = scope["client"][0] if scope.get("client") else "-"
+            # A proxy's X-Forwarded-For may be any text.
+            client = one_line(scope["client"][0])[:LONGEST_CLIENT] if scope.get("client") else "-"
             log.info("%s %s %s %d %.1f ms", client, scope["method"], wire, status, 1000 * seconds)
 
     def _is_known(self, headers: Headers) -> bool:
