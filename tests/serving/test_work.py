@@ -36,6 +36,16 @@ def files(*contents):
     return [("images", content) for content in contents]
 
 
+def many_scans(side, scans):
+    """A progressive JPEG whose last scan is repeated."""
+    content = encoded(Image.new("L", (side, side), 9), "JPEG", progressive=True)
+    last = content[content.rindex(b"\xff\xda") : -2]
+    return content[:-2] + last * (scans - content.count(b"\xff\xda")) + content[-2:]
+
+
+SCANS = many_scans(1000, 99)
+
+
 class Watched(Transform):
     """Keeps the thread in which each picture was decoded; that of ``held`` waits for the event."""
 
@@ -101,6 +111,13 @@ def test_pictures_of_too_many_pixels_together_are_refused_and_none_is_decoded(se
     assert watched.threads == []
 
 
+def test_scans_that_take_as_long_as_too_many_pixels_are_refused(make_service):
+    with TestClient(make_app(make_service(max_pixels=1_000_000, max_request_pixels=2_000_000))) as client:
+        refused = client.post(PATH, files=files(SCANS))
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("scans that take as long as 9,900,000 pixels, more than the 2,000,000")
+
+
 def test_a_request_of_as_many_pixels_as_allowed_is_answered(make_service):
     with TestClient(make_app(make_service(max_pixels=5000, max_request_pixels=10_000))) as client:
         few, many = files(*[png(9, (50, 100))] * 2), files(*[png(9, (50, 100))] * 2, png(9, (1, 1)))
@@ -125,8 +142,9 @@ def test_an_image_that_fits_no_request_is_refused_as_a_setting(make_service):
         ([png(9, (2000, LARGE_PIXELS // 2000 + 1))], "decode-large_"),
         # Its decoder believes the pixels and not the header.
         ([encoded(Image.new("RGB", (8, 8)), "AVIF")], "decode-large_"),
+        ([SCANS], "decode-large_"),
     ],
-    ids=["small", "many", "medium", "large", "avif"],
+    ids=["small", "many", "medium", "large", "avif", "many scans"],
 )
 def test_only_what_is_small_is_decoded_in_the_event_loop(service, watched, contents, thread):
     with TestClient(make_app(service)) as client:

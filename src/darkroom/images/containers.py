@@ -11,6 +11,9 @@ PNG, JPEG, TIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", (b"II*\0", b"MM\0*", b"II+\
 # The chunks of a PNG that its pixels need: W3C, "Portable Network Graphics (PNG) Specification", chapter 11. eXIf tells
 # the orientation.
 NEEDED_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
+# Encoders divide pixels into chunks of some thousand bytes. Millions of empty ones fit into some megabytes.
+LEAST_CHUNKS = 1_000
+BYTES_A_CHUNK = 256
 AVIF, WEBP = b"ftypavif", b"WEBP"
 EXIF_CHUNK, LARGEST_EXIF = b"eXIf", 1 << 16
 ANIMATION_CHUNK = b"acTL"
@@ -18,6 +21,8 @@ ORIENTATION = 0x0112
 # A progressive JPEG has about ten scans, each over all its pixels. A hundred thousand fit into some megabytes and take
 # minutes.
 START_OF_SCAN, END_OF_IMAGE, MAX_SCANS = 0xDA, 0xD9, 100
+LEAST_MARKERS = 10_000
+BYTES_A_MARKER = 32
 
 # TIFF 6.0 (Adobe, 1992): tags, and the bands of a picture of each PhotometricInterpretation.
 PHOTOMETRIC, SAMPLES, BITS, SAMPLE_FORMAT, EXTRA_SAMPLES, PLANAR = 262, 277, 258, 339, 338, 284
@@ -66,9 +71,12 @@ def is_animated(content: bytes) -> bool:
 
 
 def _chunks(content: bytes) -> Iterator[tuple[bytes, int]]:
-    """The kind of each whole chunk, and where it ends."""
-    place = len(PNG)
+    """The kind of each whole chunk, and where it ends. Raises ValueError if they are too many for their bytes."""
+    place, left = len(PNG), LEAST_CHUNKS + len(content) // BYTES_A_CHUNK
     while place + 12 <= len(content):
+        left -= 1
+        if left < 0:
+            raise ValueError("a PNG of too many chunks")
         (length,) = struct.unpack_from(">I", content, place)
         kind, place = content[place + 4 : place + 8], place + 12 + length
         if place > len(content):
@@ -106,8 +114,11 @@ def has_many_scans(content: bytes) -> bool:
     """Whether a JPEG has more than MAX_SCANS scans. What follows its end, as the film of a motion photo, is not it."""
     if not content.startswith(JPEG) or content.count(bytes((0xFF, START_OF_SCAN))) <= MAX_SCANS:
         return False
-    scans, place = 0, 2
+    scans, place, left = 0, 2, LEAST_MARKERS + len(content) // BYTES_A_MARKER
     while scans <= MAX_SCANS and (place := content.find(0xFF, place)) != -1 and place + 1 < len(content):
+        left -= 1
+        if left < 0:  # pixels hold one FF in 256 bytes, and not millions in a row
+            return True
         marker = content[place + 1]
         if marker == END_OF_IMAGE:
             break

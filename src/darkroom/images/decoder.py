@@ -1,6 +1,5 @@
 """From one image file to one array: the only way from a picture to the model's pixels, in training and in use."""
 
-import io
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from darkroom.images.containers import (
     webp_size,
 )
 from darkroom.images.depth import DARK, FULL, DeepImage, Range, is_deep, is_gray, switch_to_low_bytes, to_bytes
+from darkroom.images.effort import HeaderStream, check_tiff
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 100_000_000
@@ -249,14 +249,15 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.I
     """An open image. Whatever fails while it is open is a BrokenImageError."""
     if size := webp_size(content):
         _check_size(*size, max_pixels)
-    if content.startswith(PNG):
-        content = needed_chunks(content)
     try:
+        check_tiff(content)
+        stream = HeaderStream(needed_chunks(content) if content.startswith(PNG) else content)
         with warnings.catch_warnings():
             # We hold a bound of our own, and what is wrong with a picture is said once, by its refusal.
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(content), formats=FORMATS)
+            image = Image.open(stream, formats=FORMATS)
             with image:
+                stream.end_of_header()
                 _check_size(image.width, image.height, max_pixels)
                 yield image
     except (BrokenImageError, MemoryError):

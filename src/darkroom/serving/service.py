@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -15,6 +16,7 @@ from darkroom.config.settings import Serve
 from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.reference import calibrated, energies
 from darkroom.images.containers import is_avif
+from darkroom.images.effort import decoding_pixels
 from darkroom.serving.batching import Batcher
 from darkroom.serving.drift import DriftWatch
 from darkroom.serving.loaded_model import LoadedModel
@@ -32,8 +34,8 @@ Count = Callable[[Floats, Floats, NDArray[np.bool_]], None]
 SMALL_IMAGES = 4
 SMALL_BYTES = 16_384
 SMALL_PIXELS = 128 * 128
-# A request of more pixels takes a tenth of a second and more. Such requests leave a decoder to the others, and so many
-# of them may wait.
+# A request that takes as long as more pixels of usual pictures takes a tenth of a second and more. Such requests leave
+# a decoder to the others, and so many of them may wait.
 LARGE_PIXELS = 4_000_000
 LARGE_WAITING = 4
 
@@ -129,13 +131,19 @@ class Service:
             except RefusedImageError:
                 pass  # perhaps only too large for that
         loop = asyncio.get_running_loop()
-        pixels = await loop.run_in_executor(self._decoders, _count_pixels, contents, bound)
-        if pixels > self.settings.max_request_pixels:
+        pixels, effort = await loop.run_in_executor(self._decoders, _count_pixels, contents, bound)
+        most = self.settings.max_request_pixels
+        if pixels > most:
             raise RefusedImageError(
-                f"{pixels:,} pixels in {len(contents)} images, more than the {self.settings.max_request_pixels:,} "
-                "of one request; send smaller images, or fewer at once"
+                f"{pixels:,} pixels in {len(contents)} images, more than the {most:,} of one request; send smaller "
+                "images, or fewer at once"
             )
-        if pixels <= LARGE_PIXELS and not any(map(is_avif, contents)):
+        if most < effort < inf:
+            raise RefusedImageError(
+                f"scans that take as long as {effort:,.0f} pixels, more than the {most:,} of one request; save the "
+                "JPEG again with fewer scans"
+            )
+        if effort <= LARGE_PIXELS:
             return await loop.run_in_executor(self._decoders, _decode, model, contents, options, bound)
         if self._large_waiting >= LARGE_WAITING:
             raise BusyError
@@ -209,9 +217,10 @@ def _may_be_small(contents: Sequence[bytes]) -> bool:
     return len(contents) <= SMALL_IMAGES and sum(map(len, contents)) <= SMALL_BYTES and not any(map(is_avif, contents))
 
 
-def _count_pixels(contents: Sequence[bytes], max_pixels: int) -> int:
-    """The pixels of all pictures."""
-    return sum(_named(place, count_pixels, content, max_pixels) for place, content in enumerate(contents))
+def _count_pixels(contents: Sequence[bytes], max_pixels: int) -> tuple[int, float]:
+    """The pixels of all pictures, and how many usual ones take as long."""
+    pixels = [_named(place, count_pixels, content, max_pixels) for place, content in enumerate(contents)]
+    return sum(pixels), sum(map(decoding_pixels, contents, pixels))
 
 
 def _decode(model: LoadedModel, contents: Sequence[bytes], options: Options, max_pixels: int) -> list[ModelInput]:
