@@ -264,6 +264,9 @@ def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.I
         raise
     except UnidentifiedImageError:
         raise UnknownFormatError(describe(content)) from None
+    except Image.DecompressionBombError:
+        # Pillow's own bound is the larger one, but it is checked first.
+        raise BrokenImageError(f"more than {max_pixels:,} pixels") from None
     # Damaged bytes make PIL's parsers raise almost anything: SyntaxError, struct.error, KeyError, ...
     except Exception as problem:
         raise BrokenImageError(str(problem) or type(problem).__name__) from None
