@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from darkroom.commands.params.template import render
 from darkroom.commands.recipes import RecipeFile, find, write_params
-from darkroom.config import parse
+from darkroom.config import load, parse
 from darkroom.config.bounded_yaml import read_yaml
 from darkroom.config.settings import Model, Preprocess
 from darkroom.data.digests import DIGEST_BYTES
@@ -83,7 +83,7 @@ def run(workspace: Workspace, source: Path, *, weights: Path | None, force: bool
             missing = problem
         else:
             chosen, about = photos, f"the recipe {PHOTOS}: {recipe.config.recipe.about}"
-    write_params(workspace, render(chosen), force=force)
+    write_params(workspace, render(chosen), force=force or _is_unedited(workspace, recipe))
     for line in _lines(source, found):
         output.print(line)
     output.print(f"{workspace.params} is now {about}")
@@ -129,6 +129,19 @@ def _photos(recipe: RecipeFile, dataset: Settings, weights: Path | None) -> Sett
     settings: Settings = read_yaml(recipe.path) or {}
     given = dataset | ({"model": {"weights_path": str(weights.absolute())}} if weights else {})
     return settings | {section: settings.get(section, {}) | values for section, values in given.items()}
+
+
+def _is_unedited(workspace: Workspace, recipe: RecipeFile) -> bool:
+    """Whether params.yaml is as this command wrote it for whatever images."""
+    try:
+        config = load(workspace.params)
+    except DarkroomError:
+        return False
+    dataset: Settings = {"dataset": {"name": config.dataset.name, "path": config.dataset.path}}
+    if config.preprocess.channels is not None:
+        dataset["preprocess"] = {"channels": config.preprocess.channels}
+    weights = Path(config.model.weights_path) if config.model.weights_path else None
+    return workspace.params.read_text(encoding="utf-8") in {render(dataset), render(_photos(recipe, dataset, weights))}
 
 
 def _named(workspace: Workspace, path: Path) -> str:

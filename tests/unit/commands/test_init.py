@@ -176,6 +176,20 @@ def test_edits_that_are_saved_nowhere_else_are_kept(root: Path, darkroom: Run) -
     assert load(params).dataset.name == "folder"
 
 
+def test_other_images_need_no_force_while_nobody_has_edited_the_settings(root: Path, darkroom: Run) -> None:
+    params = root / "params.yaml"
+    mixed = {f"{kind}/{number}.png": picture(9, 9, gray=number % 2 == 0) for kind in "ab" for number in range(9)}
+    for name, members in (("signs", SMALL), ("mixed", mixed), ("more", SMALL)):
+        code, _, errors = darkroom("init", str(as_directory(root / name, members)))
+        assert (code, errors) == (0, "")
+        assert load(params).dataset.path == name
+
+    edited = params.read_text(encoding="utf-8") + "\n# a thought\n"
+    params.write_text(edited, encoding="utf-8")
+    assert darkroom("init", str(root / "signs"))[0] == 2
+    assert params.read_text(encoding="utf-8") == edited
+
+
 def test_a_second_time_changes_nothing(root: Path, darkroom: Run) -> None:
     source = as_directory(root / "pets", SMALL)
     first = darkroom("init", str(source))
