@@ -14,7 +14,7 @@ from darkroom.tracking.runs import Run, begin, origin
 from darkroom.tracking.spool import Operation
 from darkroom.tracking.tracking_uri import check_uri, need_store, shown, tracking_uri
 from darkroom.tracking.writer import Writer
-from darkroom.utils.console import warn
+from darkroom.utils.console import messages, warn
 from darkroom.utils.signals import answered
 from darkroom.workspace import Workspace
 
@@ -76,10 +76,14 @@ class Tracker:
             if problem is None:
                 raise refusal
         elif self._trouble:
-            why = "did not finish in time" if self._trouble == INTERRUPTED else f"does not answer ({self._trouble})"
+            kept = f"is kept in {self._writer.directory}, and the next command that uses the store"
+            if self._trouble == INTERRUPTED:
+                # Usual, and no fault of the store. There may be nothing to register yet.
+                messages.print(f"interrupted; what the MLflow store does not have yet {kept} (`dvc repro`) sends it")
+                return
             warn(
-                f"MLflow store {shown(self._address)} {why}; unsent data is kept in {self._writer.directory}, and "
-                "the next command that uses it, such as `darkroom register`, sends it"
+                f"MLflow store {shown(self._address)} does not answer ({self._trouble}); unsent data {kept}, such as "
+                "`darkroom register`, sends it"
             )
 
     @property
