@@ -278,6 +278,24 @@ def test_a_search_can_be_resumed_or_begun_anew(darkroom, searchable):
     assert json.loads((root / "reports" / "search" / "summary.json").read_text())["study"] == second
 
 
+def test_a_second_search_says_that_nothing_was_left_to_try_and_the_trials_which_was_chosen(darkroom, searchable):
+    searchable(search__repeats=2, search__finalists=1)
+    _, _, first = darkroom("search")
+    _, _, second = darkroom("search")
+
+    assert "no new trials" not in first
+    assert re.search(r"^search: no new trials; \S+ has all 2$", second, re.MULTILINE)
+    verdict = second.splitlines()[-1].removeprefix("search: ")
+    assert "over 2 seeds" in verdict
+    assert darkroom("trials")[1].splitlines()[-1] == verdict
+
+
+def test_a_precision_that_is_not_there_is_refused_before_a_study_is_made(darkroom, searchable):
+    root = searchable(train__precision="fp16", train__device="cpu")
+    refused(darkroom("search"), r"train\.precision: fp16 needs a CUDA GPU, and this trains on cpu")
+    assert not (root / "models" / "checkpoints" / "study.journal").exists()
+
+
 def test_a_search_for_something_else_is_not_resumed(darkroom, searchable):
     root = searchable()
     assert darkroom("search")[0] == 0

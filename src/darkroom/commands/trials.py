@@ -6,9 +6,11 @@ import sys
 import typer
 
 from darkroom.config import Config
+from darkroom.errors import SearchError
 from darkroom.search import table
 from darkroom.search.readonly import latest_study
 from darkroom.utils.console import output
+from darkroom.utils.files import read_json
 from darkroom.workspace import Workspace
 
 
@@ -21,3 +23,12 @@ def run(config: Config, workspace: Workspace, *, as_json: bool, as_csv: bool) ->
         table.write_csv(study, sys.stdout)
     else:
         table.show(study, output)
+        _show_chosen(workspace, study.study_name)
+
+
+def _show_chosen(workspace: Workspace, study: str) -> None:
+    """Which trial the repeats chose, if they are over: it need not be the one with the best single value."""
+    if workspace.best_params.exists():
+        found = read_json(workspace.best_params, error=SearchError, made_by="darkroom search")
+        if found.get("study") == study and found["evidence"]["candidates"]:
+            output.print(found["evidence"]["verdict"], soft_wrap=True)

@@ -104,15 +104,16 @@ class _Search:
 
     def run(self, workspace: Workspace, start: Start) -> None:
         config = self.config
+        precision = self._precision(plan(config, self.card, self.device).workers)
         storage = open_storage(config, workspace.study_journal)
         study = open_study(storage, config, self.card, start)
+        before = len(used_trials(study))
         name, key = search_name(config, self.card), study.user_attrs.get(RUN_ATTRIBUTE)
         with (
             Tracker(config.tracking, workspace.spools) as tracker,
             tracker.start(name, "search", key=key) as parent,
         ):
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
-            precision = self._precision(plan(config, self.card, self.device).workers)
             in_precision = precision.put_into(config)
             # In fp16 trials are no single program.
             planned = plan(in_precision, self.card, self.device)
@@ -140,7 +141,10 @@ class _Search:
             parent.log_tags({"best_params": result["params"], NOTE_TAG: note})
             parent.log_directory(workspace.report("search"), "search")
             write_json(workspace.best_params, result)
-        messages.print(f"search: best validation {config.train.monitor} {result['value']:.4f} with {result['params']}")
+        if len(used_trials(study)) == before:
+            messages.print(f"search: no new trials; {study.study_name} has all {before}")
+        found = result["params"] or "the settings as written"
+        messages.print(f"search: best validation {config.train.monitor} {result['value']:.4f} with {found}")
         messages.print(f"search: {comparison.verdict}")
 
     def _conduct(

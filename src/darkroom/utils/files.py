@@ -56,7 +56,7 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, *, error: type[DarkroomError], made_by: str) -> dict[str, Any]:
     """Read a JSON object that the command ``made_by`` has written.
 
-    Raises ``error`` if the file is missing or damaged, naming the command that preprocessing it again.
+    Raises ``error`` if the file is missing or damaged, naming the command that writes it again.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
