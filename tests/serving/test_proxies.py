@@ -9,8 +9,11 @@ from starlette import testclient
 from tests.serving.client import TestClient
 from tests.serving.fakes import png
 
+from darkroom.config.settings import Serve
 from darkroom.serving.app import make_app
 
+# That most proxies keep a connection that nobody uses: nginx and the load balancers of AWS among them.
+PROXY_SECONDS = 60
 PREFIX = "/models/digits"
 LINK = re.compile(r"""(?:src|href|url)(?:=|: )["']([^"'#]+)["']""")
 
@@ -24,6 +27,11 @@ def links(client, path, asked, **options):
     page = client.get(path, **options)
     assert page.status_code == 200
     return [urljoin(asked, link) for link in LINK.findall(page.text) if not link.startswith("data:")]
+
+
+def test_a_connection_is_kept_for_longer_than_a_proxy_keeps_it():
+    # Else the proxy sends a request to a connection that is being closed, and its client gets a 502.
+    assert Serve().keep_alive_seconds > PROXY_SECONDS
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

@@ -265,6 +265,13 @@ def test_without_a_key_it_does_not_listen_beyond_this_machine(refused, monkeypat
     )
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104  # closed at once
+def test_no_key_lets_it_listen_beyond_this_machine(refused, monkeypatch, host):
+    monkeypatch.delenv("DARKROOM_API_KEY", raising=False)
+    # What comes after the check of the address and the key.
+    assert "has no champion" in refused("--host", host, "--port", "0", "--no-key")
+
+
 def test_a_key_and_no_key_contradict_each_other(refused, monkeypatch):
     monkeypatch.setenv("DARKROOM_API_KEY", KEY)
     assert "--no-key, but DARKROOM_API_KEY is set" in refused("--no-key")

@@ -84,6 +84,37 @@ def test_a_promotion_is_not_interrupted(promote):
     assert promote["concurrency"]["cancel-in-progress"] == "${{ github.event_name == 'pull_request' }}"
 
 
+def workflow(name):
+    return YAML(typ="safe", pure=True).load(ROOT / ".github" / "workflows" / f"{name}.yml")
+
+
+def test_every_week_the_newest_releases_are_tested_and_every_lock_file_is_audited():
+    newest = workflow("newest")
+    (schedule,) = newest["on"]["schedule"]
+    assert re.fullmatch(r"\d+ \d+ \* \* [0-6]", schedule["cron"])
+    commands = [step["run"] for step in newest["jobs"]["test"]["steps"] if "run" in step]
+    assert [command.split()[0:2] for command in commands] == [["make", "lock"], [".ci/run"]]
+
+    audit = newest["jobs"]["audit"]
+    locks = {path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("*.lock"), *ROOT.glob("deploy/*.lock"))}
+    assert set(audit["strategy"]["matrix"]["lock"]) == locks
+    assert any("pip-audit" in step.get("run", "") and '"$LOCK"' in step["run"] for step in audit["steps"])
+
+
+def test_a_release_lists_what_is_pinned():
+    steps = workflow("release")["jobs"]["package"]["steps"]
+    (listing,) = [step["run"] for step in steps if "cyclonedx" in step.get("run", "")]
+    assert "requirements.lock" in listing
+    output = Path(listing.split("--output-file ")[1].split()[0])
+    assert output.parent.as_posix() == steps[-1]["with"]["path"]
+
+
+def test_the_security_policy_says_where_to_report():
+    policy = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert "*Report a vulnerability*" in policy
+    assert "docs/security.md" in policy
+
+
 # --- .ci/compare -------------------------------------------------------------------------------------
 
 

@@ -137,6 +137,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"augment": {"translate": 65}},
         r"^augment\.translate: expected less than or equal to 64, got 65",
     ),
+    "network of a thousand layers": (
+        {"model": {"name": "wide-resnet", "depth": 1000}},
+        r"^model\.depth: expected less than or equal to 200, got 1000",
+    ),
     "at an open end": ({"model": {"dropout": 1.0}}, r"^model\.dropout: expected less than 1, got 1\.0"),
     "seed too large": ({"train": {"seed": 2**31}}, r"^train\.seed: expected less than 2147483648, got 2147483648"),
     "infinity": ({"train": {"lr": float("inf")}}, r"^train\.lr: expected a finite number, got inf"),
