@@ -47,7 +47,7 @@ def features_key(config: Config, dataset: DatasetCard, whole: Classifier) -> str
             "dataset": dataset.fingerprint,
             "backbone": backbone.name,
             "weights": weights_digest(network.model.state_dict()),
-            "transform": [list(backbone.mean), list(backbone.std), list(backbone.size), backbone.interpolation],
+            "transform": [list(backbone.mean), list(backbone.std), list(network.input_size), backbone.interpolation],
             "views": views,
             "drawn": drawn if views > 1 else None,
         }

@@ -4,9 +4,11 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darkroom.errors import ModelError, first_line
 from darkroom.models.architecture import Shape, register
 from darkroom.models.backbone import Backbone
 from darkroom.models.mlp import mlp
@@ -26,6 +28,7 @@ def pretrained(
     *,
     backbone: str = "resnet18",
     weights_path: str | None = None,
+    input_size: int | None = None,
     train: str = "head",
     hidden: tuple[int, ...] = (),
     dropout: float = 0.0,
@@ -40,7 +43,8 @@ def pretrained(
     blocks learn, or the ``last_blocks``, each at ``layer_lr_decay`` times the rate of the one behind it (Howard and
     Ruder, "Universal language model fine-tuning", 2018). With ``freeze_norm`` batch normalization keeps the averages
     that came with the weights: those of small batches are worse. Images are widened to three channels, normalized and
-    resized as the weights expect. Raises ModelError for an unknown backbone.
+    resized as the weights expect, or to ``input_size`` pixels a side. Raises ModelError for an unknown backbone, or a
+    size that it does not take.
     """
     path = Path(weights_path) if weights_path else None
     found = find_backbone(backbone)
@@ -49,6 +53,9 @@ def pretrained(
     replaced = tuple(f"{name}." for name in found.heads(model))
     head = mlp((found.without_heads(model), 1, 1), classes, hidden=hidden, dropout=dropout)
     made = Pretrained(found, model, replaced, head, path, layer_lr_decay)
+    if input_size:
+        made.input_size = (input_size, input_size)
+        _check_size(made)
     if train != "head":
         made.freeze_epochs, made.freeze_norm = freeze_epochs, freeze_norm
         made.last_blocks = last_blocks if train == "last-blocks" else None
@@ -69,6 +76,8 @@ class Pretrained(Network):
     freeze_epochs: int | None = None
     last_blocks: int | None = None
     freeze_norm = False
+    # The height and width of the images that the model is given.
+    input_size: tuple[int, int]
 
     def __init__(
         self,
@@ -85,6 +94,7 @@ class Pretrained(Network):
         self.weights_path = weights_path
         self.layer_lr_decay = layer_lr_decay
         self.pixel_mean, self.pixel_std = backbone.mean, backbone.std
+        self.input_size = backbone.size
         self.model = model
         self.head = head
 
@@ -98,9 +108,8 @@ class Pretrained(Network):
 
     def features(self, images: Tensor) -> Tensor:
         """What the head is given for normalized ``images`` float [N, 3, H, W]: [N, features]."""
-        size = self.backbone.size
-        if images.shape[-2:] != size:
-            images = F.interpolate(images, size, mode=self.backbone.interpolation, antialias=True)
+        if images.shape[-2:] != self.input_size:
+            images = F.interpolate(images, self.input_size, mode=self.backbone.interpolation, antialias=True)
         features: Tensor = self.model(images)
         return features.flatten(1)
 
@@ -170,6 +179,23 @@ class Pretrained(Network):
             block = BLOCK.match(name)
             blocks.setdefault(block[0] if block else name.rpartition(".")[0], []).append(parameter)
         return blocks
+
+
+def _check_size(network: Pretrained) -> None:
+    """Raises ModelError if the model takes no images of ``input_size``: some know one size, and all a smallest one."""
+    weight = next(network.model.parameters())
+    is_training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            network.features(torch.zeros(1, 3, *network.input_size, device=weight.device))
+    except (RuntimeError, AssertionError, ValueError) as problem:
+        taken, usual = ("x".join(map(str, size)) for size in (network.input_size, network.backbone.size))
+        raise ModelError(
+            f"model.input_size: {network.backbone.name} does not take images of {taken} pixels "
+            f"({first_line(problem)}); leave it empty for {usual}"
+        ) from None
+    network.train(is_training)
 
 
 def _without(weights: Mapping[str, Tensor], beginnings: tuple[str, ...]) -> dict[str, Tensor]:

@@ -65,8 +65,9 @@ def test_mean_and_deviation_are_those_of_the_train_split(opened: Opened) -> None
         ({"model__hidden": (7,), "model__dropout": 0.4, "train__lr": 1.0, "train__seed": 5}, False),
         ({"augment__mixup": 0.4}, False),
         (VIEWS, True),
+        ({"model__input_size": 64}, True),
     ],
-    ids=["a head", "mixing", "views"],
+    ids=["a head", "mixing", "views", "the size of the images"],
 )
 def test_only_what_features_depend_on_computes_them_again(
     opened: Opened, parts: list[tuple[str, int]], change: dict[str, Any], is_new: bool

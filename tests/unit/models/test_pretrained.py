@@ -615,6 +615,30 @@ def test_images_of_the_expected_size_are_not_touched(make_card) -> None:
     torch.testing.assert_close(found, normalize(pixels / 255, MEAN, STD), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("side", [32, 64])
+def test_the_size_of_what_the_backbone_is_given_can_be_set(make_card, side: int) -> None:
+    pixels = images(2, (3, 64, 64))
+    classifier = build_classifier(Model(name="pretrained", backbone=BACKBONE, input_size=side), make_card((3, 64, 64)))
+    assert all(module.training for module in classifier.network.modules())
+
+    found = seen(classifier, pixels)
+
+    expected = normalize(resize(pixels / 255, [side, side], antialias=True), MEAN, STD)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "side", "usual"), [("vit_b_16", 96, 224), ("squeezenet1_1", 8, 224)], ids=["one size", "too small"]
+)
+def test_a_size_that_the_backbone_does_not_take_is_refused(backbone: str, side: int, usual: int) -> None:
+    with pytest.raises(
+        ModelError,
+        match=rf"^model\.input_size: {backbone} does not take images of {side}x{side} pixels \(.+\); leave it empty "
+        rf"for {usual}x{usual}$",
+    ):
+        build(Model(name="pretrained", backbone=backbone, input_size=side), SHAPE, 2)
+
+
 @pytest.mark.parametrize(("backbone", "side"), [("efficientnet_b1", 240), ("swin_v2_t", 256), ("vit_h_14", 518)])
 def test_every_backbone_has_its_own_size(backbone: str, side: int) -> None:
     made = on_meta(backbone).eval()

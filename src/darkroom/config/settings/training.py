@@ -67,6 +67,12 @@ class Model(Section):
     weights_path: str | None = Field(
         None, min_length=1, description="pretrained: a local state_dict; empty: the library's cache, else its host"
     )
+    input_size: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="pretrained: pixels a side of what the backbone is given, fewer are faster; empty: its own",
+    )
     train: Literal["head", "last-blocks", "all"] | None = Field(
         None, description="pretrained: head (on features that are computed once), last-blocks or all; empty: head"
     )
