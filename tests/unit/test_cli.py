@@ -12,6 +12,7 @@ import optuna
 import pytest
 import torch
 from mlflow import MlflowClient
+from optuna.trial import TrialState
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tests.defaults import copy_recipes
@@ -24,7 +25,7 @@ from darkroom.errors import DarkroomError, SearchError
 from darkroom.models import card as model_card
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
-from darkroom.search.attributes import OPENED
+from darkroom.search.attributes import FAILURE, OPENED
 from darkroom.search.storage import open_storage
 from darkroom.stages import train
 from darkroom.tracking.relocation import relocate
@@ -340,6 +341,29 @@ def test_workers_get_the_settings_as_written_in_the_precision_that_was_chosen(
     (config,) = given
     assert config.train.precision == precision
     assert config.search == load(root / "params.yaml").search
+
+
+@pytest.mark.parametrize("fuse", ["off", 2])
+def test_a_device_that_fails_ends_the_search_and_no_trial_is_blamed(darkroom, searchable, monkeypatch, fuse):
+    root = searchable(search__fuse=fuse, search__space={"train": {"lr": {"low": 1e-4, "high": 0.1}}})
+    validated = []
+
+    def fail(*given):
+        validated.append(given)
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("darkroom.training.loop.evaluate", fail)
+        with pytest.raises(torch.AcceleratorError, match=r"^CUDA error"):
+            darkroom("search")
+
+    assert len(validated) == 1
+    assert darkroom("search", "--resume")[0] == 0
+    (name,) = studies(root)
+    storage = open_storage(load(root / "params.yaml"), root / "models" / "checkpoints" / "study.journal")
+    trials = optuna.load_study(study_name=name, storage=storage).trials
+    assert not [trial for trial in trials if FAILURE in trial.user_attrs]
+    assert sum(trial.state is TrialState.COMPLETE for trial in trials) == 2
 
 
 @pytest.mark.parametrize("second", ["latency", "parameters"])

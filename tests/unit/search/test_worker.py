@@ -135,6 +135,18 @@ def test_a_trial_without_memory_fails_and_the_next_goes_on(
     assert worker.advance(WorkerCommand((assignment(2),))).progress.keys() == {2}
 
 
+@pytest.mark.parametrize("where", ["search.worker.start_classifier", "training.loop.evaluate"])
+def test_a_device_that_fails_is_no_failure_of_a_trial(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    def fail(*given: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(f"darkroom.{where}", fail)
+    with pytest.raises(torch.AcceleratorError, match=r"^CUDA error: an illegal memory access"):
+        worker.advance(WorkerCommand((assignment(1),)))
+
+
 def test_a_finished_trial_has_its_cost_where_one_is_weighed(directory: Path) -> None:
     worker = Worker(config(second_objective="parameters", pruner="none"), directory, fuses=True)
     worker.advance(WorkerCommand((assignment(1),)))
