@@ -21,7 +21,7 @@ from tests.stages import run_stages
 from darkroom import __version__
 from darkroom.cli import main as cli
 from darkroom.config import load, parse
-from darkroom.errors import DarkroomError, SearchError
+from darkroom.errors import DarkroomError, SearchError, TrainingError
 from darkroom.models import card as model_card
 from darkroom.models import files as model_files
 from darkroom.models.classifier import build_classifier
@@ -720,6 +720,24 @@ def test_a_learning_rate_is_suggested_and_its_curve_drawn(darkroom, trained):
     assert lines[0] == "lr,loss"
     assert str(rate) in {line.split(",")[0] for line in lines[1:]}
     assert (trained / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("fastest", ["fp32", "bf16"])
+def test_a_learning_rate_is_found_in_the_precision_of_the_training(darkroom, trained, monkeypatch, tmp_path, fastest):
+    tried = []
+
+    def find(model, train, settings, *rest, **options):
+        tried.append(settings.precision)
+        raise TrainingError("enough")
+
+    seconds = {"fp32": 1.0, "bf16": 1.0, fastest: 0.5}
+    monkeypatch.setenv("DARKROOM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("darkroom.training.precision.precisions", lambda device: ("fp32", "bf16"))
+    monkeypatch.setattr("darkroom.training.precision.step_seconds", lambda *given: seconds)
+    monkeypatch.setattr("darkroom.commands.lr_find.find_lr", find)
+    refused(darkroom("lr-find"), "enough")
+
+    assert tried == [fastest]
 
 
 def test_a_learning_rate_needs_preprocessed_data(darkroom, project):

@@ -11,6 +11,7 @@ from darkroom.promotion.start_from import load_initial_weights
 from darkroom.training.device import choose_device
 from darkroom.training.fit import start_classifier
 from darkroom.training.lr_finder import find_lr
+from darkroom.training.precision import fastest_precision
 from darkroom.training.size import resource_warning
 from darkroom.utils.console import messages, output, progress, warn
 from darkroom.utils.csv_files import write_csv
@@ -20,6 +21,8 @@ from darkroom.workspace import Workspace
 
 def run(config: Config, workspace: Workspace, steps: int) -> None:
     """Write reports/lr-find and print the suggestion; params.yaml is left as it is.
+
+    The precision is the one in which `darkroom train` would train.
 
     Raises CacheError, ModelError, ConfigError, TrackingError or TrainingError.
     """
@@ -31,6 +34,7 @@ def run(config: Config, workspace: Workspace, steps: int) -> None:
     config, beginning = load_initial_weights(config, workspace, card)
     if beginning:
         messages.print(beginning.line)
+    config = fastest_precision(*trained_part(config, card), device).put_into(config)
     if head := open_head(config, workspace, card, device):
         train = head.features.train
         classifier, tried = start_head(config, head.features, device), head_config(config)
