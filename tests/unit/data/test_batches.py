@@ -129,6 +129,31 @@ def test_a_split_can_be_moved_to_a_device():
     assert len(moved) == 3
 
 
+@pytest.mark.parametrize(
+    ("sizes", "there"),
+    [
+        ((6, 4), ["cuda", "cuda"]),
+        ((6, 5), ["cuda", "cpu"]),
+        ((11, 10), ["cpu", "cuda"]),
+        ((6, 5, 4), ["cuda", "cpu", "cuda"]),
+        ((5, 5, 1), ["cuda", "cuda", "cpu"]),
+    ],
+)
+def test_splits_share_half_of_the_memory_that_is_free(gpu, monkeypatch, sizes, there):
+    each = 16  # bytes of an image of 4x4 pixels
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (2 * 10 * each, 1 << 36))
+    splits = [
+        Split(torch.zeros((count, 1, 4, 4), dtype=torch.uint8), torch.zeros(count, dtype=torch.int64))
+        for count in sizes
+    ]
+
+    found = place(gpu, *splits)
+
+    assert [split.images.device.type for split in found] == there
+    assert [split.labels.device.type for split in found] == there
+    assert [len(split) for split in found] == list(sizes)
+
+
 # --- mirroring in alternation ------------------------------------------------------------------------
 
 
