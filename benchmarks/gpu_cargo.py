@@ -12,13 +12,15 @@ PATH is airbench94_muon.py, as its author publishes it. Then, on that machine:
     export PYTHONPATH=/tmp/site:src
     python3 -m benchmarks.gpu.day --data build/gpu-cargo --airbench build/gpu-cargo/airbench94_muon.py
 
-With --pipeline it packs what benchmarks.gpu.pipeline needs, into a directory of its own: MNIST as published, and the
-wheels of MLflow and Optuna with all their dependencies except those in PRESENT.
+With --pipeline it packs what benchmarks.gpu.pipeline needs, into build/gpu-cargo-pipeline: MNIST as published, and the
+wheels of MLflow and Optuna with all their dependencies except those in PRESENT. What is larger than LIMIT together with
+the working tree is not packed: it could not be sent to such a machine.
 """
 
 import argparse
 import gzip
 import lzma
+import os
 import re
 import shutil
 import subprocess
@@ -26,12 +28,15 @@ import sys
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from typing import NoReturn
 
 from benchmarks.gpu.measurements.data import CIFAR10, IDX
 from benchmarks.gpu.measurements.speedruns import AIRBENCH
 from benchmarks.machine import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from darkroom.utils.scratch import scratch_directory
 
 CARGO = ROOT / "build" / "gpu-cargo"
 WHEELS = (
@@ -54,7 +59,9 @@ PRESENT = (
     "six sympy threadpoolctl torch torchvision tqdm triton typer typing-extensions tzdata urllib3 werkzeug zipp"
 )
 TARGET = {"python_version": "3.12", "python_full_version": "3.12.3", "sys_platform": "linux", "extra": ""}
-MEGABYTE = 1e6
+MEBIBYTE = 1 << 20
+# Bytes that can be sent, with the working tree.
+LIMIT = 64 * MEBIBYTE
 
 
 def pack_images(mirror: Path, cargo: Path) -> None:
@@ -92,8 +99,6 @@ def pinned(names: Iterable[str], lock: str) -> list[str]:
 
 
 def fetch_wheels(names: Iterable[str], cargo: Path) -> None:
-    for old in cargo.glob("*.whl"):
-        old.unlink()
     platforms = [part for platform in PLATFORMS for part in ("--platform", platform)]
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
     command += ["--python-version", "3.12", "--implementation", "cp", *platforms, "--dest", str(cargo)]
@@ -113,21 +118,54 @@ def main() -> None:
     parser.add_argument("--pipeline", action="store_true")
     parser.add_argument("--cargo", type=Path, default=CARGO)
     options = parser.parse_args()
-    cargo = options.cargo / "pipeline" if options.pipeline else options.cargo
+    cargo = options.cargo.with_name(f"{options.cargo.name}-pipeline") if options.pipeline else options.cargo
     # Before minutes are spent on packing.
     if absent := [path for path in _sources(options) if not path.is_file()]:
-        print(f"error: {absent[0]}: not found; `python -m benchmarks.gpu_cargo --help` says what is needed")
-        sys.exit(2)
-    cargo.mkdir(parents=True, exist_ok=True)
+        _refuse(f"{absent[0]}: not found; `python -m benchmarks.gpu_cargo --help` says what is needed")
+    cargo.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_directory(cargo.parent) as packed:
+        _pack(options, packed)
+        sizes = {path: path.stat().st_size for path in packed.rglob("*") if path.is_file()}
+        total, tree = sum(sizes.values()), tree_bytes()
+        if total + tree > LIMIT:
+            largest = max(sizes, key=sizes.__getitem__)
+            _refuse(
+                f"{cargo}: not written: {_mebibytes(total)}, and with the working tree's {_mebibytes(tree)} at most "
+                f"{_mebibytes(LIMIT)} can be sent; pack smaller images (the largest file is {largest.name}, "
+                f"{_mebibytes(sizes[largest])})"
+            )
+        packed.chmod(0o755)  # as a new directory is, which one for temporary files is not
+        for old in cargo.glob("*.whl"):
+            old.unlink()
+        shutil.copytree(packed, cargo, dirs_exist_ok=True)
+    print(f"{cargo}: {_mebibytes(total)}, beside a working tree of {_mebibytes(tree)}")
+
+
+def _pack(options: argparse.Namespace, cargo: Path) -> None:
     if options.pipeline:
-        shutil.copytree(options.data / "mnist", cargo / "mnist", dirs_exist_ok=True, copy_function=shutil.copyfile)
+        shutil.copytree(options.data / "mnist", cargo / "mnist", copy_function=shutil.copyfile)
     else:
         pack_images(options.data, cargo)
     if options.airbench:
         shutil.copyfile(options.airbench, cargo / AIRBENCH)
     fetch_wheels(needed(PIPELINE) if options.pipeline else WHEELS, cargo)
-    size = sum(path.stat().st_size for path in cargo.rglob("*") if path.is_file())
-    print(f"{cargo}: {size / MEGABYTE:.1f} MB")
+
+
+def tree_bytes() -> int:
+    """The size of the working tree, without what git ignores."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
+    paths = [ROOT / os.fsdecode(name) for name in names if name]
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / MEBIBYTE:.1f} MiB"
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(f"error: {reason}")
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`darkroom search` and `darkroom train` on a GPU from end to end, MLflow and all.
 
     make gpu-cargo DATA=MIRROR PIPELINE=1
-    python -m benchmarks.gpu.pipeline --data build/gpu-cargo/pipeline [--rounds 2]
+    python -m benchmarks.gpu.pipeline --data build/gpu-cargo-pipeline [--rounds 2]
     python -m benchmarks.gpu.pipeline --data MIRROR --device cpu --epochs 1 --trials 2 --rounds 1 --results build
 
 Conditions: MNIST as it is published, the convolutional network at batch size 512, a new MLflow store in SQLite. The

@@ -22,10 +22,12 @@ from benchmarks.gpu.measurements import speedruns, steps
 from benchmarks.gpu.measurements.data import CIFAR10, IDX
 from benchmarks.gpu.measurements.session import Measurement, Results, Session, take
 from benchmarks.harness import NotHere
+from benchmarks.machine import ROOT
 from PIL import Image
 
 CPU = torch.device("cpu")
 COUNTS = {"train": 600, "test": 20}
+TREE_BYTES = 5000
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +185,7 @@ def test_images_travel_smaller_and_whole(mirror: Path, tmp_path: Path) -> None:
 
 
 def test_wheels_are_of_the_versions_that_are_locked() -> None:
-    lock = (Path(__file__).parents[2] / "requirements.lock").read_text()
+    lock = (ROOT / "requirements.lock").read_text()
     found = gpu_cargo.pinned(gpu_cargo.WHEELS, lock)
 
     assert [each.partition("==")[0] for each in found] == list(gpu_cargo.WHEELS)
@@ -192,7 +194,7 @@ def test_wheels_are_of_the_versions_that_are_locked() -> None:
 
 
 def test_the_whole_pipeline_takes_along_all_that_it_imports() -> None:
-    lock = (Path(__file__).parents[2] / "requirements.lock").read_text()
+    lock = (ROOT / "requirements.lock").read_text()
     found = gpu_cargo.needed(gpu_cargo.PIPELINE)
 
     assert len(gpu_cargo.pinned(found, lock)) == len(found)
@@ -215,3 +217,52 @@ def test_a_mirror_that_lacks_a_file_is_refused(
     absent = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
     assert not (tmp_path / "cargo").exists()
     assert capsys.readouterr().out.startswith(f"error: {absent}: not found; ")
+
+
+def pack(monkeypatch: pytest.MonkeyPatch, mirror: Path, cargo: Path, *options: str) -> None:
+    """Pack with one wheel of 1,000 bytes in place of those of a package index, beside a tree of TREE_BYTES."""
+    monkeypatch.setattr(gpu_cargo, "fetch_wheels", lambda names, packed: (packed / "new.whl").write_bytes(bytes(1000)))
+    monkeypatch.setattr(gpu_cargo, "tree_bytes", lambda: TREE_BYTES)
+    monkeypatch.setattr(sys, "argv", ["gpu_cargo", "--data", str(mirror), "--cargo", str(cargo), *options])
+    gpu_cargo.main()
+
+
+@pytest.mark.parametrize(("options", "name"), [((), "cargo"), (("--pipeline",), "cargo-pipeline")])
+def test_old_wheels_do_not_travel(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], name: str
+) -> None:
+    cargo = tmp_path / name
+    cargo.mkdir()
+    (cargo / "old.whl").touch()
+    pack(monkeypatch, mirror, tmp_path / "cargo", *options)
+
+    assert [path.name for path in cargo.glob("*.whl")] == ["new.whl"]
+    assert (cargo / "mnist").is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_more_than_can_be_sent_is_refused(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cargo = tmp_path / "cargo"
+    pack(monkeypatch, mirror, cargo)
+    packed = sum(path.stat().st_size for path in cargo.rglob("*") if path.is_file())
+    monkeypatch.setattr(gpu_cargo, "LIMIT", packed + TREE_BYTES)
+    pack(monkeypatch, mirror, tmp_path / "just fits")
+    capsys.readouterr()
+
+    monkeypatch.setattr(gpu_cargo, "LIMIT", packed + TREE_BYTES - 1)
+    with pytest.raises(SystemExit) as ended:
+        pack(monkeypatch, mirror, tmp_path / "other")
+
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"error: {tmp_path / 'other'}: not written: {packed / (1 << 20):.1f} MiB, and with ")
+    assert "(the largest file is " in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cargo", "just fits"]
+
+
+def test_the_working_tree_counts_without_what_git_ignores() -> None:
+    sources = sum(path.stat().st_size for path in (ROOT / "src").rglob("*.py"))
+
+    assert sources < gpu_cargo.tree_bytes() < 20 * gpu_cargo.MEBIBYTE
