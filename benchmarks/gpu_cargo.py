@@ -8,8 +8,8 @@ JPEG files. MNIST and Fashion-MNIST are recompressed with xz: 36 MB instead of 4
 requirements.lock, are those that a machine with torch and torchvision usually lacks, for Python 3.12 on Linux x86-64.
 PATH is airbench94_muon.py, as its author publishes it. Then, on that machine:
 
-    python3 -m pip install --no-index --no-deps --target /tmp/site build/gpu-cargo/*.whl
-    export PYTHONPATH=/tmp/site:src
+    python3 -m pip install --no-index --no-deps --upgrade --target build/site build/gpu-cargo/*.whl
+    export PYTHONPATH=build/site:src
     python3 -m benchmarks.gpu.day --data build/gpu-cargo --airbench build/gpu-cargo/airbench94_muon.py
 
 With --pipeline it packs what benchmarks.gpu.pipeline needs, into build/gpu-cargo-pipeline: MNIST as published, and the

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import lzma
+import re
 import struct
 import subprocess
 import sys
@@ -266,3 +267,11 @@ def test_the_working_tree_counts_without_what_git_ignores() -> None:
     sources = sum(path.stat().st_size for path in (ROOT / "src").rglob("*.py"))
 
     assert sources < gpu_cargo.tree_bytes() < 20 * gpu_cargo.MEBIBYTE
+
+
+def test_the_page_on_gpus_gives_the_commands_for_that_machine() -> None:
+    page = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8").splitlines()
+    commands = re.findall(r"^    ((?:python3|export) .+)$", gpu_cargo.__doc__ or "", re.MULTILINE)
+
+    assert commands[0].startswith("python3 -m pip install --no-index ")
+    assert set(commands) <= set(page)
