@@ -40,7 +40,8 @@ class Benchmark:
 
     ``conditions`` are those of the measurement, beside the machine's. A goal is a ratio of two ways' medians in a unit,
     by default the first of the results, {"case": ..., "ratio": [way, other way], "unit": ..., "at_least" or "at_most":
-    number}, or a bound on one way's, {"case": ..., "name": way, "unit": ..., "at_most": number}.
+    number}, or a bound on one way's median, or mean accuracy, {"case": ..., "name": way, "unit": ..., "at_least" or
+    "at_most": number}.
     """
 
     title: str

@@ -162,26 +162,32 @@ def _ratio_goal(goal: Mapping[str, Any], results: Sequence[Result]) -> str:
     name, other = goal["ratio"]
     unit = goal.get("unit")
     told = "not measured"
-    is_least = "at_least" in goal
-    bound = goal["at_least"] if is_least else goal["at_most"]
     if {name, other} <= {result["name"] for result in results}:
         reached = ratio(results, name, other, unit)
-        told = f"{reached:.3f}, {_verdict(reached >= bound if is_least else reached <= bound)}"
+        told = f"{reached:.3f}, {_verdict(goal, reached)}"
     of = f" of {unit}" if unit else ""
-    return f"| {_way({**goal, 'name': name})} | at {'least' if is_least else 'most'} {bound:g} x {other}{of} | {told} |"
+    return f"| {_way({**goal, 'name': name})} | {_bound(goal)} x {other}{of} | {told} |"
 
 
 def _bound_goal(goal: Mapping[str, Any], results: Sequence[Result]) -> str:
-    told = "not measured"
+    told, unit = "not measured", goal["unit"]
     for result in results:
-        if (result["name"], result["unit"]) == (goal["name"], goal["unit"]):
-            reached = summary(result["values"])["median"]
-            told = f"{number(reached)}, {_verdict(reached <= goal['at_most'])}"
-    return f"| {_way(goal)} | at most {goal['at_most']:g} {goal['unit']} | {told} |"
+        if (result["name"], result["unit"]) == (goal["name"], unit):
+            found = summary(result["values"])
+            is_accuracy = "accuracy" in unit
+            reached = found["mean"] if is_accuracy else found["median"]
+            shown = f"{reached:.2f}" if is_accuracy else number(reached)
+            told = f"{shown}, {_verdict(goal, reached)}"
+    return f"| {_way(goal)} | {_bound(goal)} {unit} | {told} |"
 
 
-def _verdict(met: bool) -> str:
-    return "met" if met else "**missed**"
+def _bound(goal: Mapping[str, Any]) -> str:
+    return f"at least {goal['at_least']:g}" if "at_least" in goal else f"at most {goal['at_most']:g}"
+
+
+def _verdict(goal: Mapping[str, Any], reached: float) -> str:
+    is_met = reached >= goal["at_least"] if "at_least" in goal else reached <= goal["at_most"]
+    return "met" if is_met else "**missed**"
 
 
 def _conditions(conditions: Mapping[str, Any]) -> str:

@@ -144,6 +144,8 @@ def test_a_table_shows_ratios_goals_and_what_is_missing() -> None:
         {"case": "batch 64", "name": "fit", "unit": "images/s", "at_most": 2500},
         {"case": "batch 64", "name": "bare", "unit": "images/s", "at_most": 2500},
         {"case": "batch 64", "name": "bare", "unit": "MiB, peak", "at_most": 300},
+        {"case": "batch 64", "name": "fit", "unit": "test accuracy, %", "at_least": 92},
+        {"case": "batch 64", "name": "fit", "unit": "test accuracy, %", "at_least": 92.1},
     ]
     document = {
         "benchmark": "training_cnn",
@@ -168,6 +170,8 @@ def test_a_table_shows_ratios_goals_and_what_is_missing() -> None:
     assert "| batch 64, fit | at most 2500 images/s | 2,500, met |" in page
     assert "| batch 64, bare | at most 2500 images/s | 3,000, **missed** |" in page
     assert "| batch 64, bare | at most 300 MiB, peak | not measured |" in page
+    assert "| batch 64, fit | at least 92 test accuracy, % | 92.00, met |" in page
+    assert "| batch 64, fit | at least 92.1 test accuracy, % | 92.00, **missed** |" in page
     assert "- training_cnn (batch 64, Keras): keras is not installed" in page
     assert "- day: no run yet" in page
     assert "Conditions: images 5; a CPU, cores 2, 2026-01-01." in page
