@@ -67,7 +67,7 @@ def recipe(session: Session, name: str) -> tuple[Config, Data]:
     assert config.preprocess == PREPROCESS, f"{name} is preprocessed otherwise"
     changes: dict[str, object] = {"train.device": session.device.type}
     if session.small:
-        changes |= {"train.epochs": 1, "train.warmup_epochs": 0}
+        changes |= {"train.epochs": 1, "train.warmup_epochs": 0, "train.batch_size": SMALL_IMAGES}
     data = data_of(session, config.dataset.name)
     if session.small:
         data = Data(data.card, {name: few(split, SMALL_IMAGES) for name, split in data.splits.items()})

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.gpu.measurements.data import data_of
+from benchmarks.gpu.measurements.data import SMALL_IMAGES, data_of
 from benchmarks.gpu.measurements.session import Session
-from benchmarks.gpu.measurements.training import begin
+from benchmarks.gpu.measurements.training import begin, in_fastest_precision
 from benchmarks.machine import ROOT
 
 from darkroom.config import load
@@ -32,12 +32,14 @@ MODELS: dict[str, tuple[str, str, int, dict[str, Any]]] = {
 
 def fused(model: str) -> Callable[[Session], None]:
     """``model`` is a key of MODELS."""
-    case, dataset, batch, changes = MODELS[model]
-    case = f"Trials, {case}"
+    name, dataset, batch, changes = MODELS[model]
+    case = f"Trials, {name}"
 
     def measure(session: Session) -> None:
         data = data_of(session, dataset)
-        config = load(ROOT / "params.yaml").with_settings({"train.batch_size": batch, "search.trials": 0} | changes)
+        size = SMALL_IMAGES if session.small else batch
+        config = load(ROOT / "params.yaml").with_settings({"train.batch_size": size, "search.trials": 0} | changes)
+        config = in_fastest_precision(session, config, data)
 
         def loop(number: int, *, warm: bool) -> TrainingLoop:
             own = config.with_settings({"train.seed": number, "train.lr": 1e-3 * (1 + number / 100)})

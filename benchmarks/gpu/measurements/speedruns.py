@@ -2,8 +2,8 @@
 
 Seconds are those of ``train_classifier`` from uint8 images in the host's memory: building the network, its first look
 at the images, copying them to the device, all epochs with their validation. What went into compiling, capturing and
-the first launches stands apart, and so does the first training, in which all is cold. The test split is measured
-afterwards, in fp32.
+the first launches stands apart, and so does the first training, in which all is cold. The others have the precision
+that `auto` measures as the fastest, without compiling. The test split is measured afterwards, in fp32.
 """
 
 import os
@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from benchmarks.gpu.measurements.data import Data, recipe
 from benchmarks.gpu.measurements.session import Session
+from benchmarks.gpu.measurements.training import in_fastest_precision
 from benchmarks.harness import NotHere
 
 from darkroom.config import Config
@@ -26,6 +28,7 @@ from darkroom.models.classifier import Classifier
 from darkroom.training.fit import train_classifier
 
 SECONDS, ACCURACY = "s to train", "test accuracy, %"
+EPOCH = "s an epoch"
 WARM_UP, FIRST = "s, warm-up", "s, first training"
 TEST_BATCH = 2000
 AIRBENCH = "airbench94_muon.py"
@@ -38,15 +41,18 @@ def speedrun(name: str, runs: int, *, case: str, compile_mode: str = "none") -> 
     def measure(session: Session) -> None:
         if compile_mode != "none":
             session.needs_gpu()
-        config, data = recipe(session, name)
-        config = config.with_settings({"train.compile": compile_mode})
+        as_written, data = recipe(session, name)
+        config = as_written.with_settings({"train.compile": compile_mode})
         way = name if compile_mode == "none" else f"{name}, compiled {compile_mode}"
         cold = _train(config.with_settings({"train.epochs": 1, "train.warmup_epochs": 0}), data, session.device)
         session.results.add(case, way, {FIRST: cold.seconds + cold.warm_up})
+        # Behind the first training, which it would warm up, and not compiled in each precision, which takes minutes.
+        precision = in_fastest_precision(session, as_written, data).train.precision
+        config = config.with_settings({"train.precision": precision})
         for _ in session.repeats(runs):
             run = _train(config, data, session.device)
             tta = config.evaluate.tta
-            figures = {SECONDS: run.seconds, ACCURACY: run.accuracy, WARM_UP: run.warm_up}
+            figures = {SECONDS: run.seconds, EPOCH: run.epoch, ACCURACY: run.accuracy, WARM_UP: run.warm_up}
             if tta != "none":
                 figures[f"{ACCURACY}, {tta}"] = _accuracy(run.classifier, data.splits["test"], config, tta)
             session.results.add(case, way, figures)
@@ -56,10 +62,11 @@ def speedrun(name: str, runs: int, *, case: str, compile_mode: str = "none") -> 
 
 @dataclass(frozen=True)
 class Training:
-    """Accuracy is in percent; ``seconds`` are without those of the warm-up."""
+    """Accuracy is in percent; ``seconds`` are without those of the warm-up, ``epoch`` is the median of its epochs'."""
 
     classifier: Classifier
     seconds: float
+    epoch: float
     warm_up: float
     accuracy: float
 
@@ -70,7 +77,8 @@ def _train(config: Config, data: Data, device: torch.device) -> Training:
     classifier, result = train_classifier(config, data.card, data.splits["train"], data.splits["val"], device)
     seconds = time.perf_counter() - start - result.warm_up_seconds
     accuracy = _accuracy(classifier, data.splits["test"], config, "none")
-    return Training(classifier, seconds, result.warm_up_seconds, accuracy)
+    epoch = median(metrics.seconds for metrics in result.history)
+    return Training(classifier, seconds, epoch, result.warm_up_seconds, accuracy)
 
 
 @torch.no_grad()

@@ -1,5 +1,8 @@
 """Training loops as the product makes them, on the first images of a dataset."""
 
+import os
+from unittest.mock import patch
+
 from benchmarks.gpu.measurements.data import SMALL_IMAGES, Data, few
 from benchmarks.gpu.measurements.session import Session
 
@@ -8,9 +11,16 @@ from darkroom.data.batches import Split, place
 from darkroom.training.device import prepare
 from darkroom.training.fit import start_classifier
 from darkroom.training.loop import TrainingLoop
+from darkroom.training.precision import fastest_precision
 
 IMAGES = 20_000
 EPOCHS = 1000  # more than are measured: the rate hardly falls
+
+
+def in_fastest_precision(session: Session, config: Config, data: Data) -> Config:
+    """``config`` in the precision in which the product would train it, measured in this session."""
+    with patch.dict(os.environ, DARKROOM_CACHE=str(session.place / "cache")):
+        return fastest_precision(config, data.card, session.device).put_into(config)
 
 
 def begin(session: Session, config: Config, data: Data, *, warm: bool = True) -> TrainingLoop:
