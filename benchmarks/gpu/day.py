@@ -16,11 +16,12 @@ import shutil
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import torch
 from benchmarks import machine
-from benchmarks.gpu.measurements import correctness, data, fused, loops, speedruns, steps
+from benchmarks.gpu.measurements import correctness, data, fused, loops, precision, speedruns, steps
 from benchmarks.gpu.measurements.session import Measurement, Results, Session, take
 from benchmarks.harness import RESULTS
 from benchmarks.machine import ROOT
@@ -44,6 +45,7 @@ MEASUREMENTS = (
     Measurement("fused CNN", 20, fused.fused("simple-cnn")),
     Measurement("fused fast-cnn", 30, fused.fused("fast-cnn")),
     Measurement("fit", 60, loops.fit_beside_bare_loop),
+    Measurement("precision", 30, precision.choices),
     Measurement("modes", 60, steps.modes),
     Measurement("kernels", 15, steps.kernels),
     Measurement(
@@ -53,13 +55,23 @@ MEASUREMENTS = (
     ),
     Measurement("cifar10-best", 60, speedruns.speedrun("cifar10-best", 1, case="CIFAR-10")),
 )
+TTA = f"{speedruns.ACCURACY}, flip-translate"
 GOALS = (
     {"case": "CIFAR-10", "ratio": ["cifar10-fast", speedruns.AIRBENCH], "unit": speedruns.SECONDS, "at_most": 1.0},
+    {"case": "CIFAR-10", "name": "cifar10-fast", "unit": TTA, "at_least": 94},
+    {"case": "MNIST", "name": "mnist-99", "unit": speedruns.ACCURACY, "at_least": 99},
+    {"case": "MNIST", "name": "mnist-99", "unit": speedruns.EPOCH, "at_most": 0.2},
+    {"case": "MNIST", "name": "mnist-995", "unit": speedruns.ACCURACY, "at_least": 99.5},
+    {"case": "Fashion-MNIST", "name": "fashion-mnist-94", "unit": f"{speedruns.ACCURACY}, flip", "at_least": 94},
     {"case": "Trials, MLP", "ratio": ["fused, K = 16", fused.ONE], "at_least": 8},
     {"case": "Trials, CNN", "ratio": ["fused, K = 16", fused.ONE], "at_least": 4},
     *(
         {"case": loops.case(batch), "ratio": ["fit", loops.BARE], "unit": loops.SPEED, "at_least": 0.95}
         for batch in loops.BATCHES
+    ),
+    *(
+        {"case": precision.case(*chosen), "ratio": [precision.AUTO, precision.FASTEST], "at_least": 0.97}
+        for chosen in product(precision.MODELS, precision.BATCHES)
     ),
     {"case": f"{steps.CASE}, profiled", "name": "captured", "unit": "% idle", "at_most": 5},
 )

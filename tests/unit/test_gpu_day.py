@@ -29,6 +29,8 @@ from PIL import Image
 CPU = torch.device("cpu")
 COUNTS = {"train": 600, "test": 20}
 TREE_BYTES = 5000
+# Ways in goals that need a GPU, another program, or more than a session in small measures.
+NOT_ON_A_CPU = {"airbench94_muon.py", "captured", "fused, K = 16"}
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +158,11 @@ def test_all_of_it_works_on_a_cpu(mirror: Path, tmp_path: Path, monkeypatch: pyt
     assert {("MNIST", "mnist-99"), ("CIFAR-10", "cifar10-fast"), ("Fashion-MNIST", "fashion-mnist-94")} <= ways
     assert {("Trials, fast-cnn", "fused, K = 4"), ("Epoch of the CNN, batch 64", "fit")} <= ways
     assert ("Step of cifar10-fast", "bf16, compile none") in ways
+    figures = {(each["case"], each["name"], each["unit"]) for each in document["results"]}
+    for goal in document["goals"]:
+        for way in goal.get("ratio") or [goal["name"]]:
+            named = {unit for case, name, unit in figures if (case, name) == (goal["case"], way)}
+            assert way in NOT_ON_A_CPU or goal.get("unit") in named or ("unit" not in goal and named), goal
     tests = {each["unit"]: each["values"] for each in document["results"] if each["name"] == "tests"}
     assert tests["failed"] == [0]
     assert tests["passed"][0] > 0
