@@ -15,6 +15,9 @@ from darkroom.training.loop import TrainingLoop
 EPOCHS = 2
 # After some steps in float32, whose sums have another order.
 CLOSE = 1e-3
+# What rounding alone can grow to in two epochs: weights that differ by 1e-7 at first differ by 2e-3 in fast-cnn, and
+# with Muon, which multiplies in bf16, by 3e-3 in wide-resnet. The training itself changes them by 1e-2 to 0.3.
+ROUGHLY = 5e-3
 OPTIMIZERS = ("adam", "adamw", "sgd", "muon")
 # On a CPU, where other tests have all of it, each architecture with one of them.
 PAIRS = [
@@ -87,9 +90,10 @@ def test_trainings_as_one_program_learn_what_each_learns_alone(
     for _ in range(EPOCHS):
         together.run_epoch()
 
+    bound = CLOSE if device.type == "cpu" and optimizer != "muon" else ROUGHLY
     for name, config in enumerate(configs):
         alone = trained(begin(config, device))
-        assert error(weights(together.loops[name]), weights(alone)) < CLOSE
+        assert error(weights(together.loops[name]), weights(alone)) < bound
 
 
 def test_a_split_in_the_hosts_memory_is_trained_on_as_one_on_the_device(device) -> None:
