@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from tests.conftest import TEST_DEVICE
+from tests.device.backbone import TinyBackbone
 
 from darkroom.training.device import prepare, set_tf32
 
@@ -27,3 +28,14 @@ def exact(device: torch.device) -> Iterator[None]:
     set_tf32(device, "fp32")
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="session")
+def backbone(tmp_path_factory: pytest.TempPathFactory) -> TinyBackbone:
+    return TinyBackbone(tmp_path_factory.mktemp("backbone"))
+
+
+@pytest.fixture(autouse=True)
+def tiny_backbone(backbone: TinyBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretrained models stand on the backbone of these tests, and not on one whose weights would have to be fetched."""
+    monkeypatch.setattr("darkroom.models.pretrained.find_backbone", lambda name: backbone)

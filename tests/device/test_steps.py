@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.device.trainings import MODELS, begin, configured, error, images
+from tests.device.trainings import ALL_MODELS, begin, configured, error, images
 
 from darkroom.config.settings import Augment
 from darkroom.data.augmentation.mixing import Target, mix
@@ -19,10 +19,13 @@ CPU = torch.device("cpu")
 CLOSE = 1e-4
 CASES: dict[str, dict[str, Any]] = {
     "plain": {},
+    "mixup": {"augment__mixup": 0.8},
+    "cutmix": {"augment__cutmix": 1.0},
     "mixed": {"augment__mixup": 0.8, "augment__cutmix": 1.0},
     "balanced": {"train__class_weights": "balanced", "train__label_smoothing": 0.1},
     "clipped": {"train__clip_norm": 0.01},
     "parts": {"train__accumulate": 2},
+    "averaged": {"train__ema": 0.9},
 }
 
 
@@ -41,7 +44,7 @@ def moved(batch: tuple[torch.Tensor, Target], device: torch.device) -> tuple[tor
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ALL_MODELS)
 def test_loss_and_gradients_are_those_of_float64(device, model: str, case: str, monkeypatch) -> None:
     config = configured(device, model, **CASES[case])
     loop = begin(config, device)
@@ -64,8 +67,9 @@ def test_loss_and_gradients_are_those_of_float64(device, model: str, case: str, 
     assert error(gradients, expected) < CLOSE
 
 
-def test_the_average_follows_the_weights(device) -> None:
-    loop = begin(configured(device, "mlp"), device)
+@pytest.mark.parametrize("model", ALL_MODELS)
+def test_the_average_follows_the_weights(device, model: str) -> None:
+    loop = begin(configured(device, model), device)
     average = MovingAverage(loop.model, 0.75)
     expected: torch.Tensor | None = None
     for seed in range(3):

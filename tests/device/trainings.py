@@ -21,6 +21,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "resnet 10": {"model.name": "resnet", "model.depth": 10, "model.width": 2},
     "wide-resnet": {"model.name": "wide-resnet", "model.depth": 10, "model.widen_factor": 1},
 }
+# On the backbone of conftest.py. In its second epoch more layers learn than in its first.
+PRETRAINED: dict[str, dict[str, Any]] = {
+    "pretrained": {"model.name": "pretrained", "model.backbone": "tiny", "model.train": "all"},
+}
+ALL_MODELS = MODELS | PRETRAINED
 CARD = DatasetCard(
     name="made up", classes=("a", "b", "c"), shape=(1, SIDE, SIDE), mean=(0.5,), std=(0.3,),
     sizes={"train": IMAGES, "val": 9, "test": 0}, settings={}, fingerprint="0" * 64,
@@ -65,7 +70,7 @@ def configured(device: torch.device, model: str, **changes: Any) -> Config:
     """Changes are given as section__key=value."""
     written = parse({"train": {"epochs": 3, "batch_size": 8, "precision": "fp32", "device": device.type}}, where="")
     given = {key.replace("__", "."): value for key, value in changes.items()}
-    return written.with_settings(MODELS[model] | given)
+    return written.with_settings(ALL_MODELS[model] | given)
 
 
 def begin(config: Config, device: torch.device, *, on_host: bool = False) -> TrainingLoop:
