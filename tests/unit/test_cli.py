@@ -366,6 +366,14 @@ def test_a_device_that_fails_ends_the_search_and_no_trial_is_blamed(darkroom, se
     assert sum(trial.state is TrialState.COMPLETE for trial in trials) == 2
 
 
+def test_a_search_without_a_compiler_is_refused_before_its_first_trial(darkroom, searchable):
+    root = searchable(train__compile="default", train__precision="fp32")
+
+    with torch._inductor.config.patch({"cpp.cxx": (None, "/no/such/compiler")}):
+        refused(darkroom("search"), r"train\.compile: default does not work here \(.*; set it to none, or install the")
+    assert not (root / "models" / "checkpoints").exists()
+
+
 @pytest.mark.parametrize("second", ["latency", "parameters"])
 def test_a_search_weighs_two_objectives(darkroom, searchable, second):
     space = {"model": {"hidden": {"choices": [[8], [16, 8]]}}}

@@ -35,6 +35,7 @@ from darkroom.tracking.names import search_name
 from darkroom.tracking.runs import NOTE_TAG, START_TAG, Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker
 from darkroom.tracking.trials import TrialRuns
+from darkroom.training.compiler import check_compiler
 from darkroom.training.device import choose_device
 from darkroom.training.loop import EpochMetrics
 from darkroom.training.precision import Precision, fastest_precision
@@ -69,6 +70,8 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     config, beginning = _initial_weights(config, workspace, card)
     if beginning:
         messages.print(beginning.line)
+    if config.search.executor != "ray":  # a cluster's machines are not this one
+        check_compiler(config.train.compile, device)
     head = open_head(config, workspace, card, device)
     directory = head.directory if head else workspace.processed(config.dataset.name)
     with explained(config):

@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from darkroom.errors import first_line
-from darkroom.training.step import is_of_compiler
+from darkroom.training.compiler import is_of_compiler
 from darkroom.training.step_buffers import StepBuffers, Training
 
 # cuDNN tries its algorithms, and the optimizer makes its state, in steps that are not captured.

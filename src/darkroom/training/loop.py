@@ -12,14 +12,15 @@ from torch.nn import functional as F
 
 from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import Split, TrainBatches
-from darkroom.errors import ConfigError, TrainingError, first_line
+from darkroom.errors import TrainingError
 from darkroom.models.network import networks
+from darkroom.training.compiler import is_of_compiler, not_compiled
 from darkroom.training.cuda_graph import CapturedSteps, CaptureError, CudaGraphs, Recorder, SeparateSteps
 from darkroom.training.device import autocast, choose_precision, set_tf32
 from darkroom.training.ema import MovingAverage
 from darkroom.training.optimizers import build_optimizer
 from darkroom.training.schedule import Schedule
-from darkroom.training.step import TrainStep, is_of_compiler
+from darkroom.training.step import TrainStep
 
 # Validation needs no gradients, so its batches can be larger than training's.
 VALIDATION_BATCH = 1024
@@ -110,11 +111,7 @@ class TrainingLoop:
         except RuntimeError as problem:
             if not is_of_compiler(problem):
                 raise
-            reason = first_line(problem)
-            raise ConfigError(
-                f"train.compile: {self.settings.compile} does not work here ({reason}); set it to none, or install the "
-                "C++ compiler, on a GPU Triton, that torch.compile needs"
-            ) from None
+            raise not_compiled(problem, self.settings.compile) from None
         if self.device.type != "cpu" or self.settings.compile != "none":
             self.result.warm_up_seconds = time.perf_counter() - start
 

@@ -163,11 +163,6 @@ def _compiled(model: nn.Module, mode: str, device: torch.device) -> Callable[[Te
     return torch.compile(model, mode=mode, dynamic=False)
 
 
-def is_of_compiler(problem: RuntimeError) -> bool:
-    """Whether torch.compile could not translate a model, for want of a compiler, say."""
-    return type(problem).__module__.startswith(("torch._dynamo", "torch._inductor"))
-
-
 def _balanced_weights(labels: Tensor) -> Tensor:
     """For each class the mean size of a class over its own: scikit-learn's "balanced"."""
     counts = labels.bincount()

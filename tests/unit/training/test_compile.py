@@ -1,5 +1,6 @@
 """Compiled models learn what plain ones learn, from the same beginning."""
 
+import contextlib
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from darkroom.config.settings import Augment, Train
 from darkroom.data.batches import CPU
 from darkroom.errors import ConfigError
 from darkroom.training import step as module
+from darkroom.training.compiler import check_compiler
 from darkroom.training.fit import fit
 from darkroom.training.loop import FitResult
 
@@ -137,13 +139,33 @@ def test_a_captured_graph_learns_the_same_within_rounding(monkeypatch: pytest.Mo
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+NO_COMPILER = (
+    r"^train\.compile: default does not work here \(InvalidCxxCompiler: No working C\+\+ compiler found .*\); set"
+)
+
+
 def test_where_it_cannot_be_compiled_the_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/no/such/compiler"))
     monkeypatch.setattr(torch._inductor.config, "fx_graph_cache", False)
-    message = (
-        r"^train\.compile: default does not work here \(InvalidCxxCompiler: No working C\+\+ compiler found .*\); set"
-    )
-    with pytest.raises(ConfigError, match=message) as caught:
+    with pytest.raises(ConfigError, match=NO_COMPILER) as caught:
         train(compile="default")
 
     assert "\n" not in str(caught.value)
+
+
+def test_a_missing_compiler_is_found_out_though_earlier_results_are_kept() -> None:
+    with contextlib.suppress(ConfigError):  # on a machine without one
+        check_compiler("default", CPU)
+    torch._dynamo.reset()
+
+    without = torch._inductor.config.patch({"cpp.cxx": (None, "/no/such/compiler")})
+    with without, pytest.raises(ConfigError, match=NO_COMPILER) as caught:
+        check_compiler("default", CPU)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_to_be_compiled_needs_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", None)
+
+    check_compiler("none", CPU)
