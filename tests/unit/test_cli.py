@@ -441,6 +441,18 @@ def test_a_full_disk_is_told_and_nothing_is_half_written(darkroom, trained, monk
     assert after == before
 
 
+def test_a_failed_gpu_is_told_in_one_line(darkroom, monkeypatch, project):
+    def failing(*arguments):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered\nCompile with")
+
+    project()
+    monkeypatch.setattr(train, "run", failing)
+    refused(
+        darkroom("train"),
+        r"the GPU failed \(CUDA error: an illegal memory access was encountered\); run the command again, with --debug",
+    )
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch, project):
     def broken(*arguments):
         raise AssertionError("a bug")
