@@ -1,4 +1,4 @@
-"""`darkroom` and `python -m darkroom`: the command line as a process of its own."""
+"""`darkroom` and `python -m darkroom`: the command line as a process."""
 
 import atexit
 import os
@@ -8,9 +8,9 @@ from darkroom.cli.main import main
 
 
 def run() -> None:
-    """Run the command line, and end the process as soon as all that is to be done at its end is done.
+    """Run the command line, and end the process as soon as its exit handlers have run.
 
-    Python would then take apart what torch and MLflow hold, for one to three seconds, although it is all freed with
+    Python would then tear down the objects of torch and MLflow for one to three seconds, although all is freed with
     the process.
     """
     ended: list[int] = []
@@ -25,7 +25,7 @@ def run() -> None:
 
 
 def _leave(ended: list[int]) -> None:
-    """Exit with the code in ``ended``; if it has none, Python tells why and exits itself."""
+    """Exit with the code in ``ended``; if it has none, Python prints the reason and exits itself."""
     if ended:
         sys.stdout.flush()
         sys.stderr.flush()

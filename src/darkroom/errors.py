@@ -1,4 +1,4 @@
-"""Everything Darkroom raises on purpose, as one tree.
+"""The exceptions that Darkroom raises, as one tree.
 
 DarkroomError                 one line: what is wrong, where, what was expected, what to do
 ├── ConfigError               params.yaml: unknown key, wrong type, value out of range
@@ -8,8 +8,8 @@ DarkroomError                 one line: what is wrong, where, what was expected,
 ├── ModelError                architecture and data do not fit, weights file not usable
 ├── TrainingError             the loss is no longer finite
 ├── SearchError               a space that cannot be searched, a study without a result
-├── TrackingError             MLflow store or registry away, or without what was asked for
-│   └── OvertakenError        another champion was made while one was being decided on
+├── TrackingError             MLflow store or registry unreachable, or the requested item missing
+│   └── OvertakenError        another change of the champion came first
 └── ServingError              an address that is taken, a package that is missing
 """
 
@@ -92,7 +92,7 @@ def did_you_mean(given: str, choices: Iterable[str]) -> str:
 
 
 def first_line(problem: BaseException) -> str:
-    """What a problem says, cut at its first line; its type if it says nothing."""
+    """The first line of a problem's message, or its type if it has no message."""
     return str(problem).partition("\n")[0] or type(problem).__name__
 
 

@@ -1,4 +1,4 @@
-"""Where each stage leaves its files: the one place that knows the project's layout."""
+"""The paths of each stage's files: the one place that knows the project's layout."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ class Workspace:
     root: Path = Path()
 
     def check_places(self) -> None:
-        """Raises ConfigError where a directory is in the place of a file that a stage writes, or a file in that of one.
+        """Raises ConfigError if a directory is in the place of a file that a stage writes, or the other way round.
 
         Writing it would fail at the end of the work.
         """
@@ -32,7 +32,7 @@ class Workspace:
             raise ConfigError(f"{path}: a {kind}; remove it and run `dvc repro` again")
 
     def given(self, path: str) -> Path:
-        """What a setting names: a file here or, where a queued experiment's copy lacks it, in the checkout."""
+        """The path that a setting names: here or, if the copy of a queued experiment lacks it, in the checkout."""
         here, outside = self.root / path, project_root() / path
         return outside if outside.exists() and not here.exists() else here
 
@@ -85,10 +85,10 @@ class Workspace:
         return project_root() / "data" / "features"
 
     def start(self, digest: str) -> Path:
-        """The weights that a training begins with, also when it resumes after a kill."""
+        """The initial weights of a training, also when it resumes after a kill."""
         return self.root / "models" / "checkpoints" / f"start-{digest[:16]}.safetensors"
 
     @property
     def spools(self) -> Path:
-        """What an MLflow store has not taken yet: in the checkout, as the copy of a queued experiment is deleted."""
+        """Operations not yet sent to an MLflow store: in the checkout, as a queued experiment's copy is deleted."""
         return project_root() / "models" / "checkpoints" / "tracking"

@@ -1,1 +1,1 @@
-"""The command line: what was typed, as arguments of a command. Typer only; a module for each panel of `--help`."""
+"""The command line: parses arguments and calls a command. Typer only; a module for each panel of `--help`."""

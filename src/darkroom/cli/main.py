@@ -65,8 +65,8 @@ def set_environment() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     # On a server it would print two lines each time a run ends.
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-    # MLflow's own seven retries of two minutes keep a user waiting for a server that is away, and what is asked again
-    # after no answer came is done twice by one that is only slow. The thread that tells it of runs tries again itself.
+    # With MLflow's seven retries of two minutes each, a user would wait long for a server that is down, and a slow
+    # server would carry out a repeated request twice. The thread that sends runs to the store retries by itself.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     if "OMP_WAIT_POLICY" not in os.environ:

@@ -12,7 +12,7 @@ FULL_DISK_BYTES = 1 << 20
 
 
 def explain(problem: Exception, command: str | None) -> list[str] | None:
-    """What to tell the user in lines, or None for a bug of ours, whose traceback belongs in a report."""
+    """The lines to print for the user, or None for a bug in Darkroom, whose traceback belongs in a report."""
     if isinstance(problem, DarkroomError):
         return problem.lines
     line = _explain_machine(problem, command)

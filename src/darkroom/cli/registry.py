@@ -98,7 +98,7 @@ def history(as_json: Annotated[bool, typer.Option("--json", help="Print every en
 
 @app.command(rich_help_panel=REGISTRY)
 def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN", help="The id of a run of a training.")]) -> None:
-    """Train a run again with its settings, code and data, and say whether the same came out; exit code 3 if not."""
+    """Train a run again with its settings, code and data; exit code 3 if the result is not identical."""
     config, workspace = load_project()
 
     from darkroom.commands.reproduce import run
@@ -109,7 +109,7 @@ def reproduce(run_id: Annotated[str, typer.Argument(metavar="RUN", help="The id 
 
 @app.command(rich_help_panel=REGISTRY)
 def relocate() -> None:
-    """Let the MLflow store look for its files beside itself, after the project was moved or copied."""
+    """Update the paths in the MLflow store after the project was moved or copied."""
     from darkroom.commands.relocate import run
 
     run(Workspace())

@@ -1,4 +1,4 @@
-"""Bringing back what a training was made of: its code, its settings and its data, in a place of their own."""
+"""Restore the code, the settings and the data of a training in a separate directory."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ runpy.run_module("darkroom", run_name="__main__", alter_sys=True)
 
 @dataclass(frozen=True)
 class Checkout:
-    """A place for a training, where its own code is run: ``source`` holds the package, ``workspace`` the files."""
+    """A directory where a training runs with its own code: ``source`` holds the package, ``workspace`` the files."""
 
     training: TrainingRun
     workspace: Workspace
@@ -98,8 +98,8 @@ def _end(child: subprocess.Popen[str]) -> None:
 def bring_code(training: TrainingRun, workspace: Workspace, place: Path) -> tuple[Path, list[str]]:
     """Unpack the code of the training's commit to ``place``.
 
-    Returns where its package lies, which is that of today where git cannot tell, and what makes it doubtful that it
-    is the code. Raises TrackingError if the commit is not in this repository.
+    Returns the directory of the package (of the current code if git cannot provide the commit), and the reasons why it
+    may not be the exact code. Raises TrackingError if the commit is not in this repository.
     """
     if training.commit is None:
         return _use_current_code(training, "says no commit, as of a training outside git")
@@ -116,8 +116,8 @@ def bring_code(training: TrainingRun, workspace: Workspace, place: Path) -> tupl
     messages.print(f"reproduce: code of commit {training.commit[:12]}")
     if not training.was_dirty:
         return place / SOURCE, []
-    doubt = f"the working tree had changes that commit {training.commit[:12]} does not hold"
-    warn(f"{training}: {doubt}; if they were in {SOURCE}/, another code is trained")
+    doubt = f"the working tree had changes that commit {training.commit[:12]} does not contain"
+    warn(f"{training}: {doubt}; if they were in {SOURCE}/, different code is trained")
     return place / SOURCE, [doubt]
 
 
@@ -127,7 +127,7 @@ def _use_current_code(training: TrainingRun, why: str) -> tuple[Path, list[str]]
 
 
 def _git(workspace: Workspace, *arguments: str) -> str | None:
-    """What git says in the project's root, or None if it fails or is not there."""
+    """The output of git in the project's root, or None if git fails or is not installed."""
     try:
         return subprocess.run(
             ["git", *arguments], cwd=workspace.root, capture_output=True, text=True, check=True

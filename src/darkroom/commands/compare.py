@@ -31,9 +31,9 @@ SHOWN_CLASSES = 5
 
 
 def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) -> None:
-    """Compare two models, show what was found, and write it to reports/compare and to the second one's run.
+    """Compare two models, print the result, and write it to reports/compare and to the second model's run.
 
-    ``a`` and ``b`` are versions, aliases or ids of runs. Raises TrackingError if one is not there, is not as it was
+    ``a`` and ``b`` are versions, aliases or ids of runs. Raises TrackingError if one does not exist, is not as it was
     registered, or if they cannot be paired.
     """
     client = registry_client(workspace)

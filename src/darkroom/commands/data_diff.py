@@ -1,4 +1,4 @@
-"""`darkroom data-diff`: what lies between the data of two models, or of a model and what is preprocessed here."""
+"""`darkroom data-diff`: the difference between the data of two models, or of a model and the data preprocessed here."""
 
 import json
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ SHOWN_KINDS = 10
 
 @dataclass(frozen=True)
 class _Side:
-    """One of the two datasets: whose it is, its fingerprint, and its images."""
+    """One of the two datasets: its owner, its fingerprint, and its images."""
 
     name: str
     fingerprint: str

@@ -8,7 +8,7 @@ from darkroom.utils.console import output
 
 
 def run() -> None:
-    """Print every dataset, with what it is."""
+    """Print every dataset with its description."""
     table = Table("dataset.name", "what it is", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for name, source in CATALOG.items():
         table.add_row(name, source.about)

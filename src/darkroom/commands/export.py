@@ -1,4 +1,4 @@
-"""`darkroom export`: makes a file, and puts it in its place only after the check."""
+"""`darkroom export`: write a model to a file, which appears at its path only after the check."""
 
 import shutil
 from pathlib import Path
@@ -27,10 +27,10 @@ WEIGHTS = ("pth", "safetensors")
 def run(
     config: Config, workspace: Workspace, form: Form, *, reference: str | None, quantize: bool, to: Path | None
 ) -> None:
-    """Export the model that ``reference`` means, else the one in the working tree, to ``to``.
+    """Export the model ``reference``, by default the one in the working tree, to ``to``.
 
-    Raises ModelError if the file would not give the model's answers, and another DarkroomError if the model, its test
-    images or a package is missing: then nothing is written.
+    Raises ModelError if the file does not give the model's answers, and another DarkroomError if the model, its test
+    images or a package is missing. In both cases nothing is written.
     """
     if quantize and form != "onnx":
         raise ModelError(f"--quantize: of onnx only, not of {form}; leave it out, or choose --format onnx")
@@ -57,7 +57,7 @@ def run(
 
 
 def _check_place(workspace: Workspace, to: Path, card: ModelCard | None) -> None:
-    """Refuse to write over what is no earlier export."""
+    """Refuse to overwrite anything but an earlier export."""
     beside = to.with_suffix(".json")
     kept = {path.resolve() for path in (workspace.weights, workspace.model_card)}
     if to.resolve() in kept or (card and beside.resolve() in kept):

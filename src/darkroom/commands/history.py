@@ -18,7 +18,7 @@ from darkroom.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
-    """Print every entry, the oldest first, after moving the aliases to where the history says.
+    """Print every entry, the oldest first, after moving the aliases to the versions in the history.
 
     ``evidence`` is the beginning of the SHA-256 of what the gate found. Raises TrackingError.
     """

@@ -1,4 +1,4 @@
-"""`darkroom init`: look at a person's images, choose the settings to begin with, and say why."""
+"""`darkroom init`: inspect a folder of images, choose settings to start with, and print the reasons."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ PHOTOS = "photos"
 SMALL_SIDE = 64
 # Headers of about so many images are read, evenly from all.
 SAMPLE = 500
-# Class names that fit into the line that tells them.
+# Class names that fit into the line that lists them.
 MAX_NAMED = 5
 
 Settings = dict[str, dict[str, Any]]
@@ -118,7 +118,7 @@ def _look_at(source: Path) -> _Images:
 
 
 def _dataset(workspace: Workspace, source: Path, found: _Images) -> Settings:
-    """The settings that say which images, and how they are read."""
+    """The settings of the images and of how they are read."""
     settings: Settings = {"dataset": {"name": "folder", "path": _named(workspace, source)}}
     if len(found.channels) > 1:
         settings["preprocess"] = {"channels": 3}
@@ -145,13 +145,13 @@ def _is_unedited(workspace: Workspace, recipe: RecipeFile) -> bool:
 
 
 def _named(workspace: Workspace, path: Path) -> str:
-    """As a setting names it: from the project's root where it is inside the project."""
+    """The path as a setting names it: relative to the project's root if it is inside the project."""
     root, path = workspace.root.resolve(), path.resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def _check_weights(settings: Model, found: _Images) -> None:
-    """Fetch the weights if they are not here. Raises ModelError if that fails, or if they are of another model."""
+    """Download the weights if they are missing. Raises ModelError if that fails, or if they are of another model."""
     shape = (3, SMALL_SIDE, SMALL_SIDE)
     network = build(settings, shape, len(found.classes))
     assert isinstance(network, Network), "one with weights from elsewhere"

@@ -1,4 +1,4 @@
-"""`darkroom datasets --inspect`: how a folder or an archive would be read, before anything is done with it."""
+"""`darkroom datasets --inspect`: how a folder or an archive would be read, without changing anything."""
 
 import json
 from pathlib import Path
@@ -27,11 +27,11 @@ MAX_FOLDERS = 20
 
 
 def run(source: Path) -> None:
-    """Print what lies in ``source`` and how it would be read, with the settings to type.
+    """Print the contents of ``source`` and how it would be read, with the settings for it.
 
-    The settings of the project in the working directory count, if there is one.
+    If there is a project in the working directory, its settings apply.
 
-    Raises DataError for the first thing that download and preprocess would stop at, once the rest is printed.
+    Raises DataError for the first error that would stop download or preprocess, after everything else is printed.
     """
     params = Workspace().params
     config = load(params) if params.exists() else Config()

@@ -1,4 +1,4 @@
-"""`darkroom lr-find`: try rising learning rates on the settings as they are, and draw the curve."""
+"""`darkroom lr-find`: try increasing learning rates with the current settings, and plot the loss."""
 
 from darkroom import plotting
 from darkroom.config import Config
@@ -20,7 +20,7 @@ from darkroom.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace, steps: int) -> None:
-    """Write reports/lr-find and print the suggestion; params.yaml is left as it is.
+    """Write reports/lr-find and print the suggestion; params.yaml is not changed.
 
     The precision is the one in which `darkroom train` would train.
 

@@ -29,9 +29,9 @@ UNKNOWN = "-"
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    """Print the versions of the registered model, the newest first, after moving the aliases to where the history says.
+    """Print the versions of the registered model, the newest first, with the aliases moved to the history's versions.
 
-    Raises TrackingError or MlflowException if the store cannot be asked.
+    Raises TrackingError or MlflowException if the store cannot be reached.
     """
     name = config.registered_model
     # Looking must not make a store.

@@ -1,4 +1,4 @@
-"""`darkroom predict`: a model's answers for the pictures that somebody names."""
+"""`darkroom predict`: run a model on images and print or write its predictions."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -33,10 +33,10 @@ def run(
     to: Path | None,
     as_json: bool,
 ) -> None:
-    """Answer for all ``images`` by the champion, or by a file of ``weights`` of the architecture ``model``.
+    """Classify all ``images`` with the champion, or with a file of ``weights`` of the architecture ``model``.
 
-    The answers go to the file ``to``, as JSON to standard output, or are printed as a table. A picture that cannot be
-    read does not hinder the others. Raises DataError if none can be read, TrackingError or ModelError if there is no
+    The predictions go to the file ``to``, as JSON to standard output, or are printed as a table. A picture that cannot
+    be read does not stop the others. Raises DataError if none can be read, TrackingError or ModelError if there is no
     model.
     """
     if to is not None:
@@ -65,7 +65,7 @@ def run(
 
 
 def _introduce(predictor: Predictor, weights: Path | None, config: Config, workspace: Workspace) -> None:
-    """Name the version that answers, and warn if its classes are not those of the dataset here."""
+    """Print the version that is used, and warn if its classes are not those of the dataset here."""
     who = str(weights or f"{config.registered_model} version {predictor.version}")
     if weights is None:
         messages.print(f"predict: {who} answers")
@@ -84,7 +84,7 @@ def _predictor_from(weights: Path, model: str | None, config: Config, workspace:
 
 @contextmanager
 def _json_to_stdout(predictor: Predictor) -> Iterator[Callable[[BatchPredictions], None]]:
-    """What prints answers as one JSON object, as they come."""
+    """A function that prints the predictions as one JSON object, batch by batch."""
     between = f'{{\n  "version": {json.dumps(predictor.version, ensure_ascii=False)},\n  "predictions": ['
 
     def write(answers: BatchPredictions) -> None:
@@ -109,7 +109,7 @@ def _refuse_if_none_is_read(summary: Summary) -> None:
 
 
 def _tell(summary: Summary, pictures: Pictures) -> None:
-    """What a person should know of how the pictures were taken."""
+    """Print which images were skipped, inverted, or unlike the training images."""
     if summary.unreadable:
         more = ", and so on" if summary.unreadable > NAMED else ""
         warn(f"{summary.unreadable:,} of {summary.images:,} images have no answer: {'; '.join(summary.errors)}{more}")

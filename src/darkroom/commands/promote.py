@@ -16,9 +16,9 @@ from darkroom.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace, reference: str, *, dry_run: bool, force: bool, reason: str) -> bool:
-    """Hold the model that ``reference`` means against the gate, and make it champion if it passes.
+    """Evaluate the gate for the model ``reference``, and make it champion if it passes.
 
-    With ``force`` also if it does not; with ``dry_run`` nothing is changed and nothing recorded. Returns whether it
+    With ``force``, make it champion even if it fails; with ``dry_run``, change and record nothing. Returns whether it
     is champion now, or would be. Raises TrackingError.
     """
     client, name = registry_client(workspace), config.registered_model

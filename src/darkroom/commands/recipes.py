@@ -1,4 +1,4 @@
-"""Recipes: the settings of known experiments, and what they were measured to reach."""
+"""Recipes: the settings of known experiments, and their measured results."""
 
 import re
 import statistics
@@ -28,7 +28,7 @@ SETTINGS = re.compile(rb"^(?!recipe:)\w+:", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Measured:
-    """What benchmarks/recipes.py measured: one mapping a seed, under the same ``conditions``.
+    """The measurements of benchmarks/recipes.py: one mapping per seed, under the same ``conditions``.
 
     ``changes`` are settings in which the measured experiment differed from the recipe.
     """
@@ -59,7 +59,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class RecipeFile:
-    """A file of settings, all others having their defaults, and what they reach if that was measured."""
+    """A file of settings, with defaults for all others, and the measured results if there are any."""
 
     path: Path
     config: Config
@@ -88,7 +88,7 @@ def find(workspace: Workspace, name: str) -> RecipeFile:
 
 
 def show_all(workspace: Workspace) -> None:
-    """Print every recipe with its dataset and model, and what it was measured to reach."""
+    """Print every recipe with its dataset, its model, and its measured results."""
     table = Table("recipe", "dataset", "model", "accuracy, %", "n", "s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in table.columns:
         column.no_wrap = True
@@ -178,6 +178,6 @@ def _texts(path: Path) -> Iterator[bytes]:
 
 
 def _settings(content: bytes) -> bytes:
-    """The settings with their comments, without what a file says of itself above them."""
+    """The settings with their comments, without the header of the file."""
     found = SETTINGS.search(content)
     return content[found.start() :] if found else content

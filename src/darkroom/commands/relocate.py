@@ -1,4 +1,4 @@
-"""`darkroom relocate`: the MLflow store looks for its files beside itself, after the project was moved or copied."""
+"""`darkroom relocate`: update the paths in the MLflow store after the project was moved or copied."""
 
 import sqlite3
 
@@ -11,7 +11,7 @@ from darkroom.workspace import Workspace
 
 
 def run(workspace: Workspace) -> None:
-    """Change every location in the store that is not beside it, and say how many.
+    """Change every path in the store that does not point beside it, and print how many were changed.
 
     Raises TrackingError if there is no store, if it is not an SQLite file, or if it cannot be used.
     """

@@ -1,4 +1,4 @@
-"""`darkroom reproduce`: a training again, from its settings, code and data, and whether the same came out."""
+"""`darkroom reproduce`: train a run again from its settings, code and data, and compare the results."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -35,9 +35,9 @@ ENVIRONMENT = (
 
 
 def run(config: Config, workspace: Workspace, run_id: str) -> bool:
-    """Train the run again in a temporary directory, with a store of its own, and print what came out.
+    """Train the run again in a temporary directory with a separate store, and print both results.
 
-    Returns whether weights and figures are equal, bit by bit. Raises TrackingError, DataError or TrainingError if
+    Returns whether weights and metrics are equal, bit for bit. Raises TrackingError, DataError or TrainingError if
     the run cannot be trained again.
     """
     if not store_exists():
@@ -63,7 +63,7 @@ def run(config: Config, workspace: Workspace, run_id: str) -> bool:
 
 
 def _outcome(then: TrainingRun, workspace: Workspace) -> tuple[list[tuple[str, Any, Any]], Mapping[str, Any]]:
-    """What came out as (name, then, now), and the environment now."""
+    """The results as (name, then, now), and the current environment."""
     card = read_json(workspace.model_card, error=ModelError, made_by="darkroom train")
     found = {f"best/{key}": card["best_epoch"][key] for key in BEST}
     report = workspace.report("evaluate") / "metrics.json"
@@ -92,7 +92,7 @@ def _shown(value: Any) -> str:
 
 
 def _reasons(then: TrainingRun, environment: Mapping[str, Any], doubts: list[str]) -> str:
-    """What may be the reason that the same did not come out."""
+    """The possible reasons why the result is not identical, in a sentence."""
     differing = [
         f"{name.replace('_', ' ')} {then.environment[key]} then, {environment[key]} now"
         for name in ENVIRONMENT

@@ -17,7 +17,7 @@ from darkroom.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
-    """Print what the last evaluation has written, and as what this store knows the model.
+    """Print the metrics of the last evaluation, and the registered version of the model in this store.
 
     Raises ModelError if there is no evaluation of this model, TrackingError if the store cannot be used.
     """
@@ -54,7 +54,7 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
 
 
 def _registered(config: Config, workspace: Workspace) -> dict[str, Any] | None:
-    """The version of the model in the working tree, as JSON values, with the aliases where the history says."""
+    """The version of the model in the working tree, as JSON values, with the aliases that the history gives."""
     from darkroom.promotion.aliases import reconcile_aliases
     from darkroom.promotion.working_tree import version_of, working_tree_digest
     from darkroom.tracking.tracker import registry_client

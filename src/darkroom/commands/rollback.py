@@ -14,7 +14,7 @@ from darkroom.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace, reason: str) -> None:
-    """Make the champion before the present one champion again. Raises TrackingError if there is none."""
+    """Make the previous champion champion again. Raises TrackingError if there is none."""
     client, name = registry_client(workspace), config.registered_model
     with before_any_change(name):
         entries, state = reconcile_aliases(client, name)

@@ -1,4 +1,4 @@
-"""`darkroom serve`: load the champion, then listen until the process is ended."""
+"""`darkroom serve`: load the champion, then serve it until the process ends."""
 
 import os
 import signal
@@ -23,7 +23,7 @@ KEY_VARIABLE = "DARKROOM_API_KEY"
 
 
 def run(config: Config, workspace: Workspace, host: str, port: int, *, no_key: bool = False) -> None:
-    """Answer on ``host``:``port`` until the process is interrupted or terminated.
+    """Serve on ``host``:``port`` until the process is interrupted or terminated.
 
     Raises TrackingError if there is no champion, ModelError if it cannot be loaded, ServingError if the address is
     taken, or if others can reach it and there is neither a key nor ``no_key``.
@@ -69,7 +69,7 @@ def run(config: Config, workspace: Workspace, host: str, port: int, *, no_key: b
 
 
 def _read_key(*, no_key: bool) -> str | None:
-    """The key of the environment, None if there is none."""
+    """The API key from the environment, None if it is not set."""
     found = os.environ.get(KEY_VARIABLE)
     if found is None:
         return None

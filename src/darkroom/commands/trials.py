@@ -1,4 +1,4 @@
-"""`darkroom trials`: the latest search as a table, CSV or JSON, also while it runs."""
+"""`darkroom trials`: the latest search as a table, CSV or JSON, even while it runs."""
 
 import json
 import sys

@@ -43,12 +43,12 @@ class Split:
         return len(self.labels)
 
     def take(self, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-        """The images and labels of ``rows`` int64 [n], which are where the split is, as new tensors on ``device``."""
+        """The images and labels of ``rows`` int64 [n], on the split's device, as new tensors on ``device``."""
         taken = self.images.index_select(0, rows), self.labels.index_select(0, rows)
         return self._sent(taken, device)
 
     def in_order(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches as they lie, on ``device``."""
+        """Batches in the order of the split, on ``device``."""
         for batch in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
             yield self._sent(batch, device)
 
@@ -112,7 +112,7 @@ def _are_classes(labels: Tensor, count: int) -> bool:
 def read_split_of(
     directory: Path, fingerprint: str, name: str, owner: str, *, error: type[DarkroomError] = CacheError
 ) -> Split:
-    """One split of a cache that must be the data with this ``fingerprint``, which belongs to ``owner``.
+    """One split of a cache, whose fingerprint must be ``fingerprint``, that of the data of ``owner``.
 
     Raises ``error`` if the cache is not there or is of other data, CacheError if it is damaged.
     """
@@ -244,6 +244,6 @@ def take_together(several: Sequence[TrainBatches], rows: Tensor, odd: Sequence[b
 
 
 def _balanced(labels: Tensor) -> Tensor:
-    """The chance of each image such that every class that occurs is equally likely, on the CPU."""
+    """The probability of each image such that all classes present are equally likely, on the CPU."""
     labels = labels.cpu()  # Apple's GPUs know no float64
     return 1 / labels.bincount()[labels].double()

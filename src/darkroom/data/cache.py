@@ -1,4 +1,4 @@
-"""The preprocessed dataset on disk: one safetensors file a split, and a card that describes them.
+"""The preprocessed dataset on disk: one safetensors file per split, and a card that describes them.
 
 Images are written some megabytes at a time and read back mapped, so neither needs the memory for a whole
 split. The format of the files is documented at https://huggingface.co/docs/safetensors.
@@ -36,7 +36,7 @@ Size = Annotated[int, Field(ge=1, le=1 << 20)]
 @with_config(EXACT)
 @dataclass(frozen=True)
 class DatasetCard:
-    """What dataset.json says: all a later step needs to know before it reads an image.
+    """The content of dataset.json: everything that a later stage needs to know before it reads an image.
 
     ``shape`` is (channels, height, width); ``mean`` and ``std`` are of the train split, per channel, of
     pixels scaled to 0 to 1; ``sizes`` counts the images of each split; ``fingerprint`` is the SHA-256

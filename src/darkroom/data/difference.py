@@ -39,7 +39,7 @@ class Listing:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read the list of a cache, files.csv, or the one that is kept with a training. Raises DataError."""
+        """Read the list of a cache, files.csv, or the list stored with a training. Raises DataError."""
         numbers: dict[str, int] = {}
         names, labels, splits, digests = [], [], [], []
         open_ = gzip.open if path.suffix == ".gz" else open
@@ -66,9 +66,9 @@ class Listing:
 
 @dataclass(frozen=True)
 class Difference:
-    """What lies between the datasets ``a`` and ``b``.
+    """The difference between the datasets ``a`` and ``b``.
 
-    ``rows_a`` and ``rows_b`` int64 [M] are the places of the images that both have, copies paired one to one.
+    ``rows_a`` and ``rows_b`` int64 [M] are the positions of the images that both have, copies paired one to one.
     """
 
     a: Listing
@@ -78,33 +78,33 @@ class Difference:
 
     @property
     def removed(self) -> Ints:
-        """The places in ``a`` of the images that ``b`` lacks."""
+        """The positions in ``a`` of the images that ``b`` lacks."""
         return np.setdiff1d(np.arange(len(self.a.labels)), self.rows_a)
 
     @property
     def added(self) -> Ints:
-        """The places in ``b`` of the images that ``a`` lacks."""
+        """The positions in ``b`` of the images that ``a`` lacks."""
         return np.setdiff1d(np.arange(len(self.b.labels)), self.rows_b)
 
     @property
     def relabeled(self) -> NDArray[np.bool_]:
-        """Which of the images that both have are of another class in each [M]."""
+        """Which of the images in both datasets have different classes: bool [M]."""
         numbers = _numbers(self.a.classes, self.b.classes)
         return np.not_equal(numbers[self.a.labels[self.rows_a]], self.b.labels[self.rows_b])
 
     @property
     def moved(self) -> NDArray[np.bool_]:
-        """Which of the images that both have are in another split in each [M]."""
+        """Which of the images in both datasets are in different splits: bool [M]."""
         return np.not_equal(self.a.splits[self.rows_a], self.b.splits[self.rows_b])
 
     @property
     def comparable(self) -> int:
-        """How many images are in both test splits, with the same class: on these their models can be compared."""
+        """The number of images that are in both test splits with the same class: models can be compared on these."""
         in_test = self.b.splits[self.rows_b] == SPLITS.index("test")
         return int((in_test & ~self.moved & ~self.relabeled).sum())
 
     def as_json(self) -> dict[str, Any]:
-        """All of it as JSON values, with some of the images of each kind."""
+        """The counts as JSON values, with examples of each kind."""
         before, after = set(self.a.classes), set(self.b.classes)
         return {
             "images": {"a": len(self.a.labels), "b": len(self.b.labels), "in_both": len(self.rows_b)},
@@ -123,9 +123,9 @@ class Difference:
 
 
 def difference(a: Listing, b: Listing) -> Difference:
-    """Find the images that both have by their contents: another name or another folder makes no other image.
+    """Compare two datasets by the contents of their images: a renamed or moved file is still the same image.
 
-    Of several copies of an image those go together that have the same class and split in both.
+    Copies of an image are paired first with copies of the same class and split.
     """
     numbers_a, numbers_b = number(a.digests, b.digests)
     labels_a = _numbers(a.classes, b.classes)[a.labels]
@@ -133,13 +133,13 @@ def difference(a: Listing, b: Listing) -> Difference:
 
 
 def changed_classes(before: Sequence[str], after: Sequence[str]) -> str:
-    """Which classes came and which went, in words; empty if they are the same."""
+    """The classes that were added and removed, in words; empty if they are the same."""
     came, went = sorted(set(after) - set(before)), sorted(set(before) - set(after))
     return "; ".join(f"{_enumerated(names)} {verb}" for names, verb in ((came, "came"), (went, "went")) if names)
 
 
 def keep_listing(cache: Path, report: Path) -> None:
-    """Keep the list of a cache's images with a report: packed, and the same bytes for the same list."""
+    """Write the list of a cache's images to a report: compressed, and the same bytes for the same list."""
     with (
         (cache / NAMES).open("rb") as listed,
         (report / LISTING).open("wb") as written,
@@ -149,7 +149,7 @@ def keep_listing(cache: Path, report: Path) -> None:
 
 
 def _numbers(classes: Sequence[str], known: Sequence[str]) -> Ints:
-    """For each of ``classes`` its place among those ``known``, a place beyond them if it is none of these."""
+    """The index of each of ``classes`` in ``known``, or an index beyond the last for an unknown class."""
     places = {name: place for place, name in enumerate(known)}
     return np.array([places.get(name, len(known) + own) for own, name in enumerate(classes)], np.int64)
 
@@ -168,7 +168,7 @@ def _splits(listing: Listing, rows: Ints) -> list[str]:
 
 
 def _counted(listing: Listing, rows: Ints, kinds: Callable[[Listing, Ints], list[str]]) -> dict[str, Any]:
-    """How many there are, how many of each kind, the most frequent first, and some examples."""
+    """The number of images, the number of each kind (the most frequent first), and some examples."""
     return {
         "count": len(rows),
         "kinds": dict(Counter(kinds(listing, rows)).most_common()),

@@ -1,6 +1,6 @@
-"""Digests of images: of their content, whatever their names and datasets.
+"""Digests of the contents of images, independent of their names and datasets.
 
-That of a file's bytes, or of the pixels where images are not files. 16 bytes each: a million digests take 16 MB.
+Of a file's bytes, or of the pixels if images are not files. 16 bytes each: a million digests take 16 MB.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ def from_hex(texts: Sequence[str]) -> Digests | None:
 
 
 def number(a: Digests, b: Digests) -> tuple[Ints, Ints]:
-    """A number for each digest of both, int64 [N] and [M]: equal where the digests are."""
+    """A number for each digest of both, int64 [N] and [M]: equal for equal digests."""
     together = np.concatenate([a, b])
     keys = np.ascontiguousarray(together).view(np.int64)
     order = np.lexsort(keys.T)

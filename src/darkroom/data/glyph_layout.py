@@ -1,4 +1,4 @@
-"""How a dataset of drawn signs lays them out, and laying out a drawing in the same way.
+"""Measure the layout of a dataset of drawn signs, and lay out a drawing in the same way.
 
 MNIST fits each digit into a box of 20x20 pixels, keeping its proportions, and shifts it until its center of mass lies
 in the middle of 28x28 (LeCun, Bottou, Bengio and Haffner, 1998, "Gradient-based learning applied to document
@@ -73,7 +73,7 @@ def measure_glyphs(images: Pixels) -> GlyphLayout | None:
 
 
 def on_light(images: Pixels) -> NDArray[np.bool_]:
-    """Whether each gray image, uint8 [N, 1, H, W], lies on a light ground: most of its border is light. bool [N]."""
+    """Whether each gray image, uint8 [N, 1, H, W], has a light background: most of its border is light. bool [N]."""
     light = images[:, 0] > 127
     border = np.concatenate([light[:, 0], light[:, -1], light[:, :, 0], light[:, :, -1]], axis=1)
     found: NDArray[np.bool_] = 2 * border.sum(1) > border.shape[1]
@@ -81,7 +81,7 @@ def on_light(images: Pixels) -> NDArray[np.bool_]:
 
 
 def common_ground(batches: Iterable[Pixels]) -> Ground:
-    """The ground that all the gray images in ``batches``, uint8 [N, 1, H, W] each, lie on; "mixed" if there are two."""
+    """The background of all gray images in ``batches``, uint8 [N, 1, H, W] each; "mixed" if there are both kinds."""
     found: set[bool] = set()
     for images in batches:
         found.update(on_light(images).tolist())

@@ -1,4 +1,4 @@
-"""Arrays of images that lie in files, read without taking the memory for all of them."""
+"""Arrays of images in files, read without loading all of them into memory."""
 
 import math
 import mmap
@@ -44,9 +44,9 @@ def gather(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[NDArr
 
 
 def release(images: NDArray[np.uint8]) -> None:
-    """Give back the memory that the pages of a mapped array take, written or not: its file keeps what they hold.
+    """Release the memory of the pages of a mapped array, written or not: its file keeps their contents.
 
-    The system would give them back only when it runs out of memory. Other arrays are left as they are.
+    The system would release them only when it runs out of memory. Other arrays are not changed.
     """
     mapping = getattr(images, "_mmap", None)  # numpy's own, which a view of a mapped array has too
     if mapping is not None:
@@ -76,7 +76,7 @@ class MappedImages:
         self._touched = 0
 
     def expect_any_order(self) -> None:
-        """Tell the system not to read ahead: what follows an image in a large file is not asked for next."""
+        """Advise the system not to read ahead: the images of a large file are read in random order."""
         if self._is_large:
             self._mapping.madvise(mmap.MADV_RANDOM)
 

@@ -1,8 +1,8 @@
-"""A folder of images, however it is brought, packed into one plain archive.
+"""Pack a directory or an archive of images into one plain archive.
 
-A directory of 60,000 small files is slow to hash, copy and cache; one uncompressed zip of the same
-bytes, in sorted order and without dates, is quick and always the same for the same images. (Members
-of a tar keep its order: it can only be read from front to back.)
+A directory of 60,000 small files is slow to hash, copy and cache. One uncompressed zip of the same bytes, sorted and
+without dates, is fast, and identical for the same images. (Members of a tar keep their order: a tar can only be read
+from front to back.)
 """
 
 import bz2
@@ -86,7 +86,7 @@ def list_images(source: Path, *, encoding: str | None = None) -> tuple[list[str]
 
 
 def _images(source: Path, encoding: str | None, tally: Tally) -> Iterator[tuple[str, bytes, IO[bytes]]]:
-    """Each image's name, what was read of it to know it for one, and the rest. The ``tally`` counts all files."""
+    """The name of each image, the bytes read to recognize it, and the rest. The ``tally`` counts all files."""
     if not source.exists():
         raise DataError(f"{source}: not found; set dataset.path to a directory, or a zip or tar archive, of images")
     names: set[str] = set()
@@ -150,7 +150,7 @@ def read_images(
 
 @contextmanager
 def _intact(source: Path) -> Iterator[None]:
-    """Tell a damaged archive from a bug of ours and from a disk that is full."""
+    """Distinguish a damaged archive from a bug in Darkroom and from a full disk."""
     try:
         yield
     except HeaderError as problem:
@@ -210,7 +210,7 @@ def _open_file(path: Path) -> IO[bytes] | None:
 
 
 def is_image_file(directory: Path, name: str) -> bool:
-    """Whether the file ``name`` below a ``directory`` that is looked through would be packed.
+    """Whether the file ``name`` below ``directory`` would be packed.
 
     Raises DataError if it cannot be read.
     """
@@ -226,7 +226,7 @@ def is_image_file(directory: Path, name: str) -> bool:
 
 
 def leads_back_up(directory: Path, source: Path) -> bool:
-    """Whether a directory below ``source`` is, through a link, one of those that it lies in."""
+    """Whether a directory below ``source`` is a link to one of its own parents."""
     depth = len(directory.relative_to(source).parts)
     return directory.resolve() in {above.resolve() for above in directory.parents[:depth]}
 

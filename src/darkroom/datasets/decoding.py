@@ -27,7 +27,7 @@ Map = Callable[..., Iterator[Any]]
 
 @contextmanager
 def processes(count: int) -> Iterator[Map]:
-    """``map``, spread over ``count`` processes; over none, it works in this one."""
+    """``map`` over ``count`` processes; with none, in this process."""
     if not count:
         yield map
         return
@@ -45,7 +45,7 @@ def _set_up() -> None:
     end_with_parent()
 
 
-# What the headers tell of each image; all zeros where one cannot be read.
+# What the header of each image contains; all zeros if it cannot be read.
 HEADER = np.dtype(
     [("width", "<i4"), ("height", "<i4"), ("channels", "u1"), ("is_deep", "?"), ("has_pages", "?")], align=True
 )
@@ -65,7 +65,7 @@ def read_headers(archive: Path, records: Records) -> tuple[Headers, Digests]:
 
 
 def headers_of(contents: Iterable[bytes], count: int) -> Headers:
-    """The HEADER [count] of as many images, by their contents."""
+    """The HEADER [count] of that many images, from their contents."""
     headers = np.zeros(count, dtype=HEADER)
     for row, content in enumerate(contents):
         with suppress(BrokenImageError):

@@ -1,4 +1,4 @@
-"""Fetching published files: mirrors first, checksums always, nothing half-written."""
+"""Download published files: mirrors first, checksums always verified, no partial files."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ UNREADABLE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, Permissi
 
 
 class DownloadProgress:
-    """What pooch asks of a progress bar, told to a callback of (bytes so far, bytes in total)."""
+    """A progress bar for pooch that calls a callback with (bytes so far, bytes in total)."""
 
     def __init__(self, report: Callable[[int, int], None]) -> None:
         self.report = report
@@ -56,7 +56,7 @@ def fetch(
     directory: Path,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> str:
-    """Bring the file ``name`` into ``directory`` from the first of ``sources`` that has it.
+    """Download the file ``name`` to ``directory`` from the first of ``sources`` that has it.
 
     ``sources`` are prefixes: directories, or http, https and file URLs. The file appears under its
     name only when it is complete and its MD5 is ``md5``; one that is already there and correct is kept.
@@ -105,7 +105,7 @@ def is_published(path: Path, md5: str) -> bool:
 
 
 def local_path(address: str) -> Path | None:
-    """The path an address means, or None if it is a URL to be fetched over a network."""
+    """The path of a local address, or None for a URL that needs the network."""
     parts = urlsplit(address)
     if parts.scheme == "file":
         return Path(url2pathname(parts.path))

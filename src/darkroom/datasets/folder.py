@@ -1,4 +1,4 @@
-"""A person's own images: one sub-folder per class, or a table of labels, with or without splits."""
+"""A user's own images: one subfolder per class, or a table of labels, with or without splits."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -105,7 +105,7 @@ class Folder:
 
 
 def label_by_folders(names: Sequence[str], inventory: Inventory) -> LabeledImages:
-    """What the folders of the images ``names`` say of them. Raises DataError as ``arrange`` does."""
+    """Labels and splits from the folders in ``names``. Raises DataError as ``arrange`` does."""
     try:
         labels, splits, classes = arrange(names, inventory.folders)
     except DataError as problem:
@@ -171,7 +171,7 @@ def _keep_rows(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np
 
 
 def _reported(results: Iterator[Any], report: Callable[[int, int], None], total: int) -> Iterator[Any]:
-    """The results of each chunk, the progress reported."""
+    """The results of each chunk; reports the progress."""
     for number, result in enumerate(results, 1):
         report(min(number * CHUNK, total), total)
         yield result

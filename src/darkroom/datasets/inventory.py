@@ -46,7 +46,7 @@ class Inventory:
 
     @classmethod
     def read(cls, directory: Path, images: int) -> Self:
-        """What was counted when the ``images`` images in ``directory`` were packed. Raises DataError."""
+        """Read the counts from when the ``images`` images in ``directory`` were packed. Raises DataError."""
         path, made_by = directory / LEFT_OUT, "darkroom download"
         found = read_json(path, error=DataError, made_by=made_by)
         check_format(found, FORMAT_VERSION, path, error=DataError, made_by=made_by)
@@ -75,7 +75,7 @@ def in_words(kinds: Mapping[str, int]) -> str:
 
 
 class Tally:
-    """Counts the files of a source as they are read. What it holds grows with folders, not with files."""
+    """Counts the files of a source as they are read. Its size grows with the number of folders, not of files."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -123,7 +123,7 @@ class Tally:
 
 
 def _most(kinds: Counter[str]) -> dict[str, int]:
-    """The counts, the most first; what is beyond MAX_KINDS as one."""
+    """The counts, the largest first; all beyond MAX_KINDS as one."""
     ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     rest = sum(count for _, count in ordered[MAX_KINDS:])
     return dict(ordered[:MAX_KINDS]) | ({OTHER: rest} if rest else {})

@@ -1,4 +1,4 @@
-"""Labels from a table: which image each of its rows is of, and what the rows say of it."""
+"""Labels from a table: the image of each row, and its label and split."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,7 +36,7 @@ class LabeledImages:
     warnings: tuple[str, ...] = ()
 
     def take(self, chosen: Ints) -> "LabeledImages":
-        """Those of the images that are ``chosen``, positions among the M."""
+        """The images at the positions ``chosen`` among the M."""
         return replace(
             self,
             rows=self.rows[chosen],
@@ -48,12 +48,12 @@ class LabeledImages:
 
 
 def label_images(path: Path, names: Sequence[str]) -> LabeledImages:
-    """What the table at ``path`` says of the images ``names`` [N], their paths in the dataset.
+    """Labels and splits from the table at ``path`` for the images ``names`` [N], their paths in the dataset.
 
     A row's file is an image's whole path, or the end of one, or its file name, each with or without the suffix; the
-    first of these that fits one image counts.
+    first of these that matches one image counts.
 
-    Raises DataError if a row fits no image or several, rows of one image differ, there are fewer than two classes, a
+    Raises DataError if a row matches no image or several, rows of one image differ, there are fewer than two classes, a
     split has an unknown name, or splits cut a group.
     """
     table = read_table(path, path.name)
@@ -125,7 +125,7 @@ def _match(table: Table, names: Sequence[str]) -> Ints:
 
 
 def _last_parts(paths: Any, count: int) -> Any:
-    """The paths without all but the last ``count`` parts."""
+    """The last ``count`` parts of each path."""
     from pyarrow import compute
 
     return compute.replace_substring_regex(paths, rf"^.*/((?:[^/]*/){{{count - 1}}}[^/]*)$", r"\1")
@@ -140,7 +140,7 @@ def _refuse_unmatched(table: Table, rows: Ints, what: str) -> None:
 
 
 def _refuse_disagreement(table: Table, found: Ints, names: Sequence[str]) -> None:
-    """Refuse rows of one image that do not say the same, or do not call it the same."""
+    """Refuse rows of one image with different labels, splits or names."""
     order = np.argsort(found, kind="stable")
     again = np.flatnonzero(np.diff(found[order]) == 0)
     for role in [role for role in ("label", "split", "group", "file") if role in table.columns]:
@@ -161,7 +161,7 @@ def _refuse_disagreement(table: Table, found: Ints, names: Sequence[str]) -> Non
 
 
 def _splits(table: Table, chosen: Columns, names: Sequence[str]) -> tuple[NDArray[np.str_], str]:
-    """The split of each image, "" where none is given, and a remark if the folders tell it."""
+    """The split of each image, "" if none is given, and a note if it comes from the folders."""
     undecided = np.full(len(names), "", dtype="<U5")
     if "split" in chosen:
         numbers, values = _numbered(chosen["split"])

@@ -1,8 +1,8 @@
-"""Which folder means which class and split.
+"""Which folder is which class and split.
 
-Read are: one folder for each class; the same below folders of splits; either of them below folders around everything,
-and each split below one more folder. What could be read in two ways is refused with the tree as it was understood,
-because both would give a model, and one of them a wrong one.
+Supported layouts: one folder for each class; the same below folders of splits; either of them below enclosing folders,
+and each split below one more folder. An ambiguous layout is refused, and the message shows the tree: both
+interpretations would give a model, one of them a wrong one.
 """
 
 import re
@@ -116,7 +116,7 @@ def refuse_imageless(layout: Layout, imageless: Folders) -> None:
 
 
 def _look_through(tree: Node) -> Node:
-    """The folder below those that lie around everything, above the classes and the splits."""
+    """The innermost folder that contains all classes and splits."""
     node = tree
     while (inner := node.only_folder()) and not inner.images and not plain_split(inner.name):
         node = inner
@@ -124,7 +124,7 @@ def _look_through(tree: Node) -> Node:
 
 
 def _splits_in(root: Node) -> dict[str, str]:
-    """{name: split} of the folders in ``root``, or nothing where they are classes. Raises DataError."""
+    """{name: split} of the folders in ``root``, empty if they are classes. Raises DataError."""
     splits = find_splits(root.folders)
     others = [name for name in root.folders if name not in splits]
     _refuse_copies(root, is_whole=True)

@@ -1,4 +1,4 @@
-"""Names of files as text that compares: decoded, with plain slashes, composed (NFC).
+"""File names as text that can be compared: decoded, with plain slashes, composed (NFC).
 
 Bytes of a name that are not UTF-8 are held as lone surrogates, as Python does for names on disk.
 """
@@ -22,7 +22,7 @@ UNICODE_PATH = 0x7075  # the extra field of Info-ZIP
 
 
 def compose(name: str, encoding: str | None, source: object) -> str:
-    """The name composed (NFC): macOS takes letters and their accents apart, others do not.
+    """The name composed (NFC): macOS stores letters and accents separately, other systems do not.
 
     Bytes in it that are not UTF-8 are decoded by ``encoding``. Raises DataError if that is None or does not read them.
     """
@@ -69,7 +69,7 @@ def _hides(part: str) -> bool:
 
 
 def _declared_name(info: zipfile.ZipInfo) -> str | None:
-    """The name of a member that says its encoding, or None."""
+    """The name of a member that declares its encoding, or None."""
     if info.flag_bits & UTF8_FLAG or info.orig_filename.isascii():
         return info.orig_filename
     extra = info.extra
@@ -122,7 +122,7 @@ def _decode(raw: bytes, encoding: str | None, source: object) -> str:
 
 
 def _guesses(raw: bytes) -> str:
-    """What the name would be in other encodings, for a person to choose."""
+    """The name in other encodings, for the user to choose from."""
     readings: dict[str, list[str]] = {}
     for encoding in GUESSES:
         name = _read(raw, encoding)

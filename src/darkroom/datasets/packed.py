@@ -1,4 +1,4 @@
-"""Reading the packed images at random, in any process, without an index in each.
+"""Random access to the packed images from any process, without an index in each.
 
 zipfile keeps an object of half a kilobyte for every member in every process that opens an archive: for a million
 images more than their pixels need. Here the index is read once, to a name and a record of twenty bytes a member,
@@ -21,7 +21,7 @@ from darkroom.errors import DataError
 RECORD = np.dtype([("start", "<i8"), ("size", "<i8"), ("crc", "<u4")])
 Records = NDArray[np.void]
 
-# The parts of a zip that tell where the members are; the numbers of APPNOTE.TXT that do not matter here are skipped.
+# The parts of a zip that say where the members are; the numbers of APPNOTE.TXT that do not matter here are skipped.
 ENTRY = struct.Struct("<4s12x3L3H8xL")  # central directory: CRC, packed and real size, lengths of the texts, offset
 END = struct.Struct("<4s6xH2L2x")  # members, size and offset of the central directory
 END_64 = struct.Struct("<4s28x3Q")  # the same of a large zip, before a locator and the other end
@@ -43,7 +43,7 @@ def read_index(archive: Path) -> tuple[list[str], Records]:
 
 
 def read_members(archive: Path, records: Records) -> Iterator[bytes]:
-    """The content of each member. Raises DataError where one is not what was packed."""
+    """The content of each member. Raises DataError if one has changed since it was packed."""
     try:
         with archive.open("rb", buffering=0) as opened:
             for start, size, crc in records.tolist():

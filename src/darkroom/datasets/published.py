@@ -1,4 +1,4 @@
-"""Published datasets: their files are fetched and verified, their decoders are their publishers'."""
+"""Published datasets: their files are downloaded and verified, and read by the publishers' decoders."""
 
 import gzip
 import importlib.resources
@@ -55,7 +55,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class TorchvisionDataset:
-    """A dataset that torchvision knows: its addresses, checksums and decoder are torchvision's."""
+    """A dataset of torchvision, with torchvision's URLs, checksums and decoder."""
 
     class_name: str
     about: str
@@ -118,7 +118,7 @@ def _as_nchw(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _conform(decoded: DecodedDataset, settings: Preprocess, scratch: Path) -> DecodedDataset:
-    """The same images in the size and with the channels that the settings ask for: mapped from a file if in others."""
+    """The images in the size and with the channels of the settings; mapped from a file if they must be converted."""
     count, channels, height, width = decoded.images.shape
     sizes = dict(Counter({f"{width}x{height}": count}))
     wanted: Channels = settings.channels or (1 if channels == 1 else 3)

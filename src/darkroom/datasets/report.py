@@ -1,4 +1,4 @@
-"""The quality of a dataset: what is in it, what is broken, what occurs twice, how it looks."""
+"""The quality report of a dataset: its contents, broken and duplicate images, and samples."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,9 @@ MAX_CLASSES_DRAWN = 40
 
 
 def describe(decoded: DecodedDataset, rows: dict[str, NDArray[np.int64]], seen: Scan) -> dict[str, Any]:
-    """The figures of report.json; ``seen`` is what a scan of ``rows`` saw.
+    """The content of report.json; ``seen`` is the result of a scan of ``rows``.
 
-    Long lists are cut at 200 entries; the counts beside them are whole.
+    Long lists are cut at 200 entries; the counts are of all entries.
     """
     counts = {split: np.bincount(decoded.labels[rows[split]], minlength=len(decoded.classes)) for split in SPLITS}
     broken = [{"file": name, "reason": reason} for name, reason in sorted(decoded.broken.items())]

@@ -1,4 +1,4 @@
-"""One look at the pixels of every image: which are copies, and what values they have."""
+"""One pass over the pixels of every image: which are copies, and what values they have."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ MAX_LEVELS = 2
 
 @dataclass(frozen=True)
 class Scan:
-    """What the pixels tell of the N images of all splits, one split after another.
+    """What was found in the pixels of the N images of all splits, one split after another.
 
     ``rows`` int64 [N], each image's row; ``splits`` int64 [N], the position of its split among those looked at;
     ``originals`` int64 [N], the position of the first image with the same pixels, which may be itself; ``lows`` and

@@ -1,4 +1,4 @@
-"""Which files are images: told by their first bytes, or by a suffix that promises one."""
+"""Recognize image files by their first bytes or their suffix."""
 
 import re
 

@@ -23,16 +23,16 @@ class DecodedDataset:
     """All readable images of a dataset, in the order of its files.
 
     ``images`` uint8 [N, C, H, W], possibly mapped from a file; ``labels`` int64 [N], indices into
-    ``classes``; ``splits`` [N], the published split of each image: "train", "val", "test", or "" where
-    it is still to be decided; ``names`` [N], the file of each image, or empty if images have none;
+    ``classes``; ``splits`` [N], the published split of each image: "train", "val", "test", or "" if it is
+    not decided yet; ``names`` [N], the file of each image, or empty if images have none;
     ``digests`` uint8 [N, 16], that of each file's bytes, None if images have no files.
     ``sizes`` counts the original sizes ("width x height"); ``broken`` gives the reason for each file
-    that could not be decoded. ``left_out`` tells of the files that are no images, and of images without a class, as
-    report.json does; it is empty where a dataset holds nothing else.
+    that could not be decoded. ``left_out`` describes the files that are not images, and the images without a class, as
+    report.json does; it is empty if there are none.
 
-    Images of one group (a patient, a camera; ``groups`` int64 [N], None where none are known) belong into
-    one split. ``attributes`` is what a table says of them beside their labels. ``decoder`` is how the images became
-    pixels; ``notes`` say in lines how all of it was read, ``warnings`` what was not.
+    Images of one group (a patient, a camera; ``groups`` int64 [N], None if unknown) belong in one split.
+    ``attributes`` are the other columns of a table of labels. ``decoder`` made the pixels; ``notes`` describe in lines
+    how the dataset was read, ``warnings`` what could not be read.
     """
 
     images: NDArray[np.uint8]
@@ -59,7 +59,7 @@ class DatasetSource(Protocol):
         """One line: what is in it."""
 
     def download(self, settings: Dataset, directory: Path, report: ReportProgress) -> str | None:
-        """Bring the dataset's files into ``directory``.
+        """Download or copy the dataset's files to ``directory``.
 
         Returns a line about what was left out, if anything can be. Raises DataError.
         """

@@ -27,10 +27,10 @@ def plain_split(name: str) -> str | None:
 
 
 def find_splits(names: Iterable[str]) -> dict[str, str]:
-    """{name: split} of those names, of folders side by side, that mean splits.
+    """{name: split} of the sibling folders whose names mean splits.
 
-    A name with other words around a split's, such as `seg_train`, means one only where another has the same words
-    around another split's, such as `seg_test`. So `test_tube` and `training_shoes` are no splits.
+    A name with other words around a split's name, such as `seg_train`, means a split only if a sibling has the same
+    words around another split's name, such as `seg_test`. So `test_tube` and `training_shoes` are not splits.
     """
     found: dict[str, str] = {}
     alike: defaultdict[tuple[str, ...], dict[str, str]] = defaultdict(dict)

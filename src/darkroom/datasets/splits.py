@@ -90,7 +90,7 @@ def assign_rows(images: ImagesToSplit, settings: Preprocess, digests: Digests | 
 
 
 def shortcomings(labels: Ints, rows: dict[str, Ints], classes: Sequence[str]) -> list[str]:
-    """What is doubtful about classes and splits, in lines: names that hardly differ, absent classes, few images."""
+    """Warnings about classes and splits, in lines: similar names, absent classes, few images."""
     lines = []
     by_folded: dict[str, list[str]] = {}
     for name in classes:
@@ -216,7 +216,7 @@ def _cut_groups(
 
 
 def _group_keys(groups: Ints, count: int, seed: int, digests: Digests | None) -> NDArray[np.uint64]:
-    """What groups are ordered by: the least of their images' digests, so that added images hardly change it."""
+    """The sort key of groups: the smallest digest of their images, so that added images hardly change the order."""
     generator = np.random.default_rng(seed)
     if digests is None:
         return generator.permutation(count).astype(np.uint64)

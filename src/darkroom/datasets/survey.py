@@ -53,7 +53,7 @@ def _side(pixels: float) -> int:
 
 
 def share_lost(headers: Headers, size: tuple[int, int], how: Fit) -> float:
-    """How the median picture is changed by its fit to ``size`` (height, width), 0 for not at all.
+    """The share of the median image that is lost when it is fitted to ``size`` (height, width); 0 for none.
 
     ``crop``: the share of it that is cut away; ``pad``: the share of the result that is bars; ``stretch``: by how
     much its proportions change.
@@ -67,7 +67,7 @@ def share_lost(headers: Headers, size: tuple[int, int], how: Fit) -> float:
 
 
 def notes(headers: Headers, decoder: Decoder) -> list[str]:
-    """What a person should know of how the images are read, in lines."""
+    """Notes for the user on how the images are read, in lines."""
     found = []
     pages = int(np.count_nonzero(headers["has_pages"]))
     if pages:

@@ -19,10 +19,10 @@ MAX_NAMED = 3
 
 @dataclass(frozen=True)
 class Suspect:
-    """One thing that is suspect, as report.json has it.
+    """One suspicious finding, as in report.json.
 
-    ``stops`` says that training cannot mean anything; ``images`` counts the images concerned and ``share`` is theirs
-    of those that it could be; ``examples`` are up to 200 of them, by file or, without files, by row.
+    ``stops`` says that training would be meaningless; ``images`` counts the images concerned and ``share`` is their
+    share of the images checked; ``examples`` are up to 200 of them, by file or, without files, by row.
     """
 
     kind: str
@@ -36,7 +36,7 @@ class Suspect:
 def find_suspects(
     seen: Scan, labels: NDArray[np.int64], classes: Sequence[str], names: Sequence[str] = ()
 ) -> list[Suspect]:
-    """What is suspect about the images that were looked at, in the order train, val, test; what stops comes first.
+    """The suspicious findings about the scanned images, in the order train, val, test; errors come first.
 
     ``labels`` int64 [rows] and ``names``, if they have any, are those of all rows.
     """

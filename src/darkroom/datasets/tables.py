@@ -1,4 +1,4 @@
-"""A table of labels: where it lies, which of its columns is what, and the text in them."""
+"""A table of labels: its location, the meaning of its columns, and their text."""
 
 import csv
 import shutil
@@ -39,10 +39,10 @@ Columns = dict[str, Any]  # pyarrow's arrays of text
 
 @dataclass(frozen=True)
 class Table:
-    """What a table tells: the text of each row's cells by role, and of the other columns by their name.
+    """The content of a table: the text of each row's cells by role, and of the other columns by name.
 
-    ``columns`` holds "file" and "label", and "split" and "group" where they are there; ``named`` is what the table
-    calls each of those columns; ``others`` the remaining columns.
+    ``columns`` holds "file" and "label", and "split" and "group" if present; ``named`` are the names of these columns
+    in the table; ``others`` are the remaining columns.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Table:
 
     @property
     def reading(self) -> str:
-        """Which column was read as what, in a line."""
+        """The role of each column, in a line."""
         roles = {"file": "files", "label": "labels", "split": "splits", "group": "groups"}
         read = [f"{roles[role]} from column {name!r}" for role, name in self.named.items()]
         kept = f"; kept for each image: {', '.join(map(repr, self.others))}" if self.others else ""
@@ -149,9 +149,9 @@ def _lies_in(place: Path, directory: Path) -> bool:
 
 
 def read_table(path: Path, name: str) -> Table:
-    """Read a table; its ``name`` tells by its suffix what it is, and messages call it so.
+    """Read a table; the suffix of ``name`` gives its format, and messages use this name.
 
-    Raises DataError if it cannot be read, a column of files or labels is missing or not the only one, or a cell in it
+    Raises DataError if it cannot be read, a column of files or labels is missing or ambiguous, or a cell in it
     is empty.
     """
     import pyarrow as pa
@@ -224,7 +224,7 @@ def _as_text(read: Any) -> Columns:
 
 
 def _choose(role: str, names: Sequence[str], table: str) -> str | None:
-    """The column of a role, None for one that may be missing. Raises DataError."""
+    """The column of a role, None for an optional one that is missing. Raises DataError."""
     for tier in COLUMNS[role]:
         found = [name for name in names if _plain(name) in tier.split()]
         if len(found) > 1:

@@ -1,4 +1,4 @@
-"""Tar archives, opened so that none keeps its reader busy for minutes."""
+"""Open tar archives with bounds, so that no file occupies the reader for minutes."""
 
 import tarfile
 from pathlib import Path
@@ -19,7 +19,7 @@ EXTENDED = (
 
 
 class HeaderError(DataError):
-    """A header is larger than any name needs. No error of tarfile, which passes over some of its own."""
+    """A header is larger than any name needs. Not a tarfile error, because tarfile ignores some of those."""
 
 
 class _Member(tarfile.TarInfo):
@@ -34,13 +34,13 @@ class _Member(tarfile.TarInfo):
 
 
 def open_tar(source: Path | None = None, **options: Any) -> tarfile.TarFile:
-    """``tarfile.open``, except that a member with a very large header raises HeaderError as it is met."""
+    """``tarfile.open``, except that reading a member with a very large header raises HeaderError."""
     opened: tarfile.TarFile = tarfile.open(source, tarinfo=_Member, **options)  # noqa: SIM115 - a context for the caller
     return opened
 
 
 def is_tar(source: Path) -> bool:
-    """``tarfile.is_tarfile``; it is one as well if its first header is refused, which ``open_tar`` will say."""
+    """``tarfile.is_tarfile``; also true if its first header is refused, which ``open_tar`` will report."""
     try:
         with open_tar(source):
             return True

@@ -1,4 +1,4 @@
-"""The folders that hold images, as a tree: what a layout is read from, and shown as when it is refused."""
+"""The folders that contain images, as a tree: a layout is read from it, and error messages show it."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator

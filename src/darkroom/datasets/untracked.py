@@ -1,4 +1,4 @@
-"""Images that git does not track, in the copy of the project that DVC makes for an experiment, which lacks them."""
+"""Link images that git does not track into the copy of the project that DVC makes for an experiment."""
 
 import os
 import subprocess
@@ -9,10 +9,10 @@ from darkroom.workspace import project_root
 
 
 def link_untracked(path: Path) -> None:
-    """Where this process works in such a copy, complete its directory ``path`` by what lies untracked in the checkout.
+    """If this process runs in such a copy, link the untracked files of the checkout into its directory ``path``.
 
-    Each file becomes a link, which DVC hashes as the file itself. A copy with images of its own, which git or DVC has
-    brought, is left as it is.
+    Each file becomes a link, which DVC hashes like the file. If git or DVC has put images into the copy, nothing is
+    linked.
     """
     here, checkout = Path.cwd().resolve(), project_root()
     copy, theirs = here / path, (checkout / path).resolve()

@@ -1,4 +1,4 @@
-"""Which range of values the images of a folder use: one for all of them, found in the train split."""
+"""The range of values of the images of a folder: one for all of them, found in the train split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Depth:
 
 
 def values_of_each(images: int) -> int:
-    """How many values to look at of each of so many images."""
+    """How many values to sample from each of ``images`` images."""
     return max(LEAST_OF_EACH, min(MOST_OF_EACH, ALL_VALUES // images))
 
 
@@ -42,7 +42,7 @@ def find_depth(
 ) -> Depth:
     """The range of images of more than 8 bits, whose values were ``sampled`` by row, from those in the ``train`` rows.
 
-    Without such images there is none, unless ``settings`` name one. Raises DataError if their range cannot be told.
+    Without such images there is none, unless ``settings`` name one. Raises DataError if the range is not clear.
     """
     if not sampled:
         return Depth(settings.value_range)

@@ -1,4 +1,4 @@
-"""Two models on the same test images: is the second one really better, and where?"""
+"""Compare two models on the same test images: is the second one really better, and where?"""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ RISK_OF_SPREAD = 0.2
 
 @dataclass(frozen=True)
 class Comparison:
-    """The answers of the models ``a`` and ``b`` for the same N images, and all that follows from them.
+    """The predictions of the models ``a`` and ``b`` for the same N images, and the statistics of the comparison.
 
     Differences and changes are those from ``a`` to ``b``: positive where ``b`` is better. Raises ValueError if the
     answers are not for the same images and classes.
@@ -141,7 +141,7 @@ class Comparison:
         return np.flatnonzero(self.a.predicted != self.b.predicted)
 
     def as_json(self, *, alpha: float, bins: int) -> dict[str, Any]:
-        """The figures as JSON values, but for the bootstrap's; ``bins`` are those of the calibration error."""
+        """The metrics as JSON values, except the bootstrap's; ``bins`` are those of the calibration error."""
         return {
             "images": len(self.a.labels),
             "accuracy": {"a": _accuracy(self.a), "b": _accuracy(self.b)},

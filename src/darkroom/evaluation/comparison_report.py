@@ -1,4 +1,4 @@
-"""A comparison as people read it: a sentence, tables, and Markdown for a pull request's comment."""
+"""A comparison for people: a sentence, tables, and Markdown for a comment on a pull request."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -54,7 +54,7 @@ class ComparisonReport:
 
     @property
     def headline(self) -> str:
-        """What was found, in a sentence."""
+        """The result, in a sentence."""
         a, b, found = self.a.name, self.b.name, self.comparison
         images = f"{len(found.a.labels):,} test images{' that both datasets share' if self.shared else ''}"
         shown = (
@@ -72,7 +72,7 @@ class ComparisonReport:
 
     @property
     def metrics_table(self) -> list[Row]:
-        """A row for each figure: its name, both values and the change."""
+        """A row for each metric: its name, both values and the change."""
         found = self.comparison
         both = found.as_json(alpha=self.alpha, bins=self.bins)["accuracy"].values()
         first, second = found.calibration_errors(self.bins)
@@ -91,7 +91,7 @@ class ComparisonReport:
 
     @property
     def table(self) -> list[Row]:
-        """The images by which model answers them rightly, a row for each of the first model's outcomes."""
+        """The images by which model is right, a row for each of the first model's outcomes."""
         return [
             (f"{self.a.name} {what}", *(f"{count:,}" for count in counts))
             for what, counts in zip(("right", "wrong"), self.comparison.table, strict=True)
@@ -125,7 +125,7 @@ class ComparisonReport:
 
     @property
     def scope(self) -> str:
-        """What was left out, and what that means, for models of different datasets; else empty."""
+        """For models of different datasets, which images were left out and what that means; else empty."""
         if not self.shared:
             return ""
         return (

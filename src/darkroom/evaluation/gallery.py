@@ -1,4 +1,4 @@
-"""Test images to look at and to try a model on: of every class, right answers and some mistakes."""
+"""Test images to view and to try a model on: from every class, correct predictions and some mistakes."""
 
 from collections.abc import Sequence
 from itertools import chain, islice, zip_longest
@@ -16,9 +16,9 @@ GALLERY, PICTURES = "gallery.json", "gallery"
 
 
 def choose(found: Evaluation) -> Ints:
-    """The rows of a gallery, by class: the same for the same answers, and drawn from as many classes as it can hold.
+    """The rows of a gallery, by class: the same for the same predictions, from as many classes as it has room for.
 
-    A sixth are mistakes, if so many were made.
+    A fifth are mistakes, if there are that many.
     """
     is_wrong = found.predicted != found.labels
     mistakes = _draw(np.flatnonzero(is_wrong), found.labels, MISTAKES)
@@ -29,7 +29,7 @@ def choose(found: Evaluation) -> Ints:
 
 
 def _draw(rows: Ints, labels: Ints, count: int) -> Ints:
-    """Up to ``count`` of ``rows`` at random, of one class after another as long as each has some left."""
+    """Up to ``count`` random ``rows``, from each class in turn until it has none left."""
     shuffled = np.random.default_rng(0).permutation(rows)
     _, first = np.unique(labels[shuffled], return_index=True)
     # In the order in which the classes turn up: the first ones by name are not favored.
@@ -39,7 +39,7 @@ def _draw(rows: Ints, labels: Ints, count: int) -> Ints:
 
 
 def write_gallery(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str], directory: Path) -> None:
-    """Write some of the test ``images`` [N, C, H, W] as PNG, and what they are and were taken for, to ``directory``.
+    """Write some of the test ``images`` [N, C, H, W] as PNG, with their true and predicted classes, to ``directory``.
 
     The PNG files hold the pixels that the model was given.
     """

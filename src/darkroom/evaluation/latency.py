@@ -1,4 +1,4 @@
-"""How long models take for an answer, measured in turn: whatever else the machine does meanwhile meets them all."""
+"""Measure the latency of models in turn, so that other load on the machine affects all of them equally."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ def latencies(models: Sequence[LogitsFunction], *shapes: Sequence[int]) -> list[
 
 
 def throughputs(models: Sequence[LogitsFunction], *shapes: Sequence[int]) -> list[float]:
-    """The images a second that each model answers, in batches of ``LARGE_BATCH``, on the CPU; see ``latencies``."""
+    """The images per second of each model, in batches of ``LARGE_BATCH``, on the CPU; see ``latencies``."""
     return [LARGE_BATCH / float(np.median(each)) * 1000 for each in _in_turn(models, shapes, LARGE_BATCH)]
 
 
 def _in_turn(models: Sequence[LogitsFunction], shapes: Sequence[Sequence[int]], count: int) -> list[list[float]]:
-    """The milliseconds of every call of each model that counts, with ``count`` images."""
+    """The milliseconds of every timed call of each model, with ``count`` images."""
     inputs = [torch.zeros(count, *shape, dtype=torch.uint8) for shape in shapes]
     inputs *= len(models) // len(inputs)
     found: list[list[float]] = [[] for _ in models]
@@ -58,9 +58,9 @@ def _in_turn(models: Sequence[LogitsFunction], shapes: Sequence[Sequence[int]], 
 
 @torch.no_grad()
 def call_times(model: LogitsFunction, images: Tensor, calls: int, at_most_ms: float = inf) -> list[float]:
-    """The milliseconds of each of ``calls`` calls, after a warm-up that is not counted.
+    """The milliseconds of each of ``calls`` calls, after a warm-up that is not timed.
 
-    They are fewer, but one at least, if all together took longer than ``at_most_ms``; so are those of the warm-up.
+    If they would take longer than ``at_most_ms`` in total, there are fewer, but at least one; the same for the warm-up.
     """
     times: list[float] = []
     warm_up = WARM_UP_CALLS

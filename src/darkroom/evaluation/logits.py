@@ -1,4 +1,4 @@
-"""From a split to the logits of a model."""
+"""Compute the logits of a model for a split."""
 
 from collections.abc import Callable
 

@@ -15,7 +15,7 @@ SCORES = ("precision", "recall", "f1")
 class Evaluation:
     """Everything measured on one split.
 
-    ``summary`` holds single figures by name; ``per_class`` precision, recall, F1 and support by class
+    ``summary`` holds single metrics by name; ``per_class`` precision, recall, F1 and support by class
     name, the first three None for a class without images; ``confusion`` int64 [classes, classes] counts
     with true classes as rows; ``report`` is scikit-learn's classification report as text, of the classes
     with images. ``probabilities`` float [N, classes] and ``labels``, ``predicted`` int64 [N] are what they
@@ -38,7 +38,7 @@ class Evaluation:
 
     @property
     def mistakes(self) -> Ints:
-        """Rows that were predicted wrongly, the surest first."""
+        """Rows that were predicted wrongly, the most confident first."""
         wrong = np.flatnonzero(self.predicted != self.labels)
         order: Ints = wrong[np.argsort(-self.confidence[wrong], kind="stable")]
         return order
@@ -66,7 +66,7 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
     precision, recall, f1 = (float(score[present].mean()) for score in scores[:3])
     k = min(top_k, len(classes))
     accuracy = correct / len(labels)
-    # Two ways to the same number: a difference would mean that one of the figures is wrong.
+    # Two ways to the same number: a difference would mean that one of them is wrong.
     assert np.isclose(confusion.trace() / confusion.sum(), accuracy), "confusion matrix disagrees with accuracy"
     summary = {
         "accuracy": accuracy,

@@ -1,4 +1,4 @@
-"""The test images that two models were both asked though their datasets differ, found by the images' contents."""
+"""Pair the test images that two models of different datasets have in common, by the contents of the images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -66,7 +66,7 @@ def pair_shared(a: SplitPredictions, b: SplitPredictions) -> Pairing:
 
 
 def _with_classes(answers: SplitPredictions, classes: Sequence[str]) -> SplitPredictions:
-    """The same answers with other classes' numbers."""
+    """The same predictions with the class indices of ``classes``."""
     places = {name: place for place, name in enumerate(classes)}
     numbers = np.array([places[name] for name in answers.classes], np.int64)
     return replace(
@@ -75,7 +75,7 @@ def _with_classes(answers: SplitPredictions, classes: Sequence[str]) -> SplitPre
 
 
 def _taken(answers: SplitPredictions, rows: Ints, names: Sequence[str]) -> SplitPredictions:
-    """The answers for some images, under the names that they have in both."""
+    """The predictions for some images, under the names that they have in both datasets."""
     return replace(
         answers,
         images=tuple(names),

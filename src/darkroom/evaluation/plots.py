@@ -78,7 +78,7 @@ def prediction_grid(images: NDArray[np.uint8], found: Evaluation, classes: Seque
 
 
 def worst_mistakes(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str]) -> "Figure":
-    """The up to 25 wrong predictions the model was surest of."""
+    """Up to 25 wrong predictions, the most confident first."""
     rows = found.mistakes[:GRID]
     wrong, whole = len(found.mistakes), counted(len(found.labels), "test image")
     heading = f"The most confident mistakes ({wrong:,} of {whole} {'is' if wrong == 1 else 'are'} wrong)"

@@ -31,7 +31,7 @@ COLUMNS = (
 @with_config(EXACT)
 @dataclass(frozen=True)
 class Identity:
-    """What an evaluation is of, as SHA-256: the weights' file, the data (its fingerprint), the predictions' file."""
+    """The files of an evaluation, as SHA-256: weights, data (the fingerprint) and predictions."""
 
     weights_sha256: str
     fingerprint: str
@@ -40,7 +40,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class SplitPredictions:
-    """The answers of one model for a test split of N images.
+    """The predictions of one model for a test split of N images.
 
     ``images`` names each image: its file, or its position; ``labels`` and ``predicted`` int64 [N] index ``classes``;
     ``confidence`` float64 [N] is the probability of the predicted class; ``digests`` uint8 [N, 16] are those of the
@@ -56,12 +56,12 @@ class SplitPredictions:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """Which images were answered rightly [N]."""
+        """Which images were predicted correctly [N]."""
         return np.equal(self.predicted, self.labels)
 
     @property
     def split(self) -> str:
-        """SHA-256 over the images' names, their classes and their order: equal for answers that can be paired."""
+        """SHA-256 over the images' names, classes and order: equal for predictions that can be paired."""
         return digest([self.images, [self.classes[label] for label in self.labels]])
 
 
@@ -73,9 +73,9 @@ def write_predictions(
     path: Path,
     digests: Digests | None = None,
 ) -> None:
-    """Write a line for each image; ``names`` are its files, if it has any, else it is named by its position.
+    """Write a line for each image; ``names`` are the names of the files, without which the position is the name.
 
-    Beside the network's own probabilities stand the ``calibrated`` ones [N, classes], which `darkroom predict` says.
+    Writes the network's own probabilities and the ``calibrated`` ones [N, classes], which `darkroom predict` prints.
     ``digests`` uint8 [N, 16] are those of the images' contents, if the cache has any.
     """
     contents = [""] * len(found.labels) if digests is None else list(as_hex(digests))
@@ -96,7 +96,7 @@ def write_predictions(
 
 
 def read_predictions(path: Path, classes: Sequence[str]) -> SplitPredictions:
-    """The answers that ``write_predictions`` wrote for a model that knows ``classes``.
+    """The predictions that ``write_predictions`` wrote for a model with ``classes``.
 
     Raises ValueError if a line lacks a column or names another class.
     """

@@ -1,4 +1,4 @@
-"""The reference of a model: what it predicted for the validation split, which a server compares its answers with."""
+"""The reference of a model: statistics of its predictions for the validation split, which a server compares with."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,14 +34,14 @@ def calibrated(logits: Floats, temperature: float) -> Floats:
 
 
 def energies(logits: Floats) -> Floats:
-    """How unlike the training images each image is, float64 [N], from its ``logits`` [N, classes].
+    """How much each image differs from the training images, float64 [N], from its ``logits`` [N, classes].
 
     The energy, -log sum exp of the logits (Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020): it
-    is low where some class is strongly suggested. Of what the logits alone tell it separates best: for four small
-    networks of MNIST, Fashion-MNIST and digits (88 to 99 % right) against twelve kinds of other, altered and empty
-    images, up to 2,000 of each, the mean area under the ROC curve is 0.91 to 0.98, that of the highest probability 0.82
-    to 0.97. It hardly sees two images laid over each other, or some turned ones, and of a network that is right for
-    two thirds of CIFAR-10 it tells next to nothing (0.61), as do all others.
+    is low if the logit of some class is high. Of the measures that need only the logits, it separates best: for four
+    small networks of MNIST, Fashion-MNIST and digits (88 to 99 % right) against twelve kinds of other, altered and
+    empty images, up to 2,000 of each, the mean area under the ROC curve is 0.91 to 0.98, that of the highest
+    probability 0.82 to 0.97. It hardly detects two overlaid images or some rotated ones, and for a network that is
+    right on two thirds of CIFAR-10 it is almost useless (0.61), as are all others.
     """
     found: Floats = -np.logaddexp.reduce(logits.astype(np.float64), axis=1)
     return found
@@ -50,14 +50,14 @@ def energies(logits: Floats) -> Floats:
 @with_config(EXACT)
 @dataclass(frozen=True)
 class Reference:
-    """What the model said of the ``images`` of the validation split.
+    """Statistics of the predictions for the ``images`` of the validation split.
 
     ``temperature`` divides its logits to make calibrated probabilities; ``confidence`` is the mean calibrated
     probability of the class that it predicts, ``class_shares`` how often it predicts each class; ``energy_threshold``
     is the energy above which an image is unlike the training images, ``unlike_share`` the share of the split above it.
     ``ink`` is the layout of the training images, if they are signs drawn on an empty ground. ``ground`` says whether
     that is dark or light for every image of the dataset, so that a picture on the other one is a negative; it is
-    "mixed" where that cannot be said, and None if it was not determined.
+    "mixed" if there are both, and None if it was not determined.
     """
 
     temperature: Annotated[float, Field(gt=0)]
@@ -72,7 +72,7 @@ class Reference:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read what ``write`` has written. Raises ModelError."""
+        """Read the file that ``write`` wrote. Raises ModelError."""
         return read_as(cls, path, FORMAT_VERSION, error=ModelError, made_by=MADE_BY)
 
     def write(self, path: Path) -> None:
@@ -82,7 +82,7 @@ class Reference:
 def fit_reference(
     logits: Floats, labels: Ints, ink: GlyphLayout | None = None, ground: Ground | None = None
 ) -> Reference:
-    """What a model's ``logits`` [N, classes] for the validation split, of ``labels`` [N], tell of it."""
+    """The reference of a model from its ``logits`` [N, classes] for the validation split, of ``labels`` [N]."""
     temperature = fit_temperature(logits, labels)
     probabilities = calibrated(logits, temperature)
     shares = np.bincount(logits.argmax(axis=1), minlength=logits.shape[1]) / len(logits)

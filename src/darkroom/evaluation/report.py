@@ -10,12 +10,12 @@ from darkroom.utils.files import checked, need_output, read_json, sha256
 
 METRICS = ("accuracy", "accuracy_low", "accuracy_high", "f1_macro", "log_loss", "calibration_error")
 EVALUATE = "darkroom evaluate"
-# No figure is larger: beyond it a float leaves whole numbers out.
+# No metric is larger: beyond this a float cannot represent every whole number.
 LARGEST = 1 << 53
 
 
 def read_identity(report: Path, card: ModelCard) -> Identity:
-    """What the evaluation in ``report`` is of. Raises ModelError if not of the weights and data of ``card``."""
+    """The identity of the evaluation in ``report``. Raises ModelError if it does not match ``card``."""
     path = need_output(report / IDENTITY, error=ModelError, made_by=EVALUATE)
     written = read_json(path, error=ModelError, made_by=EVALUATE)
     found = checked(Identity, written, path, error=ModelError, made_by=EVALUATE)
@@ -30,7 +30,7 @@ def read_identity(report: Path, card: ModelCard) -> Identity:
 
 
 def read_metrics(report: Path) -> dict[str, Any]:
-    """The figures of the evaluation in ``report``. Raises ModelError if they are not there, or damaged."""
+    """The metrics of the evaluation in ``report``. Raises ModelError if they are missing or damaged."""
     path = need_output(report / "metrics.json", error=ModelError, made_by=EVALUATE)
     found = read_json(path, error=ModelError, made_by=EVALUATE)
     if lacking := [key for key in METRICS if key not in found]:

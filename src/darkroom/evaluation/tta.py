@@ -1,4 +1,4 @@
-"""Test-time augmentation: asking a model about several views of the same image."""
+"""Test-time augmentation: run a model on several views of the same image."""
 
 import torch
 from torch import Tensor, nn

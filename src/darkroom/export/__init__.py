@@ -1,1 +1,1 @@
-"""Taking a model elsewhere: as a file that is proven to give the same answers before it is there."""
+"""Export a model to a file that is checked, before it is put in place, to give the same answers."""

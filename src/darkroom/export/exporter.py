@@ -1,4 +1,4 @@
-"""Writing an exported file and comparing it with the model over the whole test split."""
+"""Write an exported file and compare it with the model on the whole test split."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -22,13 +22,13 @@ from darkroom.formats.state_dict import read_state_dict, write_pth, write_safete
 from darkroom.utils.files import sha256
 
 Form = Literal["onnx", "pt2", "pth", "safetensors"]
-# How many images the model itself is asked at once, whose answers are the measure.
+# The batch size for the model itself, whose answers are the reference.
 REFERENCE_BATCH = 64
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was found of an exported file, over ``images`` test images.
+    """The result of checking an exported file on ``images`` test images.
 
     ``checks`` holds an entry for each size of batch, ``accuracy`` that of the model itself. ``speed`` compares an
     int8 file with the same in fp32: for each of the two ``size_bytes``, ``p50_ms`` and ``p95_ms`` for one image and
@@ -75,7 +75,7 @@ def export_model(
 ) -> ExportReport:
     """Write the file ``made`` and compare it with the model. ``cache`` is where the preprocessed images are.
 
-    Raises ModelError if an answer differs, or of a quantised file is missing; CacheError if the cache is not there or
+    Raises ModelError if an answer differs, or is missing for a quantized file; CacheError if the cache is missing or
     of other data.
     """
     fingerprint = origin.metadata["fingerprint"]
@@ -133,7 +133,7 @@ def _write(origin: ExportSource, form: Form, path: Path) -> None:
 
 
 def _read(origin: ExportSource, form: Form, path: Path) -> LogitsFunction:
-    """The model as who gets the file reads it."""
+    """Read the exported file as its recipient would."""
     match form:
         case "onnx":
             return read_onnx(path)

@@ -1,4 +1,4 @@
-"""The model to export: the one in the working tree, or one of the registry."""
+"""The model to export: the one in the working tree, or one from the registry."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ class ExportSource:
     """A model to export, called ``name``; ``stem`` is the name of its file without an ending.
 
     ``data`` names its dataset. ``model`` computes in fp32 on the CPU the answers that a file must give; ``program``
-    makes its graph. ``built`` is its module with the card that it is built by, None for a version of an earlier
-    Darkroom. ``metadata`` are JSON values that go with it; ``taken`` says as what the registry knows it.
+    makes its graph. ``built`` is its module with the card that it was built from, None for a version without a model
+    card. ``metadata`` are JSON values that go with it; ``taken`` are its versions and runs in the registry.
     """
 
     name: str
@@ -45,7 +45,7 @@ class ExportSource:
     taken: "tuple[Contender, ...]" = ()
 
     def module(self) -> tuple[Classifier, ModelCard]:
-        """Its module, and the card that tells how to build it again. Raises ModelError if nobody has noted that."""
+        """Its module, and the card that describes how to rebuild it. Raises ModelError if there is no card."""
         if not self.built:
             raise ModelError(
                 f"{self.name}: registered without the settings that its module is built from; "
@@ -55,7 +55,7 @@ class ExportSource:
 
 
 def from_working_tree(config: Config, workspace: Workspace) -> ExportSource:
-    """The model in the work tree, as what it is registered if it is. Raises ModelError if there is none."""
+    """The model in the working tree, with its registered versions, if any. Raises ModelError if there is no model."""
     classifier, card = load_classifier(workspace.weights, workspace.model_card)
     data = card.dataset_card
     taken = _registered(config, workspace, card.weights_sha256)
@@ -81,7 +81,7 @@ def from_working_tree(config: Config, workspace: Workspace) -> ExportSource:
 
 
 def from_registry(config: Config, workspace: Workspace, reference: str, place: Path) -> ExportSource:
-    """The model that ``reference`` means: a version, an alias or the id of a run; its files are brought to ``place``.
+    """The model ``reference``: a version, an alias or the id of a run; its files are downloaded to ``place``.
 
     Raises TrackingError if it is not there, or is not as it was registered.
     """
@@ -133,7 +133,7 @@ def _registered(config: Config, workspace: Workspace, weights_sha256: str) -> "t
 
 
 def _identity(config: Config, taken: "tuple[Contender, ...]") -> dict[str, Any]:
-    """As what the registry knows a model: the newest, if it does so more than once."""
+    """The name, version and run of a model in the registry: of several versions, the newest."""
     if not taken:
         return {}
     latest = taken[-1]
@@ -145,7 +145,7 @@ def _identity(config: Config, taken: "tuple[Contender, ...]") -> dict[str, Any]:
 
 
 def _temperature(report: Path, card: ModelCard) -> float | None:
-    """That of the evaluation in the work tree, if it is of these weights."""
+    """The temperature from the evaluation in the working tree, if that is of these weights."""
     try:
         identity = read_json(report / IDENTITY, error=ModelError, made_by="darkroom evaluate")
         said = Reference.read(report / REFERENCE)

@@ -1,1 +1,1 @@
-"""Features of a frozen model, computed once, and heads that are trained on them."""
+"""Features of a frozen model, computed once, and the training of heads on them."""

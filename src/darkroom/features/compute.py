@@ -1,4 +1,4 @@
-"""Computing the features of a dataset: once, in parts that a kill leaves there."""
+"""Compute the features of a dataset once, in parts that survive a kill."""
 
 import fcntl
 import shutil
@@ -73,7 +73,7 @@ def find_features(
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Inside, no other process computes what belongs into ``directory``."""
+    """Lock ``directory``: no other process computes its features inside the block."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with directory.with_suffix(".lock").open("w") as opened:
         fcntl.flock(opened, fcntl.LOCK_EX)
@@ -95,7 +95,7 @@ def _is_there(directory: Path, key: str) -> bool:
 
 
 def _remove_old(place: Path, used: Path) -> None:
-    """Remove all but the ``KEPT`` that were used last, with what belongs to them."""
+    """Remove all features but the ``KEPT`` most recently used, with their files."""
     found = [path for path in place.iterdir() if path.is_dir() and path.suffix in ("", PARTIAL)]
     newest = sorted({path.with_suffix("") for path in found} - {used}, key=lambda each: _used_at(each, found))
     for old in newest[: -(KEPT - 1)]:
@@ -193,7 +193,7 @@ class _Computation:
         return self.splits[name].take(torch.arange(start, start + self._images(name, start)), self.device)[0]
 
     def _compute(self, name: str, start: int) -> Iterator[int]:
-        """Compute a part; yields the number of images of each view that is done."""
+        """Compute a part; yields the number of images of each finished view."""
         pixels = self._pixels(name, start)
         views = []
         for shown in self._shown(pixels, start, self._views(name)):
@@ -209,7 +209,7 @@ class _Computation:
             np.save(opened, found.numpy())
 
     def _shown(self, pixels: Tensor, start: int, views: int) -> Iterator[Tensor]:
-        """The images themselves, then copies that are changed by draws which depend on the part alone."""
+        """The images themselves, then augmented copies, whose random numbers depend on the part alone."""
         yield pixels
         settings = self.config.augment
         drawn = int(digest([self.config.train.seed, start])[:12], 16)

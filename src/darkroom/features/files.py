@@ -1,4 +1,4 @@
-"""The features of a dataset on disk: a file of safetensors a split, and a card."""
+"""The features of a dataset on disk: one safetensors file per split, and a card."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -31,7 +31,7 @@ LEAST_DEVIATION = 0.01
 @with_config(EXACT)
 @dataclass(frozen=True)
 class FeaturesCard:
-    """What features.json says.
+    """The content of features.json.
 
     ``key`` is the digest of all that the features depend on, ``dataset`` the card of the images. ``mean`` and ``std``
     are those of each feature in the train split, ``parameters`` the number of those of the body. ``sha256`` are the

@@ -1,4 +1,4 @@
-"""A head between its features and the whole model: how its training begins, and what is made of it."""
+"""Train a head on features: its initial weights, and the whole model that it is joined to."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ FIRST = "1"
 
 @dataclass(frozen=True)
 class Head:
-    """Features in ``directory``, and the ``whole`` model that they are of."""
+    """Features in ``directory``, and the ``whole`` model that computed them."""
 
     directory: Path
     features: Features
@@ -46,7 +46,7 @@ class Head:
 
 
 def open_head(config: Config, workspace: Workspace, card: DatasetCard, device: torch.device) -> Head | None:
-    """The head that is all that ``config`` trains, with its features, computed if need be; None if more is trained.
+    """The head, if ``config`` trains it alone, with its features, computed if needed; None if more is trained.
 
     Raises ModelError or CacheError.
     """
@@ -60,7 +60,7 @@ def open_head(config: Config, workspace: Workspace, card: DatasetCard, device: t
 
 
 def start_head(config: Config, features: Features, device: torch.device) -> Classifier:
-    """A head as its training begins, on ``device``: new, or with the outputs for classes that train.start_from knows.
+    """The initial head of a training, on ``device``: new, or with the outputs for the classes of train.start_from.
 
     It maps features [N, features, 1, 1] to logits. Raises ModelError.
     """
@@ -83,7 +83,7 @@ def train_head(
     checkpoint: Checkpoint,
     on_epoch: Callable[[EpochMetrics], None],
 ) -> tuple[Classifier, FitResult]:
-    """Train a new head as ``config`` says, and join it with the rest; see ``fit``."""
+    """Train a new head with the settings of ``config``, and join it to the body; see ``fit``."""
     trained = start_head(config, head.features, device)
     settings = head_config(config)
     train, val = head.features.train, head.features.val
@@ -108,7 +108,7 @@ def _normalization(head: Classifier) -> tuple[Tensor, Tensor]:
 
 
 def _build_whole(config: Config, card: DatasetCard) -> Classifier:
-    """The model with the weights that a training begins with; its head is replaced in the end."""
+    """The model with the initial weights of a training; its head is replaced in the end."""
     with torch.random.fork_rng(devices=[]):
         whole = build_classifier(config.model, card)
         if config.train.start_from:

@@ -1,4 +1,4 @@
-"""What a training computes with: the model as it is or, where the rest is frozen, the head alone."""
+"""What is trained: the whole model or, if the body is frozen, the head alone."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -42,7 +42,7 @@ def head_card(card: DatasetCard, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def without_effect(config: Config) -> list[str]:
-    """A line on each kind of settings that are given although what is trained has no use for them."""
+    """A line on each kind of settings that have no effect on what is trained."""
     model, found = config.model, []
     if model.last_blocks is not None and model.train != "last-blocks" and model.name == "pretrained":
         found.append("model.last_blocks has no effect; set model.train to last-blocks")

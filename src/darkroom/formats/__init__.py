@@ -1,1 +1,1 @@
-"""The forms of file in which a model is taken elsewhere, and whether it still gives the same answers there."""
+"""The file formats that a model can be exported to, and the check that the file gives the same answers."""

@@ -68,7 +68,7 @@ def save_onnx(proto: "ModelProto", metadata: Mapping[str, Any], path: Path) -> N
 
 
 def read_onnx(path: Path) -> LogitsFunction:
-    """The model in an ONNX file, as ONNX Runtime computes it on the CPU with its own defaults. Raises ModelError."""
+    """Load an ONNX file, to run in ONNX Runtime on the CPU with its defaults. Raises ModelError."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

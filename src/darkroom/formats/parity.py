@@ -1,4 +1,4 @@
-"""Parity: whether a file gives the answers of the model that it was made of, whatever computes them."""
+"""Parity: whether an exported file gives the same answers as its model, in any runtime."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +16,7 @@ BATCH_SIZES = (1, 7, 64)
 
 
 def nan_on_failure(model: LogitsFunction, classes: int) -> LogitsFunction:
-    """``model``, whose logits are not numbers for a batch that it refuses or does not give ``classes`` logits each."""
+    """``model``, with NaN as logits for a batch that it refuses, or for which the shape of its logits is wrong."""
 
     def answer(images: Tensor) -> Tensor:
         # Each library has its own way of refusing a shape that a file was not made for.
@@ -30,17 +30,17 @@ def nan_on_failure(model: LogitsFunction, classes: int) -> LogitsFunction:
 
 
 def differing_predictions(logits: Tensor, expected: Tensor) -> Tensor:
-    """Which rows of ``logits`` [N, classes] do not answer as ``expected`` int64 [N], bool [N]."""
+    """The rows of ``logits`` [N, classes] whose prediction is not the ``expected`` class, int64 [N]: bool [N]."""
     # Of a row with one that is not a number, argmax would be that one.
     return (logits.argmax(1) != expected) | logits.isnan().any(1)
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """A file against its model, for all images of a split in batches of ``batch_size``.
+    """A file compared with its model, for all images of a split in batches of ``batch_size``.
 
-    ``largest_logit_difference`` is absolute; ``differing_answers`` counts images for which the most probable class is
-    another one, or none, which ``unanswered`` counts; ``accuracy`` is the file's own, 0 to 1.
+    ``largest_logit_difference`` is absolute; ``differing_answers`` counts images with another most probable class, or
+    with none; ``unanswered`` counts the latter; ``accuracy`` is the file's own, 0 to 1.
     """
 
     batch_size: int
@@ -68,7 +68,7 @@ def accuracy(logits: Tensor, labels: Tensor) -> float:
 def compare(
     model: LogitsFunction, reference: Tensor, split: Split, begin: Callable[[int], Callable[[int], object]]
 ) -> list[Agreement]:
-    """``model`` against the logits ``reference`` [N, classes] for ``split``, in batches of each size.
+    """Compare ``model`` with the logits ``reference`` [N, classes] for ``split``, in batches of each size.
 
     ``begin`` is called with each size, and what it returns after each batch with its number of images.
     """

@@ -28,7 +28,7 @@ def trace(classifier: nn.Module, shape: tuple[int, int, int]) -> ExportedProgram
 def write_pt2(program: ExportedProgram, metadata: Mapping[str, Any], path: Path) -> None:
     """Write a program with ``metadata`` as the extra file metadata.json, which torch.export.load reads.
 
-    The program loses what it need not tell: the images that it was made with, and the lines of whose directories.
+    The program loses what it does not need: the images that it was traced with, and paths of source files.
     """
     program.example_inputs = None
     for node in program.graph.nodes:
@@ -37,5 +37,5 @@ def write_pt2(program: ExportedProgram, metadata: Mapping[str, Any], path: Path)
 
 
 def read_pt2(path: Path) -> LogitsFunction:
-    """The model in a file of an exported program."""
+    """Load the model in a file of an exported program."""
     return torch.export.load(path).module()

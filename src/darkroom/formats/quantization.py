@@ -1,6 +1,6 @@
-"""An ONNX model that computes in whole numbers of 8 bits: smaller, and faster where the processor has units for them.
+"""Quantize an ONNX model to 8-bit integers: smaller, and faster on processors with instructions for them.
 
-Static quantisation as ONNX Runtime makes it (Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Static quantization with ONNX Runtime (Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference", CVPR 2018): the ranges of activations are those that calibration images show.
 """
 
@@ -34,7 +34,7 @@ def quantize_int8(
 
     with scratch_directory() as place:
         folded, quantized = place / "folded.onnx", place / "quantized.onnx"
-        # Symbolic shapes are for transformers whose shapes ONNX's own inference cannot tell, and need sympy.
+        # Symbolic shapes are for transformers whose shapes ONNX's own inference cannot find, and need sympy.
         quant_pre_process(full, folded, skip_symbolic_shape=True)
         quantize_static(
             folded,

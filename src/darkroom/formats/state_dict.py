@@ -1,4 +1,4 @@
-"""A classifier's weights alone, under the names of its own modules: for who builds the module again."""
+"""A classifier's weights alone, under the names of its modules, for users who rebuild the module."""
 
 from pathlib import Path
 

@@ -66,7 +66,7 @@ def needed_chunks(content: bytes) -> bytes:
 
 
 def is_animated(content: bytes) -> bool:
-    """Whether a PNG says before its pixels that it is an animation."""
+    """Whether a PNG declares before its pixels that it is an animation."""
     return any(kind == ANIMATION_CHUNK for kind, _ in _chunks(content))
 
 
@@ -87,12 +87,12 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, int]]:
 
 
 def is_avif(content: bytes) -> bool:
-    """Whether a file is an AVIF picture, whose decoder believes the pixels and not the header about their number."""
+    """Whether a file is an AVIF image, whose decoder takes the size from the pixel data and not from the header."""
     return content[4:12] == AVIF
 
 
 def webp_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height of a WebP picture; None for other files. To open it makes room for all of its pixels.
+    """Width and height of a WebP image; None for other files. Opening one allocates memory for all of its pixels.
 
     RFC 9649, "WebP Image Format" (2024), sections 2.5 to 2.7.
     """
@@ -111,7 +111,7 @@ def webp_size(content: bytes) -> tuple[int, int] | None:
 
 
 def has_many_scans(content: bytes) -> bool:
-    """Whether a JPEG has more than MAX_SCANS scans. What follows its end, as the film of a motion photo, is not it."""
+    """Whether a JPEG has more than MAX_SCANS scans. Data after its end, such as a motion photo's video, is ignored."""
     if not content.startswith(JPEG) or content.count(bytes((0xFF, START_OF_SCAN))) <= MAX_SCANS:
         return False
     scans, place, left = 0, 2, LEAST_MARKERS + len(content) // BYTES_A_MARKER
@@ -132,7 +132,7 @@ def has_many_scans(content: bytes) -> bool:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF orientation of an open image, 1 to 8; 1 where it tells none. A damaged tag beside it does not matter."""
+    """The EXIF orientation of an open image, 1 to 8; 1 if it has none. Other damaged tags do not matter."""
     try:
         # A PNG's own getexif would decode the whole picture.
         found = Image.Image.getexif(image).get(ORIENTATION, 1)
@@ -172,7 +172,7 @@ class TiffTags:
 
     @property
     def nodata(self) -> float | None:
-        """The value that stands for no measurement, as GDAL writes it."""
+        """The value that means "no data", as GDAL writes it."""
         try:
             return float(str(self._nodata).strip("\0 ")) if self._nodata is not None else None
         except ValueError:
@@ -190,7 +190,7 @@ def _numbers(value: Any) -> tuple[int, ...]:
 
 
 def describe(content: bytes) -> str:
-    """What a file is that cannot be read as an image, in a few words."""
+    """A few words on what a file is that cannot be read as an image."""
     if not content:
         return "an empty file"
     if content.startswith(TIFF):

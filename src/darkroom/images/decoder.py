@@ -1,4 +1,4 @@
-"""From one image file to one array: the only way from a picture to the model's pixels, in training and in use."""
+"""Decode an image file to an array: the only code that does so, in training and in production."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ Fit = Literal["pad", "crop", "stretch"]
 
 
 class BrokenImageError(ValueError):
-    """The bytes are not an image that can be decoded; the message says why."""
+    """The bytes are not an image that can be decoded; the message gives the reason."""
 
 
 class UnknownFormatError(BrokenImageError):
@@ -64,7 +64,7 @@ class UnknownFormatError(BrokenImageError):
 
 @dataclass(frozen=True)
 class Header:
-    """What an image's header tells.
+    """The content of an image's header.
 
     ``width`` and ``height`` in pixels as a person sees it; ``channels`` 1 (gray) or 3; ``is_deep``: more than 8 bits a
     value, or signed; ``has_pages``: further pictures or pages besides the first, which is the one that counts.
@@ -88,13 +88,13 @@ def read_header(content: bytes) -> Header:
 
 @dataclass(frozen=True)
 class Decoder:
-    """How every picture of a dataset, and every one that its model is asked about, becomes pixels.
+    """Converts every image of a dataset, and every image that its model classifies, to pixels.
 
-    ``channels`` is 1 (gray) or 3, ``size`` (height, width) in pixels. ``fit`` brings other shapes to it: ``pad`` lays
-    the whole picture between bars in the color of its border, ``crop`` cuts evenly what stands over, ``stretch`` gives
-    up its proportions. ``value_range`` is shown as 0 to 255 where pictures have more than 8 bits, and ``nodata`` as 0.
-    ``has_bytes`` says that the dataset has pictures of 8 bits as well; they are kept as they are.
-    ``bands`` are read of pictures with more bands than colors and transparency.
+    ``channels`` is 1 (gray) or 3, ``size`` (height, width) in pixels. ``fit`` handles other shapes: ``pad`` puts
+    the whole picture between bars in the color of its border, ``crop`` cuts off both sides evenly, ``stretch`` changes
+    the proportions. For pictures of more than 8 bits, ``value_range`` is mapped to 0 to 255, and ``nodata`` to 0.
+    ``has_bytes`` says that the dataset also has pictures of 8 bits, which are not changed. ``bands`` are read from
+    pictures with more bands than colors and transparency.
     """
 
     channels: Channels
@@ -107,7 +107,7 @@ class Decoder:
 
     @classmethod
     def parse(cls, found: dict[str, Any], shape: Sequence[int]) -> Self:
-        """From its JSON form; of images of ``shape`` (channels, height, width) where none was recorded."""
+        """Build it from its JSON form; for images of ``shape`` (channels, height, width) if none was recorded."""
         if not found:
             return cls(1 if shape[0] == 1 else 3, (shape[1], shape[2]))
         fields: dict[str, Any] = {
@@ -139,9 +139,9 @@ class Decoder:
             return fit(picture, self.channels, self.size, self.fit)
 
     def _reduce(self, image: Image.Image, *, is_lying: bool) -> None:
-        """Let a JPEG be decoded at a half, a quarter or an eighth of its size, where it is to become smaller still.
+        """Have a JPEG decoded at a half, a quarter or an eighth of its size if the result is smaller still.
 
-        libjpeg then leaves out the fine waves of each block, which takes a fraction of the time.
+        libjpeg then skips the high frequencies of each block, which takes a fraction of the time.
         """
         height, width = reversed(self.size) if is_lying else self.size
         scales = (width / image.width, height / image.height)
@@ -149,7 +149,7 @@ class Decoder:
         image.draft(None, (ceil(scale * image.width), ceil(scale * image.height)))  # of no effect on other formats
 
     def _picture(self, image: Image.Image, content: bytes) -> Image.Image:
-        """The picture in 8 bits a band and the decoder's channels, without transparency."""
+        """The picture with 8 bits per band and the decoder's channels, without transparency."""
         chosen = choose_bands(image, self.bands)
         if is_deep(image, content):
             return _convert(self._shown(load_deep(image, content, self.bands), chosen), self.channels)
@@ -175,7 +175,7 @@ class Decoder:
         return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
     def _levels(self) -> list[int]:
-        """What each of the 256 levels of 8 bits becomes, for each channel."""
+        """The new value of each of the 256 levels of 8 bits, for each channel."""
         assert self.value_range, "asked for where there is one"
         low, high = self.value_range
         if (low, high) == FULL:
@@ -209,7 +209,7 @@ def load_deep(image: Image.Image, content: bytes, bands: Sequence[int] | None) -
 
 
 def fit(image: Image.Image, channels: Channels, size: tuple[int, int], how: Fit) -> NDArray[np.uint8]:
-    """A decoded image as uint8 [channels, *size], brought to the ``size`` (height, width) as ``how`` says."""
+    """A decoded image as uint8 [channels, *size], fitted to ``size`` (height, width) by the method ``how``."""
     image = _convert(image, channels)
     height, width = size
     if image.size != (width, height):
@@ -246,7 +246,7 @@ def _border(image: Image.Image) -> Any:
 
 @contextmanager
 def open_image(content: bytes, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
-    """An open image. Whatever fails while it is open is a BrokenImageError."""
+    """Open an image. Any failure while it is open is a BrokenImageError."""
     if size := webp_size(content):
         _check_size(*size, max_pixels)
     try:
@@ -319,9 +319,9 @@ def choose_bands(image: Image.Image, bands: Sequence[int] | None) -> Sequence[in
 
 
 def _full_range(deep: DeepImage) -> Range:
-    """For a picture whose model learned from 8 bits: 16 bits that are used to the full mean the same.
+    """The range for a 16-bit picture that uses its full range, for a model trained on 8 bits.
 
-    Raises BrokenImageError for others, which it would see all black or all white.
+    Raises BrokenImageError for others, which the model would see all black or all white.
     """
     found = "values with a sign, of 32 bits or of floats"
     if deep.is_uint16:
@@ -333,7 +333,7 @@ def _full_range(deep: DeepImage) -> Range:
 
 
 def _convert(image: Image.Image, channels: Channels) -> Image.Image:
-    """An image of 8 bits a band in gray or color, without transparency."""
+    """An image with 8 bits per band in gray or color, without transparency."""
     mode = "L" if channels == 1 else "RGB"
     if image.mode == mode and not image.has_transparency_data:
         return image

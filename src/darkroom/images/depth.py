@@ -1,7 +1,7 @@
-"""Pixels of more than 8 bits: reading them whole, and choosing which of their values become black and white.
+"""Pixels of more than 8 bits: read their full depth, and choose which values become black and white.
 
 Pillow gives 16-bit gray, 32-bit integers and floats as they are, but of 16-bit color only the high byte of each value.
-The low byte is read by telling its decoder the other byte order.
+The low byte is read by giving its decoder the other byte order.
 """
 
 import sys
@@ -87,7 +87,7 @@ class DeepImage:
 
     @property
     def nodata(self) -> float | None:
-        """The value that the file itself says stands for no measurement."""
+        """The value that the file declares as "no data"."""
         return self._tags.nodata if self._tags else None
 
     def rows(self, top: int, bottom: int) -> Values:
@@ -139,7 +139,7 @@ def to_bytes(values: Values, limits: Range, nodata: Sequence[float]) -> NDArray[
 
 @dataclass(frozen=True)
 class Sampled:
-    """Some of the values of a picture: float64 [n], all measured; the lowest and highest of all; how many are not."""
+    """Some of the values of a picture: float64 [n], all measured; the lowest and highest; how many are not measured."""
 
     values: NDArray[np.float64]
     low: float
@@ -165,9 +165,9 @@ def sample(image: DeepImage, count: int, bands: Sequence[int] | None) -> Sampled
 
 
 def choose_range(sampled: Sequence[Sampled]) -> tuple[Range, tuple[float, ...]]:
-    """The range of values that the pictures use, and the values that seem to stand for no measurement.
+    """The range of values that the pictures use, and the values that seem to mean "no data".
 
-    All of it is of the given pictures, those of the train split. A picture without contrast has a range of one.
+    Both are of the given pictures, those of the train split. A picture without contrast has a range of one.
     """
     values = np.concatenate([each.values for each in sampled])
     if not len(values):

@@ -1,4 +1,4 @@
-"""Bounds on the work that a file makes before its pixels, however few they are, are decoded.
+"""Bounds on the work that a file causes before its pixels are decoded.
 
 Pillow's parsers of headers are Python, and a file of some megabytes can keep them busy for a minute: with a comment
 that is read byte by byte, with millions of empty segments, chunks or tags.
@@ -33,7 +33,7 @@ class HeaderStream(io.BytesIO):
         self._left: int | None = LEAST_READS + len(content) // BYTES_A_READ
 
     def end_of_header(self) -> None:
-        """What is read from now on is not counted."""
+        """Stop counting reads."""
         self._left = None
 
     def read(self, size: int | None = -1) -> bytes:

@@ -1,1 +1,1 @@
-"""The architectures, and the classifier that is built of one."""
+"""The architectures, and the classifier that is built from one."""

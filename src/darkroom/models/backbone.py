@@ -1,4 +1,4 @@
-"""The interface of a backbone: a model with pretrained weights, and how the file of weights is fetched."""
+"""The interface of a backbone: a model with pretrained weights, and how its weights are downloaded."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -51,19 +51,19 @@ class Backbone(ABC):
 
     @abstractmethod
     def fetch(self) -> Path:
-        """The file of its weights, fetched if it is not on this machine. Raises ModelError."""
+        """The file of its weights, downloaded if it is not on this machine. Raises ModelError."""
 
     def current_name(self, key: str) -> str:
         """The name of a weight that older files call ``key``."""
         return key
 
     def refusal(self, problem: object, help_: str) -> ModelError:
-        """That its weights cannot be fetched, and what helps."""
+        """The error message for weights that cannot be downloaded, with what helps."""
         return ModelError(f"model.backbone: the weights of {self.name} cannot be fetched ({problem}); {help_}")
 
 
 class FileOfUrl:
-    """A file that torch.hub keeps, by its address."""
+    """A file in torch.hub's cache, by its URL."""
 
     def __init__(self, url: str) -> None:
         self.url = url

@@ -17,7 +17,7 @@ MADE_BY = "darkroom train"
 @with_config(EXACT)
 @dataclass(frozen=True)
 class ModelCard:
-    """What model.json says about the weights beside it.
+    """The content of model.json, which describes the weights beside it.
 
     ``dataset`` is the card of the data it was trained on, ``settings`` every resolved setting as
     {section: {key: value}}, ``facts`` the device, threads, precision and commit of the training, ``run_id`` its
@@ -43,7 +43,7 @@ class ModelCard:
 
     @classmethod
     def parse(cls, found: dict[str, Any], where: Path | str) -> Self:
-        """The card from its JSON form, which was found at ``where``. Raises ModelError."""
+        """The card from its JSON form, read from ``where``. Raises ModelError."""
         check_format(found, FORMAT_VERSION, where, error=ModelError, made_by=MADE_BY)
         card = checked(cls, found, where, error=ModelError, made_by=MADE_BY)
         checked(DatasetCard, card.dataset, f"{where}: dataset", error=ModelError, made_by=MADE_BY)

@@ -38,9 +38,9 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def initialize(self, images: Tensor) -> None:
-        """Set what training starts from and chance does not decide: weights of a file, or of training ``images``.
+        """Set the initial weights that are not random: from a file, or from training ``images``.
 
-        ``images`` are uint8 [n, C, H, W]. Raises ModelError if a file is not there or does not fit.
+        ``images`` are uint8 [n, C, H, W]. Raises ModelError if a file is missing or does not fit.
         """
         if isinstance(self.network, Network):
             self.network.initialize(images * self.scale + self.shift)

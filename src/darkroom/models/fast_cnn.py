@@ -109,7 +109,7 @@ class Whitening(nn.Module):
     def fit(self, images: Tensor) -> None:
         channels = images.shape[1]
         patches = F.unfold(images.contiguous(), PATCH).transpose(0, 1).flatten(1)
-        # So small a matrix is decomposed sooner on the CPU than a GPU can be asked to.
+        # Such a small matrix is decomposed faster on the CPU than work can be sent to a GPU.
         variances, axes = torch.linalg.eigh((patches @ patches.T / patches.shape[1]).double().cpu())
         whitening = (axes / (variances + EPSILON).sqrt()).T.reshape(-1, channels, PATCH, PATCH)
         self.filters.copy_(torch.cat([whitening, -whitening]))

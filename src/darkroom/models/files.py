@@ -37,7 +37,7 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def _row_major(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As safetensors holds them: channels_last tensors are another order of the same numbers, and none share memory."""
+    """Weights in the form of safetensors: row-major, also those in channels_last, and none that share memory."""
     return {name: value.clone(memory_format=torch.contiguous_format) for name, value in weights.items()}
 
 
@@ -59,7 +59,7 @@ def load_classifier(weights: Path, card_path: Path) -> tuple[Classifier, ModelCa
 
 
 def rebuild(card: ModelCard, weights: Mapping[str, Tensor], where: Path | str) -> Classifier:
-    """The classifier that ``card`` describes with ``weights``, which were found at ``where``, ready to be asked.
+    """The classifier that ``card`` describes, in evaluation mode, with ``weights`` read from ``where``.
 
     Raises ModelError if they do not fit.
     """
@@ -73,7 +73,7 @@ def rebuild(card: ModelCard, weights: Mapping[str, Tensor], where: Path | str) -
 
 
 def load_weights(path: Path, settings: Model, dataset: DatasetCard) -> Classifier:
-    """The classifier that ``settings`` describe, with the weights of the state_dict in ``path``, ready to be asked.
+    """The classifier that ``settings`` describe, in evaluation mode, with the weights of the state_dict in ``path``.
 
     Raises ModelError if the file cannot be read or its weights are not those of such a classifier.
     """

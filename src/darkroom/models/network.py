@@ -9,20 +9,20 @@ from darkroom.models.weights import named_like
 
 
 class Network(nn.Module):
-    """An architecture that takes part in its training. One that does not is a plain module.
+    """An architecture with hooks for its training. An architecture without hooks is a plain module.
 
     ``pixel_mean`` and ``pixel_std`` are what it expects its images to be normalized by, per channel, if
-    not by the dataset's own figures; gray images are widened to as many channels.
+    not by the dataset's own mean and deviation; gray images are expanded to as many channels.
     """
 
     pixel_mean: Sequence[float] | None = None
     pixel_std: Sequence[float] | None = None
 
     def initialize(self, images: Tensor) -> None:
-        """Set weights that come from outside: a file, or normalized training ``images`` float [n, C, H, W]."""
+        """Set weights that are not random: from a file, or from normalized training ``images`` float [n, C, H, W]."""
 
     def fetch(self) -> Path | None:
-        """The file of the weights that ``initialize`` sets, fetched if it is not there; None if it needs none.
+        """The file of the weights that ``initialize`` sets, downloaded if it is missing; None if it needs none.
 
         Raises ModelError.
         """
@@ -30,7 +30,7 @@ class Network(nn.Module):
 
     @property
     def heads(self) -> tuple[str, ...]:
-        """The names of the layers that give the logits, each with an output a row; none: the last with weights."""
+        """The names of the layers that give the logits, one output per row; if empty, the last layer with weights."""
         return ()
 
     @property
@@ -46,12 +46,12 @@ class Network(nn.Module):
         """Called in training mode before each epoch, counted from 1."""
 
     def lr_factors(self) -> dict[nn.Parameter, float]:
-        """Parameters that learn at a share of the learning rate; all others learn at the whole."""
+        """Factors of the learning rate of some parameters; all others have the factor 1."""
         return {}
 
 
 def heads_of(model: nn.Module) -> tuple[str, ...]:
-    """How the names of the weights begin that give the logits: those of the network inside ``model``, if it tells."""
+    """The prefixes of the names of the weights that give the logits, from the network inside ``model``, if any."""
     for name, module in model.named_modules():
         if isinstance(module, Network) and module.heads:
             return tuple(f"{name}.{head}.".removeprefix(".") for head in module.heads)
@@ -65,5 +65,5 @@ def last_layer(network: nn.Module) -> str:
 
 
 def networks(model: nn.Module) -> Iterator[Network]:
-    """The networks inside ``model`` that take part in its training."""
+    """The networks inside ``model`` that have hooks for training."""
     return (module for module in model.modules() if isinstance(module, Network))

@@ -1,4 +1,4 @@
-"""Transfer learning: a model of torchvision or timm that has learned from other pictures, with a new head."""
+"""Transfer learning: a model of torchvision or timm, pretrained on other images, with a new head."""
 
 import re
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ def find_backbone(name: str) -> Backbone:
 
 
 class Pretrained(Network):
-    """``model`` of a backbone, without the layers that begin as ``replaced``, and a new ``head`` on what it gives.
+    """The ``model`` of a backbone, without the layers whose names begin with ``replaced``, and a new ``head``.
 
     The model is frozen for ``freeze_epochs``, None for always; then its ``last_blocks`` learn, None for all of them.
     """
@@ -107,14 +107,14 @@ class Pretrained(Network):
         return next(self.head.parameters()).shape[1]
 
     def features(self, images: Tensor) -> Tensor:
-        """What the head is given for normalized ``images`` float [N, 3, H, W]: [N, features]."""
+        """The input of the head for normalized ``images`` float [N, 3, H, W]: [N, features]."""
         if images.shape[-2:] != self.input_size:
             images = F.interpolate(images, self.input_size, mode=self.backbone.interpolation, antialias=True)
         features: Tensor = self.model(images)
         return features.flatten(1)
 
     def initialize(self, images: Tensor) -> None:
-        """Load the weights of all but the head. Raises ModelError if they are not there or do not fit."""
+        """Load the weights of all but the head. Raises ModelError if they are missing or do not fit."""
         path = self.fetch()
         states = self.model.state_dict()
         found = self._of_backbone(read_weights(path))

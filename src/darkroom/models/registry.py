@@ -24,7 +24,7 @@ def resolve(settings: Model) -> dict[str, Any]:
 
 
 def without_effect(settings: Model) -> list[str]:
-    """The settings that are given although the architecture does not take them."""
+    """The settings that have no effect because the architecture does not accept them."""
     given = settings.model_dump(exclude={"name"}, exclude_none=True)
     return [key for key in given if key not in registered[settings.name].defaults]
 
@@ -44,7 +44,7 @@ def build(settings: Model, shape: Shape, classes: int) -> nn.Module:
 
 
 def build_without_memory(settings: Model, shape: Shape, classes: int) -> nn.Module | None:
-    """As ``build``, with weights that have sizes but no values; None for a network that needs values to be built.
+    """Like ``build``, with weights on the meta device; None for a network that needs values to be built.
 
     torchvision's RegNet computes its sizes with tensors, for example. Raises ModelError.
     """

@@ -1,4 +1,4 @@
-"""Residual networks for small images: no early pooling, so that little pictures keep their detail."""
+"""Residual networks for small images: no early pooling, so that small images keep their detail."""
 
 from collections import OrderedDict
 

@@ -94,7 +94,7 @@ class TimmBackbone(Backbone):
 
     @property
     def _url(self) -> FileOfUrl | None:
-        """The file of its weights at an address of its own, if torch can read it."""
+        """The URL of its weights outside Hugging Face, if torch can read the file."""
         url = self.config.get("url") or ""
         return FileOfUrl(url) if url.endswith((".pth", ".pt")) else None
 
@@ -129,7 +129,7 @@ class TimmBackbone(Backbone):
 
 
 def _hint(name: str, available: tuple[str, ...]) -> str:
-    """The nearest names, without the prefix, which would make all of them near; of weights only if some are meant."""
+    """The most similar names, compared without the prefix that all have; names of weights only if one was given."""
     of_weights = "." in name
     names = [each.removeprefix(PREFIX) for each in available if of_weights or "." not in each]
     near = get_close_matches(name.removeprefix(PREFIX)[:MAX_QUOTED], names, n=3)
@@ -147,7 +147,7 @@ def _gives(model: nn.Module, layer: str, classes: int) -> bool:
 
 
 def _root(problem: BaseException) -> str:
-    """What a problem that others were raised from says."""
+    """The message of the innermost cause of a problem."""
     while problem.__cause__ is not None:
         problem = problem.__cause__
     return first_line(problem)

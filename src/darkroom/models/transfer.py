@@ -1,4 +1,4 @@
-"""Starting from another model: its layers are copied, its last one class by class."""
+"""Start from another model: copy its layers, and its last layer class by class."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Start:
-    """Weights to begin with, called ``name``, and the card that says what they were trained for, if there is one."""
+    """Initial weights, called ``name``, and the card of the model that they come from, if there is one."""
 
     name: str
     weights: Mapping[str, Tensor]
@@ -37,7 +37,7 @@ class Start:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """What the outputs of its head mean, in order; None if nobody knows."""
+        """The classes of the outputs of its head, in order; None if unknown."""
         return self.card.dataset_card.classes if self.card else None
 
     @property
@@ -48,7 +48,7 @@ class Start:
 
 @dataclass(frozen=True)
 class TransferResult:
-    """What a classifier has taken over: ``kept`` are the classes with old outputs, ``new`` those with new ones."""
+    """What was copied to a classifier: ``kept`` are the classes with copied outputs, ``new`` those with new outputs."""
 
     name: str
     kept: tuple[str, ...]
@@ -94,10 +94,10 @@ def _card_beside(path: Path, weights: Mapping[str, Tensor]) -> ModelCard | None:
 
 @torch.no_grad()
 def transfer_weights(start: Start, classifier: Classifier, settings: Model, dataset: DatasetCard) -> TransferResult:
-    """Give ``classifier``, which is that of ``settings`` and ``dataset``, the weights of ``start``.
+    """Copy the weights of ``start`` to ``classifier``, which was built from ``settings`` for ``dataset``.
 
-    Its normalization stays that of its own data. Of the head the outputs of classes that the card names as well are
-    kept; without a card nobody knows what an output meant, so that all of the head is new.
+    Its normalization stays that of its own data. The outputs of classes that the card also names are copied; without a
+    card the classes of the outputs are unknown, and the whole head is new.
     Raises ModelError if the weights are not those of such a model.
     """
     network = classifier.network
@@ -192,7 +192,7 @@ def _named(settings: Model) -> str:
 
 
 def _differences(start: Start, settings: Model, dataset: DatasetCard) -> str:
-    """What the card says of model and images that is otherwise here, to be added to a refusal."""
+    """The differences of model and images between the card and this project, as an addition to an error message."""
     if not start.card:
         return ""
     before = start.card.settings["model"]

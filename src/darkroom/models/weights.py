@@ -57,7 +57,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _reason(path: Path, problem: Exception) -> str:
-    """Why a file could not be read. torch's further text explains how to run the code in the file."""
+    """Why a file could not be read. The rest of torch's message explains how to run the code in the file."""
     with path.open("rb") as opened:
         begins = opened.read(64).lstrip().lower()
     for beginning, what, help_ in MISTAKEN:
@@ -82,7 +82,7 @@ def _objects(path: Path) -> list[str]:
 
 
 def _what_is_not_plain(found: Any) -> str | None:
-    """What keeps ``found`` from being names and tensors; None if it is that."""
+    """Why ``found`` is not a mapping of names to tensors; None if it is one."""
     if not isinstance(found, dict):
         return f"a {type(found).__name__}"
     for key, value in found.items():
@@ -94,10 +94,10 @@ def _what_is_not_plain(found: Any) -> str | None:
 
 
 def named_like(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``found`` under the names of ``wanted``, from which they may differ by a prefix that all names have.
+    """``found`` under the names of ``wanted``, from which its names may differ by a common prefix.
 
     Such as DataParallel's ``module.``, torch.compile's ``_orig_mod.`` and Lightning's ``model.``. The shortest change
-    that makes the most names agree is taken: none, if none helps.
+    that makes the most names agree is used: none, if none helps.
     """
     pairs = sorted(product(_prefixes(found), _prefixes(wanted)), key=lambda pair: len(pair[0]) + len(pair[1]))
     renamed = ({new + key.removeprefix(old): value for key, value in found.items()} for old, new in pairs)
@@ -105,7 +105,7 @@ def named_like(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dic
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
-    """The beginnings, up to a dot, that all names have; the first is empty."""
+    """The prefixes, up to a dot, that all names have; the first is empty."""
     found = [""]
     # Each name without its own last part, a level at a time.
     for level in zip(*(name.split(".")[:-1] for name in names), strict=False):
@@ -116,7 +116,7 @@ def _prefixes(names: Iterable[str]) -> list[str]:
 
 
 def needed(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], heads: tuple[str, ...]) -> dict[str, Tensor]:
-    """Of ``wanted`` what a file must hold: all but what begins as ``heads``, and no counter that it lacks."""
+    """The part of ``wanted`` that a file must hold: all but the ``heads``, and no counters that the file lacks."""
     return {
         key: value
         for key, value in wanted.items()

@@ -1,7 +1,7 @@
-"""The look that all figures share.
+"""The common style of all figures.
 
-matplotlib takes half a second to import: it is imported where a figure begins, so that what only might draw starts
-without it.
+matplotlib takes half a second to import: it is imported when a figure is created, so that code that may not draw
+starts without it.
 """
 
 from bisect import bisect_right
@@ -38,7 +38,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Draw a figure to a PNG file, its names in whatever script this machine has fonts for."""
+    """Save a figure as a PNG file, with names in every script that this machine has fonts for."""
     with glyphs(figure):
         figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})
 
@@ -69,7 +69,7 @@ def show_image(axes: "Axes", image: NDArray[np.uint8]) -> None:
 
 
 def shorten(name: str, longest: int = MAX_NAME) -> str:
-    """A class name that fits under a picture, on one line; matplotlib would read $ as the beginning of a formula."""
+    """A class name that fits under a picture, on one line; $ is escaped, which starts a formula in matplotlib."""
     # Control characters have no glyphs, and the halves of surrogates are what a name holds that is not UTF-8.
     line = "".join("\ufffd" if category(sign) in ("Cc", "Cs") else sign for sign in " ".join(name.split()))
     # Chinese, Japanese and Korean characters are twice as wide as others.

@@ -25,9 +25,9 @@ ASIAN = ("CJK", "IDEOGRAPHIC", "HIRAGANA", "KATAKANA", "BOPOMOFO", "HANGUL", "FU
 
 @contextmanager
 def glyphs(figure: "Figure") -> Iterator[None]:
-    """While a figure is drawn: characters that its font lacks are taken from another font of this machine.
+    """While a figure is drawn, take the characters that its font lacks from another font of this machine.
 
-    Where no font has them, boxes are drawn, and a line says so once.
+    If no font has them, boxes are drawn, and a line says so once.
     """
     from matplotlib.text import Text
 
@@ -48,7 +48,7 @@ def glyphs(figure: "Figure") -> Iterator[None]:
 
 @contextmanager
 def _silent(logger: logging.Logger) -> Iterator[None]:
-    """Without its warnings, such as of a weight that a font does not have."""
+    """Silence matplotlib's warnings, such as of a weight that a font lacks."""
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -100,7 +100,7 @@ def _families(missing: frozenset[str]) -> tuple[list[str], frozenset[str]]:
 
 
 def _installed() -> dict[str, str]:
-    """The files of all fonts and their families, those included that were installed since matplotlib last looked."""
+    """The files of all fonts and their families, including those installed since matplotlib built its cache."""
     from matplotlib.font_manager import findSystemFonts, fontManager
 
     known = {entry.fname for entry in fontManager.ttflist}
@@ -133,7 +133,7 @@ def _tell(without: frozenset[str], text: str) -> None:
 
 
 def _package(character: str) -> str:
-    """The package of Debian and Ubuntu that is for such a character."""
+    """The package of Debian and Ubuntu with a font for such a character."""
     if unicodedata.name(character, "").startswith(ASIAN):
         return "fonts-noto-cjk"
     return "fonts-symbola" if unicodedata.category(character) == "So" else "fonts-noto-core"

@@ -1,1 +1,1 @@
-"""`darkroom predict`: the pictures that are named, their predictions, and how these are written and shown."""
+"""`darkroom predict`: find the pictures, run the model on them, and write or print the predictions."""

@@ -1,4 +1,4 @@
-"""Answers for any number of pictures, in bounded memory: decoded beside the model, which takes them in batches.
+"""Run a model on any number of pictures in bounded memory: pictures are decoded while it runs on earlier batches.
 
 A process that decodes imports this module, so it stays light.
 """
@@ -31,10 +31,10 @@ PARALLEL_FROM, FEW = 2048, 8
 
 @dataclass(frozen=True)
 class BatchPredictions:
-    """What the model says of n pictures.
+    """The predictions of the model for n pictures.
 
     ``probabilities`` is float64 [n, classes], NaN for a picture that could not be read; ``errors`` says why.
-    ``inverted``, ``unlike_training`` and ``perhaps_negative`` are bool [n], as ``Predictor`` says them.
+    ``inverted``, ``unlike_training`` and ``perhaps_negative`` are bool [n]; see ``Predictor``.
     """
 
     pictures: Sequence[Picture]
@@ -47,9 +47,9 @@ class BatchPredictions:
 
 @dataclass(frozen=True)
 class DecodedPictures:
-    """Of n pictures, those that could be read: ``pixels`` uint8 [k, C, H, W] and ``inverted`` bool [k].
+    """The k of n pictures that could be read: ``pixels`` uint8 [k, C, H, W] and ``inverted`` bool [k].
 
-    ``errors`` [n] says why one could not.
+    ``errors`` [n] are the reasons for the others.
     """
 
     pixels: NDArray[np.uint8]
@@ -108,7 +108,7 @@ def rank(classes: Sequence[str], probabilities: NDArray[np.float64]) -> dict[str
 
 
 def see(transform: Transform, picture: Picture, invert: bool | None) -> ModelInput:
-    """What the model sees of a picture. Raises RefusedImageError if it cannot be read or decoded."""
+    """The model's input for a picture. Raises RefusedImageError if it cannot be read or decoded."""
     try:
         content = picture.content
         if content is None:
@@ -137,7 +137,7 @@ def _answer(
 
 
 def _take(pictures: Iterator[Picture], count: int) -> Iterator[Picture]:
-    """The next ``count`` pictures; fewer if they bring more than BATCH_BYTES, or there are no more."""
+    """The next ``count`` pictures; fewer if they exceed BATCH_BYTES, or there are no more."""
     taken = size = 0
     while taken < count and size < BATCH_BYTES and (picture := next(pictures, None)):
         taken, size = taken + 1, size + len(picture.content or b"")
@@ -160,7 +160,7 @@ def _threads(count: int) -> Iterator[Map]:
 
 @contextmanager
 def _undivided() -> Iterator[None]:
-    """What torch computes for a batch is not divided among threads."""
+    """Have torch compute each batch with one thread."""
     import torch
 
     threads = torch.get_num_threads()

@@ -20,9 +20,9 @@ NAMED = 5  # files that a message lists by name, at most
 
 
 class Picture(NamedTuple):
-    """One picture: the ``file`` that it is called, its path ``inside`` what was named, and its ``content``.
+    """One picture: its name ``file``, its path ``inside`` the argument, and its ``content``.
 
-    Without a content it is in ``file`` itself. Folders of ``inside`` are divided by ``/``.
+    Without ``content``, it is read from ``file``. ``inside`` has ``/`` between its folders.
     """
 
     file: str
@@ -31,14 +31,14 @@ class Picture(NamedTuple):
 
 
 class Pictures:
-    """All pictures of the arguments, read as they are asked for, so that a million take no memory.
+    """All pictures of the arguments, read lazily, so that a million take no memory.
 
-    ``total`` is their number, 0 if that is not known before they are read. In directories ``left_out`` files are no
-    images, hidden ones aside; ``left_out_names`` are the first of them.
+    ``total`` is their number, 0 if it is unknown until they are read. ``left_out`` counts the files in directories that
+    are not images and not hidden; ``left_out_names`` are the first of them.
 
     An argument is a file, a directory, a zip or tar archive, a pattern such as ``photos/**/*.jpg``, or ``@list.txt``:
     a text file with a path in each line, relative to the working directory. ``encoding`` is that of names in an archive
-    that does not say it. Raises DataError if there is no such file, or a list names one that is not there.
+    that does not declare one. Raises DataError if a file of the arguments or of a list does not exist.
     """
 
     def __init__(self, arguments: Sequence[str], *, encoding: str | None = None) -> None:
@@ -62,7 +62,7 @@ class Pictures:
 
 
 class _Files:
-    """Files by name; what they have ``inside`` is what their paths do not share."""
+    """Files by name; ``inside`` is the part of their paths that differs."""
 
     def __init__(self, paths: list[str]) -> None:
         self.paths = paths

@@ -1,4 +1,4 @@
-"""Answers as a file: CSV, Parquet or JSON lines, a line for each picture, written as they come."""
+"""Write predictions to a file: CSV, Parquet or JSON lines, a line for each picture, batch by batch."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -32,13 +32,13 @@ def check_output(path: Path) -> None:
 
 @contextmanager
 def open_output(path: Path, classes: Sequence[str], version: str) -> Iterator[Write]:
-    """What writes answers to ``path``, in the form that its suffix names; it is there only if the block succeeds."""
+    """Open a writer of predictions in the format of ``path``'s suffix; the file appears only if the block succeeds."""
     with atomic_file(path) as partial, FORMS[path.suffix.lower()](partial, classes, version) as write:
         yield write
 
 
 def _columns(answers: BatchPredictions, classes: Sequence[str], version: str) -> OutputColumns:
-    """The answers by column, None where a picture could not be read."""
+    """The predictions by column, None for a picture that could not be read."""
     is_read = [error is None for error in answers.errors]
     labels = np.nan_to_num(answers.probabilities).argmax(1)
     chosen = answers.probabilities[np.arange(len(labels)), labels]
@@ -89,7 +89,7 @@ def _json_lines(path: Path, classes: Sequence[str], version: str) -> Iterator[Wr
 
 
 def as_json(answers: BatchPredictions, classes: Sequence[str], file: str = "file") -> Iterator[dict[str, Any]]:
-    """Each answer as an object with all probabilities, the most probable first, or with an ``error``.
+    """Each prediction as an object with all probabilities, the most probable first, or with an ``error``.
 
     The picture is named under the key ``file``.
     """

@@ -1,4 +1,4 @@
-"""A model that answers for image files."""
+"""A model that classifies image files."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ DARK_GROUND, LIGHT_GROUND = 0.4, 0.6
 
 @dataclass(frozen=True)
 class ImagePrediction:
-    """The answer for one image: a probability for each class, the most probable first.
+    """The prediction for one image: a probability for each class, the most probable first.
 
     ``inverted`` says whether the model saw the picture's negative, ``unlike_training`` whether the picture is further
     from the training images than almost all of the validation split.
@@ -55,11 +55,11 @@ class ImagePrediction:
 
 
 class Predictor:
-    """A model with all that belongs to it.
+    """A model with everything that predicting needs.
 
     ``model`` maps uint8 images [N, *shape] to logits; ``mean`` is the mean brightness of each channel of its
     training images, 0 to 1; ``version`` names the model. Its ``reference``, if it has one, calibrates the probabilities
-    and tells which pictures are unlike the training images, and which are negatives of them.
+    and determines which pictures are unlike the training images, and which are negatives of them.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Predictor:
         ]
 
     def answer(self, pixels: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.bool_]]:
-        """What the model says of images, uint8 [N, *shape].
+        """The predictions for images, uint8 [N, *shape].
 
         Returns the probabilities, float64 [N, classes], and which images are unlike the training images, bool [N].
         """

@@ -16,10 +16,10 @@ SHOWN = 20
 
 
 class Summary:
-    """Counts of the answers of a model that knows ``classes``, and the first of them.
+    """Counts of the predictions of a model with ``classes``, and the first of them.
 
-    If each picture lies in a folder that is named as a class, at the same depth below what was asked for, that is its
-    class: so the answers can be right or wrong. Where two depths would do, the deeper one counts.
+    If each picture is in a folder named like a class, at the same depth below the argument, the folder is taken as its
+    class, so that answers can be right or wrong. If two depths are possible, the deeper one counts.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ class Summary:
 
     @property
     def correct(self) -> int | None:
-        """How many answers are the class of the picture's folder; None if the folders do not tell the classes."""
+        """How many predictions match the picture's folder; None if the folders are not classes."""
         depths = [depth for depth, count in self._in_class.items() if count == self.answered]
         return self._correct[max(depths)] if depths else None
 
@@ -68,7 +68,7 @@ class Summary:
                 self._correct[depth] = self._correct.get(depth, 0) + (number == label)
 
     def show(self, console: Console, *, one_by_one: bool) -> None:
-        """Print a table of the answers if they are few and ``one_by_one`` is wanted, else of their counts."""
+        """Print a table of the predictions if they are few and ``one_by_one`` is set, else of their counts."""
         console.print(self._answers() if one_by_one and self.answered <= SHOWN else self._counts())
         if self.correct is not None:
             low, high = accuracy_interval(self.correct, self.answered)

@@ -1,11 +1,11 @@
-"""Changing the champion so that it is changed or not, whatever happens in between.
+"""Change the champion atomically: an interruption leaves either the old champion or the new one.
 
-One call to the registry decides: the one that appends to the history. All before it can be thrown away, all after it,
-moving the aliases, is done again by whoever finds it undone. What this guarantees, on every store that MLflow keeps in
-a database: of changes decided on the same champion one counts, and the aliases end where the history says. What it does
-not: between the two steps the alias still names the champion before, for as long as it takes to move it, or, if the
-process dies there, until the next command; and it does not keep anybody from moving an alias by hand, which the next
-command undoes.
+One call to the registry decides: the one that appends to the history. Everything before it can be discarded. Everything
+after it (moving the aliases) is repeated by the next command that finds it undone. Guaranteed on every store that
+MLflow keeps in a database: of several changes that were decided on the same champion, one counts, and the aliases
+follow the history. Not guaranteed: between the two steps the alias still names the previous champion, until it is
+moved or, if the process dies there, until the next command. Nothing prevents a user from moving an alias by hand; the
+next command moves it back.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ from darkroom.utils.console import warn
 def change_champion(client: MlflowClient, name: str, entry: Entry, entries: Sequence[Entry]) -> Entry:
     """Append an entry that was decided on ``entries``, and move the aliases if it counts. Returns it as written.
 
-    Raises OvertakenError if another change came first, and TrackingError if the store stops answering: it says how far
-    it came.
+    Raises OvertakenError if another change came first, and TrackingError if the store stops responding; the message
+    says which steps were done.
     """
     history = History(client, name)
     try:
@@ -35,7 +35,7 @@ def change_champion(client: MlflowClient, name: str, entry: Entry, entries: Sequ
             raise
         raise TrackingError(
             f"MLflow's store stopped answering ({reason(problem)}) while the history of {name} was being written; "
-            "no alias was moved: when it answers, `darkroom history` tells whether the entry is there, "
+            "no alias was moved: when it answers, `darkroom history` shows whether the entry is there, "
             "and finishes what is"
         ) from problem
     try:
@@ -60,9 +60,9 @@ def change_champion(client: MlflowClient, name: str, entry: Entry, entries: Sequ
 
 
 def reconcile_aliases(client: MlflowClient, name: str) -> tuple[list[Entry], State]:
-    """Move the aliases to where the history says, if they are not there, and say so. Returns the history and its state.
+    """Move the aliases to the versions in the history, if needed, and say so. Returns the history and its state.
 
-    Before there is a history the aliases themselves tell the state. Raises TrackingError if the history is not of these
+    Before there is a history, the aliases are the state. Raises TrackingError if the history is not of these
     versions.
     """
     entries, state, found = _follow(client, name)
@@ -114,7 +114,7 @@ def _check_weights(client: MlflowClient, name: str, latest: Entry) -> None:
     version = existing(client, name, latest.champion)
     if version is not None and version.tags.get(WEIGHTS_TAG, "") != latest.weights_sha256:
         raise TrackingError(
-            f"{name} version {latest.champion} is not the model that its history tells of (weights "
+            f"{name} version {latest.champion} is not the model in its history (weights "
             f"{version.tags.get(WEIGHTS_TAG, 'unknown')[:12]}, expected {latest.weights_sha256[:12]}): two registries "
             f"are mixed up; set MLFLOW_TRACKING_URI to the right one, or delete {name}{HISTORY} to begin a new history"
         )

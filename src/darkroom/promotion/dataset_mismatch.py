@@ -1,4 +1,4 @@
-"""A notice for a champion that was trained on other data than the newest model."""
+"""A notice if the champion was trained on data other than the newest model's."""
 
 from pathlib import Path
 

@@ -13,9 +13,9 @@ RESULT, VERDICT = "Test accuracy", "The gate:"
 
 
 def result(summary: Mapping[str, Any], card: ModelCard, experiment_id: str, run_id: str) -> str:
-    """The headline in Markdown: the figures of the test split, the training, and its confusion matrix.
+    """The headline in Markdown: the metrics of the test split, the training, and its confusion matrix.
 
-    Its links lead on from whatever page of MLflow shows it.
+    Its links work on every page of MLflow that shows it.
     """
     data = card.dataset_card
     files = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/evaluate"
@@ -31,7 +31,7 @@ def result(summary: Mapping[str, Any], card: ModelCard, experiment_id: str, run_
 
 
 def updated(text: str | None, *, result: str = "", verdict: str = "") -> str:
-    """``text`` with another result or verdict in the place of its own; what somebody else wrote stays as it is."""
+    """``text`` with its result or verdict replaced; text that a user wrote is kept."""
     if text and not text.startswith((RESULT, VERDICT)):
         return text
     before, heading, after = (text or "").partition(VERDICT)

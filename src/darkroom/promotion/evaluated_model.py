@@ -1,7 +1,7 @@
 """A registered model with its evaluation, loaded from the store and checked.
 
-Whoever compares, promotes, exports, serves or asks a registered model gets it from here, with its digests checked.
-Torch, which takes seconds to import, is imported by what runs the model: most need only its answers.
+Code that compares, promotes, exports, serves or runs a registered model gets it from here, with its digests checked.
+Torch, which takes seconds to import, is imported only by code that runs the model: most need only its predictions.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ REGISTER_AGAIN = "run `darkroom register` in the project that has its files, or 
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A contender with its answers; ``fingerprint`` is that of its data.
+    """A contender with its predictions; ``fingerprint`` is that of its data.
 
     ``shape`` is that of the images it takes, (channels, height, width); ``model`` the directory of a copy that MLflow
     loads, with the digest that was registered, and ``report`` that of a copy of its evaluation.
@@ -53,7 +53,7 @@ class EvaluatedModel:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What was registered beside the model's files, as JSON values."""
+        """The metadata that was registered with the model's files, as JSON values."""
         return Model.load(self.model).metadata or {}
 
     @property
@@ -74,12 +74,12 @@ class EvaluatedModel:
         return torch.export.load(self.model / MODEL_FILE)
 
     def card(self) -> ModelCard | None:
-        """What its settings and data were, or None if the version has no card. Raises ModelError."""
+        """The card with its settings and data, or None if the version has no card. Raises ModelError."""
         found = self.metadata.get("card")
         return ModelCard.parse(found, str(self.contender)) if found else None
 
     def reference(self) -> Reference | None:
-        """What it said of the validation split, or None if the version has none.
+        """The reference from the validation split, or None if the version has none.
 
         Raises ModelError if it is damaged, or not of the model's classes.
         """
@@ -95,7 +95,7 @@ class EvaluatedModel:
         return found
 
     def decoder(self) -> Decoder:
-        """How pictures become pixels for it."""
+        """The decoder of its input images."""
         card = self.metadata.get("card") or {}
         return Decoder.parse(card.get("dataset", {}).get("decoder", {}), self.shape)
 
@@ -110,8 +110,8 @@ class EvaluatedModel:
 
 
 def pair(a: EvaluatedModel, b: EvaluatedModel) -> Pairing:
-    """The answers of both for the same test images: for all of them if they are of the same dataset, else for those
-    that both datasets share.
+    """The predictions of both for the same test images: for all images if the models are of the same dataset, else for
+    those that both datasets share.
 
     Raises ValueError if they cannot be paired.
     """
@@ -119,10 +119,10 @@ def pair(a: EvaluatedModel, b: EvaluatedModel) -> Pairing:
 
 
 def load_evaluated_model(client: MlflowClient, contender: Contender, directory: Path) -> EvaluatedModel:
-    """Bring what is known of a contender to ``directory``, and check that it is what was registered.
+    """Download the evaluation of a contender to ``directory``, and check that it is what was registered.
 
-    Raises TrackingError if a file is missing, differs from its digest or is not one of ours, and MlflowException if the
-    store does not answer.
+    Raises TrackingError if a file is missing, differs from its digest or was not written by Darkroom, and
+    MlflowException if the store does not respond.
     """
     digests = {key: contender.tags.get(key) for key in (FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)}
     for key, value in digests.items():
@@ -172,7 +172,7 @@ def load_listing(contender: Contender, directory: Path) -> Listing:
 
 
 def _fetch(uri: str, contender: Contender, place: Path, needed: str = "") -> Path:
-    """Bring a file, or a directory with the file ``needed``: of an absent one MLflow makes an empty copy."""
+    """Download a file, or a directory with the file ``needed``: MLflow makes an empty copy of a missing directory."""
     place.mkdir(parents=True, exist_ok=True)
     try:
         found = Path(download_artifacts(uri, dst_path=str(place)))

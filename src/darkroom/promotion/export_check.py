@@ -1,4 +1,4 @@
-"""Whether a model, in a form of file, gives the answers that were recorded when it was evaluated."""
+"""Whether an exported model gives the predictions that were recorded when it was evaluated."""
 
 from pathlib import Path
 from typing import Literal
@@ -17,10 +17,10 @@ SINGLE_IMAGES = 500
 
 
 def differing_answers(evaluated: EvaluatedModel, form: Literal["pt2", "onnx"], cache: Path) -> int:
-    """How many test images the model answers otherwise than recorded, or not, in a batch of some size.
+    """How many test images get another answer than the recorded one, or none, in batches of any of the sizes.
 
-    It is asked as it is registered (pt2), or as ONNX Runtime computes it. Raises TrackingError if ``cache`` does not
-    hold the images that were answered, CacheError if it is damaged, ModelError if the form cannot be written.
+    It runs as registered (pt2), or in ONNX Runtime. Raises TrackingError if ``cache`` does not hold the test
+    images, CacheError if it is damaged, ModelError if the form cannot be written.
     """
     test = evaluated.test_split(cache)
     model = evaluated.load() if form == "pt2" else _as_onnx(evaluated)

@@ -1,4 +1,4 @@
-"""The gate: the rules that a model must pass before it becomes champion, each with its value and verdict."""
+"""The gate: the rules that a model must pass to become champion, each with its value and verdict."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -29,7 +29,7 @@ NO_LIMIT = "no limit"
 
 @dataclass(frozen=True)
 class Check:
-    """One rule: what it is about, what was found, what is required, and whether it passed."""
+    """The check of one rule: the value found, the value required, and whether it passed."""
 
     rule: str
     value: str
@@ -48,9 +48,9 @@ class Check:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says of a challenger against a champion, None if there was none.
+    """The verdict of the gate on a challenger compared with a champion, None if there was none.
 
-    ``findings`` is what the checks rest on, as JSON values.
+    ``findings`` are the measurements behind the checks, as JSON values.
     """
 
     challenger: str
@@ -75,13 +75,13 @@ class Verdict:
 
     @property
     def summary(self) -> str:
-        """Why, in one line: what failed, or by what it passed."""
+        """The reason, in one line: which rules failed, or why it passed."""
         failed = [f"{check.name} {check.value}, required {check.required}" for check in self.failed]
         passed = [f"{check.name} {check.value}" for check in self.checks if check.rule == "better"]
         return "; ".join(failed or passed) or "passed the gate"
 
     def as_json(self) -> dict[str, Any]:
-        """All of it, as it is kept with the version."""
+        """The verdict as JSON values, as it is stored with the version."""
         return {
             "passed": self.passed,
             "challenger": self.challenger,
@@ -91,7 +91,7 @@ class Verdict:
         }
 
     def as_markdown(self) -> str:
-        """All of it as a list, for the version's description in MLflow's page."""
+        """The verdict as a Markdown list, for the version's description on MLflow's page."""
         said = "passed" if self.passed else "refused"
         against = f"{self.champion}, the champion" if self.champion else "no champion"
         lines = [
@@ -102,7 +102,7 @@ class Verdict:
         return "\n".join([f"{VERDICT} **{said}**, against {against}", "", *lines])
 
     def tags(self) -> dict[str, str]:
-        """All of it in short, as tags of the version."""
+        """A summary of the verdict, as tags of the version."""
         refused = ", ".join(check.rule for check in self.failed)
         said = {f"gate.{check.rule}": f"{check.verdict}: {check.value} ({check.required})" for check in self.checks}
         return {VERDICT_TAG: f"refused: {refused}" if refused else "passed", **said}
@@ -111,11 +111,11 @@ class Verdict:
 def evaluate_gate(
     settings: Gate, challenger: EvaluatedModel, champion: EvaluatedModel | None, *, bins: int, cache: Path
 ) -> Verdict:
-    """Hold a challenger against every rule, and against the champion if there is one.
+    """Evaluate the gate for a challenger: every rule, and the comparison with the champion if there is one.
 
-    A model of other data than the champion's is compared with it on the test images that both datasets share, and
-    refused without a look at the other rules where these are too few. ``bins`` are those of the calibration error;
-    ``cache`` is where the preprocessed images lie, for the rule that asks the model again.
+    If the champion is of other data, the models are compared on the test images that both datasets share. If these are
+    too few, the challenger is refused without evaluating the other rules. ``bins`` are those of the calibration error;
+    ``cache`` has the preprocessed images, for the rule that runs the model again.
 
     Raises TrackingError if that rule is set and the cache is not that of the challenger, and ModelError if a package
     that it needs is missing.
@@ -193,7 +193,7 @@ def _is_not_worse(settings: Gate, comparison: Comparison) -> bool:
 
 
 def _is_speed_asked(settings: Gate, comparison: Comparison) -> bool:
-    """Whether the verdict hangs on which model is faster: measuring takes time, and says little beside other work."""
+    """Whether the verdict depends on which model is faster: measuring takes time, and other load distorts it."""
     is_open = not _is_better(settings, comparison) and _is_not_worse(settings, comparison)
     return is_open and "latency" in GAINS[settings.gain]
 
@@ -201,7 +201,7 @@ def _is_speed_asked(settings: Gate, comparison: Comparison) -> bool:
 def _ratios(
     settings: Gate, challenger: EvaluatedModel, champion: EvaluatedModel, latency: Mapping[str, Latency]
 ) -> dict[str, float]:
-    """The challenger's size and median latency as shares of the champion's, of those that count."""
+    """The challenger's size and median latency relative to the champion's, as far as ``settings.gain`` uses them."""
     ratios = {"size": challenger.size_bytes / champion.size_bytes}
     if latency:
         ratios["latency"] = latency["challenger"].p50_ms / latency["champion"].p50_ms
@@ -224,10 +224,10 @@ def _better(settings: Gate, comparison: Comparison, ratios: Mapping[str, float])
 
 
 def _class_recall(settings: Gate, comparison: Comparison) -> Check:
-    """No class loses more recall than allowed, whether or not it may be chance: what was seen decides.
+    """No class loses more recall than allowed, even if the loss may be due to chance.
 
-    Where a loss may be chance (McNemar's exact test within the class, one-sided, at ``alpha`` shared among the classes)
-    the check says so. Of classes without test images nothing is known, and they lose nothing.
+    If a loss may be due to chance (McNemar's exact test within the class, one-sided, at ``alpha`` divided by the number
+    of classes), the check says so. Classes without test images lose nothing.
     """
     before, after = comparison.recalls
     change = after - before

@@ -1,11 +1,11 @@
-"""Who is champion, and how it came to that: a log in the registry itself, which only grows.
+"""The history of the champion: an append-only log in the registry itself.
 
 The entries of a registered model NAME are the versions of another one, NAME-history. MLflow's registry gives each
-version a number that no other version gets, in one transaction with its tags, and in their order: of two writers at
-once, on whichever machines, one is the first. An entry that changes the champion names the change that it was decided
-on, and counts only if that is still the latest when it is written. So the log alone tells who is champion; the
-aliases follow it, and whoever finds them behind moves them on. What is older than NAME itself tells of an earlier model
-of that name, which was deleted: it is kept, and counts no more.
+version a unique, increasing number, in one transaction with its tags: of two simultaneous writers, on any machines,
+one comes first. An entry that changes the champion names the change that it was decided on, and counts only if that
+change is still the latest when the entry is written. So the log alone determines the champion. The aliases follow it:
+a command that finds them out of date moves them. Entries older than NAME itself are about an earlier model of that
+name, which was deleted. They are kept, but no longer count.
 """
 
 import json
@@ -36,7 +36,7 @@ ABOUT = (
 # What MLflow's page shows of an entry in its list, as tags; the other fields are one more, as JSON.
 SHOWN = ("kind", "version", "before", "who", "reason")
 DETAILS = "details"
-# What the registry tells of an entry, and the entry itself does not hold.
+# Facts about an entry that come from the registry and are not part of the entry.
 FOUND = ("number", "is_of_deleted")
 # MLflow keeps 5,000 characters of a description: of the history the latest entries, in a line each.
 LONGEST_DESCRIPTION = 5_000
@@ -44,7 +44,7 @@ LATEST, LONGEST_LINE = 20, 160
 
 
 class Kind(StrEnum):
-    """What an entry tells of. A refusal changes nothing, the others the champion."""
+    """The event that an entry records. A refusal changes nothing, the others change the champion."""
 
     PROMOTED = "promoted"
     FORCED = "forced"
@@ -54,13 +54,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Entry:
-    """One entry, of a version that was to become champion.
+    """One entry, about a version that was proposed as champion.
 
-    ``before`` was champion when it was written; ``champion`` and ``previous`` are what the aliases are to say after it,
-    if it counts. ``after`` is the number of the change that it follows, 0 for the first one. ``evidence`` is where the
-    gate's findings lie, with their SHA-256. ``digest`` is the SHA-256 of all the other fields and of the digest of the
+    ``before`` was champion when it was written; ``champion`` and ``previous`` are the versions of the aliases after it,
+    if it counts. ``after`` is the number of the change that it follows, 0 for the first one. ``evidence`` is the URI of
+    the gate's findings, with their SHA-256. ``digest`` is the SHA-256 of all the other fields and of the digest of the
     entry ``after``: to change an entry unnoticed, all that follow would have to be changed. ``number`` is the
-    registry's, and 0 before it is written. ``is_of_deleted`` says that it tells of an earlier registered model of the
+    registry's, and 0 before it is written. ``is_of_deleted`` says that it is about an earlier registered model of the
     name, which was deleted.
     """
 
@@ -84,7 +84,7 @@ class Entry:
 
     @classmethod
     def parse(cls, version: ModelVersion, since: float = 0) -> Self:
-        """The entry that a version of the history holds, of a model that is there ``since`` then, in milliseconds.
+        """The entry in a version of the history of a model that was created at ``since``, in milliseconds.
 
         Raises TrackingError if it holds none.
         """
@@ -111,7 +111,7 @@ class Entry:
         return self.kind is not Kind.REFUSED
 
     def sentence(self) -> str:
-        """What happened, for people."""
+        """The event in a sentence, for people."""
         instead = f" instead of version {self.before}" if self.before else ""
         stays = f", version {self.before} stays champion" if self.before else ""
         told = {
@@ -125,7 +125,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class State:
-    """What the aliases are to say ("" for no such version), by the change ``number``, 0 if there was none."""
+    """The versions that the aliases must name ("" for none), after the change ``number``, 0 if there was none."""
 
     champion: str = ""
     previous: str = ""
@@ -145,16 +145,16 @@ class History:
         return self.read_and_model()[0]
 
     def read_and_model(self) -> tuple[list[Entry], RegisteredModel | None]:
-        """Every entry, the oldest first, and then the registered model, None if it is not there."""
+        """Every entry, the oldest first, and the registered model, None if it does not exist."""
         found = self._client.search_model_versions(by_name(self.name))
         model = registered_model(self._client, self._of)
         since = model.creation_timestamp if model else math.inf
         return sorted((Entry.parse(each, since) for each in found), key=lambda entry: entry.number), model
 
     def append(self, entry: Entry, entries: Sequence[Entry]) -> Entry:
-        """Write an entry after ``entries``, those that it was decided on. Returns it with its number and digest.
+        """Write an entry that was decided on ``entries``. Returns it with its number and digest.
 
-        Raises MlflowException if the registry refused or does not answer; in the second case it may have taken it.
+        Raises MlflowException if the registry refused or did not respond; in the second case the entry may exist.
         """
         entry = with_digest(replace(entry, after=state_of(entries).number), entries)
         for attempt in range(ATTEMPTS):
@@ -181,7 +181,7 @@ class History:
         raise AssertionError("unreachable")
 
     def describe(self, entries: Sequence[Entry]) -> None:
-        """Show the latest entries as a list above the history in MLflow's page, whose rows cut them off."""
+        """Write the latest entries to the history's description: the rows on MLflow's page cut them off."""
         lines = [
             f"- {entry.when[:16].replace('T', ' ')} UTC: "
             + textwrap.shorten(f"entry {entry.number}, {entry.sentence()}", LONGEST_LINE, placeholder="…")
@@ -201,9 +201,9 @@ def with_digest(entry: Entry, entries: Sequence[Entry]) -> Entry:
 
 
 def effective(entries: Sequence[Entry]) -> list[Entry]:
-    """The changes that count: each was decided on the one before it. The others were overtaken while they decided.
+    """The changes that count: each was decided on the one before it. The others were overtaken by another change.
 
-    One that follows an entry which was deleted since counts: that it is named shows that it did.
+    A change that follows an entry which was deleted later still counts: the reference shows that the entry existed.
     """
     there = {entry.number for entry in entries}
     found: list[Entry] = []
@@ -216,13 +216,13 @@ def effective(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def state_of(entries: Sequence[Entry]) -> State:
-    """What the latest change that counts says."""
+    """The state after the latest change that counts."""
     changes = effective(entries)
     return State(changes[-1].champion, changes[-1].previous, changes[-1].number) if changes else State()
 
 
 def damage(entries: Sequence[Entry]) -> list[str]:
-    """What shows that entries were changed or deleted since they were written: a line for each."""
+    """The evidence that entries were changed or deleted after they were written: a line for each."""
     found = [
         f"entry {entry.number} was changed after it was written: its digest differs"
         for entry in entries

@@ -1,4 +1,4 @@
-"""Whether the model in the working tree was made from the data that params.yaml names, as DVC's lock file tells."""
+"""Whether the model in the working tree was made from the data in params.yaml, according to DVC's lock file."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ LOCK = "dvc.lock"
 
 
 def other_data(config: Config, workspace: Workspace) -> str | None:
-    """A line on a model that was made from other data, and what helps; None if it was not, or DVC knows nothing of it.
+    """A line on a model that was made from other data, with what helps; None if the data match or DVC has no record.
 
     A stage may have refused the new data, or the settings may have changed since: then the model is still the old one.
     """
@@ -42,5 +42,5 @@ def _is_other(stages: dict[str, Any], dataset: Dataset) -> bool:
 
 
 def _digest(stages: dict[str, Any], stage: str, part: str, path: str) -> str | None:
-    """What the lock file holds of an input or output of a stage."""
+    """The digest in the lock file of an input or output of a stage."""
     return next((each.get("md5") for each in stages.get(stage, {}).get(part, []) if each.get("path") == path), None)

@@ -1,4 +1,4 @@
-"""The gate's verdict on a version, and its record: what `promote`, `rollback` and the first registration share."""
+"""The gate's verdict on a version and its record, shared by `promote`, `rollback` and the first registration."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ GATE_ARTIFACTS = "gate"
 
 
 def promote_first(config: Config, workspace: Workspace, store: Store, version: str) -> None:
-    """Make ``version`` the champion where there never was one, if it passes the gate. Raises what the gate raises."""
+    """Make ``version`` the first champion, if it passes the gate. Raises what the gate raises."""
     name = config.registered_model
     entries, state = reconcile_aliases(store.client, name)
     if state.champion or effective(entries):
@@ -63,7 +63,7 @@ def meet_gate(
         except (ModelError, TrackingError) as problem:
             if not force:
                 raise
-            # What cannot be judged can be forced; the history then says that it was not judged.
+            # A model whose gate cannot be evaluated can be forced; the history then says so.
             lacking = Check("evidence", str(problem), "as it was registered", passed=False)
             return Verdict(str(challenger), str(champion) if champion else None, (lacking,))
 
@@ -102,9 +102,9 @@ def make_entry(kind: Kind, target: Contender, state: State, reason: str) -> Entr
 
 
 def record_verdict(client: MlflowClient, name: str, challenger: Contender, verdict: Verdict, entry: Entry) -> Entry:
-    """Write what the gate found on the version: as a JSON artifact, as tags and as the description that its page shows.
+    """Record the verdict with the version: as a JSON artifact, as tags and in the description.
 
-    Returns the entry that names it.
+    Returns the entry with the URI and digest of the artifact.
     """
     with scratch_directory() as directory:
         path = directory / f"{entry.id}.json"

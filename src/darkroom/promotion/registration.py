@@ -1,4 +1,4 @@
-"""Registering the model in the working tree, whoever trained it, in any store."""
+"""Register the model in the working tree, wherever it was trained, in any store."""
 
 import csv
 from dataclasses import dataclass
@@ -55,7 +55,7 @@ from darkroom.workspace import Workspace
 
 @dataclass(frozen=True)
 class _StoredModel:
-    """A model as the store holds it: the run that made it, where MLflow loads it from, and its file's SHA-256."""
+    """A model in the store: the run that made it, the URI that MLflow loads it from, and the SHA-256 of its file."""
 
     run_id: str
     uri: str
@@ -66,17 +66,17 @@ class _StoredModel:
         return self.uri.removeprefix(LOGGED_MODEL)
 
     def log_reports(self, client: MlflowClient, workspace: Workspace) -> None:
-        """Log what promoting and answering need beside the model itself, where deleting the run does not reach it."""
+        """Log the files that promoting and serving need to the model, so that deleting the run does not remove them."""
         client.log_model_artifacts(self.model_id, str(workspace.report("evaluate")), EVALUATION)
         if (listing := workspace.report("preprocess") / LISTING).is_file():
             client.log_model_artifact(self.model_id, str(listing), "preprocess")
 
 
 def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Registered:
-    """Register models/model.safetensors with what reports/evaluate says of it, as challenger.
+    """Register models/model.safetensors with the results in reports/evaluate, as challenger.
 
-    Its run is rebuilt from the files where the store lacks it; these stay as they are. Raises ModelError if the files
-    are not there or do not belong together, TrackingError or MlflowException from the store.
+    Its run is rebuilt from the files if the store lacks it; the files are not changed. Raises ModelError if the files
+    are missing or do not belong together, TrackingError or MlflowException from the store.
     """
     classifier, card = _load(config, workspace)
     report = workspace.report("evaluate")
@@ -115,9 +115,9 @@ def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Re
 
 
 def _log_result(store: Store, held: _StoredModel, card: ModelCard, summary: dict[str, Any]) -> None:
-    """Log the figures of the test split, and describe the run and the model that it has logged by them.
+    """Log the metrics of the test split, and put them into the descriptions of the run and its model.
 
-    A figure that is there is not logged again: MLflow's page of the model shows every time that it was.
+    A metric that is already logged is not logged again: MLflow's page of the model shows every time that it was.
     """
     run, found = store.run(held.run_id), store.client.get_run(held.run_id).data
     model = store.client.get_logged_model(held.model_id)
@@ -156,7 +156,7 @@ def _of_version(client: MlflowClient, name: str, weights_sha256: str) -> _Stored
 
 
 def _of_run(store: Store, card: ModelCard) -> _StoredModel | None:
-    """The model of the run that the model's file names, else of one that was rebuilt for these weights."""
+    """The model of the run in the model's card, else of a run that was rebuilt for these weights."""
     for tag, value in ((RUN_TAG, card.run_id), (WEIGHTS_TAG, card.weights_sha256)):
         run_id = store.find(tag, value)
         uri = store.model_uri(run_id) if run_id else ""
@@ -169,7 +169,7 @@ def _of_run(store: Store, card: ModelCard) -> _StoredModel | None:
 
 
 def _held(run_id: str, uri: str, expected: str | None) -> _StoredModel | None:
-    """The model at ``uri``, unless its file is gone or has not the SHA-256 that was ``expected``, if any was."""
+    """The model at ``uri``, unless its file is missing or its SHA-256 is not the ``expected`` one, if given."""
     found = _model_sha256(uri)
     return _StoredModel(run_id, uri, found) if found and expected in (None, found) else None
 
@@ -198,7 +198,7 @@ def is_active(client: MlflowClient, run_id: str) -> bool:
 
 
 def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> _StoredModel:
-    """Tell the model's run all that the files know: this store does not hold it, or not to its end."""
+    """Write the model's run from the files: this store does not have it, or has only a part of it."""
     report = workspace.report("train")
     history, metrics_file = (
         need_output(report / name, error=ModelError, made_by=MADE_BY) for name in ("history.csv", "metrics.json")
@@ -218,7 +218,7 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
         for epoch, metrics in epochs.items():
             run.log_metrics(metrics, step=epoch)
         if not is_there:
-            # Of whoever brings it here; of whoever trained it the model's file tells, if it was in a repository.
+            # These would describe this process; the model's card has the commit of the training, if there was one.
             run.log_tags({COMMIT_TAG: "", DIRTY_TAG: ""})
         log_training(run, card, cost, [workspace.report("preprocess"), report])
         uri = log_model(store, run.key, classifier, card, _example(workspace, card))
@@ -228,7 +228,7 @@ def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, ca
 
 
 def _example(workspace: Workspace, card: ModelCard) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Images to show what the model takes: blank ones where only the model was brought here, not its data."""
+    """Images as an example of the model's input: blank ones if only the model is here, not its data."""
     data = card.dataset_card
     try:
         return read_split(workspace.processed(data.name), data, "val").images[:EXAMPLE_IMAGES].numpy()

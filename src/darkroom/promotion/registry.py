@@ -1,4 +1,4 @@
-"""MLflow's model registry: its versions, and which of them a reference means."""
+"""MLflow's model registry: its versions, and how a reference is resolved to one."""
 
 import json
 import re
@@ -32,9 +32,9 @@ PREVIOUS = "previous"
 HISTORY = "-history"
 VERDICT_TAG = "gate.verdict"
 REGISTERED_BY_TAG = "darkroom.registered_by"
-# What MLflow answers for a name, a version or an alias that it does not know.
+# MLflow's error codes for a name, a version or an alias that does not exist.
 UNKNOWN = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
-# What it answers to the later one of two who make the same tag or alias at once.
+# MLflow's error code for the later of two processes that create the same tag or alias at once.
 BEATEN = "BAD_REQUEST"
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 # models:/name/3, name/3 and name@alias, as MLflow writes them; names hold neither of the signs.
@@ -106,7 +106,7 @@ def register(
 
 
 def _name_version(client: MlflowClient, model_id: str, name: str, version: str) -> None:
-    """Have the page of the logged model name its version. A server does so itself; a database leaves it to us."""
+    """Show the version on the page of the logged model. A server does so itself, a database does not."""
     known = json.loads(client.get_logged_model(model_id).tags.get(MLFLOW_MODEL_VERSIONS, "[]"))
     own = {"name": name, "version": str(version)}
     if own not in [{**each, "version": str(each["version"])} for each in known]:
@@ -114,13 +114,13 @@ def _name_version(client: MlflowClient, model_id: str, name: str, version: str) 
 
 
 def set_tags(client: MlflowClient, name: str, version: str, tags: Mapping[str, str]) -> None:
-    """Set tags of a version; another process may set the same at the same time."""
+    """Set tags of a version; another process may set the same tags at the same time."""
     for key, value in tags.items():
         _again_if_beaten(client.set_model_version_tag, name, version, key, value)
 
 
 def _again_if_beaten(call: Callable[..., None], *arguments: str) -> None:
-    """MLflow looks for a tag or alias before it makes one, and refuses the later of two who make the same at once."""
+    """Retry once: of two processes that create the same tag or alias at once, MLflow refuses the later one."""
     try:
         call(*arguments)
     except MlflowException as problem:
@@ -130,7 +130,7 @@ def _again_if_beaten(call: Callable[..., None], *arguments: str) -> None:
 
 
 def make_registered_model(client: MlflowClient, name: str, description: str | None = None) -> None:
-    """Make the registered model ``name``, unless it is there."""
+    """Create the registered model ``name``, unless it exists."""
     try:
         client.create_registered_model(name, description=description)
     except MlflowException as problem:
@@ -151,7 +151,7 @@ def with_weights(client: MlflowClient, name: str, weights_sha256: str) -> list[M
 
 
 def champion(client: MlflowClient, name: str) -> ModelVersion:
-    """The version that serves. Raises TrackingError if there is none."""
+    """The champion. Raises TrackingError if there is none."""
     try:
         return client.get_model_version_by_alias(name, CHAMPION)
     except MlflowException as problem:
@@ -188,7 +188,7 @@ def about_deleted(name: str) -> str:
 
 
 def find(client: MlflowClient, name: str, reference: str) -> Contender:
-    """The model that ``reference`` means: a version or an alias of ``name``, or the id of a run.
+    """The model of ``reference``: a version or an alias of ``name``, or the id of a run.
 
     Raises TrackingError if there is none, or if it is another registered model's.
     """
@@ -245,7 +245,7 @@ def run_of(client: MlflowClient, run_id: str) -> Run:
             raise
         raise TrackingError(
             f"run {run_id}: not in the MLflow store; `make ui` lists those that are, "
-            "MLFLOW_TRACKING_URI says which store is asked"
+            "MLFLOW_TRACKING_URI selects the store"
         ) from None
 
 
@@ -268,6 +268,6 @@ def _what_there_is(client: MlflowClient, name: str) -> str:
 
 
 def by_name(name: str) -> str:
-    """MLflow's filter for a name: a folder of images may well be called o'hare."""
+    """MLflow's filter for a name; quotes are escaped, as in o'hare."""
     quote = '"' if "'" in name else "'"
     return f"name = {quote}{name}{quote}"

@@ -1,4 +1,4 @@
-"""The initial weights of a training: those that train.start_from names, from the registry or a file."""
+"""The initial weights of a training from train.start_from: a model in the registry or a file."""
 
 import re
 from collections.abc import Mapping
@@ -35,10 +35,10 @@ REGISTERED = re.compile(r"champion|challenger|previous|\d+|[0-9a-f]{32}|models:/
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """What a training begins with: ``reference`` finds it again, ``digest`` is that of the weights, ``line`` says it.
+    """Initial weights: ``reference`` finds them again, ``digest`` is theirs, ``line`` describes them in a line.
 
-    ``reference`` names a version, and not champion, which will be another one some day; None if the settings of the
-    model say what it is. ``doubt`` says if it has learned from images that are in the test split here.
+    ``reference`` names a version and not the alias champion, which may move; None if the settings of the model identify
+    the weights. ``doubt`` says if the model was trained on images of the test split here.
     """
 
     reference: str | None
@@ -50,11 +50,11 @@ class InitialWeights:
 def load_initial_weights(
     config: Config, workspace: Workspace, card: DatasetCard
 ) -> tuple[Config, InitialWeights | None]:
-    """The settings to train with, in which train.start_from is a file here, and what that is; None for new weights.
+    """The settings to train with, in which train.start_from is a local file, and its weights; None for new weights.
 
     The file is a copy, named by the digest of its weights and classes: the initial weights stay the same while
-    the training runs, and the settings show which they were. model.weights_path is taken for train.start_from.
-    Raises ModelError or TrackingError if the weights are not there, or not those of such a model.
+    the training runs, and the settings show which they were. model.weights_path is used like train.start_from.
+    Raises ModelError or TrackingError if the weights are missing, or not of this architecture.
     """
     setting = "train.start_from" if config.train.start_from else "model.weights_path"
     wanted = config.train.start_from or config.model.weights_path
@@ -83,7 +83,7 @@ def load_initial_weights(
 
 
 def _with_weights_of_its_own(config: Config, card: DatasetCard) -> InitialWeights | None:
-    """The weights that the architecture itself brings, fetched and fitted before any work begins; None without any."""
+    """The pretrained weights of the architecture, downloaded and checked before any work begins; None without any."""
     network = build_classifier(config.model, card).network
     if not isinstance(network, Network) or (path := network.fetch()) is None:
         return None
@@ -92,7 +92,7 @@ def _with_weights_of_its_own(config: Config, card: DatasetCard) -> InitialWeight
 
 
 def find_start(wanted: str, config: Config, workspace: Workspace) -> tuple[Start, str]:
-    """The weights that ``wanted`` names, and a name by which the same will be found again.
+    """The weights that ``wanted`` refers to, and a reference that finds the same weights again.
 
     Raises ModelError or TrackingError.
     """
@@ -157,7 +157,7 @@ def _find_leak(name: str, reference: str, config: Config, workspace: Workspace) 
         contender = _find(reference, config, workspace)
         with scratch_directory() as directory:
             listing = load_listing(contender, directory)
-    except (DataError, TrackingError):  # of an earlier version, which kept no list
+    except (DataError, TrackingError):  # a model without a list of its images
         return None
     learned, here = number(listing.digests[listing.splits != SPLITS.index("test")], test)
     seen = int(np.isin(here, learned).sum())

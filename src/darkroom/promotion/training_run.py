@@ -1,4 +1,4 @@
-"""The record of a training in MLflow: its settings, its code, its data, and its results."""
+"""Read the record of a training from MLflow: its settings, code, data and results."""
 
 import json
 import re
@@ -15,13 +15,13 @@ from darkroom.tracking.environment import COMMIT_TAG, DIRTY_TAG
 from darkroom.tracking.runs import ENDED_TAG, FINGERPRINT_TAG, KIND_TAG, START_TAG, WEIGHTS_TAG
 
 COMMIT = re.compile(r"[0-9a-f]{40,64}")
-# The settings without which no training can be told from another.
+# The settings that every training has.
 NEEDED = (("dataset", "name"), ("model", "name"), ("train", "seed"))
 
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """A training as its run tells of it.
+    """A training as recorded by its run.
 
     ``settings`` is {section: {key: value}}; ``commit`` is that of the code, None if it was trained outside git, and
     ``was_dirty`` whether tracked files differed from it; ``environment`` are the tags ``system.*``, ``metrics`` the
@@ -62,7 +62,7 @@ def read_training_run(client: MlflowClient, run_id: str) -> TrainingRun:
     return TrainingRun(
         run_id=run_id,
         settings=settings,
-        # It is told to git, which would take other texts for options.
+        # It is passed to git, which would take other texts for options.
         commit=tags[COMMIT_TAG] if COMMIT.fullmatch(tags.get(COMMIT_TAG, "")) else None,
         was_dirty=tags.get(DIRTY_TAG) == json.dumps(True),
         environment={key: value for key, value in tags.items() if key.startswith("system.")},

@@ -1,7 +1,7 @@
-"""The model in the working tree, as the registry of this store knows it.
+"""Find the model in the working tree in the registry of this store.
 
-DVC brings files from its cache or another machine, and no registry hears of that. So what the registry knows of a model
-is never read from a file: its weights are looked for in the registry, by their digest.
+DVC restores files from its cache or another machine without notifying the registry. So a file never says whether a
+model is registered: its weights are looked up in the registry, by their digest.
 """
 
 from mlflow import MlflowClient
@@ -33,16 +33,16 @@ def working_tree_digest(workspace: Workspace) -> str:
 
 
 def version_of(client: MlflowClient, name: str, weights_sha256: str) -> ModelVersion | None:
-    """The version with these weights, aliases filled in: of several that which an alias names, else the newest."""
+    """The version with these weights, with its aliases: of several, the one with an alias, else the newest."""
     found = with_weights(client, name, weights_sha256)
     filled = [client.get_model_version(name, each.version) for each in reversed(found)]
     return next((each for each in filled if each.aliases), filled[0] if filled else None)
 
 
 def resolve(client: MlflowClient, name: str, reference: str, workspace: Workspace) -> Contender:
-    """The model that ``reference`` means: ``here`` is that in the working tree, all else see ``find``.
+    """The model of ``reference``: ``here`` is the one in the working tree; see ``find`` for all others.
 
-    Raises ModelError if there is none here, and TrackingError if the registry does not know it.
+    Raises ModelError if there is none here, and TrackingError if it is not registered.
     """
     if reference != HERE:
         return find(client, name, reference)
@@ -55,7 +55,7 @@ def resolve(client: MlflowClient, name: str, reference: str, workspace: Workspac
 
 
 def warn_of_another(client: MlflowClient, name: str, challenger: Contender, workspace: Workspace) -> None:
-    """Say so if the model in the working tree is another one: another training may have registered the challenger."""
+    """Warn if the model in the working tree is another one: another training may have registered the challenger."""
     if CHALLENGER not in challenger.aliases:
         return
     try:

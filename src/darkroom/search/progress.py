@@ -72,7 +72,7 @@ class SearchProgress:
             self._live.stop()
 
     def known(self, ended: Counter[str], best: str) -> None:
-        """Take up what an earlier session has done: how many trials ended in which state, and the best of them."""
+        """Set the results of earlier sessions: how many trials ended in which state, and the best of them."""
         self._ended, self._before, self._best = ended, ended.total(), best
 
     def trial_started(self, number: int, name: str) -> None:

@@ -24,7 +24,7 @@ MAX_WORKER_DEATHS = 3
 
 
 class Listener(Protocol):
-    """Is told what happens to each trial, in the order in which it happens."""
+    """Receives the events of each trial, in order."""
 
     def trial_started(self, trial: optuna.Trial, settings: Mapping[str, Any]) -> None: ...
 

@@ -69,7 +69,7 @@ class WorkerResult:
 
 
 class Worker:
-    """Trains what it is ordered to on the cache in ``directory``, of images or of features, mapped and not copied.
+    """Trains configurations on the cache in ``directory``, of images or of features, mapped and not copied.
 
     With ``fuses`` the configurations that are under way at once are one program, and must be of one group; otherwise
     there is one at a time.

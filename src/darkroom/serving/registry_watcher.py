@@ -1,4 +1,4 @@
-"""Following the registry: whoever becomes champion there answers here, a few seconds later."""
+"""Follow the registry: a new champion is served here a few seconds later."""
 
 import logging
 import threading
@@ -20,7 +20,7 @@ RETRY_SECONDS = 30.0
 
 
 class WatcherListener(Protocol):
-    """Who is told what the registry says. Called from the watcher's thread."""
+    """Receives changes in the registry. Called from the watcher's thread."""
 
     def serve(self, champion: LoadedModel, since: str | None) -> None:
         """Answer with this version from now on; ``since`` is when it became champion, as ISO time."""
@@ -76,7 +76,7 @@ class RegistryWatcher:
         self._stopped.set()
 
     def look(self) -> None:
-        """Look once, and load what is new. What goes wrong is told to the audience and logged."""
+        """Check the registry once, and load new versions. Errors are reported to the audience and logged."""
         try:
             found = self._client.get_registered_model(self._name).aliases
         except Exception as problem:

@@ -54,7 +54,7 @@ def libraries_kept() -> Iterator[None]:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Before anything is loaded: who chose a wrong address is told at once."""
+    """Open the socket before anything is loaded, so that a wrong address is reported at once."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=BACKLOG)

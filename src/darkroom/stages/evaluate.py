@@ -70,8 +70,11 @@ def run(config: Config, workspace: Workspace) -> None:
 def fit_reference_of(
     classifier: Classifier, test: Split, dataset: DatasetCard, directory: Path, batch_size: int
 ) -> Reference:
-    """What the training images tell. Of the ``test`` split only the ground is looked at: one image on another ground
-    than all others means that such a picture is no negative."""
+    """The reference of the model, from the validation and training images.
+
+    Of ``test``, only the background is used: if one image has another background than all others, such a picture is
+    not a negative.
+    """
     val, train = (read_split(directory, dataset, name) for name in ("val", "train"))
     some = torch.arange(0, len(train), max(1, len(train) // INK_IMAGES))
     ink = measure_glyphs(train.take(some, CPU)[0].numpy())
@@ -84,7 +87,7 @@ def fit_reference_of(
 def _measure(
     classifier: Classifier, logits: Floats, test: Split, dataset: DatasetCard, settings: Evaluate, temperature: float
 ) -> Evaluation:
-    """The figures of the model as it is registered, beside them those at ``temperature`` and with augmentation.
+    """The metrics of the model as it is registered, and those at ``temperature`` and with augmentation.
 
     ``logits`` [N, classes] are the model's for the ``test`` images.
     """
@@ -104,7 +107,7 @@ def _measure(
 
 
 def caveats(found: Evaluation, classes: Sequence[str]) -> list[str]:
-    """What the figures do not show, in lines: classes without test images, and whether guessing would do as well."""
+    """What the metrics do not show, in lines: classes without test images, and whether guessing would do as well."""
     lines = []
     if absent := int(found.summary.get("absent_classes", 0)):
         lines.append(f"{absent:,} of {len(classes):,} classes have no test image: the metrics say nothing about them")

@@ -1,4 +1,4 @@
-"""Stage 2: decode, split and cache the images, and report on their quality."""
+"""Stage 2: decode, split and cache the images, and report their quality."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -1,7 +1,7 @@
-"""Stage 6: bring the model in the working tree to the registry of this machine's store.
+"""Stage 6: register the model in the working tree in the store of this machine.
 
-A stage of its own, and without files of its own: what DVC restores from its cache was registered in whichever store was
-asked then. DVC never restores a stage without outputs, so a model that it restores is registered here.
+A separate stage without outputs: a model that DVC restores from its cache was registered in the store of that time. DVC
+never restores a stage without outputs, so this stage registers a restored model here.
 """
 
 from darkroom.config import Config

@@ -120,7 +120,7 @@ def run(config: Config, workspace: Workspace) -> None:
 
 
 def _resolve(config: Config, card: DatasetCard, workspace: Workspace) -> Config:
-    """What the search found takes precedence over params.yaml, which takes it over the defaults."""
+    """The settings that the search found take precedence over params.yaml, which takes precedence over the defaults."""
     found, fingerprint = read_best_params(workspace.best_params, config)
     if fingerprint not in (None, card.fingerprint):
         raise SearchError(

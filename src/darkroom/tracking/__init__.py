@@ -1,7 +1,7 @@
 """Tracking in MLflow. No training waits for it.
 
-A stage writes what it has to tell into a ``spool``, a file of operations; the ``writer``, a thread, brings them
-to the ``store`` whenever that answers. ``runs`` is what a run can be told, ``tracker`` what a stage holds of it all.
-``address`` says where the store is, ``database`` whether its file can be used, ``relocation`` where its files lie.
-MLflow takes seconds to import: ``store`` alone imports it, and is imported itself where it is used.
+A stage writes operations to a ``spool``, a file; the ``writer``, a thread, sends them to the ``store`` when it
+responds. ``runs`` defines the operations on a run, ``tracker`` is the interface for a stage. ``tracking_uri`` finds the
+store, ``database`` checks whether its file can be used, ``relocation`` finds the files beside it. MLflow takes seconds
+to import: only ``store`` imports it, and is itself imported where it is used.
 """

@@ -1,4 +1,4 @@
-"""Checking that an SQLite store can be used, before work begins and without importing MLflow."""
+"""Check that an SQLite store can be used, before work begins and without importing MLflow."""
 
 import os
 import re
@@ -29,7 +29,7 @@ REVISION = re.compile(r'^(down_)?revision = "(\w+)"', re.MULTILINE)
 
 
 def check_database(address: str, experiment: str | None = None) -> None:
-    """Refuse an SQLite store that cannot be used, or whose files lie elsewhere; other stores tell that themselves.
+    """Refuse an SQLite store that cannot be used, or whose files are elsewhere; other stores report that themselves.
 
     With ``experiment`` it is to be written to, and that experiment must not be deleted. One that is locked just now is
     passed: whoever comes to use it waits longer. Raises TrackingError.
@@ -56,13 +56,13 @@ def check_database(address: str, experiment: str | None = None) -> None:
 
 
 def reason_of(problem: BaseException) -> str | None:
-    """The trouble of an SQLite file in a word, whoever tells of it; None if it is of another kind."""
+    """The kind of an SQLite problem in a word, whichever library reports it; None if it is of another kind."""
     text = str(problem)
     return next((word for word, said in SAID.items() if any(each in text for each in said)), None)
 
 
 def unusable(address: str, reason: str) -> TrackingError:
-    """What to say of a store that cannot be used for this reason: what is wrong, and what to do."""
+    """The error message for a store that cannot be used for this reason: what is wrong, and what to do."""
     path = sqlite_file(address)
     remedy = _remedy(path, reason) if path else "start the server or set MLFLOW_TRACKING_URI to another"
     return TrackingError(f"MLflow store {shown(address)} cannot be used ({reason}); {remedy}")
@@ -96,7 +96,7 @@ def _remedy(path: Path, reason: str) -> str:
 
 
 def _holders(path: Path) -> str:
-    """Which other programs have the file open, of those that may be looked into."""
+    """The other programs that have the file open, as far as this user may see them."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -120,7 +120,7 @@ def _holds(connection: sqlite3.Connection, table: str) -> bool:
 
 
 def _check_schema(connection: sqlite3.Connection, address: str, path: Path) -> None:
-    """MLflow migrates some older tables unasked and others not at all, and offers to do so to newer ones."""
+    """Refuse tables of another version: MLflow migrates some silently, some not, and offers to migrate newer ones."""
     found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     known = _revisions()
     if found is None or not known or known.get(found[0]) == "newest":

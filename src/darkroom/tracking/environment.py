@@ -17,7 +17,7 @@ DIRTY_TAG = "darkroom.git_dirty"
 
 
 def describe_environment(device: "torch.device", precision: str) -> dict[str, Any]:
-    """What a run was made with: device, threads, precision and versions."""
+    """The environment of a run: device, threads, precision and versions."""
     import torch  # by which the rest of this module is not slowed down
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
@@ -35,7 +35,7 @@ def describe_environment(device: "torch.device", precision: str) -> dict[str, An
 
 
 def user() -> str:
-    """Who it is: by the name that an MLflow server asks for, else by that of the machine's account."""
+    """The user's name: the one for the MLflow server, else that of the account on this machine."""
     if name := os.environ.get("MLFLOW_TRACKING_USERNAME"):
         return name
     try:

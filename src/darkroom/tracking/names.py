@@ -1,4 +1,4 @@
-"""The names of runs and logged models in MLflow. They show what differs, and are the same wherever they are logged."""
+"""The names of runs and logged models in MLflow. They show what differs, and are the same in every store."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from darkroom.errors import counted
 Settings = Mapping[str, Mapping[str, Any]]
 # Settings that a name lists, at most; the run itself holds all.
 MOST = 8
-# Told from train.seed.
+# As opposed to train.seed.
 SPLIT_SEED = ("preprocess", "seed")
 # MLflow refuses these in the name of a logged model.
 NOT_IN_MODEL_NAMES = re.compile(r"""[/:.%"']""")

@@ -32,7 +32,7 @@ UNUSED = "(experiment_id != 0 OR EXISTS (SELECT 1 FROM runs WHERE runs.experimen
 
 @dataclass(frozen=True)
 class Relocated:
-    """What was changed: so many places, which were in the directories ``before``; so many models have no files."""
+    """The result: how many paths were changed, their old directories ``before``, and how many models have no files."""
 
     places: int
     before: tuple[Path, ...]
@@ -40,7 +40,7 @@ class Relocated:
 
 
 def artifact_root(database: Path) -> Path:
-    """The directory of the files of the store in ``database``, which need not be there yet."""
+    """The directory of the files of the store in ``database``, which may not exist yet."""
     return database.resolve().parent / ARTIFACTS
 
 
@@ -58,7 +58,7 @@ def check_place(connection: sqlite3.Connection, database: Path) -> None:
 
 
 def relocate(database: Path) -> Relocated:
-    """Let the store in ``database`` look for its files beside itself, all of them or, if that fails, none.
+    """Change all paths in the store in ``database`` to the directory beside it; on an error, none is changed.
 
     Raises TrackingError if the files are still where they were and not beside it, and sqlite3.Error if the file cannot
     be written.
@@ -91,7 +91,7 @@ def relocate(database: Path) -> Relocated:
 
 
 def _check_files(connection: sqlite3.Connection, here: Path) -> int:
-    """Files that were left behind would be lost sight of. Returns how many models have files in neither place."""
+    """Refuse if files were left in the old place. Returns how many models have files in neither place."""
     lacking = 0
     for table, column, rows in _present(connection):
         if table == "experiments":  # of their own they have none

@@ -1,4 +1,4 @@
-"""The operations on a run. A spool keeps them, or a store carries them out."""
+"""The operations on a run. A spool stores them, or a store executes them."""
 
 import json
 import os
@@ -67,12 +67,12 @@ class Run:
         self._send("params", params={key: _text(value) for key, value in params.items()})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log figures; at a ``step`` above 0, a point of a curve that is there already stays as it is."""
+        """Log metrics; at a ``step`` above 0, a point that is already logged is kept."""
         now = _now()
         self._send("metrics", points=[[key, value, now, step] for key, value in metrics.items()])
 
     def log_test(self, metrics: Mapping[str, float], card: DatasetCard, model_id: str | None) -> None:
-        """Log figures of the test split, also on the logged model ``model_id``, as measured on the dataset."""
+        """Log metrics of the test split, also on the logged model ``model_id``, with the dataset."""
         now = _now()
         on = [model_id, card.name, _digest(card)]
         self._send("metrics", points=[[f"test/{key}", value, now, 0, *on] for key, value in metrics.items()])
@@ -108,7 +108,7 @@ class Run:
 
 
 def origin() -> dict[str, str]:
-    """Tags that say who begins a run now, in which process and with which code."""
+    """Tags with the user, the process and the code of a run that begins now."""
     return {PROCESS_TAG: this_process(), "mlflow.user": user(), **code_version()}
 
 
@@ -155,7 +155,7 @@ def epoch_metrics(epoch: Mapping[str, Any]) -> dict[str, float]:
 
 
 def log_training(run: Run, card: ModelCard, cost: Mapping[str, float], reports: Iterable[Path]) -> None:
-    """Log what a finished training has left on disk, but for its epochs and its model.
+    """Log the files of a finished training, except its epochs and its model.
 
     ``cost`` is what tracking took of it: ``seconds``, and their ``share`` of the training's.
     """

@@ -1,8 +1,8 @@
-"""Operations that wait for a store, in a file. It outlives the process and a store that does not answer.
+"""Operations that wait for a store, in a file, which survives the process and an unreachable store.
 
-The file's first line names the store; each further line is one operation, as JSON. Beside it lie the number of bytes
-that the store has taken (``.sent``) and copies of the files that operations name. The process that writes or sends a
-spool holds a lock on it, which ends with the process, however that ends.
+The file's first line names the store; each further line is one operation, as JSON. Beside it are the number of bytes
+that the store has received (``.sent``) and copies of the files that operations name. The process that writes or sends
+a spool holds a lock on it, which is released when the process ends, even by a kill.
 """
 
 import contextlib
@@ -54,10 +54,9 @@ class Spool:
                     yield cls(path, opened, about["store"], about["experiment"])
 
     def append(self, operation: Operation) -> None:
-        """Add an operation, in one write: of a process that is killed it is there or not.
+        """Add an operation in one write: a kill leaves all of it or nothing.
 
-        The files below the directory that it names, if it does, are copied: by the time they are sent, other
-        files may lie there.
+        If it names a directory, its files are copied: by the time they are sent, the originals may have changed.
         """
         if "directory" in operation:
             self._files += 1
@@ -87,11 +86,11 @@ class Spool:
         return found
 
     def mark_sent(self, position: int) -> None:
-        """Remember that the store has taken what stands before ``position``."""
+        """Record that the store has received everything before ``position``."""
         self._sent.write_text(str(position))
 
     def remove(self) -> None:
-        """All has been sent, or will never be."""
+        """Remove the files: everything has been sent, or never will be."""
         shutil.rmtree(self._copies, ignore_errors=True)
         self._sent.unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)

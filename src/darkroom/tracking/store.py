@@ -67,16 +67,16 @@ class Store:
         return cls(client, _experiment_id(client, address, experiment))
 
     def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
-        """Start a run that is told to the store at once; see ``begin``."""
+        """Start a run that is sent to the store at once; see ``begin``."""
         return begin(self.apply, name, kind, origin(), key=key, parent=parent)
 
     def run(self, run_id: str) -> Run:
-        """A run that is there, to tell it more."""
+        """An existing run, to log more to it."""
         self._ids[run_id] = run_id
         return Run(run_id, self.apply)
 
     def apply(self, operation: Operation) -> None:
-        """Carry out an operation. One that was carried out already changes nothing."""
+        """Execute an operation. Repeating one changes nothing."""
         key = operation["run"]
         match operation:
             case {"do": "begin"}:
@@ -102,7 +102,7 @@ class Store:
                 raise AssertionError(f"not an operation: {operation}")
 
     def add(self, runs: Sequence[WholeRun]) -> None:
-        """Write runs as a whole, in few calls. What the store has already of them stays as it is."""
+        """Write whole runs, in few calls. What the store already has of them is kept."""
         keys = [run.key for run in runs]
         database = database_of(self.client)
         there = known(database, self.experiment_id, keys) if database else {*filter(self._has, keys)}
@@ -172,13 +172,13 @@ class Store:
             self.client.set_terminated(run.info.run_id, RunStatus.to_string(RunStatus.KILLED))
 
     def model_uri(self, run_id: str) -> str:
-        """Where the model that a run has logged lies, or "" if it has logged none to its end."""
+        """The URI of the model that a run has logged, or "" if it has logged none completely."""
         return newest_model(self.client, self.client.get_run(run_id))
 
 
 def open_client(address: str) -> MlflowClient:
     """A client of the store, which MLflow's own functions use too from now on."""
-    # It logs the traceback of what it raises, and here everything that is raised is told.
+    # It logs the traceback of what it raises, and here every error is reported.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     mlflow.set_tracking_uri(address)
     return MlflowClient()
@@ -191,7 +191,7 @@ def abandoned(client: MlflowClient, experiment_id: str) -> list[MlflowRun]:
 
 
 def newest_model(client: MlflowClient, run: MlflowRun) -> str:
-    """Where the model lies that ``run`` has logged last, or "" if it has logged none to its end."""
+    """The URI of the last model that ``run`` has logged completely, or "" if there is none."""
     # The order in which MLflow lists them says nothing.
     models = [client.get_logged_model(each.model_id) for each in (run.outputs.model_outputs if run.outputs else [])]
     ready = [model for model in models if model.status == LoggedModelStatus.READY]
@@ -199,7 +199,7 @@ def newest_model(client: MlflowClient, run: MlflowRun) -> str:
 
 
 def does_not_answer(problem: BaseException) -> bool:
-    """Whether a store may carry out later what it has not now: it is away, or busy, and did not refuse."""
+    """Whether a store may execute an operation later: it is unreachable or busy, and did not refuse."""
     if isinstance(problem, MlflowException):
         status = problem.get_http_status_code()
         return bool(status >= 500 or status in (requests.codes.request_timeout, requests.codes.too_many_requests))
@@ -224,7 +224,7 @@ def reason(problem: BaseException) -> str:
 
 
 def explained(problem: Exception, address: str) -> Exception:
-    """What a user can fix, as a TrackingError; a mistake of ours stays as it is."""
+    """A problem that a user can fix, as a TrackingError; a bug in Darkroom is not changed."""
     if isinstance(problem, MlflowException) and problem.get_http_status_code() == requests.codes.unauthorized:
         return TrackingError(
             f"MLflow store {shown(address)} does not know this user or password; "
@@ -235,7 +235,7 @@ def explained(problem: Exception, address: str) -> Exception:
 
 
 def _make_database(path: Path) -> None:
-    """Make MLflow's tables in a new file, which appears as a whole: half of them would be stumbled over."""
+    """Create MLflow's tables in a new file, which appears only when complete: MLflow cannot use a part of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with scratch_directory(path.parent) as place:
         made = place / path.name

@@ -88,7 +88,7 @@ class Tracker:
 
     @property
     def seconds(self) -> float:
-        """What tracking has cost so far: seconds that the stage waited for it, and the thread's seconds of CPU."""
+        """The cost of tracking so far: seconds that the stage waited for it, and CPU seconds of the thread."""
         return self._seconds + self._writer.cpu_seconds
 
     def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
@@ -99,11 +99,11 @@ class Tracker:
 
     @cached_property
     def _origin(self) -> dict[str, str]:
-        """That of the stage: asking git for it takes longer than a small trial."""
+        """The origin of the stage, cached: calling git takes longer than a small trial."""
         return origin()
 
     def if_it_answers(self, action: Callable[["Store"], object]) -> None:
-        """Do what has to wait for the store, after all that was told before; not if the store does not answer."""
+        """Do work that needs the store, after all earlier operations; skip it if the store does not respond."""
         self._settle(PATIENCE_SECONDS)
         self._check()
         if self._trouble:
@@ -119,7 +119,7 @@ class Tracker:
             self._trouble = reason(problem)
 
     def store(self) -> "Store":
-        """The store, after it was brought what had been left behind. Raises TrackingError if it does not answer."""
+        """The store, after all earlier operations were sent. Raises TrackingError if it does not respond."""
         sent = -1
         while not self._writer.wait(PATIENCE_SECONDS):
             self._check()
@@ -149,7 +149,7 @@ class Tracker:
             raise self._writer.refusal
 
     def _settle(self, patience: float) -> None:
-        """Wait until all is sent. A store that has once been waited for in vain is not waited for again."""
+        """Wait until everything is sent. After one timeout, later calls do not wait again."""
         if not self._trouble and not self._writer.wait(patience):
             self._trouble = self._writer.trouble or "no answer"
 
@@ -165,7 +165,7 @@ def connect(settings: Tracking, spools: Path) -> "Store":
 
 
 def registry_client(workspace: Workspace) -> "MlflowClient":
-    """A client of the same store for what needs no experiment: nothing is made by asking, and nothing brought.
+    """A client of the same store for work without an experiment: it creates nothing and sends nothing.
 
     Raises TrackingError if there is no store, or it cannot be used.
     """

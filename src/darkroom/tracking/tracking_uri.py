@@ -53,26 +53,26 @@ def sqlite_uri(path: Path) -> str:
 
 
 def store_exists() -> bool:
-    """Whether there is a store to look into; of one that is not a local file only connecting tells."""
+    """Whether there is a store; for one that is not a local file, only connecting can find out."""
     path = sqlite_file(tracking_uri())
     return path is None or path.exists()
 
 
 def need_store(workspace: Workspace) -> None:
-    """Raises TrackingError if there is no store to look into."""
+    """Raises TrackingError if there is no store."""
     if not store_exists():
         raise TrackingError(f"no MLflow store at {shown(tracking_uri())}; {register_hint(workspace)}")
 
 
 def register_hint(workspace: Workspace) -> str:
-    """What to type for a registered model. Where DVC has brought one `dvc repro` has nothing to do."""
+    """The command that registers a model. If DVC restored one, `dvc repro` has nothing to do."""
     if workspace.weights.is_file():
         return f"`darkroom register` registers {workspace.weights}"
     return "`dvc repro` trains and registers a model"
 
 
 def check_uri(address: str) -> None:
-    """Refuse what no store can be reached by. Raises TrackingError."""
+    """Refuse a URI that no store can have. Raises TrackingError."""
     known = {*LOCAL, *REMOTE, *(plugin.name for plugin in entry_points(group="mlflow.tracking_store"))}
     scheme = _scheme(address)
     if scheme not in known:
@@ -83,18 +83,18 @@ def check_uri(address: str) -> None:
 
 
 def is_local(address: str) -> bool:
-    """Whether the store is a file of this machine: such a one answers, or never will."""
+    """Whether the store is a file on this machine: waiting for such a store is of no use."""
     return _scheme(address) in LOCAL
 
 
 def shown(address: str) -> str:
-    """The address as it may be shown and written down: without a password."""
+    """The URI without its password, to be shown and stored."""
     parts = urlsplit(address)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if "@" in parts.netloc else address
 
 
 def portable(address: str) -> str:
-    """The address as a file of the project may note it: it stays true of a project that is moved or copied."""
+    """The URI as a file of the project may store it: it stays valid when the project is moved or copied."""
     path = sqlite_file(address)
     if path and path.is_relative_to(project_root()):
         return f"sqlite:///{path.relative_to(project_root())}"

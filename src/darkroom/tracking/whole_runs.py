@@ -1,7 +1,7 @@
-"""Runs that began and ended before the store was told of them: each is written at once, in a database many together.
+"""Write runs that ended before they were sent to the store: each in one call, many in one database transaction.
 
-A search may have a thousand short trials. Told one operation after another, each run costs a database eight
-transactions and 60 ms of a processor; two hundred together cost one transaction, and each less than a millisecond.
+A search may have a thousand short trials. Sent one operation at a time, each run costs a database eight
+transactions and 60 ms of CPU time; two hundred together cost one transaction, and each less than a millisecond.
 MLflow's public interface writes one run at a time, so this module uses MLflow's tables and its SqlAlchemyStore.
 """
 
@@ -30,7 +30,7 @@ SIMPLE = {"begin", "params", "metrics", "tags", "rename", "end"}
 
 @dataclass
 class WholeRun:
-    """All that a run was told. ``points`` are [name, value, milliseconds, step] each."""
+    """Everything that was logged to a run. ``points`` are [name, value, milliseconds, step] each."""
 
     operations: Sequence[Operation]
     key: str
@@ -45,7 +45,7 @@ class WholeRun:
 
     @classmethod
     def of(cls, operations: Sequence[Operation]) -> Self | None:
-        """The run of these operations, all there are of it; None if it is not whole, or has more to it."""
+        """The run of these operations; None if it is incomplete, or has operations that cannot be written together."""
         first = operations[0]
         kinds = [operation["do"] for operation in operations]
         is_whole = kinds[0] == "begin" and kinds[-1] == "end" and kinds.count("begin") == kinds.count("end") == 1
@@ -76,7 +76,7 @@ class WholeRun:
             and len(self.points) <= MAX_METRICS
             and len(self.params) <= MAX_PARAMS
             and len(self.tags) <= MAX_TAGS
-            # Figures of a model or a dataset have more than four parts; those of step 0 may be given twice.
+            # Metrics of a model or a dataset have more than four parts; those of step 0 may be given twice.
             and all(len(point) == 4 and point[3] for point in self.points)
             and len({(point[0], point[3]) for point in self.points}) == len(self.points)
         )
@@ -117,7 +117,7 @@ def write(client: MlflowClient, experiment_id: str, runs: Sequence[WholeRun], pa
 
 
 def database_of(client: MlflowClient) -> SqlAlchemyStore | None:
-    """The store as MLflow's own class of databases; None if it is a server or a directory."""
+    """The store as MLflow's SqlAlchemyStore; None if it is a server or a directory."""
     store = client._tracking_client.store
     return store if isinstance(store, SqlAlchemyStore) else None
 
@@ -164,8 +164,8 @@ def _insert(
         rows[SqlTag] += [{"run_uuid": run_id, "key": key, "value": value} for key, value in tags.items()]
         rows[SqlParam] += [{"run_uuid": run_id, "key": key, "value": value} for key, value in run.params.items()]
         latest: dict[str, dict[str, Any]] = {}
-        for name, figure, time, step in run.points:
-            is_nan, value = database.sanitize_metric_value(figure)
+        for name, number, time, step in run.points:
+            is_nan, value = database.sanitize_metric_value(number)
             row = {"run_uuid": run_id, "key": name, "value": value, "timestamp": time, "step": step, "is_nan": is_nan}
             rows[SqlMetric].append(row)
             if name not in latest or latest[name]["step"] < step:

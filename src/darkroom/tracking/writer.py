@@ -1,4 +1,4 @@
-"""The thread that brings what is spooled to the store, so that nothing else waits for it."""
+"""The thread that sends spooled operations to the store, so that nothing else waits for it."""
 
 import threading
 import time
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 Pending = tuple[Operation, int]
 
 # Seconds for which the thread leaves the machine to the stage: importing MLflow, which takes one or two, is then at
-# most a thirtieth of the work that it is done beside. What is shorter is told to the store when it has ended.
+# most a thirtieth of the work that it is done beside. A shorter run is sent to the store when it has ended.
 QUIET_SECONDS = 60.0
-# Between two times that the store is told something, unless somebody waits: what comes meanwhile goes together.
+# Between two sends to the store, unless somebody waits: operations of this time are sent together.
 GATHER_SECONDS = 5.0
-# A run below another one is told as a whole if it ends within so many seconds.
+# A child run is sent as a whole if it ends within so many seconds.
 WHOLE_SECONDS = 10.0
 # Runs that a database writes in one transaction, during which nobody else can.
 RUNS_A_BATCH = 200
@@ -33,10 +33,10 @@ LONGEST_PAUSE_SECONDS = 60.0
 
 
 class Writer:
-    """Brings to the store what other processes have left behind, then what this one spools, in that order.
+    """Sends to the store the operations that other processes left behind, then those of this process, in that order.
 
-    Until the store has answered for the first time, a refusal (``refusal``) is an error: the settings are wrong, or
-    the experiment is. Later on it is a ``trouble`` like any other: what could not be sent stays in the spool.
+    Until the store has responded for the first time, a refusal (``refusal``) is an error: the settings or the
+    experiment are wrong. Later it is a ``trouble`` like any other: unsent operations stay in the spool.
     """
 
     def __init__(self, address: str, experiment: str, directory: Path) -> None:
@@ -94,7 +94,7 @@ class Writer:
             return self._idle
 
     def finish_import(self) -> None:
-        """Wait until the thread has imported MLflow, which it now does at once."""
+        """Have the thread import MLflow now, and wait until it has."""
         self._hurry()
         self.imported.wait()
 
@@ -263,7 +263,7 @@ def unfinished(pending: list[Pending], since: float) -> set[str]:
 
 
 def merged(pending: list[Pending]) -> list[Pending]:
-    """The operations with figures of one run that follow each other as one: a slow store is asked less often."""
+    """Merge consecutive metrics of a run into one operation: a slow store then gets fewer requests."""
     together: list[Pending] = []
     for operation, position in pending:
         last = together[-1][0] if together else {}

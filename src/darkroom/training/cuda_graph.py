@@ -1,4 +1,4 @@
-"""Training steps on a GPU as one CUDA graph each: the host launches once a step, and not once a kernel."""
+"""Training steps on a GPU as one CUDA graph each: the host launches once per step and not once per kernel."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,19 +26,19 @@ class CaptureError(RuntimeError):
 
 
 class Recorder(Protocol):
-    """What captures work on a device."""
+    """Captures work on a device."""
 
     def warm_up(self, work: Callable[[], None]) -> None:
-        """Do the work as it is done before it is captured."""
+        """Run the work before its capture, without capturing it."""
 
     def record(self, work: Callable[[], None], generators: Sequence[Generator]) -> Callable[[], None]:
-        """Capture the work, which draws from ``generators`` and torch's own, and return what repeats it."""
+        """Capture the work, which draws from ``generators`` and torch's own, and return a function that replays it."""
 
     def run_concurrently(self, works: Sequence[Callable[[], None]]) -> None:
-        """Do works that need nothing of each other, at once where the device can; captured, they stay so."""
+        """Run independent works, concurrently if the device can, also when they are captured and replayed."""
 
     def wait(self) -> None:
-        """Until the device has done all that it was given."""
+        """Wait until the device has finished all work."""
 
 
 class CudaGraphs:

@@ -1,4 +1,4 @@
-"""The device of a training, and what it is good at."""
+"""The device of a training, and the precisions that it supports."""
 
 import os
 import warnings

@@ -101,7 +101,7 @@ class TrainingLoop:
         self.average = None if settings.ema is None else MovingAverage(model, settings.ema)
 
     def warm_up(self) -> None:
-        """Let the device load, compile and capture what a step needs. The training begins as if this had not been.
+        """Load, compile and capture what a step needs. The state of the training is not changed.
 
         Raises ConfigError if the model cannot be compiled here.
         """

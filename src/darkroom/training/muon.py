@@ -157,7 +157,7 @@ def take_together(optimizers: Sequence[Muon]) -> None:
 
 
 def _multiply(tensors: Sequence[Tensor], factors: Sequence[Any]) -> None:
-    """Each of ``tensors`` by its factor, in place: by numbers all at once, by tensors those at once whose it is."""
+    """Multiply each of ``tensors`` by its factor, in place: numbers in one call, tensors in one call per factor."""
     if not any(isinstance(factor, Tensor) for factor in factors):
         torch._foreach_mul_(list(tensors), list(factors))
         return

@@ -1,4 +1,4 @@
-"""What captured steps read and add to, in the memory of the device."""
+"""The buffers on the device that captured steps read and add to."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,7 +13,7 @@ from darkroom.training.step import TrainStep
 
 
 class Training(Protocol):
-    """Of a training what its steps need."""
+    """The parts of a training that its steps use."""
 
     model: nn.Module
     batches: TrainBatches

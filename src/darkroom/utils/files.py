@@ -1,4 +1,4 @@
-"""Reading and writing the files that stages hand to each other, atomically."""
+"""Read and write the files that stages pass to each other, atomically."""
 
 import hashlib
 import json
@@ -90,9 +90,9 @@ def _refuse_constant(name: str) -> float:
 def checked(
     kind: type[T], found: Mapping[str, Any], path: Path | str, *, error: type[DarkroomError], made_by: str
 ) -> T:
-    """What was ``found`` in a file as a ``kind``, a type whose annotations say what its values may be.
+    """The content ``found`` in a file as a ``kind``, a type whose annotations define the valid values.
 
-    Raises ``error``, with the command that writes the file again, for a missing value or one of another type.
+    Raises ``error``, with the command that writes the file again, if a value is missing or of another type.
     """
     try:
         return TypeAdapter(kind).validate_python(found)
@@ -101,7 +101,7 @@ def checked(
 
 
 def first_problem(problem: ValidationError) -> str:
-    """The first of what pydantic has found, as `key: what is wrong`."""
+    """The first error of pydantic, as `key: what is wrong`."""
     first = problem.errors(include_url=False, include_context=False, include_input=False)[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg'].lower()}" if place else first["msg"]
@@ -130,5 +130,5 @@ def sha256(path: Path) -> str:
 
 
 def digest(value: Any) -> str:
-    """The SHA-256 of a JSON-serialisable value, independent of the order of its keys."""
+    """The SHA-256 of a JSON-serializable value, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

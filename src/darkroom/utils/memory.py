@@ -1,4 +1,4 @@
-"""Memory: how much there is, and what to say when it does not suffice, whichever library reports it."""
+"""Memory: how much there is, and the error message if it is not enough, whichever library reports it."""
 
 import errno
 import re
@@ -46,12 +46,12 @@ def total_bytes() -> int:
 
 
 def free_bytes() -> int:
-    """What this machine could give to programs now."""
+    """The memory that is available to programs now."""
     return min(int(psutil.virtual_memory().available), total_bytes())
 
 
 def shortage(problem: BaseException) -> str | None:
-    """What is missing, in words with the bytes wanted and there; None for a problem of another kind."""
+    """The shortage in words, with the bytes requested and available; None for a problem of another kind."""
     text = str(problem)
     is_short = (
         isinstance(problem, MemoryError)
@@ -72,12 +72,12 @@ def shortage(problem: BaseException) -> str | None:
 
 
 def failure_reason(problem: BaseException) -> str:
-    """Why something failed, in one line: a shortage of memory in our words, anything else in its own."""
+    """Why something failed, in one line: a clear message for a shortage of memory, else the problem's own."""
     return shortage(problem) or first_line(problem)
 
 
 def killed_worker() -> str:
-    """What to say of a process of ours that was killed: nobody but the system and the user could have done it."""
+    """The error message for a killed worker process: only the system or the user can have killed it."""
     return f"a worker process was killed, perhaps because memory ran out ({free_bytes() / GIBIBYTE:.1f} GiB is free)"
 
 

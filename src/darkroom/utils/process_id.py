@@ -1,4 +1,4 @@
-"""Names for processes that outlive them: who began something, and whether it has ended since."""
+"""Unique names for processes: which process started something, and whether it has ended."""
 
 import os
 import socket
@@ -9,12 +9,12 @@ import psutil
 
 
 def this_process() -> str:
-    """Host, process id and start time: together they name a process for good, an id alone is used again."""
+    """Host, process id and start time: together they are unique, while an id alone is reused."""
     return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.0f}"
 
 
 def is_of_this_machine(process: str) -> bool:
-    """Whether ``this_process`` could have named a process so here."""
+    """Whether a name from ``this_process`` is of a process on this machine."""
     return process.rsplit(":", 2)[0] == socket.gethostname()
 
 
@@ -32,7 +32,7 @@ def is_gone(process: str) -> bool:
 
 
 def end_with_parent() -> None:
-    """Have this process, which another one's multiprocessing has spawned, end when that one does, even by a kill."""
+    """End this process, which multiprocessing has spawned, when its parent ends, even by a kill."""
     parent = parent_process()
     assert parent, "a spawned process has one"
 

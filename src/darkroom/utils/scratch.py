@@ -42,7 +42,7 @@ def scratch_directory(place: Path | None = None) -> Iterator[Path]:
 
 
 def abandoned(place: Path) -> list[Path]:
-    """What processes of this machine and this user that have ended have left in ``place``."""
+    """The files in ``place`` of processes of this machine and this user that have ended."""
     found = []
     with suppress(OSError), os.scandir(place) as entries:
         for entry in entries:

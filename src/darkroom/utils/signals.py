@@ -1,7 +1,7 @@
-"""Ctrl-C and termination, held back while something is done that must not be torn apart.
+"""Delay Ctrl-C and termination during work that must not be interrupted.
 
-An exception in the middle of a transaction would leave the tracking store locked against the very
-process that is about to end its run in it.
+An exception in the middle of a transaction would leave the tracking store locked for the process itself, which still
+has to end its run there.
 """
 
 import os
@@ -22,14 +22,14 @@ _is_answered = False
 
 
 def install() -> None:
-    """Make Ctrl-C raise KeyboardInterrupt, and termination SystemExit, wherever they are not held back."""
+    """Make Ctrl-C raise KeyboardInterrupt, and termination SystemExit, except while they are held back."""
     for number in SIGNALS:
         signal.signal(number, _handle)
 
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Let an interruption wait until the block has ended. Blocks may be nested."""
+    """Delay an interruption until the block has ended. Blocks may be nested."""
     global _depth, _waiting
     _depth += 1
     try:
@@ -43,9 +43,9 @@ def held_back() -> Iterator[None]:
 
 @contextmanager
 def answered(what: str) -> Iterator[None]:
-    """Say at once, at Ctrl-C in the block, that ``what`` is done now, for it may take seconds; a second one leaves it.
+    """At Ctrl-C in the block, print at once that ``what`` is being finished; a second Ctrl-C abandons it.
 
-    What a process that leaves has not ended is found by the next one, as after a kill.
+    The next process finds the unfinished work, as after a kill.
     """
     global _answer, _is_answered
     _answer, _is_answered = what, False

@@ -89,8 +89,8 @@ def test_the_code_of_a_project_below_the_repositorys_root_is_found(tmp_path):
 def test_a_tree_that_was_dirty_is_told_of(repository, tmp_path, capsys):
     root, commit = repository
     _, doubts = bring_code(training(commit=commit, was_dirty=True), Workspace(root), tmp_path / "code")
-    assert doubts == [f"the working tree had changes that commit {commit[:12]} does not hold"]
-    assert "if they were in src/, another code is trained" in capsys.readouterr().err
+    assert doubts == [f"the working tree had changes that commit {commit[:12]} does not contain"]
+    assert "if they were in src/, different code is trained" in capsys.readouterr().err
 
 
 def test_a_commit_that_the_repository_lacks_is_refused(repository, tmp_path):

@@ -1,4 +1,4 @@
-"""What is said of a training that came out again, or did not, and why it may not have."""
+"""What is printed for a reproduced training, for one with another result, and the possible reasons."""
 
 import json
 import sys

@@ -195,7 +195,7 @@ def test_a_registry_without_versions_says_how_to_get_one(client):
 
 
 def test_a_run_that_the_store_lacks_is_refused(client):
-    with pytest.raises(TrackingError, match=r"run 0{32}: not in the MLflow store; .*MLFLOW_TRACKING_URI says which"):
+    with pytest.raises(TrackingError, match=r"run 0{32}: not in the MLflow store; .*MLFLOW_TRACKING_URI selects"):
         find(client, NAME, "0" * 32)
 
 

@@ -1,1 +1,1 @@
-"""`darkroom doctor`: whether files, DVC, the MLflow store and the registry agree, and what to type if not."""
+"""`darkroom doctor`: whether files, DVC, the MLflow store and the registry agree, and the command to run if not."""

@@ -26,7 +26,7 @@ def wrong(area: str, line: str, repair: Callable[[], object] | None = None) -> F
 
 
 def examined(area: str, findings: Iterable[Finding]) -> Iterator[Finding]:
-    """``findings``, in which an error that the user can fix becomes one: it names the command that helps."""
+    """``findings``; an error that the user can fix becomes one more finding, which names the command that helps."""
     try:
         yield from findings
     except DarkroomError as problem:

@@ -1,4 +1,4 @@
-"""Whether the machine has what a run needs: packages, disk, permissions; and what killed processes have left."""
+"""Whether the machine has what a run needs: packages, disk space, permissions; and leftovers of killed processes."""
 
 import os
 import shutil
@@ -40,7 +40,7 @@ def check(workspace: Workspace) -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Whether those that pyproject.toml names are installed in a version that it takes."""
+    """Whether the packages in pyproject.toml are installed in versions that it allows."""
     lacking = []
     for line in requires("darkroom") or ():
         wanted = Requirement(line)
@@ -69,5 +69,5 @@ def _leftovers(root: Path) -> Iterator[Finding]:
 
 
 def _directories(place: Path) -> list[Path]:
-    """The directory and those below it down to where stages write."""
+    """The directory and its subdirectories, down to those that stages write to."""
     return [place, *place.glob("*/"), *place.glob("*/*/")]

@@ -15,7 +15,7 @@ CHANGED = ("modified", "not in cache")
 
 
 def start(workspace: Workspace) -> "subprocess.Popen[str]":
-    """Ask DVC, which takes seconds to start: other checks can run meanwhile."""
+    """Start `dvc status`, which takes seconds: other checks can run in the meantime."""
     return subprocess.Popen(
         [sys.executable, "-m", "dvc", "status", "--json"],
         cwd=workspace.root,
@@ -26,9 +26,9 @@ def start(workspace: Workspace) -> "subprocess.Popen[str]":
 
 
 def check(asked: "subprocess.Popen[str]", wrong_files: Sequence[str]) -> Iterator[Finding]:
-    """What DVC, as ``start`` has asked it, says of the stages and their outputs.
+    """The state of the stages and their outputs according to the DVC process of ``start``.
 
-    ``wrong_files`` are lines about files that nobody should keep.
+    ``wrong_files`` are lines about files that must not be committed.
     """
     answer, complaint = asked.communicate()
     if asked.returncode:

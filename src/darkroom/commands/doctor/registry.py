@@ -1,4 +1,4 @@
-"""Whether the registry knows the model in the working tree, holds what it registered, and follows its history."""
+"""Whether the registry contains the model in the working tree, its files, and the aliases that the history requires."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ AREA = "registry"
 
 
 def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
-    """Raises TrackingError or ModelError for what does not belong together, MlflowException if nobody answers."""
+    """Raises TrackingError or ModelError for an inconsistency, MlflowException if the store does not respond."""
     is_evaluated = workspace.weights.exists() and workspace.report("evaluate").exists()
     if not store_exists():
         if is_evaluated:

@@ -14,7 +14,7 @@ from darkroom.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace, *, fix: bool) -> bool:
-    """Print what the checks found, with ``fix`` after the repairs that are safe. Returns whether nothing is wrong."""
+    """Print the findings of all checks; with ``fix``, make the safe repairs first. Returns whether nothing is wrong."""
     found = list(examine(config, workspace))
     if fix and (repairs := [each for each in found if each.repair]):
         for each in repairs:
@@ -36,17 +36,17 @@ def run(config: Config, workspace: Workspace, *, fix: bool) -> bool:
 
 
 def examine(config: Config, workspace: Workspace) -> Iterator[Finding]:
-    """Every check. Nothing is changed by it. What several of them stumble over is told once."""
-    told = set()
+    """Run every check without changing anything. A problem that several checks find is reported once."""
+    reported = set()
     for each in _examine(config, workspace):
-        if each.line not in told:
-            told.add(each.line)
+        if each.line not in reported:
+            reported.add(each.line)
             yield each
 
 
 def _examine(config: Config, workspace: Workspace) -> Iterator[Finding]:
     asked = pipeline.start(workspace)
-    # While DVC is thinking: they import torch and MLflow, which takes seconds.
+    # While DVC runs: these import torch and MLflow, which takes seconds.
     from darkroom.commands.doctor import registry, store, working_tree
 
     yield Finding("settings", f"{workspace.params}: valid")

@@ -1,4 +1,4 @@
-"""Whether the MLflow store can be used, has its files beside it, and has received everything."""
+"""Whether the MLflow store can be used, its files are beside it, and it has received all operations."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ LOCK_TIMEOUT_SECONDS = 1.0  # for which another program may hold an SQLite file
 
 
 def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
-    """Raises TrackingError for a store that cannot be used, and MlflowException for one that does not answer."""
+    """Raises TrackingError for a store that cannot be used, and MlflowException for one that does not respond."""
     address = tracking_uri()
     check_uri(address)
     yield from _spools(config, workspace, address)
@@ -67,7 +67,7 @@ def _runs(config: Config, workspace: Workspace) -> Iterator[Finding]:
 
 
 def _spools(config: Config, workspace: Workspace, address: str) -> Iterator[Finding]:
-    """What was kept for a store that did not answer."""
+    """The operations that were kept for a store that did not respond."""
     for spool in Spool.left_behind(workspace.spools):
         if not (count := len(spool.pending())):
             continue

@@ -15,14 +15,14 @@ AREA = "working tree"
 
 
 def check_search(config: Config, workspace: Workspace) -> Iterator[Finding]:
-    """Raises SearchError for what no search has written."""
+    """Raises SearchError if the file was not written by a search."""
     if workspace.best_params.exists():
         read_best_params(workspace.best_params, config)
         yield Finding(AREA, f"{workspace.best_params}: settings that can be trained with")
 
 
 def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
-    """Raises CacheError or ModelError for what does not belong together."""
+    """Raises CacheError or ModelError for files that do not belong together."""
     cache = workspace.processed(config.dataset.name)
     if not (cache / CARD).exists():
         yield Finding(AREA, f"{cache}: nothing preprocessed yet; `dvc repro` begins")

@@ -1,1 +1,1 @@
-"""The text of params.yaml and its schema, both made from the settings. `make params` writes them."""
+"""The text of params.yaml and its schema, both generated from the settings. `make params` writes them."""

@@ -1,4 +1,4 @@
-"""The JSON schema of params.yaml, by which editors complete and check it while a person types."""
+"""The JSON schema of params.yaml, which editors use for completion and checks."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from darkroom.config import Config, tunable_keys
 
 
 def schema() -> dict[str, Any]:
-    """The schema of params.yaml and of recipes. What it cannot say, such as rules across settings, it leaves out."""
+    """The schema of params.yaml and of recipes, without what a schema cannot express, such as rules across settings."""
     found = Config.model_json_schema(schema_generator=_Untitled)
     for section in found["properties"].values():
         del section["default"]  # which each of its keys has

@@ -68,7 +68,7 @@ def _entries(values: Mapping[str, Any]) -> list[str]:
 
 
 def _quoted(value: Any) -> Any:
-    """The value with quotes around texts that other readers of YAML may take for something else, such as ::1."""
+    """The value, with quotes around texts that other YAML parsers may read as another type, such as ::1."""
     if isinstance(value, str) and not value[:1].isalpha():
         return DoubleQuotedScalarString(value)
     return [_quoted(each) for each in value] if isinstance(value, list) else value

@@ -31,7 +31,7 @@ def check_sizes(settings: Augment, shape: tuple[int, int, int]) -> None:
 
 
 def without_effect(settings: Augment, channels: int) -> list[str]:
-    """The settings that are given although images of ``channels`` channels have no color to change."""
+    """The settings that have no effect because images of ``channels`` channels have no color to change."""
     return [key for key in COLOR_ONLY if channels == 1 and getattr(settings, key)]
 
 

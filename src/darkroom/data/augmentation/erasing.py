@@ -1,4 +1,4 @@
-"""Blanking a part of each image. What is blanked takes the image's own mean color."""
+"""Blank a part of each image with the image's own mean color."""
 
 import math
 
@@ -13,7 +13,7 @@ RATIOS = (0.3, 3.3)
 
 
 def boxes(size: tuple[int, int], top: Tensor, left: Tensor, heights: Tensor, widths: Tensor) -> Tensor:
-    """True inside one rectangle for each image: bool [N, 1, H, W]. What stands over the image is cut off.
+    """True inside one rectangle for each image: bool [N, 1, H, W]. The rectangle is clipped to the image.
 
     ``size`` is (H, W); the others are int64 [N], in pixels.
     """
