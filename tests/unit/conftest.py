@@ -51,11 +51,11 @@ def make_split() -> MakeSplit:
 @pytest.fixture
 def bring(evaluated):
     """Register the model that lies in the project, as `darkroom register` does before it crowns one."""
-    from darkroom.promotion.registration import register_work_tree
+    from darkroom.promotion.registration import register_working_tree
     from darkroom.tracking.tracker import connect
 
     def bring():
         config = load(evaluated / "params.yaml")
-        return register_work_tree(connect(config.tracking, Workspace().spools), config, Workspace())
+        return register_working_tree(connect(config.tracking, Workspace().spools), config, Workspace())
 
     return bring

@@ -72,7 +72,7 @@ class _StoredModel:
             client.log_model_artifact(self.model_id, str(listing), "preprocess")
 
 
-def register_work_tree(store: Store, config: Config, workspace: Workspace) -> Registered:
+def register_working_tree(store: Store, config: Config, workspace: Workspace) -> Registered:
     """Register models/model.safetensors with the results in reports/evaluate, as challenger.
 
     Its run is rebuilt from the files if the store lacks it; the files are not changed. Raises ModelError if the files

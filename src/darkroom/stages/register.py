@@ -11,7 +11,7 @@ from darkroom.models.card import ModelCard
 from darkroom.promotion.dataset_mismatch import mismatch_notice
 from darkroom.promotion.lineage import other_data
 from darkroom.promotion.promote import promote_first
-from darkroom.promotion.registration import register_work_tree
+from darkroom.promotion.registration import register_working_tree
 from darkroom.tracking.tracker import connect
 from darkroom.utils.console import messages, warn
 from darkroom.workspace import Workspace
@@ -22,7 +22,7 @@ def run(config: Config, workspace: Workspace) -> None:
     if line := other_data(config, workspace):
         raise ModelError(line)  # it would be registered under the name of the other data
     store = connect(config.tracking, workspace.spools)
-    registered = register_work_tree(store, config, workspace)
+    registered = register_working_tree(store, config, workspace)
     promote_first(config, workspace, store, registered.version)
     aliases = store.client.get_model_version(registered.name, registered.version).aliases
     state = "registered as" if registered.is_new else "already registered as"

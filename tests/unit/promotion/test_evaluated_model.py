@@ -66,7 +66,7 @@ def test_a_run_is_known_as_well_as_its_version(collect, client):
     assert by_run.size_bytes == by_version.size_bytes
 
 
-def test_the_model_answers_as_the_one_in_the_work_tree(collect, evaluated):
+def test_the_model_answers_as_the_one_in_the_working_tree(collect, evaluated):
     classifier, _ = load_classifier(evaluated / "models" / "model.safetensors", evaluated / "models" / "model.json")
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Registering what lies in the work tree: once for the same weights, in whichever store, and only what belongs
+"""Registering what lies in the working tree: once for the same weights, in whichever store, and only what belongs
 together.
 """
 
