@@ -32,7 +32,7 @@ def params() -> str:
 
 
 def copy_recipes(directory: Path) -> None:
-    """Copy the shipped recipes and their figures to ``directory``/recipes."""
+    """Copy the shipped recipes and their measurements to ``directory``/recipes."""
     (directory / "recipes").mkdir(parents=True)
     for path in (*recipes(), ROOT / "recipes" / "measured.json"):
         shutil.copy(path, directory / "recipes" / path.name)

@@ -4,7 +4,7 @@
 
 Conditions: Fashion-MNIST from data/raw (`darkroom download` with dataset.name fashion-mnist; made images of the same
 shape without it), 3x3 convolutions 32 and 64 with pooling, dense 128, dropout 0.25; AdamW, fp32; one epoch and one
-pass over 2,000 validation images, after 2,048 images that warm everything up. Each figure is of a process of its own.
+pass over 2,000 validation images, after 2,048 images that warm everything up. Each value is of a separate process.
 Images a second count the training images over the time from the first batch to the end of validation, and of the
 checkpoint and the logging where a way does them. Peak memory is that of the whole process, libraries included, and
 of fit also that of logging the model; its other seconds are those of the epochs alone and of the whole command.

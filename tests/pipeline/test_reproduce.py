@@ -1,4 +1,4 @@
-"""A training comes out again, to the last bit, from its own commit, whatever lies in the working tree by then."""
+"""A training gives the same bits again from its own commit, whatever is in the working tree by then."""
 
 import json
 import subprocess

@@ -30,7 +30,7 @@ def test_the_page_of_a_version_shows_its_verdict_and_accuracy(team, champion):
             expect(row).to_contain_text(champion.tags[tag])
 
 
-def test_the_page_of_a_run_shows_its_figures(team, client, champion):
+def test_the_page_of_a_run_shows_its_metrics(team, client, champion):
     run = client.get_run(champion.run_id)
     with open_page(team.server, f"/#/experiments/{run.info.experiment_id}/runs/{champion.run_id}") as page:
         expect(page.get_by_text("test/accuracy", exact=True)).to_be_visible()

@@ -14,7 +14,7 @@ def champion(team, client):
     return client.get_model_version_by_alias(MODEL, "champion")
 
 
-def test_the_server_has_the_run_with_its_figures(team, client, champion):
+def test_the_server_has_the_run_with_its_metrics(team, client, champion):
     run = client.get_run(champion.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.metrics["test/accuracy"] == team.read("reports/evaluate/metrics.json")["accuracy"]

@@ -168,7 +168,7 @@ def bring_settings(training: TrainingRun, config: Config, workspace: Workspace, 
     train, then = settings["train"], training.environment.get("system.precision")
     if then in precisions(choose_device(train["device"])):
         train["precision"] = then
-    # Of the evaluation a run holds no settings; this one changes the last digits of its figures.
+    # Of the evaluation a run holds no settings; this one changes the last digits of its metrics.
     settings["evaluate"] = {"batch_size": config.evaluate.batch_size}
     # JSON is YAML. What a search has found is among the settings already.
     write_json(checkout.workspace.params, settings | {"search": {"trials": 0}})

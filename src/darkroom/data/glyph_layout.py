@@ -109,7 +109,7 @@ def place(drawing: Pixels, ink: GlyphLayout, size: tuple[int, int]) -> Pixels:
     for _ in range(STEPS):
         thicker = (low + high) / 2
         laid = _lay((255 * (distance + thicker + 0.5).clip(0, 1)).astype(np.uint8), ink, size)
-        # Measured where the dataset's are: a width in so few pixels is no more than a figure to compare.
+        # Measured where the dataset's are: a width in so few pixels is good only for comparison.
         if _stroke_widths(laid)[0] < ink.stroke:
             low = thicker
         else:

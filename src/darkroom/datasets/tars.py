@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from darkroom.errors import DataError
 
-# A header holds a name and some figures. Older releases of Python take a time that grows with the square of its
+# A header holds a name and some numbers. Older releases of Python take a time that grows with the square of its
 # size: 32 MB of it, which fit into some kilobytes, took a hundred seconds and 1.6 GB.
 MAX_HEADER_BYTES = 1 << 16
 EXTENDED = (

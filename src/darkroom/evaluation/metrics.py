@@ -91,7 +91,7 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
     absent = [name for name in classes if name not in set(names)]
     if absent:
         summary["absent_classes"] = len(absent)
-        report += f"\nWithout images here, and in none of these figures: {', '.join(absent)}\n"
+        report += f"\nWithout images here, and in none of these metrics: {', '.join(absent)}\n"
     return Evaluation(summary, per_class, confusion, report, probabilities, labels, predicted)
 
 

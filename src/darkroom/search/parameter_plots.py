@@ -49,7 +49,7 @@ def importances(study: Study) -> "Figure | None":
 
 
 def slices(study: Study, monitor: str) -> "Figure | None":
-    """The monitored figure of the complete trials against each setting; None without a complete trial."""
+    """The monitored metric of the complete trials against each setting; None without a complete trial."""
     complete = _complete(study)
     kinds = _kinds(complete)
     if not kinds:
@@ -83,7 +83,7 @@ def slices(study: Study, monitor: str) -> "Figure | None":
 
 
 def parallel_coordinates(study: Study, monitor: str) -> "Figure | None":
-    """Each complete trial as a line through its settings to its figure; None without a complete trial."""
+    """Each complete trial as a line through its settings to its metric; None without a complete trial."""
     from matplotlib.collections import LineCollection
     from matplotlib.colors import Normalize
 
@@ -107,7 +107,7 @@ def parallel_coordinates(study: Study, monitor: str) -> "Figure | None":
     ]
     figure = new_figure(max(6.0, 2.0 + 1.2 * len(kinds)), 4.6)
     axes = figure.subplots()
-    # Colored by rank and not by figure: a single trial that learned nothing would leave one shade to all others.
+    # Colored by rank and not by value: a single trial that learned nothing would leave one shade to all others.
     shades = LineCollection(
         lines, cmap="Blues", norm=Normalize(-len(lines) / 3, len(lines)), alpha=_strength(len(lines)), linewidths=1.2
     )

@@ -26,7 +26,7 @@ NUMBER_PIXELS = 20
 
 
 def history(study: Study, monitor: str) -> "Figure":
-    """The monitored figure of each trial by its number, with the best so far as a line."""
+    """The monitored metric of each trial by its number, with the best so far as a line."""
     figure = new_figure(8, 4)
     axes = figure.subplots()
     trials = used_trials(study)
@@ -37,7 +37,7 @@ def history(study: Study, monitor: str) -> "Figure":
         if group:
             places, values = [trial.number for trial in group], [monitored(trial) for trial in group]
             axes.scatter(places, values, c=color, marker=marker, s=26, linewidths=1, label=name)
-    if failed:  # at the bottom edge, whatever the figures above it
+    if failed:  # at the bottom edge, whatever the values above it
         edge = axes.get_xaxis_transform()
         axes.scatter(failed, [0.02] * len(failed), c=RED, marker="|", transform=edge, label="failed")
     best = list(accumulate((monitored(trial) for trial in complete), max if is_maximized(study) else min))
@@ -56,7 +56,7 @@ def history(study: Study, monitor: str) -> "Figure":
 
 
 def curves(study: Study, monitor: str) -> "Figure | None":
-    """The monitored figure of each trial after each epoch, None if there is none.
+    """The monitored metric of each trial after each epoch, None if there is none.
 
     The curves of pruned and failed trials end early, with a cross.
     """
@@ -139,7 +139,7 @@ def front(study: Study, monitor: str, second: str) -> "Figure | None":
 
 
 def repeats(comparison: SeedComparison) -> "Figure | None":
-    """Each candidate's figure with each seed, with mean ± standard deviation; None if none has a figure."""
+    """The metric of each candidate with each seed, with mean ± standard deviation; None if none has a value."""
     candidates = [candidate for candidate in comparison.candidates if candidate.values][::-1]
     if not candidates:
         return None
@@ -167,7 +167,7 @@ def repeats(comparison: SeedComparison) -> "Figure | None":
 
 
 def monitored(trial: FrozenTrial) -> float:
-    """The monitored figure of a trial that has one: with two objectives the first."""
+    """The monitored metric of a trial that has one: of two objectives, the first."""
     return float(trial.values[0])
 
 

@@ -26,10 +26,10 @@ KINDS: dict[str, BaseDistribution] = {REPEAT_OF: IntDistribution(AS_WRITTEN, SEE
 
 @dataclass(frozen=True)
 class Candidate:
-    """A configuration that was trained again with other seeds, and the best monitored figure of each.
+    """A configuration that was trained again with other seeds, and the best monitored metric of each.
 
     ``label`` is "starting point" or "trial N" and ``trial`` that number, None if no trial had the settings as
-    written. ``settings`` take the place of those written. ``failures`` say why repeats gave no figure: such a
+    written. ``settings`` take the place of those written. ``failures`` say why repeats gave no value: such a
     candidate cannot win.
     """
 
@@ -100,7 +100,7 @@ class RepeatTrials:
     def tell(
         self, trial: optuna.Trial, values: Sequence[float] | None, state: TrialState, reason: str | None = None
     ) -> FrozenTrial:
-        """End a repeat. Only the monitored figure is kept: what it costs does not hang on the seed."""
+        """End a repeat. Only the monitored metric is kept: the cost does not depend on the seed."""
         return end_trial(self.study, trial, values and values[:1], state, reason)
 
     def requeue(self, trial: optuna.Trial) -> FrozenTrial:

@@ -13,7 +13,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Gain:
-    """How much better the winner's mean is than the starting point's, in the monitored figure.
+    """How much better the winner's mean is than the starting point's, in the monitored metric.
 
     ``difference`` is positive where the winner is better, of a loss too. ``low`` and ``high`` bound it; they are None
     where seeds left no noise to judge by. ``compared`` counts the candidates that the winner was picked from.

@@ -47,7 +47,7 @@ def open_study(storage: BaseStorage, config: Config, card: DatasetCard, start: S
 
 
 def directions(config: Config) -> list[StudyDirection]:
-    """Of the monitored figure and, if there are two objectives, of the cost."""
+    """Of the monitored metric and, if there are two objectives, of the cost."""
     monitored = StudyDirection.MAXIMIZE if config.train.monitor == "accuracy" else StudyDirection.MINIMIZE
     return [monitored] if config.search.second_objective == "none" else [monitored, StudyDirection.MINIMIZE]
 
@@ -126,12 +126,12 @@ def used_trials(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def monitored(trial: FrozenTrial) -> float | None:
-    """The figure that a trial is judged by, whether or not another is weighed against it; None if it has none."""
+    """The monitored metric of a trial, with or without a second objective; None if it has none."""
     return trial.values[0] if trial.values else None
 
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """The complete trials, the best first; of two objectives those of the Pareto front, by the monitored figure."""
+    """The complete trials, the best first; of two objectives those of the Pareto front, by the monitored metric."""
     if len(study.directions) == 1:
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     else:
@@ -141,7 +141,7 @@ def ranked(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial:
-    """The complete trial with the best monitored figure. Raises SearchError if no trial was completed."""
+    """The complete trial with the best monitored metric. Raises SearchError if no trial was completed."""
     best = ranked(study)
     if best:
         return best[0]

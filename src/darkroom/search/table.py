@@ -26,7 +26,7 @@ STATES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A trial. ``values`` are its objectives, the last epoch's figure if it was pruned; ``seconds`` until it ended.
+    """A trial. ``values`` are its objectives, the last epoch's metric if it was pruned; ``seconds`` until it ended.
 
     ``state`` is complete, pruned, failed, interrupted, running or waiting, ``note`` what else there is to say of it.
     """

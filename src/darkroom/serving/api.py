@@ -122,7 +122,7 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/v1/model", tags=["API"])
     async def model() -> schemas.ModelInfo:
-        """The champion: its version, classes, figures, and since when it is champion."""
+        """The champion: its version, classes, metrics, and since when it is champion."""
         deployment, other = service.champion, service.challenger
         model = deployment.model
         return schemas.ModelInfo(

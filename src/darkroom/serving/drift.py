@@ -25,7 +25,7 @@ class DriftWatch:
     many zeros in 10, twice as many in 92.
 
     It belongs to one thread, as the server's event loop. Adding an image takes the same time however many there were;
-    the figures are computed when they are asked for.
+    the statistics are computed on demand.
     """
 
     def __init__(self, reference: Reference, classes: Sequence[str], window: int) -> None:
@@ -69,7 +69,7 @@ class DriftWatch:
         return np.bincount(self._labels[: self.images], minlength=len(self.classes))
 
     def report(self) -> dict[str, Any]:
-        """All figures with ``warning``, as JSON values: one line if the images differ by more than chance."""
+        """All statistics with ``warning``, as JSON values: one line if the images differ by more than chance."""
         return self.metrics() | {"warning": self.warning()}
 
     def metrics(self) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class ServerMetrics:
         self._version.labels(version).set(1)
 
     def text(self, drift: Mapping[str, Any] | None) -> bytes:
-        """Everything, in Prometheus' text form; ``drift`` holds the figures of the drift watch, if there is one."""
+        """Everything, in Prometheus' text form; ``drift`` holds the values of the drift watch, if there is one."""
         if drift:
             for name, gauge in self._drift.items():
                 gauge.set(math.nan if drift[name] is None else drift[name])

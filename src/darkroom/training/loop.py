@@ -31,7 +31,7 @@ class EpochMetrics:
     """One epoch: mean losses, accuracies of 0 to 1, the last learning rate, and the time it took.
 
     Of trainings that are one program each has the time of all of them.
-    The training figures are of the batches as they were trained on: augmented, with dropout, under
+    The training metrics are of the batches as they were trained on: augmented, with dropout, under
     weights that changed meanwhile.
     """
 
@@ -44,7 +44,7 @@ class EpochMetrics:
     seconds: float
 
     def monitored(self, monitor: str) -> float:
-        """The validation figure that ``train.monitor`` names."""
+        """The validation metric that ``train.monitor`` names."""
         return self.val_loss if monitor == "loss" else self.val_accuracy
 
 
@@ -64,11 +64,11 @@ class FitResult:
 
     @property
     def best(self) -> EpochMetrics:
-        """The epoch with the best monitored validation figure, whose weights are kept."""
+        """The epoch with the best monitored validation metric, whose weights are kept."""
         return min(self.history, key=self.badness)
 
     def badness(self, metrics: EpochMetrics) -> tuple[float, float]:
-        """The monitored figure such that lower is better; of equal accuracies the one with less loss is better."""
+        """The monitored metric such that lower is better; of equal accuracies the one with less loss is better."""
         return (0.0 if self.monitor == "loss" else -metrics.val_accuracy), metrics.val_loss
 
 

@@ -1,4 +1,4 @@
-"""Two models on the same images: every figure is the field's own, and holds where there is little to see."""
+"""Two models on the same images: every metric is the standard one, and holds for small samples."""
 
 import json
 

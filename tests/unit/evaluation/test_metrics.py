@@ -1,4 +1,4 @@
-"""Every figure agrees with its definition, computed another way."""
+"""Every metric agrees with its definition, computed another way."""
 
 import math
 from typing import Any
@@ -165,7 +165,7 @@ def test_huge_logits_are_certain_and_finite() -> None:
 
 
 @pytest.mark.parametrize("classes", [("accuracy", "macro avg"), ("weighted avg", "micro avg"), ("support", "f1")])
-def test_classes_may_be_called_like_a_figure(classes: tuple[str, ...]) -> None:
+def test_classes_may_be_called_like_a_metric(classes: tuple[str, ...]) -> None:
     found = measured([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]], [0, 1, 1], classes)
 
     assert list(found.per_class) == list(classes)
@@ -179,7 +179,7 @@ def test_a_class_without_images_is_measured_without_a_warning() -> None:
     assert found.summary["accuracy"] == 1.0
     assert found.per_class["owl"] == {"precision": None, "recall": None, "f1": None, "support": 0.0}
     assert (found.summary["recall_macro"], found.summary["f1_macro"]) == (1.0, 1.0)
-    assert "Without images here, and in none of these figures: dog, owl" in found.report
+    assert "Without images here, and in none of these metrics: dog, owl" in found.report
     assert all(math.isfinite(value) for value in found.summary.values())
 
 

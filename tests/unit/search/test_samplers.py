@@ -78,11 +78,11 @@ def interrupted_at(*calls: int) -> Callable[[int, Settings], Iterator[float]]:
 
     def function(number: int, settings: Settings) -> Iterator[float]:
         nonlocal count
-        for figure in objective(number, settings):
+        for value in objective(number, settings):
             count += 1
             if count in calls:
                 raise KeyboardInterrupt
-            yield figure
+            yield value
 
     return function
 

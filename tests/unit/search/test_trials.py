@@ -116,10 +116,10 @@ def test_a_trial_and_its_twins_survive_the_death_of_their_worker(
     def dying(number: int, settings: Settings) -> Iterator[float]:
         nonlocal calls
         calls += 1
-        for epoch, figure in enumerate(objective(number, settings)):
+        for epoch, value in enumerate(objective(number, settings)):
             if calls <= 4 and epoch == 1:
                 raise worker_died("killed")
-            yield figure
+            yield value
 
     study = search(journal, config(20), dying, capacity=4)
 

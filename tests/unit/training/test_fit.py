@@ -81,7 +81,7 @@ def smoothed_loss(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 def plain_training(
     model: nn.Module, train: Split, val: Split, settings: Train
 ) -> tuple[list[dict[str, float]], dict[str, Tensor]]:
-    """The same training by hand: its figures and the weights of its best epoch."""
+    """The same training by hand: its metrics and the weights of its best epoch."""
     batches = TrainBatches(train, settings.batch_size, Augment(), settings.seed)
     optimizer = plain_optimizer(model, settings)
     history: list[dict[str, float]] = []
@@ -236,15 +236,15 @@ def test_afterwards_the_model_is_ready_to_answer(classifier, data) -> None:
     assert {parameter.device for parameter in classifier.parameters()} == {CPU}
 
 
-def epochs(*figures: tuple[float, float]) -> list[EpochMetrics]:
+def epochs(*metrics: tuple[float, float]) -> list[EpochMetrics]:
     """Epochs with the given validation accuracies and losses."""
     return [
-        EpochMetrics(number, 1.0, 0.5, loss, accuracy, 0.1, 1.0) for number, (accuracy, loss) in enumerate(figures, 1)
+        EpochMetrics(number, 1.0, 0.5, loss, accuracy, 0.1, 1.0) for number, (accuracy, loss) in enumerate(metrics, 1)
     ]
 
 
 @pytest.mark.parametrize(
-    ("monitor", "figures", "best"),
+    ("monitor", "metrics", "best"),
     [
         ("accuracy", [(0.8, 1.0), (0.9, 5.0), (0.7, 0.1)], 2),
         ("accuracy", [(0.9, 0.5), (0.9, 0.4), (0.9, 0.6)], 2),
@@ -253,10 +253,10 @@ def epochs(*figures: tuple[float, float]) -> list[EpochMetrics]:
         ("loss", [(0.8, 0.5), (0.9, 0.5)], 1),
     ],
 )
-def test_the_best_epoch_is_that_of_the_monitored_figure_then_of_less_loss_then_the_first(
-    monitor: str, figures: list[tuple[float, float]], best: int
+def test_the_best_epoch_is_that_of_the_monitored_metric_then_of_less_loss_then_the_first(
+    monitor: str, metrics: list[tuple[float, float]], best: int
 ) -> None:
-    assert FitResult(monitor, epochs(*figures)).best.epoch == best
+    assert FitResult(monitor, epochs(*metrics)).best.epoch == best
 
 
 def stopping_after(epoch: int, model: nn.Module, steps_per_epoch: int = 4) -> Callable[[], None]:

@@ -213,7 +213,7 @@ class Train(Section):
         "shuffle", description="shuffle, or balanced: every class equally often, with replacement"
     )
     monitor: Literal["accuracy", "loss"] = Field(
-        "accuracy", description="validation figure (accuracy or loss) that chooses the best epoch and the best trial"
+        "accuracy", description="validation metric (accuracy or loss) that chooses the best epoch and the best trial"
     )
     patience: int | None = Field(
         None, ge=1, description="epochs without improvement before stopping; empty: train them all"

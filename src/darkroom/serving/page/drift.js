@@ -4,8 +4,8 @@ import { element, find, percent } from "./dom.js";
 
 const SHOWN = 10; // classes; the others are in a list that opens
 
-function figure(title, value, expected) {
-  return element("div", { className: "figure" },
+function statistic(title, value, expected) {
+  return element("div", { className: "statistic" },
     element("dt", { textContent: title }),
     element("dd", {},
       element("strong", { textContent: value === null ? "–" : percent(value) }),
@@ -48,9 +48,9 @@ export function show(found) {
         found.images ? `The latest ${found.images} of at most ${found.window} images.` : "No images yet." });
   const parts = [
     state,
-    element("dl", { className: "figures" },
-      figure("Unlike the training images", found.unlike_share, found.expected_unlike_share),
-      figure("Confidence", found.confidence, found.expected_confidence),
+    element("dl", { className: "statistics" },
+      statistic("Unlike the training images", found.unlike_share, found.expected_unlike_share),
+      statistic("Confidence", found.confidence, found.expected_confidence),
     ),
     table(many ? furthest.slice(0, SHOWN) : found.classes, largest),
   ];

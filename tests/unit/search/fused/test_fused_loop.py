@@ -65,7 +65,7 @@ def alone(config: Config, epochs: int, dtype: torch.dtype = torch.float64) -> Tr
 
 
 def difference(loop: TrainingLoop, other: TrainingLoop) -> float:
-    """The largest of any weight, buffer, average and figure, each relative to its size."""
+    """The largest of any weight, buffer, average and metric, each relative to its size."""
     found = [
         relative(loop.validated_model.state_dict()[name], value)
         for name, value in other.validated_model.state_dict().items()
