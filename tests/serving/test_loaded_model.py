@@ -68,7 +68,7 @@ def test_everything_that_is_known_of_the_version_comes_along(registered, evaluat
     assert loaded.gallery[0].png == (report / listed[0]["file"]).read_bytes()
 
 
-def test_a_version_of_an_earlier_darkroom_is_served_without_what_it_lacks(registered, artifacts):
+def test_a_version_with_few_artifacts_is_served_without_what_it_lacks(registered, artifacts):
     for name in ("reference.json", "gallery.json", "confusion_matrix.json"):
         (artifacts / name).unlink()
     shutil.rmtree(artifacts / "gallery")

@@ -209,7 +209,7 @@ def test_a_champion_that_was_changed_in_the_store_does_not_answer(crowned):
         Predictor.champion(client, "darkroom-digits")
 
 
-def test_a_champion_of_an_earlier_darkroom_answers_as_it_did_with_a_warning(crowned, capsys):
+def test_a_champion_without_a_reference_answers_with_a_warning(crowned, capsys):
     client, report = crowned
     (report / "reference.json").unlink()
     with pytest.raises(TrackingError, match=r"version 1: its reference\.json is missing from the store"):

@@ -31,7 +31,7 @@ def as_hex(digests: Digests) -> Iterator[str]:
 
 
 def from_hex(texts: Sequence[str]) -> Digests | None:
-    """Digests uint8 [N, 16] from their hexadecimal digits; None if an earlier version wrote none."""
+    """Digests uint8 [N, 16] from their hexadecimal digits; None if none were recorded."""
     if not texts or any(len(text) != 2 * DIGEST_BYTES for text in texts):
         return None
     try:

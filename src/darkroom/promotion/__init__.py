@@ -1,5 +1,6 @@
-"""Which model serves: versions in MLflow's registry, the gate that a new one must pass, and how the champion changes.
+"""Which model serves: versions in MLflow's registry, the gate for a new version, and changes of the champion.
 
-``registry`` is what the registry is asked, ``evidence`` what is known of a version, ``gate`` the rules, ``history`` the
-log that decides who is champion, ``promote`` the commands that append to it.
+``registry`` queries MLflow's registry, ``evaluated_model`` loads a version with its evaluation, ``gate`` has the rules,
+``history`` the log that decides which version is champion, ``promote`` the gate's verdict, and ``aliases`` appends to
+the log and moves the aliases.
 """

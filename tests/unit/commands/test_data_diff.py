@@ -91,7 +91,7 @@ def refused(result, pattern):
     assert re.search(pattern, errors), errors
 
 
-def test_a_model_of_an_earlier_release_is_refused(darkroom, registered, evaluated):
+def test_a_model_without_a_list_of_its_images_is_refused(darkroom, registered, evaluated):
     for listed in list((evaluated / "mlruns").rglob("files.csv.gz")):
         listed.unlink()
 
@@ -106,7 +106,7 @@ def test_a_dataset_that_is_not_here_is_refused(darkroom, evaluated):
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_cache_of_an_earlier_release_is_refused(darkroom, change_here):
+def test_a_cache_whose_list_lacks_columns_is_refused(darkroom, change_here):
     change_here(lambda row: {key: row[key] for key in ("split", "row", "file")})
 
     refused(darkroom("data-diff"), r"files\.csv: not the list of a dataset's images")

@@ -95,7 +95,7 @@ def test_the_newest_version_comes_first(shown, add):
     assert text.index("0.2000") < text.index("0.1000")
 
 
-def test_a_version_of_an_older_darkroom_is_shown_with_what_it_has(shown, add):
+def test_a_version_with_few_tags_is_shown_with_what_it_has(shown, add):
     add("champion", **{"test.accuracy": "0.9"})
     (line,) = [line for line in shown() if "0.9000" in line]
     assert line.split()[:3] == ["1", "champion", "0.9000"]

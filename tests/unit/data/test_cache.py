@@ -164,7 +164,7 @@ def test_digests_do_not_change_the_fingerprint(tmp_path):
     assert write(tmp_path / "files", digests=np.zeros((12, 16), np.uint8)) == write(tmp_path / "pixels")
 
 
-def test_a_cache_of_an_earlier_release_has_names_but_no_digests(tmp_path):
+def test_a_cache_with_names_alone_has_no_digests(tmp_path):
     write(tmp_path)
     (tmp_path / "files.csv").write_text("split,row,file\ntrain,0,b.png\ntest,0,a.png\ntest,1,c.png\ntest,2,d.png\n")
     assert (read_names(tmp_path, "test"), read_digests(tmp_path, "test")) == (["a.png", "c.png", "d.png"], None)

@@ -116,7 +116,7 @@ def test_the_further_columns_of_a_table_do_not_matter(tmp_path):
 
 @pytest.mark.parametrize("text", ["split,row,file\ntest,0,a.png\n", "split,row,file,class,digest\n", "\0" * 1000])
 @pytest.mark.parametrize("kept", [0, 15, -9, None])
-def test_a_list_that_is_damaged_or_of_an_earlier_release_is_refused(tmp_path, text, kept):
+def test_a_list_that_is_damaged_or_lacks_columns_is_refused(tmp_path, text, kept):
     path = tmp_path / LISTING
     path.write_bytes(gzip.compress(text.encode())[:kept])
 

@@ -109,7 +109,7 @@ def test_deleting_the_run_takes_nothing_from_its_version(collect, evaluated, cli
     assert after.reference() == before.reference() is not None
 
 
-def test_a_version_of_an_earlier_darkroom_is_found_with_its_run(collect, evaluated, client):
+def test_a_version_without_a_copy_of_the_evaluation_is_found_with_its_run(collect, evaluated, client):
     shutil.rmtree(stored(evaluated, "evaluate"))
     assert collect().reference() is not None
     known = client.get_model_version(NAME, "1")

@@ -270,7 +270,7 @@ def test_images_that_the_model_has_learned_from_and_is_tested_on_now_are_told(re
 
 
 @pytest.mark.parametrize("lost", ["here", "in the store"])
-def test_what_a_model_has_learned_from_is_unknown_where_an_earlier_release_kept_no_list(registered, lost) -> None:
+def test_the_training_images_of_a_model_without_a_list_are_unknown(registered, lost) -> None:
     client, version = registered
     if lost == "here":
         (HERE.processed("digits") / "files.csv").unlink()
