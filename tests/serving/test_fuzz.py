@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 MODELS = {
     "gray signs": {"shape": (1, 28, 28), "ink": True},
-    "colour": {"shape": (3, 8, 8), "infer": lambda images: brightness(images[:, :1])},
+    "color": {"shape": (3, 8, 8), "infer": lambda images: brightness(images[:, :1])},
 }
 
 

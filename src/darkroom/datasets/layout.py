@@ -46,7 +46,7 @@ class Layout:
 def arrange(
     names: Sequence[str], imageless: Folders | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.str_], tuple[str, ...]]:
-    """Labels [N] (UNLABELLED, -1, for images to leave out), splits [N] ("" where none is given) and class names.
+    """Labels [N] (UNLABELED, -1, for images to leave out), splits [N] ("" where none is given) and class names.
 
     ``names`` are the images' paths, ``imageless`` the folders without an image, as in ``Inventory.folders``.
 

@@ -154,7 +154,7 @@ def test_a_file_without_a_ground_is_read_without_one(tmp_path):
         ({"temperature": 0}, "damaged .*temperature"),
         ({"class_shares": "much"}, "damaged"),
         ({"ink": {"thickness": 3}}, "damaged"),
-        ({"ground": "grey"}, "damaged .*ground"),
+        ({"ground": "gray"}, "damaged .*ground"),
         ({"images": ...}, "damaged"),
         ({"weather": "fine"}, "damaged"),
     ],
