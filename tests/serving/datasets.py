@@ -28,18 +28,20 @@ def draw(number, ground, generator, *, kind="signs", color=False, size=(20, 20))
         pixels = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
         picture = Image.fromarray(pixels if ground == "dark" else 255 - pixels // 3)
         return picture if color else picture.convert("L")
-    paper, ink = (10, 240) if ground == "dark" else (245, 15)
-    picture = Image.new("L", size, paper)
+    background, foreground = (10, 240) if ground == "dark" else (245, 15)
+    picture = Image.new("L", size, background)
     pen = ImageDraw.Draw(picture)
     left, top = generator.integers(4, 7, 2).tolist()
     right, bottom = left + 9, top + 9
     if number == 0:
-        pen.line((left, top, right, bottom), ink, 2)
-        pen.line((left, bottom, right, top), ink, 2)
+        pen.line((left, top, right, bottom), foreground, 2)
+        pen.line((left, bottom, right, top), foreground, 2)
     elif number == 1:
-        pen.ellipse((left, top, right, bottom), outline=ink, width=2, fill=ink if kind == "filled" else None)
+        pen.ellipse(
+            (left, top, right, bottom), fill=foreground if kind == "filled" else None, outline=foreground, width=2
+        )
     else:
-        pen.line((left, top, left, bottom), ink, 2)
+        pen.line((left, top, left, bottom), foreground, 2)
     if not color:
         return picture
     tint = generator.integers(0, 40, 3)

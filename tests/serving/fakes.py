@@ -38,7 +38,7 @@ def png_of(pixels):
     return written.getvalue()
 
 
-def make_loaded(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, reference=REFERENCE, ink=None):
+def make_loaded(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, reference=REFERENCE, has_layout=False):
     about = {
         "name": "shades",
         "version": version,
@@ -57,7 +57,7 @@ def make_loaded(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, refe
         version=version,
         classes=CLASSES,
         shape=shape,
-        transform=Transform(shape, None, GlyphLayout(0.5, by_mass=True, stroke=1.0) if ink else None),
+        transform=Transform(shape, None, GlyphLayout(0.5, by_mass=True, stroke=1.0) if has_layout else None),
         runtime=Runtime("torch", infer, seconds),
         reference=reference,
         gallery=[GalleryImage(png(0), "dark", "dark"), GalleryImage(png(255), "bright", "bright")],

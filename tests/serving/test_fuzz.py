@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 MODELS = {
-    "gray signs": {"shape": (1, 28, 28), "ink": True},
+    "gray signs": {"shape": (1, 28, 28), "has_layout": True},
     "color": {"shape": (3, 8, 8), "infer": lambda images: brightness(images[:, :1])},
 }
 

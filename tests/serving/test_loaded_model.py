@@ -54,7 +54,7 @@ def test_everything_that_is_known_of_the_version_comes_along(registered, evaluat
     assert (loaded.name, loaded.version) == ("darkroom-digits", "1")
     assert (loaded.classes, loaded.shape) == (DIGITS, (1, 8, 8))
     assert loaded.reference is not None
-    assert loaded.transform.ink == loaded.reference.ink is not None
+    assert loaded.transform.layout == loaded.reference.ink is not None
     assert loaded.about["metrics"]["accuracy"] == pytest.approx(
         json.loads((report / "metrics.json").read_text())["accuracy"]
     )
@@ -76,7 +76,7 @@ def test_a_version_with_few_artifacts_is_served_without_what_it_lacks(registered
     client.delete_model_version_tag(version.name, "1", REFERENCE_TAG)
     loaded = load_version(client, client.get_model_version(version.name, "1"), TORCH)
 
-    assert (loaded.reference, list(loaded.gallery), loaded.confusion, loaded.transform.ink) == (None, [], None, None)
+    assert (loaded.reference, list(loaded.gallery), loaded.confusion, loaded.transform.layout) == (None, [], None, None)
     assert loaded.runtime.infer(np.zeros((1, 1, 8, 8), np.uint8)).shape == (1, 10)
 
 

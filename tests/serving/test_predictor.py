@@ -93,10 +93,10 @@ def test_a_champion_that_another_program_made_is_refused(project, tmp_path):
 # --- pictures that are negatives of the training images ------------------------------------------------
 
 
-def stroke(background, ink):
+def stroke(background, foreground):
     """A gray picture with a line through its middle."""
     picture = np.full((40, 50), background, dtype=np.uint8)
-    picture[15:25, 10:40] = ink
+    picture[15:25, 10:40] = foreground
     return Image.fromarray(picture)
 
 

@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, VERDICT_TAG
-from darkroom.serving import registry_watcher as follower_module
+from darkroom.serving import registry_watcher as watcher_module
 from darkroom.serving.registry_watcher import RegistryWatcher
 
 NAME = "a-model"
@@ -146,7 +146,7 @@ def test_a_champion_that_cannot_be_loaded_is_told_and_the_one_before_goes_on(
     assert audience.trouble == "version 2 is champion, but could not be loaded (half a file); continuing with version 1"
     watcher.look()
     assert loads == ["1", "2"]  # not again and again
-    monkeypatch.setattr(follower_module, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(watcher_module, "RETRY_SECONDS", 0)
     loads.broken = {}
     watcher.look()
     assert (audience.champion, audience.trouble) == ("model 2", None)

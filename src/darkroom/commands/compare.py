@@ -45,7 +45,7 @@ def run(config: Config, workspace: Workspace, a: str, b: str, *, as_json: bool) 
     with scratch_directory() as place:
         first, second = (load_evaluated_model(client, each, place) for each in contenders)
         pairing = _pair(first, second, config.gate.alpha)
-        verdict = _judge(config, workspace, first, second)
+        verdict = _gate_verdict(config, workspace, first, second)
         report = _report(config, pairing, first, second, verdict)
         directory = workspace.report("compare")
         with atomic_directory(directory) as written:
@@ -87,8 +87,8 @@ def _reference(model: EvaluatedModel) -> str:
     return model.contender.version or model.contender.run_id
 
 
-def _judge(config: Config, workspace: Workspace, a: EvaluatedModel, b: EvaluatedModel) -> Verdict | None:
-    """What the gate would say of ``b`` if ``a`` were champion; only versions can be."""
+def _gate_verdict(config: Config, workspace: Workspace, a: EvaluatedModel, b: EvaluatedModel) -> Verdict | None:
+    """The verdict of the gate on ``b`` if ``a`` were champion; None unless both are versions."""
     if not (a.contender.version and b.contender.version):
         return None
     cache = workspace.processed(config.dataset.name)

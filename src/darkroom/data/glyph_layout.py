@@ -21,17 +21,18 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 Ground = Literal["dark", "light", "mixed"]
 
-INKED = 32  # a pixel from here on belongs to a sign; below lie the blur of its edges and the noise of the ground
-FULL = 128  # half of the brightest: such a pixel is more ink than ground
+FOREGROUND = 32  # a pixel from here on belongs to a sign; below lie the blur of its edges and the noise of the ground
+FULL = 128  # half of the brightest: such a pixel is more foreground than background
 # In half of the images at least, this share of the pixels is ground. It is 0.53 for digits, 0.83 for MNIST and below
 # 0.01 for photographs (CIFAR-10 in gray).
 GROUND = 0.4
-# A stroke is thinner than this share of the image's side, so a square of that side that is full of ink is no stroke.
-# A share FILLED of the images may hold one: 0.11 of digits do, 0.0002 of MNIST, but 0.40 of Fashion-MNIST.
-STROKE, FILLED = 3 / 8, 0.2
-# A drawing is looked at with so many pixels on its longer side, where its strokes are made thinner or thicker by
-# an eighth of that at most.
-FINE, STEPS = 128, 8
+# A stroke is thinner than this share of the image's side, so a foreground square of that side is not a stroke.
+STROKE = 3 / 8
+# The share of the images that may contain such a square: 0.11 of digits do, 0.0002 of MNIST, 0.40 of Fashion-MNIST.
+FILLED = 0.2
+# The pixels of the longer side of a drawing while its strokes are made thinner or thicker, by an eighth at most.
+FINE = 128
+STEPS = 8
 THICKER = FINE / 8
 
 
@@ -59,12 +60,12 @@ def measure_glyphs(images: Pixels) -> GlyphLayout | None:
     signs = images[:, 0]
     if np.median(signs) > 127:
         signs = 255 - signs
-    inked = np.greater_equal(signs, INKED)
-    signs, inked = signs[inked.any((1, 2))], inked[inked.any((1, 2))]
-    if not len(signs) or np.median((~inked).mean((1, 2))) < GROUND or _filled(signs) > FILLED:
+    foreground = np.greater_equal(signs, FOREGROUND)
+    signs, foreground = signs[foreground.any((1, 2))], foreground[foreground.any((1, 2))]
+    if not len(signs) or np.median((~foreground).mean((1, 2))) < GROUND or _filled(signs) > FILLED:
         return None
-    top, bottom = _ends(inked, across=2)
-    left, right = _ends(inked, across=1)
+    top, bottom = _ends(foreground, across=2)
+    left, right = _ends(foreground, across=1)
     extent = np.maximum(bottom - top, right - left)
     mass = np.stack([_center_of_mass(signs.sum(2)), _center_of_mass(signs.sum(1))])
     box = np.stack([top + bottom, left + right]) / 2
@@ -90,7 +91,7 @@ def common_ground(batches: Iterable[Pixels]) -> Ground:
     return "light" if found == {True} else "dark"
 
 
-def place(drawing: Pixels, ink: GlyphLayout, size: tuple[int, int]) -> Pixels:
+def place(drawing: Pixels, layout: GlyphLayout, size: tuple[int, int]) -> Pixels:
     """Lay out a drawing, uint8 [h, w] with light strokes on black, as the dataset does: uint8 [1, *size].
 
     It is scaled with its proportions kept, and its strokes made as wide as those of the dataset: where, how large and
@@ -108,9 +109,9 @@ def place(drawing: Pixels, ink: GlyphLayout, size: tuple[int, int]) -> Pixels:
     low, high = -THICKER, THICKER
     for _ in range(STEPS):
         thicker = (low + high) / 2
-        laid = _lay((255 * (distance + thicker + 0.5).clip(0, 1)).astype(np.uint8), ink, size)
+        laid = _lay((255 * (distance + thicker + 0.5).clip(0, 1)).astype(np.uint8), layout, size)
         # Measured where the dataset's are: a width in so few pixels is good only for comparison.
-        if _stroke_widths(laid)[0] < ink.stroke:
+        if _stroke_widths(laid)[0] < layout.stroke:
             low = thicker
         else:
             high = thicker
@@ -118,12 +119,12 @@ def place(drawing: Pixels, ink: GlyphLayout, size: tuple[int, int]) -> Pixels:
 
 
 def _enlarge(drawing: Pixels) -> NDArray[np.bool_] | None:
-    """Where the ink of a drawing is, FINE pixels on the longer side of the box around it; None if there is none."""
-    if drawing.max() < INKED:
+    """The foreground of a drawing, FINE pixels on the longer side of its bounding box; None if there is none."""
+    if drawing.max() < FOREGROUND:
         return None
-    inked = drawing >= drawing.max() / 2
-    rows, columns = np.flatnonzero(inked.any(1)), np.flatnonzero(inked.any(0))
-    sign = Image.fromarray(inked[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]).convert("L")
+    foreground = drawing >= drawing.max() / 2
+    rows, columns = np.flatnonzero(foreground.any(1)), np.flatnonzero(foreground.any(0))
+    sign = Image.fromarray(foreground[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]).convert("L")
     scale = FINE / max(sign.size)
     sides = (max(1, round(scale * sign.width)), max(1, round(scale * sign.height)))
     fine = np.asarray(sign.resize(sides, Image.Resampling.BOX if scale < 1 else Image.Resampling.BILINEAR))
@@ -131,21 +132,21 @@ def _enlarge(drawing: Pixels) -> NDArray[np.bool_] | None:
     return found
 
 
-def _lay(drawing: Pixels, ink: GlyphLayout, size: tuple[int, int]) -> Pixels:
+def _lay(drawing: Pixels, layout: GlyphLayout, size: tuple[int, int]) -> Pixels:
     """Scale a drawing [h, w] to the extent and lay it in the middle: uint8 [1, *size]."""
     height, width = size
-    inked = drawing >= FULL
-    if not inked.any():
+    foreground = drawing >= FULL
+    if not foreground.any():
         return np.zeros((1, height, width), np.uint8)
-    rows, columns = np.flatnonzero(inked.any(1)), np.flatnonzero(inked.any(0))
+    rows, columns = np.flatnonzero(foreground.any(1)), np.flatnonzero(foreground.any(0))
     pixels = drawing[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     sign = Image.fromarray(pixels)
     # The window of the drawing that becomes the image, in pixels of the drawing; it reaches beyond the sign.
-    scale = max(sign.height / height, sign.width / width) / ink.extent
+    scale = max(sign.height / height, sign.width / width) / layout.extent
     window = np.array([width * scale, height * scale])
     middle = (
         [_center_of_mass(pixels.sum(0)) * sign.width, _center_of_mass(pixels.sum(1)) * sign.height]
-        if ink.by_mass
+        if layout.by_mass
         else [sign.width / 2, sign.height / 2]
     )
     left, top = np.array(middle) - window / 2
@@ -166,16 +167,16 @@ def _stroke_widths(signs: Pixels) -> Floats:
 
 
 def _filled(signs: Pixels) -> float:
-    """The share of signs [N, H, W] that hold a square too large for a stroke, full of ink."""
+    """The share of signs [N, H, W] that hold a square too large for a stroke, full of foreground."""
     side = max(1, round(STROKE * min(signs.shape[1:])))
     squares = sliding_window_view(np.greater_equal(signs, FULL), (side, side), axis=(1, 2))
     full: NDArray[np.bool_] = np.all(squares, axis=(-2, -1))
     return float(full.any((1, 2)).mean())
 
 
-def _ends(inked: NDArray[np.bool_], across: int) -> tuple[Floats, Floats]:
-    """Where the ink of each image [N, H, W] begins and ends, the axis ``across`` left out, as shares of the side."""
-    lines: NDArray[np.bool_] = np.any(inked, axis=across)
+def _ends(foreground: NDArray[np.bool_], across: int) -> tuple[Floats, Floats]:
+    """Where the foreground of each image [N, H, W] begins and ends, with ``across`` reduced, as shares of the side."""
+    lines: NDArray[np.bool_] = np.any(foreground, axis=across)
     return lines.argmax(1) / lines.shape[1], 1 - lines[:, ::-1].argmax(1) / lines.shape[1]
 
 

@@ -80,7 +80,7 @@ class Reference:
 
 
 def fit_reference(
-    logits: Floats, labels: Ints, ink: GlyphLayout | None = None, ground: Ground | None = None
+    logits: Floats, labels: Ints, layout: GlyphLayout | None = None, ground: Ground | None = None
 ) -> Reference:
     """The reference of a model from its ``logits`` [N, classes] for the validation split, of ``labels`` [N]."""
     temperature = fit_temperature(logits, labels)
@@ -96,7 +96,7 @@ def fit_reference(
         energy_threshold=threshold,
         unlike_share=float((found > threshold).mean()),
         images=len(logits),
-        ink=ink,
+        ink=layout,
         ground=ground,
     )
 

@@ -128,7 +128,7 @@ def make_router(service: Service) -> APIRouter:
         return schemas.ModelInfo(
             **model.about,
             champion_since=deployment.since,
-            drawable=model.transform.ink is not None,
+            drawable=model.transform.layout is not None,
             runtime=model.runtime.kind,
             temperature=model.reference.temperature if model.reference else None,
             challenger=schemas.Challenger(

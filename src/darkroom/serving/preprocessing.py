@@ -49,7 +49,7 @@ def _refusing() -> Iterator[None]:
 class Transform:
     """The way of a picture to a model that takes images of ``shape`` (channels, height, width).
 
-    ``mean`` is the mean brightness of each channel of its training images, 0 to 1; ``ink`` their layout, if they are
+    ``mean`` is the mean brightness of each channel of its training images, 0 to 1; ``layout`` their layout, if they are
     drawn signs, and ``ground`` what all of them lie on, if it is the same. ``decoder`` is how they became pixels.
     """
 
@@ -57,13 +57,13 @@ class Transform:
         self,
         shape: Sequence[int],
         mean: Sequence[float] | None,
-        ink: GlyphLayout | None = None,
+        layout: GlyphLayout | None = None,
         ground: Ground | None = None,
         decoder: Decoder | None = None,
     ) -> None:
         self.decoder = decoder or Decoder.parse({}, shape)
         self.mean = mean
-        self.ink = ink
+        self.layout = layout
         self.ground = ground
 
     def __call__(
@@ -77,22 +77,22 @@ class Transform:
         ``max_pixels``, or of another form than the decoder reads.
         """
         with _refusing():
-            if drawn and self.ink is not None:
+            if drawn and self.layout is not None:
                 header = read_header(content)
                 drawing = Decoder(1, (header.height, header.width))(content, max_pixels=max_pixels)
-                return self._lay_out(drawing, self.ink, invert)
+                return self._lay_out(drawing, self.layout, invert)
             pixels = self.decoder(content, max_pixels=max_pixels)
         turned = self._is_negative(pixels) if invert is None else invert
         return ModelInput(255 - pixels if turned else pixels, turned)
 
-    def _lay_out(self, drawing: NDArray[np.uint8], ink: GlyphLayout, invert: bool | None) -> ModelInput:
+    def _lay_out(self, drawing: NDArray[np.uint8], layout: GlyphLayout, invert: bool | None) -> ModelInput:
         """A drawing, uint8 [1, h, w], as the dataset lays out its signs. They are all on a light ground or none is."""
         is_light = self.mean is not None and self.mean[0] > 0.5
         turned = bool(on_light(drawing[None])[0]) != is_light if invert is None else invert
         pixels = 255 - drawing if turned else drawing
         if is_light:
-            return ModelInput(255 - place(255 - pixels[0], ink, self.decoder.size), turned)
-        return ModelInput(place(pixels[0], ink, self.decoder.size), turned)
+            return ModelInput(255 - place(255 - pixels[0], layout, self.decoder.size), turned)
+        return ModelInput(place(pixels[0], layout, self.decoder.size), turned)
 
     def _is_negative(self, image: NDArray[np.uint8]) -> bool:
         """Whether a gray picture, uint8 [1, h, w], lies on the other ground than all the training images."""

@@ -32,7 +32,7 @@ from darkroom.workspace import Workspace
 TTA_METRICS = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
 CALIBRATED_METRICS = ("log_loss", "calibration_error")
 # Of the train split, enough to know how its images are laid out.
-INK_IMAGES = 2000
+LAYOUT_IMAGES = 2000
 
 
 def run(config: Config, workspace: Workspace) -> None:
@@ -76,12 +76,12 @@ def fit_reference_of(
     not a negative.
     """
     val, train = (read_split(directory, dataset, name) for name in ("val", "train"))
-    some = torch.arange(0, len(train), max(1, len(train) // INK_IMAGES))
-    ink = measure_glyphs(train.take(some, CPU)[0].numpy())
+    some = torch.arange(0, len(train), max(1, len(train) // LAYOUT_IMAGES))
+    layout = measure_glyphs(train.take(some, CPU)[0].numpy())
     batches = (images.numpy() for split in (train, val, test) for images, _ in split.in_order(batch_size, CPU))
-    ground = common_ground(batches) if ink else "mixed"
+    ground = common_ground(batches) if layout else "mixed"
     logits = predict_logits(classifier, val, batch_size).numpy()
-    return fit_reference(logits, val.labels.numpy(), ink, ground)
+    return fit_reference(logits, val.labels.numpy(), layout, ground)
 
 
 def _measure(

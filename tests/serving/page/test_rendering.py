@@ -46,8 +46,8 @@ LOWEST_CONTRAST = """
     for (let each = element; each; each = each.parentElement) behind.unshift(getComputedStyle(each).backgroundColor);
     if (element.id === "draw-hint") behind.push("white");
     const ground = luminance(over(behind));
-    const ink = luminance(over([...behind, getComputedStyle(element).color]));
-    const contrast = (Math.max(ground, ink) + 0.05) / (Math.min(ground, ink) + 0.05);
+    const letters = luminance(over([...behind, getComputedStyle(element).color]));
+    const contrast = (Math.max(ground, letters) + 0.05) / (Math.min(ground, letters) + 0.05);
     if (contrast < lowest[0]) lowest = [contrast, text];
   }
   return lowest;

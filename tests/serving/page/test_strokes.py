@@ -83,7 +83,7 @@ def test_a_drawing_is_laid_out_alike_in_black_on_white_and_white_on_black(digits
 
 
 def test_a_dataset_of_dark_signs_gets_dark_drawings(digits):
-    of_dark_signs = Transform(digits.shape, [1 - digits.transform.mean[0]], digits.transform.ink)
+    of_dark_signs = Transform(digits.shape, [1 - digits.transform.mean[0]], digits.transform.layout)
     light = digits.transform(draw(DIGITS["7"][0]), drawn=True)
     dark = of_dark_signs(draw(DIGITS["7"][0]), drawn=True)
     assert np.array_equal(dark.pixels, 255 - light.pixels)

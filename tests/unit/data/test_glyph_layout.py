@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.datasets import load_digits, load_sample_image
 
-from darkroom.data.glyph_layout import INKED, GlyphLayout, common_ground, measure_glyphs, on_light, place
+from darkroom.data.glyph_layout import FOREGROUND, GlyphLayout, common_ground, measure_glyphs, on_light, place
 
 MNIST = GlyphLayout(extent=20 / 28, by_mass=True, stroke=2.36)
 
@@ -36,8 +36,8 @@ def frame(height, width, *, pen=4, paper=(100, 100), corner=(10, 20)):
 
 
 def box(image):
-    """Height and width of the box around the ink, and the shares of its middle; uint8 [1, H, W]."""
-    rows, columns = np.flatnonzero((image[0] >= INKED).any(1)), np.flatnonzero((image[0] >= INKED).any(0))
+    """Height and width of the box around the foreground, and the shares of its middle; uint8 [1, H, W]."""
+    rows, columns = np.flatnonzero((image[0] >= FOREGROUND).any(1)), np.flatnonzero((image[0] >= FOREGROUND).any(0))
     height, width = rows[-1] + 1 - rows[0], columns[-1] + 1 - columns[0]
     return height, width, (rows[0] + height / 2) / image.shape[1], (columns[0] + width / 2) / image.shape[2]
 
@@ -142,7 +142,7 @@ def test_strokes_are_made_as_wide_as_those_of_the_dataset(stroke):
 
 
 def test_an_empty_drawing_gives_an_empty_image():
-    faint = np.full((50, 40), INKED - 1, np.uint8)
+    faint = np.full((50, 40), FOREGROUND - 1, np.uint8)
     for drawing in (np.zeros((50, 40), np.uint8), faint):
         assert not place(drawing, MNIST, (28, 20)).any()
 

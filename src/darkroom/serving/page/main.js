@@ -8,10 +8,10 @@ import * as card from "./card.js";
 import * as confusion from "./confusion.js";
 import { find } from "./dom.js";
 import * as drift from "./drift.js";
-import { Follower } from "./follow.js";
 import * as gallery from "./gallery.js";
 import * as key from "./key.js";
 import { tell } from "./notice.js";
+import { ChampionPoller } from "./poller.js";
 import * as sources from "./sources.js";
 import * as stage from "./stage.js";
 
@@ -21,7 +21,7 @@ let unanswered = false; // whether the picture must be sent again
 
 const paper = new Paper(find("paper"), (file) => put(file && { file, name: "drawing.png", drawn: true }));
 
-const follower = new Follower({
+const poller = new ChampionPoller({
   changed(model, before) {
     card.show(model);
     lay();
@@ -61,11 +61,11 @@ function put(found) {
   asking?.abort();
   unanswered = false;
   find("answer").setAttribute("aria-busy", "false");
-  answer.wait(follower.model?.drawable);
+  answer.wait(poller.model?.drawable);
 }
 
 function lay() {
-  stage.lay(picture, { drawable: follower.model?.drawable, empty: paper.isEmpty });
+  stage.lay(picture, { drawable: poller.model?.drawable, empty: paper.isEmpty });
 }
 
 async function ask() {
@@ -76,8 +76,8 @@ async function ask() {
   try {
     const reply = await api.predict(picture, mine.signal);
     answer.show(reply, picture);
-    follower.outdate();
-    if (reply.version !== follower.model?.version) follower.look();
+    poller.outdate();
+    if (reply.version !== poller.model?.version) poller.poll();
   } catch (problem) {
     if (problem.name === "AbortError") return;
     unanswered = problem.passes || problem.status === 401;
@@ -91,5 +91,5 @@ find("undo").addEventListener("click", () => paper.undo());
 find("clear").addEventListener("click", () => paper.clear());
 sources.listen((file) => put({ file, name: file.name || "picture.png" }));
 camera.watch((file) => put({ file, name: file.name }));
-key.listen(() => follower.look());
-follower.look();
+key.listen(() => poller.poll());
+poller.poll();

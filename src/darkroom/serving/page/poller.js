@@ -1,4 +1,4 @@
-// Follows the champion: asks every two seconds which model serves, while the page is visible.
+// Follows the champion: polls the API every two seconds, while the page is visible.
 
 import * as api from "./api.js";
 import * as key from "./key.js";
@@ -7,10 +7,10 @@ import { trouble } from "./notice.js";
 const POLL = 2000; // ms
 const DRIFT = 5; // polls between two updates of the drift watch, which other people's images change too
 
-export class Follower {
+export class ChampionPoller {
   #timer;
-  #looking = false;
-  #looks = 0;
+  #isPolling = false;
+  #polls = 0;
   #met = ""; // the model whose gallery and confusion matrix are shown
   model = null; // as /v1/model says
 
@@ -18,18 +18,18 @@ export class Follower {
   // succeeds, and `looked()` after each poll with a response.
   constructor({ changed, met, looked, drift }) {
     Object.assign(this, { changed, met, looked, drift });
-    document.addEventListener("visibilitychange", () => this.look());
+    document.addEventListener("visibilitychange", () => this.poll());
   }
 
   // The drift watch is updated at the next poll.
   outdate() {
-    this.#looks = 0;
+    this.#polls = 0;
   }
 
-  async look() {
-    if (document.hidden || this.#looking) return;
+  async poll() {
+    if (document.hidden || this.#isPolling) return;
     clearTimeout(this.#timer);
-    this.#looking = true;
+    this.#isPolling = true;
     try {
       await this.#ask();
       trouble("");
@@ -37,9 +37,9 @@ export class Follower {
       if (problem.status === 401) return key.prompt(); // polling resumes with the key
       trouble(`${problem.message} – trying again`);
     } finally {
-      this.#looking = false;
+      this.#isPolling = false;
     }
-    this.#timer = setTimeout(() => this.look(), POLL);
+    this.#timer = setTimeout(() => this.poll(), POLL);
   }
 
   async #ask() {
@@ -52,7 +52,7 @@ export class Follower {
       await this.met(model);
       this.#met = name;
     }
-    if (this.#looks++ % DRIFT === 0) await this.drift();
+    if (this.#polls++ % DRIFT === 0) await this.drift();
     this.looked();
   }
 }
