@@ -27,7 +27,8 @@ import numpy as np
 from benchmarks import images, project
 from benchmarks.harness import NotHere
 
-TRAIN_IMAGES, VALIDATION_IMAGES = 2000, 500
+TRAIN_IMAGES = 2000
+VALIDATION_IMAGES = 500
 NAME = "darkroom-fashion-mnist"
 HOST = "127.0.0.1"
 START_SECONDS = 180

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from torch import nn
 
 VALIDATION = 2000
-MEAN, STD = 0.2860, 0.3530
-LR, WEIGHT_DECAY = 1e-3, 0.01
+MEAN = 0.2860
+STD = 0.3530
+LR = 1e-3
+WEIGHT_DECAY = 0.01
 
 Images, Labels = NDArray[np.uint8], NDArray[np.int64]
 

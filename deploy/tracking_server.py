@@ -29,7 +29,9 @@ from darkroom.utils.console import error, messages
 ROOT = Path(__file__).parents[1]
 ADMIN = "admin"
 # The databases of databases.sh: MLflow's runs and registry, its users, and Optuna's studies with their own user.
-RUNS, USERS, STUDIES = "mlflow", "mlflow_auth", "optuna"
+RUNS = "mlflow"
+USERS = "mlflow_auth"
+STUDIES = "optuna"
 WORKERS = 2
 # Seconds for MLflow to make its tables and to answer, on a slow machine.
 PATIENCE = 180

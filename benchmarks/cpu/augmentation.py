@@ -19,7 +19,8 @@ from benchmarks.harness import Benchmark, Figures, Job, run
 if TYPE_CHECKING:
     from torch import Tensor
 
-BATCH, SIDE = 128, 64
+BATCH = 128
+SIDE = 64
 CASES: dict[str, dict[str, Any]] = {
     "mirrored top-bottom": {"flip_vertical": True},
     "cropped and enlarged": {"crop_scale": (0.25, 1.0)},

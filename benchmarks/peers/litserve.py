@@ -15,7 +15,8 @@ import numpy as np
 from benchmarks.served import HOST, NAME
 from PIL import Image
 
-BATCH_SIZE, WAIT_SECONDS = 64, 0.002
+BATCH_SIZE = 64
+WAIT_SECONDS = 0.002
 
 
 class Champion(litserve.LitAPI):

@@ -25,7 +25,9 @@ from unittest.mock import patch
 from benchmarks import harness, project
 from benchmarks.harness import Benchmark, Figures, run
 
-IMAGES, VALIDATION, ENLARGED = 397, 153, 4
+IMAGES = 397
+VALIDATION = 153
+ENLARGED = 4
 SPACE = {
     "train": {
         "lr": {"low": 3e-4, "high": 3e-2, "log": True},

@@ -19,8 +19,11 @@ from benchmarks.harness import Benchmark, Figures, run
 
 CLIENTS = (1, 8, 64)
 IMAGES = 256
-OURS, MLFLOW, LITSERVE = "darkroom serve", "mlflow models serve", "LitServe"
-RATE, P99 = "requests/s", "ms, p99"
+OURS = "darkroom serve"
+MLFLOW = "mlflow models serve"
+LITSERVE = "LitServe"
+RATE = "requests/s"
+P99 = "ms, p99"
 WAYS: dict[str, tuple[Callable[[], Any], Callable[[np.ndarray], bytes]]] = {
     OURS: (served.darkroom_serve, served.as_file),
     MLFLOW: (served.mlflow_serve, served.as_pixels),

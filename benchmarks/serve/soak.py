@@ -23,7 +23,8 @@ import psutil
 from benchmarks import harness, images, served
 from benchmarks.harness import Benchmark, Figures, run
 
-CLIENTS, HOSTILE = 64, 6
+CLIENTS = 64
+HOSTILE = 6
 IMAGES = 256
 WAY = "darkroom serve"
 MEGABYTE = 1e6

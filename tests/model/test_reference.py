@@ -19,7 +19,8 @@ from darkroom.data.cache import DatasetCard
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.training.fit import fit
 
-MEAN, STD = 0.3, 0.37
+MEAN = 0.3
+STD = 0.37
 CARD = DatasetCard("digits", tuple("0123456789"), (1, 8, 8), (MEAN,), (STD,), {}, {}, "")
 SETTINGS = Train(epochs=4, batch_size=32, lr=3e-3, schedule="constant", device="cpu", precision="fp32")
 

@@ -15,8 +15,10 @@ from safetensors.torch import load_file
 from darkroom.models.files import load_classifier
 
 pytestmark = pytest.mark.tree
-TRIALS, REPEATS = 6, 2
-TRIAL_EPOCHS, EPOCHS = 5, 10
+TRIALS = 6
+REPEATS = 2
+TRIAL_EPOCHS = 5
+EPOCHS = 10
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,8 @@ from tests.wait import SECONDS, wait_until
 from darkroom.stages import train
 from darkroom.tracking import writer
 
-EPOCHS, LAST_BEFORE = 6, 2
+EPOCHS = 6
+LAST_BEFORE = 2
 
 
 class Server:

@@ -17,7 +17,8 @@ from darkroom.serving import schemas
 from darkroom.serving.app import make_app
 from darkroom.serving.service import Options
 
-DARK, BRIGHT = png(20), png(240)
+DARK = png(20)
+BRIGHT = png(240)
 
 
 def files(*contents):

@@ -17,8 +17,10 @@ from tests.serving.running import running
 from darkroom.serving.app import make_app
 
 # To each of two models; the first part is sent in every test run, the others in long ones.
-REQUESTS, PARTS = 5000, 10
-RAW, RAW_LONG = 150, 400
+REQUESTS = 5000
+PARTS = 10
+RAW = 150
+RAW_LONG = 400
 GOOD = Sent(
     query=b"top_k=2&seen=true",
     headers=[(b"content-type", b"application/json")],

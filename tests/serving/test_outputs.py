@@ -149,7 +149,8 @@ def test_with_a_file_for_them_a_few_are_counted_too():
     assert "1.png" not in printed(summary_of(answers(["1.png"], [[0.7, 0.2, 0.1]])), one_by_one=False)
 
 
-CAT, DOG = [0.7, 0.2, 0.1], [0.1, 0.9, 0]
+CAT = [0.7, 0.2, 0.1]
+DOG = [0.1, 0.9, 0]
 
 
 @pytest.mark.parametrize(

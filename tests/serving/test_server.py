@@ -21,7 +21,8 @@ from tests.wait import SECONDS, wait_until
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, REGISTERED_BY_TAG
 
 pytestmark = pytest.mark.slow
-NAME, KEY = "darkroom-digits", "a key"
+NAME = "darkroom-digits"
+KEY = "a key"
 # Nearly all of a request that is as large as may be.
 BODY_BYTES = 15_500_000
 

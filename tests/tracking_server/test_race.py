@@ -15,7 +15,8 @@ from darkroom.promotion.history import History, Kind, damage, effective
 from darkroom.tracking.runs import WEIGHTS_TAG
 
 NAME = "a-race"
-PROMOTERS, VERSIONS = 8, 12
+PROMOTERS = 8
+VERSIONS = 12
 
 
 @pytest.fixture

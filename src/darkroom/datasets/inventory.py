@@ -20,7 +20,9 @@ MAX_EXAMPLES = 20
 MAX_KINDS = 50
 MAX_NAMED = 5
 MAX_FOLDERS = 10_000
-HIDDEN, PLAIN, OTHER = "hidden", "without a suffix", "of other kinds"
+HIDDEN = "hidden"
+PLAIN = "without a suffix"
+OTHER = "of other kinds"
 # Without letters it is a number in a name, which may be another one in each.
 REAL_SUFFIX = re.compile(r"\.(?=.*[a-z])\w{1,12}")
 

@@ -11,8 +11,10 @@ from darkroom.datasets.decoding import Headers
 from darkroom.errors import DataError
 from darkroom.images.depth import FULL, Range, Sampled, choose_range
 
-# Together, so that a million images need no more memory than a thousand.
-ALL_VALUES, MOST_OF_EACH, LEAST_OF_EACH = 8_000_000, 1024, 16
+# Values sampled from all images, so that a million images need no more memory than a thousand, and from each.
+ALL_VALUES = 8_000_000
+MOST_OF_EACH = 1024
+LEAST_OF_EACH = 16
 
 
 @dataclass(frozen=True)

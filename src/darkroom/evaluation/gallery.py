@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from darkroom.evaluation.metrics import Evaluation, Ints
 from darkroom.utils.files import write_json
 
-# What a page shows at once.
-IMAGES, MISTAKES = 30, 6
-GALLERY, PICTURES = "gallery.json", "gallery"
+# What a page shows at once, and how many of them are mistakes.
+IMAGES = 30
+MISTAKES = 6
+GALLERY = "gallery.json"
+PICTURES = "gallery"
 
 
 def choose(found: Evaluation) -> Ints:

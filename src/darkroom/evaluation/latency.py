@@ -13,8 +13,12 @@ from darkroom.evaluation.logits import LogitsFunction
 
 # The first calls choose kernels and fill caches, also after another model had its turn.
 WARM_UP_CALLS = 5
-# A turn of a slow model ends when it has lasted so long. After all turns together have, no other follows.
-ROUNDS, CALLS, TURN_MS, ALL_MS = 5, 100, 1000.0, 20_000.0
+# The calls of each model in each round.
+ROUNDS = 5
+CALLS = 100
+# A slow model has fewer calls: a turn may take this long, and no round begins after all turns have taken this long.
+TURN_MS = 1000.0
+ALL_MS = 20_000.0
 LARGE_BATCH = 64
 
 

@@ -17,7 +17,9 @@ from darkroom.utils.files import atomic_file
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-INPUT, OUTPUT, BATCH = "image", "logits", "batch"
+INPUT = "image"
+OUTPUT = "logits"
+BATCH = "batch"
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 EXTRA = "pip install --editable '.[onnx]'"
 # ONNX Runtime's fatal errors only: what it refuses is raised as well.

@@ -7,25 +7,36 @@ from typing import Any
 
 from PIL import Image, TiffImagePlugin
 
-PNG, JPEG, TIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# The chunks of a PNG that its pixels need: W3C, "Portable Network Graphics (PNG) Specification", chapter 11. eXIf tells
+PNG = b"\x89PNG\r\n\x1a\n"
+JPEG = b"\xff\xd8"
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+AVIF = b"ftypavif"
+WEBP = b"WEBP"
+# The chunks of a PNG that its pixels need: W3C, "Portable Network Graphics (PNG) Specification", chapter 11. eXIf has
 # the orientation.
 NEEDED_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 # Encoders divide pixels into chunks of some thousand bytes. Millions of empty ones fit into some megabytes.
 LEAST_CHUNKS = 1_000
 BYTES_A_CHUNK = 256
-AVIF, WEBP = b"ftypavif", b"WEBP"
-EXIF_CHUNK, LARGEST_EXIF = b"eXIf", 1 << 16
+EXIF_CHUNK = b"eXIf"
+LARGEST_EXIF = 1 << 16
 ANIMATION_CHUNK = b"acTL"
 ORIENTATION = 0x0112
+START_OF_SCAN = 0xDA
+END_OF_IMAGE = 0xD9
 # A progressive JPEG has about ten scans, each over all its pixels. A hundred thousand fit into some megabytes and take
 # minutes.
-START_OF_SCAN, END_OF_IMAGE, MAX_SCANS = 0xDA, 0xD9, 100
+MAX_SCANS = 100
 LEAST_MARKERS = 10_000
 BYTES_A_MARKER = 32
 
 # TIFF 6.0 (Adobe, 1992): tags, and the bands of a picture of each PhotometricInterpretation.
-PHOTOMETRIC, SAMPLES, BITS, SAMPLE_FORMAT, EXTRA_SAMPLES, PLANAR = 262, 277, 258, 339, 338, 284
+PHOTOMETRIC = 262
+SAMPLES = 277
+BITS = 258
+SAMPLE_FORMAT = 339
+EXTRA_SAMPLES = 338
+PLANAR = 284
 COLOR_BANDS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
 WHITE_IS_ZERO = 0
 # ExtraSamples that are transparency; 999 is Corel Draw's.

@@ -43,7 +43,8 @@ UPRIGHT = {
 LYING = (5, 6, 7, 8)
 # A transparent picture lies on white, unless what is visible of it is lighter than this on average: nearly white.
 LIGHT_SIGN = 191
-BLACK, WHITE = 0, 255
+BLACK = 0
+WHITE = 255
 
 # A JPEG may be decoded at a reduced scale that still has so many times the wanted pixels on a side; the rest is
 # resampled. With 2, as PIL's thumbnails have, photographs differ from whole decoding by 1.7 of 255 on average at most

@@ -24,16 +24,20 @@ FULL: Range = (0, 65535)
 HUGE = 1e30
 # Read at once: a large picture is not held several times over, in eight bytes a value.
 ROWS_PIXELS = 1 << 20
-# The range reaches from the lowest to the highest value, unless a few of them lie so far outside that the rest would
-# keep less than half of the levels; then from the first to the last of these percentiles.
-PERCENTILES, SPREAD = (0.1, 99.9), 2.0
-# A single value is taken for "no measurement" if it is further from all others than these are from each other, and at
-# least this share of the pixels has it.
-SENTINEL_SHARE, SENTINEL_OTHERS = 0.001, 16
+# The range is that of all values, unless it is more than SPREAD times the range between these percentiles, because a
+# few values are far outside: then it is the range between the percentiles.
+PERCENTILES = (0.1, 99.9)
+SPREAD = 2.0
+# A single value is taken for "no data" if it is further from all others than these are from each other, at least this
+# share of the pixels has it, and there are this many different values.
+SENTINEL_SHARE = 0.001
+SENTINEL_VALUES = 16
 # Below this, 16 bits that are read as 0 to 65,535 would be all but black.
 DARK = 4096
 
-PNG_DEPTH, PNG_COLOR_TYPE = 24, 25
+# Offsets of bytes in a PNG file.
+PNG_DEPTH = 24
+PNG_COLOR_TYPE = 25
 GRAY_WITH_ALPHA = 4
 
 
@@ -187,7 +191,7 @@ def choose_range(sampled: Sequence[Sampled]) -> tuple[Range, tuple[float, ...]]:
 def _sentinel(values: NDArray[np.float64], low: float, high: float) -> float | None:
     """The lowest or the highest value, if it stands alone."""
     different = np.unique(values)
-    if len(different) < SENTINEL_OTHERS:
+    if len(different) < SENTINEL_VALUES:
         return None
     for value, others in ((different[0], different[1:]), (different[-1], different[:-1])):
         gap = min(abs(value - others[0]), abs(value - others[-1]))

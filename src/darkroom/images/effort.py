@@ -15,7 +15,8 @@ BYTES_A_READ = 256
 # Of the first page of a TIFF.
 MAX_TAGS = 1_000
 MAX_STRIPS = 100_000
-STRIP_OFFSETS, TILE_OFFSETS = 273, 324
+STRIP_OFFSETS = 273
+TILE_OFFSETS = 324
 # Numbers written as text, and run lengths of a BMP: both are decoded in Python.
 PLAIN_PNM = (b"P1", b"P2", b"P3")
 BMP = b"BM"

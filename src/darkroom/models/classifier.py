@@ -11,7 +11,9 @@ from darkroom.models import registry
 from darkroom.models.network import Network
 
 # The names of its parts in its state_dict.
-SCALE, SHIFT, NETWORK = "scale", "shift", "network"
+SCALE = "scale"
+SHIFT = "shift"
+NETWORK = "network"
 
 
 class Classifier(nn.Module):

@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED, GRAY = "#1f5fa8", "#e07b27", "#1a7f37", "#c62828", "#6b7280"
+BLUE = "#1f5fa8"
+ORANGE = "#e07b27"
+GREEN = "#1a7f37"
+RED = "#c62828"
+GRAY = "#6b7280"
 DPI = 130
 MAX_NAME = 18
 # Without width: what follows a Hebrew or Arabic name, such as its probability, stays to the right of it.

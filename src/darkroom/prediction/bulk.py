@@ -23,10 +23,12 @@ from darkroom.serving.preprocessing import ModelInput, RefusedImageError, Transf
 if TYPE_CHECKING:
     from darkroom.prediction.predictor import Predictor
 
-# The model answers for so many pictures at once, fewer where their files or pixels have more bytes than this.
-BATCH, BATCH_BYTES = 128, 32 << 20
-# Fewer pictures are decoded by threads, some at a time: to start processes would take longer than they save.
-PARALLEL_FROM, FEW = 2048, 8
+# The model runs on this many pictures at once, fewer if their files or pixels have more bytes.
+BATCH = 128
+BATCH_BYTES = 32 << 20
+# Fewer pictures are decoded by threads, FEW at a time: starting processes would take longer than they save.
+PARALLEL_FROM = 2048
+FEW = 8
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ from darkroom.workspace import Workspace
 
 # Mean brightness of gray training images, 0 to 1, below which most of them lie on a dark ground, and above which on a
 # light one. Between the two they may be anything, as photographs are.
-DARK_GROUND, LIGHT_GROUND = 0.4, 0.6
+DARK_GROUND = 0.4
+LIGHT_GROUND = 0.6
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import MODEL_TRAINING
 
 # What such texts begin with: others are somebody else's.
-RESULT, VERDICT = "Test accuracy", "The gate:"
+RESULT = "Test accuracy"
+VERDICT = "The gate:"
 
 
 def result(summary: Mapping[str, Any], card: ModelCard, experiment_id: str, run_id: str) -> str:

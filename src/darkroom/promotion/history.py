@@ -40,7 +40,8 @@ DETAILS = "details"
 FOUND = ("number", "is_of_deleted")
 # MLflow keeps 5,000 characters of a description: of the history the latest entries, in a line each.
 LONGEST_DESCRIPTION = 5_000
-LATEST, LONGEST_LINE = 20, 160
+LATEST = 20
+LONGEST_LINE = 160
 
 
 class Kind(StrEnum):

@@ -15,7 +15,8 @@ from darkroom.training.size import PASSES, measure
 
 # Trials as one program. On a CPU small dense layers gain by it and convolutions do not (benchmarks/search measures
 # both); on a GPU whatever is small waits for launches.
-FUSED_ON_GPU, FUSED_DENSE = 16, 8
+FUSED_ON_GPU = 16
+FUSED_DENSE = 8
 # Floating-point operations of a search that is worth several trials at once: about a minute of one core. A shorter one
 # is trained in this process, one trial after another, so that each suggestion knows of all the trials before it.
 WORTH_IT = 3e12

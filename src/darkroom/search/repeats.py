@@ -18,7 +18,8 @@ from darkroom.search.trials import Point, params_key
 
 STARTING_POINT = "starting point"
 # Parameters and user attributes of a repeat: the number of the trial that it repeats, and train.seed.
-REPEAT_OF, SEED = "repeat_of", "seed"
+REPEAT_OF = "repeat_of"
+SEED = "seed"
 AS_WRITTEN = -1
 SEEDS = 2**31
 KINDS: dict[str, BaseDistribution] = {REPEAT_OF: IntDistribution(AS_WRITTEN, SEEDS), SEED: IntDistribution(0, SEEDS)}

@@ -26,7 +26,8 @@ PART = re.compile(
     rb"(?:Content-Type: [a-z]{1,20}/[a-z0-9.+-]{1,60}\r\n)?\r\n",
 )
 URL_SAFE = str.maketrans("-_", "+/")
-JSON, MULTIPART = "application/json", "multipart/form-data"
+JSON = "application/json"
+MULTIPART = "multipart/form-data"
 
 
 class EncodedImages(BaseModel):

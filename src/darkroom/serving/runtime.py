@@ -22,8 +22,11 @@ Infer = Callable[[Images], Logits]
 Kind = Literal["onnx", "torch"]
 # Batches that a server meets: one image alone, and as many as arrive together under load.
 BATCHES = (1, 16)
-# In turn, so that other work on the machine meets both; a second or two for a large model.
-ROUNDS, CALLS, ROUND_SECONDS = 5, 20, 0.1
+# In turn, so that other work on the machine affects both. Each turn has CALLS calls, fewer if they take longer than
+# ROUND_SECONDS; a large model takes a second or two in all.
+ROUNDS = 5
+CALLS = 20
+ROUND_SECONDS = 0.1
 # What two libraries may differ by, of the largest logit: the order of their sums.
 TOLERANCE = 1e-3
 

@@ -16,7 +16,9 @@ from darkroom.errors import TrackingError
 from darkroom.tracking.relocation import check_place
 from darkroom.tracking.tracking_uri import shown, sqlite_file
 
-LOCKED, READ_ONLY, DAMAGED = "locked", "read-only", "damaged"
+LOCKED = "locked"
+READ_ONLY = "read-only"
+DAMAGED = "damaged"
 # What SQLite says, whichever library passes it on.
 SAID = {
     LOCKED: ("database is locked", "database table is locked"),

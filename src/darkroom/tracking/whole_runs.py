@@ -24,7 +24,9 @@ from darkroom.tracking.spool import Operation
 # Texts up to this length go into every column as they are.
 MAX_TEXT = 250
 # As many as MLflow takes of a run in one call.
-MAX_METRICS, MAX_PARAMS, MAX_TAGS = 900, 90, 90
+MAX_METRICS = 900
+MAX_PARAMS = 90
+MAX_TAGS = 90
 SIMPLE = {"begin", "params", "metrics", "tags", "rename", "end"}
 
 

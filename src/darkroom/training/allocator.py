@@ -3,7 +3,9 @@
 import ctypes
 
 # Parameters of mallopt(3), from glibc's malloc.h.
-M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+M_TRIM_THRESHOLD = -1
+M_TOP_PAD = -2
+M_MMAP_MAX = -4
 NEVER = -1
 GROWTH_BYTES = 256 << 20
 

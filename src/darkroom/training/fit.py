@@ -22,7 +22,8 @@ from darkroom.training.size import check_size
 from darkroom.utils.memory import shortage
 
 # Images that a network may look at before it is trained, and pixels: of large images fewer do.
-INITIAL_IMAGES, INITIAL_PIXELS = 512, 5_120_000
+INITIAL_IMAGES = 512
+INITIAL_PIXELS = 5_120_000
 
 
 def train_classifier(

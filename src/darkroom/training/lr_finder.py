@@ -18,7 +18,8 @@ from darkroom.training.device import choose_precision, prepare, set_tf32
 from darkroom.training.optimizers import build_optimizer
 from darkroom.training.step import TrainStep
 
-LOWEST, HIGHEST = 1e-6, 10.0
+LOWEST = 1e-6
+HIGHEST = 10.0
 # Share of the average that each step leaves as it was: the loss is averaged over about 20 of them.
 MEMORY = 0.95
 # The test ends when the loss has grown to this many times its lowest value.

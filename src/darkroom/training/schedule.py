@@ -9,7 +9,9 @@ from darkroom.config.settings import Train
 
 # Of one-cycle, as in torch.optim.lr_scheduler.OneCycleLR: the share of the steps in which the rate rises, and how far
 # below the peak it starts and ends.
-RISING, START, END = 0.3, 1 / 25, 1 / 25 / 1e4
+RISING = 0.3
+START = 1 / 25
+END = 1 / 25 / 1e4
 
 
 class Schedule:

@@ -41,7 +41,8 @@ def pets(*sizes: tuple[int, int], **how: bool) -> dict[str, bytes]:
     }
 
 
-SMALL, PHOTOS = pets((20, 24), (30, 28)), pets((120, 90), (70, 90), (100, 80))
+SMALL = pets((20, 24), (30, 28))
+PHOTOS = pets((120, 90), (70, 90), (100, 80))
 
 
 @pytest.fixture(scope="module")

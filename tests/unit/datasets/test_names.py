@@ -15,7 +15,8 @@ from darkroom.datasets.archives import pack
 from darkroom.datasets.names import compose, is_hidden, visible_folder
 from darkroom.errors import DataError
 
-WINDOWS, UNIX = 0, 3
+WINDOWS = 0
+UNIX = 3
 NFC, NFD = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
 
 

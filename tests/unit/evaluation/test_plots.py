@@ -16,7 +16,8 @@ from darkroom.evaluation.training_curves import learning_curves, read_history, w
 
 pytestmark = pytest.mark.usefixtures("drawn")
 
-SHORT, LONG = "class {}", "a class with a name that is far too long for any picture, number {}"
+SHORT = "class {}"
+LONG = "a class with a name that is far too long for any picture, number {}"
 # To matplotlib a formula, and one that it cannot read.
 FORMULA = "a$1_${}"
 # From two classes to as many as CIFAR-100 has; of 30 no numbers are written any more.

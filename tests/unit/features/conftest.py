@@ -16,7 +16,9 @@ from darkroom.features.head import Head, open_head
 from darkroom.workspace import Workspace
 
 BACKBONE = "timm/test_efficientnet"
-TRAIN, VAL, TEST = 22, 9, 5
+TRAIN = 22
+VAL = 9
+TEST = 5
 CPU = torch.device("cpu")
 
 

@@ -15,7 +15,8 @@ from darkroom.errors import ModelError
 from darkroom.formats.onnx import check_installed, read_onnx, write_onnx
 from darkroom.formats.pt2 import trace
 
-GRAY, COLOR = (1, 8, 8), (3, 32, 32)
+GRAY = (1, 8, 8)
+COLOR = (3, 32, 32)
 # One of each kind of network, and of gray and colored images.
 ARCHITECTURES = [
     pytest.param({"name": "mlp"}, GRAY, id="mlp"),

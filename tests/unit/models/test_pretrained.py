@@ -34,7 +34,8 @@ HEAD = "classifier.3."
 # As the file is called at download.pytorch.org.
 FILE_NAME = "mobilenet_v3_small-047dcff4.pth"
 # Of the pictures of ImageNet.
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+MEAN = [0.485, 0.456, 0.406]
+STD = [0.229, 0.224, 0.225]
 SHAPE = (3, 32, 32)
 # The smallest of each family, and with --long those of another size.
 FAMILIES = [

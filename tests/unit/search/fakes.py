@@ -9,7 +9,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
+COMPLETE = TrialState.COMPLETE
+PRUNED = TrialState.PRUNED
+FAIL = TrialState.FAIL
 SPACE: dict[str, BaseDistribution] = {
     "train.lr": FloatDistribution(1e-4, 1e-1, log=True),
     "train.batch_size": CategoricalDistribution([32, 64, 128]),

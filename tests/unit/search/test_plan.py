@@ -13,7 +13,8 @@ from darkroom.search.plan import Plan, operations, plan
 
 CARD = DatasetCard("small", ("a", "b"), (1, 28, 28), (0.2,), (0.3,), {"train": 54_000}, {}, fingerprint="0" * 64)
 SMALL = replace(CARD, sizes={"train": 100})
-CPU, GPU = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
+GPU = torch.device("cuda")
 SPACE = {"train": {"lr": {"low": 0.001, "high": 0.1}}}
 
 

@@ -19,7 +19,9 @@ Search = Callable[..., optuna.Study]
 Run = Callable[..., list[FrozenTrial]]
 FEW = {"train": {"batch_size": {"choices": [8, 16, 32, 64]}}}
 MANY = {"train": {"lr": {"low": 1e-4, "high": 0.1, "log": True}}}
-COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
+COMPLETE = TrialState.COMPLETE
+PRUNED = TrialState.PRUNED
+FAIL = TrialState.FAIL
 
 
 def config(trials: int = 12, *, space: dict[str, Any] = FEW, monitor: str = "accuracy", **search: Any) -> Config:

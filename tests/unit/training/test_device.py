@@ -11,7 +11,9 @@ from darkroom.errors import ConfigError
 from darkroom.training import device as module
 from darkroom.training.device import autocast, choose_device, choose_precision, prepare, set_tf32
 
-CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+CPU = torch.device("cpu")
+CUDA = torch.device("cuda")
+MPS = torch.device("mps")
 
 
 @pytest.fixture

@@ -15,7 +15,10 @@ from darkroom.training.muon import Muon, MuonAdamW, orthogonalize, take_together
 from darkroom.training.optimizers import build_optimizer
 from darkroom.training.schedule import Schedule
 
-LR, MOMENTUM, DECAY, ITERATIONS = 0.02, 0.9, 0.1, 5
+LR = 0.02
+MOMENTUM = 0.9
+DECAY = 0.1
+ITERATIONS = 5
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 LAYOUT_NAMES = ["rows first", "channels last"]
 

@@ -14,8 +14,13 @@ from darkroom.data.augmentation.geometry import affine, translate
 
 # Strengths are drawn from so many, from 0 to the strongest.
 LEVELS = 31
-# The strongest change of each kind. Shifts are in pixels, and of small images by at most this share of a side.
-DEGREES, SHEAR, SHIFT, SHIFT_SHARE, FACTOR, BITS_LOST = 135.0, 0.99, 32, 3, 0.99, 6
+# The strongest change of each kind. Shifts are in pixels, in small images at most a third of a side.
+DEGREES = 135.0
+SHEAR = 0.99
+SHIFT = 32
+SHIFT_SHARE = 3
+FACTOR = 0.99
+BITS_LOST = 6
 
 # Changes images uint8 [n, C, H, W] by strengths float [n] from 0 to 1, either way by signs of 1 and -1.
 Operation = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -40,7 +40,8 @@ def split(count: int, seed: int) -> Split:
     return Split(images, torch.randint(0, 3, (count,), generator=generator))
 
 
-TRAIN, VAL = split(IMAGES, 0), split(9, 1)
+TRAIN = split(IMAGES, 0)
+VAL = split(9, 1)
 CARD = DatasetCard(
     name="made up", classes=("a", "b", "c"), shape=(1, SIDE, SIDE), mean=(0.5,), std=(0.3,),
     sizes={"train": IMAGES, "val": 9, "test": 0}, settings={}, fingerprint="0" * 64,

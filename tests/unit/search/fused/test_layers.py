@@ -19,7 +19,8 @@ from darkroom.search.fused.layers import (
     side_by_side,
 )
 
-MODELS, IMAGES = 3, 4
+MODELS = 3
+IMAGES = 4
 Build = Callable[[], nn.Module]
 # What the layers are, what stands for them, and the shape of an image. The grouped ones are those of GPUs.
 CASES: dict[str, tuple[Build, Callable[[list[nn.Module]], FusedLayer], tuple[int, ...]]] = {
