@@ -209,7 +209,7 @@ def main() -> None:
     measuring.add_argument("names", nargs="+")
     measuring.add_argument("--seeds", type=int, default=3)
     measuring.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting")
-    measuring.add_argument("--note", help="what else to tell about the conditions, such as other work on the machine")
+    measuring.add_argument("--note", help="more about the conditions, such as other work on the machine")
     commands.add_parser("page", help="write docs/recipes.md")
     options = parser.parse_args()
     if options.command == "measure":

@@ -56,8 +56,8 @@ def predict(
 ) -> None:
     """Classify images with the champion, or with a file of weights.
 
-    More than twenty answers are counted instead of listed. Where the folders are named as the classes, the accuracy is
-    told. Images that cannot be read are named; the exit code is 2 if none can be.
+    More than twenty answers are counted instead of listed. If the folders are named like the classes, the accuracy is
+    printed. Images that cannot be read are named; the exit code is 2 if none can be.
     """
     config, workspace = load_project()
     if model is not None and weights is None:

@@ -73,7 +73,7 @@ def datasets(
         typer.Option("--inspect", metavar="PATH", help="Inspect this directory, zip or tar instead."),
     ] = None,
 ) -> None:
-    """List the datasets that dataset.name can be set to, or tell how your own images would be read."""
+    """List the datasets that dataset.name can be set to, or print how your own images would be read."""
     if inspect is None:
         from darkroom.commands.datasets import run
 

@@ -27,7 +27,7 @@ def _explain_machine(problem: Exception, command: str | None) -> str | None:
             return f"{killed_worker()}; {remedy(command)}"
         case RuntimeError() if type(problem).__name__ == "AcceleratorError":  # torch's, which need not be imported
             return f"the GPU failed ({first_line(problem)}); run the command again, with --debug to see where it failed"
-        # Libraries report a full disk in their own ways; the disk itself tells it best.
+        # Libraries report a full disk in their own ways, so check the disk itself.
         case _ if shutil.disk_usage(Path.cwd()).free < FULL_DISK_BYTES or getattr(problem, "errno", 0) == errno.ENOSPC:
             return f"disk full ({first_line(problem)}); free some space and run the command again"
         case FileNotFoundError(filename=None) if "temporary directory" in str(problem):

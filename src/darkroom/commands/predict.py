@@ -57,7 +57,7 @@ def run(
             report("answer", summary.images, pictures.total)
         _refuse_if_none_is_read(summary)
     _introduce(predictor, weights, config, workspace)
-    _tell(summary, pictures)
+    _print_notes(summary, pictures)
     if not as_json:
         summary.show(output, one_by_one=to is None)
     if to is not None:
@@ -108,7 +108,7 @@ def _refuse_if_none_is_read(summary: Summary) -> None:
     raise DataError(f"none of {summary.images:,} images can be read; the first is {summary.errors[0]}")
 
 
-def _tell(summary: Summary, pictures: Pictures) -> None:
+def _print_notes(summary: Summary, pictures: Pictures) -> None:
     """Print which images were skipped, inverted, or unlike the training images."""
     if summary.unreadable:
         more = ", and so on" if summary.unreadable > NAMED else ""

@@ -57,7 +57,7 @@ def match(a: Sequence[Ints], b: Sequence[Ints]) -> tuple[Ints, Ints]:
     """The positions in ``a`` and in ``b`` of the same images, one to one, in the order of ``b``.
 
     ``a`` and ``b`` are the columns of two tables of images, int64 [N] and [M] each: what an image has to share to be
-    the same one (the number of its digest), and after it what tells copies of it apart, the most important first (its
+    the same one (the number of its digest), and after it what distinguishes its copies, the most important first (its
     class). Of several copies those that share all columns go together first, then those that share all but the last,
     and so on, each in the order of its table. So no copy counts twice, and none is taken for a changed one while
     there is one that is not.

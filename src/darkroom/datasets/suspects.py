@@ -95,8 +95,10 @@ class _SuspectChecks:
             return []
         by_class = np.bincount(self.labels[self.is_flat], minlength=len(self.classes))
         common = np.argsort(-by_class, kind="stable")[:MAX_NAMED]
-        told = ", ".join(f"{by_class[label]:,} of class {self.classes[label]!r}" for label in common if by_class[label])
-        text = f"{_part(count, len(self.labels))} {_be(count)} of one color ({told}{_more(by_class > 0)})"
+        classes = ", ".join(
+            f"{by_class[label]:,} of class {self.classes[label]!r}" for label in common if by_class[label]
+        )
+        text = f"{_part(count, len(self.labels))} {_be(count)} of one color ({classes}{_more(by_class > 0)})"
         stops = self.is_flat[self.in_train].mean() > MOST
         return [self._suspect("one color", self.is_flat, len(self.labels), text, stops=bool(stops), name=True)]
 

@@ -185,7 +185,7 @@ def _read_csv(path: Path) -> Columns:
         raise csv.Error("its first line, which names the columns, is empty")
     read = arrow_csv.read_csv(
         path,
-        read_options=arrow_csv.ReadOptions(column_names=names, skip_rows=1, use_threads=False),  # tells of lines
+        read_options=arrow_csv.ReadOptions(column_names=names, skip_rows=1, use_threads=False),  # errors give the line
         parse_options=arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True),
         # As they are written: 007 is a name, and NA may be a class.
         convert_options=arrow_csv.ConvertOptions(column_types=dict.fromkeys(names, string())),

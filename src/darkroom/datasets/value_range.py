@@ -65,8 +65,8 @@ def find_depth(
             )
         low, high = FULL
     share = f"{len(sampled):,} of {len(names):,} images have" if len(sampled) < len(names) else "the images have"
-    told = f", and their values are {found}" if settings.value_range else "; preprocess.value_range sets others"
-    notes = [f"{share} more than 8 bits a value: {low:,.6g} is shown as black, {high:,.6g} as white{told}"]
+    more = f", and their values are {found}" if settings.value_range else "; preprocess.value_range sets others"
+    notes = [f"{share} more than 8 bits a value: {low:,.6g} is shown as black, {high:,.6g} as white{more}"]
     missing = sum(each.missing > 0 for each in whole.values())
     notes += [f"{value:g} is far from all other values and taken for no data; it is shown as black" for value in nodata]
     if missing:

@@ -82,9 +82,9 @@ def export_model(
     test = read_split_of(cache, fingerprint, "test", origin.name)
     expected = predict_logits(origin.model, test, REFERENCE_BATCH, _bar(display, "the model's answers", len(test)))
     full = made.with_name(f"fp32-{made.name}") if quantize else made
-    told = _bar(display, f"writing {form}", 1)
+    advance = _bar(display, f"writing {form}", 1)
     _write(origin, form, full)
-    told(1)
+    advance(1)
     reader = _read(origin, form, full)
     checks = _compare(reader, expected, test, form, display)
     if worst := max(each.differing_answers for each in checks):
@@ -95,17 +95,17 @@ def export_model(
     speed = None
     if quantize:
         calibration = read_split_of(cache, fingerprint, "val", origin.name)
-        told = _bar(display, "calibration", len(calibration))
-        quantize_int8(full, calibration, {**origin.metadata, "quantized": "int8"}, made, told)
+        advance = _bar(display, "calibration", len(calibration))
+        quantize_int8(full, calibration, {**origin.metadata, "quantized": "int8"}, made, advance)
         small = read_onnx(made)
         checks = _compare(small, expected, test, "int8", display)
         if missing := max(each.unanswered for each in checks):
             raise ModelError(
                 f"the int8 file gives no answer for {missing:,} of {len(test):,} test images; nothing was written"
             )
-        told = _bar(display, "speed", 1)
+        advance = _bar(display, "speed", 1)
         speed = _speed({"fp32": (full, reader), "int8": (made, small)}, origin.metadata["shape"])
-        told(1)
+        advance(1)
     package = "onnxruntime" if form == "onnx" else "torch"
     return ExportReport(
         form=f"{form}-int8" if quantize else form,

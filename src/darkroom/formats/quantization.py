@@ -21,12 +21,12 @@ QUANTIZED = ["Conv", "Gemm", "MatMul", "Relu"]
 
 
 def quantize_int8(
-    full: Path, calibration: Split, metadata: Mapping[str, Any], path: Path, told: Callable[[int], object]
+    full: Path, calibration: Split, metadata: Mapping[str, Any], path: Path, advance: Callable[[int], object]
 ) -> None:
     """Write the ONNX model ``full``, which computes in fp32, to ``path`` with weights and activations of 8 bits.
 
     ``calibration`` are images like those that it will see, but not those that it is judged by. ``metadata`` goes into
-    the file; ``told`` is called after each batch of images with their number.
+    the file; ``advance`` is called after each batch of images with their number.
     """
     import onnx
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
@@ -39,7 +39,7 @@ def quantize_int8(
         quantize_static(
             folded,
             quantized,
-            _Reader(calibration, told),
+            _Reader(calibration, advance),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=QUANTIZED,
             activation_type=QuantType.QUInt8,
@@ -54,13 +54,13 @@ def quantize_int8(
 class _Reader:
     """The calibration images, in the form that ONNX Runtime asks for them."""
 
-    def __init__(self, split: Split, told: Callable[[int], object]) -> None:
-        self.batches = self._read(split, told)
+    def __init__(self, split: Split, advance: Callable[[int], object]) -> None:
+        self.batches = self._read(split, advance)
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
         return next(self.batches, None)
 
-    def _read(self, split: Split, told: Callable[[int], object]) -> Iterator[dict[str, NDArray[Any]]]:
+    def _read(self, split: Split, advance: Callable[[int], object]) -> Iterator[dict[str, NDArray[Any]]]:
         for images, _ in split.in_order(CALIBRATION_BATCH, CPU):
             yield {INPUT: images.numpy()}
-            told(len(images))
+            advance(len(images))

@@ -128,7 +128,7 @@ class Decoder:
         all of it is ignored.
 
         Raises BrokenImageError if the content cannot be decoded to its last byte, or has bands or values that the
-        decoder has no rule for; and before it is decoded if the header tells of more pixels than ``max_pixels``.
+        decoder has no rule for; and before it is decoded if the header has more pixels than ``max_pixels``.
         """
         if has_many_scans(content):
             raise BrokenImageError(f"a JPEG of more than {MAX_SCANS} scans")

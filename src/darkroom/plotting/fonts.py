@@ -40,7 +40,7 @@ def glyphs(figure: "Figure") -> Iterator[None]:
                 text.set_fontfamily([*text.get_fontfamily(), *families])
         if new := without - _told:
             _told.update(new)
-            _tell(new, next(text.get_text() for text, characters in lacking.items() if characters & new))
+            _warn_of_missing(new, next(text.get_text() for text, characters in lacking.items() if characters & new))
     with warnings.catch_warnings(), _silent(logging.getLogger("matplotlib.font_manager")):
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # said in our words
         yield
@@ -120,7 +120,7 @@ def _installed() -> dict[str, str]:
 _told: set[str] = set()
 
 
-def _tell(without: frozenset[str], text: str) -> None:
+def _warn_of_missing(without: frozenset[str], text: str) -> None:
     """Say that no font has some characters, one of which is in ``text``."""
     listed = sorted(without, key=lambda character: (character not in text, character))
     named = " ".join(listed[:MAX_NAMED]) + (f" and {len(listed) - MAX_NAMED:,} more" if len(listed) > MAX_NAMED else "")

@@ -105,7 +105,7 @@ class Predictor:
     def from_weights(cls, path: Path, name: str | None, config: Config, workspace: Workspace) -> Self:
         """Load a state_dict into the architecture ``name``.
 
-        The card that `darkroom export` wrote beside the file tells its settings and classes. Without one, they
+        The card that `darkroom export` wrote beside the file has its settings and classes. Without one, they
         are those of params.yaml and of the dataset it names, which must have been preprocessed.
         Raises ModelError or CacheError.
         """
@@ -153,8 +153,8 @@ class Predictor:
     def perhaps_negative(self, pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which images, uint8 [N, *shape], may be negatives of the training images, bool [N].
 
-        None is where a reference tells of the ground: those that are have been inverted. Otherwise the mean brightness
-        of the training images alone tells what ground most of them lie on.
+        With a reference that records the background, there are none: negatives have been inverted. Otherwise only the
+        mean brightness of the training images shows which background most of them have.
         """
         if self._usual_ground is None:
             return np.zeros(len(pixels), bool)

@@ -115,13 +115,13 @@ class Entry:
         """The event in a sentence, for people."""
         instead = f" instead of version {self.before}" if self.before else ""
         stays = f", version {self.before} stays champion" if self.before else ""
-        told = {
+        event = {
             Kind.PROMOTED: f"version {self.version} became champion{instead}",
             Kind.FORCED: f"version {self.version} was made champion{instead} against the gate's verdict",
             Kind.REFUSED: f"version {self.version} was refused{stays}",
             Kind.ROLLED_BACK: f"back to version {self.version} from version {self.before}",
         }[self.kind]
-        return f"{told}, by {self.who}" + (f": {self.reason}" if self.reason else "")
+        return f"{event}, by {self.who}" + (f": {self.reason}" if self.reason else "")
 
 
 @dataclass(frozen=True)

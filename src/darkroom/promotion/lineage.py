@@ -20,7 +20,7 @@ def other_data(config: Config, workspace: Workspace) -> str | None:
     try:
         if not path.exists() or not _is_other(read_yaml(path)["stages"], dataset):
             return None
-    except (ConfigError, KeyError, TypeError, AttributeError):  # damage that `darkroom doctor` and DVC tell
+    except (ConfigError, KeyError, TypeError, AttributeError):  # damage that `darkroom doctor` and DVC report
         return None
     named = f"dataset.path {dataset.path}" if dataset.name == "folder" else f"dataset.name {dataset.name}"
     return f"{workspace.weights}: made from other data than params.yaml names ({named}); run `dvc repro`"

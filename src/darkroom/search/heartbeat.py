@@ -1,6 +1,6 @@
 """Whether a running trial belongs to a search that is still running or to one that was killed.
 
-On this machine the process tells whether its search is running. From other machines a database receives a heartbeat for
+On this machine the process shows whether its search is running. From other machines a database receives a heartbeat for
 each running trial, and a journal is locked by whoever searches in it.
 """
 

@@ -111,10 +111,10 @@ class SearchProgress:
             value = "" if trial.value is None else f"val {self.monitor} {trial.value:.4f}"
             table.add_row(trial.name, _bar(trial.epoch, self.epochs), f"{trial.epoch}/{self.epochs}", value)
         counts = [f"{count} {state}" for state, count in self._ended.items()]
-        told = ", ".join([*([self._best] if self._best else []), *counts, f"{len(running)} running"])
+        results = ", ".join([*([self._best] if self._best else []), *counts, f"{len(running)} running"])
         hidden = len(running) - MAX_LINES
         more = [Text(f"and {hidden} more", style="dim")] if hidden > 0 else []
-        return Group(table, *more, Text(told, style="dim"))
+        return Group(table, *more, Text(results, style="dim"))
 
 
 def _bar(done: int, total: int) -> ProgressBar:

@@ -41,7 +41,7 @@ class Row:
     is_best: bool
 
     @property
-    def told(self) -> str:
+    def outcome(self) -> str:
         """The state and the note."""
         return f"{self.state}{': ' if self.state == 'failed' and self.note else ' ' if self.note else ''}{self.note}"
 
@@ -100,8 +100,8 @@ def show(study: optuna.Study, console: Console) -> None:
     needed = console.measure(wide, options=console.options.update(width=10_000)).minimum
     console.print(wide if needed <= console.width else _table(study, found, []), soft_wrap=False)
     counts = {state: sum(row.state == state for row in found) for state in dict.fromkeys(row.state for row in found)}
-    told = ", ".join(f"{count} {state}" for state, count in counts.items())
-    console.print(f"{study.study_name}: {told or 'no trial yet'}.")
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    console.print(f"{study.study_name}: {states or 'no trial yet'}.")
 
 
 def _table(study: optuna.Study, found: Sequence[Row], keys: Sequence[str]) -> Table:
@@ -118,14 +118,14 @@ def _table(study: optuna.Study, found: Sequence[Row], keys: Sequence[str]) -> Ta
         if not keys:
             settings = [", ".join(f"{key.rpartition('.')[2]} {_text(value)}" for key, value in row.settings.items())]
         seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-        told = f"{row.told}, the best" if row.is_best and len(names) == 1 else row.told
-        told = f"{row.told}, on the front" if row.is_best and len(names) > 1 else told
+        outcome = f"{row.outcome}, the best" if row.is_best and len(names) == 1 else row.outcome
+        outcome = f"{row.outcome}, on the front" if row.is_best and len(names) > 1 else outcome
         table.add_row(
             str(row.number),
             *values[: len(names)],
             str(row.epochs),
             seconds,
-            told,
+            outcome,
             *settings,
             style="bold" if row.is_best else "",
         )

@@ -9,7 +9,7 @@ from scipy.stats import chi2_contingency, hypergeom
 from darkroom.evaluation.metrics import Floats, Ints
 from darkroom.evaluation.reference import Reference
 
-# Fewer images tell more of the person who sent them than of the model's use.
+# Fewer images show more about the person who sent them than about the model's use.
 LEAST_IMAGES = 30
 # Of each of the two tests, at one look: the window slides, and is looked at again and again. Of 800 streams of 20,000
 # images like those of the split, looked at every 50 images, none was warned of; at 1e-4 twelve were.

@@ -72,7 +72,7 @@ def run(config: Config, workspace: Workspace) -> None:
 
     # A training begun on another device, in another precision or with other weights cannot resume to the same bits.
     where = {key: environment[key] for key in ("system.device", "system.precision")}
-    # With the classes that its weights know, which the settings on record do not tell.
+    # With the classes of its weights, which the recorded settings do not contain.
     start = Path(config.train.start_from).name if config.train.start_from else None
     head = open_head(config, workspace, card, device)
     features = {"features": head.directory.name} if head else {}

@@ -43,7 +43,7 @@ def model_name(settings: Settings, card: DatasetCard) -> str:
 
 
 def _data(card: DatasetCard) -> str:
-    """The dataset: all folders of images have one name, so their fingerprint tells them apart."""
+    """The dataset; folders of images all have one name, so the fingerprint distinguishes them."""
     return f"{card.name} {card.fingerprint[:8]}" if card.name == "folder" else card.name
 
 

@@ -35,7 +35,7 @@ INTERRUPTED = "interrupted"
 class Tracker:
     """The runs of one stage, as a context.
 
-    What they are told goes to a spool, and from there to the store of MLFLOW_TRACKING_URI as soon as that answers. At
+    What they log goes to a spool, and from there to the store of MLFLOW_TRACKING_URI as soon as that responds. At
     the end of the block what remains is waited for, with a bound; then a warning says that it stays in the spool, from
     which the next command that uses the store brings it there.
 

@@ -52,7 +52,7 @@ class Checkpoint:
             return None
         with opened:
             try:
-                # torch.load takes changed bytes for tensors; the checksums of the zip file tell.
+                # torch.load accepts changed bytes as tensors; the checksums of the zip file detect them.
                 damaged = zipfile.ZipFile(opened).testzip()
                 opened.seek(0)
                 saved = torch.load(opened, map_location="cpu", weights_only=True)

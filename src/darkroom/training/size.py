@@ -22,7 +22,7 @@ FLOAT = 4
 STATES = {"adam": 2, "adamw": 2, "sgd": 1, "muon": 1}
 # A step computes the gradients by the inputs and by the weights, each at the price of the forward pass.
 PASSES = 3
-# Of an epoch of this length or longer it is told how long it takes.
+# The time of an epoch that takes this long or longer is reported.
 LONG_EPOCH_SECONDS = 600.0
 # An epoch of fewer operations takes less.
 QUICK_EPOCH_OPERATIONS = 1e12

@@ -31,7 +31,7 @@ def journal_of(path: Path) -> JournalStorage:
 
 
 def told(study: optuna.Study) -> list[str]:
-    return [row.told for row in table.rows(study)]
+    return [row.outcome for row in table.rows(study)]
 
 
 def printed(study: optuna.Study, width: int) -> str:

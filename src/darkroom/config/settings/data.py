@@ -39,7 +39,7 @@ class Dataset(Section):
     labels: str | None = Field(
         None,
         min_length=1,
-        description="folder only: a table, .csv or .parquet, of files and labels; empty: the folders tell them",
+        description="folder only: a table, .csv or .parquet, of files and labels; empty: from the folders",
     )
     encoding: str | None = Field(
         None,

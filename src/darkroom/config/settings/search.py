@@ -49,7 +49,7 @@ class Choices(Section):
 
 
 def _kind(values: Any) -> str:
-    """Tell the two kinds of values apart, so that an error speaks of one of them only."""
+    """Distinguish the two kinds of values, so that an error is about one of them only."""
     listed = "choices" in values if isinstance(values, dict) else isinstance(values, Choices)
     return "choices" if listed else "range"
 
