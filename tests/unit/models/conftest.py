@@ -1,6 +1,13 @@
-"""Every architecture, small."""
+"""Every architecture, small, and weights for a pretrained one."""
+
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
 
 import pytest
+import torch
+import torchvision
+from tests.unit.models.backbones import BACKBONE, States
 
 from darkroom.config.settings import Model
 from darkroom.models.registry import architectures
@@ -33,3 +40,37 @@ def small_models() -> list[Model]:
 def small_side(small_model: Model) -> int:
     """A height and width that ``small_model`` can take."""
     return max(7, architectures()[small_model.name].smallest)
+
+
+@pytest.fixture(scope="module")
+def learned() -> States:
+    """Weights of a network for the thousand classes of ImageNet, with averages that no new network has."""
+    torch.manual_seed(7)
+    states: States = torchvision.models.get_model(BACKBONE, weights=None).state_dict()
+    for name, value in states.items():
+        if name.endswith("running_mean"):
+            value.normal_(std=0.1)
+        elif name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif name.endswith("num_batches_tracked"):
+            value.fill_(1234)
+    return states
+
+
+@pytest.fixture(scope="module")
+def weights_file(learned: States, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "weights.pth"
+    torch.save(learned, path)
+    return path
+
+
+@pytest.fixture
+def torch_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where torchvision keeps its files, with nothing in it, and no way to fetch any."""
+
+    def unreachable(*_args: Any, **_options: Any) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
+    return tmp_path / "hub" / "checkpoints"
