@@ -1,9 +1,11 @@
-"""Small datasets for the tests of the parts."""
+"""Small datasets for the tests of the parts, and a trained project for those of the commands."""
 
+import shutil
 from collections.abc import Callable
 
 import pytest
 import torch
+from tests.stages import run_stages
 
 from darkroom.config import load
 from darkroom.data.batches import Split
@@ -12,6 +14,8 @@ from darkroom.workspace import Workspace
 
 MakeCard = Callable[..., DatasetCard]
 MakeSplit = Callable[..., Split]
+# A training that takes little time.
+QUICK = {"search__trials": 0, "train__epochs": 1}
 
 
 @pytest.fixture
@@ -59,3 +63,24 @@ def bring(evaluated):
         return register_working_tree(connect(config.tracking, Workspace().spools), config, Workspace())
 
     return bring
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory, empty_store, write_params):
+    """A directory in which everything but the evaluation was run."""
+    root = tmp_path_factory.mktemp("trained")
+    write_params(root, **QUICK)
+    shutil.copyfile(empty_store, root / "mlflow.db")
+    run_stages(root, "download", "preprocess", "search", "train")
+    return root
+
+
+@pytest.fixture
+def trained(project, trained_once):
+    """A project of one's own, trained and not evaluated."""
+    from darkroom.tracking.relocation import relocate
+
+    root = project(**QUICK)
+    shutil.copytree(trained_once, root, dirs_exist_ok=True)
+    relocate(root / "mlflow.db")
+    return root

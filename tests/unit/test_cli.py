@@ -4,66 +4,22 @@ import errno
 import json
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 
-import optuna
 import pytest
 import torch
 from mlflow import MlflowClient
-from optuna.trial import TrialState
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tests.defaults import copy_recipes
-from tests.stages import run_stages
+from tests.unit.refusals import refused
 
 from darkroom import __version__
 from darkroom.cli import main as cli
-from darkroom.config import load, parse
-from darkroom.errors import DarkroomError, SearchError, TrainingError
+from darkroom.errors import TrainingError
 from darkroom.models import card as model_card
-from darkroom.models import files as model_files
-from darkroom.models.classifier import build_classifier
-from darkroom.search.attributes import FAILURE, OPENED
-from darkroom.search.storage import open_storage
 from darkroom.stages import train
-from darkroom.tracking.relocation import relocate
 from darkroom.tracking.store import Store
-from darkroom.training.precision import Precision
-from darkroom.workspace import Workspace
-
-
-def refused(result, pattern):
-    code, output, errors = result
-    assert code == DarkroomError.exit_code == 2
-    assert output == ""
-    lines = errors.splitlines()
-    assert len(lines) == 1, errors
-    assert lines[0].startswith("error: ")
-    assert re.search(pattern, lines[0]), lines[0]
-
-
-QUICK = {"search__trials": 0, "train__epochs": 1}
-
-
-@pytest.fixture(scope="module")
-def trained_once(tmp_path_factory, empty_store, write_params):
-    """A directory in which everything but the evaluation was run."""
-    root = tmp_path_factory.mktemp("trained")
-    write_params(root, **QUICK)
-    shutil.copyfile(empty_store, root / "mlflow.db")
-    run_stages(root, "download", "preprocess", "search", "train")
-    return root
-
-
-@pytest.fixture
-def trained(project, trained_once):
-    """A project of one's own, trained and not evaluated."""
-    root = project(**QUICK)
-    shutil.copytree(trained_once, root, dirs_exist_ok=True)
-    relocate(root / "mlflow.db")
-    return root
 
 
 def test_the_version_is_told(darkroom):
@@ -234,176 +190,6 @@ def connect_to(monkeypatch, address):
     monkeypatch.setattr(Store, "connect", lambda _, experiment: real(address, experiment))
 
 
-def test_predict_needs_a_champion(darkroom, project, tmp_path):
-    project()
-    picture = tmp_path / "1.png"
-    picture.write_bytes(b"")
-    refused(darkroom("predict", str(picture)), r"'darkroom-digits' has no champion; `dvc repro` trains")
-
-
-def test_predict_needs_a_store(darkroom, project):
-    root = project()
-    (root / "mlflow.db").unlink()
-    (root / "1.png").write_bytes(b"")
-    refused(darkroom("predict", "1.png"), r"no MLflow store at sqlite:.*mlflow\.db; `dvc repro` trains")
-
-
-@pytest.fixture
-def searchable(darkroom, project):
-    """Make a project with data and a search of two short trials, with changes to its settings; gives its root."""
-    few = {"train": {"batch_size": {"choices": [64, 128, 256]}}}
-    short = {"model__name": "mlp", "search__space": few, "search__trials": 2, "search__epochs": 1}
-
-    def make(**changes):
-        root = project(**short | changes)
-        if not (root / "data" / "processed").exists():
-            for command in ("download", "preprocess"):
-                assert darkroom(command)[0] == 0
-        return root
-
-    return make
-
-
-def studies(root):
-    storage = open_storage(load(root / "params.yaml"), root / "models" / "checkpoints" / "study.journal")
-    return [name for name in optuna.get_all_study_names(storage) if not name.endswith("-repeats")]
-
-
-def test_a_search_can_be_resumed_or_begun_anew(darkroom, searchable):
-    root = searchable()
-    for option in ((), ("--resume",), ("--fresh",), ("--resume",)):
-        assert darkroom("search", *option)[0] == 0
-
-    first, second = sorted(studies(root))
-    assert second == f"{first}-2"
-    assert json.loads((root / "reports" / "search" / "summary.json").read_text())["study"] == second
-
-
-def test_a_second_search_says_that_nothing_was_left_to_try_and_the_trials_which_was_chosen(darkroom, searchable):
-    searchable(search__repeats=2, search__finalists=1)
-    _, _, first = darkroom("search")
-    _, _, second = darkroom("search")
-
-    assert "no new trials" not in first
-    assert re.search(r"^search: no new trials; \S+ has all 2$", second, re.MULTILINE)
-    verdict = second.splitlines()[-1].removeprefix("search: ")
-    assert "over 2 seeds" in verdict
-    assert darkroom("trials")[1].splitlines()[-1] == verdict
-
-
-def test_a_precision_that_is_not_there_is_refused_before_a_study_is_made(darkroom, searchable):
-    root = searchable(train__precision="fp16", train__device="cpu")
-    refused(darkroom("search"), r"train\.precision: fp16 needs a CUDA GPU, and this trains on cpu")
-    assert not (root / "models" / "checkpoints" / "study.journal").exists()
-
-
-def test_a_search_for_something_else_is_not_resumed(darkroom, searchable):
-    root = searchable()
-    assert darkroom("search")[0] == 0
-    before = studies(root)
-
-    searchable(train__weight_decay=0.5)
-    refused(
-        darkroom("search", "--resume"), r"train\.weight_decay: was 0\.01, is 0\.5\); .* start a new one with --fresh$"
-    )
-    assert studies(root) == before
-    assert darkroom("search", "--fresh")[0] == 0
-    assert len(studies(root)) == 2
-
-
-def test_a_search_that_was_never_begun_is_not_resumed(darkroom, searchable):
-    searchable()
-    refused(darkroom("search", "--resume"), r"--resume: there is no study to resume; leave it out to start one$")
-
-
-def test_a_search_is_not_resumed_and_begun_anew_at_once(darkroom, project):
-    project()
-    refused(
-        darkroom("search", "--resume", "--fresh"), r"--resume resumes .* --fresh begins a new one; give one of them$"
-    )
-
-
-@pytest.mark.parametrize(("executor", "precision"), [("local", "bf16"), ("ray", "auto")])
-def test_workers_get_the_settings_as_written_in_the_precision_that_was_chosen(
-    darkroom, searchable, monkeypatch, executor, precision
-):
-    given = []
-
-    def no_slots(config, *rest):
-        given.append(config)
-        raise SearchError("no slots")
-
-    monkeypatch.setattr("darkroom.stages.search.open_slots", no_slots)
-    monkeypatch.setattr("darkroom.stages.search.fastest_precision", lambda *given: Precision("bf16", {}))
-    root = searchable(search__executor=executor)
-    refused(darkroom("search"), "no slots")
-
-    (config,) = given
-    assert config.train.precision == precision
-    assert config.search == load(root / "params.yaml").search
-
-
-@pytest.mark.parametrize("fuse", ["off", 2])
-def test_a_device_that_fails_ends_the_search_and_no_trial_is_blamed(darkroom, searchable, monkeypatch, fuse):
-    root = searchable(search__fuse=fuse, search__space={"train": {"lr": {"low": 1e-4, "high": 0.1}}})
-    validated = []
-
-    def fail(*given):
-        validated.append(given)
-        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("darkroom.training.loop.evaluate", fail)
-        with pytest.raises(torch.AcceleratorError, match=r"^CUDA error"):
-            darkroom("search")
-
-    assert len(validated) == 1
-    assert darkroom("search", "--resume")[0] == 0
-    (name,) = studies(root)
-    storage = open_storage(load(root / "params.yaml"), root / "models" / "checkpoints" / "study.journal")
-    trials = optuna.load_study(study_name=name, storage=storage).trials
-    assert not [trial for trial in trials if FAILURE in trial.user_attrs]
-    assert sum(trial.state is TrialState.COMPLETE for trial in trials) == 2
-
-
-def test_a_search_without_a_compiler_is_refused_before_its_first_trial(darkroom, searchable):
-    root = searchable(train__compile="default", train__precision="fp32")
-
-    with torch._inductor.config.patch({"cpp.cxx": (None, "/no/such/compiler")}):
-        refused(darkroom("search"), r"train\.compile: default does not work here \(.*; set it to none, or install the")
-    assert not (root / "models" / "checkpoints").exists()
-
-
-@pytest.mark.parametrize("second", ["latency", "parameters"])
-def test_a_search_weighs_two_objectives(darkroom, searchable, second):
-    space = {"model": {"hidden": {"choices": [[8], [16, 8]]}}}
-    changes = {"search__second_objective": second, "search__pruner": "none", "search__sampler": "grid"}
-    root = searchable(search__space=space, **changes)
-
-    assert darkroom("search")[0] == 0
-
-    (name,) = studies(root)
-    storage = open_storage(load(root / "params.yaml"), root / "models" / "checkpoints" / "study.journal")
-    study = optuna.load_study(study_name=name, storage=storage)
-    costs = {trial.params["model.hidden"]: trial.values[1] for trial in study.trials}
-    if second == "parameters":
-        assert costs == {"[8]": 64 * 8 + 8 + 8 * 10 + 10, "[16, 8]": 64 * 16 + 16 + 16 * 8 + 8 + 8 * 10 + 10}
-    assert len(costs) == 2
-    assert min(costs.values()) > 0
-
-
-def test_a_configuration_that_was_tried_is_a_run_that_says_so(darkroom, searchable):
-    root = searchable(search__trials=8, search__sampler="random")
-
-    assert darkroom("search")[0] == 0
-
-    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    experiment = client.get_experiment_by_name("darkroom").experiment_id
-    runs = client.search_runs([experiment], "tags.`trial.duplicate_of` != ''")
-    assert len(runs) == 5
-    assert {run.info.status for run in runs} == {"FINISHED"}
-
-
 @pytest.mark.slow
 def test_the_test_split_is_read_by_evaluate_alone(darkroom, project):
     root = project(search__trials=1, search__epochs=1, train__epochs=1)
@@ -413,16 +199,6 @@ def test_the_test_split_is_read_by_evaluate_alone(darkroom, project):
     for command in ("search", "train"):
         assert darkroom(command)[0] == 0
     refused(darkroom("evaluate"), r"test\.safetensors: missing or damaged")
-
-
-def test_predict_refuses_files_that_are_not_there_or_no_images(darkroom, trained, tmp_path):
-    refused(darkroom("predict", "nowhere.png"), r"nowhere\.png: no such file")
-    for command in ("evaluate", "register"):
-        assert darkroom(command)[0] == 0
-    (tmp_path / "text.png").write_text("not an image")
-    refused(
-        darkroom("predict", str(tmp_path / "text.png")), r"text\.png: cannot be decoded \(not an image; expected png, "
-    )
 
 
 def test_results_before_any_evaluation_are_refused(darkroom, project):
@@ -487,60 +263,6 @@ def test_brackets_in_a_files_name_are_shown_as_they_are(darkroom, project):
     refused(darkroom("preprocess"), r"2 images cannot be decoded: a/\[red\]\.png \(not an image\); b/\[bold\]\.png")
 
 
-# --- recipes -------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def with_recipes(project):
-    """A project whose params.yaml was edited and is not in git, with the shipped recipes."""
-    root = project(train__epochs=7)
-    copy_recipes(root)
-    return root
-
-
-def test_recipes_are_listed_with_what_they_reach(darkroom, with_recipes):
-    run = {"accuracy": 0.9, "train_seconds": 12}
-    facts = {"device": "abacus", "threads": 2, "precision": "fp32"}
-    entry = {"runs": [run, run], "conditions": facts, "changes": {}, "preparation_seconds": 1}
-    (with_recipes / "recipes" / "measured.json").write_text(json.dumps({"mnist-mlp": entry}))
-    code, output, _ = darkroom("recipe", "list")
-    assert code == 0
-    rows = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.strip()}
-    assert rows["mnist-mlp"] == ["mnist", "mlp", "90.00", "±", "0.00", "2", "12"]
-    assert rows["cifar10-best"] == ["cifar10", "fast-cnn", "not", "measured"]
-    assert "on abacus, 2 threads, fp32" in output
-
-
-def test_a_recipe_is_shown_as_it_is_used(darkroom, with_recipes):
-    code, text, errors = darkroom("recipe", "show", "mnist-mlp")
-    assert (code, errors) == (0, "")
-    assert darkroom("recipe", "use", "mnist-mlp", "--force")[0] == 0
-    assert (with_recipes / "params.yaml").read_text() == text
-
-
-def test_using_a_recipe_asks_for_force_where_edits_would_be_lost(darkroom, with_recipes):
-    refused(darkroom("recipe", "use", "mnist-mlp"), r"params\.yaml: has edits that are saved nowhere else; .*--force")
-    assert load(with_recipes / "params.yaml").train.epochs == 7
-    code, output, _ = darkroom("recipe", "use", "mnist-mlp", "--force")
-    assert code == 0
-    assert "params.yaml is now the recipe mnist-mlp" in output
-    assert load(with_recipes / "params.yaml").recipe.name == "mnist-mlp"
-
-
-def test_a_recipe_that_says_nothing_of_itself_is_used(darkroom, with_recipes):
-    (with_recipes / "recipes" / "mine.yaml").write_text("train: {epochs: 8}\n")
-    output = "params.yaml is now the recipe mine. Run `dvc repro`.\n"
-    assert darkroom("recipe", "use", "mine", "--force") == (0, output, "")
-
-
-@pytest.mark.parametrize("command", ["show", "use"])
-def test_an_unknown_recipe_is_refused(darkroom, with_recipes, command):
-    refused(darkroom("recipe", command, "mnist-mpl"), r"no recipe 'mnist-mpl'; did you mean 'mnist-mlp'")
-
-
-# --- refusals of models and augmentations ----------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("changes", "pattern"),
     [
@@ -562,7 +284,7 @@ def test_what_the_images_do_not_allow_is_refused_before_training(darkroom, train
 
 
 def test_a_training_that_was_interrupted_says_where_it_resumes(darkroom, trained, project, monkeypatch):
-    project(**QUICK | {"train__epochs": 3})
+    project(search__trials=0, train__epochs=3)
     report = train._EpochReport.__call__
 
     def interrupted(self, metrics):
@@ -575,155 +297,6 @@ def test_a_training_that_was_interrupted_says_where_it_resumes(darkroom, trained
     code, _, messages = darkroom("train")
 
     assert (code, "train: resuming after epoch 1 of 3" in messages) == (0, True)
-
-
-# --- exporting, and asking what was exported ---------------------------------------------------------------
-
-
-def test_an_exported_file_is_a_plain_state_dict_that_the_architecture_takes(darkroom, trained):
-    assert darkroom("export", "--format", "pth", "--output", "out/digits.pth")[0] == 0
-    weights = torch.load("out/digits.pth", weights_only=True)
-    card = model_card.ModelCard.read(Path("out/digits.json"))
-    classifier = build_classifier(parse(card.settings, where="").model, card.dataset_card)
-    classifier.load_state_dict(weights)
-    original, _ = model_files.load_classifier(trained / "models/model.safetensors", trained / "models/model.json")
-    images = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
-    assert torch.equal(classifier.eval()(images), original(images))
-
-
-def test_an_exported_file_answers_for_a_picture_without_data_or_store(darkroom, trained, tmp_path_factory):
-    assert darkroom("export", "--format", "pth")[0] == 0
-    Image.new("RGB", (70, 90), "white").save(trained / "picture.jpg")
-    for path in ("data", "mlruns"):
-        shutil.rmtree(trained / path, ignore_errors=True)
-    (trained / "mlflow.db").unlink()
-    code, output, errors = darkroom("predict", "--weights", "models/exported/model.pth", "picture.jpg", "--json")
-    assert code == 0
-    answer = json.loads(output)
-    assert answer["version"] == "models/exported/model.pth"
-    assert answer["predictions"][0]["inverted"] is False
-    # A file of weights does not tell that all digits lie on a dark ground.
-    assert "1 of 1 have another background, dark or light, than most training images probably have" in errors
-    assert "try again with --invert" in errors
-    assert answer["predictions"][0]["unlike_training"] is False  # a file of weights tells nothing of that
-    assert sum(answer["predictions"][0]["probabilities"].values()) == pytest.approx(1)
-    code, output, errors = darkroom("predict", "--weights", "models/exported/model.pth", "picture.jpg", "--no-invert")
-    assert (code, errors) == (0, "")
-
-
-@pytest.mark.parametrize("form", ["pth", "safetensors"])
-def test_every_file_of_weights_answers_alike(darkroom, trained, form):
-    assert darkroom("export", "--format", form, "--output", f"out/digits.{form}")[0] == 0
-    Image.new("L", (8, 8), 30).save(trained / "picture.png")
-    code, output, _ = darkroom("predict", "--weights", f"out/digits.{form}", "picture.png", "--json")
-    assert code == 0
-    classifier, _ = model_files.load_classifier(trained / "models/model.safetensors", trained / "models/model.json")
-    with torch.no_grad():
-        expected = classifier(torch.full((1, 1, 8, 8), 30, dtype=torch.uint8)).softmax(1)[0]
-    found = json.loads(output)["predictions"][0]["probabilities"]
-    assert [found[str(digit)] for digit in range(10)] == pytest.approx(expected.tolist(), rel=1e-4)
-
-
-def test_a_negative_is_told_of(darkroom, registered):
-    Image.new("L", (9, 9), "white").save("picture.png")
-    code, output, errors = darkroom("predict", "picture.png")
-    assert code == 0
-    assert "picture.png" in output
-    assert "1 of 1 shown to the model as negatives, like the training images\n" in errors
-
-
-@pytest.fixture
-def exported(darkroom, trained):
-    """A project with a file of weights; gives what asks it."""
-    assert darkroom("export", "--format", "pth")[0] == 0
-    return lambda *arguments: darkroom("predict", "--weights", "models/exported/model.pth", *arguments)
-
-
-def shades(root, **folders):
-    """Write gray pictures below ``root``: of each folder so many."""
-    for folder, count in folders.items():
-        (root / folder).mkdir(parents=True)
-        for row in range(count):
-            Image.new("L", (8, 8), 3 * row).save(root / folder / f"{row}.png")
-
-
-def test_a_directory_is_answered_in_a_file_and_its_counts_are_told(exported, tmp_path):
-    shades(tmp_path / "test", **{"3": 13, "7": 12})
-    code, output, errors = exported(str(tmp_path / "test"), "--output", "out/answers.csv")
-    assert (code, errors) == (0, "out/answers.csv: 25 lines\n")
-    assert "of 25 are the class that their folder is named as: accuracy" in output
-    lines = Path("out/answers.csv").read_text().splitlines()
-    assert lines[0].startswith("file,label,probability,p_0,p_1,")
-    assert len(lines) == 26
-
-
-def test_pictures_that_cannot_be_read_do_not_hinder_the_others(exported, tmp_path):
-    shades(tmp_path / "mixed", a=3)
-    for row in range(7):
-        (tmp_path / "mixed" / f"broken{row}.jpg").write_text("no image")
-    code, output, errors = exported(str(tmp_path / "mixed"), "--json")
-    assert code == 0
-    found = json.loads(output)["predictions"]
-    assert len(found) == 10
-    assert sum("error" in each for each in found) == 7
-    assert "warning: 7 of 10 images have no answer: " in errors
-    assert errors.count("cannot be decoded") == 5
-    assert "and so on" in errors
-
-
-def test_pictures_none_of_which_can_be_read_are_refused(exported, tmp_path):
-    for row in range(2):
-        (tmp_path / f"broken{row}.jpg").write_text("no image")
-    refused(
-        exported(str(tmp_path / "broken0.jpg"), str(tmp_path / "broken1.jpg"), "--output", "answers.csv"),
-        r"none of 2 images can be read; the first is .*broken0\.jpg: cannot be decoded",
-    )
-    assert not Path("answers.csv").exists()
-
-
-def test_an_unknown_form_of_output_is_refused_before_the_model_is_loaded(darkroom, project):
-    root = project()
-    shades(root, pictures=1)
-    refused(
-        darkroom("predict", "pictures", "--output", "answers.xls"), r"--output answers\.xls: no known form '\.xls'; "
-    )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "pattern"),
-    [
-        (["--weights", "none.pth"], r"none\.pth: has no card beside it; name its architecture"),
-        (["--weights", "none.pth", "--model", "mlp"], r"none\.pth: no such file"),
-        (["--weights", "none.pth", "--model", "nlp"], r"--model: no architecture 'nlp'; did you mean 'mlp'"),
-        (
-            ["--weights", "models/exported/model.pth", "--model", "mlp"],
-            r"weights of simple-cnn, as .* says, not of mlp",
-        ),
-        (["--weights", "params.yaml", "--model", "mlp"], r"params\.yaml: not a file of weights, or damaged"),
-        (["--model", "mlp"], r"--model: names the architecture of --weights, which is not given"),
-    ],
-)
-def test_weights_that_cannot_be_used_are_refused(darkroom, trained, arguments, pattern):
-    assert darkroom("export", "--format", "pth")[0] == 0
-    Image.new("L", (9, 9)).save(trained / "picture.png")
-    refused(darkroom("predict", "picture.png", *arguments), pattern)
-
-
-def test_an_export_that_is_refused_says_so_in_one_line(darkroom, trained):
-    refused(darkroom("export", "--format", "pth", "-o", "digits.json"), r"digits\.json: .* in the format pth ends in")
-    refused(darkroom("export", "--format", "pth", "--quantize", "int8"), r"--quantize: of onnx only, not of pth")
-    refused(darkroom("export", "--format", "pt2", "--model", "champion"), r"holds no versions of darkroom-digits")
-    assert not list(trained.rglob("digits.*json"))
-    assert not (trained / "models" / "exported").exists()
-
-
-def test_export_needs_a_model(darkroom, project):
-    root = project()
-    refused(darkroom("export", "--format", "onnx"), r"model\.json: not found; run `darkroom train`")
-    assert not (root / "models").exists()
-
-
-# --- the learning rate -------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("drawn")
@@ -777,43 +350,3 @@ def test_threads_do_not_spin_for_long_unless_the_user_has_chosen(monkeypatch, ch
     cli.main()
 
     assert os.environ.get("GOMP_SPINCOUNT") == spins
-
-
-def test_the_trials_of_the_latest_search_are_shown_in_three_forms(project, darkroom):
-    project()
-    make_study(Workspace().study_journal)
-
-    code, table, _ = darkroom("trials")
-    _, as_json, _ = darkroom("trials", "--json")
-    _, as_csv, _ = darkroom("trials", "--csv")
-
-    assert code == 0
-    assert "complete, the best" in table
-    assert json.loads(as_json)["trials"][0]["values"] == [0.75]
-    assert as_csv.splitlines()[0] == "trial,state,value,epochs,seconds,train.lr,note"
-    assert as_csv.splitlines()[1].startswith("0,complete,0.75,0,")
-
-
-def make_study(path):
-    path.parent.mkdir(parents=True)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    study = optuna.create_study(storage=storage, direction="maximize")
-    study.set_user_attr(OPENED, "2026-01-01")
-    study.ask({"train.lr": optuna.distributions.FloatDistribution(0, 1)})
-    study.tell(0, 0.75)
-
-
-def test_the_trials_are_shown_in_one_form_at_a_time(project, darkroom):
-    project()
-    make_study(Workspace().study_journal)
-
-    refused(darkroom("trials", "--json", "--csv"), "--json and --csv are two forms of the same; give one of them")
-
-
-def test_without_a_search_there_are_no_trials_to_show_and_none_are_made(project, darkroom):
-    root = project()
-    before = sorted(root.rglob("*"))
-
-    refused(darkroom("trials"), r"study\.journal: no study yet; `darkroom search` makes one$")
-
-    assert sorted(root.rglob("*")) == before
