@@ -1,4 +1,4 @@
-"""The commands that only look: at the results, the trials, and what can be chosen."""
+"""The read-only commands: results, trials, checks, and the values that settings can take."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""The commands about settings: recipes, and a learning rate to begin with."""
+"""The commands about settings: recipes, a params.yaml for a folder of images, and a first learning rate."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,6 +1,6 @@
 """The stages: `darkroom download` to `darkroom register`, which `dvc repro` runs.
 
-Each is imported only when it runs: it brings in just the libraries it uses, and a wrong setting none.
+Each is imported only when it runs, so that it loads only the libraries that it uses, and none for a wrong setting.
 """
 
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""params.yaml as one frozen, checked object: reading it, the rules across sections, and what an error says."""
+"""Read params.yaml as one frozen, checked object; the rules across sections, and the text of errors."""
 
 import math
 import re
@@ -194,7 +194,7 @@ class Config(Section):
 
 
 def _count(values: Range | Choices) -> int:
-    """How many values a grid takes of a range or a list: of whole numbers all, where no step is given."""
+    """How many values of a range or a list a grid tries; all whole numbers if there is no step."""
     if isinstance(values, Choices):
         return len(values.choices)
     low, high, step = (Fraction(str(value)) for value in (values.low, values.high, values.step or 1))
@@ -249,7 +249,7 @@ def parse(tree: Mapping[str, Any], where: str) -> Config:
 
 
 def _lines(errors: Sequence[ErrorDetails], where: str) -> list[str]:
-    """A line for each thing that is wrong, of very many the first."""
+    """A line for each error; of very many errors, the first."""
     lines: dict[str, None] = {}
     for position, error in enumerate(errors):
         left = len(errors) - position

@@ -1,4 +1,4 @@
-"""YAML read within bounds, so that no file keeps the reader busy or fills the memory, whoever wrote it."""
+"""Read YAML within bounds, so that an untrusted file cannot use up time or memory."""
 
 from io import StringIO
 from pathlib import Path
@@ -65,7 +65,7 @@ def _read_text(path: Path) -> str:
 
 
 class _Composer(Composer):
-    """Refuses aliases that stand for very much: each may name a list of ten others, and so on."""
+    """Refuses aliases that expand to too much: each may name a list of ten others, and so on."""
 
     def __init__(self, loader: Any = None) -> None:
         super().__init__(loader)
@@ -104,7 +104,7 @@ class _Composer(Composer):
 
 
 class _Constructor(SafeConstructor):
-    """Refuses whole numbers of so many digits that Python would not print them."""
+    """Refuses integers with more digits than Python prints."""
 
     def construct_bounded_int(self, node: ScalarNode) -> int:
         if len(node.value) > MAX_DIGITS:

@@ -1,4 +1,4 @@
-"""Types that several settings, or one with rules of its own, are of."""
+"""Types of settings that several sections share or that have special rules."""
 
 import math
 from typing import Annotated, Any, Literal

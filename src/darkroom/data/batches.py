@@ -1,6 +1,6 @@
-"""From the cache to the device: batches are gathered and augmented where the model is.
+"""Batches from the cache: gathered and augmented on the device of the model.
 
-There are no worker processes: decoded uint8 images are small enough to lie in the device's memory
+There are no worker processes: decoded uint8 images are small enough to be kept in the device's memory
 (or the page cache), and one indexing operation makes a batch.
 """
 

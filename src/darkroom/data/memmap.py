@@ -21,7 +21,7 @@ HUGE_PAGE_BYTES = 2 << 20
 
 
 def reserve(path: Path, size: int) -> None:
-    """Make a file of ``size`` bytes. Its space is taken at once: a full disk raises OSError now, not hours later."""
+    """Create a file of ``size`` bytes and reserve its space: a full disk raises OSError now, not hours later."""
     with path.open("wb") as opened:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(opened.fileno(), 0, size)
@@ -81,7 +81,7 @@ class MappedImages:
             self._mapping.madvise(mmap.MADV_RANDOM)
 
     def touched(self, images: int) -> None:
-        """Count ``images`` that have been read; gives pages back when that may be RESIDENT_BYTES."""
+        """Count ``images`` that were read; release pages when they may have reached RESIDENT_BYTES."""
         self._touched += images * self._bytes_touched_by_an_image
         if self._is_large and self._touched >= RESIDENT_BYTES:
             self._mapping.madvise(mmap.MADV_DONTNEED)

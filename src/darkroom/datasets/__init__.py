@@ -1,1 +1,1 @@
-"""How files become arrays: where images come from, what class and split they have, and what is wrong with them."""
+"""From files to arrays: the sources of images, their classes and splits, and what is wrong with them."""

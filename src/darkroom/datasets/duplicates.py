@@ -1,4 +1,4 @@
-"""Images that occur more than once, found by their pixels."""
+"""Find images that occur more than once, by their pixels."""
 
 from dataclasses import dataclass
 

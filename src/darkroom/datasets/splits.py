@@ -1,4 +1,4 @@
-"""Which image belongs to which split: stratified by class, the same for the same seed."""
+"""Assign images to splits: stratified by class, the same for the same seed."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -63,7 +63,7 @@ def assign(
 
 
 class ImagesToSplit(Protocol):
-    """Images whose splits are to be decided; all as in ``DecodedDataset``."""
+    """Images without assigned splits; the fields are those of ``DecodedDataset``."""
 
     @property
     def labels(self) -> Ints: ...
@@ -76,7 +76,7 @@ class ImagesToSplit(Protocol):
 
 
 def assign_rows(images: ImagesToSplit, settings: Preprocess, digests: Digests | None) -> dict[str, Ints]:
-    """``assign`` as the settings say."""
+    """Call ``assign`` with the settings."""
     return assign(
         images.labels,
         images.splits,
@@ -192,7 +192,7 @@ def _cut_groups(
     chosen = np.zeros(len(names), dtype=bool)
 
     def consider(group: int, *, needed: int | None = None) -> None:
-        """Take a group if the shares of its classes come nearer to the wanted one, or if one of them is ``needed``."""
+        """Take a group if the shares of its classes get nearer to the wanted share, or if a class is ``needed``."""
         here = slice(begins[group], begins[group + 1])
         own, more = label_of[here], counts[here]
         before, after = taken[own] / totals[own], (taken[own] + more) / totals[own]

@@ -1,4 +1,4 @@
-"""The channels and the size that fit all images of a folder, from their headers."""
+"""Choose the channels and the size for all images of a folder, from their headers."""
 
 from collections.abc import Sequence
 

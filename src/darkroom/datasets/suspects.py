@@ -1,4 +1,4 @@
-"""Images that nothing can be learned from, or that make a model look better than it is: the certain cases only."""
+"""Find images that are useless for training, or that make a model look better than it is: only the clear cases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

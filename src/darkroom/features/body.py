@@ -1,4 +1,4 @@
-"""The body of a pretrained model as a function from raw pixels to features, as fast as this machine computes it."""
+"""The body of a pretrained model as a function from raw pixels to features, in the fastest runtime on this machine."""
 
 import time
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def feature_function(body: Body, device: torch.device) -> FeatureFunction:
 
 
 def fastest(body: Body, plain: FeatureFunction, images: Tensor, remaining: int) -> tuple[FeatureFunction, str]:
-    """What computes the features of ``remaining`` further images, with its name: ONNX Runtime or torch.
+    """The runtime for the features of ``remaining`` further images, with its name: ONNX Runtime or torch.
 
     ONNX Runtime is taken on a CPU, where it is worth exporting the body, is installed, and gives what ``plain`` gives
     for ``images`` uint8 [N, C, H, W].

@@ -1,1 +1,1 @@
-"""One image: from the bytes of a file to pixels of the wanted size and channels."""
+"""Decode one image: from the bytes of a file to pixels of the wanted size and channels."""

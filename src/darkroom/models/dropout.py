@@ -1,4 +1,4 @@
-"""Dropout that draws its masks faster."""
+"""Dropout with a faster generation of masks."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""A small network that learns fast: whitened patches first, then three groups of convolutions.
+"""A small network that trains fast: whitened patches first, then three groups of convolutions.
 
 After airbench (Jordan, "94% on CIFAR-10 in 3.29 seconds on a single GPU", 2024), whose elements are taken:
 the frozen whitening layer, identity initialization, the short memory of the normalization's averages, and

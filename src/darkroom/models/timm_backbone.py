@@ -1,4 +1,4 @@
-"""timm's models as backbones, by timm's names after ``timm/``."""
+"""timm's models as backbones, named ``timm/`` and timm's name."""
 
 from dataclasses import asdict
 from difflib import get_close_matches

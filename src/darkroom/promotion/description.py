@@ -8,7 +8,7 @@ from darkroom.models.card import ModelCard
 from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import MODEL_TRAINING
 
-# What such texts begin with: others are somebody else's.
+# The beginnings of texts that Darkroom wrote: all others are a user's.
 RESULT = "Test accuracy"
 VERDICT = "The gate:"
 

@@ -100,7 +100,7 @@ class EvaluatedModel:
         return Decoder.parse(card.get("dataset", {}).get("decoder", {}), self.shape)
 
     def test_split(self, cache: Path) -> "Split":
-        """The images that were answered, in the order of the answers, from the preprocessed images in ``cache``.
+        """The test images, in the order of the predictions, from the preprocessed images in ``cache``.
 
         Raises TrackingError if it does not hold them, CacheError if it is damaged.
         """

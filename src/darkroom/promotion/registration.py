@@ -188,7 +188,7 @@ def _model_sha256(uri: str) -> str | None:
 
 
 def is_active(client: MlflowClient, run_id: str) -> bool:
-    """Whether the store holds the run, and nobody has deleted it."""
+    """Whether the store has the run and it is not deleted."""
     try:
         return bool(client.get_run(run_id).info.lifecycle_stage == LifecycleStage.ACTIVE)
     except MlflowException as problem:

@@ -1,4 +1,4 @@
-"""Stage 1: bring the dataset's files to data/raw/<dataset>."""
+"""Stage 1: download or pack the dataset's files to data/raw/<dataset>."""
 
 from pathlib import Path
 

@@ -25,7 +25,7 @@ SAID = {
     READ_ONLY: ("readonly database",),
     DAMAGED: ("file is not a database", "disk image is malformed"),
 }
-# Seconds that a command waits at its beginning for whoever is writing.
+# Seconds that a command waits at its start for a process that is writing.
 LOCK_TIMEOUT_SECONDS = 1.0
 REVISION = re.compile(r'^(down_)?revision = "(\w+)"', re.MULTILINE)
 
@@ -33,8 +33,8 @@ REVISION = re.compile(r'^(down_)?revision = "(\w+)"', re.MULTILINE)
 def check_database(address: str, experiment: str | None = None) -> None:
     """Refuse an SQLite store that cannot be used, or whose files are elsewhere; other stores report that themselves.
 
-    With ``experiment`` it is to be written to, and that experiment must not be deleted. One that is locked just now is
-    passed: whoever comes to use it waits longer. Raises TrackingError.
+    With ``experiment`` it is to be written to, and that experiment must not be deleted. A store that is
+    locked at the moment passes: later calls wait longer. Raises TrackingError.
     """
     path = sqlite_file(address)
     if path is None or not path.exists():

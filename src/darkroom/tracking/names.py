@@ -49,7 +49,7 @@ def _data(card: DatasetCard) -> str:
 
 def _changed(settings: Settings) -> list[str]:
     """Every setting but the epochs that is not the default, in words."""
-    # Imports torch, which whoever names no run need not wait for.
+    # Imports torch, which takes seconds and is needed only for names of runs.
     from darkroom.models.registry import architectures
 
     kinds: dict[str, type[Section]] = {"train": Train, "augment": Augment, "preprocess": Preprocess}

@@ -1,8 +1,8 @@
-"""Where the files of an SQLite store lie: in ``mlruns`` beside its file, wherever that is.
+"""The location of the files of an SQLite store: ``mlruns`` beside its file, wherever that is.
 
-MLflow notes the place of each experiment, run and model as an absolute path. In a project that was moved it points to
-where nothing is any more, and in a copy to the files of the original, which the copy would then write to. Places that
-somebody has chosen otherwise, such as a bucket or a directory of another name, are left alone.
+MLflow stores the location of each experiment, run and model as an absolute path. After a project was moved, it points
+to nothing. In a copy, it points to the files of the original, and the copy would write to them. Other locations that a
+user has chosen, such as a bucket or a directory of another name, are not changed.
 """
 
 import shlex

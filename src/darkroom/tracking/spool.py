@@ -104,7 +104,7 @@ class Spool:
         return aside
 
     def close(self) -> None:
-        """Leave the spool to whoever sends it next."""
+        """Release the spool: the next process can send it."""
         self._opened.close()
 
     def _taken(self) -> int:

@@ -1,1 +1,1 @@
-"""Helpers that know of no image and no model: files, signals, memory, the console."""
+"""Helpers independent of images and models: files, signals, memory, the console."""

@@ -35,7 +35,7 @@ messages = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A progress display that is shown on terminals only and gone when the work is done."""
+    """A progress display, shown on terminals only and removed when the work is done."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -50,7 +50,7 @@ def progress() -> Iterator[Progress]:
 
 @contextmanager
 def reporter() -> Iterator[Callable[[str, int, int], None]]:
-    """A callback for (what is done, how much is done, how much there is or 0), shown as progress bars."""
+    """A callback for (description, amount done, total or 0), shown as progress bars."""
     with progress() as display:
         tasks = {}
 

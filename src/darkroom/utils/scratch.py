@@ -1,6 +1,6 @@
 """Temporary files and directories, named after the process that works in them.
 
-A process that is killed leaves them behind; the next one that works in the same place removes them.
+A process that is killed leaves them behind; the next process that works in the same directory removes them.
 """
 
 import os

@@ -213,7 +213,7 @@ def test_the_figures_of_an_evaluation_agree_with_each_other(long: bool) -> None:
     check()
 
 
-def test_the_mistakes_are_the_wrong_rows_the_surest_first(long: bool) -> None:
+def test_the_mistakes_are_the_wrong_rows_the_most_confident_first(long: bool) -> None:
     @settings(max_examples=60 if long else 20, deadline=None)
     @given(evaluations())
     def check(found: Evaluation) -> None:

@@ -125,7 +125,7 @@ def test_a_grid_shows_each_image_under_its_own_title_green_where_it_is_right() -
 
 
 @pytest.mark.parametrize(("classes", "names", "channels"), [(2, SHORT, 1), (30, LONG, 3)])
-def test_the_surest_mistakes_are_drawn(tmp_path: Path, classes: int, names: str, channels: int) -> None:
+def test_the_most_confident_mistakes_are_drawn(tmp_path: Path, classes: int, names: str, channels: int) -> None:
     found = evaluated(classes, names, right=False)
 
     figure = worst_mistakes(pictures(40, channels), found, tuple(found.per_class))

@@ -1,4 +1,4 @@
-"""The settings of what becomes of a trained model: `evaluate`, `gate`, `serve` and `tracking`."""
+"""The settings of evaluation and production: `evaluate`, `gate`, `serve` and `tracking`."""
 
 import re
 from ipaddress import ip_network
@@ -26,7 +26,7 @@ class Evaluate(Section):
 
 
 class Gate(Section):
-    """What a model must pass before it becomes champion."""
+    """The rules that a model must pass to become champion."""
 
     min_accuracy: float = Field(0.0, ge=0, le=1, description="test accuracy that every champion needs")
     alpha: float = Field(

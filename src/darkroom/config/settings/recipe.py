@@ -8,7 +8,7 @@ RECIPE_FORMAT = 1
 
 
 class Recipe(Section):
-    """Which experiment this is, where the file is one that was measured."""
+    """The experiment in this file, if the file is a measured recipe."""
 
     name: str | None = Field(None, min_length=1, description="name of the recipe")
     about: str | None = Field(None, min_length=1, description="what it is, in one line")

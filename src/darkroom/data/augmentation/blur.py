@@ -1,4 +1,4 @@
-"""Blurring each image by an amount of its own."""
+"""Blur each image by its own amount."""
 
 import math
 

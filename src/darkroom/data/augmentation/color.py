@@ -1,4 +1,4 @@
-"""Brightness, contrast, saturation and hue, each image by an amount of its own."""
+"""Change brightness, contrast, saturation and hue, each image by its own amount."""
 
 import torch
 from torch import Generator, Tensor

@@ -1,4 +1,4 @@
-"""Cropping a random part of each image and enlarging it to the size of the whole."""
+"""Crop a random part of each image and enlarge it to the full size."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Mirroring, shifting, turning, scaling and shearing, each image by an amount of its own."""
+"""Mirror, shift, rotate, scale and shear, each image by its own amount."""
 
 import torch
 from torch import Generator, Tensor

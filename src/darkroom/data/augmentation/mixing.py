@@ -1,4 +1,4 @@
-"""Mixing pairs of images, and their labels with them."""
+"""Mix pairs of images and their labels."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +14,7 @@ QUANTILES = 4096
 
 @dataclass(frozen=True)
 class Target:
-    """What each image of a batch shows: class ``labels`` int64 [N].
+    """The target of each image of a batch: class ``labels`` int64 [N].
 
     Of mixed images only ``share`` float [N] is of that class and the rest of class ``partners`` int64 [N].
     """
@@ -31,7 +31,7 @@ class Target:
         return torch.where(self.share < 0.5, self.partners, self.labels)
 
     def chunk(self, parts: int) -> list["Target"]:
-        """As torch.chunk, for each of the tensors."""
+        """Like torch.chunk, for each of the tensors."""
         columns = [
             [None] * parts if column is None else column.chunk(parts)
             for column in (self.labels, self.partners, self.share)

@@ -1,4 +1,4 @@
-"""TrivialAugment: one change of a list for each image, of a random strength (Müller and Hutter, 2021).
+"""TrivialAugment: one random change for each image, with a random strength (Müller and Hutter, 2021).
 
 The list and the strengths are those of the paper's wide space for images of any size ("TrivialAugment: tuning-free yet
 state-of-the-art data augmentation", table 1): what torchvision calls TrivialAugmentWide.
@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from darkroom.data.augmentation.color import brighten, contrast, saturate
 from darkroom.data.augmentation.geometry import affine, translate
 
-# Strengths are drawn from so many, from 0 to the strongest.
+# The number of strengths, from 0 to the strongest.
 LEVELS = 31
 # The strongest change of each kind. Shifts are in pixels, in small images at most a third of a side.
 DEGREES = 135.0
