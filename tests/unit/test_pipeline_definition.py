@@ -28,10 +28,6 @@ UNUSED = {
     "register": [
         "data/augmentation/mixing.py",
         "models/transfer.py",
-        "promotion/export_record.py",
-        "promotion/start_from.py",
-        "promotion/training_run.py",
-        "promotion/working_tree.py",
         "tracking/trials.py",
     ],
 }
