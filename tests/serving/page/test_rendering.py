@@ -96,6 +96,33 @@ def test_nothing_reaches_beyond_the_window(loaded, open_page):
             assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
+@pytest.mark.parametrize(("side", "rendering", "room"), [(32, "pixelated", 64), (96, "auto", 112)])
+def test_small_images_are_shown_as_squares_and_photographs_smooth_and_large(open_page, side, rendering, room):
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side), dtype=np.uint8)
+    logits = np.array([[1.0, 0.0]], dtype=np.float32)
+    loaded = made_up(
+        lambda images: np.repeat(logits, len(images), 0),
+        classes=("ant", "bee"),
+        shape=(1, side, side),
+        gallery=[GalleryImage(png(pixels), "ant", "ant")] * 30,
+    )
+    with serve(loaded) as served:
+        page = open_page(served)
+        page.locator(".tile").first.click()
+        expect(label(page)).to_have_text("ant")
+        for selector in (".tile img", ".seen-image", "#preview"):
+            image = page.locator(selector).first
+            expect(image).to_have_css("image-rendering", rendering)
+            assert image.bounding_box()["width"] >= room
+        page.set_viewport_size(PHONE)
+        columns = page.locator("#gallery").evaluate(
+            "(each) => getComputedStyle(each).gridTemplateColumns.split(' ').length"
+        )
+        assert columns >= 2
+        below = "document.documentElement.scrollHeight - document.querySelector('main').getBoundingClientRect().bottom"
+        assert page.evaluate(f"scrollTo(0, 0), {below}") < 100
+
+
 def test_names_are_never_markup(open_page):
     with serve(of_many(HARMFUL)) as served:
         page = open_page(served)

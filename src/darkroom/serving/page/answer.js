@@ -1,6 +1,6 @@
 // The model's answer: the image it saw, the probabilities, and the challenger's answer beside them.
 
-import { element, find, percent } from "./dom.js";
+import { element, find, percent, showAsItIs } from "./dom.js";
 
 const SHOWN = 5; // classes; the others are in a list that opens
 
@@ -35,7 +35,7 @@ function probabilities(found) {
 
 function seen(found, drawn) {
   if (!found.seen) return null;
-  const image = element("img", { src: found.seen, alt: "The image as the model sees it", className: "seen-image" });
+  const image = showAsItIs(element("img", { src: found.seen, alt: "The image as the model sees it", className: "seen-image" }));
   const caption = element("figcaption", {}, element("strong", { textContent: "What the model sees" }));
   const size = element("span", { className: "seen-size" });
   image.addEventListener("load", () => {

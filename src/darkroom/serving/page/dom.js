@@ -11,6 +11,18 @@ export function element(tag, { style = {}, attributes = {}, ...properties } = {}
   return made;
 }
 
+// Images of so few pixels a side are shown as squares of color. Larger ones are photographs: smooth, and given more room.
+const FEW_PIXELS = 64;
+
+export function showAsItIs(image) {
+  image.addEventListener("load", () => {
+    const few = Math.max(image.naturalWidth, image.naturalHeight) <= FEW_PIXELS;
+    image.classList.toggle("pixels", few);
+    image.classList.toggle("photograph", !few);
+  });
+  return image;
+}
+
 // A share that is not exactly 0 or 1 is never shown as 0 % or 100 %.
 export function percent(share, digits = 1) {
   const least = 10 ** -digits / 2;

@@ -1,6 +1,6 @@
 // Images of the test split to try. One of them is in the tab order; the arrow keys move between them.
 
-import { element, find } from "./dom.js";
+import { element, find, showAsItIs } from "./dom.js";
 
 const STEPS = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
 
@@ -15,7 +15,7 @@ function tile({ image, actual, predicted }, position, take) {
   const made = element(
     "button",
     { type: "button", className: right ? "tile" : "tile wrong", tabIndex: position ? -1 : 0 },
-    element("img", { src: image, alt: "" }),
+    showAsItIs(element("img", { src: image, alt: "" })),
     element("span", { className: "hidden", textContent: "Test image labeled " }),
     element("span", { className: "tile-label", textContent: actual, title: actual }),
     element("span", { className: "hidden", textContent: right ? "" : " mistaken for " }),

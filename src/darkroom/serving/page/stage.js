@@ -1,8 +1,10 @@
 // The picture's place: paper to draw on, a chosen picture, or a place to drop one.
 
-import { find } from "./dom.js";
+import { find, showAsItIs } from "./dom.js";
 
 let shown = null;
+
+showAsItIs(find("preview"));
 
 export function lay(picture, { drawable, empty }) {
   const stage = find("stage");
@@ -23,7 +25,7 @@ function preview(picture) {
   find("preview-name").textContent = picture?.name ?? "";
   if (!picture) return;
   image.alt = `The picture ${picture.name}`;
-  image.classList.toggle("pixels", Boolean(picture.exact));
+  image.classList.toggle("exact", Boolean(picture.exact));
   // Formats that only the server can read, such as TIFF, are shown by name.
   image.onload = image.onerror = (event) => find("stage").classList.toggle("unseen", event.type === "error");
   image.src = picture.address ?? URL.createObjectURL(picture.file);
