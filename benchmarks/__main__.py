@@ -1,6 +1,6 @@
 """Runs the benchmarks of a group one after another, then writes docs/performance.md: `make bench BENCH=cpu`.
 
-    python -m benchmarks cpu|gpu|serve|search
+    python -m benchmarks cpu|gpu|serve|search|photos [options of its scripts]
 
 A benchmark is any script in the group's directory. One that fails does not keep the others from running.
 """
@@ -16,12 +16,13 @@ from benchmarks.machine import ROOT
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("group", choices=performance.GROUPS)
-    group = parser.parse_args().group
+    options, rest = parser.parse_known_args()
+    group = options.group
     scripts = performance.scripts(group)
     failed = [
         script.stem
         for script in scripts
-        if subprocess.run([sys.executable, "-m", f"benchmarks.{group}.{script.stem}"], cwd=ROOT).returncode
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{group}.{script.stem}", *rest], cwd=ROOT).returncode
     ]
     performance.main()
     if failed:

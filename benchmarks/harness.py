@@ -1,8 +1,9 @@
 """Measures the ways of a benchmark in turn, each in a process of its own, and writes results/<benchmark>.json.
 
 A benchmark is a script that hands `run` its jobs. A job is called in a fresh process, in an empty directory that
-is removed afterwards, and returns figures: for each unit a number, or several. The ways take turns, and every
-second round in reverse, so that a change of the machine's load meets all of them.
+is removed afterwards, and returns figures: for each unit a number, or several. Its options hold the number of the
+round, for ways that have a seed. The ways take turns, and every second round in reverse, so that a change of the
+machine's load meets all of them.
 """
 
 import argparse
@@ -56,6 +57,7 @@ def arguments(about: str | None, *, rounds: int) -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=rounds, help="how often each way is measured")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the JSON file goes")
     parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--round", type=int, default=0, help=argparse.SUPPRESS)
     return parser
 
 
@@ -74,7 +76,7 @@ def run(benchmark: Benchmark, options: Namespace) -> None:
         for key in turn(benchmark.jobs, number):
             if key in missing:
                 continue
-            answer = _measure(*key)
+            answer = _measure(*key, number)
             if "figures" in answer:
                 for unit, found in answer["figures"].items():
                     values.setdefault((*key, unit), []).extend(rounded(found))
@@ -157,10 +159,10 @@ def _work(job: Job, options: Namespace, answer: Path) -> None:
     answer.write_text(json.dumps(told), encoding="utf-8")
 
 
-def _measure(case: str, way: str) -> dict[str, Any]:
+def _measure(case: str, way: str, number: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as place:
         answer = Path(place) / "answer.json"
-        command = [sys.executable, sys.argv[0], *sys.argv[1:], "--job", case, way, str(answer)]
+        command = [sys.executable, sys.argv[0], *sys.argv[1:], "--job", case, way, str(answer), "--round", str(number)]
         ended = subprocess.run(command, env=_environment(), capture_output=True, text=True, errors="replace")
         if ended.returncode or not answer.exists():
             print(ended.stderr, file=sys.stderr)

@@ -11,7 +11,19 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("torch", "torchvision", "numpy", "mlflow", "optuna", "dvc", "lightning", "keras", "ultralytics")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "mlflow",
+    "optuna",
+    "dvc",
+    "lightning",
+    "keras",
+    "ultralytics",
+    "timm",
+    "fastai",
+)
 
 
 def processor() -> str:

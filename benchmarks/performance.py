@@ -17,6 +17,7 @@ GROUPS = {
     "gpu": "Training on a GPU",
     "search": "Hyperparameter search",
     "serve": "Serving",
+    "photos": "Photographs",
 }
 PAGE = ROOT / "docs" / "performance.md"
 PICTURES = ROOT / "docs" / "images" / "performance"
@@ -30,7 +31,20 @@ MACHINE = {
 # Cases share their ways if each has this share of all of them, on average.
 SHARED = 0.3
 # The ways that are not this project's are drawn in gray.
-OTHERS = ("tutorial", "bare loop", "torchvision", "Lightning", "Keras", "Ultralytics", "airbench", "mlflow", "LitServe")
+OTHERS = (
+    "tutorial",
+    "bare loop",
+    "torchvision",
+    "Lightning",
+    "Keras",
+    "Ultralytics",
+    "airbench",
+    "mlflow",
+    "LitServe",
+    "logistic",
+    "fastai",
+    "timm",
+)
 # Of the cases that stand side by side: more would be too small to read on a page.
 PANELS_PER_ROW = 3
 

@@ -11,9 +11,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from benchmarks import harness, images, performance, project, training, ways
+from benchmarks import harness, images, performance, photographs, project, training, ways
 from benchmarks.cpu import start_up
 from benchmarks.serve import predictor
 from PIL import Image
@@ -36,7 +37,7 @@ from benchmarks.harness import Benchmark, NotHere, arguments, run
 def measured(name, value):
     def job(options):
         with Path({log!r}).open("a") as log:
-            log.write(f"{{name}} ")
+            log.write(f"{{name}}{{options.round}} ")
         print("a library prints what it likes")
         return {{"images/s": value, "s": [1.0, 2.0]}}
     return job
@@ -72,7 +73,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.slow
 def test_ways_take_turns_and_every_second_round_in_reverse(results: Any, tmp_path: Path) -> None:
-    assert (tmp_path / "log").read_text().split() == ["a", "b", "b", "a"]
+    assert (tmp_path / "log").read_text().split() == ["a0", "b0", "b1", "a1"]
 
 
 @pytest.mark.slow
@@ -266,6 +267,23 @@ def test_the_predictor_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert all(figure > 0 for figure in predictor.predict(Namespace(requests=1)).values())
 
 
+def test_photographs_are_listed_by_the_classes_of_train(tmp_path: Path) -> None:
+    for name in ("train/ant/1.jpg", "train/bee/1.jpg", "test/bee/2.jpg", "test/bee/1.jpg", "test/ant/9.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (3, 2)).save(tmp_path / name)
+
+    paths, labels = photographs.files(tmp_path / "test")
+
+    assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
+        "test/ant/9.jpg",
+        "test/bee/1.jpg",
+        "test/bee/2.jpg",
+    ]
+    assert labels.tolist() == [0, 1, 1]
+    assert [image.mode for image in photographs.opened(paths)] == ["RGB"] * 3
+    assert photographs.accuracy(np.array([0, 1, 0]), labels) == pytest.approx(200 / 3)
+
+
 def test_other_trainers_are_not_locked() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     locked = set(re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE))
@@ -280,4 +298,4 @@ def test_an_unknown_group_is_refused() -> None:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     assert ended.returncode == 2
-    assert "choose from cpu, gpu, search, serve" in ended.stderr.replace("'", "")
+    assert "choose from cpu, gpu, search, serve, photos" in ended.stderr.replace("'", "")
