@@ -38,8 +38,8 @@ def glyphs(figure: "Figure") -> Iterator[None]:
         for text in lacking:
             if lacking[text]:
                 text.set_fontfamily([*text.get_fontfamily(), *families])
-        if new := without - _told:
-            _told.update(new)
+        if new := without - _reported:
+            _reported.update(new)
             _warn_of_missing(new, next(text.get_text() for text, characters in lacking.items() if characters & new))
     with warnings.catch_warnings(), _silent(logging.getLogger("matplotlib.font_manager")):
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)  # said in our words
@@ -117,7 +117,7 @@ def _installed() -> dict[str, str]:
     }
 
 
-_told: set[str] = set()
+_reported: set[str] = set()
 
 
 def _warn_of_missing(without: frozenset[str], text: str) -> None:

@@ -129,11 +129,11 @@ async def _refuse(request: Request, problem: Exception) -> JSONResponse:
     return JSONResponse({"detail": one_line(problem.detail)}, problem.status_code, problem.headers)
 
 
-async def _tell_gone(request: Request, problem: Exception) -> JSONResponse:
+async def _disconnected(request: Request, problem: Exception) -> JSONResponse:
     return JSONResponse({"detail": "the request ended before its body"}, HTTPStatus.BAD_REQUEST)
 
 
-async def _tell_failed(request: Request, problem: Exception) -> JSONResponse:
+async def _internal_error(request: Request, problem: Exception) -> JSONResponse:
     """Starlette raises it on, so that it stands in the log with its traceback."""
     return JSONResponse({"detail": "internal error; the server's log says more"}, HTTPStatus.INTERNAL_SERVER_ERROR)
 
@@ -141,6 +141,6 @@ async def _tell_failed(request: Request, problem: Exception) -> JSONResponse:
 HANDLERS: dict[int | type[Exception], Callable[[Request, Exception], Awaitable[JSONResponse]]] = {
     RequestValidationError: _refuse_parameter,
     HTTPException: _refuse,
-    ClientDisconnect: _tell_gone,
-    Exception: _tell_failed,
+    ClientDisconnect: _disconnected,
+    Exception: _internal_error,
 }

@@ -145,7 +145,7 @@ class Connection(HttpToolsProtocol):
         self.address = self.client[0] if self.client else ""
         self.deadline = self.loop.time() + self._settings.header_seconds
         if not self._all.add(self):
-            self._tell(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again")
+            self._respond(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections; try again")
             self._is_refused = True
             self.transport.close()
 
@@ -249,7 +249,9 @@ class Connection(HttpToolsProtocol):
     def give_place(self) -> None:
         """Make room for another connection, at once."""
         if self._has_begun and not self._is_refused:
-            self._tell(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections, and this one waited longest; try again")
+            self._respond(
+                HTTPStatus.SERVICE_UNAVAILABLE, "too many connections, and this one waited longest; try again"
+            )
         self._is_refused = True
         self._end_cycle()
         self._all.remove(self)
@@ -259,7 +261,7 @@ class Connection(HttpToolsProtocol):
         """Answer in the application's place, and read no more."""
         if self._is_refused:
             return
-        self._tell(status, detail)
+        self._respond(status, detail)
         self._is_refused = True
         self._end_cycle()
         self._all.release(self)
@@ -275,7 +277,7 @@ class Connection(HttpToolsProtocol):
             f"the header is larger than {self._settings.max_header_kb:g} kB, the most that is read",
         )
 
-    def _tell(self, status: HTTPStatus, detail: str) -> None:
+    def _respond(self, status: HTTPStatus, detail: str) -> None:
         """Write an answer, unless another one has begun or comes first."""
         self._all.note_refusal(status)
         log.info("%s refused %d %s", self.address or "-", status, detail)

@@ -61,11 +61,13 @@ def _changed(settings: Settings) -> list[str]:
         given = {**known, **settings.get(section, {})}
         # Compared as JSON: a file has lists in the place of tuples.
         keys = [key for key in known if json.dumps(given[key]) != json.dumps(known[key])]
-        changed += [_told("split seed" if (section, key) == SPLIT_SEED else _words(key), given[key]) for key in keys]
+        changed += [
+            _shown_setting("split seed" if (section, key) == SPLIT_SEED else _words(key), given[key]) for key in keys
+        ]
     return changed
 
 
-def _told(name: str, value: Any) -> str:
+def _shown_setting(name: str, value: Any) -> str:
     match value:
         case None | False:
             return f"no {name}"

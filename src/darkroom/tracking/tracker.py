@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from darkroom.tracking.store import Store
 
-# That the end of a stage waits for a store that does not answer.
+# How long the end of a stage waits for a store that does not respond.
 PATIENCE_SECONDS = 30.0
-# The same for a stage that was sent a signal to end: less than the 30 seconds after which it would be killed.
-TOLD_PATIENCE_SECONDS = 10.0
-# The same for a stage that somebody at a terminal has interrupted and waits for.
+# After a signal to terminate: less than the 30 seconds after which most systems kill a process.
+TERMINATED_PATIENCE_SECONDS = 10.0
+# After Ctrl-C, as somebody waits at the terminal.
 INTERRUPTED_PATIENCE_SECONDS = 2.0
 INTERRUPTED = "interrupted"
 
@@ -35,12 +35,12 @@ INTERRUPTED = "interrupted"
 class Tracker:
     """The runs of one stage, as a context.
 
-    What they log goes to a spool, and from there to the store of MLFLOW_TRACKING_URI as soon as that responds. At
-    the end of the block what remains is waited for, with a bound; then a warning says that it stays in the spool, from
-    which the next command that uses the store brings it there.
+    What they log goes to a spool, and from there to the store of MLFLOW_TRACKING_URI as soon as it responds. The end
+    of the block waits for the rest, up to a limit. Then a warning says that it stays in the spool; the next command
+    that uses the store sends it.
 
-    Raises TrackingError if the address is no store's or an SQLite file cannot be used, and from whatever is called
-    first after the store has refused to be connected to.
+    Raises TrackingError if the tracking URI is invalid or an SQLite file cannot be used. If the store refuses the
+    connection, the next call raises it.
     """
 
     def __init__(self, settings: Tracking, spools: Path) -> None:
@@ -49,7 +49,7 @@ class Tracker:
         check_database(self._address, settings.experiment)
         self._writer = Writer(self._address, settings.experiment, spools)
         self._seconds = 0.0
-        self._has_told = False
+        self._has_sent = False
         self._trouble = ""
         self._answered = ExitStack()
 
@@ -60,13 +60,13 @@ class Tracker:
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
         is_interrupted = isinstance(problem, KeyboardInterrupt)
-        is_told = problem is not None and not isinstance(problem, Exception)
+        is_terminated = problem is not None and not isinstance(problem, Exception)
         with self._answered:
-            if self._has_told and is_interrupted:
+            if self._has_sent and is_interrupted:
                 if not self._writer.wait(INTERRUPTED_PATIENCE_SECONDS, whatever=True):
                     self._trouble = self._writer.trouble or INTERRUPTED
-            elif self._has_told:
-                self._settle(TOLD_PATIENCE_SECONDS if is_told else PATIENCE_SECONDS)
+            elif self._has_sent:
+                self._settle(TERMINATED_PATIENCE_SECONDS if is_terminated else PATIENCE_SECONDS)
             self._close(problem)
 
     def _close(self, problem: BaseException | None) -> None:
@@ -93,7 +93,7 @@ class Tracker:
 
     def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
         """Start a run, or resume it; see ``begin``."""
-        if not self._has_told:
+        if not self._has_sent:
             self._answered.enter_context(answered("ending the run"))
         return begin(self._send, name, kind, self._origin, key=key, parent=parent)
 
@@ -140,7 +140,7 @@ class Tracker:
     def _send(self, operation: Operation) -> None:
         began = time.perf_counter()
         self._check()
-        self._has_told = True
+        self._has_sent = True
         self._writer.append(operation)
         self._seconds += time.perf_counter() - began
 

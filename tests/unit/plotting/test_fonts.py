@@ -21,7 +21,7 @@ def machine(monkeypatch, tmp_path):
     installed = []
     monkeypatch.setattr(manager, "ttflist", own)
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda: installed)
-    monkeypatch.setattr(fonts, "_told", set())
+    monkeypatch.setattr(fonts, "_reported", set())
     forget = fonts._families.cache_clear
     forget()
 

@@ -10,7 +10,7 @@ import { find } from "./dom.js";
 import * as drift from "./drift.js";
 import * as gallery from "./gallery.js";
 import * as key from "./key.js";
-import { tell } from "./notice.js";
+import { notify } from "./notice.js";
 import { ChampionPoller } from "./poller.js";
 import * as sources from "./sources.js";
 import * as stage from "./stage.js";
@@ -27,7 +27,7 @@ const poller = new ChampionPoller({
     lay();
     if (!picture) answer.wait(model.drawable);
     if (!before || (before.name === model.name && before.version === model.version)) return;
-    tell(`Version ${model.version} of ${model.name} is now champion.`);
+    notify(`Version ${model.version} of ${model.name} is now champion.`);
     if (picture) ask();
   },
   async met() {

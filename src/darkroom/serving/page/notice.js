@@ -13,7 +13,7 @@ function show(line) {
   notice.hidden = !line;
 }
 
-export function tell(line) {
+export function notify(line) {
   clearTimeout(timer);
   show(line);
   timer = setTimeout(() => show(standing), SHOWN);

@@ -1,12 +1,12 @@
 // Pictures from outside: a chosen file, a dropped one, the clipboard. Each is passed on unchanged.
 
 import { find } from "./dom.js";
-import { tell } from "./notice.js";
+import { notify } from "./notice.js";
 
 export function listen(take) {
   const first = (files) => {
     if (!files.length) return;
-    if (files.length > 1) tell(`${files.length} files: only the first is shown. Use /v1/predict for several.`);
+    if (files.length > 1) notify(`${files.length} files: only the first is shown. Use /v1/predict for several.`);
     take(files[0]);
   };
   for (const id of ["file", "photo"]) {
@@ -30,7 +30,7 @@ export function listen(take) {
     event.preventDefault();
     cover.hidden = true;
     if (event.dataTransfer.files.length) first(event.dataTransfer.files);
-    else tell("That is not a file. Save the picture, then drop the file.");
+    else notify("That is not a file. Save the picture, then drop the file.");
   });
   addEventListener("paste", (event) => {
     const files = event.clipboardData?.files ?? [];
@@ -38,7 +38,7 @@ export function listen(take) {
       event.preventDefault();
       first(files);
     } else if (event.target.tagName !== "INPUT") {
-      tell("The clipboard contains no picture.");
+      notify("The clipboard contains no picture.");
     }
   });
 }
