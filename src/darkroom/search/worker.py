@@ -19,9 +19,10 @@ from darkroom.models.classifier import build_classifier
 from darkroom.search.fused.loop import FusedLoop, SingleLoop
 from darkroom.search.objectives import cost
 from darkroom.training.cuda_graph import CudaGraphs
-from darkroom.training.device import choose_device, prepare
+from darkroom.training.device import choose_device, choose_precision, prepare
 from darkroom.training.fit import start_classifier
 from darkroom.training.loop import EpochMetrics, TrainingLoop
+from darkroom.training.precision import Precision
 from darkroom.utils.memory import failure_reason
 
 # What the settings of a trial can be to blame for, and a failing device not. Anything else ends the search.
@@ -78,8 +79,11 @@ class Worker:
     """
 
     def __init__(self, config: Config, directory: Path, *, fuses: bool) -> None:
-        self.config = config
         self.device = choose_device(config.train.device)
+        if fuses and choose_precision(config.train, self.device) == "fp16":
+            # "auto" on another machine than the search's. Fused trainings have no loss scaling, which fp16 needs.
+            config = Precision("fp32", {}).put_into(config)
+        self.config = config
         prepare(self.device, deterministic=config.train.deterministic)
         self.features = read_features(directory) if config.model.trains_head else None
         if self.features:

@@ -76,6 +76,22 @@ def test_trials_that_begin_and_are_given_up_do_not_change_the_others(directory: 
     assert sorted(worker.advance(WorkerCommand()).progress) == [3, 4]
 
 
+@pytest.mark.parametrize(("fuses", "precision"), [(True, "fp32"), (False, "fp16")])
+def test_fused_trials_are_not_trained_in_fp16_without_loss_scaling(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, fuses: bool, precision: str
+) -> None:
+    # A GPU without bf16, on another machine than the one that planned the search.
+    monkeypatch.setattr("darkroom.training.device.precisions", lambda device: ("fp32", "fp16"))
+    auto = config(second_objective="parameters", pruner="none")
+    auto = auto.model_copy(update={"train": auto.train.model_copy(update={"precision": "auto"})})
+    worker = Worker(auto, directory, fuses=fuses)
+
+    worker.advance(WorkerCommand((assignment(1),)))
+
+    assert worker._trainings.loops[1].precision == precision
+    assert worker.config.search.second_objective == "parameters"
+
+
 def test_the_place_of_a_finished_trial_is_free(worker: Worker) -> None:
     for number in (1, 2):
         worker.advance(WorkerCommand((assignment(number),)))
