@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 PANELS_PER_ROW = 4
 # More choices than this on one axis would be written over each other.
 MAX_CHOICES = 8
+# Enough for any two numbers to differ.
+DIGITS = 17
 
 
 def importances(study: Study) -> "Figure | None":
@@ -160,11 +162,9 @@ def _share(kind: BaseDistribution, value: Any) -> float:
     """Where a value lies between the ends of its axis, 0 to 1; in the middle where these are one."""
     low, high = _ends(kind)
     place = _place(kind, value)
-    if low == high:
-        return 0.5
     if _is_log(kind):
         low, high, place = math.log(low), math.log(high), math.log(place)
-    return (place - low) / (high - low)
+    return 0.5 if low == high else (place - low) / (high - low)
 
 
 def _ends(kind: BaseDistribution) -> tuple[float, float]:
@@ -186,8 +186,14 @@ def _marks(kind: BaseDistribution) -> list[tuple[Any, str]]:
         ]
     low, high = _ends(kind)
     middle = math.sqrt(low * high) if _is_log(kind) else (low + high) / 2
-    middle = round(middle) if isinstance(kind, IntDistribution) else float(f"{middle:.2g}")
-    return [(value, f"{value:.4g}") for value in sorted({low, middle, high})]
+    if isinstance(kind, IntDistribution):
+        values = sorted({low, round(middle), high})
+    else:
+        # Rounded, as long as it stays between the ends: those of an outcome may differ in their last digits only.
+        rounded = (float(f"{middle:.{digits}g}") for digits in range(2, DIGITS))
+        values = sorted({low, next((each for each in rounded if low < each < high), low), high})
+    texts = ([f"{value:.{digits}g}" for value in values] for digits in range(4, DIGITS + 1))
+    return list(zip(values, next(each for each in texts if len(set(each)) == len(each)), strict=True))
 
 
 def _scale(axes: "Axes", kind: BaseDistribution) -> None:

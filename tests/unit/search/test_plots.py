@@ -4,7 +4,10 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from optuna.distributions import FloatDistribution, IntDistribution
 from tests.unit.search.fakes import COMPLETE, MIXED, PRUNED, STUDIES, TWO, curve, study_of, trial
 
 from darkroom import plotting
@@ -132,6 +135,29 @@ def test_the_slices_have_an_axis_for_each_setting_in_its_own_scale() -> None:
     assert len(scales) == 6
     labels = {axes.get_xlabel(): [label.get_text() for label in axes.get_xticklabels()] for axes in figure.axes}
     assert labels["model.hidden"] == ["[128]", "[256, 128]", "[512, 256, 128, 6…"]
+
+
+@given(
+    low=st.floats(1e-6, 1e6), gap=st.one_of(st.just(0.0), st.floats(1e-15, 1e3)), log=st.booleans(), whole=st.booleans()
+)
+@example(low=0.69314718, gap=9.2e-7, log=False, whole=False)
+@example(low=0.9911, gap=0.0006, log=False, whole=False)
+def test_the_marks_of_an_axis_lie_between_its_ends_and_differ(low: float, gap: float, log: bool, whole: bool) -> None:
+    kind: FloatDistribution | IntDistribution = FloatDistribution(low, low * (1 + gap), log=log)
+    if whole:
+        kind = IntDistribution(math.ceil(low), math.ceil(low * (1 + gap)))
+
+    marks = parameter_plots._marks(kind)
+
+    assert {kind.low, kind.high} <= {value for value, _ in marks}
+    assert all(0 <= parameter_plots._share(kind, value) <= 1 for value, _ in marks)
+    assert len({text for _, text in marks}) == len(marks)
+
+
+def test_trials_that_hardly_differ_are_drawn() -> None:
+    study = study_of([trial(COMPLETE, 0.69314718 + 1e-7 * number) for number in range(4)], "minimize")
+
+    assert_drawn(parameter_plots.parallel_coordinates(study, "loss"))
 
 
 def test_the_parallel_coordinates_end_in_the_figure() -> None:
