@@ -329,6 +329,17 @@ def test_settings_that_are_wrong_end_with_exit_code_2(project, darkroom):
     assert (code, "train.lr: expected greater than 0" in errors) == (2, True)
 
 
+def test_images_that_were_moved_away_are_found(doctor, project, tmp_path):
+    project(dataset__name="folder", dataset__path="photos of pets")
+    find(
+        doctor(),
+        "working tree",
+        "dataset.path: photos of pets: not found; put it back, or run `darkroom init NEW_PATH`",
+    )
+    (Workspace().root / "photos of pets").mkdir()
+    assert not doctor()
+
+
 def test_the_settings_name_what_is_checked(registered, doctor, project):
     """Of another dataset nothing is there yet, and the model in the working tree is none of it."""
     project(**QUICK | {"dataset__name": "mnist"})

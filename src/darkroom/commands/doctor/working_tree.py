@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from darkroom.commands.doctor.finding import Finding
+from darkroom.commands.doctor.finding import Finding, wrong
 from darkroom.config import Config
 from darkroom.data.cache import CARD, DatasetCard
 from darkroom.evaluation.report import read_identity, read_metrics
@@ -23,7 +23,14 @@ def check_search(config: Config, workspace: Workspace) -> Iterator[Finding]:
 
 def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
     """Raises CacheError or ModelError for files that do not belong together."""
-    cache = workspace.processed(config.dataset.name)
+    cache, images_in = workspace.processed(config.dataset.name), workspace.root / config.dataset.path
+    if config.dataset.name == "folder" and not images_in.exists():
+        # DVC says no more than "No such file or directory".
+        yield wrong(
+            AREA,
+            f"dataset.path: {config.dataset.path}: not found; put it back, or run `darkroom init NEW_PATH` with the "
+            "place of the images",
+        )
     if not (cache / CARD).exists():
         yield Finding(AREA, f"{cache}: nothing preprocessed yet; `dvc repro` begins")
     else:
