@@ -230,7 +230,7 @@ def test_a_store_that_is_away_at_the_start_is_named(refused, monkeypatch, addres
 
 
 def test_without_a_champion_it_says_how_to_make_one(refused):
-    assert "has no champion; `darkroom register` registers" in refused()
+    assert "has no champion; `dvc repro` trains and registers a model (if it has nothing to do: `dark" in refused()
 
 
 def test_an_address_that_is_taken_is_told_before_anything_is_loaded(refused):

@@ -65,10 +65,14 @@ def need_store(workspace: Workspace) -> None:
 
 
 def register_hint(workspace: Workspace) -> str:
-    """The command that registers a model. If DVC restored one, `dvc repro` has nothing to do."""
+    """The command that registers a model. If DVC restored one, `dvc repro` has nothing to do.
+
+    A model in the working tree may be of other data than params.yaml names, and then only `dvc repro` helps.
+    """
+    hint = "`dvc repro` trains and registers a model"
     if workspace.weights.is_file():
-        return f"`darkroom register` registers {workspace.weights}"
-    return "`dvc repro` trains and registers a model"
+        hint += f" (if it has nothing to do: `darkroom register` registers {workspace.weights})"
+    return hint
 
 
 def check_uri(address: str) -> None:

@@ -347,7 +347,7 @@ def test_a_version_that_is_not_there_is_refused_with_those_that_are(export, eval
 def test_looking_for_a_version_makes_no_store(export, evaluated):
     (evaluated / "mlflow.db").unlink()
 
-    pattern = r"^no MLflow store at .*; `darkroom register` registers"
+    pattern = r"^no MLflow store at .*; `dvc repro` trains and registers a model"
     refused(export, evaluated, pattern, TrackingError, model="champion")
     assert not (evaluated / "mlflow.db").exists()
 

@@ -62,7 +62,8 @@ def test_a_registered_model_that_was_deleted_is_told_as_that(registered, darkroo
     assert code == 2
     assert messages.endswith(
         f"registered model '{NAME}' was deleted, while its history is still there (`darkroom history` shows it); "
-        "`darkroom register` registers models/model.safetensors as version 1\n"
+        "`dvc repro` trains and registers a model (if it has nothing to do: `darkroom register` registers "
+        "models/model.safetensors) as version 1\n"
     )
 
 
