@@ -19,8 +19,8 @@ WORDS = ("allocate memory", "not enough memory", "out of memory", "bad_alloc", "
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 # What can be lowered, by the command that ran out of it.
 TRAINING = (
-    "lower train.batch_size, raise train.accumulate, or lower preprocess.image_size or the sizes of the model, such as "
-    "model.filters"
+    "lower train.batch_size, raise train.accumulate, or lower preprocess.image_size, model.input_size or the sizes of "
+    "the model, such as model.filters"
 )
 REMEDIES = {
     "preprocess": "lower preprocess.image_size",

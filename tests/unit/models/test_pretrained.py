@@ -119,7 +119,7 @@ def test_the_size_of_what_the_backbone_is_given_can_be_set(make_card, side: int)
 
 
 @pytest.mark.parametrize(
-    ("backbone", "side", "usual"), [("vit_b_16", 96, 224), ("squeezenet1_1", 8, 224)], ids=["one size", "too small"]
+    ("backbone", "side", "usual"), [("vit_b_16", 96, 224), ("maxvit_t", 100, 224)], ids=["one size", "windows"]
 )
 def test_a_size_that_the_backbone_does_not_take_is_refused(backbone: str, side: int, usual: int) -> None:
     with pytest.raises(

@@ -69,7 +69,7 @@ class Model(Section):
     )
     input_size: int | None = Field(
         None,
-        ge=1,
+        ge=32,
         le=4096,
         description="pretrained: pixels a side of what the backbone is given, fewer are faster; empty: its own",
     )
