@@ -182,7 +182,7 @@ def test_the_trials_of_the_latest_search_are_shown_in_three_forms(project, darkr
     _, as_csv, _ = darkroom("trials", "--csv")
 
     assert code == 0
-    assert "complete, the best" in table
+    assert "complete, best single value" in table
     assert json.loads(as_json)["trials"][0]["values"] == [0.75]
     assert as_csv.splitlines()[0] == "trial,state,value,epochs,seconds,train.lr,note"
     assert as_csv.splitlines()[1].startswith("0,complete,0.75,0,")

@@ -82,7 +82,10 @@ def run(workspace: Workspace, source: Path, *, weights: Path | None, force: bool
                 raise
             missing = problem
         else:
-            chosen, about = photos, f"the recipe {PHOTOS}: {recipe.config.recipe.about}"
+            reason = (
+                "its weights are here" if found.are_small else f"the images have more than {SMALL_SIDE} pixels a side"
+            )
+            chosen, about = photos, f"the recipe {PHOTOS}, as {reason}: {recipe.config.recipe.about}"
     write_params(workspace, render(chosen), force=force or _is_unedited(workspace, recipe))
     for line in _lines(source, found):
         output.print(line)

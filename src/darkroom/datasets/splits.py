@@ -121,8 +121,8 @@ def _doubt(split: str, images: int) -> str:
     # Of Wilson, for half of them right: where it is widest.
     interval = binomtest(images // 2, images).proportion_ci(0.95, method="wilson")
     return (
-        f"{split} has {images} image{'' if images == 1 else 's'}: an accuracy measured on so few is known to "
-        f"±{50 * (interval.high - interval.low):.0f} points"
+        f"{split} has {images} image{'' if images == 1 else 's'}: an accuracy measured on so few has a margin of "
+        f"error of ±{50 * (interval.high - interval.low):.0f} points"
     )
 
 

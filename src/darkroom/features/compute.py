@@ -159,7 +159,7 @@ class _Computation:
                 computed_by=self.computed_by,
             )
         shutil.rmtree(self.partial)
-        messages.print(f"features: computed {total:,} of {self.count:,} numbers each by {self.computed_by}")
+        messages.print(f"features: computed {total:,} vectors of {self.count:,} numbers with {self.computed_by}")
 
     def _views(self, name: str) -> int:
         return self.config.augment.views if name == "train" else 1

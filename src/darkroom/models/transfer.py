@@ -119,7 +119,7 @@ def transfer_weights(start: Start, classifier: Classifier, settings: Model, data
         )
     values = {key: found[key] for key in body}
     kept: list[str] = []
-    reason = "no card beside it names its classes"
+    reason = "the file does not say which classes it was trained on"
     if not brings_head and start.card:
         reason = "its head has other layers"
     elif brings_head and (before := start.classes) is not None:

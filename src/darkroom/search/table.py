@@ -116,9 +116,9 @@ def _table(study: optuna.Study, found: Sequence[Row], keys: Sequence[str]) -> Ta
         values = [*(f"{value:.0f}" if value >= 1000 else f"{value:.4f}" for value in row.values), *[""] * len(names)]
         settings = [_text(row.settings.get(key, "")) for key in keys]
         if not keys:
-            settings = [", ".join(f"{key.rpartition('.')[2]} {_text(value)}" for key, value in row.settings.items())]
+            settings = [in_one_line(row.settings)]
         seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
-        outcome = f"{row.outcome}, the best" if row.is_best and len(names) == 1 else row.outcome
+        outcome = f"{row.outcome}, best single value" if row.is_best and len(names) == 1 else row.outcome
         outcome = f"{row.outcome}, on the front" if row.is_best and len(names) > 1 else outcome
         table.add_row(
             str(row.number),
@@ -130,6 +130,11 @@ def _table(study: optuna.Study, found: Sequence[Row], keys: Sequence[str]) -> Ta
             style="bold" if row.is_best else "",
         )
     return table
+
+
+def in_one_line(settings: Mapping[str, Any]) -> str:
+    """Settings {"section.key": value} as a person reads them, such as lr 0.001, dropout 0.2."""
+    return ", ".join(f"{key.rpartition('.')[2]} {_text(value)}" for key, value in settings.items())
 
 
 def _text(value: Any) -> str:

@@ -28,7 +28,7 @@ from darkroom.search.significance import compare_seeds
 from darkroom.search.space import check_colors, check_space
 from darkroom.search.storage import explained, open_storage, shown
 from darkroom.search.study import Start, best_trial, monitored, open_study, ranked, used_trials
-from darkroom.search.table import STATES
+from darkroom.search.table import STATES, in_one_line
 from darkroom.search.trials import StudyTrials
 from darkroom.tracking.environment import describe_environment
 from darkroom.tracking.names import search_name
@@ -111,6 +111,8 @@ class _Search:
         storage = open_storage(config, workspace.study_journal)
         study = open_study(storage, config, self.card, start)
         before = len(used_trials(study))
+        if 0 < before < config.search.trials:
+            messages.print(f"search: resuming {study.study_name} after {before} of {config.search.trials} trials")
         name, key = search_name(config, self.card), study.user_attrs.get(RUN_ATTRIBUTE)
         with (
             Tracker(config.tracking, workspace.spools) as tracker,
@@ -146,7 +148,7 @@ class _Search:
             write_json(workspace.best_params, result)
         if len(used_trials(study)) == before:
             messages.print(f"search: no new trials; {study.study_name} has all {before}")
-        found = result["params"] or "the settings as written"
+        found = in_one_line(result["params"]) or "the settings as written"
         messages.print(f"search: best validation {config.train.monitor} {result['value']:.4f} with {found}")
         messages.print(f"search: {comparison.verdict}")
 

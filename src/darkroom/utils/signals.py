@@ -62,7 +62,7 @@ def _handle(number: int, frame: FrameType | None) -> None:
             os._exit(128 + number)
         _is_answered = True
         # Not by print: it may be what was interrupted.
-        os.write(STDERR, f"\n{_answer}; Ctrl-C again to leave it\n".encode())
+        os.write(STDERR, f"\n{_answer}; press Ctrl-C again to stop at once\n".encode())
     if _depth:
         _waiting = number
     else:

@@ -94,7 +94,10 @@ def test_photographs_are_for_the_recipe_once_the_weights_are_here(root: Path, da
     assert (code, errors) == (0, "")
     assert "  100x90 pixels in the median, in color" in output.splitlines()
     assert "  splits: train 24 as given; val and test will be cut from train" in output.splitlines()
-    assert "params.yaml is now the recipe photos: Features of a pretrained network" in output.splitlines()
+    assert (
+        "params.yaml is now the recipe photos, as the images have more than 64 pixels a side: "
+        "Features of a pretrained network" in output.splitlines()
+    )
     config = load(root / "params.yaml")
     assert (config.recipe.name, config.train.epochs, config.model.backbone) == ("photos", 7, BACKBONE)
     assert Path(str(config.model.weights_path)).samefile(weights)

@@ -112,8 +112,8 @@ def test_few_images_are_told_with_what_an_accuracy_of_them_is_worth():
     assert (len(rows["val"]), len(rows["test"])) == (2, 4)
     # Wilson's interval of 2 right of 4 is 0.150 to 0.850, that of 1 of 2 is 0.095 to 0.905.
     assert shortcomings(labels, rows, names(2)) == [
-        "val has 2 images: an accuracy measured on so few is known to ±41 points",
-        "test has 4 images: an accuracy measured on so few is known to ±35 points",
+        "val has 2 images: an accuracy measured on so few has a margin of error of ±41 points",
+        "test has 4 images: an accuracy measured on so few has a margin of error of ±35 points",
     ]
 
 

@@ -112,7 +112,7 @@ def test_a_file_of_torch_is_taken_however_it_is_wrapped(data, tmp_path: Path, wr
     classifier, taken = begin(path, MLP, data())
 
     assert torch.allclose(classifier.state_dict()["network.1.weight"], old["network.1.weight"], atol=1e-3)
-    assert taken.line == f"start: {path}; head new: no card beside it names its classes"
+    assert taken.line == f"start: {path}; head new: the file does not say which classes it was trained on"
 
 
 def test_the_card_that_is_exported_with_a_pth_tells_its_classes(data, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_a_file_is_copied_under_the_digest_of_its_weights(card: DatasetCard, sec
 
     assert beginning
     assert (beginning.reference, beginning.digest) == ("w.pth", digest)
-    assert beginning.line == "start: w.pth; head new: no card beside it names its classes"
+    assert beginning.line == "start: w.pth; head new: the file does not say which classes it was trained on"
     (copy,) = Path("models/checkpoints").iterdir()
     assert changed.train.start_from == str(copy.resolve())
     assert changed.model.weights_path is None

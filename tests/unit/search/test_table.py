@@ -90,7 +90,7 @@ def test_the_best_trial_is_marked(direction: str, best: int) -> None:
     study = study_of(MIXED, direction)
 
     assert [row.number for row in table.rows(study) if row.is_best] == [best]
-    assert printed(study, 200).count("the best") == 1
+    assert printed(study, 200).count("best single value") == 1
 
 
 def test_of_two_objectives_the_front_is_marked() -> None:

@@ -87,7 +87,7 @@ def test_ctrl_c_is_answered_at_once_even_while_it_is_held_back(capfd):
 
     with pytest.raises(KeyboardInterrupt):
         work()
-    assert said == ["\nending the run; Ctrl-C again to leave it\n"]
+    assert said == ["\nending the run; press Ctrl-C again to stop at once\n"]
 
 
 def test_a_second_ctrl_c_leaves_at_once(monkeypatch):
