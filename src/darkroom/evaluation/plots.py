@@ -95,18 +95,23 @@ def _titles(found: Evaluation, classes: Sequence[str], rows: Ints) -> list[str]:
 
 
 def class_scores(per_class: dict[str, dict[str, float | None]]) -> "Figure":
-    """F1 of each class that has test images, the weakest at the top."""
-    scores = [(name, row["f1"]) for name, row in per_class.items() if row["f1"] is not None]
-    ordered = sorted(scores, key=lambda item: item[1], reverse=True)
+    """F1 of each class that has test images, with its 95 % interval, the weakest at the top."""
+    scores = {name: (row["f1"], row["f1_low"], row["f1_high"]) for name, row in per_class.items() if row["support"]}
+    ordered = sorted(scores, key=lambda name: scores[name][0] or 0.0, reverse=True)
+    values, low, high = np.array([scores[name] for name in ordered], np.float64).reshape(-1, 3).T
     figure = new_figure(8, float(np.clip(1.2 + 0.28 * len(ordered), 2.5, 18)))
     axes = figure.subplots()
-    # By position: names that are alike once shortened would share a bar.
-    bars = axes.barh(range(len(ordered)), [score for _, score in ordered], color=BLUE)
     font = float(np.clip(500 / len(ordered), 5, 9))
+    # Rounding can put the value beyond its interval, which matplotlib refuses.
+    distances = np.maximum([values - low, high - values], 0)
+    ends: dict[str, Any] = {"ecolor": DARK, "elinewidth": 1, "capsize": font / 4}
+    # By position: names that are alike once shortened would share a bar.
+    bars = axes.barh(range(len(ordered)), values, color=BLUE, alpha=0.6, xerr=distances, error_kw=ends)
     axes.bar_label(bars, fmt="{:.3f}", padding=3, fontsize=font)
-    axes.set_yticks(range(len(ordered)), [shorten(name, 28) for name, _ in ordered])
+    axes.set_yticks(range(len(ordered)), [shorten(name, 28) for name in ordered])
     absent = len(per_class) - len(ordered)
-    tidy(axes, "F1 of each class" + (f" ({absent} without test images)" if absent else ""), "F1")
+    title = "F1 of each class, with its 95 % interval" + (f" ({absent} without test images)" if absent else "")
+    tidy(axes, title, "F1")
     axes.set_xlim(0, 1.08)
     axes.margins(y=0.01)
     axes.tick_params(axis="y", labelsize=font, length=0)

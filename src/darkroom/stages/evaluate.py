@@ -1,6 +1,6 @@
 """Stage 5: measure the model on the test split, once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +29,7 @@ from darkroom.utils.csv_files import write_spreadsheet
 from darkroom.utils.files import atomic_directory, sha256, write_json
 from darkroom.workspace import Workspace
 
-TTA_METRICS = ("accuracy", "accuracy_low", "accuracy_high", "log_loss")
+TTA_METRICS = ("accuracy", "log_loss")
 CALIBRATED_METRICS = ("log_loss", "calibration_error")
 # Of the train split, enough to know how its images are laid out.
 LAYOUT_IMAGES = 2000
@@ -98,12 +98,17 @@ def _measure(
 
     found = measured(logits)
     at_temperature = measured(logits / temperature).summary
-    summary = found.summary | {f"calibrated_{key}": at_temperature[key] for key in CALIBRATED_METRICS}
+    summary = found.summary | _named("calibrated", at_temperature, CALIBRATED_METRICS)
     if settings.tta != "none":
         averaging = partial(average_logits, classifier, tta=settings.tta)
         augmented = measured(predict_logits(averaging, test, settings.batch_size).numpy()).summary
-        summary |= {f"tta_{key}": augmented[key] for key in TTA_METRICS}
+        summary |= _named("tta", augmented, TTA_METRICS)
     return replace(found, summary=summary)
+
+
+def _named(prefix: str, summary: Mapping[str, float], metrics: Sequence[str]) -> dict[str, float]:
+    """Some metrics of a summary with their intervals, under names that begin with ``prefix``."""
+    return {f"{prefix}_{key}{end}": summary[f"{key}{end}"] for key in metrics for end in ("", "_low", "_high")}
 
 
 def caveats(found: Evaluation, classes: Sequence[str]) -> list[str]:
@@ -133,7 +138,10 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, directory: Path
         ([name, *row] for name, row in zip(classes, found.confusion.tolist(), strict=True)),
     )
     write_gallery(images, found, classes, directory)
-    title = f"Accuracy {found.summary['accuracy']:.2%} on {counted(len(found.labels), 'test image')}"
+    title = (
+        f"Accuracy {found.summary['accuracy']:.2%} on {counted(len(found.labels), 'test image')}\n"
+        f"95 % interval {found.summary['accuracy_low']:.2%} to {found.summary['accuracy_high']:.2%}"
+    )
     for name, figure in (
         ("confusion_matrix", plots.confusion_matrix(found.confusion, classes, title)),
         ("class_scores", plots.class_scores(found.per_class)),

@@ -44,11 +44,41 @@ def test_the_counts_are_those_of_the_hand(small: Evaluation) -> None:
 
 def test_the_scores_of_each_class_are_those_of_the_hand(small: Evaluation) -> None:
     # cat: 1 of 2 found is right, 1 of 1 is found. dog: 2 of 2 right, 2 of 4 found. owl: none is there to find.
-    assert small.per_class == {
+    without_intervals = {
+        name: {key: value for key, value in row.items() if not key.endswith(("_low", "_high"))}
+        for name, row in small.per_class.items()
+    }
+    assert without_intervals == {
         "cat": pytest.approx({"precision": 0.5, "recall": 1.0, "f1": 2 / 3, "support": 1}),
         "dog": pytest.approx({"precision": 1.0, "recall": 0.5, "f1": 2 / 3, "support": 4}),
         "owl": {"precision": None, "recall": None, "f1": None, "support": 0},
     }
+
+
+def test_each_score_of_a_class_has_its_interval(small: Evaluation) -> None:
+    for score in ("precision", "recall", "f1"):
+        for name in ("cat", "dog"):
+            row = small.per_class[name]
+            assert row[f"{score}_low"] <= row[score] <= row[f"{score}_high"]
+        assert small.per_class["owl"][f"{score}_low"] is small.per_class["owl"][f"{score}_high"] is None
+
+
+def test_each_metric_stands_before_its_interval(small: Evaluation) -> None:
+    names = ("accuracy", "precision_macro", "recall_macro", "f1_macro", "log_loss", "top_2_accuracy")
+    expected = [f"{name}{end}" for name in (*names, "calibration_error") for end in ("", "_low", "_high")]
+
+    assert list(small.summary) == [*expected, "images", "absent_classes"]
+
+
+def test_the_report_has_a_table_of_the_intervals(small: Evaluation) -> None:
+    lines = small.report.splitlines()
+    table = lines[lines.index("95 % intervals") :]
+    (dog,) = (line.split("  ") for line in table if line.strip().startswith("dog"))
+    row, summary = small.per_class["dog"], small.summary
+
+    assert dog[-2].strip() == f"{row['recall_low']:.4f} to {row['recall_high']:.4f}"
+    assert any(line.endswith(f"{summary['f1_macro_low']:.4f} to {summary['f1_macro_high']:.4f}") for line in table)
+    assert any(line.endswith(f"{summary['accuracy_low']:.4f} to {summary['accuracy_high']:.4f}") for line in table)
 
 
 def test_macro_averages_are_over_the_classes_with_images(small: Evaluation) -> None:
@@ -80,7 +110,7 @@ def test_top_k_is_named_after_its_k_and_counts_the_first_k(small: Evaluation) ->
 def test_top_k_is_at_most_the_number_of_classes() -> None:
     summary = measured(np.log(PROBABILITIES), LABELS, top_k=50).summary
 
-    assert [key for key in summary if key.startswith("top_")] == ["top_3_accuracy"]
+    assert [key for key in summary if key.startswith("top_") and key.endswith("accuracy")] == ["top_3_accuracy"]
     assert summary["top_3_accuracy"] == 1.0
 
 
@@ -177,7 +207,8 @@ def test_a_class_without_images_is_measured_without_a_warning() -> None:
     found = measured([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]], [0, 0])
 
     assert found.summary["accuracy"] == 1.0
-    assert found.per_class["owl"] == {"precision": None, "recall": None, "f1": None, "support": 0.0}
+    assert found.per_class["owl"].pop("support") == 0.0
+    assert set(found.per_class["owl"].values()) == {None}
     assert (found.summary["recall_macro"], found.summary["f1_macro"]) == (1.0, 1.0)
     assert "Without images here, and in none of these metrics: dog, owl" in found.report
     assert all(math.isfinite(value) for value in found.summary.values())
@@ -203,12 +234,17 @@ def test_the_figures_of_an_evaluation_agree_with_each_other(long: bool) -> None:
         assert found.confusion.sum() == count
         assert found.confusion.trace() / count == pytest.approx(summary["accuracy"])
         assert [row["support"] for row in found.per_class.values()] == found.confusion.sum(axis=1).tolist()
-        assert summary["accuracy_low"] <= summary["accuracy"] + 1e-12
-        assert summary["accuracy"] <= summary["accuracy_high"] + 1e-12
+        bounded = [key.removesuffix("_low") for key in summary if key.endswith("_low")]
+        assert len(bounded) == 7
+        for key in bounded:
+            assert 0 <= summary[f"{key}_low"] <= summary[f"{key}_high"]
+            # What chance adds to a calibration error is taken off its interval.
+            if key != "calibration_error":
+                assert summary[f"{key}_low"] <= summary[key] + 1e-12
+                assert summary[key] <= summary[f"{key}_high"] + 1e-12
         assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(count))
-        assert all(
-            0 <= value <= 1 for key, value in summary.items() if key not in {"log_loss", "images", "absent_classes"}
-        )
+        unbounded = {"log_loss", "log_loss_low", "log_loss_high", "images", "absent_classes"}
+        assert all(0 <= value <= 1 for key, value in summary.items() if key not in unbounded)
 
     check()
 

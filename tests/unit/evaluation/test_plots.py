@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -83,20 +84,25 @@ def test_class_names_that_are_cut_to_the_same_keep_a_bar_each() -> None:
 
 
 def test_class_scores_have_the_weakest_at_the_top() -> None:
-    scores = {name: {"f1": f1} for name, f1 in (("middle", 0.5), ("weak", 0.1), ("strong", 0.9))}
+    values = (("middle", 0.5), ("weak", 0.1), ("strong", 0.9))
+    scores = {name: {"f1": f1, "f1_low": f1 - 0.1, "f1_high": f1 + 0.05, "support": 9} for name, f1 in values}
 
     axes = class_scores(scores).axes[0]
 
     rising = [label.get_text() for label in axes.get_yticklabels()]
     assert rising == ["strong", "middle", "weak"]
     assert [bar.get_width() for bar in axes.patches] == [0.9, 0.5, 0.1]
+    (intervals,) = (each.lines[2] for each in axes.containers if isinstance(each, ErrorbarContainer))
+    ends = [segment[:, 0].tolist() for segment in intervals[0].get_segments()]
+    assert ends == [pytest.approx([f1 - 0.1, f1 + 0.05]) for f1 in (0.9, 0.5, 0.1)]
 
 
 def test_class_scores_leave_out_classes_without_test_images_and_count_them() -> None:
-    axes = class_scores({"cat": {"f1": 0.5}, "owl": {"f1": None}}).axes[0]
+    cat = {"f1": 0.5, "f1_low": 0.3, "f1_high": 0.7, "support": 9}
+    axes = class_scores({"cat": cat, "owl": dict.fromkeys(cat) | {"support": 0}}).axes[0]
 
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat"]
-    assert axes.get_title(loc="left") == "F1 of each class (1 without test images)"
+    assert axes.get_title(loc="left") == "F1 of each class, with its 95 % interval (1 without test images)"
 
 
 @pytest.mark.parametrize(("count", "channels"), [(1, 3), (7, 1), (40, 3)])
