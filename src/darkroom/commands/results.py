@@ -32,15 +32,15 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
         typer.echo(json.dumps({"metrics": summary, "registered": version}, ensure_ascii=False, indent=2))
         return
     title = f"{card.settings['model']['name']} on {card.dataset_card.name}, test split"
-    table = Table("metric", "value", title=title, title_justify="left")
+    table = Table("metric", "value", "95 % interval", title=title, title_justify="left")
     table.columns[1].justify = "right"
-    low, high = summary.pop("accuracy_low"), summary.pop("accuracy_high")
     for key, value in summary.items():
-        if key == "accuracy":
-            table.add_row("accuracy", f"{value:.4f}")
-            table.add_row("  95 % interval", f"{low:.4f} to {high:.4f}")
+        if key.endswith(("_low", "_high")):
             continue
-        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4f}")
+        low, high = (summary.get(f"{key}_{end}") for end in ("low", "high"))
+        # There is none of a count, and not every report has them.
+        interval = f"{low:.4f} to {high:.4f}" if low is not None and high is not None else ""
+        table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4f}", interval)
     output.print(table)
     if line := other_data(config, workspace):
         warn(line)
