@@ -21,11 +21,15 @@ def test_recipes_are_listed_with_what_they_reach(darkroom, with_recipes):
     run = {"accuracy": 0.9, "train_seconds": 12}
     facts = {"device": "abacus", "threads": 2, "precision": "fp32"}
     entry = {"runs": [run, run], "conditions": facts, "changes": {}, "preparation_seconds": 1}
-    (with_recipes / "recipes" / "measured.json").write_text(json.dumps({"mnist-mlp": entry}))
+    counted = entry | {"runs": [run | {"accuracy": share, "images": 1_000} for share in (0.85, 0.95)]}
+    measured = {"mnist-mlp": entry, "mnist-99": counted}
+    (with_recipes / "recipes" / "measured.json").write_text(json.dumps(measured))
     code, output, _ = darkroom("recipe", "list")
     assert code == 0
     rows = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.strip()}
     assert rows["mnist-mlp"] == ["mnist", "mlp", "90.00", "±", "0.00", "2", "12"]
+    # Wilson's for 900 of 1,000 images.
+    assert rows["87.98-91.71"] == []
     assert rows["cifar10-best"] == ["cifar10", "fast-cnn", "not", "measured"]
     assert "on abacus, 2 threads, fp32" in output
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from darkroom.commands.params.template import render
 from darkroom.config import Config, load
 from darkroom.config.bounded_yaml import read_yaml
 from darkroom.errors import ConfigError, did_you_mean
+from darkroom.evaluation.intervals import share_interval
 from darkroom.utils.console import output
 from darkroom.utils.files import atomic_file, read_json
 from darkroom.workspace import Workspace
@@ -44,6 +46,17 @@ class Measured:
         if len(values) == 1:
             return f"{values[0]:.2f}"
         return f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+
+    def interval(self) -> str:
+        """The 95 % interval of the mean accuracy over other test images, in percent; empty if their number is unknown.
+
+        All runs are measured on the same images, so that more runs do not make it narrower.
+        """
+        images = self.runs[0].get("images")
+        if images is None:
+            return ""
+        low, high = share_interval(statistics.mean(float(run["accuracy"]) for run in self.runs), images)
+        return f"{100 * low:.2f}-{100 * high:.2f}"
 
     @property
     def device(self) -> str:
@@ -89,7 +102,9 @@ def find(workspace: Workspace, name: str) -> RecipeFile:
 
 def show_all(workspace: Workspace) -> None:
     """Print every recipe with its dataset, its model, and its measured results."""
-    table = Table("recipe", "dataset", "model", "accuracy, %", "n", "s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    # A measured recipe takes two lines, so that all of it fits into 80 columns.
+    accuracy = Column(Text("accuracy, %\n95 % interval"))
+    table = Table("recipe", "dataset", "model", accuracy, "n", "s", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in table.columns:
         column.no_wrap = True
     for column in table.columns[3:]:
@@ -97,14 +112,19 @@ def show_all(workspace: Workspace) -> None:
     recipes = read_recipes(workspace)
     for name, recipe in recipes.items():
         config, measured = recipe.config, recipe.measured
-        found = ["not measured", "", ""]
+        found: list[str | Text] = ["not measured", "", ""]
         if measured:
-            found = [measured.percent(), str(len(measured.runs)), f"{measured.train_seconds:,.0f}"]
+            found = [
+                Text(f"{measured.percent()}\n{measured.interval()}".strip()),
+                str(len(measured.runs)),
+                f"{measured.train_seconds:,.0f}",
+            ]
         table.add_row(name, config.dataset.name, config.model.name, *found)
     output.print(table)
     devices = dict.fromkeys(recipe.measured.device for recipe in recipes.values() if recipe.measured)
     if devices:
         output.print(f"Mean and spread over n seeds on the test split, seconds of training: on {'; '.join(devices)}.")
+        output.print("The interval says how far the mean may lie from that on endless test images.")
 
 
 def show(workspace: Workspace, name: str) -> None:
