@@ -28,7 +28,11 @@ from darkroom.training.fit import train_classifier
 ABOUT = {
     "architecture": "simple-cnn", "dataset": "digits", "parameters": 1234, "run_id": "0" * 32,
     "trained_at": "2026-01-02T03:04:05+00:00",
-    "metrics": {"accuracy": 0.9722, "accuracy_low": 0.9504, "accuracy_high": 0.9865, "f1_macro": 0.9721},
+    "metrics": {
+        "accuracy": 0.9722, "accuracy_low": 0.9504, "accuracy_high": 0.9865, "f1_macro": 0.9721,
+        "log_loss": 0.2, "log_loss_low": 0.15, "log_loss_high": 0.25,
+        "calibrated_log_loss": 0.1, "calibrated_log_loss_low": 0.08, "calibrated_log_loss_high": 0.12,
+    },
 }  # fmt: skip
 
 

@@ -210,6 +210,8 @@ def test_the_card_tells_what_the_server_says(served, open_page):
         "simple-cnn",
         "8 \u00d7 8 pixels, gray",
         "97.22 %, 95 % interval 95.04 % to 98.65 %",
+        "0.9721",
+        "0.1000, 95 % interval 0.0800 to 0.1200",
         "PyTorch",
     ):
         expect(card).to_contain_text(text)

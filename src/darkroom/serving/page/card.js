@@ -12,9 +12,9 @@ const METRICS = {
 // Metrics of the calibrated probabilities, which the page shows, if the version has them.
 function metrics(found) {
   return Object.entries(METRICS).flatMap(([key, [title, form]]) => {
-    const value = found[`calibrated_${key}`] ?? found[key];
+    const name = `calibrated_${key}` in found ? `calibrated_${key}` : key;
+    const { [name]: value, [`${name}_low`]: low, [`${name}_high`]: high } = found;
     if (value === undefined) return [];
-    const { [`${key}_low`]: low, [`${key}_high`]: high } = found;
     const interval = low !== undefined && high !== undefined ? `, 95 % interval ${form(low)} to ${form(high)}` : "";
     return [[title, form(value) + interval]];
   });
