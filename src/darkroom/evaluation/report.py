@@ -9,6 +9,8 @@ from darkroom.models.card import ModelCard
 from darkroom.utils.files import checked, need_output, read_json, sha256
 
 METRICS = ("accuracy", "accuracy_low", "accuracy_high", "f1_macro", "log_loss", "calibration_error")
+# Not every report has these.
+INTERVALS = tuple(f"{key}_{end}" for key in ("f1_macro", "log_loss", "calibration_error") for end in ("low", "high"))
 EVALUATE = "darkroom evaluate"
 # No metric is larger: beyond this a float cannot represent every whole number.
 LARGEST = 1 << 53

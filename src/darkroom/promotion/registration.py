@@ -16,7 +16,7 @@ from darkroom.data.batches import read_split
 from darkroom.data.difference import LISTING
 from darkroom.errors import CacheError, ModelError
 from darkroom.evaluation.reference import REFERENCE
-from darkroom.evaluation.report import EVALUATE, METRICS, read_identity, read_metrics
+from darkroom.evaluation.report import EVALUATE, INTERVALS, METRICS, read_identity, read_metrics
 from darkroom.evaluation.training_curves import read_history
 from darkroom.models.card import MADE_BY, ModelCard
 from darkroom.models.classifier import Classifier
@@ -109,7 +109,7 @@ def register_working_tree(store: Store, config: Config, workspace: Workspace) ->
         run_id=chosen.run_id,
         model_uri=chosen.uri,
         digests=digests | {MODEL_TAG: chosen.model_sha256},
-        metrics={f"test.{key}": summary[key] for key in METRICS},
+        metrics={f"test.{key}": summary[key] for key in (*METRICS, *INTERVALS) if key in summary},
         result=result(summary, card, store.experiment_id, chosen.run_id),
     )
 

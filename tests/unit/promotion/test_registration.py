@@ -393,6 +393,19 @@ def test_a_damaged_course_of_the_training_is_refused(bring, evaluated, content):
         bring()
 
 
+def test_a_version_has_the_intervals_that_its_report_has(bring, client, evaluated):
+    path = evaluated / "reports" / "evaluate" / "metrics.json"
+    summary = json.loads(path.read_text())
+    del summary["log_loss_low"], summary["log_loss_high"]
+    path.write_text(json.dumps(summary))
+    bring()
+    tags = client.get_model_version(NAME, "1").tags
+    for key in ("accuracy_low", "f1_macro_low", "f1_macro_high", "calibration_error_high"):
+        assert tags[f"test.{key}"] == f"{summary[key]:.6g}"
+    assert "test.log_loss" in tags
+    assert "test.log_loss_low" not in tags
+
+
 def test_figures_of_an_older_form_are_refused(bring, evaluated):
     path = evaluated / "reports" / "evaluate" / "metrics.json"
     path.write_text(json.dumps({"accuracy": 0.9}))
