@@ -299,7 +299,7 @@ def test_the_card_tells_what_serves(client):
 
 def test_trouble_and_the_challenger_stand_on_the_card(service, client):
     service.show_challenger(make_loaded("2"), "passed")
-    service.note_trouble("version 3 is champion, but could not be loaded")
+    service.report_problem("version 3 is champion, but could not be loaded")
     card = client.get("/v1/model").json()
 
     assert card["challenger"] == {"version": "2", "metrics": {"accuracy": 0.9}, "verdict": "passed"}

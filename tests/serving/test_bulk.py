@@ -15,7 +15,7 @@ from tests.serving.fakes import CLASSES, REFERENCE, png
 from darkroom.errors import DataError
 from darkroom.prediction import bulk
 from darkroom.prediction.bulk import answer_all
-from darkroom.prediction.inputs import Picture, Pictures
+from darkroom.prediction.inputs import InputImages, Picture
 from darkroom.prediction.predictor import Predictor
 
 
@@ -73,7 +73,7 @@ def as_expected(found):
 
 
 def test_a_directory_is_answered_folder_by_folder_and_what_is_no_image_counted(predictor, folder):
-    pictures = Pictures([str(folder)])
+    pictures = InputImages([str(folder)])
     assert (pictures.total, pictures.left_out) == (4, 1)
     assert pictures.left_out_names == [str(folder / "a/notes.txt")]
     assert [picture.file for picture in pictures] == [str(folder / name) for name in EXPECTED]
@@ -92,7 +92,7 @@ def test_an_archive_is_answered_without_unpacking_it(predictor, folder, tmp_path
         with tarfile.open(path, "w:gz" if form == "tar.gz" else "w") as archive:
             for name in names:
                 archive.add(folder / name, name)
-    pictures = Pictures([str(path)])
+    pictures = InputImages([str(path)])
     assert pictures.total == 0  # not known yet
     assert [picture.file for picture in pictures] == [f"{path}/{name}" for name in EXPECTED]
     as_expected(answer_all(predictor, pictures))
@@ -104,8 +104,8 @@ def test_the_names_in_an_archive_are_read_in_the_encoding_that_is_set(tmp_path):
         archive.writestr("AA/1.png", png(0))
     path.write_bytes(path.read_bytes().replace(b"AA/", "猫/".encode("gbk")))
     with pytest.raises(DataError, match=r"dataset\.encoding"):
-        list(Pictures([str(path)]))
-    assert [picture.inside for picture in Pictures([str(path)], encoding="gbk")] == ["猫/1.png"]
+        list(InputImages([str(path)]))
+    assert [picture.inside for picture in InputImages([str(path)], encoding="gbk")] == ["猫/1.png"]
 
 
 @pytest.mark.parametrize("name", ["../escape.png", "/etc/picture.png"])
@@ -116,7 +116,7 @@ def test_an_archive_that_leads_outside_is_refused(predictor, tmp_path, name):
         member.size = len(png(0))
         archive.addfile(member, io.BytesIO(png(0)))
     with pytest.raises(DataError, match="leads outside the archive; refused"):
-        list(answer_all(predictor, Pictures([str(path)])))
+        list(answer_all(predictor, InputImages([str(path)])))
 
 
 def test_a_damaged_archive_is_refused_in_one_line(predictor, folder, tmp_path):
@@ -125,30 +125,30 @@ def test_a_damaged_archive_is_refused_in_one_line(predictor, folder, tmp_path):
         archive.add(folder, "photos")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="damaged or unsupported archive"):
-        list(answer_all(predictor, Pictures([str(path)])))
+        list(answer_all(predictor, InputImages([str(path)])))
 
 
 def test_a_pattern_finds_images_below(folder, monkeypatch):
     for pattern in (str(folder / "**/*"), "**/*"):
         monkeypatch.chdir(folder)
-        assert [picture.inside for picture in Pictures([pattern])] == list(EXPECTED)
+        assert [picture.inside for picture in InputImages([pattern])] == list(EXPECTED)
 
 
 def test_a_list_names_files_seen_from_the_working_directory(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     (tmp_path / "list.txt").write_text("b/dark/2.png\n\n  b/dark/1.png\n")
-    found = list(Pictures([f"@{tmp_path}/list.txt"]))
+    found = list(InputImages([f"@{tmp_path}/list.txt"]))
     assert found == [Picture("b/dark/2.png", "2.png"), Picture("b/dark/1.png", "1.png")]
 
 
 def test_files_are_named_by_what_their_paths_do_not_share(folder):
-    found = Pictures([str(folder / "b/dark/1.png"), str(folder / "a/bright/1.PNG")])
+    found = InputImages([str(folder / "b/dark/1.png"), str(folder / "a/bright/1.PNG")])
     assert [picture.inside for picture in found] == ["b/dark/1.png", "a/bright/1.PNG"]
 
 
 def test_a_folder_that_leads_back_to_one_above_is_read_once(folder):
     (folder / "b" / "again").symlink_to(folder)
-    assert [picture.inside for picture in Pictures([str(folder)])] == list(EXPECTED)
+    assert [picture.inside for picture in InputImages([str(folder)])] == list(EXPECTED)
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_what_names_no_picture_is_refused_before_any_work(tmp_path, monkeypatch,
     (tmp_path / "wrong.txt").write_text("1.png\nx.png\n")
     (tmp_path / "1.png").write_bytes(png(0))
     with pytest.raises(DataError, match=pattern):
-        Pictures(["1.png", argument])
+        InputImages(["1.png", argument])
 
 
 # --- how it is answered --------------------------------------------------------------------------------

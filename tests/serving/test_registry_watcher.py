@@ -30,7 +30,7 @@ class Audience:
     def show_challenger(self, challenger, verdict):
         self.challenger, self.verdict = challenger, verdict
 
-    def note_trouble(self, trouble):
+    def report_problem(self, trouble):
         self.trouble = trouble
 
     def note_registry(self, *, answers):

@@ -11,7 +11,7 @@ from darkroom.config import Config
 from darkroom.errors import DataError, ModelError, did_you_mean
 from darkroom.models.registry import architectures
 from darkroom.prediction.bulk import BatchPredictions, answer_all
-from darkroom.prediction.inputs import NAMED, Pictures
+from darkroom.prediction.inputs import NAMED, InputImages
 from darkroom.prediction.outputs import as_json as answers_as_json
 from darkroom.prediction.outputs import check_output, open_output
 from darkroom.prediction.predictor import Predictor
@@ -41,7 +41,7 @@ def run(
     """
     if to is not None:
         check_output(to)
-    pictures = Pictures([str(path) for path in images], encoding=config.dataset.encoding)
+    pictures = InputImages([str(path) for path in images], encoding=config.dataset.encoding)
     predictor = _champion(config, workspace) if weights is None else _predictor_from(weights, model, config, workspace)
     summary = Summary(predictor.classes)
     with ExitStack() as stack:
@@ -108,7 +108,7 @@ def _refuse_if_none_is_read(summary: Summary) -> None:
     raise DataError(f"none of {summary.images:,} images can be read; the first is {summary.errors[0]}")
 
 
-def _print_notes(summary: Summary, pictures: Pictures) -> None:
+def _print_notes(summary: Summary, pictures: InputImages) -> None:
     """Print which images were skipped, inverted, or unlike the training images."""
     if summary.unreadable:
         more = ", and so on" if summary.unreadable > NAMED else ""

@@ -71,7 +71,7 @@ def start_head(config: Config, features: Features, device: torch.device) -> Clas
             whole = build_classifier(config.model, features.dataset)
             taken = transfer_weights(start, whole, config.model, features.dataset)
         if taken.kept:
-            _take_over(head, whole)
+            _copy_head_weights(head, whole)
     return head
 
 
@@ -93,7 +93,7 @@ def train_head(
     return head.join(trained), result
 
 
-def _take_over(head: Classifier, whole: Classifier) -> None:
+def _copy_head_weights(head: Classifier, whole: Classifier) -> None:
     """Give ``head`` the weights of that of ``whole``: what ``Head.join`` does, the other way round."""
     state = cast(Pretrained, whole.network).head.state_dict()
     scale, shift = (value.cpu() for value in _normalization(head))

@@ -30,7 +30,7 @@ class Picture(NamedTuple):
     content: bytes | None = None
 
 
-class Pictures:
+class InputImages:
     """All pictures of the arguments, read lazily, so that a million take no memory.
 
     ``total`` is their number, 0 if it is unknown until they are read. ``left_out`` counts the files in directories that

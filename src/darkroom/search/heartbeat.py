@@ -21,7 +21,7 @@ from darkroom.search.storage import GRACE_SECONDS, HEARTBEAT_SECONDS
 from darkroom.utils.process_id import is_gone, is_of_this_machine, this_process
 
 
-def ask(study: optuna.Study, kinds: dict[str, BaseDistribution]) -> optuna.Trial:
+def ask_trial(study: optuna.Study, kinds: dict[str, BaseDistribution]) -> optuna.Trial:
     """The next trial of a study, marked as one that this process has trained."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Heartbeat of storage")  # `heartbeats` is what Optuna would have done

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
 from darkroom.search.attributes import FAILURE
-from darkroom.search.heartbeat import abandoned, ask
+from darkroom.search.heartbeat import abandoned, ask_trial
 from darkroom.search.space import from_optuna, starting_point
 from darkroom.search.study import directions, end_trial, ranked, requeue, running_trials, used_trials
 from darkroom.search.trials import Point, params_key
@@ -80,7 +80,7 @@ class RepeatTrials:
             if following is None:
                 return None
             self.study.enqueue_trial(following)
-        trial = ask(self.study, KINDS)
+        trial = ask_trial(self.study, KINDS)
         for key, value in trial.params.items():
             trial.set_user_attr(key, value)
         return trial

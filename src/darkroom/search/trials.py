@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from darkroom.config import Config
 from darkroom.search.attributes import DUPLICATE, FAILURE, SECONDS
-from darkroom.search.heartbeat import ask
+from darkroom.search.heartbeat import ask_trial
 from darkroom.search.samplers import choose_pruner, choose_sampler, grid
 from darkroom.search.space import distributions, from_optuna
 from darkroom.search.study import end_trial, interrupted, requeue, running_trials, used_trials
@@ -156,7 +156,7 @@ class StudyTrials:
         last = max(taken, key=lambda trial: trial.number, default=None)
         stuck = last is not None and DUPLICATE in last.user_attrs
         self.study.sampler = choose_sampler(self.config, len(taken), interrupted(self.study), stuck=stuck)
-        return ask(self.study, self._kinds)
+        return ask_trial(self.study, self._kinds)
 
     def _repeat(self, trial: optuna.Trial, first: FrozenTrial) -> None:
         trial.set_user_attr(DUPLICATE, first.number)

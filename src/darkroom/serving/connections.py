@@ -83,16 +83,16 @@ class Connections:
         if left:
             self._of_address[connection.address] = left
 
-    def wait(self, connection: "Connection") -> None:
+    def mark_idle(self, connection: "Connection") -> None:
         """Note that a connection has no request any more."""
         if connection in self._open:
             self._waiting[connection] = None
 
-    def work(self, connection: "Connection") -> None:
+    def mark_complete(self, connection: "Connection") -> None:
         """Note that a whole request of a connection is there."""
         self._waiting.pop(connection, None)
 
-    def hold(self, connection: "Connection", count: int) -> None:
+    def count_bytes(self, connection: "Connection", count: int) -> None:
         """Count bytes of a body. If they are too many, the unfinished request with the most bytes is refused."""
         connection.held += count
         self.bytes += count
@@ -172,7 +172,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._has_begun = True
         self.deadline = self.loop.time() + self._settings.header_seconds
-        self._all.wait(self)
+        self._all.mark_idle(self)
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -193,7 +193,7 @@ class Connection(HttpToolsProtocol):
             return
         super().on_body(body)
         if not self.cycle.response_complete:
-            self._all.hold(self, len(body))
+            self._all.count_bytes(self, len(body))
 
     def on_message_complete(self) -> None:
         self._header_bytes = 0
@@ -205,7 +205,7 @@ class Connection(HttpToolsProtocol):
             self._wait_for_next()
         else:
             self.deadline = inf
-            self._all.work(self)
+            self._all.mark_complete(self)
 
     # --- called by uvicorn when it hands a request to the application, and when the answer is written ---
 
@@ -223,7 +223,7 @@ class Connection(HttpToolsProtocol):
 
     def _wait_for_next(self) -> None:
         self.deadline = self.loop.time() + self._settings.keep_alive_seconds
-        self._all.wait(self)
+        self._all.mark_idle(self)
 
     # --- ends ---
 

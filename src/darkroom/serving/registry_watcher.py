@@ -28,7 +28,7 @@ class WatcherListener(Protocol):
     def show_challenger(self, challenger: LoadedModel | None, verdict: str | None) -> None:
         """Answer with this version too where somebody asks for it; ``verdict`` is the gate's."""
 
-    def note_trouble(self, trouble: str | None) -> None:
+    def report_problem(self, trouble: str | None) -> None:
         """Why the newest champion does not answer, None if it does."""
 
     def note_registry(self, *, answers: bool) -> None:
@@ -103,16 +103,16 @@ class RegistryWatcher:
 
     def _follow_champion(self, version: str | None) -> None:
         if version is None:
-            self._audience.note_trouble(
+            self._audience.report_problem(
                 f"{self._name} has no champion any more; continuing with version {self._champion}"
             )
         elif version == self._champion:
-            self._audience.note_trouble(None)
+            self._audience.report_problem(None)
         elif self._is_loaded(version):
             self._publish(version)
         else:
             _, why = self._failed[version]
-            self._audience.note_trouble(
+            self._audience.report_problem(
                 f"version {version} is champion, but {why}; continuing with version {self._champion}"
             )
 
@@ -126,7 +126,7 @@ class RegistryWatcher:
 
     def _publish(self, version: str) -> None:
         self._audience.serve(self._loaded[version], self._champion_since(version))
-        self._audience.note_trouble(None)
+        self._audience.report_problem(None)
         self._champion, self._champion_before = version, self._champion
         log.info("version %s is champion and answers now", version)
 

@@ -170,7 +170,7 @@ class Service:
         elif self.challenger.verdict != verdict:
             self.challenger = replace(self.challenger, verdict=verdict)
 
-    def note_trouble(self, trouble: str | None) -> None:
+    def report_problem(self, trouble: str | None) -> None:
         """Why the newest champion does not answer, None if it does."""
         self.trouble = trouble
         self.metrics.trouble.set(trouble is not None)

@@ -27,14 +27,14 @@ def training_name(settings: Settings, card: DatasetCard) -> str:
     changed = _changed(settings)
     listed = changed if len(changed) <= MOST else [*changed[: MOST - 1], f"{len(changed) - MOST + 1} more"]
     epochs = counted(settings["train"]["epochs"], "epoch")
-    return ", ".join([f"{settings['model']['name']} on {_data(card)}", *listed, epochs])
+    return ", ".join([f"{settings['model']['name']} on {_dataset_name(card)}", *listed, epochs])
 
 
 def search_name(config: Config, card: DatasetCard) -> str:
     """Such as "search simple-cnn on digits, 10 epochs: lr, dropout": the epochs of a trial, and what is searched."""
     epochs = counted(config.search.epochs or config.train.epochs, "epoch")
     searched = ", ".join(_words(key.partition(".")[2]) for key in config.search.space.flat())
-    return f"search {config.model.name} on {_data(card)}, {epochs}: {searched}"
+    return f"search {config.model.name} on {_dataset_name(card)}, {epochs}: {searched}"
 
 
 def model_name(settings: Settings, card: DatasetCard) -> str:
@@ -42,7 +42,7 @@ def model_name(settings: Settings, card: DatasetCard) -> str:
     return NOT_IN_MODEL_NAMES.sub("_", training_name(settings, card))
 
 
-def _data(card: DatasetCard) -> str:
+def _dataset_name(card: DatasetCard) -> str:
     """The dataset; folders of images all have one name, so the fingerprint distinguishes them."""
     return f"{card.name} {card.fingerprint[:8]}" if card.name == "folder" else card.name
 

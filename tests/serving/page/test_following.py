@@ -74,10 +74,10 @@ def test_a_challenger_that_sees_another_image_shows_its_own(open_page):
 
 def test_why_a_newer_champion_does_not_answer_stands_in_the_card(digits, open_page):
     with serve(digits) as served:
-        served.service.note_trouble("version 9 is champion, but could not be loaded; continuing with version 1")
+        served.service.report_problem("version 9 is champion, but could not be loaded; continuing with version 1")
         page = open_page(served)
         expect(page.locator("#card .warning")).to_contain_text("version 9 is champion, but could not be loaded")
-        served.service.note_trouble(None)
+        served.service.report_problem(None)
         look_again(page)
         expect(page.locator("#card .warning")).to_have_count(0)
 

@@ -139,7 +139,7 @@ def test_names_are_never_markup(open_page):
 def test_every_text_can_be_read(loaded, open_page):
     with serve(loaded) as served:
         served.service.show_challenger(of_many(loaded.classes), "refused: why not")
-        served.service.note_trouble("version 3 could not be loaded")
+        served.service.report_problem("version 3 could not be loaded")
         page = open_page(served)
         upload(page, GRAY)
         expect(label(page, "challenger")).to_be_visible()

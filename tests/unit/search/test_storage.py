@@ -20,7 +20,7 @@ from darkroom.config import parse
 from darkroom.errors import SearchError
 from darkroom.search import heartbeat, optuna_internals
 from darkroom.search.attributes import OWNER
-from darkroom.search.heartbeat import abandoned, ask, heartbeats
+from darkroom.search.heartbeat import abandoned, ask_trial, heartbeats
 from darkroom.search.storage import explained, open_storage
 from darkroom.utils.process_id import this_process
 
@@ -142,7 +142,7 @@ def stop_the_hearts(database):
 def test_the_heart_of_a_trial_of_this_process_beats(database, monkeypatch):
     monkeypatch.setattr(heartbeat, "HEARTBEAT_SECONDS", 0.01)
     study = study_in(open_storage(config(f"sqlite:///{database}"), database))
-    ask(study, {})
+    ask_trial(study, {})
     other = running(study, OWNERS["elsewhere"])
     study._storage.record_heartbeat(other)
     assert study._storage._get_stale_trial_ids(study._study_id) == []
@@ -157,7 +157,7 @@ def test_the_heart_of_a_trial_of_this_process_beats(database, monkeypatch):
 def test_a_trial_of_a_journal_has_an_owner_and_no_heartbeat(journal):
     study = study_in(open_storage(config(), journal))
     with heartbeats(study):
-        ask(study, {})
+        ask_trial(study, {})
 
     assert study.trials[0].user_attrs == {OWNER: this_process()}
 
@@ -258,7 +258,7 @@ def test_a_database_that_fails_in_the_middle_of_a_search_is_named(database):
         ),
         explained(settings),
     ):
-        ask(study, {})
+        ask_trial(study, {})
 
 
 def test_what_is_no_failure_of_the_database_is_not_explained(journal):
