@@ -20,8 +20,23 @@ ROOT = Path(__file__).parents[2]
 STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 # Of packages that a stage uses nearly all of: the rest, which makes it run again without need.
 UNUSED = {
-    "download": ["datasets/duplicates.py", "datasets/report.py", "datasets/scan.py", "datasets/suspects.py"],
-    "preprocess": ["datasets/untracked.py"],
+    "download": [
+        "datasets/duplicates.py",
+        "datasets/near_duplicates/neighbors.py",
+        "datasets/near_duplicates/search.py",
+        "datasets/near_duplicates/thumbnails.py",
+        "datasets/near_duplicates/windows.py",
+        "datasets/report.py",
+        "datasets/scan.py",
+        "datasets/suspects.py",
+    ],
+    "preprocess": [
+        "datasets/near_duplicates/neighbors.py",
+        "datasets/near_duplicates/search.py",
+        "datasets/near_duplicates/thumbnails.py",
+        "datasets/near_duplicates/windows.py",
+        "datasets/untracked.py",
+    ],
     "search": ["search/best_params.py", "search/readonly.py", "tracking/logged_model.py", "training/lr_finder.py"],
     "train": ["tracking/trials.py", "training/lr_finder.py", "utils/markdown.py"],
     "evaluate": ["data/augmentation/mixing.py", "data/difference.py", "models/transfer.py"],

@@ -1,0 +1,1 @@
+"""Find images that show the same picture: re-encoded, brighter, shifted, cropped or mirrored."""
