@@ -22,6 +22,8 @@ STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 UNUSED = {
     "download": [
         "datasets/duplicates.py",
+        "datasets/near_duplicates/audit.py",
+        "datasets/near_duplicates/groups.py",
         "datasets/near_duplicates/neighbors.py",
         "datasets/near_duplicates/search.py",
         "datasets/near_duplicates/thumbnails.py",
@@ -30,13 +32,7 @@ UNUSED = {
         "datasets/scan.py",
         "datasets/suspects.py",
     ],
-    "preprocess": [
-        "datasets/near_duplicates/neighbors.py",
-        "datasets/near_duplicates/search.py",
-        "datasets/near_duplicates/thumbnails.py",
-        "datasets/near_duplicates/windows.py",
-        "datasets/untracked.py",
-    ],
+    "preprocess": ["datasets/untracked.py"],
     "search": ["search/best_params.py", "search/readonly.py", "tracking/logged_model.py", "training/lr_finder.py"],
     "train": ["tracking/trials.py", "training/lr_finder.py", "utils/markdown.py"],
     "evaluate": ["data/augmentation/mixing.py", "data/difference.py", "models/transfer.py"],

@@ -28,6 +28,7 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
 CARD = "dataset.json"
 NAMES = "files.csv"
+LEAKED = "leaked.json"
 COLUMNS = ("split", "row", "file", "class", "digest")
 MADE_BY = "darkroom preprocess"
 Size = Annotated[int, Field(ge=1, le=1 << 20)]
@@ -151,6 +152,26 @@ def read_digests(directory: Path, split: str) -> Digests | None:
     Raises CacheError.
     """
     return from_hex(_read_column(directory, split, "digest"))
+
+
+def write_leaked(directory: Path, leaked: Mapping[str, NDArray[np.bool_]]) -> None:
+    """Write which images of each split show a picture that an earlier split has too: bool [N] by split."""
+    write_json(directory / LEAKED, {split: np.flatnonzero(marks).tolist() for split, marks in leaked.items()})
+
+
+def read_leaked(directory: Path, split: str, count: int) -> NDArray[np.bool_]:
+    """Which of the ``count`` images of a split show a picture that an earlier split has too, bool [count].
+
+    None does, as far as is known, in a cache that was written before they were looked for. Raises CacheError.
+    """
+    path = directory / LEAKED
+    marks = np.zeros(count, bool)
+    if path.exists():
+        try:
+            marks[np.array(json.loads(path.read_text(encoding="utf-8"))[split], dtype=np.int64)] = True
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as problem:
+            raise CacheError(f"{path}: damaged ({problem}); run `{MADE_BY}` again") from None
+    return marks
 
 
 def _read_column(directory: Path, split: str, column: str) -> list[str]:

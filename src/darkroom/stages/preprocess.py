@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from darkroom import plotting
 from darkroom.config import Config
@@ -9,6 +13,14 @@ from darkroom.data import cache
 from darkroom.data.difference import keep_listing
 from darkroom.datasets import report, splits
 from darkroom.datasets.catalog import CATALOG
+from darkroom.datasets.near_duplicates.audit import (
+    Audit,
+    describe,
+    draw,
+    find_near_duplicates,
+    list_groups,
+    name_leak,
+)
 from darkroom.datasets.scan import scan
 from darkroom.datasets.source import DecodedDataset
 from darkroom.datasets.suspects import Suspect, find_suspects
@@ -20,6 +32,7 @@ from darkroom.workspace import Workspace
 
 MAX_NAMED = 5
 REPORT = "reports/preprocess/report.json"
+NEAR_DUPLICATES = "near_duplicates.json"
 
 
 def run(config: Config, workspace: Workspace) -> None:
@@ -38,6 +51,17 @@ def run(config: Config, workspace: Workspace) -> None:
             warn(line)
         progress("compare", 0, 0)
         seen = scan(decoded.images, rows)
+        on_leak = config.dataset.on_leak
+        # Who wants leaks dropped wants them found, however many images there are.
+        extent = "full" if settings.audit == "auto" and on_leak != "report" else settings.audit
+        audit = find_near_duplicates(decoded.images, seen, extent, scratch, progress)
+        leaked = audit.same.leaked
+        _judge_leaks(audit, decoded, on_leak)
+        if on_leak == "drop-train" and audit.same.leaking.any():
+            rows["train"] = np.setdiff1d(rows["train"], seen.rows[audit.same.leaking])
+            _need_every_class(decoded, rows["train"])
+            leaked = audit.without_leaking().leaked
+            seen = scan(decoded.images, rows)
         suspects = find_suspects(seen, decoded.labels, decoded.classes, decoded.names)
         _judge_suspects(suspects, stop=settings.on_suspect == "stop")
         progress("write tensors", 0, 0)
@@ -53,19 +77,29 @@ def run(config: Config, workspace: Workspace) -> None:
                 attributes=decoded.attributes,
                 settings={
                     "dataset": {"name": name, "on_broken": config.dataset.on_broken},
-                    "preprocess": settings.model_dump(mode="json"),
+                    # Whatever was looked for, the same images are the same data.
+                    "preprocess": settings.model_dump(mode="json", exclude={"audit"}),
                 },
                 decoder=decoded.decoder,
                 digests=decoded.digests,
             )
+            cache.write_leaked(
+                directory, {split: leaked[audit.seen.splits == number] for number, split in enumerate(cache.SPLITS)}
+            )
         progress("report", 0, 0)
-        found = report.describe(decoded, rows, seen) | {"suspects": [asdict(suspect) for suspect in suspects]}
+        found = report.describe(decoded, rows, seen) | {
+            "suspects": [asdict(suspect) for suspect in suspects],
+            "near_duplicates": describe(audit, decoded) | {"dropped": len(audit.seen.rows) - len(seen.rows)},
+        }
         with atomic_directory(workspace.report("preprocess")) as directory:
             write_json(directory / "report.json", found)
             keep_listing(target, directory)
             plotting.save(report.class_balance(found["classes"]), directory / "class_balance.png")
             picture = report.samples(decoded.images, decoded.labels, rows["train"], decoded.classes, settings.seed)
             plotting.save(picture, directory / "samples.png")
+            if audit.same.groups:
+                write_json(directory / NEAR_DUPLICATES, list_groups(audit, decoded))
+                plotting.save(draw(audit, decoded), directory / "near_duplicates.png")
     sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
     shape = "x".join(map(str, card.shape))
     messages.print(f"{name}: {sizes} images of {shape} in {len(card.classes)} classes, {card.fingerprint[:12]}")
@@ -94,3 +128,27 @@ def _judge_suspects(found: Sequence[Suspect], *, stop: bool) -> None:
         )
     for suspect in found:
         warn(f"{suspect.text}; {REPORT} lists them under suspects")
+
+
+def _judge_leaks(audit: Audit, decoded: DecodedDataset, on_leak: Literal["report", "drop-train", "stop"]) -> None:
+    if audit.skipped and on_leak != "report":
+        warn(f"only identical images were compared between the splits: {audit.skipped}")
+    line = name_leak(audit, decoded)
+    if not line:
+        return
+    if on_leak == "stop":
+        raise DataError(f"{line}; nothing was written: remove them, or set dataset.on_leak to drop-train or report")
+    if on_leak == "drop-train":
+        messages.print(f"{counted(int(audit.same.leaking.sum()), 'train image')} left out: {line}")
+    elif audit.pairs.first.size:
+        # What consists of identical images only is among the suspects.
+        warn(f"{line}; reports/preprocess/near_duplicates.png shows them, and dataset.on_leak can drop them from train")
+
+
+def _need_every_class(decoded: DecodedDataset, train: NDArray[np.int64]) -> None:
+    counts = np.bincount(decoded.labels[train], minlength=len(decoded.classes))
+    if not counts.all():
+        raise DataError(
+            f"class {decoded.classes[int(counts.argmin())]!r} has no train image left without those whose picture is "
+            "in val or test too; set dataset.on_leak to report, or add images"
+        )

@@ -53,6 +53,10 @@ class Dataset(Section):
         "stop", description="images that cannot be decoded: stop and name them, or skip and list them in the report"
     )
 
+    on_leak: Literal["report", "drop-train", "stop"] = Field(
+        "report", description="train images whose picture is in val or test too: report, drop-train (them), or stop"
+    )
+
     @field_validator("encoding")
     @classmethod
     def _encoding_is_a_codec(cls, name: str | None) -> str | None:
@@ -84,6 +88,9 @@ class Preprocess(Section):
     )
     on_suspect: Literal["stop", "warn"] = Field(
         "stop", description="images that nothing can be learned from: stop, or warn and continue"
+    )
+    audit: Literal["auto", "full", "off"] = Field(
+        "auto", description="look for near-duplicates: auto (up to 100,000 images), full (however many) or off"
     )
     val_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of the train split to choose by; the test split is never used for that"

@@ -1,0 +1,97 @@
+"""What preprocess does about train images whose picture is in val or test too."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.unit.datasets.test_near_duplicates import encode, pictures
+
+from darkroom import config
+from darkroom.data.cache import DatasetCard, read_leaked, read_names
+from darkroom.errors import CacheError, DataError
+from darkroom.stages import download, preprocess
+from darkroom.workspace import Workspace
+
+PROCESSED = "data/processed/folder"
+
+
+@pytest.fixture
+def preprocessed(project):
+    """Preprocess 40 train, 8 val and 12 test images; test images 2 and 3 are train images 4 and 5, encoded again."""
+
+    def run(**settings):
+        root = project(dataset__name="folder", **settings)
+        images = [Image.fromarray(image.transpose(1, 2, 0)) for image in pictures(60)]
+        images[50], images[51] = encode(images[4]), encode(images[5])
+        for number, image in enumerate(images):
+            split, label = ("train", "val", "test")[(number >= 40) + (number >= 48)], ("cat", "dog")[number % 2]
+            path = root / "data" / "folder" / split / label / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image.save(path)
+        settings = config.load(root / "params.yaml")
+        download.run(settings, Workspace())
+        preprocess.run(settings, Workspace())
+        return root
+
+    return run
+
+
+def told(root):
+    return json.loads((root / "reports" / "preprocess" / "report.json").read_text())["near_duplicates"]
+
+
+def test_leaks_are_reported_drawn_and_kept_with_the_images(preprocessed, capsys):
+    root = preprocessed()
+
+    assert told(root) == {
+        "skipped": "", "groups": 2, "images": 4, "groups_across_splits": 2, "groups_with_different_labels": 0,
+        "leaked": {"val": 0, "test": 2}, "leaking": 2, "dropped": 0,
+    }  # fmt: skip
+    assert "such as test/cat/50.png (test) and train/cat/04.png (train)" in capsys.readouterr().err
+    assert (root / "reports" / "preprocess" / "near_duplicates.png").exists()
+    groups = json.loads((root / "reports" / "preprocess" / "near_duplicates.json").read_text())
+    assert [[image["image"] for image in group] for group in groups] == [
+        ["train/cat/04.png", "test/cat/50.png"], ["train/dog/05.png", "test/dog/51.png"],
+    ]  # fmt: skip
+    names = np.array(read_names(root / PROCESSED, "test"))
+    assert sorted(names[read_leaked(root / PROCESSED, "test", 12)]) == ["test/cat/50.png", "test/dog/51.png"]
+
+
+def test_they_are_dropped_from_train(preprocessed):
+    root = preprocessed(dataset__on_leak="drop-train")
+
+    names = read_names(root / PROCESSED, "train")
+    assert len(names) == DatasetCard.read(root / PROCESSED).sizes["train"] == 38
+    assert not {"train/cat/04.png", "train/dog/05.png"} & set(names)
+    assert not read_leaked(root / PROCESSED, "test", 12).any()
+    assert (told(root)["leaking"], told(root)["dropped"]) == (2, 2)
+
+
+def test_they_stop_before_anything_is_written(preprocessed):
+    with pytest.raises(
+        DataError, match=r"50\.png \(test\) and train/cat/04\.png \(train\); nothing was written"
+    ) as raised:
+        preprocessed(dataset__on_leak="stop")
+    assert raised.value.exit_code == 2
+    assert len(raised.value.lines) == 1
+    assert not Workspace().processed("folder").exists()
+
+
+def test_they_are_not_looked_for_when_off(preprocessed):
+    root = preprocessed(preprocess__audit="off")
+    assert told(root)["skipped"] == "preprocess.audit is off"
+    assert told(root)["groups"] == 0
+    assert not (root / "reports" / "preprocess" / "near_duplicates.png").exists()
+
+
+def test_the_audit_does_not_change_the_data(preprocessed):
+    with_it = DatasetCard.read(preprocessed() / PROCESSED).fingerprint
+    assert DatasetCard.read(preprocessed(preprocess__audit="off") / PROCESSED).fingerprint == with_it
+
+
+def test_a_cache_of_before_has_no_known_leaks_and_a_damaged_list_is_refused(tmp_path):
+    assert not read_leaked(tmp_path, "test", 5).any()
+    (tmp_path / "leaked.json").write_text('{"test": [7]}')
+    with pytest.raises(CacheError, match="run `darkroom preprocess` again"):
+        read_leaked(tmp_path, "test", 5)
