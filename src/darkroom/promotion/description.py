@@ -24,8 +24,14 @@ def result(summary: Mapping[str, Any], card: ModelCard, experiment_id: str, run_
     low, high = summary["accuracy_low"], summary["accuracy_high"]
     test = f"{counted(data.sizes['test'], 'image')} of {data.name}"
     # The links stand at the top: MLflow hides the end of a longer description until it is asked for.
+    leaked = ""
+    if "accuracy_without_leaked" in summary:
+        leaked = (
+            f"; {summary['accuracy_without_leaked']:.4f} without the {summary['leaked_images']:,.0f} test images whose "
+            "picture is in train or val too"
+        )
     return (
-        f"{RESULT} **{summary['accuracy']:.4f}**, 95 % interval {low:.4f} to {high:.4f}, on {test}. "
+        f"{RESULT} **{summary['accuracy']:.4f}**, 95 % interval {low:.4f} to {high:.4f}, on {test}{leaked}. "
         f"[Confusion matrix]({matrix}), [worst mistakes]({mistakes})\n\n"
         f"{training_name(card.settings, data)}; best epoch {card.best_epoch['epoch']}."
     )

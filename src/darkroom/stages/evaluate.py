@@ -12,11 +12,12 @@ from darkroom import plotting
 from darkroom.config import Config
 from darkroom.config.settings import Evaluate
 from darkroom.data.batches import CPU, Split, read_split
-from darkroom.data.cache import DatasetCard, read_digests, read_names
+from darkroom.data.cache import DatasetCard, read_digests, read_leaked, read_names
 from darkroom.data.glyph_layout import common_ground, measure_glyphs
 from darkroom.errors import CacheError, counted
 from darkroom.evaluation import plots
 from darkroom.evaluation.gallery import write_gallery
+from darkroom.evaluation.leaks import without_leaked
 from darkroom.evaluation.logits import predict_logits
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
@@ -50,6 +51,8 @@ def run(config: Config, workspace: Workspace) -> None:
     logits = predict_logits(classifier, test, config.evaluate.batch_size).numpy()
     reference = fit_reference_of(classifier, test, dataset, directory, config.evaluate.batch_size)
     found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
+    without = without_leaked(found, read_leaked(directory, "test", len(test)))
+    found = replace(found, summary=found.summary | without)
     for caveat in caveats(found, dataset.classes):
         warn(caveat)
     report = workspace.report("evaluate")
@@ -65,6 +68,12 @@ def run(config: Config, workspace: Workspace) -> None:
         f"evaluate: test accuracy {found.summary['accuracy']:.4f} (95 % interval {found.summary['accuracy_low']:.4f} "
         f"to {found.summary['accuracy_high']:.4f})"
     )
+    if without:
+        messages.print(
+            f"evaluate: {without['accuracy_without_leaked']:.4f} ({without['accuracy_without_leaked_low']:.4f} to "
+            f"{without['accuracy_without_leaked_high']:.4f}) without the {without['leaked_images']:,} test images "
+            "whose picture is in train or val too"
+        )
 
 
 def fit_reference_of(
