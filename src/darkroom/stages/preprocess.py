@@ -54,7 +54,8 @@ def run(config: Config, workspace: Workspace) -> None:
         on_leak = config.dataset.on_leak
         # Who wants leaks dropped wants them found, however many images there are.
         extent = "full" if settings.audit == "auto" and on_leak != "report" else settings.audit
-        audit = find_near_duplicates(decoded.images, seen, extent, scratch, progress)
+        is_published = name != "folder"
+        audit = find_near_duplicates(decoded.images, seen, extent, scratch, progress, is_published=is_published)
         leaked = audit.same.leaked
         _judge_leaks(audit, decoded, on_leak)
         if on_leak == "drop-train" and audit.same.leaking.any():

@@ -145,3 +145,12 @@ def test_auto_does_not_compare_very_many_images(tmp_path, monkeypatch):
     quiet = lambda what, done, total: None  # noqa: E731
     assert "preprocess.audit: full" in find_near_duplicates(IMAGES, seen, "auto", tmp_path, quiet).skipped
     assert find_near_duplicates(IMAGES, seen, "full", tmp_path, quiet).skipped == ""
+
+
+@pytest.mark.parametrize(("extent", "is_compared"), [("auto", False), ("full", True)])
+def test_auto_does_not_compare_a_published_dataset(tmp_path, extent, is_compared):
+    seen = seen_as([TRAIN] * 6, range(6))
+
+    found = find_near_duplicates(IMAGES, seen, extent, tmp_path, lambda what, done, total: None, is_published=True)
+
+    assert (found.skipped == "") is is_compared

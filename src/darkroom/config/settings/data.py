@@ -90,7 +90,8 @@ class Preprocess(Section):
         "stop", description="images that nothing can be learned from: stop, or warn and continue"
     )
     audit: Literal["auto", "full", "off"] = Field(
-        "auto", description="look for near-duplicates: auto (up to 100,000 images), full (however many) or off"
+        "auto",
+        description="look for near-duplicates: auto (in a folder of up to 100,000), full (in any dataset) or off",
     )
     val_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of the train split to choose by; the test split is never used for that"

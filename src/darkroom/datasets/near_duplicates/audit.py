@@ -43,22 +43,31 @@ class Audit:
 
 
 def find_near_duplicates(
-    images: NDArray[np.uint8], seen: Scan, extent: Literal["auto", "full", "off"], scratch: Path, report: ReportProgress
+    images: NDArray[np.uint8],
+    seen: Scan,
+    extent: Literal["auto", "full", "off"],
+    scratch: Path,
+    report: ReportProgress,
+    *,
+    is_published: bool = False,
 ) -> Audit:
     """Compare the scanned images [N, C, H, W] of all splits, copies only once; ``scratch`` holds small versions."""
     pictures = np.flatnonzero(seen.originals == np.arange(len(seen.originals)))
-    if skipped := _reason_to_skip(images, len(pictures), extent):
+    if skipped := _reason_to_skip(images, len(pictures), extent, is_published=is_published):
         return Audit(seen, NONE, SamePictures.join(seen, NONE), skipped)
     found = find_pairs(images, seen.rows[pictures], scratch, report)
     pairs = Pairs(pictures[found.first], pictures[found.second], found.scores)
     return Audit(seen, pairs, SamePictures.join(seen, pairs))
 
 
-def _reason_to_skip(images: NDArray[np.uint8], pictures: int, extent: str) -> str:
+def _reason_to_skip(images: NDArray[np.uint8], pictures: int, extent: str, *, is_published: bool) -> str:
     if extent == "off":
         return "preprocess.audit is off"
     if min(images.shape[2:]) < SMALLEST_SIDE:
         return f"the images are smaller than {SMALLEST_SIDE} pixels"
+    if extent == "auto" and is_published:
+        # Known to everyone, the same for everyone, and often preprocessed for a training of less than a minute.
+        return "the dataset is a published one; preprocess.audit: full compares its images"
     if extent == "auto" and pictures > MOST_COMPARED:
         return f"there are more than {MOST_COMPARED:,} images; preprocess.audit: full compares them"
     return ""
