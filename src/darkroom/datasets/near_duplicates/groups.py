@@ -53,21 +53,16 @@ def twin_of(position: int, seen: Scan, pairs: Pairs) -> int:
 
 def _groups(originals: Ints, pairs: Pairs) -> tuple[Ints, ...]:
     """The images of each group, in their order; groups in the order of their first images."""
-    parents: dict[int, int] = {}
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(picture: int) -> int:
-        while (parent := parents.setdefault(picture, picture)) != picture:
-            parents[picture] = parents[parent]
-            picture = parent
-        return picture
-
-    for first, second in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):
-        low, high = sorted((root(first), root(second)))
-        parents[high] = low
-    joined = np.fromiter(parents, np.int64, len(parents))
-    group_of = np.full(len(originals), -1)
-    group_of[joined] = [root(picture) for picture in joined.tolist()]
-    members = np.flatnonzero(group_of[originals] >= 0)
+    count = len(originals)
+    graph = coo_array((np.ones(len(pairs.first), np.int8), (pairs.first, pairs.second)), shape=(count, count))
+    _, group_of = connected_components(graph, directed=False)
+    # A picture that resembles no other is in a group of its own, copies or not.
+    is_joined = np.bincount(group_of, minlength=1)[group_of] > 1
+    members = np.flatnonzero(is_joined[originals])
     groups = group_of[originals[members]]
-    members, groups = members[np.argsort(groups, kind="stable")], np.sort(groups)
-    return tuple(np.split(members, np.flatnonzero(np.diff(groups)) + 1)) if len(members) else ()
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(members[order], np.flatnonzero(np.diff(groups[order])) + 1)
+    return tuple(sorted((part for part in parts if len(part)), key=lambda part: int(part[0])))
