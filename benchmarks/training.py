@@ -51,7 +51,7 @@ def compare(
     harness.run(benchmark, options)
 
 
-def peer(name: str) -> Way:
+def peer(name: str) -> Callable[..., Any]:
     """A way in a file of its own, imported only where it is measured: it needs a package that may not be here."""
     return lambda *given: importlib.import_module(f"benchmarks.peers.{name}").train(*given)
 

@@ -14,7 +14,7 @@ from fastai.vision.all import ImageDataLoaders, Normalize, Resize, aug_transform
 from torch import nn
 
 
-def finetune(options: Namespace) -> Figures:
+def train(options: Namespace) -> Figures:
     start = time.perf_counter()
     data = ImageDataLoaders.from_folder(
         options.images / "train", valid_pct=0.2, seed=options.round, bs=32, num_workers=0, item_tfms=Resize(SIDE),

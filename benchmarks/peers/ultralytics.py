@@ -23,29 +23,33 @@ from ultralytics import settings
 from ultralytics.models.yolo.classify import ClassificationTrainer
 
 
-class Network(nn.Module):
-    """The small CNN with what the trainer asks of a model."""
+class Trainable(nn.Module):
+    """What the trainer asks of a model, for one that has ``logits``."""
 
     criterion = None
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Dropout(0.25), nn.Linear(4096, 128), nn.ReLU(), nn.Dropout(0.25), nn.Linear(128, 10),
-        )  # fmt: skip
-
     def forward(self, batch: Any, augment: bool = False) -> Any:
         if isinstance(batch, dict):
-            return self.loss(batch, self.layers(batch["img"]))
-        return self.layers(batch)
+            return self.loss(batch, self.logits(batch["img"]))
+        return self.logits(batch)
 
     def loss(
         self, batch: dict[str, torch.Tensor], logits: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         loss = F.cross_entropy(logits, batch["cls"])
         return loss, {"loss": loss.detach()}
+
+
+class Network(Trainable):
+    """The small CNN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits = nn.Sequential(
+            nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Dropout(0.25), nn.Linear(4096, 128), nn.ReLU(), nn.Dropout(0.25), nn.Linear(128, 10),
+        )  # fmt: skip
 
 
 class Trainer(ClassificationTrainer):

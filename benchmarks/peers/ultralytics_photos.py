@@ -3,33 +3,25 @@
 It holds out a fifth of the images, as the others do; it does not choose by them here, as the last weights are taken.
 """
 
-import os
 import shutil
 import tempfile
 import time
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
-
-os.environ["YOLO_OFFLINE"] = "true"
-os.environ["YOLO_CONFIG_DIR"] = "."  # in the job's own directory: a person's settings must not count
 
 import numpy as np
 import timm
 import torch
 from benchmarks.harness import Figures
+from benchmarks.peers.ultralytics import Trainable  # first: it keeps Ultralytics offline
+from benchmarks.peers.ultralytics import Trainer as SilentTrainer
 from benchmarks.photographs import ACCURACY, MEAN, MODEL, SIDE, STD, accuracy, classes, files, opened
-from torch import nn
-from torch.nn import functional as F
 from ultralytics import settings
 from ultralytics.data.augment import classify_transforms
-from ultralytics.models.yolo.classify import ClassificationTrainer
 
 
-class Network(nn.Module):
-    """timm's network with what the trainer asks of a model; pixels come as 0 to 1."""
-
-    criterion = None
+class Network(Trainable):
+    """timm's network; pixels come as 0 to 1."""
 
     def __init__(self, weights: Path, count: int) -> None:
         super().__init__()
@@ -39,27 +31,16 @@ class Network(nn.Module):
         for name, values in (("mean", MEAN), ("std", STD)):
             self.register_buffer(name, torch.tensor(values).reshape(1, 3, 1, 1))
 
-    def forward(self, batch: Any, augment: bool = False) -> Any:
-        if isinstance(batch, dict):
-            return self.loss(batch, self.forward(batch["img"]))
-        return self.body((batch - self.mean) / self.std)
-
-    def loss(
-        self, batch: dict[str, torch.Tensor], logits: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        loss = F.cross_entropy(logits, batch["cls"])
-        return loss, {"loss": loss.detach()}
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        return self.body((images - self.mean) / self.std)
 
 
-class Trainer(ClassificationTrainer):
+class Trainer(SilentTrainer):
     def setup_model(self) -> None:
         self.model = Network(self.weights, self.count)
 
-    def final_eval(self) -> None:
-        pass
 
-
-def finetune(options: Namespace) -> Figures:
+def train(options: Namespace) -> Figures:
     settings.update({"sync": False, "mlflow": False, "dvc": False, "tensorboard": False})
     start = time.perf_counter()
     names = classes(options.images)

@@ -16,7 +16,6 @@ another seed. "s" are those of all that a person waits for, from the files to th
 """
 
 import csv
-import importlib
 import json
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from benchmarks import harness, project
 from benchmarks.harness import Benchmark, Figures, Job, NotHere, run
 from benchmarks.machine import ROOT
 from benchmarks.photographs import ACCURACY, MODEL, SIDE, accuracy, classes, files, opened
+from benchmarks.training import peer
 
 STAGES = ("download", "preprocess", "search", "train")
 LOGISTIC = "logistic regression"
@@ -100,11 +100,6 @@ def timm_script(options: Namespace) -> Figures:
     with Path("out/one/summary.csv").open(encoding="utf-8", newline="") as opened:
         *_, last = csv.DictReader(opened)
     return {ACCURACY: float(last["eval_top1"]), "s": seconds}
-
-
-def peer(name: str) -> Job:
-    """A way in a file of its own, imported only where it is measured: it needs a package that may not be here."""
-    return lambda options: importlib.import_module(f"benchmarks.peers.{name}").finetune(options)
 
 
 def main() -> None:
