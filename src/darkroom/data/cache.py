@@ -22,7 +22,7 @@ from darkroom.data.memmap import gather, reserve
 from darkroom.errors import CacheError
 from darkroom.images.decoder import Decoder
 from darkroom.utils.csv_files import read_csv, write_csv
-from darkroom.utils.files import EXACT, digest, read_as, write_json
+from darkroom.utils.files import EXACT, checked, digest, read_as, read_json, write_json
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -31,6 +31,7 @@ NAMES = "files.csv"
 LEAKED = "leaked.json"
 COLUMNS = ("split", "row", "file", "class", "digest")
 MADE_BY = "darkroom preprocess"
+Row = Annotated[int, Field(strict=True, ge=0)]
 Size = Annotated[int, Field(ge=1, le=1 << 20)]
 
 
@@ -167,10 +168,11 @@ def read_leaked(directory: Path, split: str, count: int) -> NDArray[np.bool_]:
     path = directory / LEAKED
     marks = np.zeros(count, bool)
     if path.exists():
-        try:
-            marks[np.array(json.loads(path.read_text(encoding="utf-8"))[split], dtype=np.int64)] = True
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as problem:
-            raise CacheError(f"{path}: damaged ({problem}); run `{MADE_BY}` again") from None
+        found = read_json(path, error=CacheError, made_by=MADE_BY)
+        rows = checked(dict[str, list[Row]], found, path, error=CacheError, made_by=MADE_BY).get(split)
+        if rows is None or max(rows, default=0) >= count:
+            raise CacheError(f"{path}: not of the {count:,} images of {split}; run `{MADE_BY}` again")
+        marks[rows] = True
     return marks
 
 

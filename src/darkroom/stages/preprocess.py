@@ -33,6 +33,8 @@ from darkroom.workspace import Workspace
 MAX_NAMED = 5
 REPORT = "reports/preprocess/report.json"
 NEAR_DUPLICATES = "near_duplicates.json"
+# A share of the train images that is left out, of which nobody should learn from the report alone.
+MUCH = 0.1
 
 
 def run(config: Config, workspace: Workspace) -> None:
@@ -139,11 +141,19 @@ def _judge_leaks(audit: Audit, decoded: DecodedDataset, on_leak: Literal["report
         return
     if on_leak == "stop":
         raise DataError(f"{line}; nothing was written: remove them, or set dataset.on_leak to drop-train or report")
+    leaking = audit.same.leaking
+    shown = "reports/preprocess/near_duplicates.png shows them"
     if on_leak == "drop-train":
-        messages.print(f"{counted(int(audit.same.leaking.sum()), 'train image')} left out: {line}")
+        share = leaking.sum() / (audit.seen.splits == 0).sum()
+        if leaking.any():
+            messages.print(f"{counted(int(leaking.sum()), 'train image')} left out: {line}")
+        if share > MUCH:
+            warn(f"{share:.0%} of the train images are left out; pictures of one scene may be no copies: {shown}")
+        if left := int(audit.without_leaking().leaked.sum()):
+            warn(f"{counted(left, 'test image')} with a picture that is in val too: drop-train changes only train")
     elif audit.pairs.first.size:
         # What consists of identical images only is among the suspects.
-        warn(f"{line}; reports/preprocess/near_duplicates.png shows them, and dataset.on_leak can drop them from train")
+        warn(f"{line}; {shown}" + (", and dataset.on_leak can drop them from train" if leaking.any() else ""))
 
 
 def _need_every_class(decoded: DecodedDataset, train: NDArray[np.int64]) -> None:

@@ -18,12 +18,12 @@ PROCESSED = "data/processed/folder"
 
 @pytest.fixture
 def preprocessed(project):
-    """Preprocess 40 train, 8 val and 12 test images; test images 2 and 3 are train images 4 and 5, encoded again."""
+    """Preprocess 40 train, 8 val and 12 test images; test images 2 and 3 are two others, encoded again."""
 
-    def run(**settings):
+    def run(copied=(4, 5), **settings):
         root = project(dataset__name="folder", **settings)
         images = [Image.fromarray(image.transpose(1, 2, 0)) for image in pictures(60)]
-        images[50], images[51] = encode(images[4]), encode(images[5])
+        images[50], images[51] = (encode(images[number]) for number in copied)
         for number, image in enumerate(images):
             split, label = ("train", "val", "test")[(number >= 40) + (number >= 48)], ("cat", "dog")[number % 2]
             path = root / "data" / "folder" / split / label / f"{number:02}.png"
@@ -90,8 +90,35 @@ def test_the_audit_does_not_change_the_data(preprocessed):
     assert DatasetCard.read(preprocessed(preprocess__audit="off") / PROCESSED).fingerprint == with_it
 
 
-def test_a_cache_of_before_has_no_known_leaks_and_a_damaged_list_is_refused(tmp_path):
+def test_a_cache_of_before_has_no_known_leaks(tmp_path):
     assert not read_leaked(tmp_path, "test", 5).any()
-    (tmp_path / "leaked.json").write_text('{"test": [7]}')
-    with pytest.raises(CacheError, match="run `darkroom preprocess` again"):
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"test": [7]}', '{"test": [-1]}', '{"test": [1.7, true, "3"]}', '{"test": 3}', '{"test": [[0], [1]]}', "{}",
+        '{"test": [99999999999999999999999]}', '{"test": [1e400]}', "null", "[" * 100_000,
+    ],
+)  # fmt: skip
+def test_a_damaged_list_of_leaks_is_refused(tmp_path, content):
+    (tmp_path / "leaked.json").write_text(content)
+    with pytest.raises(CacheError, match=r"leaked\.json: .*run `darkroom preprocess` again"):
         read_leaked(tmp_path, "test", 5)
+
+
+def test_what_dropping_train_images_cannot_mend_is_said(preprocessed, capsys, monkeypatch):
+    monkeypatch.setattr(preprocess, "MUCH", 0.01)
+    preprocessed(dataset__on_leak="drop-train")
+    assert "warning: 5% of the train images are left out" in capsys.readouterr().err
+
+
+def test_a_leak_between_val_and_test_is_no_fault_of_train(preprocessed, capsys):
+    preprocessed(copied=(40, 41), dataset__on_leak="drop-train")
+    text = capsys.readouterr().err
+    assert "train images left out" not in text
+    assert "warning: 2 test images with a picture that is in val too: drop-train changes only train" in text
+    preprocessed(copied=(40, 41))
+    text = capsys.readouterr().err
+    assert "near_duplicates.png shows them" in text
+    assert "dataset.on_leak can drop" not in text
