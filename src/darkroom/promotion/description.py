@@ -27,8 +27,8 @@ def result(summary: Mapping[str, Any], card: ModelCard, experiment_id: str, run_
     leaked = ""
     if "accuracy_without_leaked" in summary:
         leaked = (
-            f"; {summary['accuracy_without_leaked']:.4f} without the {summary['leaked_images']:,.0f} test images whose "
-            "picture is in train or val too"
+            f"; {summary['accuracy_without_leaked']:.4f} without the "
+            f"{counted(int(summary['leaked_images']), 'test image')} whose picture is in train or val too"
         )
     return (
         f"{RESULT} **{summary['accuracy']:.4f}**, 95 % interval {low:.4f} to {high:.4f}, on {test}{leaked}. "

@@ -68,12 +68,14 @@ def run(config: Config, workspace: Workspace) -> None:
         f"evaluate: test accuracy {found.summary['accuracy']:.4f} (95 % interval {found.summary['accuracy_low']:.4f} "
         f"to {found.summary['accuracy_high']:.4f})"
     )
-    if without:
+    if "accuracy_without_leaked" in without:
         messages.print(
             f"evaluate: {without['accuracy_without_leaked']:.4f} ({without['accuracy_without_leaked_low']:.4f} to "
-            f"{without['accuracy_without_leaked_high']:.4f}) without the {without['leaked_images']:,} test images "
-            "whose picture is in train or val too"
+            f"{without['accuracy_without_leaked_high']:.4f}) without the "
+            f"{counted(int(without['leaked_images']), 'test image')} whose picture is in train or val too"
         )
+    elif without:
+        warn("every test image shows a picture that is in train or val too: the metrics say nothing about new images")
 
 
 def fit_reference_of(
