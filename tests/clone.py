@@ -10,6 +10,8 @@ from pathlib import Path
 
 from tests.defaults import ROOT, copy_recipes, write_params
 
+from darkroom.datasets.fixes import write_fixes
+
 IDENTITY = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
 SECONDS = 800  # for a command that hangs; nothing is measured
 # Told to every Python process of the run: writes down each host that it looks up or connects to.
@@ -71,7 +73,8 @@ class Clone:
 def copy_project(place: Path, **changes: object) -> Clone:
     """A fresh clone in ``place`` with the code of this working tree, and with settings given as section__key=value.
 
-    What a user adds to a working tree stays behind: edited settings, DVC's lock file and local configuration, images.
+    What a user adds to a working tree stays behind: edited settings, DVC's lock file and local configuration, images,
+    decisions about them.
     """
     root, hooks = place / "darkroom", place / "hooks"
     for name in (*_listed("--cached"), *_listed("--others", "--exclude-standard", "src")):
@@ -81,6 +84,7 @@ def copy_project(place: Path, **changes: object) -> Clone:
             shutil.copy(ROOT / name, target)
     copy_recipes(root)
     write_params(root, **changes)
+    write_fixes(root / "data" / "fixes.csv", [])
     (root / ".dvc" / "config.local").write_text("[cache]\n    dir = cache\n")
     hooks.mkdir()
     (hooks / "sitecustomize.py").write_text(RECORD_NETWORK.format(log=str(hooks / "network.log")))

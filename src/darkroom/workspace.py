@@ -42,6 +42,11 @@ class Workspace:
     def processed(self, dataset: str) -> Path:
         return self.root / "data" / "processed" / dataset
 
+    @property
+    def fixes(self) -> Path:
+        """What people decided about single images: under version control, unlike the images."""
+        return self.root / "data" / "fixes.csv"
+
     def report(self, stage: str) -> Path:
         return self.root / "reports" / stage
 

@@ -22,6 +22,7 @@ STAGES = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
 UNUSED = {
     "download": [
         "datasets/duplicates.py",
+        "datasets/fixes.py",
         "datasets/near_duplicates/audit.py",
         "datasets/near_duplicates/groups.py",
         "datasets/near_duplicates/neighbors.py",

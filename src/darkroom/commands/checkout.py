@@ -12,7 +12,7 @@ from darkroom.config import Config
 from darkroom.data.cache import CARD
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError, TrainingError
 from darkroom.promotion.start_from import find_start, keep_start
-from darkroom.promotion.training_run import TrainingRun
+from darkroom.promotion.training_run import TrainingRun, download_fixes
 from darkroom.tracking.tracking_uri import DEFAULT_STORE, sqlite_uri
 from darkroom.training.device import choose_device, precisions
 from darkroom.utils.console import messages, warn
@@ -188,6 +188,9 @@ def bring_data(training: TrainingRun, workspace: Workspace, checkout: Checkout) 
         checkout.workspace.report("preprocess").mkdir(parents=True)  # which a training takes along
         return
     messages.print(f"reproduce: {here} is not the data {training.fingerprint[:12]} of the run; preprocessing it again")
+    if fixes := download_fixes(training, checkout.workspace.root / "fixes"):
+        checkout.workspace.fixes.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(fixes, checkout.workspace.fixes)
     checkout.darkroom("download")
     checkout.darkroom("preprocess")
     found = _fingerprint(there)

@@ -4,19 +4,26 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import RunStatus
+from mlflow.exceptions import MlflowException
 
 from darkroom.errors import TrackingError
 from darkroom.promotion.registry import run_of
 from darkroom.tracking.environment import COMMIT_TAG, DIRTY_TAG
 from darkroom.tracking.runs import ENDED_TAG, FINGERPRINT_TAG, KIND_TAG, START_TAG, WEIGHTS_TAG
+from darkroom.tracking.store import does_not_answer
 
 COMMIT = re.compile(r"[0-9a-f]{40,64}")
 # The settings that every training has.
 NEEDED = (("dataset", "name"), ("model", "name"), ("train", "seed"))
+
+# Where a run holds the fixes of its data, if there were any.
+FIXES = "preprocess/fixes.csv"
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,22 @@ def read_training_run(client: MlflowClient, run_id: str) -> TrainingRun:
         fingerprint=tags[FINGERPRINT_TAG],
         start_sha256=tags.get(START_TAG),
     )
+
+
+def download_fixes(training: TrainingRun, directory: Path) -> Path | None:
+    """The fixes that the data of a training had, in a file below ``directory``; None if there were none.
+
+    Raises MlflowException if the store does not answer.
+    """
+    try:
+        listed = [each.path for each in list_artifacts(run_id=training.run_id, artifact_path="preprocess")]
+        if FIXES not in listed:
+            return None
+        return Path(download_artifacts(run_id=training.run_id, artifact_path=FIXES, dst_path=str(directory)))
+    except MlflowException as problem:
+        if does_not_answer(problem):
+            raise
+        return None  # whether the data is that of the run is seen in the end
 
 
 def _value(text: str) -> Any:

@@ -13,6 +13,8 @@ from darkroom.data import cache
 from darkroom.data.difference import keep_listing
 from darkroom.datasets import report, splits
 from darkroom.datasets.catalog import CATALOG
+from darkroom.datasets.fixes import apply_fixes, read_fixes, write_fixes
+from darkroom.datasets.fixes import describe as describe_fixes
 from darkroom.datasets.near_duplicates.audit import (
     Audit,
     describe,
@@ -43,12 +45,16 @@ def run(config: Config, workspace: Workspace) -> None:
     settings = config.preprocess
     target = workspace.processed(name)
     target.parent.mkdir(parents=True, exist_ok=True)
+    fixes = read_fixes(workspace.fixes)
     with scratch_directory(target.parent) as scratch, reporter() as progress:
         decoded = CATALOG[name].decode(workspace.raw(name), settings, scratch, progress)
         _judge_broken(decoded, skip=config.dataset.on_broken == "skip")
         for note in decoded.notes:
             messages.print(f"{name}: {note}")
         rows = splits.assign_rows(decoded, settings, decoded.digests)
+        decoded, rows, fixed = apply_fixes(fixes, decoded, rows)
+        if fixes:
+            messages.print(f"{name}: {workspace.fixes}: {describe_fixes(fixed)}")
         for line in (*decoded.warnings, *splits.shortcomings(decoded.labels, rows, decoded.classes)):
             warn(line)
         progress("compare", 0, 0)
@@ -93,10 +99,14 @@ def run(config: Config, workspace: Workspace) -> None:
         found = report.describe(decoded, rows, seen) | {
             "suspects": [asdict(suspect) for suspect in suspects],
             "near_duplicates": describe(audit, decoded) | {"dropped": len(audit.seen.rows) - len(seen.rows)},
+            "fixes": fixed,
         }
         with atomic_directory(workspace.report("preprocess")) as directory:
             write_json(directory / "report.json", found)
             keep_listing(target, directory)
+            if fixes:
+                # With each training, so that it can be reproduced.
+                write_fixes(directory / workspace.fixes.name, fixes)
             plotting.save(report.class_balance(found["classes"]), directory / "class_balance.png")
             picture = report.samples(decoded.images, decoded.labels, rows["train"], decoded.classes, settings.seed)
             plotting.save(picture, directory / "samples.png")

@@ -1,5 +1,6 @@
 """What a training was made of is brought to a place of its own, and nothing else is touched."""
 
+import csv
 import importlib
 import json
 import os
@@ -16,9 +17,13 @@ from PIL import Image
 import darkroom
 from darkroom.commands.checkout import Checkout, bring_code, bring_data, bring_settings
 from darkroom.config import load
+from darkroom.data.cache import read_digests
+from darkroom.data.digests import as_hex
+from darkroom.datasets.fixes import Fix, read_fixes, write_fixes
 from darkroom.errors import DataError, TrackingError, TrainingError
 from darkroom.promotion.training_run import TrainingRun
 from darkroom.stages import download, preprocess
+from darkroom.tracking.tracker import registry_client
 from darkroom.utils.files import write_json
 from darkroom.workspace import Workspace
 
@@ -235,6 +240,36 @@ def test_the_data_is_made_anew_elsewhere_where_it_is_not_here(folder, checkout, 
     assert in_this_process == ["download", "preprocess"]
     assert json.loads((made / "dataset.json").read_text())["fingerprint"] == fingerprint
     assert {path: path.stat().st_mtime_ns for path in (root / "data").rglob("*")} == before
+
+
+def test_the_fixes_are_those_of_the_run_and_not_of_today(folder, checkout, in_this_process):
+    root, found, _ = folder
+    config, digests = load(root / "params.yaml"), read_digests(root / "data" / "processed" / "folder", "train")
+    then, now = (
+        Fix(content, "", label, "drop", "", "", "")
+        for content, label in zip(as_hex(digests[:2]), labels(root), strict=False)
+    )
+    write_fixes(root / "data" / "fixes.csv", [then])
+    preprocess.run(config, Workspace())
+    fingerprint = json.loads((root / "data" / "processed" / "folder" / "dataset.json").read_text())["fingerprint"]
+    client = registry_client(Workspace())
+    run_id = client.create_run(client.create_experiment("darkroom")).info.run_id
+    client.log_artifacts(run_id, str(root / "reports" / "preprocess"), "preprocess")
+    write_fixes(root / "data" / "fixes.csv", [now])
+    preprocess.run(config, Workspace())
+
+    made = checkout(settings=found, fingerprint=fingerprint, run_id=run_id)
+    bring_settings(made.training, config, Workspace(root), made)
+    bring_data(made.training, Workspace(root), made)
+    assert read_fixes(made.workspace.fixes) == [then]
+    assert in_this_process == ["download", "preprocess"]
+    assert read_fixes(root / "data" / "fixes.csv") == [now]
+
+
+def labels(root):
+    """The labels of the train images."""
+    with (root / "data" / "processed" / "folder" / "files.csv").open(newline="") as opened:
+        return [row["class"] for row in csv.DictReader(opened) if row["split"] == "train"]
 
 
 def test_data_that_has_changed_since_is_refused(folder, checkout, in_this_process):
