@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 # Directories and files in which every test is slow: they run processes, or fractions of a second come together.
 SLOW = (
     "pipeline/", "tracking_server/", "serving/page/", "serving/test_connections.py", "serving/test_fuzz.py",
-    "unit/search/executors/", "data/test_published_real.py", "device/test_trainings.py", "unit/formats/",
+    "audit_page/", "unit/search/executors/", "data/test_published_real.py", "device/test_trainings.py", "unit/formats/",
     "unit/models/test_pretrained.py", "unit/models/test_pretrained_files.py",
     "unit/models/test_pretrained_training.py", "unit/models/test_timm_backbone.py", "unit/promotion/test_promote.py",
     "unit/promotion/test_aliases.py", "unit/search/test_samplers.py", "unit/tracking/test_tracker.py",

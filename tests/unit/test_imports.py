@@ -23,6 +23,7 @@ LAYERS = (
     ("features",),
     ("search", "tracking"),
     ("promotion",),
+    ("audit",),
     ("export", "serving", "stages"),
     ("prediction",),
     ("commands",),

@@ -1,0 +1,1 @@
+"""The data audit: suspicious images, and what people decide about them."""

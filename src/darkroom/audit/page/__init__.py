@@ -1,0 +1,1 @@
+"""The audit's page: findings to look at and to decide about, in one HTML file."""
