@@ -30,6 +30,8 @@ CARD = "dataset.json"
 NAMES = "files.csv"
 LEAKED = "leaked.json"
 COLUMNS = ("split", "row", "file", "class", "digest")
+# They follow where the sizes of the files are known.
+SIZE_COLUMNS = ("height", "width")
 MADE_BY = "darkroom preprocess"
 Row = Annotated[int, Field(strict=True, ge=0)]
 Size = Annotated[int, Field(ge=1, le=1 << 20)]
@@ -84,12 +86,14 @@ def write(
     decoder: Decoder | None = None,
     attributes: Mapping[str, NDArray[np.object_]] | None = None,
     digests: Digests | None = None,
+    original_sizes: NDArray[np.int64] | None = None,
 ) -> DatasetCard:
     """Write a cache into the empty ``directory``: for each split, the given ``rows`` of ``images`` [N, C, H, W].
 
-    ``names`` are the images' files, if they have any, ``attributes`` the further columns of their list, and ``digests``
-    [N, 16] those of the files' bytes; without them those of the pixels are taken. Returns the card, which is written
-    last: a directory without it is no cache.
+    ``names`` are the images' files, if they have any, ``attributes`` the further columns of their list, ``digests``
+    [N, 16] those of the files' bytes, without which those of the pixels are taken, and ``original_sizes``
+    int64 [N, 2] the heights and widths of the files. Returns the card, which is written last: a directory without it
+    is no cache.
     """
     contents = hashlib.sha256()
     counts, of_split = {}, {}
@@ -117,7 +121,8 @@ def write(
         "file": names or [""] * len(labels),
         "class": [classes[label] for label in labels.tolist()],
     }
-    _write_files(directory / NAMES, own, of_split, attributes or {}, rows)
+    known = {} if original_sizes is None else dict(zip(SIZE_COLUMNS, original_sizes.T.tolist(), strict=True))
+    _write_files(directory / NAMES, own, of_split, known, attributes or {}, rows)
     write_json(directory / CARD, asdict(card))
     return card
 
@@ -126,11 +131,13 @@ def _write_files(
     path: Path,
     own: Mapping[str, Sequence[str]],
     digests: Mapping[str, Digests],
+    sizes: Mapping[str, Sequence[int]],
     attributes: Mapping[str, NDArray[np.object_]],
     rows: dict[str, NDArray[np.int64]],
 ) -> None:
-    further = [f"{name} (table)" if name in COLUMNS else name for name in attributes]
-    columns: list[Any] = [*own.values(), *attributes.values()]
+    reserved = (*COLUMNS, *SIZE_COLUMNS)
+    further = [f"{name} (table)" if name in reserved else name for name in attributes]
+    columns: list[Any] = [*own.values(), *sizes.values(), *attributes.values()]
 
     def lines() -> Iterator[list[object]]:
         for split in SPLITS:
@@ -138,7 +145,7 @@ def _write_files(
                 file, label, *others = (values[row] for values in columns)
                 yield [split, position, file, label, content, *others]
 
-    write_csv(path, [*COLUMNS, *further], lines())
+    write_csv(path, [*COLUMNS, *sizes, *further], lines())
 
 
 def read_names(directory: Path, split: str) -> list[str]:
@@ -153,6 +160,22 @@ def read_digests(directory: Path, split: str) -> Digests | None:
     Raises CacheError.
     """
     return from_hex(_read_column(directory, split, "digest"))
+
+
+def read_sizes(directory: Path, split: str) -> NDArray[np.int64] | None:
+    """The (height, width) that each image of a split has in its file, as it is shown: int64 [N, 2].
+
+    None if the images have no files, or the cache was written before their sizes were. Raises CacheError.
+    """
+    path = directory / NAMES
+    # A table's own columns of these names are further to the right, or in an older cache.
+    if _columns(path)[len(COLUMNS) :][: len(SIZE_COLUMNS)] != SIZE_COLUMNS:
+        return None
+    sides = [_read_column(directory, split, column) for column in SIZE_COLUMNS]
+    try:
+        return np.array(sides, dtype=np.int64).T
+    except ValueError as problem:
+        raise _damaged_list(path, problem) from None
 
 
 def write_leaked(directory: Path, leaked: Mapping[str, NDArray[np.bool_]]) -> None:
@@ -174,6 +197,15 @@ def read_leaked(directory: Path, split: str, count: int) -> NDArray[np.bool_]:
             raise CacheError(f"{path}: not of the {count:,} images of {split}; run `{MADE_BY}` again")
         marks[rows] = True
     return marks
+
+
+def _columns(path: Path) -> tuple[str, ...]:
+    if not path.exists():
+        return ()
+    try:
+        return tuple(next(read_csv(path), ()))
+    except (OSError, ValueError, csv.Error) as problem:
+        raise _damaged_list(path, problem) from None
 
 
 def _read_column(directory: Path, split: str, column: str) -> list[str]:

@@ -98,6 +98,7 @@ class Folder:
             labeled.groups,
             labeled.attributes,
             digests,
+            np.stack([headers["height"], headers["width"]], axis=1).astype(np.int64),
             decoder,
             (*filter(None, [labeled.reading]), *depth.notes, *notes(headers, decoder)),
             labeled.warnings,

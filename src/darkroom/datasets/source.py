@@ -26,7 +26,8 @@ class DecodedDataset:
     ``classes``; ``splits`` [N], the published split of each image: "train", "val", "test", or "" if it is
     not decided yet; ``names`` [N], the file of each image, or empty if images have none;
     ``digests`` uint8 [N, 16], that of each file's bytes, None if images have no files.
-    ``sizes`` counts the original sizes ("width x height"); ``broken`` gives the reason for each file
+    ``sizes`` counts the original sizes ("width x height"), and ``original_sizes`` int64 [N, 2] are the height and width
+    that each image is shown with, None if images have no files; ``broken`` gives the reason for each file
     that could not be decoded. ``left_out`` describes the files that are not images, and the images without a class, as
     report.json does; it is empty if there are none.
 
@@ -46,6 +47,7 @@ class DecodedDataset:
     groups: NDArray[np.int64] | None = None
     attributes: Attributes = field(default_factory=dict)
     digests: Digests | None = None
+    original_sizes: NDArray[np.int64] | None = None
     decoder: Decoder | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

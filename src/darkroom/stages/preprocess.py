@@ -91,6 +91,7 @@ def run(config: Config, workspace: Workspace) -> None:
                 },
                 decoder=decoded.decoder,
                 digests=decoded.digests,
+                original_sizes=decoded.original_sizes,
             )
             cache.write_leaked(
                 directory, {split: leaked[audit.seen.splits == number] for number, split in enumerate(cache.SPLITS)}

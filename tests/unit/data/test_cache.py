@@ -16,7 +16,7 @@ from darkroom.config import Config
 from darkroom.config.settings import Dataset
 from darkroom.data import cache, memmap
 from darkroom.data.batches import read_split
-from darkroom.data.cache import DatasetCard, read_digests, read_names
+from darkroom.data.cache import DatasetCard, read_digests, read_names, read_sizes
 from darkroom.errors import CacheError
 from darkroom.stages import download, preprocess
 from darkroom.workspace import Workspace
@@ -171,6 +171,51 @@ def test_a_cache_with_names_alone_has_no_digests(tmp_path):
 
     (tmp_path / "files.csv").unlink()
     assert (read_names(tmp_path, "test"), read_digests(tmp_path, "test")) == ([], None)
+
+
+# --- sizes -------------------------------------------------------------------------------------------
+
+SIZES = np.arange(100, 124).reshape(12, 2)
+
+
+def test_the_original_sizes_of_each_split_are_read_as_they_were_written(tmp_path):
+    write(tmp_path, original_sizes=SIZES)
+    for split, rows in ROWS.items():
+        assert np.array_equal(read_sizes(tmp_path, split), SIZES[rows])
+
+
+def test_original_sizes_do_not_change_the_fingerprint(tmp_path):
+    assert write(tmp_path / "known", original_sizes=SIZES) == write(tmp_path / "unknown")
+
+
+def test_a_table_may_have_columns_called_height_and_width(tmp_path):
+    table = {"width": np.array(["1 m"] * 12, object), "height": np.array(["2 m"] * 12, object)}
+    write(tmp_path / "known", original_sizes=SIZES, attributes=table)
+    write(tmp_path / "unknown", attributes=table)
+    assert np.array_equal(read_sizes(tmp_path / "known", "val"), SIZES[ROWS["val"]])
+    assert read_sizes(tmp_path / "unknown", "val") is None
+    header = (tmp_path / "known" / "files.csv").read_text().splitlines()[0]
+    assert header == "split,row,file,class,digest,height,width,width (table),height (table)"
+
+
+@pytest.mark.parametrize("further", ["", ",width,height", ",age,height,width"])
+def test_a_cache_written_before_sizes_were_has_none(tmp_path, further):
+    write(tmp_path)
+    lines = (tmp_path / "files.csv").read_text().splitlines()
+    tail = ",x" * further.count(",")
+    (tmp_path / "files.csv").write_text("\n".join([lines[0] + further, *(line + tail for line in lines[1:])]))
+    assert read_sizes(tmp_path, "test") is None
+
+    (tmp_path / "files.csv").unlink()
+    assert read_sizes(tmp_path, "test") is None
+
+
+def test_a_size_that_is_no_number_is_refused(tmp_path):
+    write(tmp_path, original_sizes=SIZES)
+    path = tmp_path / "files.csv"
+    path.write_text(path.read_text().replace(",112,", ",tall,"))
+    with pytest.raises(CacheError, match=r"files\.csv: damaged, or of .*'tall'.*; run `darkroom preprocess` again$"):
+        read_sizes(tmp_path, "test")
 
 
 # --- refusals ----------------------------------------------------------------------------------------

@@ -107,10 +107,11 @@ def test_the_list_of_a_cache_is_kept_and_read(tmp_path, names):
         assert kept.names[7] == (names[2] if names else "val image 0")
 
 
-def test_the_further_columns_of_a_table_do_not_matter(tmp_path):
+@pytest.mark.parametrize("further", ["patient,age", "height,width"])
+def test_further_columns_do_not_matter(tmp_path, further):
     path = tmp_path / LISTING
-    header = "split,row,file,class,digest,patient,age\n"
-    path.write_bytes(gzip.compress(f"{header}test,0,a.png,cat,{'0' * 32},p1,44\n".encode()))
+    header = f"split,row,file,class,digest,{further}\n"
+    path.write_bytes(gzip.compress(f"{header}test,0,a.png,cat,{'0' * 32},1,44\n".encode()))
     assert Listing.read(path).names == ["a.png"]
 
 

@@ -48,6 +48,20 @@ def test_pixels_labels_and_names_are_those_of_the_files(tmp_path):
     assert found.broken == {}
 
 
+def test_the_original_size_is_kept_as_the_image_is_shown(tmp_path):
+    lying = Image.Exif()
+    lying[0x0112] = 6
+    stream = io.BytesIO()
+    Image.new("L", (30, 20)).save(stream, "JPEG", exif=lying)
+    files = {
+        "a/1.jpg": stream.getvalue(),
+        "a/2.png": gray(0, 9, 5),
+        "b/1.png": b"\x89PNG\r\n\x1a\n",
+        "b/2.png": gray(1),
+    }
+    assert decoded(tmp_path, files).original_sizes.tolist() == [[30, 20], [9, 5], [4, 4]]
+
+
 def test_splits_of_the_folders_are_kept(tmp_path):
     files = {f"{split}/{kind}/1.png": gray(0) for split in ("train", "valid", "test") for kind in ("cat", "dog")}
     found = decoded(tmp_path, files)
