@@ -89,6 +89,10 @@ class Workspace:
         """Features by their keys: in the checkout, where the copies of queued experiments find them."""
         return project_root() / "data" / "features"
 
+    def audit(self, key: str) -> Path:
+        """What the models of an audit said, and the checkpoint of the one that is trained."""
+        return self.root / "models" / "checkpoints" / "audit" / key[:16]
+
     def start(self, digest: str) -> Path:
         """The initial weights of a training, also when it resumes after a kill."""
         return self.root / "models" / "checkpoints" / f"start-{digest[:16]}.safetensors"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from darkroom.cli.project import load_project
-from darkroom.errors import SearchError
+from darkroom.errors import DataError, SearchError
 
 app = typer.Typer()
 OVERVIEW = "Overview"
@@ -24,6 +24,26 @@ def results(
     from darkroom.commands.results import run
 
     run(config, workspace, as_json=as_json)
+
+
+@app.command(rich_help_panel=OVERVIEW)
+def audit(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    effect: Annotated[
+        bool, typer.Option("--effect", help="Train with and without data/fixes.csv, and compare both.")
+    ] = False,
+) -> None:
+    """Find wrong labels and odd images by models that have not seen them, and make a page to decide on each."""
+    if as_json and effect:
+        raise DataError("--json prints the findings and --effect compares trainings; give one of them")
+    config, workspace = load_project()
+
+    from darkroom.commands.audit import run, run_effect
+
+    if effect:
+        run_effect(config, workspace)
+    else:
+        run(config, workspace, as_json=as_json)
 
 
 @app.command(rich_help_panel=OVERVIEW)

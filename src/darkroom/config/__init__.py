@@ -14,6 +14,7 @@ from darkroom.config.bounded_yaml import read_yaml
 from darkroom.config.settings import (
     MAX_MODEL_NAME,
     RECIPE_FORMAT,
+    Audit,
     Augment,
     Choices,
     Dataset,
@@ -48,6 +49,7 @@ class Config(Section):
     recipe: Recipe = Recipe()
     dataset: Dataset = Dataset()
     preprocess: Preprocess = Preprocess()
+    audit: Audit = Audit()
     model: Model = Model()
     augment: Augment = Augment()
     train: Train = Train()

@@ -29,6 +29,7 @@ SPLITS = ("train", "val", "test")
 CARD = "dataset.json"
 NAMES = "files.csv"
 LEAKED = "leaked.json"
+GROUPS = "groups.npy"
 COLUMNS = ("split", "row", "file", "class", "digest")
 # They follow where the sizes of the files are known.
 SIZE_COLUMNS = ("height", "width")
@@ -206,6 +207,28 @@ def _columns(path: Path) -> tuple[str, ...]:
         return tuple(next(read_csv(path), ()))
     except (OSError, ValueError, csv.Error) as problem:
         raise _damaged_list(path, problem) from None
+
+
+def write_groups(directory: Path, groups: NDArray[np.int64]) -> None:
+    """Write the group of each image of train, val and test in this order: int64 [N]."""
+    np.save(directory / GROUPS, groups)
+
+
+def read_groups(directory: Path, count: int) -> NDArray[np.int64]:
+    """The group of each of the ``count`` images of all splits, int64 [count]: those of one show the same thing.
+
+    In a cache that was written before they were recorded, each image is one by itself. Raises CacheError.
+    """
+    path = directory / GROUPS
+    if not path.exists():
+        return np.arange(count)
+    try:
+        groups: NDArray[np.int64] = np.load(path)
+    except (OSError, ValueError, EOFError) as problem:
+        raise CacheError(f"{path}: damaged ({problem}); run `{MADE_BY}` again") from None
+    if groups.shape != (count,) or groups.dtype != np.int64:
+        raise CacheError(f"{path}: not of {count:,} images; run `{MADE_BY}` again")
+    return groups
 
 
 def _read_column(directory: Path, split: str, column: str) -> list[str]:

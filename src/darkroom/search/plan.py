@@ -38,7 +38,7 @@ def plan(config: Config, card: DatasetCard, device: torch.device) -> Plan:
 
     The same settings on the same machine give the same plan.
     """
-    most_workers, most_fused = _useful(config, device) if _work(config, card) >= WORTH_IT else (1, 1)
+    most_workers, most_fused = most_at_once(config, device) if _work(config, card) >= WORTH_IT else (1, 1)
     # Trials that run at once know nothing of each other: each place is to see two of them at least.
     workers, fuse = config.search.workers, config.search.fuse
     if not isinstance(workers, int):
@@ -52,8 +52,8 @@ def plan(config: Config, card: DatasetCard, device: torch.device) -> Plan:
     return Plan(workers, fuse)
 
 
-def _useful(config: Config, device: torch.device) -> tuple[int, int]:
-    """The most workers, and trials in each, that make a long search faster."""
+def most_at_once(config: Config, device: torch.device) -> tuple[int, int]:
+    """The most workers, and trainings in each, that make many trainings faster."""
     on_gpu = config.search.worker_gpus > 0 if config.search.executor == "ray" else device.type == "cuda"
     is_dense = config.model.name == "mlp" or config.model.trains_head
     fused = FUSED_ON_GPU if on_gpu else FUSED_DENSE if is_dense else 1

@@ -16,6 +16,7 @@ from darkroom.data.cache import DatasetCard, read_digests, read_leaked, read_nam
 from darkroom.data.glyph_layout import common_ground, measure_glyphs
 from darkroom.errors import CacheError, counted
 from darkroom.evaluation import plots
+from darkroom.evaluation.cross_validated import beside
 from darkroom.evaluation.gallery import write_gallery
 from darkroom.evaluation.leaks import without_leaked
 from darkroom.evaluation.logits import predict_logits
@@ -68,6 +69,8 @@ def run(config: Config, workspace: Workspace) -> None:
         f"evaluate: test accuracy {found.summary['accuracy']:.4f} (95 % interval {found.summary['accuracy_low']:.4f} "
         f"to {found.summary['accuracy_high']:.4f})"
     )
+    if line := beside(len(test), workspace.report("audit"), dataset.fingerprint):
+        messages.print(f"evaluate: {line}")
     if "accuracy_without_leaked" in without:
         messages.print(
             f"evaluate: {without['accuracy_without_leaked']:.4f} ({without['accuracy_without_leaked_low']:.4f} to "

@@ -96,6 +96,8 @@ def run(config: Config, workspace: Workspace) -> None:
             cache.write_leaked(
                 directory, {split: leaked[audit.seen.splits == number] for number, split in enumerate(cache.SPLITS)}
             )
+            kept = np.isin(audit.seen.rows, seen.rows)
+            cache.write_groups(directory, audit.groups_with(decoded.groups)[kept])
         progress("report", 0, 0)
         found = report.describe(decoded, rows, seen) | {
             "suspects": [asdict(suspect) for suspect in suspects],
@@ -112,7 +114,7 @@ def run(config: Config, workspace: Workspace) -> None:
             picture = report.samples(decoded.images, decoded.labels, rows["train"], decoded.classes, settings.seed)
             plotting.save(picture, directory / "samples.png")
             if audit.same.groups:
-                write_json(directory / NEAR_DUPLICATES, list_groups(audit, decoded))
+                write_json(directory / NEAR_DUPLICATES, list_groups(audit, decoded, kept))
                 plotting.save(draw(audit, decoded), directory / "near_duplicates.png")
     sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
     shape = "x".join(map(str, card.shape))

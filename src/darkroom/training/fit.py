@@ -101,7 +101,7 @@ def fit(
     Raises TrainingError if the loss of an epoch is not finite, or the memory does not suffice, ConfigError if the
     model cannot be compiled.
     """
-    with _enough_memory(settings):
+    with enough_memory(settings):
         prepare(device, deterministic=settings.deterministic)
         model.to(device)
         train, val = place(device, train, val)
@@ -122,7 +122,8 @@ def fit(
 
 
 @contextmanager
-def _enough_memory(settings: Train) -> Iterator[None]:
+def enough_memory(settings: Train) -> Iterator[None]:
+    """Raises TrainingError if what is trained inside the block with ``settings`` takes more memory than there is."""
     try:
         yield
     except (MemoryError, RuntimeError) as problem:

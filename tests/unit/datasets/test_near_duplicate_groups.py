@@ -112,9 +112,26 @@ def test_the_report_counts_groups_and_leaks(audit):
 
 
 def test_groups_with_different_labels_come_first_then_those_across_splits(audit):
-    groups = [[image["image"] for image in group] for group in list_groups(audit, DECODED)]
+    listed = list_groups(audit, DECODED, np.ones(6, bool))
+    groups = [[image["image"] for image in group] for group in listed]
     assert groups == [["3.png", "4.png"], ["1.png", "5.png"], ["0.png", "2.png"]]
-    assert list_groups(audit, DECODED)[1][1] == {"split": "test", "label": "dog", "image": "5.png"}
+    assert listed[1][1] == {"split": "test", "label": "dog", "image": "5.png", "row": 0}
+
+
+def test_an_image_has_the_row_of_its_split_in_the_cache_and_a_dropped_one_none(audit):
+    listed = list_groups(audit, DECODED, np.array([True, False, True, True, True, True]))
+    rows = {image["image"]: image["row"] for group in listed for image in group}
+    assert rows == {"0.png": 0, "1.png": None, "2.png": 1, "3.png": 2, "4.png": 0, "5.png": 0}
+
+
+def test_images_of_one_picture_or_one_group_of_the_table_are_one_group(audit):
+    found = audit.groups_with(None)
+    assert found[0] == found[2]
+    assert found[1] == found[5]
+    assert found[3] == found[4]
+    assert len(np.unique(found)) == 3
+    joined = audit.groups_with(np.array([0, 0, 1, 2, 3, 4]))
+    assert joined[0] == joined[1] == joined[2] == joined[5] != joined[3]
 
 
 def test_a_leak_is_named_by_a_test_image(audit):

@@ -5,6 +5,7 @@ documentation. `make params` writes both to params.yaml and params.schema.json. 
 checked when the file is read, before any work begins.
 """
 
+from darkroom.config.settings.audit import Audit
 from darkroom.config.settings.data import Dataset, Preprocess
 from darkroom.config.settings.production import MAX_MODEL_NAME, Evaluate, Gate, Serve, Tracking, registrable
 from darkroom.config.settings.recipe import RECIPE_FORMAT, Recipe
@@ -15,6 +16,7 @@ from darkroom.config.settings.training import Augment, Model, Train
 __all__ = [
     "MAX_MODEL_NAME",
     "RECIPE_FORMAT",
+    "Audit",
     "Augment",
     "Choices",
     "Dataset",

@@ -37,6 +37,25 @@ class Audit:
     same: SamePictures
     skipped: str = ""
 
+    def groups_with(self, groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
+        """A number for each image of the scan, int64 [N], that is the same for copies, near-duplicates and ``groups``.
+
+        ``groups`` number the groups of all decoded images, where a table names any.
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        count = len(self.seen.rows)
+        images = np.arange(count)
+        first, second = [images, self.pairs.first], [self.seen.originals, self.pairs.second]
+        size = count
+        if groups is not None:
+            own = groups[self.seen.rows]
+            first, second, size = [*first, images], [*second, count + own], count + int(own.max()) + 1
+        ends = np.concatenate(first), np.concatenate(second)
+        graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(size, size))
+        return connected_components(graph, directed=False)[1][:count].astype(np.int64)
+
     def without_leaking(self) -> SamePictures:
         """What remains when the train images are dropped that leak."""
         return SamePictures.join(self.seen, self.pairs, ~self.same.leaking)
@@ -91,9 +110,22 @@ def describe(audit: Audit, decoded: DecodedDataset) -> dict[str, Any]:
     }
 
 
-def list_groups(audit: Audit, decoded: DecodedDataset) -> list[list[dict[str, Any]]]:
-    """The content of near_duplicates.json: the images of each group, what matters most first."""
-    return [[_image(audit, decoded, position) for position in group.tolist()] for group in _ordered(audit, decoded)]
+def list_groups(audit: Audit, decoded: DecodedDataset, kept: NDArray[np.bool_]) -> list[list[dict[str, Any]]]:
+    """The content of near_duplicates.json: the images of each group, what matters most first.
+
+    ``kept`` bool [N] says which images of the scan are in the cache: they have a row there.
+    """
+    before = np.cumsum(kept) - 1
+    starts = np.searchsorted(audit.seen.splits, np.arange(len(SPLITS)))
+    begins = (np.cumsum(kept) - kept)[np.minimum(starts, len(kept) - 1)]
+    rows = before - begins[audit.seen.splits]
+    return [
+        [
+            {**_image(audit, decoded, position), "row": int(rows[position]) if kept[position] else None}
+            for position in group.tolist()
+        ]
+        for group in _ordered(audit, decoded)
+    ]
 
 
 def name_leak(audit: Audit, decoded: DecodedDataset) -> str:

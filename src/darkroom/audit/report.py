@@ -1,0 +1,193 @@
+"""Put together what the audit and `darkroom preprocess` found about the images of a dataset."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.audit.findings import Finding, ImageRef
+from darkroom.audit.labels import LabelJudgment
+from darkroom.audit.neighbors import nearest
+from darkroom.audit.out_of_fold import OutOfFold
+from darkroom.data.cache import SPLITS, DatasetCard, read_digests, read_names
+from darkroom.data.digests import as_hex
+from darkroom.evaluation.metrics import accuracy_interval
+from darkroom.utils.csv_files import write_csv
+
+# Of so many findings of a kind the neighbors are looked for: more nobody looks at.
+MOST_SHOWN = 200
+COLUMNS = (
+    "split", "row", "file", "label", "fold", "predicted", "probability_of_label", "probability_of_predicted", "suspect",
+    "digest",
+)  # fmt: skip
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """N images in the order of train, val and test: their files ("" where there are none), digests and labels."""
+
+    card: DatasetCard
+    files: list[str]
+    digests: list[str]
+    labels: Ints
+
+    @classmethod
+    def read(cls, directory: Path, card: DatasetCard, labels: Ints) -> "Listing":
+        """Raises CacheError."""
+        files, digests = [], []
+        for split in SPLITS:
+            count = card.sizes[split]
+            contents = read_digests(directory, split)
+            files += read_names(directory, split) or [""] * count
+            digests += [""] * count if contents is None else list(as_hex(contents))
+        return cls(card, files, digests, labels)
+
+    def place(self, position: int) -> ImageRef:
+        """Where the image at ``position`` is in the cache."""
+        row = position
+        for split in SPLITS:
+            if row < self.card.sizes[split]:
+                return ImageRef(split, row)
+            row -= self.card.sizes[split]
+        raise IndexError(position)
+
+    def position(self, image: ImageRef) -> int:
+        return sum(self.card.sizes[split] for split in SPLITS[: SPLITS.index(image.split)]) + image.row
+
+    def label(self, position: int) -> str:
+        return self.card.classes[self.labels[position]]
+
+
+def metrics(judged: LabelJudgment, folds: int, epochs: int, fingerprint: str) -> dict[str, Any]:
+    """The content of metrics.json: the cross-validated accuracy and its 95 % interval, and what was counted."""
+    right = int((judged.predicted == judged.labels).sum())
+    low, high = accuracy_interval(right, len(judged.labels))
+    return {
+        "fingerprint": fingerprint,
+        "images": len(judged.labels),
+        "accuracy": right / len(judged.labels),
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "folds": folds,
+        "epochs": epochs,
+        "temperature": judged.temperature,
+        "suspected_labels": int(judged.suspects.sum()),
+    }
+
+
+def write_out_of_fold(path: Path, listing: Listing, found: OutOfFold, judged: LabelJudgment) -> None:
+    """Write a line for each image, the least believed label first."""
+
+    def lines() -> Iterator[list[object]]:
+        predicted, belief, suspects = judged.predicted, judged.belief, judged.suspects
+        for position in judged.ranking.tolist():
+            place, guess = listing.place(position), predicted[position]
+            yield [
+                place.split, place.row, listing.files[position], listing.label(position), found.folds[position],
+                listing.card.classes[guess], f"{belief[position]:.6f}", f"{judged.probabilities[position, guess]:.6f}",
+                int(suspects[position]), listing.digests[position],
+            ]  # fmt: skip
+
+    write_csv(path, COLUMNS, lines())
+
+
+def label_findings(listing: Listing, found: OutOfFold, judged: LabelJudgment) -> list[Finding]:
+    """The suspected labels, the least believed first; beside each, images of its class and of the suggested one."""
+    positions = judged.ranking[judged.suspects[judged.ranking]]
+    suggested, belief = judged.suggested, judged.belief
+    shown = positions[:MOST_SHOWN]
+    own = nearest(found, judged.labels, shown, judged.labels[shown], 1)
+    other = nearest(found, judged.labels, shown, suggested[shown], 2)
+    beside = np.concatenate([own, other], axis=1)
+    findings = []
+    for number, position in enumerate(positions.tolist()):
+        label, guess = listing.label(position), listing.card.classes[suggested[position]]
+        findings.append(
+            _finding(
+                listing,
+                "label",
+                position,
+                f"models that have not seen it give {label} {belief[position]:.1%} and {guess} "
+                f"{judged.probabilities[position, suggested[position]]:.1%}",
+                1 - float(belief[position]),
+                suggested=guess,
+                neighbors=[each for each in beside[number].tolist() if each >= 0] if number < len(shown) else [],
+            )
+        )
+    return findings
+
+
+def near_duplicate_findings(listing: Listing, path: Path) -> list[Finding]:
+    """One for each group in near_duplicates.json, those with different labels first; none if there is no file."""
+    if not path.exists():
+        return []
+    findings = []
+    for group in json.loads(path.read_text(encoding="utf-8")):
+        positions = [
+            listing.position(ImageRef(image["split"], image["row"])) for image in group if image["row"] is not None
+        ]
+        if len(positions) < 2:
+            continue
+        # Of a leak the train image is what can go.
+        first, *others = sorted(positions)
+        labels = {listing.label(position) for position in positions}
+        splits = {listing.place(position).split for position in positions}
+        reason = f"shows the same picture as {_named(listing, others[0])}"
+        reason += f" and {len(others) - 1:,} more" if len(others) > 1 else ""
+        reason += f"; their labels differ: {', '.join(sorted(labels))}" if len(labels) > 1 else ""
+        kind = "leak" if len(splits) > 1 else "near-duplicate"
+        score = 1.0 if len(labels) > 1 else 0.5
+        findings.append(_finding(listing, kind, first, reason, score, neighbors=others[:5]))
+    return sorted(findings, key=lambda each: -each.score)
+
+
+def quality_findings(listing: Listing, path: Path) -> tuple[list[Finding], list[dict[str, Any]]]:
+    """The findings and associations in quality.json; none if there is no file."""
+    if not path.exists():
+        return [], []
+    content = json.loads(path.read_text(encoding="utf-8"))
+    findings = [
+        _finding(
+            listing,
+            each["kind"],
+            listing.position(ImageRef(each["split"], each["row"])),
+            each["reason"],
+            each["score"],
+        )
+        for each in content["findings"]
+    ]
+    return findings, content["associations"]
+
+
+def _finding(
+    listing: Listing,
+    kind: str,
+    position: int,
+    reason: str,
+    score: float,
+    *,
+    suggested: str | None = None,
+    neighbors: Sequence[int] = (),
+) -> Finding:
+    return Finding(
+        kind,
+        listing.place(position),
+        listing.files[position],
+        listing.digests[position],
+        listing.label(position),
+        reason,
+        score,
+        suggested,
+        tuple(listing.place(each) for each in neighbors),
+    )
+
+
+def _named(listing: Listing, position: int) -> str:
+    place = listing.place(position)
+    return f"{listing.files[position] or f'image {place.row}'} ({place.split})"

@@ -1,0 +1,99 @@
+"""`darkroom audit`: find wrong labels and odd images by models that have not seen them, and make a page of them."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+import typer
+
+from darkroom.audit import report
+from darkroom.audit.cross_validation import cross_validate
+from darkroom.audit.effect import measure_effect
+from darkroom.audit.findings import Finding
+from darkroom.audit.labels import judge_labels
+from darkroom.audit.out_of_fold import epochs_of
+from darkroom.config import Config
+from darkroom.data.batches import read_split
+from darkroom.data.cache import SPLITS, DatasetCard
+from darkroom.errors import counted
+from darkroom.utils.console import messages, output
+from darkroom.utils.files import atomic_directory, write_json
+from darkroom.workspace import Workspace
+
+FORMAT_VERSION = 1
+FINDINGS = "findings.json"
+METRICS = "metrics.json"
+
+
+def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
+    """Write reports/audit, and say what was found; ``as_json`` prints findings.json instead.
+
+    Raises what ``cross_validate`` raises.
+    """
+    directory = workspace.processed(config.dataset.name)
+    card = DatasetCard.read(directory)
+    found = cross_validate(config, workspace, card)
+    labels = np.concatenate([read_split(directory, card, name).labels.numpy() for name in SPLITS])
+    judged = judge_labels(found.logits, labels)
+    listing = report.Listing.read(directory, card, labels)
+    preprocess = workspace.report("preprocess")
+    quality, associations = report.quality_findings(listing, preprocess / "quality.json")
+    findings = [
+        *report.label_findings(listing, found, judged),
+        *report.near_duplicate_findings(listing, preprocess / "near_duplicates.json"),
+        *quality,
+    ]
+    epochs = epochs_of(config, len(labels) - len(labels) // config.audit.folds)
+    metrics = report.metrics(judged, config.audit.folds, epochs, card.fingerprint)
+    content = {
+        "format_version": FORMAT_VERSION,
+        "fingerprint": card.fingerprint,
+        "findings": [asdict(finding) for finding in findings],
+        "associations": associations,
+    }
+    with atomic_directory(workspace.report("audit")) as written:
+        write_json(written / FINDINGS, content)
+        write_json(written / METRICS, metrics)
+        report.write_out_of_fold(written / "out_of_fold.csv", listing, found, judged)
+    if as_json:
+        typer.echo(json.dumps(content | {"metrics": metrics}, ensure_ascii=False, indent=2))
+        return
+    messages.print(
+        f"audit: cross-validated accuracy {metrics['accuracy']:.4f} (95 % interval {metrics['accuracy_low']:.4f} to "
+        f"{metrics['accuracy_high']:.4f}), {config.audit.folds} folds of {counted(len(labels), 'image')}"
+    )
+    messages.print(f"audit: {_counts(findings)}; look at {workspace.report('audit') / 'index.html'}")
+
+
+def run_effect(config: Config, workspace: Workspace) -> None:
+    """Print whether the fixes change the accuracy on test images that they leave as they are.
+
+    Writes reports/audit-effect. Raises what ``measure_effect`` raises.
+    """
+    card = DatasetCard.read(workspace.processed(config.dataset.name))
+    comparison = measure_effect(config, workspace, card)
+    low, high = comparison.difference_interval()
+    alpha = config.gate.alpha
+    content = comparison.as_json(alpha=alpha, bins=config.evaluate.calibration_bins)
+    content["difference_interval"] = {"low": low, "high": high}
+    with atomic_directory(workspace.report("audit-effect")) as written:
+        write_json(written / "effect.json", content)
+    before, after = (content["accuracy"][each]["value"] for each in "ab")
+    if comparison.p_better < alpha:
+        verdict = "the fixes help"
+    elif comparison.p_worse < alpha:
+        verdict = "the fixes do harm"
+    else:
+        verdict = "no difference is shown"
+    output.print(
+        f"{verdict}: test accuracy {before:.4f} without and {after:.4f} with them, {100 * comparison.difference:+.2f} "
+        f"points (95 % interval {100 * low:+.2f} to {100 * high:+.2f}), p {comparison.p_different:.2g}, "
+        f"{counted(len(comparison.a.labels), 'test image')} that no fix changes, {config.audit.folds} models each"
+    )
+
+
+def _counts(findings: Sequence[Finding]) -> str:
+    counts = Counter(finding.kind for finding in findings)
+    return ", ".join(f"{count:,} x {kind}" for kind, count in counts.items()) or "nothing suspicious"
