@@ -22,13 +22,15 @@ from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.cuda_graph import CudaGraphs
 from darkroom.training.device import autocast, prepare
 from darkroom.training.fit import enough_memory, start_classifier
-from darkroom.training.loop import VALIDATION_BATCH, TrainingLoop
+from darkroom.training.loop import TrainingLoop
 from darkroom.utils.files import atomic_file
 
 # Passes over images that all epochs of a model are together, where no number of epochs is given.
 MOST_PASSES = 300_000
 # A training is watched on some of its own images: what it must never see cannot choose an epoch.
 WATCHED = 512
+# Images of a batch without gradients: more take more memory and are no faster.
+ASKED_AT_ONCE = 256
 
 
 # Of one model: logits [n, classes], and what its last layer is given [n, D].
@@ -186,7 +188,7 @@ def ask(model: nn.Module, split: Split, device: torch.device, precision: str) ->
     hook = head.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].flatten(1).half().cpu()))
     logits = []
     try:
-        for images, _ in split.in_order(VALIDATION_BATCH, device):
+        for images, _ in split.in_order(ASKED_AT_ONCE, device):
             with autocast(device, precision):
                 logits.append(model(images).float().cpu())
     finally:
