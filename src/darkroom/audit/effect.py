@@ -129,7 +129,8 @@ def _ask(
             key,
             lambda fold: display.advance(task),
         )
-    return np.mean([calibrated(logits, 1.0) for logits, _ in answers], axis=0)
+    mean: NDArray[np.float64] = np.mean([calibrated(logits, 1.0) for logits, _ in answers], axis=0)
+    return mean
 
 
 def _blocks(inputs: Tensor, rows: Ints) -> Blocks:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,7 +68,7 @@ def fold_images(
     total, again = len(rows), int(begins[-2])
     places = np.empty(total, np.int64)
     places[rows] = np.arange(total)
-    stored: NDArray[np.generic] | None = None
+    stored: NDArray[Any] | None = None
     done = 0
     shape: tuple[int, ...] = ()
     dtype = torch.uint8

@@ -23,14 +23,16 @@ class LabelJudgment:
     @property
     def predicted(self) -> Ints:
         """The most probable class of each image [N]."""
-        return self.probabilities.argmax(axis=1)
+        found: Ints = self.probabilities.argmax(axis=1)
+        return found
 
     @property
     def suggested(self) -> Ints:
         """The most probable class of each image other than its own [N]."""
         others = self.probabilities.copy()
         others[np.arange(len(self.labels)), self.labels] = -1
-        return others.argmax(axis=1)
+        found: Ints = others.argmax(axis=1)
+        return found
 
     @property
     def belief(self) -> Floats:

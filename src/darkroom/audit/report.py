@@ -61,7 +61,7 @@ class Listing:
         return sum(self.card.sizes[split] for split in SPLITS[: SPLITS.index(image.split)]) + image.row
 
     def label(self, position: int) -> str:
-        return self.card.classes[self.labels[position]]
+        return self.card.classes[int(self.labels[position])]
 
 
 def metrics(judged: LabelJudgment, folds: int, epochs: int, fingerprint: str) -> dict[str, Any]:

@@ -43,8 +43,8 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
         interval = f"{low:.4f} to {high:.4f}" if low is not None and high is not None else ""
         table.add_row(key.replace("_", " "), f"{value:,}" if isinstance(value, int) else f"{value:.4f}", interval)
     output.print(table)
-    if line := beside(card.dataset_card.sizes["test"], workspace.report("audit"), card.dataset_card.fingerprint):
-        output.print(f"{line[0].upper()}{line[1:]}.")
+    if said := beside(card.dataset_card.sizes["test"], workspace.report("audit"), card.dataset_card.fingerprint):
+        output.print(f"{said[0].upper()}{said[1:]}.")
     if line := other_data(config, workspace):
         warn(line)
     elif version is None:

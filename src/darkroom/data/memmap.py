@@ -5,7 +5,7 @@ import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,7 @@ def gather(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> Iterator[NDArr
         release(images)
 
 
-def release(images: NDArray[np.uint8]) -> None:
+def release(images: NDArray[Any]) -> None:
     """Release the memory of the pages of a mapped array, written or not: its file keeps their contents.
 
     The system would release them only when it runs out of memory. Other arrays are not changed.

@@ -52,9 +52,7 @@ def test_fixes_that_spoil_labels_do_harm(digits: Path, darkroom: Darkroom) -> No
 
 def test_a_fix_of_a_single_image_shows_no_difference(digits: Path, darkroom: Darkroom) -> None:
     row = next(listed(digits, "train"))
-    write_fixes(
-        digits / "data" / "fixes.csv", [Fix(row["digest"], "", row["class"], "drop", "", "test", "2026-01-01")]
-    )
+    write_fixes(digits / "data" / "fixes.csv", [Fix(row["digest"], "", row["class"], "drop", "", "test", "2026-01-01")])
     code, out, _ = darkroom("audit", "--effect")
     assert code == 0
     assert "no difference is shown" in out
@@ -65,9 +63,7 @@ def test_without_fixes_that_change_anything_it_is_refused(digits: Path, darkroom
     assert code == 2
     assert "no fix that drops, relabels or moves an image" in err
     row = next(listed(digits, "train"))
-    write_fixes(
-        digits / "data" / "fixes.csv", [Fix(row["digest"], "", row["class"], "keep", "", "test", "2026-01-01")]
-    )
+    write_fixes(digits / "data" / "fixes.csv", [Fix(row["digest"], "", row["class"], "keep", "", "test", "2026-01-01")])
     code, _, err = darkroom("audit", "--effect")
     assert code == 2
     assert "no fix that drops, relabels or moves an image" in err
@@ -76,9 +72,7 @@ def test_without_fixes_that_change_anything_it_is_refused(digits: Path, darkroom
 
 def test_fixes_of_test_images_alone_are_refused(digits: Path, darkroom: Darkroom) -> None:
     row = next(listed(digits, "test"))
-    write_fixes(
-        digits / "data" / "fixes.csv", [Fix(row["digest"], "", row["class"], "drop", "", "test", "2026-01-01")]
-    )
+    write_fixes(digits / "data" / "fixes.csv", [Fix(row["digest"], "", row["class"], "drop", "", "test", "2026-01-01")])
     code, _, err = darkroom("audit", "--effect")
     assert code == 2
     assert "change test images only" in err

@@ -54,7 +54,8 @@ class Audit:
             first, second, size = [*first, images], [*second, count + own], count + int(own.max()) + 1
         ends = np.concatenate(first), np.concatenate(second)
         graph = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(size, size))
-        return connected_components(graph, directed=False)[1][:count].astype(np.int64)
+        found: NDArray[np.int64] = connected_components(graph, directed=False)[1][:count].astype(np.int64)
+        return found
 
     def without_leaking(self) -> SamePictures:
         """What remains when the train images are dropped that leak."""
@@ -115,10 +116,9 @@ def list_groups(audit: Audit, decoded: DecodedDataset, kept: NDArray[np.bool_]) 
 
     ``kept`` bool [N] says which images of the scan are in the cache: they have a row there.
     """
-    before = np.cumsum(kept) - 1
-    starts = np.searchsorted(audit.seen.splits, np.arange(len(SPLITS)))
-    begins = (np.cumsum(kept) - kept)[np.minimum(starts, len(kept) - 1)]
-    rows = before - begins[audit.seen.splits]
+    sizes = [int((kept & (audit.seen.splits == number)).sum()) for number in range(len(SPLITS))]
+    begins = np.cumsum([0, *sizes])
+    rows = np.cumsum(kept) - 1 - begins[audit.seen.splits]
     return [
         [
             {**_image(audit, decoded, position), "row": int(rows[position]) if kept[position] else None}
