@@ -9,14 +9,17 @@ import numpy as np
 import typer
 
 from darkroom.audit import report
+from darkroom.audit.cached_images import CachedImages
 from darkroom.audit.cross_validation import cross_validate
 from darkroom.audit.effect import measure_effect
 from darkroom.audit.findings import Finding
 from darkroom.audit.labels import judge_labels
 from darkroom.audit.out_of_fold import epochs_of
+from darkroom.audit.page.write import current_user, write_page
 from darkroom.config import Config
 from darkroom.data.batches import read_split
 from darkroom.data.cache import SPLITS, DatasetCard
+from darkroom.datasets.fixes import read_fixes
 from darkroom.errors import counted
 from darkroom.utils.console import messages, output
 from darkroom.utils.files import atomic_directory, write_json
@@ -25,15 +28,17 @@ from darkroom.workspace import Workspace
 FORMAT_VERSION = 1
 FINDINGS = "findings.json"
 METRICS = "metrics.json"
+PAGE = "index.html"
 
 
 def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     """Write reports/audit, and say what was found; ``as_json`` prints findings.json instead.
 
-    Raises what ``cross_validate`` raises.
+    Raises what ``cross_validate`` raises, and DataError for a damaged data/fixes.csv.
     """
     directory = workspace.processed(config.dataset.name)
     card = DatasetCard.read(directory)
+    fixes = read_fixes(workspace.fixes)
     found = cross_validate(config, workspace, card)
     labels = np.concatenate([read_split(directory, card, name).labels.numpy() for name in SPLITS])
     judged = judge_labels(found.logits, labels)
@@ -57,6 +62,15 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
         write_json(written / FINDINGS, content)
         write_json(written / METRICS, metrics)
         report.write_out_of_fold(written / "out_of_fold.csv", listing, found, judged)
+        write_page(
+            written / PAGE,
+            findings,
+            CachedImages(directory),
+            classes=card.classes,
+            fixes=fixes,
+            who=current_user(workspace.root),
+            dataset=card.name,
+        )
     if as_json:
         typer.echo(json.dumps(content | {"metrics": metrics}, ensure_ascii=False, indent=2))
         return
@@ -64,7 +78,7 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
         f"audit: cross-validated accuracy {metrics['accuracy']:.4f} (95 % interval {metrics['accuracy_low']:.4f} to "
         f"{metrics['accuracy_high']:.4f}), {config.audit.folds} folds of {counted(len(labels), 'image')}"
     )
-    messages.print(f"audit: {_counts(findings)}; look at {workspace.report('audit') / 'index.html'}")
+    messages.print(f"audit: {_counts(findings)}; decide on {workspace.report('audit') / PAGE}")
 
 
 def run_effect(config: Config, workspace: Workspace) -> None:

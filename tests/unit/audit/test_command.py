@@ -79,6 +79,13 @@ def test_a_suspected_label_has_its_image_a_suggestion_and_neighbors_of_both_clas
         assert all(one["fold"] == own["fold"] for one in beside)
 
 
+def test_the_page_shows_the_findings_with_the_name_of_the_dataset(audited_once: Path) -> None:
+    page = (audited_once / "reports" / "audit" / "index.html").read_text(encoding="utf-8")
+    assert '"dataset": "digits"' in page
+    first = content(audited_once, "findings.json")["findings"][0]
+    assert first["digest"] in page
+
+
 def test_json_is_for_programs_and_a_second_audit_trains_nothing(
     audited_once: Path, tmp_path: Path, darkroom: Darkroom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
