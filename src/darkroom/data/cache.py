@@ -179,6 +179,17 @@ def read_sizes(directory: Path, split: str) -> NDArray[np.int64] | None:
         raise _damaged_list(path, problem) from None
 
 
+def read_attributes(directory: Path, split: str) -> dict[str, list[str]]:
+    """The further columns of the table of labels, by their names: the cell of each image of a split.
+
+    Empty for images without a table. Raises CacheError.
+    """
+    further = _columns(directory / NAMES)[len(COLUMNS) :]
+    if further[: len(SIZE_COLUMNS)] == SIZE_COLUMNS:
+        further = further[len(SIZE_COLUMNS) :]
+    return {name: _read_column(directory, split, name) for name in further}
+
+
 def write_leaked(directory: Path, leaked: Mapping[str, NDArray[np.bool_]]) -> None:
     """Write which images of each split show a picture that an earlier split has too: bool [N] by split."""
     write_json(directory / LEAKED, {split: np.flatnonzero(marks).tolist() for split, marks in leaked.items()})

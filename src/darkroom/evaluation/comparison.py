@@ -112,10 +112,9 @@ class Comparison:
         """How many test images each class has [classes]."""
         return np.bincount(self.a.labels, minlength=len(self.a.classes))
 
-    def class_p_worse(self, number: int) -> float:
-        """How likely a model as good on a class shows at least the loss of ``b`` there: one-sided exact p."""
-        own = self.a.labels == number
-        return mcnemar(int(self.only_b[own].sum()), int(self.only_a[own].sum()), "greater")
+    def p_worse_on(self, rows: Ints) -> float:
+        """How likely a model as good on the images ``rows`` shows at least the loss of ``b``: one-sided exact p."""
+        return mcnemar(int(self.only_b[rows].sum()), int(self.only_a[rows].sum()), "greater")
 
     def _by_class(self, chosen: NDArray[np.bool_]) -> Ints:
         return np.bincount(self.a.labels[chosen], minlength=len(self.a.classes))

@@ -83,4 +83,5 @@ def _taken(answers: SplitPredictions, rows: Ints, names: Sequence[str]) -> Split
         predicted=answers.predicted[rows],
         confidence=answers.confidence[rows],
         digests=None,
+        slices={attribute: values[rows] for attribute, values in answers.slices.items()},
     )

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from darkroom.errors import counted
 from darkroom.evaluation.metrics import Evaluation, Ints
-from darkroom.plotting import BLUE, GREEN, RED, image_grid, new_figure, shorten, tidy
+from darkroom.evaluation.slices import Slice
+from darkroom.plotting import BLUE, GRAY, GREEN, RED, image_grid, new_figure, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ DARK = "#111827"
 # Above this many classes numbers in the cells would be too small to read.
 MAX_ANNOTATED = 25
 GRID = 25
+MAX_SLICES = 30
 
 
 def confusion_matrix(confusion: Ints, classes: Sequence[str], title: str) -> "Figure":
@@ -115,4 +117,36 @@ def class_scores(per_class: dict[str, dict[str, float | None]]) -> "Figure":
     axes.set_xlim(0, 1.08)
     axes.margins(y=0.01)
     axes.tick_params(axis="y", labelsize=font, length=0)
+    return figure
+
+
+def slice_accuracies(found: Sequence[Slice], accuracy: float) -> "Figure":
+    """The accuracy of each slice with its 95 % interval, the worst at the top, beside that of all images.
+
+    Of many slices, only the worst are drawn.
+    """
+    shown = list(found[:MAX_SLICES])
+    figure = new_figure(9, float(np.clip(1.4 + 0.28 * len(shown), 2.5, 18)))
+    axes = figure.subplots()
+    for row, each in enumerate(shown):
+        color = RED if each.is_named else BLUE
+        # Rounding can put the value beyond its interval, which matplotlib refuses.
+        ends = np.maximum([[each.accuracy - each.accuracy_low], [each.accuracy_high - each.accuracy]], 0)
+        axes.errorbar(each.accuracy, row, xerr=ends, fmt="o", color=color, markersize=4, elinewidth=1.2, capsize=2)
+    axes.axvline(accuracy, color=GRAY, linewidth=1, linestyle="--")
+    axes.set_yticks(
+        range(len(shown)),
+        [f"{shorten(each.attribute)}: {shorten(each.value, 28)} ({each.images:,})" for each in shown],
+        fontsize=8,
+    )
+    axes.set_ylim(len(shown) - 0.5, -0.5)
+    those = f"{len(shown)} worst of {len(found):,} slices" if len(shown) < len(found) else counted(len(found), "slice")
+    tidy(
+        axes,
+        f"Accuracy of the {those} of the test split, with 95 % intervals",
+        "accuracy (number of images in brackets)",
+    )
+    low = min(each.accuracy_low for each in shown)
+    axes.set_xlim(max(0.0, low - 0.02), 1.0)
+    axes.text(accuracy, 1, f"all images: {accuracy:.1%}", transform=axes.get_xaxis_transform())
     return figure

@@ -1,7 +1,8 @@
 """The predictions for the test images, as a table file."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from pydantic import with_config
 
 from darkroom.data.digests import Digests, as_hex, from_hex
 from darkroom.evaluation.metrics import Evaluation, Floats, Ints
+from darkroom.evaluation.slices import Slicing
 from darkroom.utils.csv_files import read_csv, write_csv
 from darkroom.utils.files import EXACT, digest
 
@@ -26,6 +28,8 @@ COLUMNS = (
     "calibrated_probability_of_actual",
     "digest",
 )
+# Further columns begin so: the slices of the images by an attribute.
+SLICE = "slice "
 
 
 @with_config(EXACT)
@@ -44,7 +48,7 @@ class SplitPredictions:
 
     ``images`` names each image: its file, or its position; ``labels`` and ``predicted`` int64 [N] index ``classes``;
     ``confidence`` float64 [N] is the probability of the predicted class; ``digests`` uint8 [N, 16] are those of the
-    images' contents, None if they were not recorded.
+    images' contents, None if they were not recorded; ``slices`` are the slices that they are in, by attribute.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +57,7 @@ class SplitPredictions:
     predicted: Ints
     confidence: Floats
     digests: Digests | None = None
+    slices: Slicing = field(default_factory=dict)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
@@ -72,12 +77,14 @@ def write_predictions(
     names: Sequence[str],
     path: Path,
     digests: Digests | None = None,
+    slices: Slicing | None = None,
 ) -> None:
     """Write a line for each image; ``names`` are the names of the files, without which the position is the name.
 
     Writes the network's own probabilities and the ``calibrated`` ones [N, classes], which `darkroom predict` prints.
-    ``digests`` uint8 [N, 16] are those of the images' contents, if the cache has any.
+    ``digests`` uint8 [N, 16] are those of the images' contents, if the cache has any; ``slices`` are further columns.
     """
+    slices = slices or {}
     contents = [""] * len(found.labels) if digests is None else list(as_hex(digests))
     every = np.arange(len(found.labels))
     columns = [
@@ -90,9 +97,10 @@ def write_predictions(
         for row, (label, guess) in enumerate(zip(found.labels, found.predicted, strict=True)):
             name = names[row] if names else row
             probabilities = [f"{column[row]:.6f}" for column in columns]
-            yield [name, classes[label], classes[guess], int(label == guess), *probabilities, contents[row]]
+            own = [values[row] for values in slices.values()]
+            yield [name, classes[label], classes[guess], int(label == guess), *probabilities, contents[row], *own]
 
-    write_csv(path, COLUMNS, rows())
+    write_csv(path, [*COLUMNS, *(f"{SLICE}{attribute}" for attribute in slices)], rows())
 
 
 def read_predictions(path: Path, classes: Sequence[str]) -> SplitPredictions:
@@ -102,6 +110,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> SplitPredictions:
     """
     number = {name: index for index, name in enumerate(classes)}
     images, labels, predicted, confidence, contents = [], [], [], [], []
+    slices: dict[str, list[str]] = defaultdict(list)
     for row in read_csv(path):
         try:
             labels.append(number[row["actual"]])
@@ -109,6 +118,9 @@ def read_predictions(path: Path, classes: Sequence[str]) -> SplitPredictions:
             confidence.append(float(row["confidence"]))
             images.append(row["image"])
             contents.append(row.get("digest") or "")
+            for column, value in row.items():
+                if column and column.startswith(SLICE):
+                    slices[column.removeprefix(SLICE)].append(value or "")
         except KeyError as problem:
             raise ValueError(f"line {len(images) + 2}: no {problem}") from None
     return SplitPredictions(
@@ -118,4 +130,5 @@ def read_predictions(path: Path, classes: Sequence[str]) -> SplitPredictions:
         np.array(predicted, np.int64),
         np.array(confidence),
         from_hex(contents),
+        {attribute: np.array(values, dtype=object) for attribute, values in slices.items()},
     )

@@ -11,8 +11,9 @@ from darkroom.config.settings import Gate
 from darkroom.errors import ModelError
 from darkroom.evaluation.comparison import Comparison, least_images
 from darkroom.evaluation.latency import Latency, latencies
-from darkroom.evaluation.metrics import expected_calibration_error
+from darkroom.evaluation.metrics import Ints, expected_calibration_error
 from darkroom.evaluation.pairing import Pairing
+from darkroom.evaluation.slices import MIN_IMAGES, large_slices
 from darkroom.formats.onnx import check_installed
 from darkroom.promotion.description import VERDICT
 from darkroom.promotion.evaluated_model import EvaluatedModel, pair
@@ -151,6 +152,7 @@ def evaluate_gate(
     if champion and comparison:
         checks.append(_better(settings, comparison, _ratios(settings, challenger, champion, latency)))
         checks.append(_class_recall(settings, comparison))
+        checks.append(_slice_accuracy(settings, comparison))
     calibration = expected_calibration_error(answers.confidence, answers.correct, bins)
     p95 = latency["challenger"].p95_ms if latency else None
     checks += [
@@ -226,23 +228,50 @@ def _better(settings: Gate, comparison: Comparison, ratios: Mapping[str, float])
 def _class_recall(settings: Gate, comparison: Comparison) -> Check:
     """No class loses more recall than allowed, even if the loss may be due to chance.
 
-    If a loss may be due to chance (McNemar's exact test within the class, one-sided, at ``alpha`` divided by the number
-    of classes), the check says so. Classes without test images lose nothing.
+    Classes without test images lose nothing.
     """
-    before, after = comparison.recalls
-    change = after - before
-    absent = int(np.isnan(change).sum())
-    limit, share = settings.max_class_drop, settings.alpha / (len(change) - absent)
+    classes = comparison.a.classes
+    own = {name: np.flatnonzero(comparison.a.labels == number) for number, name in enumerate(classes)}
+    present = {name: rows for name, rows in own.items() if len(rows)}
+    value, passed = _largest_drop(present, comparison, settings.max_class_drop, settings.alpha)
+    absent = len(classes) - len(present)
+    value += f"; {absent} of {len(classes)} classes without test images" if absent else ""
+    return Check("class_recall", value, f"no class loses more than {settings.max_class_drop:g}", passed)
+
+
+def _slice_accuracy(settings: Gate, comparison: Comparison) -> Check:
+    """No slice that is recorded with the challenger loses more accuracy than allowed, even if by chance."""
+    limit, slicing = settings.max_slice_drop, comparison.b.slices
+    required = NO_LIMIT if limit is None else f"no slice loses more than {limit:g}"
+    if not slicing:
+        value = "none is recorded with the challenger; set evaluate.slices and run `dvc repro`"
+        return Check("slice_accuracy", value, required, limit is None)
+    slices = {f"{attribute} {text}": rows for attribute, text, rows in large_slices(slicing)}
+    if not slices:
+        return Check("slice_accuracy", f"no slice of {MIN_IMAGES} images or more", required, True)
+    value, passed = _largest_drop(slices, comparison, limit, settings.alpha)
+    return Check("slice_accuracy", value, required, passed)
+
+
+def _largest_drop(
+    groups: Mapping[str, Ints], comparison: Comparison, limit: float | None, alpha: float
+) -> tuple[str, bool]:
+    """The group of images, ``groups`` int64 [n] each, that loses most, in words, and whether none loses too much.
+
+    If a loss may be due to chance (McNemar's exact test within the group, one-sided, at ``alpha`` divided by the number
+    of groups), the words say so.
+    """
+    gains = comparison.only_b.astype(np.int8) - comparison.only_a
+    names, change = list(groups), np.array([gains[rows].mean() for rows in groups.values()])
     # Rounded: 0.9 - 0.85 is a little more than 0.05.
-    dropped = [int(number) for number in np.argsort(change) if round(-change[number], 9) > limit]
-    worst = (dropped or [int(np.nanargmin(change))])[0]
-    value = f"{comparison.a.classes[worst]} {change[worst]:+.4f}"
+    dropped = [names[each] for each in np.argsort(change) if limit is not None and round(-change[each], 9) > limit]
+    worst = (dropped or [names[int(change.argmin())]])[0]
+    value = f"{worst} {change.min():+.4f}"
     value += f" and {len(dropped) - 1} more" if len(dropped) > 1 else ""
-    p = {number: comparison.class_p_worse(number) for number in dropped}
-    if dropped and min(p.values()) >= share:
-        value += f", which may be chance (p {p[worst]:.2g}, {comparison.class_sizes[worst]} images)"
-    value += f"; {absent} of {len(change)} classes without test images" if absent else ""
-    return Check("class_recall", value, f"no class loses more than {limit:g}", not dropped)
+    p = {name: comparison.p_worse_on(groups[name]) for name in dropped}
+    if dropped and min(p.values()) >= alpha / len(groups):
+        value += f", which may be chance (p {p[worst]:.2g}, {len(groups[worst])} images)"
+    return value, not dropped
 
 
 def _at_most(rule: str, value: float | None, limit: float | None, form: str) -> Check:

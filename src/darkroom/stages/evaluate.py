@@ -23,6 +23,8 @@ from darkroom.evaluation.logits import predict_logits
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, fit_reference
+from darkroom.evaluation.slices import Slice, as_json, describe_named, find_slices, large_slices
+from darkroom.evaluation.slicing import CONFUSION, by_confusion, divide
 from darkroom.evaluation.tta import average_logits
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
@@ -35,10 +37,11 @@ TTA_METRICS = ("accuracy", "log_loss")
 CALIBRATED_METRICS = ("log_loss", "calibration_error")
 # Of the train split, enough to know how its images are laid out.
 LAYOUT_IMAGES = 2000
+SLICES = "slices.json"
 
 
 def run(config: Config, workspace: Workspace) -> None:
-    """Write reports/evaluate. Raises ModelError or CacheError."""
+    """Write reports/evaluate. Raises ModelError, CacheError or ConfigError."""
     directory = workspace.processed(config.dataset.name)
     dataset = DatasetCard.read(directory)
     classifier, card = load_classifier(workspace.weights, workspace.model_card)
@@ -49,19 +52,28 @@ def run(config: Config, workspace: Workspace) -> None:
             f"{dataset.fingerprint[:12]}); run `darkroom train` again"
         )
     test = read_split(directory, dataset, "test")
+    wanted = config.evaluate.slices
+    slicing, left_out = divide(directory, test, wanted)
     logits = predict_logits(classifier, test, config.evaluate.batch_size).numpy()
     reference = fit_reference_of(classifier, test, dataset, directory, config.evaluate.batch_size)
     found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
     without = without_leaked(found, read_leaked(directory, "test", len(test)))
     found = replace(found, summary=found.summary | without)
+    correct, compared = found.predicted == found.labels, dict(slicing)
+    if wanted is None or CONFUSION in wanted:
+        compared[CONFUSION] = by_confusion(found.probabilities, found.labels, dataset.classes)
+    slices = find_slices(correct, large_slices(compared))
     for caveat in caveats(found, dataset.classes):
         warn(caveat)
     report = workspace.report("evaluate")
+    if line := describe_named(slices):
+        warn(f"{line}; {report / SLICES} lists them")
     with atomic_directory(report) as written:
-        _write(found, test, dataset, written)
+        _write(found, test, dataset, slices, written)
+        write_json(written / SLICES, as_json(slices, correct, left_out))
         probabilities = calibrated(logits, reference.temperature)
         names, digests = read_names(directory, "test"), read_digests(directory, "test")
-        write_predictions(found, probabilities, dataset.classes, names, written / PREDICTIONS, digests)
+        write_predictions(found, probabilities, dataset.classes, names, written / PREDICTIONS, digests, slicing)
         reference.write(written / REFERENCE)
         identity = Identity(card.weights_sha256, dataset.fingerprint, sha256(written / PREDICTIONS))
         write_json(written / IDENTITY, asdict(identity))
@@ -140,7 +152,7 @@ def caveats(found: Evaluation, classes: Sequence[str]) -> list[str]:
     return lines
 
 
-def _write(found: Evaluation, test: Split, dataset: DatasetCard, directory: Path) -> None:
+def _write(found: Evaluation, test: Split, dataset: DatasetCard, slices: Sequence[Slice], directory: Path) -> None:
     images, classes = test.images.numpy(), dataset.classes
     write_json(directory / "metrics.json", found.summary)
     write_json(directory / "per_class.json", found.per_class)
@@ -161,5 +173,6 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, directory: Path
         ("class_scores", plots.class_scores(found.per_class)),
         ("predictions", plots.prediction_grid(images, found, classes)),
         ("worst_mistakes", plots.worst_mistakes(images, found, classes)),
+        *([("slices", plots.slice_accuracies(slices, found.summary["accuracy"]))] if slices else []),
     ):
         plotting.save(figure, directory / f"{name}.png")

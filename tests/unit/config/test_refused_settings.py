@@ -28,6 +28,13 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "number for a name": ({"dataset": {"path": 3}}, r"^dataset\.path: expected string, got 3"),
     "empty name": ({"dataset": {"path": ""}}, r"^dataset\.path: must not be empty"),
     "text for a list": ({"model": {"filters": "16"}}, r"^model\.filters: expected a list, got '16'"),
+    "text for a list of names": ({"evaluate": {"slices": "ink"}}, r"^evaluate\.slices: expected a list, got 'ink'"),
+    "empty name in a list": ({"evaluate": {"slices": ["ink", ""]}}, r"^evaluate\.slices\.1: must not be empty"),
+    "number for a name in a list": ({"evaluate": {"slices": [3]}}, r"^evaluate\.slices\.0: expected string, got 3"),
+    "slices that may lose more than all": (
+        {"gate": {"max_slice_drop": 1.5}},
+        r"^gate\.max_slice_drop: expected less than or equal to 1, got 1\.5",
+    ),
     "empty list": ({"model": {"filters": []}}, r"^model\.filters: expected at least 1 value, got \[\]"),
     "long list": ({"model": {"hidden": [1] * 9}}, r"^model\.hidden: expected at most 8 values, got \[1, 1"),
     "list with a zero": ({"model": {"filters": [8, 0]}}, r"^model\.filters\.1: expected greater than 0, got 0"),

@@ -16,7 +16,7 @@ from darkroom.config import Config
 from darkroom.config.settings import Dataset
 from darkroom.data import cache, memmap
 from darkroom.data.batches import read_split
-from darkroom.data.cache import DatasetCard, read_digests, read_names, read_sizes
+from darkroom.data.cache import DatasetCard, read_attributes, read_digests, read_names, read_sizes
 from darkroom.errors import CacheError
 from darkroom.stages import download, preprocess
 from darkroom.workspace import Workspace
@@ -148,6 +148,33 @@ def test_the_names_of_each_split_are_read_as_they_were_written(tmp_path):
 def test_images_without_names_have_none(tmp_path):
     write(tmp_path)
     assert read_names(tmp_path, "test") == []
+
+
+def test_the_columns_of_a_table_are_read_as_they_were_written(tmp_path):
+    cameras = np.array([f"camera {row}" for row in range(12)], dtype=object)
+    write(tmp_path, attributes={"camera": cameras, "class": cameras[::-1]})
+    assert read_attributes(tmp_path, "test") == {
+        "camera": ["camera 6", "camera 7", "camera 10"],
+        "class (table)": ["camera 5", "camera 4", "camera 1"],
+    }
+
+
+def test_images_without_a_table_have_no_columns_and_no_sizes(tmp_path):
+    write(tmp_path)
+    assert read_attributes(tmp_path, "val") == {}
+    assert read_sizes(tmp_path, "val") is None
+
+
+def test_the_sizes_of_the_files_are_no_columns_of_the_table(tmp_path):
+    write(tmp_path, attributes={"height": np.arange(12).astype(object), "width": LABELS, "camera": LABELS})
+    assert read_sizes(tmp_path, "test").tolist() == [[6, 0], [7, 1], [10, 0]]
+    assert read_attributes(tmp_path, "test") == {"camera": ["0", "1", "0"]}
+
+
+def test_a_size_that_is_no_number_is_refused(tmp_path):
+    write(tmp_path, attributes={"height": np.array(["x"] * 12, dtype=object), "width": LABELS})
+    with pytest.raises(CacheError, match=r"files\.csv: damaged, .*run `darkroom preprocess` again"):
+        read_sizes(tmp_path, "test")
 
 
 def test_the_digests_are_those_of_the_files_or_else_of_the_pixels(tmp_path):

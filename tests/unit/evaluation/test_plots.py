@@ -12,7 +12,14 @@ from PIL import Image
 
 from darkroom import plotting
 from darkroom.evaluation.metrics import Evaluation, measure
-from darkroom.evaluation.plots import class_scores, confusion_matrix, prediction_grid, worst_mistakes
+from darkroom.evaluation.plots import (
+    class_scores,
+    confusion_matrix,
+    prediction_grid,
+    slice_accuracies,
+    worst_mistakes,
+)
+from darkroom.evaluation.slices import Slice
 from darkroom.evaluation.training_curves import learning_curves, read_history, write_history
 
 pytestmark = pytest.mark.usefixtures("drawn")
@@ -103,6 +110,36 @@ def test_class_scores_leave_out_classes_without_test_images_and_count_them() -> 
 
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat"]
     assert axes.get_title(loc="left") == "F1 of each class, with its 95 % interval (1 without test images)"
+
+
+def sliced(count: int, names: str = SHORT) -> list[Slice]:
+    """Slices of a rising accuracy, of which the first is named."""
+    shares = np.linspace(0.5, 1, count).tolist()
+    return [
+        Slice(names.format("by"), names.format(row), 100 + row, share, share - 0.1, min(1, share + 0.1), 0.5, bool(row))
+        for row, share in enumerate(shares)
+    ]
+
+
+@pytest.mark.parametrize(("count", "names"), [(1, SHORT), (2, FORMULA), (40, LONG)])
+def test_slices_are_drawn_for_any_number_of_them(tmp_path: Path, count: int, names: str) -> None:
+    width, height = saved_size(slice_accuracies(sliced(count, names), 0.9), tmp_path / "x.png")
+
+    assert 700 <= width <= 1500
+    assert 250 <= height <= 2500
+
+
+def test_the_worst_slices_are_drawn_from_the_top_and_named_ones_in_red() -> None:
+    axes = slice_accuracies(sliced(40), 0.9).axes[0]
+
+    assert len(axes.get_yticklabels()) == 30
+    assert axes.get_yticklabels()[0].get_text() == "class by: class 0 (100)"
+    bottom, top = axes.get_ylim()
+    assert bottom > top
+    points = [each.lines[0] for each in axes.containers if isinstance(each, ErrorbarContainer)]
+    assert [to_hex(each.get_color()) for each in points[:2]] == [plotting.RED, plotting.BLUE]
+    assert [float(each.get_xdata()[0]) for each in points[:2]] == pytest.approx([0.5, 0.5 + 0.5 / 39])
+    assert axes.get_title(loc="left") == "Accuracy of the 30 worst of 40 slices, with 95 % intervals"
 
 
 @pytest.mark.parametrize(("count", "channels"), [(1, 3), (7, 1), (40, 3)])

@@ -1,15 +1,20 @@
 """What the evaluation of a small model leaves behind for those who use the model."""
 
+import csv
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
+from tests.conftest import QUICK
 from tests.unit.images.image_files import read
+from tests.unit.refusals import refused
 
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.metrics import measure
+from darkroom.evaluation.predictions import read_predictions
 from darkroom.evaluation.reference import Reference, fit_reference
 from darkroom.models.files import load_classifier
 from darkroom.stages.evaluate import caveats
@@ -63,6 +68,51 @@ def test_the_model_says_of_the_gallerys_pictures_what_is_written_there(report, e
     with torch.no_grad():
         predicted = classifier(images).argmax(1)
     assert [card.dataset_card.classes[label] for label in predicted] == [each["predicted"] for each in listed]
+
+
+def test_each_image_has_its_slices_and_each_slice_its_accuracy(report):
+    found = json.loads((report / "slices.json").read_text())
+    with (report / "predictions.csv").open(newline="") as opened:
+        lines = list(csv.DictReader(opened))
+    accuracies = [each["accuracy"] for each in found["slices"]]
+    assert accuracies == sorted(accuracies)
+    assert {each["attribute"] for each in found["slices"]} == {"brightness", "ink", "confusion"}
+    assert (report / "slices.png").is_file()
+    for each in found["slices"]:
+        if each["attribute"] == "confusion":
+            own = [line for line in lines if line["actual"] == each["value"].split(" / ")[0]]
+            assert len(own) >= each["images"] >= found["min_images"]
+        else:
+            own = [line for line in lines if line[f"slice {each['attribute']}"] == each["value"]]
+            assert len(own) == each["images"]
+            assert sum(int(line["correct"]) for line in own) == pytest.approx(each["accuracy"] * each["images"])
+
+
+def test_the_slices_of_the_registered_predictions_are_read_back(report, answers):
+    classes = json.loads((report / "confusion_matrix.json").read_text())["classes"]
+    found = read_predictions(report / "predictions.csv", classes)
+    assert found.slices.keys() == {"brightness", "ink"}
+    assert {len(values) for values in found.slices.values()} == {len(found.labels)}
+    assert 2 <= len(set(found.slices["brightness"])) <= 5
+
+
+def test_an_unknown_attribute_is_refused_and_the_last_report_stays(darkroom, evaluated, write_params, report):
+    before = (report / "metrics.json").read_bytes()
+    write_params(evaluated, **QUICK, evaluate__slices=["camera"])
+    refused(darkroom("evaluate"), r"evaluate\.slices: no attribute 'camera' of the images in data/processed/digits; ")
+    write_params(evaluated, **QUICK, evaluate__slices=["size"])
+    refused(darkroom("evaluate"), r"evaluate\.slices: the size of the images in data/processed/digits is not known")
+    assert (report / "metrics.json").read_bytes() == before
+
+
+def test_slices_that_are_worse_than_the_rest_are_told_in_a_line(darkroom, evaluated, write_params):
+    # The small model of digits answers one class in ten only.
+    write_params(evaluated, **QUICK, evaluate__slices=["confusion"])
+    code, _, said = darkroom("evaluate")
+    assert code == 0
+    (line,) = [each for each in said.splitlines() if "slice" in each]
+    assert re.search(r"the accuracy is lower on \d+ of \d+ slices of the test split: confusion \d / \d ", line)
+    assert line.endswith("reports/evaluate/slices.json lists them")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,17 @@ from darkroom.promotion.gate import evaluate_gate
 
 NOWHERE = Path("no cache")
 ABSOLUTE = ["accuracy", "calibration", "latency", "size", "export"]
-PAIRED = ["same_data", "accuracy", "better", "class_recall", "calibration", "latency", "size", "export"]
+PAIRED = [
+    "same_data",
+    "accuracy",
+    "better",
+    "class_recall",
+    "slice_accuracy",
+    "calibration",
+    "latency",
+    "size",
+    "export",
+]
 
 
 def judged(challenger, champion=None, *, cache=NOWHERE, **settings):
@@ -325,6 +335,68 @@ def test_a_loss_that_may_be_chance_is_refused_and_told_as_such():
     # Of 20 images 6 are lost: p is 1/64, above a tenth of 0.05; of 8 it is 1/256, below.
     assert (few.passed, few.value) == (False, "class 3 -0.3000, which may be chance (p 0.016, 20 images)")
     assert (many.passed, many.value) == (False, "class 3 -0.4000")
+
+
+def sliced(found, camera_b, attribute="camera"):
+    """Answers whose images are of camera a, but the last ``camera_b`` of them."""
+    cameras = np.array(["a"] * (len(found.labels) - camera_b) + ["b"] * camera_b, dtype=object)
+    return replace(found, slices={attribute: cameras})
+
+
+def losing(images, lost):
+    """Answers that are right but for the last ``lost``."""
+    return answers(np.arange(images) < images - lost)
+
+
+@pytest.mark.parametrize(("limit", "passed"), [(None, True), (0.11, True), (0.1, True), (0.09, False)])
+def test_no_slice_may_lose_more_than_is_allowed(limit, passed):
+    champion = evaluated(answers(np.ones(1_000, bool)), version="1")
+    challenger = evaluated(sliced(losing(1_000, 10), 100))
+
+    found = check(judged(challenger, champion, max_slice_drop=limit), "slice_accuracy")
+
+    # Of 100 images of camera b ten are lost, all others are right: p is 0.5^10.
+    required = "no limit" if limit is None else f"no slice loses more than {limit:g}"
+    assert (found.value, found.required, found.passed) == ("camera b -0.1000", required, passed)
+
+
+def test_a_loss_of_a_slice_that_may_be_chance_is_refused_and_told_as_such():
+    champion = evaluated(answers(np.ones(1_000, bool)), version="1")
+
+    few = check(judged(evaluated(sliced(losing(1_000, 5), 50)), champion, max_slice_drop=0.05), "slice_accuracy")
+    many = check(judged(evaluated(sliced(losing(1_000, 6), 50)), champion, max_slice_drop=0.05), "slice_accuracy")
+
+    # There are two slices: 0.5^5 is above half of 0.05, 0.5^6 below.
+    assert (few.passed, few.value) == (False, "camera b -0.1000, which may be chance (p 0.031, 50 images)")
+    assert (many.passed, many.value) == (False, "camera b -0.1200")
+
+
+def test_slices_are_those_of_the_challenger_on_the_images_that_both_were_tested_on():
+    champion = evaluated(answers(np.ones(200, bool)), version="1")
+    challenger = evaluated(sliced(losing(200, 30), 80), fingerprint="e" * 64)
+
+    found = check(judged(*shared(challenger, champion, first=20), max_slice_drop=0.2), "slice_accuracy")
+
+    # The last 20 images are not the champion's: of 60 of camera b ten are lost.
+    assert (found.value, found.passed) == ("camera b -0.1667", True)
+
+
+def test_slices_that_are_too_small_to_judge_are_told():
+    champion = evaluated(answers(np.ones(100, bool)), version="1")
+    verdict = judged(evaluated(sliced(losing(100, 19), 19)), champion, max_slice_drop=0.1)
+
+    # Camera a has 81 images, all right.
+    assert (check(verdict, "slice_accuracy").value, verdict.is_of_other_data) == ("camera a +0.0000", False)
+    small = judged(evaluated(sliced(losing(30, 15), 15)), evaluated(answers(np.ones(30, bool)), version="1"))
+    assert check(small, "slice_accuracy").value == "no slice of 20 images or more"
+
+
+@pytest.mark.parametrize(("limit", "passed"), [(None, True), (0.05, False)])
+def test_a_limit_of_slices_refuses_a_challenger_without_any(limit, passed):
+    found = check(judged(*rivals(900, 5, 30, 65), max_slice_drop=limit), "slice_accuracy")
+
+    assert found.passed == passed
+    assert found.value == "none is recorded with the challenger; set evaluate.slices and run `dvc repro`"
 
 
 def reads(images):

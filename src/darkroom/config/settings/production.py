@@ -23,6 +23,9 @@ class Evaluate(Section):
     tta: Literal["none", "flip", "flip-translate"] = Field(
         "none", description="test-time augmentation, reported beside: none, flip or flip-translate"
     )
+    slices: Names | None = Field(
+        None, description="slices by size, brightness, ink, confusion or columns of the table, as a list; empty: by all"
+    )
 
 
 class Gate(Section):
@@ -42,6 +45,9 @@ class Gate(Section):
         0.2, gt=0, lt=1, description="share of the champion's size or latency that such a model saves"
     )
     max_class_drop: float = Field(0.05, ge=0, le=1, description="recall that no class may lose more of")
+    max_slice_drop: float | None = Field(
+        None, ge=0, le=1, description="accuracy that no slice of the test split may lose more of; empty: no limit"
+    )
     max_calibration_error: float | None = Field(
         None, gt=0, le=1, description="largest expected calibration error; empty: no limit"
     )
