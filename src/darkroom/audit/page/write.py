@@ -22,7 +22,7 @@ from darkroom.data.cache import SPLITS
 from darkroom.datasets.fixes import COLUMNS, Fix
 from darkroom.utils.files import atomic_file
 
-# A page of photographs has about 10 MB then.
+# A page of photographs has up to 20 MB then.
 MAX_SHOWN = 300
 MAX_NEIGHBORS = 6
 # Pixels of the longer side of a photograph.
