@@ -23,6 +23,9 @@ PACKAGES = (
     "ultralytics",
     "timm",
     "fastai",
+    "cleanlab",
+    "cleanvision",
+    "imagededup",
 )
 
 
@@ -35,12 +38,13 @@ def processor() -> str:
     return found[1] if found else platform.processor() or platform.machine()
 
 
-def peak_memory() -> float:
-    """The most memory that this process has held so far, in MiB."""
+def peak_memory(*, with_children: bool = False) -> float:
+    """The most memory that this process has held so far, in MiB; or it or any of its children that have ended."""
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / (1 << 20)
+    counted = [resource.RUSAGE_SELF, *([resource.RUSAGE_CHILDREN] if with_children else [])]
+    return max(resource.getrusage(each).ru_maxrss for each in counted) * unit / (1 << 20)
 
 
 def versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ GROUPS = {
     "search": "Hyperparameter search",
     "serve": "Serving",
     "photos": "Photographs",
+    "audit": "Data audit",
 }
 PAGE = ROOT / "docs" / "performance.md"
 PICTURES = ROOT / "docs" / "images" / "performance"
@@ -44,6 +45,11 @@ OTHERS = (
     "logistic",
     "fastai",
     "timm",
+    "cleanlab",
+    "cleanvision",
+    "imagededup",
+    "correlation",
+    "perceptual hash",
 )
 # Of the cases that stand side by side: more would be too small to read on a page.
 PANELS_PER_ROW = 3

@@ -27,25 +27,36 @@ def write_params(changes: Mapping[str, Any], source: Path = ROOT / "params.yaml"
 
 def prepare(images: NDArray[np.uint8], labels: NDArray[np.int64], validation: int) -> None:
     """Leave what a training finds: the cache, with the first images for validation, and a search that was skipped."""
-    from darkroom.data import cache
     from darkroom.utils.files import write_json
     from darkroom.workspace import Workspace
 
     workspace, rows = Workspace(), np.arange(len(images))
-    workspace.processed("fashion-mnist").mkdir(parents=True)
-    cache.write(
-        workspace.processed("fashion-mnist"),
-        images,
-        labels,
-        {"train": rows[validation:], "val": rows[:validation], "test": rows[:2]},
-        name="fashion-mnist",
-        classes=[str(number) for number in range(CLASSES)],
-        names=[],
-        settings={"dataset": {"name": "fashion-mnist"}, "preprocess": {}},
-    )
+    splits = {"train": rows[validation:], "val": rows[:validation], "test": rows[:2]}
+    write_cache("fashion-mnist", images, labels, splits)
     workspace.report("preprocess").mkdir(parents=True)
     workspace.best_params.parent.mkdir(parents=True)
     write_json(workspace.best_params, {"params": {}, "trials": 0})
+
+
+def write_cache(
+    name: str, images: NDArray[np.uint8], labels: NDArray[np.int64], splits: Mapping[str, NDArray[np.int64]]
+) -> None:
+    """Leave what `darkroom preprocess` caches of a dataset: ``splits`` are rows of ``images`` [N, C, H, W]."""
+    from darkroom.data import cache
+    from darkroom.workspace import Workspace
+
+    directory = Workspace().processed(name)
+    directory.mkdir(parents=True)
+    cache.write(
+        directory,
+        images,
+        labels,
+        dict(splits),
+        name=name,
+        classes=[str(number) for number in range(CLASSES)],
+        names=[],
+        settings={"dataset": {"name": name}, "preprocess": {}},
+    )
 
 
 def make_store() -> None:

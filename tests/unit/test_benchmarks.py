@@ -298,4 +298,4 @@ def test_an_unknown_group_is_refused() -> None:
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
     assert ended.returncode == 2
-    assert "choose from cpu, gpu, search, serve, photos" in ended.stderr.replace("'", "")
+    assert "choose from cpu, gpu, search, serve, photos, audit" in ended.stderr.replace("'", "")
