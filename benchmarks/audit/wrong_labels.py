@@ -10,8 +10,13 @@ Each round has another seed, of the folds, the models and the flipped labels.
 - MNIST: of 5 annotators, fewer than 3 chose the given label of 15 test images. The figure is the place of the last of
   them among the 10,000 test images.
 
-Every method gives logits, and both rankings order the same logits: that of `darkroom audit`, by the calibrated
-probability of the given label, and cleanlab's with its defaults (find_label_issues, then get_label_quality_scores).
+Every method gives logits, and every ranking orders the same logits:
+
+- Darkroom's ranking: that of `darkroom audit`, by the calibrated probability of the given label
+- cleanlab's score: get_label_quality_scores with its defaults
+- cleanlab's issues: those of find_label_issues with its defaults first, then the others, both by that score
+
+The methods:
 
 - Darkroom: the folds of `darkroom audit` with default settings (simple-cnn)
 - tutorial of cleanlab: the network of its tutorial on images, trained for 5 epochs
@@ -111,7 +116,7 @@ def logistic_regression(name: str, pictures: Images, labels: Labels, seed: int) 
     pixels = pictures.reshape(len(pictures), -1).astype(np.float32)
     pixels = (pixels - pixels.mean()) / pixels.std()
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    found = cross_val_predict(LogisticRegression(max_iter=100), pixels, labels, cv=folds, method="predict_log_proba")
+    found = cross_val_predict(LogisticRegression(max_iter=100), pixels, labels, cv=folds, method="decision_function")
     return found.astype(float), time.perf_counter() - start
 
 
@@ -122,7 +127,7 @@ def rankings(logits: Floats, labels: Labels) -> dict[str, Ints]:
 
     return {
         "Darkroom's ranking": judge_labels(logits, labels).ranking,
-        "cleanlab's ranking": cleanlab.ranking(softmax(logits, axis=1), labels),
+        **cleanlab.rankings(softmax(logits, axis=1), labels),
     }
 
 
@@ -133,8 +138,8 @@ WAYS: dict[str, Way] = {
 }
 FASHION = "Fashion-MNIST, 10 % of the labels flipped"
 MNIST = "MNIST, 15 rejected test labels"
-PRECISION = "precision in the first 10 %, {}, %"
-PLACE = "place of the last of 15, {}"
+PRECISION = "precision by {}, %"
+PLACE = "last place by {}"
 
 
 def flipped_job(way: Way) -> Job:

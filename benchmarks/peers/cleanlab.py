@@ -1,4 +1,4 @@
-"""cleanlab: its ranking of labels by probabilities, and the recipe of its tutorial on images to get them.
+"""cleanlab: its rankings of labels by probabilities, and the recipe of its tutorial on images to get them.
 
 The network, its optimizer and batches are those of docs/source/tutorials/datalab/image.ipynb, which trains it for 2
 epochs in 3 folds, for a quick run, and recommends 5 or 10 folds and more epochs.
@@ -18,10 +18,14 @@ BATCH = 64
 CLASSES = 10
 
 
-def ranking(probabilities: NDArray[np.float64], labels: Labels) -> NDArray[np.int64]:
-    """All images [N] as cleanlab lists them: those that it calls issues first, then by its score of the label."""
+def rankings(probabilities: NDArray[np.float64], labels: Labels) -> dict[str, NDArray[np.int64]]:
+    """All images [N] by cleanlab's score of their labels, and those first that it calls issues, both by default."""
+    scores = get_label_quality_scores(labels, probabilities)
     are_issues = find_label_issues(labels, probabilities)
-    return np.lexsort((get_label_quality_scores(labels, probabilities), ~are_issues))
+    return {
+        "cleanlab's score": np.argsort(scores, kind="stable"),
+        "cleanlab's issues": np.lexsort((scores, ~are_issues)),
+    }
 
 
 def network() -> nn.Sequential:
