@@ -138,7 +138,7 @@ def folds_of(config: Config, labels: NDArray[np.int64], groups: NDArray[np.int64
     try:
         return assign_folds(labels, groups, config.audit.folds, config.train.seed)
     except ValueError as problem:
-        raise DataError(f"audit.folds: {problem}; set it to fewer") from None
+        raise DataError(f"audit.folds: {problem}; lower it, or add images") from None
 
 
 def _blocks(subject: Subject, splits: Sequence[Split]) -> Blocks:

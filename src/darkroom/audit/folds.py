@@ -19,7 +19,7 @@ def assign_folds(labels: Ints, groups: Ints, count: int, seed: int) -> Ints:
 
     _, group_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     if len(sizes) < count:
-        raise ValueError(f"{len(sizes)} images that differ, {count} folds")
+        raise ValueError(f"{count} folds of {len(sizes)} images that differ")
     folds = np.empty(len(labels), np.int64)
     # Images by themselves apart from the others: dividing groups takes as many passes as there are groups.
     is_alone = sizes[group_of] == 1

@@ -15,7 +15,7 @@ from darkroom.audit.effect import measure_effect
 from darkroom.audit.findings import Finding
 from darkroom.audit.labels import judge_labels
 from darkroom.audit.out_of_fold import epochs_of
-from darkroom.audit.page.write import current_user, write_page
+from darkroom.audit.page.write import current_user, title_of, write_page
 from darkroom.config import Config
 from darkroom.data.batches import read_split
 from darkroom.data.cache import SPLITS, DatasetCard
@@ -110,4 +110,4 @@ def run_effect(config: Config, workspace: Workspace) -> None:
 
 def _counts(findings: Sequence[Finding]) -> str:
     counts = Counter(finding.kind for finding in findings)
-    return ", ".join(f"{count:,} x {kind}" for kind, count in counts.items()) or "nothing suspicious"
+    return ", ".join(f"{title_of(kind).lower()}: {count:,}" for kind, count in counts.items()) or "nothing suspicious"

@@ -56,5 +56,5 @@ def test_the_same_seed_gives_the_same_folds_and_another_one_others() -> None:
 
 
 def test_fewer_groups_than_folds_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 images that differ, 3 folds"):
+    with pytest.raises(ValueError, match="3 folds of 2 images that differ"):
         assign_folds(np.array([0, 0, 1, 1]), np.array([7, 7, 9, 9]), 3, 0)

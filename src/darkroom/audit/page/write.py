@@ -97,6 +97,11 @@ def current_user(root: Path) -> str:
         return ""
 
 
+def title_of(kind: str) -> str:
+    """What findings of a kind are called."""
+    return TITLES.get(kind, (kind, ""))[0]
+
+
 def kinds_of(findings: Iterable[Finding]) -> list[str]:
     """The kinds of the findings, in the order of the page."""
     found = {finding.kind for finding in findings}
