@@ -78,9 +78,8 @@ def last_place(ranking: Ints, chosen: Ints, among: Ints) -> int:
 
 
 def darkroom(name: str, pictures: Images, labels: Labels, seed: int) -> tuple[Floats, float]:
-    from darkroom.audit.cross_validation import cross_validate
-
     from darkroom import config
+    from darkroom.audit.cross_validation import cross_validate
     from darkroom.data.cache import DatasetCard
     from darkroom.workspace import Workspace
 
@@ -122,8 +121,9 @@ def logistic_regression(name: str, pictures: Images, labels: Labels, seed: int) 
 
 def rankings(logits: Floats, labels: Labels) -> dict[str, Ints]:
     from benchmarks.peers import cleanlab
-    from darkroom.audit.labels import judge_labels
     from scipy.special import softmax
+
+    from darkroom.audit.labels import judge_labels
 
     return {
         "Darkroom's ranking": judge_labels(logits, labels).ranking,

@@ -166,15 +166,8 @@ def test_images_without_a_table_have_no_columns_and_no_sizes(tmp_path):
 
 
 def test_the_sizes_of_the_files_are_no_columns_of_the_table(tmp_path):
-    write(tmp_path, attributes={"height": np.arange(12).astype(object), "width": LABELS, "camera": LABELS})
-    assert read_sizes(tmp_path, "test").tolist() == [[6, 0], [7, 1], [10, 0]]
+    write(tmp_path, original_sizes=SIZES, attributes={"camera": LABELS})
     assert read_attributes(tmp_path, "test") == {"camera": ["0", "1", "0"]}
-
-
-def test_a_size_that_is_no_number_is_refused(tmp_path):
-    write(tmp_path, attributes={"height": np.array(["x"] * 12, dtype=object), "width": LABELS})
-    with pytest.raises(CacheError, match=r"files\.csv: damaged, .*run `darkroom preprocess` again"):
-        read_sizes(tmp_path, "test")
 
 
 def test_the_digests_are_those_of_the_files_or_else_of_the_pixels(tmp_path):
