@@ -107,13 +107,18 @@ def as_json(found: Sequence[Slice], correct: NDArray[np.bool_], left_out: Mappin
 
 
 def describe_named(found: Sequence[Slice]) -> str:
-    """The named slices in a line, the worst first; empty if there are none."""
+    """The named slices in a line, of each attribute the worst; empty if there are none."""
     named = [each for each in found if each.is_named]
     if not named:
         return ""
+    # The first of an attribute is its worst. All of one attribute would hide the others.
+    first: dict[str, Slice] = {}
+    for each in named:
+        first.setdefault(each.attribute, each)
+    worst = list(first.values())[:MAX_NAMED]
     shown = ", ".join(
         f"{each} {each.accuracy:.1%} of {each.images:,} images ({each.accuracy_low:.1%} to {each.accuracy_high:.1%})"
-        for each in named[:MAX_NAMED]
+        for each in worst
     )
-    more = f" and {len(named) - MAX_NAMED:,} more" if len(named) > MAX_NAMED else ""
+    more = f" and {len(named) - len(worst):,} more" if len(named) > len(worst) else ""
     return f"the accuracy is lower on {len(named):,} of {counted(len(found), 'slice')} of the test split: {shown}{more}"

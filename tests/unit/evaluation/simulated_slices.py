@@ -74,7 +74,7 @@ class Named:
     any: int
 
 
-# So many images suffice; with a fifth less, some cases fall short of 95 in 100.
+# By the power of the test, so many images of the slice suffice for 95 in 100.
 CASES = (
     Case(500, 0.99, 60),
     Case(500, 0.95, 100),
