@@ -141,12 +141,7 @@ def slice_accuracies(found: Sequence[Slice], accuracy: float) -> "Figure":
     )
     axes.set_ylim(len(shown) - 0.5, -0.5)
     those = f"{len(shown)} worst of {len(found):,} slices" if len(shown) < len(found) else counted(len(found), "slice")
-    tidy(
-        axes,
-        f"Accuracy of the {those} of the test split, with 95 % intervals",
-        "accuracy (number of images in brackets)",
-    )
-    low = min(each.accuracy_low for each in shown)
-    axes.set_xlim(max(0.0, low - 0.02), 1.0)
-    axes.text(accuracy, 1, f"all images: {accuracy:.1%}", transform=axes.get_xaxis_transform())
+    legend = f"accuracy; dashed: of all images, {accuracy:.1%}; red: lower than chance explains"
+    tidy(axes, f"Accuracy of the {those}, with 95 % intervals", legend)
+    axes.set_xlim(max(0.0, min(each.accuracy_low for each in shown) - 0.02), 1.01)
     return figure
