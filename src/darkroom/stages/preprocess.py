@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -23,6 +24,8 @@ from darkroom.datasets.near_duplicates.audit import (
     list_groups,
     name_leak,
 )
+from darkroom.datasets.quality import report as quality_report
+from darkroom.datasets.quality.report import Quality, judge_quality
 from darkroom.datasets.scan import scan
 from darkroom.datasets.source import DecodedDataset
 from darkroom.datasets.suspects import Suspect, find_suspects
@@ -35,6 +38,7 @@ from darkroom.workspace import Workspace
 MAX_NAMED = 5
 REPORT = "reports/preprocess/report.json"
 NEAR_DUPLICATES = "near_duplicates.json"
+QUALITY = "quality.json"
 # A share of the train images that is left out, of which nobody should learn from the report alone.
 MUCH = 0.1
 
@@ -73,6 +77,10 @@ def run(config: Config, workspace: Workspace) -> None:
             seen = scan(decoded.images, rows)
         suspects = find_suspects(seen, decoded.labels, decoded.classes, decoded.names)
         _judge_suspects(suspects, stop=settings.on_suspect == "stop")
+        # Published datasets are known to everyone, and often preprocessed for a training of less than a minute.
+        is_judged = settings.audit == "full" or (settings.audit == "auto" and not is_published)
+        progress("judge quality", 0, 0)
+        quality = judge_quality(decoded, seen) if is_judged else None
         progress("write tensors", 0, 0)
         with atomic_directory(target) as directory:
             card = cache.write(
@@ -116,6 +124,8 @@ def run(config: Config, workspace: Workspace) -> None:
             if audit.same.groups:
                 write_json(directory / NEAR_DUPLICATES, list_groups(audit, decoded, kept))
                 plotting.save(draw(audit, decoded), directory / "near_duplicates.png")
+            if quality:
+                _report_quality(quality, decoded, directory)
     sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
     shape = "x".join(map(str, card.shape))
     messages.print(f"{name}: {sizes} images of {shape} in {len(card.classes)} classes, {card.fingerprint[:12]}")
@@ -167,6 +177,16 @@ def _judge_leaks(audit: Audit, decoded: DecodedDataset, on_leak: Literal["report
     elif audit.pairs.first.size:
         # What consists of identical images only is among the suspects.
         warn(f"{line}; {shown}" + (", and dataset.on_leak can drop them from train" if leaking.any() else ""))
+
+
+def _report_quality(quality: Quality, decoded: DecodedDataset, directory: Path) -> None:
+    write_json(directory / QUALITY, quality_report.describe(quality, decoded))
+    if quality.flaws:
+        plotting.save(quality_report.draw(quality, decoded), directory / "quality.png")
+    if line := quality_report.count_flaws(quality):
+        messages.print(f"{line}: reports/preprocess/quality.png shows them")
+    if line := quality_report.name_associations(quality):
+        warn(f"{line}; reports/preprocess/{QUALITY} lists all associations")
 
 
 def _need_every_class(decoded: DecodedDataset, train: NDArray[np.int64]) -> None:

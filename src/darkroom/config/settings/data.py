@@ -91,7 +91,7 @@ class Preprocess(Section):
     )
     audit: Literal["auto", "full", "off"] = Field(
         "auto",
-        description="look for near-duplicates: auto (in a folder of up to 100,000), full (in any dataset) or off",
+        description="near-duplicates and flawed images: auto (look in a folder), full (in any dataset) or off",
     )
     val_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of the train split to choose by; the test split is never used for that"
