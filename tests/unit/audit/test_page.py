@@ -120,6 +120,13 @@ def test_the_given_label_is_the_one_before_a_fix(written):
     assert {each["digest"]: each["given"] for each in found} == {digest(1): "a", digest(2): "a", digest(3): "b"}
 
 
+def test_of_identical_images_the_one_with_the_given_label_is_meant(written):
+    images = Noise(("a", "b"))
+    fixes = [fix(2, "relabel", "b", "a"), fix(2, "keep", "a")]
+    (found,) = data_of(written([images.finding(2)], images, fixes=fixes))["findings"]
+    assert found["given"] == "a"
+
+
 def test_the_user_is_the_one_that_git_knows(tmp_path, monkeypatch):
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     subprocess.run(["git", "config", "user.name", "Ann B."], cwd=tmp_path, check=True)
