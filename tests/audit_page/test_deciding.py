@@ -47,8 +47,17 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     contexts, asked, failed = [], [], []
     path = tmp_path / "index.html"
 
-    def open_page(findings=(), images=NOISE, *, fixes=(), who="Ann", **options) -> Page:
-        write_page(path, findings, images, classes=images.classes, fixes=fixes, who=who, dataset="folder")
+    def open_page(findings=(), images=NOISE, *, fixes=(), who="Ann", warnings=(), **options) -> Page:
+        write_page(
+            path,
+            findings,
+            images,
+            classes=images.classes,
+            fixes=fixes,
+            who=who,
+            dataset="folder",
+            warnings=warnings,
+        )
         context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
         contexts.append(context)
         page = context.new_page()
@@ -337,3 +346,11 @@ def test_what_a_fix_has_relabeled_is_decided_by_its_label_of_before(open_page, t
     write_fixes(tmp_path / "expected.csv", before)
     (found,) = saved(page, tmp_path)
     assert (found.given, found.decision) == ("cat", "keep")
+
+
+def test_warnings_about_the_dataset_come_first_and_as_text(open_page: Open) -> None:
+    page = open_page(warnings=(f"cat can be told from the {HARMFUL[1]} of the files alone",))
+    assert page.locator("#warnings li").all_inner_texts() == [
+        f"cat can be told from the {HARMFUL[1]} of the files alone"
+    ]
+    assert not open_page().locator("#warnings").is_visible()

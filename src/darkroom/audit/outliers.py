@@ -6,6 +6,7 @@ dataset (Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors"
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class Distances:
     nearest: Ints
 
     @classmethod
-    def between(cls, features: Floats, labels: Ints, folds: Ints) -> "Distances":
+    def between(cls, features: NDArray[np.floating[Any]], labels: Ints, folds: Ints) -> "Distances":
         """Compare ``features`` [N, D] within each of the ``folds`` int64 [N].
 
         Those of different folds come from different models, and are not comparable. The memory needed beside the
@@ -83,7 +84,7 @@ class Distances:
 
 
 def find_outliers(
-    features: Floats,
+    features: NDArray[np.floating[Any]],
     labels: Ints,
     folds: Ints,
     *,
@@ -94,7 +95,7 @@ def find_outliers(
 ) -> list[Finding]:
     """The images that are far from their class ("unlike its class") or from all images ("unlike all").
 
-    Of N images: ``features`` float32 [N, D], computed by a model that was not trained on the image, one for each of the
+    Of N images: ``features`` float [N, D], computed by a model that was not trained on the image, one for each of the
     ``folds`` int64 [N]; ``labels`` int64 [N] index ``classes``; ``images``, ``files`` and ``digests`` [N] name them.
     Only the second is said of an image that is both. The most suspicious of each kind come first.
     """

@@ -1,7 +1,7 @@
 """Put together what the audit and `darkroom preprocess` found about the images of a dataset."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from darkroom.audit.findings import Finding, ImageRef
 from darkroom.audit.labels import LabelJudgment
 from darkroom.audit.neighbors import nearest
 from darkroom.audit.out_of_fold import OutOfFold
+from darkroom.audit.outliers import find_outliers
 from darkroom.data.cache import SPLITS, DatasetCard, read_digests, read_names
 from darkroom.data.digests import as_hex
 from darkroom.evaluation.metrics import accuracy_interval
@@ -123,6 +124,19 @@ def label_findings(listing: Listing, found: OutOfFold, judged: LabelJudgment) ->
     return findings
 
 
+def outlier_findings(listing: Listing, found: OutOfFold) -> list[Finding]:
+    """The images unlike their class or unlike all, by what the last layer of the models is given."""
+    return find_outliers(
+        found.features,
+        listing.labels,
+        found.folds,
+        images=[listing.place(position) for position in range(len(listing.labels))],
+        files=listing.files,
+        digests=listing.digests,
+        classes=listing.card.classes,
+    )
+
+
 def near_duplicate_findings(listing: Listing, path: Path) -> list[Finding]:
     """One for each group in near_duplicates.json, those with different labels first; none if there is no file."""
     if not path.exists():
@@ -163,6 +177,16 @@ def quality_findings(listing: Listing, path: Path) -> tuple[list[Finding], list[
         for each in content["findings"]
     ]
     return findings, content["associations"]
+
+
+def association_lines(associations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each class that can be told from an attribute of its files alone."""
+    return [
+        f"{each['label']} can be told from the {each['attribute']} of the files alone ({each['told']:.0%} right, 50% "
+        f"by chance; {each['effect_size']} {each['effect']:.2f}): a model may learn how the pictures were made"
+        for each in associations
+        if each["strong"] and each["of"] == "file"
+    ]
 
 
 def _finding(

@@ -21,7 +21,7 @@ from darkroom.data.batches import read_split
 from darkroom.data.cache import SPLITS, DatasetCard
 from darkroom.datasets.fixes import read_fixes
 from darkroom.errors import counted
-from darkroom.utils.console import messages, output
+from darkroom.utils.console import messages, output, warn
 from darkroom.utils.files import atomic_directory, write_json
 from darkroom.workspace import Workspace
 
@@ -47,11 +47,13 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     quality, associations = report.quality_findings(listing, preprocess / "quality.json")
     findings = [
         *report.label_findings(listing, found, judged),
+        *report.outlier_findings(listing, found),
         *report.near_duplicate_findings(listing, preprocess / "near_duplicates.json"),
         *quality,
     ]
     epochs = epochs_of(config, len(labels) - len(labels) // config.audit.folds)
     metrics = report.metrics(judged, config.audit.folds, epochs, card.fingerprint)
+    warnings = report.association_lines(associations)
     content = {
         "format_version": FORMAT_VERSION,
         "fingerprint": card.fingerprint,
@@ -70,10 +72,13 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
             fixes=fixes,
             who=current_user(workspace.root),
             dataset=card.name,
+            warnings=warnings,
         )
     if as_json:
         typer.echo(json.dumps(content | {"metrics": metrics}, ensure_ascii=False, indent=2))
         return
+    for line in warnings:
+        warn(line)
     messages.print(
         f"audit: cross-validated accuracy {metrics['accuracy']:.4f} (95 % interval {metrics['accuracy_low']:.4f} to "
         f"{metrics['accuracy_high']:.4f}), {config.audit.folds} folds of {counted(len(labels), 'image')}"

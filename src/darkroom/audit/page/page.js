@@ -302,6 +302,8 @@ addEventListener("beforeunload", (event) => {
 });
 
 find("dataset").textContent = data.dataset;
+find("warnings").append(...data.warnings.map((line) => element("li", { textContent: line })));
+find("warnings").hidden = !data.warnings.length;
 find("who").value = data.who;
 find("save").addEventListener("click", save);
 find("sections").append(...sections.map((each) => each.link));

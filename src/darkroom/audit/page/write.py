@@ -53,12 +53,13 @@ def write_page(
     fixes: Sequence[Fix],
     who: str,
     dataset: str,
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write the page of a dataset's ``findings`` to ``path``: of each kind the most suspicious, 300 in all.
 
     ``fixes`` are the decisions already in data/fixes.csv: they are shown, can be undone, and are saved again with the
     new ones. Images without a decision come first. ``who`` is the name that new decisions get, unless it is changed on
-    the page.
+    the page. ``warnings`` are about the dataset as a whole.
     """
     shown = choose(findings, fixes)
     counts = {kind: sum(finding.kind == kind for finding in findings) for kind in kinds_of(findings)}
@@ -68,6 +69,7 @@ def write_page(
     listed = [_listed(finding, fixes, drawn) for finding in shown]
     data = {
         "dataset": dataset,
+        "warnings": list(warnings),
         "classes": list(classes),
         "splits": list(SPLITS),
         "who": who,
