@@ -1,7 +1,7 @@
 """Train a model for each fold on the images of all others, and ask it about images that it has not seen."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from darkroom.audit.images import FoldedImages
 from darkroom.config import Config
-from darkroom.data.batches import Split
+from darkroom.data.batches import Split, place
 from darkroom.data.cache import DatasetCard
 from darkroom.models.network import heads_of
 from darkroom.search.fused.loop import FusedLoop, SingleLoop, why_not
@@ -110,7 +110,9 @@ class _Training:
         key: str,
         on_epoch: Callable[[int], None],
     ) -> None:
-        self.config, self.card, self.folded, self.asked, self.device = config, card, folded, asked, device
+        self.config, self.card, self.asked, self.device = config, card, asked, device
+        (images,) = place(device, folded.images)
+        self.folded = replace(folded, images=images)
         self.store, self.key, self.on_epoch = store, key, on_epoch
         self.epochs = epochs_of(config, folded.train_size)
         self.fuses = why_not(config) is None and most_at_once(config, device)[1] > 1

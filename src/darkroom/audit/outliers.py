@@ -18,8 +18,8 @@ NEIGHBOR = 10
 SHOWN = 5
 # With fewer images of a class in a fold, none can be said to be usual.
 FEWEST = 20
-# Robust standard deviations of the logarithm of the distance. The usual 3.5 (Iglewicz and Hoaglin, 1993) names one image
-# in sixty of MNIST: distances to neighbors have a longer tail than the normal distribution.
+# Robust standard deviations of the logarithm of the distance. The usual 3.5 (Iglewicz and Hoaglin, 1993) names one
+# image in sixty of MNIST: distances to neighbors have a longer tail than the normal distribution.
 FAR = 5.0
 # Similarities that are in memory at once.
 BLOCK_BYTES = 32 << 20
