@@ -134,6 +134,7 @@ def test_nothing_but_the_stages_outputs_is_left_behind(workspace):
         "data/raw/digits/digits.csv.gz",
         "data/processed/digits/dataset.json",
         "data/processed/digits/files.csv",
+        "data/processed/digits/groups.npy",
         "data/processed/digits/leaked.json",
         "data/processed/digits/train.safetensors",
         "data/processed/digits/val.safetensors",
