@@ -30,7 +30,7 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Listing:
+class ImageTable:
     """N images in the order of train, val and test: their files ("" where there are none), digests and labels."""
 
     card: DatasetCard
@@ -39,7 +39,7 @@ class Listing:
     labels: Ints
 
     @classmethod
-    def read(cls, directory: Path, card: DatasetCard, labels: Ints) -> "Listing":
+    def read(cls, directory: Path, card: DatasetCard, labels: Ints) -> "ImageTable":
         """Raises CacheError."""
         files, digests = [], []
         for split in SPLITS:
@@ -82,23 +82,23 @@ def metrics(judged: LabelJudgment, folds: int, epochs: int, fingerprint: str) ->
     }
 
 
-def write_out_of_fold(path: Path, listing: Listing, found: OutOfFold, judged: LabelJudgment) -> None:
+def write_out_of_fold(path: Path, table: ImageTable, found: OutOfFold, judged: LabelJudgment) -> None:
     """Write a line for each image, the least believed label first."""
 
     def lines() -> Iterator[list[object]]:
         predicted, belief, suspects = judged.predicted, judged.belief, judged.suspects
         for position in judged.ranking.tolist():
-            place, guess = listing.place(position), predicted[position]
+            place, guess = table.place(position), predicted[position]
             yield [
-                place.split, place.row, listing.files[position], listing.label(position), found.folds[position],
-                listing.card.classes[guess], f"{belief[position]:.6f}", f"{judged.probabilities[position, guess]:.6f}",
-                int(suspects[position]), listing.digests[position],
+                place.split, place.row, table.files[position], table.label(position), found.folds[position],
+                table.card.classes[guess], f"{belief[position]:.6f}", f"{judged.probabilities[position, guess]:.6f}",
+                int(suspects[position]), table.digests[position],
             ]  # fmt: skip
 
     write_csv(path, COLUMNS, lines())
 
 
-def label_findings(listing: Listing, found: OutOfFold, judged: LabelJudgment) -> list[Finding]:
+def label_findings(table: ImageTable, found: OutOfFold, judged: LabelJudgment) -> list[Finding]:
     """The suspected labels, the least believed first; beside each, images of its class and of the suggested one."""
     positions = judged.ranking[judged.suspects[judged.ranking]]
     suggested, belief = judged.suggested, judged.belief
@@ -108,10 +108,10 @@ def label_findings(listing: Listing, found: OutOfFold, judged: LabelJudgment) ->
     beside = np.concatenate([own, other], axis=1)
     findings = []
     for number, position in enumerate(positions.tolist()):
-        label, guess = listing.label(position), listing.card.classes[suggested[position]]
+        label, guess = table.label(position), table.card.classes[suggested[position]]
         findings.append(
             _finding(
-                listing,
+                table,
                 "label",
                 position,
                 f"models that have not seen it give {label} {belief[position]:.1%} and {guess} "
@@ -124,53 +124,53 @@ def label_findings(listing: Listing, found: OutOfFold, judged: LabelJudgment) ->
     return findings
 
 
-def outlier_findings(listing: Listing, found: OutOfFold) -> list[Finding]:
+def outlier_findings(table: ImageTable, found: OutOfFold) -> list[Finding]:
     """The images unlike their class or unlike all, by what the last layer of the models is given."""
     return find_outliers(
         found.features,
-        listing.labels,
+        table.labels,
         found.folds,
-        images=[listing.place(position) for position in range(len(listing.labels))],
-        files=listing.files,
-        digests=listing.digests,
-        classes=listing.card.classes,
+        images=[table.place(position) for position in range(len(table.labels))],
+        files=table.files,
+        digests=table.digests,
+        classes=table.card.classes,
     )
 
 
-def near_duplicate_findings(listing: Listing, path: Path) -> list[Finding]:
+def near_duplicate_findings(table: ImageTable, path: Path) -> list[Finding]:
     """One for each group in near_duplicates.json, those with different labels first; none if there is no file."""
     if not path.exists():
         return []
     findings = []
     for group in json.loads(path.read_text(encoding="utf-8")):
         positions = [
-            listing.position(ImageRef(image["split"], image["row"])) for image in group if image["row"] is not None
+            table.position(ImageRef(image["split"], image["row"])) for image in group if image["row"] is not None
         ]
         if len(positions) < 2:
             continue
         # Of a leak the train image is what can go.
         first, *others = sorted(positions)
-        labels = {listing.label(position) for position in positions}
-        splits = {listing.place(position).split for position in positions}
-        reason = f"shows the same picture as {_named(listing, others[0])}"
+        labels = {table.label(position) for position in positions}
+        splits = {table.place(position).split for position in positions}
+        reason = f"shows the same picture as {_named(table, others[0])}"
         reason += f" and {len(others) - 1:,} more" if len(others) > 1 else ""
         reason += f"; their labels differ: {', '.join(sorted(labels))}" if len(labels) > 1 else ""
         kind = "leak" if len(splits) > 1 else "near-duplicate"
         score = 1.0 if len(labels) > 1 else 0.5
-        findings.append(_finding(listing, kind, first, reason, score, neighbors=others[:5]))
+        findings.append(_finding(table, kind, first, reason, score, neighbors=others[:5]))
     return sorted(findings, key=lambda each: -each.score)
 
 
-def quality_findings(listing: Listing, path: Path) -> tuple[list[Finding], list[dict[str, Any]]]:
+def quality_findings(table: ImageTable, path: Path) -> tuple[list[Finding], list[dict[str, Any]]]:
     """The findings and associations in quality.json; none if there is no file."""
     if not path.exists():
         return [], []
     content = json.loads(path.read_text(encoding="utf-8"))
     findings = [
         _finding(
-            listing,
+            table,
             each["kind"],
-            listing.position(ImageRef(each["split"], each["row"])),
+            table.position(ImageRef(each["split"], each["row"])),
             each["reason"],
             each["score"],
         )
@@ -190,7 +190,7 @@ def association_lines(associations: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _finding(
-    listing: Listing,
+    table: ImageTable,
     kind: str,
     position: int,
     reason: str,
@@ -201,17 +201,17 @@ def _finding(
 ) -> Finding:
     return Finding(
         kind,
-        listing.place(position),
-        listing.files[position],
-        listing.digests[position],
-        listing.label(position),
+        table.place(position),
+        table.files[position],
+        table.digests[position],
+        table.label(position),
         reason,
         score,
         suggested,
-        tuple(listing.place(each) for each in neighbors),
+        tuple(table.place(each) for each in neighbors),
     )
 
 
-def _named(listing: Listing, position: int) -> str:
-    place = listing.place(position)
-    return f"{listing.files[position] or f'image {place.row}'} ({place.split})"
+def _named(table: ImageTable, position: int) -> str:
+    place = table.place(position)
+    return f"{table.files[position] or f'image {place.row}'} ({place.split})"

@@ -42,13 +42,13 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     found = cross_validate(config, workspace, card)
     labels = np.concatenate([read_split(directory, card, name).labels.numpy() for name in SPLITS])
     judged = judge_labels(found.logits, labels)
-    listing = report.Listing.read(directory, card, labels)
+    table = report.ImageTable.read(directory, card, labels)
     preprocess = workspace.report("preprocess")
-    quality, associations = report.quality_findings(listing, preprocess / "quality.json")
+    quality, associations = report.quality_findings(table, preprocess / "quality.json")
     findings = [
-        *report.label_findings(listing, found, judged),
-        *report.outlier_findings(listing, found),
-        *report.near_duplicate_findings(listing, preprocess / "near_duplicates.json"),
+        *report.label_findings(table, found, judged),
+        *report.outlier_findings(table, found),
+        *report.near_duplicate_findings(table, preprocess / "near_duplicates.json"),
         *quality,
     ]
     epochs = epochs_of(config, len(labels) - len(labels) // config.audit.folds)
@@ -63,7 +63,7 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     with atomic_directory(workspace.report("audit")) as written:
         write_json(written / FINDINGS, content)
         write_json(written / METRICS, metrics)
-        report.write_out_of_fold(written / "out_of_fold.csv", listing, found, judged)
+        report.write_out_of_fold(written / "out_of_fold.csv", table, found, judged)
         write_page(
             written / PAGE,
             findings,

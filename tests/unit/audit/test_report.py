@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from darkroom.audit.findings import ImageRef
-from darkroom.audit.report import Listing, association_lines, near_duplicate_findings, quality_findings
+from darkroom.audit.report import ImageTable, association_lines, near_duplicate_findings, quality_findings
 from darkroom.data.cache import DatasetCard
 
 CARD = DatasetCard("folder", ("cat", "dog"), (1, 2, 2), (0.5,), (0.3,), {"train": 3, "val": 1, "test": 2}, {}, "f")
-LISTING = Listing(CARD, [f"{name}.png" for name in "abcdef"], list("012345"), np.array([0, 0, 1, 0, 1, 0]))
+TABLE = ImageTable(CARD, [f"{name}.png" for name in "abcdef"], list("012345"), np.array([0, 0, 1, 0, 1, 0]))
 
 
 def image(split: str, row: int | None) -> dict[str, object]:
@@ -22,14 +22,14 @@ def image(split: str, row: int | None) -> dict[str, object]:
     ("position", "place"), [(0, ("train", 0)), (2, ("train", 2)), (3, ("val", 0)), (5, ("test", 1))]
 )
 def test_a_position_is_a_row_of_its_split_and_back(position: int, place: tuple[str, int]) -> None:
-    assert LISTING.place(position) == ImageRef(*place)
-    assert LISTING.position(ImageRef(*place)) == position
+    assert TABLE.place(position) == ImageRef(*place)
+    assert TABLE.position(ImageRef(*place)) == position
 
 
 def test_a_group_across_splits_is_a_leak_of_its_train_image(tmp_path: Path) -> None:
     path = tmp_path / "near_duplicates.json"
     path.write_text(json.dumps([[image("test", 1), image("train", 1)], [image("train", 0), image("train", 2)]]))
-    different, leak = near_duplicate_findings(LISTING, path)
+    different, leak = near_duplicate_findings(TABLE, path)
     assert (leak.kind, leak.file, leak.neighbors) == ("leak", "b.png", (ImageRef("test", 1),))
     assert leak.reason == "shows the same picture as f.png (test)"
     # Labels that differ come first.
@@ -41,12 +41,12 @@ def test_a_group_across_splits_is_a_leak_of_its_train_image(tmp_path: Path) -> N
 def test_of_a_group_whose_others_were_dropped_nothing_is_said(tmp_path: Path) -> None:
     path = tmp_path / "near_duplicates.json"
     path.write_text(json.dumps([[image("train", None), image("test", 0)]]))
-    assert near_duplicate_findings(LISTING, path) == []
+    assert near_duplicate_findings(TABLE, path) == []
 
 
 def test_without_files_of_preprocess_nothing_is_found(tmp_path: Path) -> None:
-    assert near_duplicate_findings(LISTING, tmp_path / "near_duplicates.json") == []
-    assert quality_findings(LISTING, tmp_path / "quality.json") == ([], [])
+    assert near_duplicate_findings(TABLE, tmp_path / "near_duplicates.json") == []
+    assert quality_findings(TABLE, tmp_path / "quality.json") == ([], [])
 
 
 def test_a_flaw_keeps_its_reason_and_gets_the_digest_of_its_image(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_flaw_keeps_its_reason_and_gets_the_digest_of_its_image(tmp_path: Path
         "reason": "so dark",
     }
     path.write_text(json.dumps({"findings": [flaw], "associations": []}))
-    [found], _ = quality_findings(LISTING, path)
+    [found], _ = quality_findings(TABLE, path)
     assert (found.kind, found.file, found.digest, found.label) == ("dark", "e.png", "4", "dog")
     assert (found.reason, found.score) == ("so dark", 0.9)
 
