@@ -150,7 +150,8 @@ def _table(results: Sequence[Result], document: Document) -> list[str]:
 def figure(values: Sequence[float], unit: str) -> str:
     found = summary(values)
     if "accuracy" in unit:
-        return f"{found['mean']:.2f} ± {found['sd']:.2f}"
+        # A single run has no deviation.
+        return f"{found['mean']:.2f} ± {found['sd']:.2f}" if found["n"] > 1 else f"{found['mean']:.2f}"
     if found["n"] == 1:
         return number(found["median"])
     return f"{number(found['median'])} ({number(found['low'])} to {number(found['high'])})"

@@ -178,6 +178,11 @@ def test_a_table_shows_ratios_goals_and_what_is_missing() -> None:
     assert "Conditions: images 5; a CPU, cores 2, 2026-01-01." in page
 
 
+def test_a_single_accuracy_is_shown_without_a_deviation():
+    assert performance.figure([93.464], "test accuracy, %") == "93.46"
+    assert performance.figure([93.0, 94.0], "test accuracy, %") == "93.50 ± 0.71"
+
+
 def test_a_picture_is_drawn(tmp_path: Path) -> None:
     shown = [{"name": "fit", "unit": "s", "values": [1, 2]}, {"name": "fit", "unit": "MiB", "values": [3]}]
 
