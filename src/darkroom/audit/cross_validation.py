@@ -20,12 +20,9 @@ from darkroom.data.cache import SPLITS, DatasetCard, read_groups
 from darkroom.errors import DataError
 from darkroom.features.body import BATCH, Body, fastest, feature_function
 from darkroom.features.head import Head, open_head
-from darkroom.features.task import head_config, trained_part
-from darkroom.promotion.start_from import load_initial_weights
-from darkroom.training.device import choose_device
-from darkroom.training.precision import fastest_precision
-from darkroom.training.size import resource_warning
-from darkroom.utils.console import messages, progress, warn
+from darkroom.features.task import head_config
+from darkroom.promotion.training_setup import set_up_training
+from darkroom.utils.console import progress
 from darkroom.utils.files import digest
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
@@ -54,13 +51,7 @@ class Subject:
 
         Raises CacheError, ModelError, ConfigError or TrackingError.
         """
-        device = choose_device(config.train.device)
-        if note := resource_warning(*trained_part(config, card), device):
-            warn(note)
-        config, beginning = load_initial_weights(config, workspace, card)
-        if beginning:
-            messages.print(beginning.line)
-        config = fastest_precision(*trained_part(config, card), device).put_into(config)
+        config, device, beginning = set_up_training(config, workspace, card)
         sections = config.model_dump(mode="json", include={"model", "augment", "train", "audit"})
         start = beginning.digest if beginning else None
         key = digest(

@@ -80,10 +80,9 @@ def ask_each_fold(
     That are its logits, which are the mean of those after each epoch of the second half, and what its last layer is
     given. A single epoch's answers about hard images are a matter of chance (as in "Snapshot Ensembles", Huang et al.,
     ICLR 2017, and in Pleiss et al., "Identifying Mislabeled Data using the Area Under the Margin Ranking", NeurIPS
-    2020). ``config`` and ``card`` are those of what is
-    trained: of a pretrained model, the head on features. Finished folds and checkpoints are kept in the directory
-    ``store``, so that what was interrupted resumes; ``key`` identifies data and settings. ``on_epoch`` is called with
-    the fold after each epoch of each model, for finished ones too.
+    2020). ``config`` and ``card`` are those of what is trained: of a pretrained model, the head on features. Finished
+    folds and checkpoints are kept in the directory ``store``, so that what was interrupted resumes; ``key`` identifies
+    data and settings. ``on_epoch`` is called with the fold after each epoch of each model, for finished ones too.
 
     Raises TrainingError if the loss of a model diverges or the memory does not suffice, ModelError or ConfigError if
     the settings do not fit the images.

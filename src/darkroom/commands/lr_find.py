@@ -6,14 +6,11 @@ from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.training_curves import lr_curve
 from darkroom.features.head import open_head, start_head
-from darkroom.features.task import head_config, trained_part
-from darkroom.promotion.start_from import load_initial_weights
-from darkroom.training.device import choose_device
+from darkroom.features.task import head_config
+from darkroom.promotion.training_setup import set_up_training
 from darkroom.training.fit import start_classifier
 from darkroom.training.lr_finder import find_lr
-from darkroom.training.precision import fastest_precision
-from darkroom.training.size import resource_warning
-from darkroom.utils.console import messages, output, progress, warn
+from darkroom.utils.console import output, progress
 from darkroom.utils.csv_files import write_csv
 from darkroom.utils.files import atomic_directory, write_json
 from darkroom.workspace import Workspace
@@ -28,13 +25,7 @@ def run(config: Config, workspace: Workspace, steps: int) -> None:
     """
     directory = workspace.processed(config.dataset.name)
     card = DatasetCard.read(directory)
-    device = choose_device(config.train.device)
-    if note := resource_warning(*trained_part(config, card), device):
-        warn(note)
-    config, beginning = load_initial_weights(config, workspace, card)
-    if beginning:
-        messages.print(beginning.line)
-    config = fastest_precision(*trained_part(config, card), device).put_into(config)
+    config, device, _ = set_up_training(config, workspace, card)
     if head := open_head(config, workspace, card, device):
         train = head.features.train
         classifier, tried = start_head(config, head.features, device), head_config(config)

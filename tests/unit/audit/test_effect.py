@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from tests.conftest import Darkroom
@@ -33,6 +34,12 @@ def relabeled(row: dict[str, str], classes: tuple[str, ...]) -> Fix:
     return Fix(row["digest"], "", row["class"], "relabel", following, "test", "2026-01-01")
 
 
+def decide(root: Path, split: str, decision: Literal["keep", "drop"]) -> None:
+    """A decision about the first image of a split alone."""
+    row = next(listed(root, split))
+    write_fixes(root / "data" / "fixes.csv", [Fix(row["digest"], "", row["class"], decision, "", "test", "2026-01-01")])
+
+
 def test_fixes_that_spoil_labels_do_harm(digits: Path, darkroom: Darkroom) -> None:
     classes = DatasetCard.read(digits / "data/processed/digits").classes
     train, test = (list(listed(digits, split)) for split in ("train", "test"))
@@ -51,8 +58,7 @@ def test_fixes_that_spoil_labels_do_harm(digits: Path, darkroom: Darkroom) -> No
 
 
 def test_a_fix_of_a_single_image_shows_no_difference(digits: Path, darkroom: Darkroom) -> None:
-    row = next(listed(digits, "train"))
-    write_fixes(digits / "data" / "fixes.csv", [Fix(row["digest"], "", row["class"], "drop", "", "test", "2026-01-01")])
+    decide(digits, "train", "drop")
     code, out, _ = darkroom("audit", "--effect")
     assert code == 0
     assert "no difference is shown" in out
@@ -62,8 +68,7 @@ def test_without_fixes_that_change_anything_it_is_refused(digits: Path, darkroom
     code, _, err = darkroom("audit", "--effect")
     assert code == 2
     assert "no fix that drops, relabels or moves an image" in err
-    row = next(listed(digits, "train"))
-    write_fixes(digits / "data" / "fixes.csv", [Fix(row["digest"], "", row["class"], "keep", "", "test", "2026-01-01")])
+    decide(digits, "train", "keep")
     code, _, err = darkroom("audit", "--effect")
     assert code == 2
     assert "no fix that drops, relabels or moves an image" in err
@@ -71,8 +76,7 @@ def test_without_fixes_that_change_anything_it_is_refused(digits: Path, darkroom
 
 
 def test_fixes_of_test_images_alone_are_refused(digits: Path, darkroom: Darkroom) -> None:
-    row = next(listed(digits, "test"))
-    write_fixes(digits / "data" / "fixes.csv", [Fix(row["digest"], "", row["class"], "drop", "", "test", "2026-01-01")])
+    decide(digits, "test", "drop")
     code, _, err = darkroom("audit", "--effect")
     assert code == 2
     assert "change test images only" in err
