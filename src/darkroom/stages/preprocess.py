@@ -1,7 +1,7 @@
 """Stage 2: decode, split and cache the images, and report their quality."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ from darkroom.data import cache
 from darkroom.data.difference import keep_listing
 from darkroom.datasets import report, splits
 from darkroom.datasets.catalog import CATALOG
-from darkroom.datasets.fixes import apply_fixes, read_fixes, write_fixes
+from darkroom.datasets.fixes import Decision, apply_fixes, read_fixes, write_fixes
 from darkroom.datasets.fixes import describe as describe_fixes
 from darkroom.datasets.near_duplicates.audit import (
     Audit,
@@ -26,8 +26,8 @@ from darkroom.datasets.near_duplicates.audit import (
 )
 from darkroom.datasets.quality import report as quality_report
 from darkroom.datasets.quality.report import Quality, judge_quality
-from darkroom.datasets.scan import scan
-from darkroom.datasets.source import DecodedDataset
+from darkroom.datasets.scan import Scan, scan
+from darkroom.datasets.source import DecodedDataset, ReportProgress
 from darkroom.datasets.suspects import Suspect, find_suspects
 from darkroom.errors import DataError, counted
 from darkroom.utils.console import messages, reporter, warn
@@ -43,92 +43,136 @@ QUALITY = "quality.json"
 MUCH = 0.1
 
 
+@dataclass(frozen=True)
+class Inspected:
+    """What was found in the decoded images. ``rows`` are those of each split that are kept, and ``seen`` is their scan.
+
+    ``audit`` is of all images, before any was left out because its picture is in another split too.
+    """
+
+    rows: dict[str, NDArray[np.int64]]
+    seen: Scan
+    audit: Audit
+    suspects: Sequence[Suspect]
+    quality: Quality | None
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """Which images of ``audit`` are kept, bool [N]."""
+        return np.isin(self.audit.seen.rows, self.seen.rows)
+
+    @property
+    def leaked(self) -> dict[str, NDArray[np.bool_]]:
+        """Which kept images of each split show a picture that an earlier split has too, bool [size of the split]."""
+        splits, kept = self.audit.seen.splits, self.kept
+        leaked = self.audit.same.leaked if kept.all() else self.audit.without_leaking().leaked
+        return {split: leaked[kept & (splits == number)] for number, split in enumerate(cache.SPLITS)}
+
+
 def run(config: Config, workspace: Workspace) -> None:
     """Write data/processed/<dataset> and reports/preprocess. Raises DataError."""
     name = config.dataset.name
-    settings = config.preprocess
     target = workspace.processed(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     fixes = read_fixes(workspace.fixes)
     with scratch_directory(target.parent) as scratch, reporter() as progress:
-        decoded = CATALOG[name].decode(workspace.raw(name), settings, scratch, progress)
+        decoded = CATALOG[name].decode(workspace.raw(name), config.preprocess, scratch, progress)
         _judge_broken(decoded, skip=config.dataset.on_broken == "skip")
         for note in decoded.notes:
             messages.print(f"{name}: {note}")
-        rows = splits.assign_rows(decoded, settings, decoded.digests)
+        rows = splits.assign_rows(decoded, config.preprocess, decoded.digests)
         decoded, rows, fixed = apply_fixes(fixes, decoded, rows)
         if fixes:
             messages.print(f"{name}: {workspace.fixes}: {describe_fixes(fixed)}")
         for line in (*decoded.warnings, *splits.shortcomings(decoded.labels, rows, decoded.classes)):
             warn(line)
-        progress("compare", 0, 0)
-        seen = scan(decoded.images, rows)
-        on_leak = config.dataset.on_leak
-        # Who wants leaks dropped wants them found, however many images there are.
-        extent = "full" if settings.audit == "auto" and on_leak != "report" else settings.audit
-        is_published = name != "folder"
-        audit = find_near_duplicates(decoded.images, seen, extent, scratch, progress, is_published=is_published)
-        leaked = audit.same.leaked
-        _judge_leaks(audit, decoded, on_leak)
-        if on_leak == "drop-train" and audit.same.leaking.any():
-            rows["train"] = np.setdiff1d(rows["train"], seen.rows[audit.same.leaking])
-            _need_every_class(decoded, rows["train"])
-            leaked = audit.without_leaking().leaked
-            seen = scan(decoded.images, rows)
-        suspects = find_suspects(seen, decoded.labels, decoded.classes, decoded.names)
-        _judge_suspects(suspects, stop=settings.on_suspect == "stop")
-        # Published datasets are known to everyone, and often preprocessed for a training of less than a minute.
-        is_judged = settings.audit == "full" or (settings.audit == "auto" and not is_published)
-        progress("judge quality", 0, 0)
-        quality = judge_quality(decoded, seen) if is_judged else None
+        found = _inspect(decoded, rows, config, scratch, progress)
         progress("write tensors", 0, 0)
-        with atomic_directory(target) as directory:
-            card = cache.write(
-                directory,
-                decoded.images,
-                decoded.labels,
-                rows,
-                name=name,
-                classes=decoded.classes,
-                names=decoded.names,
-                attributes=decoded.attributes,
-                settings={
-                    "dataset": {"name": name, "on_broken": config.dataset.on_broken},
-                    # Whatever was looked for, the same images are the same data.
-                    "preprocess": settings.model_dump(mode="json", exclude={"audit"}),
-                },
-                decoder=decoded.decoder,
-                digests=decoded.digests,
-                original_sizes=decoded.original_sizes,
-            )
-            cache.write_leaked(
-                directory, {split: leaked[audit.seen.splits == number] for number, split in enumerate(cache.SPLITS)}
-            )
-            kept = np.isin(audit.seen.rows, seen.rows)
-            cache.write_groups(directory, audit.groups_with(decoded.groups)[kept])
+        card = _write_cache(decoded, found, config, target)
         progress("report", 0, 0)
-        found = report.describe(decoded, rows, seen) | {
-            "suspects": [asdict(suspect) for suspect in suspects],
-            "near_duplicates": describe(audit, decoded) | {"dropped": len(audit.seen.rows) - len(seen.rows)},
-            "fixes": fixed,
-        }
         with atomic_directory(workspace.report("preprocess")) as directory:
-            write_json(directory / "report.json", found)
+            _write_report(decoded, found, config.preprocess.seed, fixed, directory)
             keep_listing(target, directory)
             if fixes:
                 # With each training, so that it can be reproduced.
                 write_fixes(directory / workspace.fixes.name, fixes)
-            plotting.save(report.class_balance(found["classes"]), directory / "class_balance.png")
-            picture = report.samples(decoded.images, decoded.labels, rows["train"], decoded.classes, settings.seed)
-            plotting.save(picture, directory / "samples.png")
-            if audit.same.groups:
-                write_json(directory / NEAR_DUPLICATES, list_groups(audit, decoded, kept))
-                plotting.save(draw(audit, decoded), directory / "near_duplicates.png")
-            if quality:
-                _report_quality(quality, decoded, directory)
     sizes = ", ".join(f"{size:,} {split}" for split, size in card.sizes.items())
     shape = "x".join(map(str, card.shape))
     messages.print(f"{name}: {sizes} images of {shape} in {len(card.classes)} classes, {card.fingerprint[:12]}")
+
+
+def _inspect(
+    decoded: DecodedDataset,
+    rows: dict[str, NDArray[np.int64]],
+    config: Config,
+    scratch: Path,
+    progress: ReportProgress,
+) -> Inspected:
+    """Look for leaks, suspects and flaws among the ``rows`` of each split. Raises DataError where one stops."""
+    settings, on_leak = config.preprocess, config.dataset.on_leak
+    progress("compare", 0, 0)
+    seen = scan(decoded.images, rows)
+    # Who wants leaks dropped wants them found, however many images there are.
+    extent = "full" if settings.audit == "auto" and on_leak != "report" else settings.audit
+    is_published = config.dataset.name != "folder"
+    audit = find_near_duplicates(decoded.images, seen, extent, scratch, progress, is_published=is_published)
+    _judge_leaks(audit, decoded, on_leak)
+    if on_leak == "drop-train" and audit.same.leaking.any():
+        rows = rows | {"train": np.setdiff1d(rows["train"], seen.rows[audit.same.leaking])}
+        _need_every_class(decoded, rows["train"])
+        seen = scan(decoded.images, rows)
+    suspects = find_suspects(seen, decoded.labels, decoded.classes, decoded.names)
+    _judge_suspects(suspects, stop=settings.on_suspect == "stop")
+    # Published datasets are known to everyone, and often preprocessed for a training of less than a minute.
+    is_judged = settings.audit == "full" or (settings.audit == "auto" and not is_published)
+    progress("judge quality", 0, 0)
+    return Inspected(rows, seen, audit, suspects, judge_quality(decoded, seen) if is_judged else None)
+
+
+def _write_cache(decoded: DecodedDataset, found: Inspected, config: Config, target: Path) -> cache.DatasetCard:
+    name = config.dataset.name
+    with atomic_directory(target) as directory:
+        card = cache.write(
+            directory,
+            decoded.images,
+            decoded.labels,
+            found.rows,
+            name=name,
+            classes=decoded.classes,
+            names=decoded.names,
+            attributes=decoded.attributes,
+            settings={
+                "dataset": {"name": name, "on_broken": config.dataset.on_broken},
+                # Whatever was looked for, the same images are the same data.
+                "preprocess": config.preprocess.model_dump(mode="json", exclude={"audit"}),
+            },
+            decoder=decoded.decoder,
+            digests=decoded.digests,
+            original_sizes=decoded.original_sizes,
+        )
+        cache.write_leaked(directory, found.leaked)
+        cache.write_groups(directory, found.audit.groups_with(decoded.groups)[found.kept])
+    return card
+
+
+def _write_report(
+    decoded: DecodedDataset, found: Inspected, seed: int, fixed: Mapping[Decision, int], directory: Path
+) -> None:
+    audit, rows = found.audit, found.rows
+    document = report.describe(decoded, rows, found.seen) | {
+        "suspects": [asdict(suspect) for suspect in found.suspects],
+        "near_duplicates": describe(audit, decoded) | {"dropped": int((~found.kept).sum())},
+        "fixes": fixed,
+    }
+    write_json(directory / "report.json", document)
+    plotting.save(report.class_balance(document["classes"]), directory / "class_balance.png")
+    picture = report.samples(decoded.images, decoded.labels, rows["train"], decoded.classes, seed)
+    plotting.save(picture, directory / "samples.png")
+    if audit.same.groups:
+        write_json(directory / NEAR_DUPLICATES, list_groups(audit, decoded, found.kept))
+        plotting.save(draw(audit, decoded), directory / "near_duplicates.png")
+    if found.quality:
+        _report_quality(found.quality, decoded, directory)
 
 
 def _judge_broken(decoded: DecodedDataset, *, skip: bool) -> None:
