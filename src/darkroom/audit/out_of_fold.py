@@ -15,7 +15,7 @@ from darkroom.audit.images import FoldedImages
 from darkroom.config import Config
 from darkroom.data.batches import Split, place
 from darkroom.data.cache import DatasetCard
-from darkroom.models.network import heads_of
+from darkroom.models.network import record_features
 from darkroom.search.fused.loop import FusedLoop, SingleLoop, why_not
 from darkroom.search.plan import most_at_once
 from darkroom.training.checkpoint import Checkpoint
@@ -184,14 +184,9 @@ class _Training:
 def ask(model: nn.Module, split: Split, device: torch.device, precision: str) -> tuple[Tensor, Tensor]:
     """The logits float32 [N, classes] of ``model`` for ``split``, and what its last layer is given, float16 [N, D]."""
     model.eval()
-    given: list[Tensor] = []
-    head = model.get_submodule(heads_of(model)[0].rstrip("."))
-    hook = head.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].flatten(1).half().cpu()))
     logits = []
-    try:
+    with record_features(model) as features:
         for images, _ in split.in_order(ASKED_AT_ONCE, device):
             with autocast(device, precision):
                 logits.append(model(images).float().cpu())
-    finally:
-        hook.remove()
-    return torch.cat(logits), torch.cat(given)
+    return torch.cat(logits), torch.cat(features)

@@ -1,6 +1,7 @@
 """Optional hooks of an architecture, besides mapping images to logits."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -62,6 +63,18 @@ def last_layer(network: nn.Module) -> str:
     """The name of the last layer that has weights of its own."""
     *_, last = (name for name, _ in network.named_parameters())
     return last.rpartition(".")[0]
+
+
+@contextmanager
+def record_features(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Collects what the layer of ``model`` that gives the logits is given: float16 [n, D] on the CPU for n images."""
+    features: list[Tensor] = []
+    head = model.get_submodule(heads_of(model)[0].rstrip("."))
+    hook = head.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0].flatten(1).half().cpu()))
+    try:
+        yield features
+    finally:
+        hook.remove()
 
 
 def networks(model: nn.Module) -> Iterator[Network]:
