@@ -7,18 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from darkroom import plotting
 from darkroom.config import Config
 from darkroom.config.settings import Evaluate
 from darkroom.data.batches import CPU, Split, read_split
-from darkroom.data.cache import DatasetCard, read_digests, read_leaked, read_names
+from darkroom.data.cache import DatasetCard, read_digests, read_groups, read_leaked, read_names
 from darkroom.data.glyph_layout import common_ground, measure_glyphs
 from darkroom.errors import CacheError, counted
 from darkroom.evaluation import plots
 from darkroom.evaluation.cross_validated import beside
 from darkroom.evaluation.gallery import write_gallery
-from darkroom.evaluation.leaks import without_leaked
+from darkroom.evaluation.leaks import confirm_leaked, without_leaked
 from darkroom.evaluation.logits import predict_logits
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
@@ -57,7 +58,8 @@ def run(config: Config, workspace: Workspace) -> None:
     logits = predict_logits(classifier, test, config.evaluate.batch_size).numpy()
     reference = fit_reference_of(classifier, test, dataset, directory, config.evaluate.batch_size)
     found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
-    without = without_leaked(found, read_leaked(directory, "test", len(test)))
+    resembling, leaked = _leaked(classifier, test, dataset, directory, config.evaluate.batch_size)
+    without = without_leaked(found, leaked)
     found = replace(found, summary=found.summary | without)
     correct, compared = found.predicted == found.labels, dict(slicing)
     if wanted is None or CONFUSION in wanted:
@@ -83,6 +85,11 @@ def run(config: Config, workspace: Workspace) -> None:
     )
     if line := beside(len(test), workspace.report("audit"), dataset.fingerprint):
         messages.print(f"evaluate: {line}")
+    if apart := int((resembling & ~leaked).sum()):
+        messages.print(
+            f"evaluate: {counted(apart, 'test image')} {'resembles' if apart == 1 else 'resemble'} one in train or val "
+            "by pixels, and the model tells them apart"
+        )
     if "accuracy_without_leaked" in without:
         messages.print(
             f"evaluate: {without['accuracy_without_leaked']:.4f} ({without['accuracy_without_leaked_low']:.4f} to "
@@ -108,6 +115,18 @@ def fit_reference_of(
     ground = common_ground(batches) if layout else "mixed"
     logits = predict_logits(classifier, val, batch_size).numpy()
     return fit_reference(logits, val.labels.numpy(), layout, ground)
+
+
+def _leaked(
+    classifier: Classifier, test: Split, dataset: DatasetCard, directory: Path, batch_size: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The test images that resemble one of train or val by their pixels, bool [N], and those of them that leak."""
+    resembling = read_leaked(directory, "test", len(test))
+    if not resembling.any():
+        return resembling, resembling
+    train, val = (read_split(directory, dataset, name) for name in ("train", "val"))
+    groups = read_groups(directory, sum(dataset.sizes.values()))
+    return resembling, confirm_leaked(classifier, train, val, test, resembling, groups, batch_size)
 
 
 def _measure(
