@@ -16,12 +16,10 @@ from darkroom.evaluation.metrics import Evaluation, accuracy_interval
 from darkroom.models.classifier import Classifier
 from darkroom.models.network import record_features
 
-# The neighbor among the train images whose distance shows how far apart different pictures are, and the number of
-# images by which it is estimated.
-NEIGHBOR = 20
-SAMPLE = 2000
-# A share of that distance; of the same picture the features are nearer.
-SAME = 0.5
+# Copies are among the nearest images, however good the model is.
+NEAREST = 20
+# Train images by which the distance of the last of these is estimated.
+SAMPLE = 5000
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -34,9 +32,9 @@ def confirm_leaked(
     """Which of the ``leaked`` bool [N] test images the classifier too takes for the picture of a train or val image.
 
     ``groups`` int64 [all images] says which images of train, val and test, in this order, may show the same picture. A
-    test image is confirmed if an image of its group is nearer to it than half the distance to the 20th neighbor among
-    the train images, by the directions of what the last layer is given. That distance is estimated from 2,000 train
-    images of other groups. Where there is nothing to compare with, the image stays leaked.
+    test image is confirmed if an image of its group is among the nearest 20 of its train images, by the directions of
+    what the last layer is given. How near that is, 5,000 train images of other groups say. Where there is nothing to
+    compare with, the image stays leaked.
     """
     known, suspicious = groups[: len(train) + len(val)], groups[len(train) + len(val) :][leaked]
     partners = np.flatnonzero(np.isin(known, suspicious))
@@ -49,13 +47,13 @@ def confirm_leaked(
     described = _directions(classifier, rows, batch_size)
     asked = _directions(classifier, [(test, np.flatnonzero(leaked))], batch_size)
     sample = _directions(classifier, [(train, others)], batch_size)
-    rank = max(1, round(NEIGHBOR * len(others) / len(train))) - 1
+    rank = max(1, round(NEAREST * len(others) / len(train))) - 1
     far = np.partition(_distances(asked, sample), rank, axis=1)[:, rank]
     confirmed = leaked.copy()
     for row, features, group, limit in zip(np.flatnonzero(leaked), asked, suspicious, far, strict=True):
         same = described[known[partners] == group]
         # Differences, not products: those of equal features are zero to the bit.
-        confirmed[row] = not len(same) or np.linalg.norm(same - features, axis=1).min() <= SAME * limit
+        confirmed[row] = not len(same) or np.linalg.norm(same - features, axis=1).min() <= limit
     return confirmed
 
 
