@@ -23,7 +23,7 @@ SLOW = (
     "unit/models/test_pretrained.py", "unit/models/test_pretrained_files.py",
     "unit/models/test_pretrained_training.py", "unit/models/test_timm_backbone.py", "unit/promotion/test_promote.py",
     "unit/promotion/test_aliases.py", "unit/search/test_samplers.py", "unit/tracking/test_tracker.py",
-    "unit/training/test_compile.py",
+    "unit/training/test_compile.py", "unit/training/test_shared.py", "unit/training/test_launch.py",
 )  # fmt: skip
 # Fixtures that run the pipeline or draw: every test that uses one is slow.
 SLOW_FIXTURES = {"evaluated_once", "trained_once", "searchable", "two_versions", "drawn"}

@@ -6,6 +6,7 @@ There are no worker processes: decoded uint8 images are small enough to be kept 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -14,9 +15,11 @@ from torch import Tensor
 
 from darkroom.config.settings import Augment
 from darkroom.data.augmentation import augment
+from darkroom.data.augmentation.draws import drawn_for
 from darkroom.data.augmentation.geometry import flip
 from darkroom.data.cache import FORMAT_VERSION, MADE_BY, DatasetCard, pixels_offset
 from darkroom.data.memmap import MappedImages
+from darkroom.data.shares import Share
 from darkroom.errors import CacheError, DarkroomError
 
 CPU = torch.device("cpu")
@@ -47,9 +50,12 @@ class Split:
         taken = self.images.index_select(0, rows), self.labels.index_select(0, rows)
         return self._sent(taken, device)
 
-    def in_order(self, batch_size: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-        """Batches in the order of the split, on ``device``."""
-        for batch in zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True):
+    def in_order(
+        self, batch_size: int, device: torch.device, first: int = 0, every: int = 1
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Batches in the order of the split, on ``device``: of all from number ``first`` on each ``every``-th."""
+        batches = zip(self.images.split(batch_size), self.labels.split(batch_size), strict=True)
+        for batch in islice(batches, first, None, every):
             yield self._sent(batch, device)
 
     def _sent(self, batch: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -141,6 +147,9 @@ class TrainBatches:
     Mirroring in alternation shows each image as it is in one epoch and mirrored in the next, beginning with
     either at random: without the doublets of a coin thrown each time (Jordan, "94% on CIFAR-10 in 3.29
     seconds on a single GPU", 2024).
+
+    With a ``share`` the batches are of all processes together: of each the labels are all there, but only the images
+    that this process takes. The generators of all processes stay alike.
     """
 
     def __init__(
@@ -153,8 +162,10 @@ class TrainBatches:
         device: torch.device = CPU,
         *,
         drop_last: bool = False,
+        share: Share | None = None,
     ) -> None:
         self.split = split
+        self.share = share
         count = len(split) // split.views
         self.batch_size = min(batch_size, count)
         self.images = count // self.batch_size * self.batch_size if drop_last else count
@@ -175,8 +186,21 @@ class TrainBatches:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in self.begin_epoch().split(self._block()):
+            if self.share is not None:
+                yield from self._shared(rows, self.share)
+                continue
             images, labels = self.take(rows, odd=bool(self.epoch % 2))
             yield from zip(images.split(self.batch_size), labels.split(self.batch_size), strict=True)
+
+    def _shared(self, rows: Tensor, share: Share) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of a block of ``rows``, each with the images that its ``share`` takes."""
+        batches = torch.arange(len(rows), device=rows.device).split(self.batch_size)
+        taken = [batch[share.rows(len(batch), rows.device).taken] for batch in batches]
+        places = torch.cat(taken)
+        with drawn_for(places.to(self.device), len(rows)):
+            images, _ = self.take(rows[places], odd=bool(self.epoch % 2))
+        labels = self.split.labels[rows].to(self.device)
+        yield from zip(images.split([len(each) for each in taken]), labels.split(self.batch_size), strict=True)
 
     def begin_epoch(self) -> Tensor:
         """The rows of the split in the order of a new epoch: int64 [images], where the split is."""

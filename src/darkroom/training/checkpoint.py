@@ -11,7 +11,7 @@ from darkroom.utils.files import atomic_file
 from darkroom.utils.scratch import remove_abandoned
 
 # Of what a training saves. A file in another format counts as none.
-FORMAT = 2
+FORMAT = 3
 # Saving takes at most this share of the time of a training.
 SHARE = 0.02
 

@@ -15,9 +15,11 @@ from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrainingError
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.transfer import read_start, transfer_weights
+from darkroom.training.agreement import check_agreement
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import prepare
 from darkroom.training.loop import EpochMetrics, FitResult, TrainingLoop
+from darkroom.training.ranks import ALONE, Ranks
 from darkroom.training.size import check_size
 from darkroom.utils.memory import shortage
 
@@ -36,6 +38,7 @@ def train_classifier(
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
     on_step: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Classifier, FitResult]:
     """Train a new classifier on ``device`` as ``config`` says; see ``fit`` for the rest.
 
@@ -53,6 +56,7 @@ def train_classifier(
         checkpoint=checkpoint,
         on_epoch=on_epoch,
         on_step=on_step,
+        ranks=ranks,
     )
     return classifier, result
 
@@ -88,6 +92,7 @@ def fit(
     checkpoint: Checkpoint | None = None,
     on_epoch: Callable[[EpochMetrics], None] = lambda metrics: None,
     on_step: Callable[[], None] = lambda: None,
+    ranks: Ranks = ALONE,
 ) -> FitResult:
     """Train ``model``, which maps uint8 images [N, C, H, W] to logits, on ``train``, judged by ``val``.
 
@@ -98,6 +103,9 @@ def fit(
     with the same bits as one that was not, on the same machine: on a GPU only with train.deterministic.
     Dropout draws from torch's global generator: seed it before building the model.
 
+    With ``ranks``, all of which call this with the same arguments, they share the work, and each ends with the same
+    weights. The first alone saves the checkpoint; all resume from it.
+
     Raises TrainingError if the loss of an epoch is not finite, or the memory does not suffice, ConfigError if the
     model cannot be compiled.
     """
@@ -105,15 +113,17 @@ def fit(
         prepare(device, deterministic=settings.deterministic)
         model.to(device)
         train, val = place(device, train, val)
-        loop = TrainingLoop(model, train, val, settings, augment, device)
-        if checkpoint and (state := checkpoint.load()):
+        loop = TrainingLoop(model, train, val, settings, augment, device, ranks)
+        state = checkpoint.load() if checkpoint else None
+        check_agreement(ranks, {"the epochs in the checkpoint": len(state["history"]) if state else 0})
+        if state:
             loop.load_state(state)
             for metrics in loop.result.history:
                 on_epoch(metrics)
         loop.warm_up()
         while not loop.finished:
             metrics = loop.run_epoch(on_step)
-            if checkpoint and (loop.finished or checkpoint.is_due()):
+            if checkpoint and ranks.is_first and (loop.finished or checkpoint.is_due()):
                 checkpoint.save(loop.state())
             on_epoch(metrics)
         model.load_state_dict(loop.best_weights)

@@ -19,6 +19,7 @@ from darkroom.training.cuda_graph import CapturedSteps, CaptureError, CudaGraphs
 from darkroom.training.device import autocast, choose_precision, set_tf32
 from darkroom.training.ema import MovingAverage
 from darkroom.training.optimizers import build_optimizer
+from darkroom.training.ranks import ALONE, Ranks
 from darkroom.training.schedule import Schedule
 from darkroom.training.step import TrainStep
 
@@ -76,12 +77,21 @@ class TrainingLoop:
     """The state of a training between two epochs."""
 
     def __init__(
-        self, model: nn.Module, train: Split, val: Split, settings: Train, augment: Augment, device: torch.device
+        self,
+        model: nn.Module,
+        train: Split,
+        val: Split,
+        settings: Train,
+        augment: Augment,
+        device: torch.device,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model = model
         self.settings = settings
         self.device = device
         self.precision = choose_precision(settings, device)
+        self.ranks = ranks
+        ranks.send_from_first(model)
         self.batches = TrainBatches(
             train,
             settings.batch_size,
@@ -90,10 +100,11 @@ class TrainingLoop:
             settings.sampler,
             device,
             drop_last=settings.drop_last,
+            share=ranks.share(settings, augment),
         )
         self.val = val
         self.optimizer = build_optimizer(model, settings)
-        self.step = TrainStep(model, self.optimizer, train, settings, augment, device, self.precision)
+        self.step = TrainStep(model, self.optimizer, train, settings, augment, device, self.precision, ranks)
         self.schedule = Schedule(self.optimizer, settings, len(self.batches))
         self.result = FitResult(settings.monitor)
         self.best_weights: dict[str, Tensor] = {}
@@ -118,7 +129,7 @@ class TrainingLoop:
     def _warm_up(self) -> None:
         # By its type: tensors know the number of their device, and what was chosen need not.
         is_there = self.batches.split.images.device.type == self.device.type == "cuda"
-        if is_there and not self.step.scaler:
+        if is_there and not self.step.scaler and self.ranks.count == 1:
             self.capture(CudaGraphs())
         elif self.device.type != "cpu" or self.settings.compile != "none":
             rows = torch.arange(self.batches.batch_size, device=self.batches.split.images.device)
@@ -171,7 +182,7 @@ class TrainingLoop:
         Raises TrainingError if a loss is not finite.
         """
         epoch = len(self.result.history) + 1
-        val_loss, val_accuracy = evaluate(self.validated_model, self.val, self.device, self.precision)
+        val_loss, val_accuracy = evaluate(self.validated_model, self.val, self.device, self.precision, self.ranks)
         if not (math.isfinite(train_loss) and math.isfinite(val_loss)):
             raise TrainingError(
                 f"epoch {epoch}: the loss is no longer finite (train {train_loss}, validation {val_loss}); "
@@ -200,6 +211,8 @@ class TrainingLoop:
             loss_sum += loss * len(labels)
             correct += right
             on_step()
+        self.ranks.add_up([loss_sum])
+        self.ranks.add_up([correct])
         count = self.batches.images
         return loss_sum.item() / count, correct.item() / count, self.schedule.last_rate
 
@@ -229,6 +242,7 @@ class TrainingLoop:
     def state(self) -> dict[str, Any]:
         """Everything the remaining epochs depend on."""
         return {
+            "ranks": self.ranks.count,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.schedule.place,
@@ -263,14 +277,24 @@ class TrainingLoop:
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, split: Split, device: torch.device, precision: str = "fp32") -> tuple[float, float]:
-    """Mean cross-entropy and accuracy of ``model`` on ``split``, computed on ``device``, in evaluation mode."""
+def evaluate(
+    model: nn.Module, split: Split, device: torch.device, precision: str = "fp32", ranks: Ranks = ALONE
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of ``model`` on ``split``, computed on ``device``, in evaluation mode.
+
+    The batches are dealt out to ``ranks``. Each has a place for its sum, so that all add up the same numbers in the
+    same order as one process does.
+    """
     model.eval()
-    loss_sum = torch.zeros((), device=device)
-    correct = torch.zeros((), dtype=torch.int64, device=device)
-    for images, labels in split.in_order(VALIDATION_BATCH, device):
+    batches = -(-len(split) // VALIDATION_BATCH)
+    losses = torch.zeros(batches, device=device)
+    correct = torch.zeros(batches, dtype=torch.int64, device=device)
+    dealt = split.in_order(VALIDATION_BATCH, device, ranks.rank, ranks.count)
+    for number, (images, labels) in zip(range(ranks.rank, batches, ranks.count), dealt, strict=True):
         with autocast(device, precision):
             logits = model(images)
-        loss_sum += F.cross_entropy(logits, labels, reduction="sum")
-        correct += (logits.argmax(1) == labels).sum()
-    return loss_sum.item() / len(split), correct.item() / len(split)
+        losses[number] = F.cross_entropy(logits, labels, reduction="sum")
+        correct[number] = (logits.argmax(1) == labels).sum()
+    ranks.add_up([losses])
+    ranks.add_up([correct])
+    return losses.sum().item() / len(split), correct.sum().item() / len(split)

@@ -1,7 +1,7 @@
 """One optimizer step on one batch."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Generator, Tensor, nn, optim
@@ -10,7 +10,10 @@ from torch.nn import functional as F
 from darkroom.config.settings import Augment, Train
 from darkroom.data.augmentation.mixing import Target, mix
 from darkroom.data.batches import Split
+from darkroom.data.shares import Rows
 from darkroom.training.device import autocast
+from darkroom.training.ranks import ALONE, Ranks
+from darkroom.training.whole_batch import WholeBatch
 
 # The first calls compile, and let the device choose its algorithms.
 WARM_UP_STEPS = 3
@@ -23,7 +26,8 @@ class TrainStep:
 
     The loss is the mean cross-entropy of the batch. With balanced class weights each image counts by the
     inverse frequency of its class in ``train``; a batch that goes through the model in several parts gives
-    the gradient of the whole.
+    the gradient of the whole. So does one that is shared among ``ranks``: each process computes its share, and all
+    take the same step.
     """
 
     def __init__(
@@ -35,7 +39,10 @@ class TrainStep:
         augment: Augment,
         device: torch.device,
         precision: str,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
+        self.share = ranks.share(settings, augment)
         self.model = model
         self.optimizer = optimizer
         self.settings = settings
@@ -44,7 +51,7 @@ class TrainStep:
         self.precision = precision
         self.forward = _compiled(model, settings.compile, device)
         # Compiled code is for one size; the smaller last batch of an epoch goes through the model as it is.
-        self.compiled_size = len(train.labels[: settings.batch_size].chunk(settings.accumulate)[0])
+        self.compiled_size = self._part_size(min(settings.batch_size, len(train)))
         self.weights = _balanced_weights(train.labels).to(device) if settings.class_weights == "balanced" else None
         # Gradients in fp16 are scaled, or small ones would be zero (Micikevicius et al., 2018).
         self.scaler = torch.amp.GradScaler(device.type) if precision == "fp16" else None
@@ -53,22 +60,33 @@ class TrainStep:
     def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         """Train on ``images`` uint8 [N, C, H, W] and ``labels`` int64 [N]; ``generator`` draws what is mixed.
 
-        Returns the mean loss and the number of right answers, on the device: the host does not wait for them.
+        Of a batch that is shared the images are those that this process takes, and the labels those of the whole batch.
+        Returns what this process adds to the batch's mean loss and number of right answers, on the device: the host
+        does not wait for them.
         """
+        rows = self.rows(len(labels))
         images, target = self.mixed(images, labels, generator)
         self.optimizer.zero_grad()
         loss = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         weight = self.total_weight(target)
+        if rows is not None:
+            target, weight = target.at(rows.places), weight * rows.copies
         parts = self.settings.accumulate
         for part, shown in zip(images.chunk(parts), target.chunk(parts), strict=True):
-            logits = self._logits(part)
+            logits = self._logits(part, rows)
             part_loss = self._losses(logits, shown).sum() / weight
             (self.scaler.scale(part_loss) if self.scaler else part_loss).backward()
             loss += part_loss.detach()
-            correct += (logits.detach().argmax(1) == shown.dominant).sum()
+            if self.ranks.is_first or not _is_copied(rows):
+                correct += (logits.detach().argmax(1) == shown.dominant).sum()
+        self.ranks.add_up_gradients(self.model)
         self.update()
         return loss, correct
+
+    def rows(self, count: int) -> Rows | None:
+        """What this process computes of a batch of ``count`` images; None if that is all of it, and it is alone."""
+        return None if self.share is None else self.share.rows(count, self.device)
 
     @property
     def mixes(self) -> bool:
@@ -76,9 +94,9 @@ class TrainStep:
         return bool(self.augment.mixup or self.augment.cutmix)
 
     def mixed(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Target]:
-        """The batch as it is trained on."""
+        """The images of this process as they are trained on, and the target of the whole batch."""
         if self.mixes:
-            return mix(images, labels, self.augment, generator)
+            return mix(images, labels, self.augment, generator, self.rows(len(labels)))
         return images, Target(labels)
 
     def update(self) -> None:
@@ -95,20 +113,29 @@ class TrainStep:
 
     def warm_up(self, images: Tensor, labels: Tensor) -> None:
         """Compute gradients of a batch as a step does, and leave the model and torch's generators as they were."""
+        rows = self.rows(len(labels))
+        if rows is not None:
+            images, labels = images[rows.places], labels[rows.places]
         parts = self.settings.accumulate
         buffers = {name: buffer.clone() for name, buffer in self.model.named_buffers()}
         with _generators_kept(self.device):
             for _ in range(WARM_UP_STEPS):
                 for shown, right in zip(images.chunk(parts), labels.chunk(parts), strict=True):
-                    self._cross_entropy(self._logits(shown), right).mean().backward()
+                    self._cross_entropy(self._logits(shown, rows), right).mean().backward()
                 self.optimizer.zero_grad()
         with torch.no_grad():
             for name, buffer in self.model.named_buffers():
                 buffer.copy_(buffers[name])
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _part_size(self, count: int) -> int:
+        """How many images of a batch of ``count`` go through the model at once."""
+        rows = self.rows(count)
+        return len(torch.arange(count if rows is None else len(rows)).chunk(self.settings.accumulate)[0])
+
+    def _logits(self, images: Tensor, rows: Rows | None) -> Tensor:
         forward = self.forward if len(images) == self.compiled_size else self.model
-        with autocast(self.device, self.precision):
+        is_part = rows is not None and not _is_copied(rows)
+        with autocast(self.device, self.precision), WholeBatch(self.ranks) if is_part else nullcontext():
             logits: Tensor = forward(images)
         return logits
 
@@ -132,6 +159,11 @@ class TrainStep:
         if target.partners is not None and target.share is not None:
             weights = target.share * weights + (1 - target.share) * self.weights[target.partners]
         return weights.sum()
+
+
+def _is_copied(rows: Rows | None) -> bool:
+    """Whether other processes compute the same images."""
+    return rows is not None and rows.copies > 1
 
 
 class _Whole(optim.Optimizer):

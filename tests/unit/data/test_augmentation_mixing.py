@@ -177,7 +177,7 @@ def test_with_both_each_image_is_either_blended_or_pasted_into_with_equal_chance
 def test_shares_are_drawn_from_the_beta_distribution(monkeypatch, key, alpha):
     drawn = []
     # What is pasted is cut off at the edges, so its share is looked at before.
-    monkeypatch.setattr(mixing, "paste", lambda images, partners, share, _: drawn.append(share) or (images, share))
+    monkeypatch.setattr(mixing, "paste", lambda images, partners, share, *_: drawn.append(share) or (images, share))
     _, target = mix(constant(20_000, 0, (1, 1)), torch.zeros(20_000), Augment(**{key: alpha}), seeded(0))
     shares = drawn[0] if key == "cutmix" else target.share
     assert len(drawn) == (key == "cutmix")

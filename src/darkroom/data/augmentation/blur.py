@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from darkroom.data.augmentation.draws import rand
+
 # Gaussian weights further away, in standard deviations, are left out.
 REACH = 3
 
@@ -38,5 +40,5 @@ def _matrices(weights: Tensor, offsets: Tensor, size: int) -> Tensor:
 
 def random_blur(images: Tensor, most: float, generator: Generator) -> Tensor:
     """Blur each image by a standard deviation drawn evenly from 0 to ``most`` pixels."""
-    sigmas = most * torch.rand(len(images), generator=generator, device=images.device)
+    sigmas = most * rand(len(images), generator=generator, device=images.device)
     return blur(images, sigmas, math.ceil(REACH * most))

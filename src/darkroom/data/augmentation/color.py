@@ -3,6 +3,8 @@
 import torch
 from torch import Generator, Tensor
 
+from darkroom.data.augmentation.draws import rand
+
 
 def brighten(images: Tensor, factors: Tensor) -> Tensor:
     """Multiply ``images`` uint8 [N, C, H, W] by ``factors`` float [N]."""
@@ -77,7 +79,7 @@ def _gray(images: Tensor) -> Tensor:
 
 
 def _factors(images: Tensor, most: float, generator: Generator) -> Tensor:
-    return 1 + most * (2 * torch.rand(len(images), generator=generator, device=images.device) - 1)
+    return 1 + most * (2 * rand(len(images), generator=generator, device=images.device) - 1)
 
 
 def _to_bytes(values: Tensor) -> Tensor:

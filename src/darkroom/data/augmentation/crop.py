@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from darkroom.data.augmentation.draws import below
+from darkroom.data.augmentation.draws import below, rand
 
 # As torchvision does: one size after the other is drawn until one fits into the image.
 ATTEMPTS = 10
@@ -57,7 +57,7 @@ def _sizes(
     size: tuple[int, int], count: int, scale: tuple[float, float], ratio: tuple[float, float], generator: Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Heights and widths int64 [ATTEMPTS, count] of rectangles, and whether each fits into an image of ``size``."""
-    drawn = torch.rand(2, ATTEMPTS, count, generator=generator, device=generator.device)
+    drawn = rand(2, ATTEMPTS, count, generator=generator, device=generator.device)
     area = size[0] * size[1] * (scale[0] + drawn[0] * (scale[1] - scale[0]))
     low, high = map(math.log, ratio)
     shape = (low + drawn[1] * (high - low)).exp()

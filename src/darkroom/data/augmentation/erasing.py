@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Generator, Tensor
 
-from darkroom.data.augmentation.draws import below
+from darkroom.data.augmentation.draws import below, rand
 
 # Smallest and largest share of the area, and height to width, of an erased rectangle (Zhong et al., 2017).
 AREAS = (0.02, 0.33)
@@ -42,7 +42,7 @@ def random_cutout(images: Tensor, side: int, generator: Generator) -> Tensor:
 def random_erasing(images: Tensor, probability: float, generator: Generator) -> Tensor:
     """Blank, with ``probability``, a rectangle of random size and shape (Zhong et al., 2017)."""
     height, width = images.shape[-2:]
-    drawn = torch.rand(3, len(images), generator=generator, device=images.device)
+    drawn = rand(3, len(images), generator=generator, device=images.device)
     area = height * width * (AREAS[0] + drawn[0] * (AREAS[1] - AREAS[0]))
     low, high = (math.log(ratio) for ratio in RATIOS)
     ratio = (low + drawn[1] * (high - low)).exp()

@@ -4,6 +4,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from darkroom.data.augmentation.draws import rand, randint
+
 
 def flip(images: Tensor, mirrored: Tensor, dimension: int = -1) -> Tensor:
     """Mirror those of ``images`` [N, C, H, W] for which ``mirrored`` bool [N] is true.
@@ -15,7 +17,7 @@ def flip(images: Tensor, mirrored: Tensor, dimension: int = -1) -> Tensor:
 
 def random_flip(images: Tensor, dimension: int, generator: Generator) -> Tensor:
     """Mirror each image with probability 1/2, left-right (``dimension`` -1) or top-bottom (-2)."""
-    return flip(images, torch.rand(len(images), generator=generator, device=images.device) < 0.5, dimension)
+    return flip(images, rand(len(images), generator=generator, device=images.device) < 0.5, dimension)
 
 
 def translate(images: Tensor, shifts: Tensor, largest: int, padding: str = "black") -> Tensor:
@@ -35,7 +37,7 @@ def translate(images: Tensor, shifts: Tensor, largest: int, padding: str = "blac
 def random_translate(images: Tensor, largest: int, padding: str, generator: Generator) -> Tensor:
     """Shift each image by whole pixels, drawn evenly from -largest to largest in both directions."""
     size = (2, len(images))
-    shifts = torch.randint(-largest, largest + 1, size, generator=generator, device=images.device)
+    shifts = randint(-largest, largest + 1, size, generator=generator, device=images.device)
     return translate(images, shifts, largest, padding)
 
 
@@ -78,5 +80,5 @@ def affine(images: Tensor, degrees: Tensor, scales: Tensor, shears: Tensor) -> T
 def random_affine(images: Tensor, degrees: float, scale: float, shear: float, generator: Generator) -> Tensor:
     """Turn each image by up to ``degrees`` either way, scale it by 1 - scale to 1 + scale, shear it by up to ``shear``
     degrees either way, all drawn evenly."""
-    drawn = 2 * torch.rand(3, len(images), generator=generator, device=images.device) - 1
+    drawn = 2 * rand(3, len(images), generator=generator, device=images.device) - 1
     return affine(images, drawn[0] * degrees, 1 + drawn[1] * scale, drawn[2] * shear)

@@ -8,8 +8,10 @@ from torch import Generator, Tensor
 
 from darkroom.config.settings import Augment
 from darkroom.data.augmentation.erasing import boxes
+from darkroom.data.shares import Rows
 
 QUANTILES = 4096
+WHOLE = slice(None)
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,11 @@ class Target:
             return self.labels
         return torch.where(self.share < 0.5, self.partners, self.labels)
 
+    def at(self, places: Tensor) -> "Target":
+        """The target of the images at ``places`` int64 [n]."""
+        columns = (None if each is None else each[places] for each in (self.partners, self.share))
+        return Target(self.labels[places], *columns)
+
     def chunk(self, parts: int) -> list["Target"]:
         """Like torch.chunk, for each of the tensors."""
         columns = [
@@ -39,23 +46,29 @@ class Target:
         return [Target(*row) for row in zip(*columns, strict=False)]
 
 
-def mix(images: Tensor, labels: Tensor, settings: Augment, generator: Generator) -> tuple[Tensor, Target]:
+def mix(
+    images: Tensor, labels: Tensor, settings: Augment, generator: Generator, rows: Rows | None = None
+) -> tuple[Tensor, Target]:
     """Mix each of ``images`` uint8 [N, C, H, W] with the one before it, in a batch that is in random order.
 
-    Where both ways are wanted, each image takes either with probability 1/2.
+    Where both ways are wanted, each image takes either with probability 1/2. With ``rows``, the images are those that
+    it takes of a batch with these ``labels``: returns its own, mixed, and the target of the whole batch.
     """
-    partners, count = images.roll(1, 0), len(images)
+    count = len(labels)
+    own = WHOLE if rows is None else rows.places
+    images, partners = (images, images.roll(1, 0)) if rows is None else (images[: len(rows)], images[rows.before])
     share = torch.ones(count, device=images.device)
     pasting = torch.zeros(count, dtype=torch.bool, device=images.device)
     if settings.cutmix:
         pasting = ~pasting
         if settings.mixup:
             pasting = torch.rand(count, generator=generator, device=images.device) < 0.5
-        pasted, pasted_share = paste(images, partners, _draw(settings.cutmix, count, generator), generator)
-        images, share = torch.where(pasting[:, None, None, None], pasted, images), torch.where(pasting, pasted_share, 1)
+        pasted, pasted_share = paste(images, partners, _draw(settings.cutmix, count, generator), generator, own)
+        images = torch.where(pasting[own, None, None, None], pasted, images)
+        share = torch.where(pasting, pasted_share, 1)
     if settings.mixup:
         drawn = torch.where(pasting, 1, _draw(settings.mixup, count, generator))
-        images, share = blend(images, partners, drawn), share * drawn
+        images, share = blend(images, partners, drawn[own]), share * drawn
     return images, Target(labels, labels.roll(1, 0), share)
 
 
@@ -69,19 +82,28 @@ def blend(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:
     return mixed.to(images.dtype) if images.is_floating_point() else mixed.round_().to(images.dtype)
 
 
-def paste(images: Tensor, partners: Tensor, share: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+def paste(
+    images: Tensor, partners: Tensor, share: Tensor, generator: Generator, own: slice | Tensor = WHOLE
+) -> tuple[Tensor, Tensor]:
     """Paste a rectangle of ``partners`` that leaves about ``share`` float [N] of ``images``: CutMix (Yun et al., 2019).
 
-    Returns the images and the share of each that is really left: the rectangle is cut off at the edges.
+    The images are those at the places ``own`` of a batch of N. Returns them, and the share of each of the batch that is
+    really left: the rectangle is cut off at the edges.
     """
-    count, _, height, width = images.shape
+    (height, width), count = images.shape[2:], len(share)
     side = (1 - share).sqrt()
     heights, widths = (side * height).long(), (side * width).long()
     drawn = torch.rand(2, count, generator=generator, device=images.device)
     top = (drawn[0] * height).long() - heights // 2
     left = (drawn[1] * width).long() - widths // 2
-    inside = boxes((height, width), top, left, heights, widths)
-    return torch.where(inside, partners, images), 1 - inside.float().mean((1, 2, 3))
+    inside = boxes((height, width), top[own], left[own], heights[own], widths[own])
+    covered = _covered(top, heights, height) * _covered(left, widths, width)
+    return torch.where(inside, partners, images), 1 - covered / (height * width)
+
+
+def _covered(starts: Tensor, lengths: Tensor, size: int) -> Tensor:
+    """How many of the ``size`` pixels along a side a rectangle covers: int64 [N]."""
+    return (starts + lengths).clamp(0, size) - starts.clamp(0, size)
 
 
 def _draw(alpha: float, count: int, generator: Generator) -> Tensor:

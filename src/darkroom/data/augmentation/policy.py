@@ -4,12 +4,13 @@ The list and the strengths are those of the paper's wide space for images of any
 state-of-the-art data augmentation", table 1): what torchvision calls TrivialAugmentWide.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Generator, Tensor
 
 from darkroom.data.augmentation.color import brighten, contrast, saturate
+from darkroom.data.augmentation.draws import some_places
 from darkroom.data.augmentation.geometry import affine, translate
 
 # The number of strengths, from 0 to the strongest.
@@ -32,15 +33,37 @@ def random_policy(images: Tensor, generator: Generator) -> Tensor:
     A batch is shared out among the operations: how many images one of them gets is no value that the host would have to
     wait for. Where it cannot be shared out evenly, places without an image make it up to the next size that can.
     """
-    device, count = images.device, len(images)
+    some = some_places()
+    device, count = images.device, len(images) if some is None else some[1]
     places = -(-count // len(OPERATIONS)) * len(OPERATIONS)
     order = torch.rand(places, generator=generator, device=device).argsort()
     strengths = torch.randint(LEVELS, (places,), generator=generator, device=device) / (LEVELS - 1)
     signs = 2 * torch.randint(2, (places,), generator=generator, device=device) - 1
+    shares = zip(OPERATIONS.values(), order.chunk(len(OPERATIONS)), strict=True)
+    if some is not None:
+        return _change_some(images, some[0], shares, strengths, signs)
     changed = images.new_empty((places, *images.shape[1:]))
-    for operation, rows in zip(OPERATIONS.values(), order.chunk(len(OPERATIONS)), strict=True):
+    for operation, rows in shares:
         changed[rows] = operation(images[rows.clamp(max=count - 1)], strengths[rows], signs[rows])
     return changed[:count]
+
+
+def _change_some(
+    images: Tensor,
+    places: Tensor,
+    shares: Iterable[tuple[Operation, Tensor]],
+    strengths: Tensor,
+    signs: Tensor,
+) -> Tensor:
+    """What the operations make of ``images``, which are those at ``places`` of a batch that is shared out."""
+    number = torch.full_like(signs, -1)
+    number[places] = torch.arange(len(images), device=images.device)
+    changed = torch.empty_like(images)
+    for operation, rows in shares:
+        here = rows[number[rows] >= 0]
+        if len(here):
+            changed[number[here]] = operation(images[number[here]], strengths[here], signs[here])
+    return changed
 
 
 def _keep(images: Tensor, strengths: Tensor, signs: Tensor) -> Tensor:
