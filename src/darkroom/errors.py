@@ -7,6 +7,7 @@ DarkroomError                 one line: what is wrong, where, what was expected,
 │   └── CacheError            cache missing, truncated, of another format or dataset
 ├── ModelError                architecture and data do not fit, weights file not usable
 ├── TrainingError             the loss is no longer finite
+│   └── LostProcessError      another process that trains the same model has ended
 ├── SearchError               a space that cannot be searched, a study without a result
 ├── TrackingError             MLflow store or registry unreachable, or the requested item missing
 │   └── OvertakenError        another change of the champion came first
@@ -64,6 +65,10 @@ class ModelError(DarkroomError):
 
 class TrainingError(DarkroomError):
     """Training cannot continue."""
+
+
+class LostProcessError(TrainingError):
+    """A process of a training that several share has ended before the others."""
 
 
 class SearchError(DarkroomError):

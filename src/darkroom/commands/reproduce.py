@@ -24,6 +24,7 @@ TEST = ("accuracy", "f1_macro", "log_loss")
 ENVIRONMENT = (
     "device",
     "device_name",
+    "devices",
     "precision",
     "threads",
     "torch",

@@ -205,8 +205,8 @@ def _count(values: Range | Choices) -> int:
 
 def tunable_keys() -> list[str]:
     """The settings that a search may vary, as "section.key"."""
-    fixed = {"model.name", "train.epochs", "train.monitor", "train.device", "train.precision", "train.seed"}
-    fixed |= {"train.compile", "train.deterministic", "train.start_from"}
+    fixed = {"model.name", "train.epochs", "train.monitor", "train.device", "train.devices", "train.precision"}
+    fixed |= {"train.compile", "train.deterministic", "train.start_from", "train.seed"}
     sections = (("model", Model), ("train", Train), ("augment", Augment))
     keys = [f"{section}.{key}" for section, kind in sections for key in kind.model_fields]
     return [key for key in keys if key not in fixed]

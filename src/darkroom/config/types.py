@@ -34,6 +34,16 @@ def _channels(value: Any) -> Any:
     return value
 
 
+def _auto_or_count(value: Any) -> Any:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if value != "auto" and not (is_number and 1 <= value <= 1024):
+        raise ValueError(f"expected auto, or a number from 1 to 1024, got {quoted(value)}")
+    return value
+
+
+Count = Annotated[int, Field(ge=1, le=1024)]
+AutoOrCount = Annotated[int | str, PlainValidator(_auto_or_count, json_schema_input_type=Literal["auto"] | Count)]
+
 # Of a plain union pydantic would report each member.
 Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
 

@@ -52,6 +52,8 @@ def without_effect(config: Config) -> list[str]:
         found.append("augment changes no image for a head without views; set augment.views, or model.train to all")
     if model.dropout and not model.hidden:
         found.append("model.dropout has no effect on a head of one layer; set model.hidden")
+    if config.train.devices != 1:
+        found.append("train.devices has no effect on a head alone; set model.train to all")
     given = [key for key in ("freeze_epochs", "layer_lr_decay", "freeze_norm") if getattr(model, key) is not None]
     return found + [f"model.{key} has no effect on a head alone; set model.train to all" for key in given]
 

@@ -1,20 +1,24 @@
 """Stage 4: train the final model with the settings that the search found."""
 
+import os
 import time
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.progress import Progress
 
 from darkroom import plotting
 from darkroom.config import Config
 from darkroom.data.augmentation import without_effect as colorless
-from darkroom.data.batches import read_split
+from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
-from darkroom.errors import SearchError
+from darkroom.errors import LostProcessError, SearchError, TrackingError, counted
 from darkroom.evaluation.training_curves import learning_curves, write_history
-from darkroom.features.head import open_head, train_head
+from darkroom.features.head import Head, open_head, train_head
 from darkroom.features.task import trained_part
 from darkroom.features.task import without_effect as useless
 from darkroom.models.card import ModelCard, save_card
@@ -26,12 +30,15 @@ from darkroom.search.best_params import SEARCH, read_best_params
 from darkroom.tracking.environment import code_version, describe_environment
 from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import EXAMPLE_IMAGES, START_TAG, Run, epoch_metrics, log_training
-from darkroom.tracking.tracker import Tracker
+from darkroom.tracking.tracker import Tracker, connect
+from darkroom.training.agreement import check_agreement
 from darkroom.training.checkpoint import Checkpoint
-from darkroom.training.device import choose_device
+from darkroom.training.device import check_division, choose_device, count_devices
 from darkroom.training.fit import train_classifier
 from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.training.precision import fastest_precision
+from darkroom.training.process_group import joined, member
+from darkroom.training.ranks import ALONE, Ranks
 from darkroom.training.size import resource_warning
 from darkroom.utils.console import messages, progress, warn
 from darkroom.utils.files import atomic_directory, digest, write_json
@@ -41,12 +48,66 @@ from darkroom.workspace import Workspace
 def run(config: Config, workspace: Workspace) -> None:
     """Write models/model.safetensors, models/model.json and reports/train.
 
-    Raises TrainingError, ModelError, CacheError, SearchError or TrackingError.
+    On several devices the work is that of processes of their own. Raises TrainingError, ModelError, CacheError,
+    ConfigError, SearchError or TrackingError.
     """
-    directory = workspace.processed(config.dataset.name)
-    card = DatasetCard.read(directory)
+    card = DatasetCard.read(workspace.processed(config.dataset.name))
     config = _resolve(config, card, workspace)
-    device = choose_device(config.train.device)
+    is_started = member(os.environ) is not None or config.model.trains_head
+    count = 1 if is_started else count_devices(config.train, choose_device(config.train.device))
+    if count == 1:
+        _train(config, workspace, card)
+        return
+    from darkroom.training.launch import launch  # torch's agent takes a second to import
+
+    try:
+        launch(count, _train, config, workspace, card)
+    except LostProcessError:
+        with suppress(TrackingError):
+            connect(config.tracking, workspace.spools)  # which ends the run of a process that was killed
+        raise
+
+
+def _train(config: Config, workspace: Workspace, card: DatasetCard) -> None:
+    """Train in this process: alone, or as one of several, of which the first writes."""
+    with joined(choose_device(config.train.device)) as (ranks, device):
+        check_division(config.train, ranks.count)
+        check_agreement(ranks, _facts(config, card))
+        directory = workspace.processed(config.dataset.name)
+        splits = read_split(directory, card, "train"), read_split(directory, card, "val")
+        if ranks.is_first:
+            plan = _make_plan(config, workspace, card, device)
+            others = ALONE if plan.head else ranks
+            others.from_first((plan.config, plan.key))
+            _train_and_write(plan, workspace, card, splits, others, device)
+        elif not config.model.trains_head:
+            config, key = ranks.from_first((config, ""))
+            checkpoint = Checkpoint(workspace.checkpoint, key)
+            train_classifier(config, card, *splits, device, checkpoint=checkpoint, ranks=ranks)
+
+
+def _facts(config: Config, card: DatasetCard) -> dict[str, Any]:
+    """What must be the same in all processes of a training, by its name."""
+    versions = {f"the version of {name}": version(name) for name in ("darkroom", "torch")}
+    return {**versions, "the dataset's fingerprint": card.fingerprint, **config.flat()}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is trained: the final ``config``, what the run records of it and of its ``environment``.
+
+    ``key`` identifies the training: its checkpoint is resumed by one with the same.
+    """
+
+    config: Config
+    settings: dict[str, dict[str, Any]]
+    environment: dict[str, Any]
+    key: str
+    head: Head | None
+
+
+def _make_plan(config: Config, workspace: Workspace, card: DatasetCard, device: torch.device) -> _Plan:
+    """Look up and check all that is needed before the work begins, and say what the user should know."""
     if note := resource_warning(*trained_part(config, card), device):
         warn(note)
     config, beginning = load_initial_weights(config, workspace, card)
@@ -68,18 +129,36 @@ def run(config: Config, workspace: Workspace) -> None:
             # As it is found again: the file here is a copy.
             settings["train"]["start_from"] = beginning.reference
         environment[START_TAG] = beginning.digest
-    train, val = read_split(directory, card, "train"), read_split(directory, card, "val")
-
     # A training begun on another device, in another precision or with other weights cannot resume to the same bits.
     where = {key: environment[key] for key in ("system.device", "system.precision")}
     # With the classes of its weights, which the recorded settings do not contain.
     start = Path(config.train.start_from).name if config.train.start_from else None
     head = open_head(config, workspace, card, device)
     features = {"features": head.directory.name} if head else {}
-    key = digest({"fingerprint": card.fingerprint, "settings": settings, "where": where, "start": start} | features)
-    checkpoint = Checkpoint(workspace.checkpoint, key)
+    # Only rounding depends on how many devices there are.
+    same = settings | {"train": {key: value for key, value in settings["train"].items() if key != "devices"}}
+    key = digest({"fingerprint": card.fingerprint, "settings": same, "where": where, "start": start} | features)
+    return _Plan(config, settings, environment, key, head)
+
+
+def _train_and_write(
+    plan: _Plan,
+    workspace: Workspace,
+    card: DatasetCard,
+    splits: tuple[Split, Split],
+    ranks: Ranks,
+    device: torch.device,
+) -> None:
+    config, settings = plan.config, plan.settings
+    environment = plan.environment | {"system.devices": ranks.count}
+    checkpoint = Checkpoint(workspace.checkpoint, plan.key)
     if saved := checkpoint.load():
         messages.print(f"train: resuming after epoch {len(saved['history'])} of {config.train.epochs}")
+        if saved["ranks"] != ranks.count:
+            warn(
+                f"the training was begun on {counted(saved['ranks'], 'device')} and resumes on {ranks.count}: with the "
+                "same order of images, but other rounding, so that the bits of its weights will differ"
+            )
     with (
         Tracker(config.tracking, workspace.spools) as tracker,
         tracker.start(training_name(settings, card), "train", key=checkpoint.run_id) as tracked,
@@ -90,11 +169,11 @@ def run(config: Config, workspace: Workspace) -> None:
         tracked.log_tags(environment)
         on_epoch = _EpochReport(tracked, config, display)
         began, before = time.perf_counter(), tracker.seconds
-        if head:
-            classifier, result = train_head(config, head, device, checkpoint=checkpoint, on_epoch=on_epoch)
+        if plan.head:
+            classifier, result = train_head(config, plan.head, device, checkpoint=checkpoint, on_epoch=on_epoch)
         else:
             classifier, result = train_classifier(
-                config, card, train, val, device, checkpoint=checkpoint, on_epoch=on_epoch
+                config, card, *splits, device, checkpoint=checkpoint, on_epoch=on_epoch, ranks=ranks
             )
         for note in result.notes:
             warn(note)
@@ -108,7 +187,7 @@ def run(config: Config, workspace: Workspace) -> None:
         log_training(tracked, model_card, cost, [workspace.report("preprocess"), workspace.report("train")])
         from darkroom.tracking.logged_model import log_model
 
-        example = val.images[:EXAMPLE_IMAGES].numpy()
+        example = splits[1].images[:EXAMPLE_IMAGES].numpy()
         tracker.if_it_answers(lambda store: log_model(store, tracked.key, classifier, model_card, example))
     checkpoint.remove()
     best = result.best

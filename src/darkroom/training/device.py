@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from darkroom.config.settings import Train
-from darkroom.errors import ConfigError
+from darkroom.data.shares import Share
+from darkroom.errors import ConfigError, counted
 from darkroom.training.allocator import keep_freed_memory
 
 
@@ -26,6 +27,40 @@ def choose_device(name: str) -> torch.device:
 
 def _accelerators() -> list[tuple[str, bool]]:
     return [("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())]
+
+
+def cores() -> list[int]:
+    """The numbers of the processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))  # macOS: they are counted, processes cannot be bound to them
+
+
+def count_devices(settings: Train, device: torch.device) -> int:
+    """How many devices of the kind ``device`` train together: ``train.devices``, for "auto" every GPU.
+
+    Raises ConfigError if this machine has fewer, or they cannot divide a batch.
+    """
+    gpus = torch.cuda.device_count() if device.type == "cuda" else 1
+    there = len(cores()) if device.type == "cpu" else gpus
+    count = gpus if settings.devices == "auto" else int(settings.devices)
+    if count > there:
+        what = counted(there, "core" if device.type == "cpu" else "GPU")
+        raise ConfigError(f"train.devices: {count} are more than this machine has ({what}); set it to {there} or less")
+    check_division(settings, count)
+    return count
+
+
+def check_division(settings: Train, count: int) -> None:
+    """Raise ConfigError if ``count`` devices cannot evenly divide the parts of a batch."""
+    sizes = range(settings.batch_size, settings.batch_size + count * settings.accumulate + 1)
+    possible = next(size for size in sizes if Share(0, count, settings.accumulate).divides(size))
+    if possible != settings.batch_size:
+        parts = f" in {settings.accumulate} parts" if settings.accumulate > 1 else ""
+        raise ConfigError(
+            f"train.batch_size: {settings.batch_size}{parts} cannot be divided among {count} devices; the next that "
+            f"can is {possible}"
+        )
 
 
 def choose_precision(settings: Train, device: torch.device) -> str:

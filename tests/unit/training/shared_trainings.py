@@ -1,24 +1,30 @@
 """Trainings in float64 that several processes share, and the same ones in a single process."""
 
+import contextlib
 import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 from tests.device.backbone import TinyBackbone
 from tests.device.trainings import CARD, configured, images
 from torch import Tensor
 
+from darkroom.errors import TrainingError
+from darkroom.training.agreement import check_agreement
+from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit, start_classifier
+from darkroom.training.loop import EpochMetrics
 from darkroom.training.ranks import ALONE, Ranks
 
 CPU = torch.device("cpu")
 Ended = tuple[dict[str, Tensor], list[dict[str, Any]], str]
 
 
-def train(ranks: Ranks, folder: Path, model: str, changes: dict[str, Any], count: int) -> Ended:
+def train(ranks: Ranks, folder: Path, model: str, changes: dict[str, Any], count: int, **options: Any) -> Ended:
     """The weights, the metrics of each epoch, and a digest of the last state of torch's generator.
 
     Of a training on ``count`` images.
@@ -27,10 +33,43 @@ def train(ranks: Ranks, folder: Path, model: str, changes: dict[str, Any], count
     split, val = images(count, 0), images(9, 1)
     with mock.patch("darkroom.models.pretrained.find_backbone", return_value=TinyBackbone(folder)):
         classifier = start_classifier(config, CARD, split).double()
-    result = fit(classifier, split, val, config.train, config.augment, CPU, ranks=ranks)
+    result = fit(classifier, split, val, config.train, config.augment, CPU, ranks=ranks, **options)
     history = [asdict(metrics) | {"seconds": 0.0} for metrics in result.history]
     return dict(classifier.state_dict()), history, hashlib.sha256(torch.get_rng_state().numpy().tobytes()).hexdigest()
 
 
 def train_alone(folder: Path, model: str, changes: dict[str, Any], count: int) -> Ended:
     return train(ALONE, folder, model, changes, count)
+
+
+class Interrupted(Exception):  # noqa: N818
+    """After the second epoch."""
+
+
+def train_interrupted(ranks: Ranks, folder: Path, model: str, changes: dict[str, Any], file: Path) -> Ended:
+    """As ``train``, but interrupted, and resumed from the checkpoint in ``file``."""
+
+    def interrupt(metrics: EpochMetrics) -> None:
+        if metrics.epoch == 2:
+            raise Interrupted
+
+    with contextlib.suppress(Interrupted):
+        train(ranks, folder, model, changes, 20, checkpoint=Checkpoint(file, "key"), on_epoch=interrupt)
+    return train(ranks, folder, model, changes, 20, checkpoint=Checkpoint(file, "key"))
+
+
+def resume_without_a_shared_folder(ranks: Ranks, folder: Path, file: Path) -> str:
+    """The error message where only the first process has the checkpoint in ``file``."""
+    own = file if ranks.is_first else file.with_name("elsewhere")
+    with pytest.raises(TrainingError) as raised:
+        train(ranks, folder, "mlp", {}, 20, checkpoint=Checkpoint(own, "key"))
+    return str(raised.value)
+
+
+def disagree(ranks: Ranks, *facts: dict[str, Any]) -> str:
+    """The error message if each process knows its own ``facts``; empty if they agree."""
+    try:
+        check_agreement(ranks, facts[ranks.rank])
+    except TrainingError as problem:
+        return str(problem)
+    return ""

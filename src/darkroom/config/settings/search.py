@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Strict, Tag, WithJsonSchema, model_validator
 
 from darkroom.config.settings.section import Section
-from darkroom.config.types import Number, Seed
+from darkroom.config.types import AutoOrCount, Count, Number, Seed
 from darkroom.errors import quoted
 
 # Of which type a choice must be is up to the setting that it is for.
@@ -73,20 +73,10 @@ class Space(Section):
         }
 
 
-_Count = Annotated[int, Field(ge=1, le=1024)]
-
-
 def _fuse(value: Any) -> Any:
     is_number = isinstance(value, int) and not isinstance(value, bool)
     if value not in ("auto", "off") and not (is_number and 1 <= value <= 1024):
         raise ValueError(f"expected auto, off, or a number from 1 to 1024, got {quoted(value)}")
-    return value
-
-
-def _workers(value: Any) -> Any:
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    if value != "auto" and not (is_number and 1 <= value <= 1024):
-        raise ValueError(f"expected auto, or a number from 1 to 1024, got {quoted(value)}")
     return value
 
 
@@ -122,10 +112,10 @@ class Search(Section):
     repeats: int = Field(
         3, ge=2, le=1000, description="seeds that each of them is trained with: is the gain more than luck?"
     )
-    fuse: Annotated[int | str, PlainValidator(_fuse, json_schema_input_type=Literal["auto", "off"] | _Count)] = Field(
+    fuse: Annotated[int | str, PlainValidator(_fuse, json_schema_input_type=Literal["auto", "off"] | Count)] = Field(
         "auto", description="trials trained as one program: auto, off, or how many at most"
     )
-    workers: Annotated[int | str, PlainValidator(_workers, json_schema_input_type=Literal["auto"] | _Count)] = Field(
+    workers: AutoOrCount = Field(
         "auto", description="processes that train trials: auto (what suits model and machine) or how many"
     )
     executor: Literal["local", "ray"] = Field("local", description="where the workers run: local, or ray for a cluster")

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, Strict, model_validator
 
 from darkroom.config.settings.section import Section
-from darkroom.config.types import PositiveInts, Seed
+from darkroom.config.types import AutoOrCount, PositiveInts, Seed
 
 # A version's number need not be quoted.
 Weights = Annotated[
@@ -183,7 +183,7 @@ class Train(Section):
         None, description="weights to begin with: champion, a version, or a file; empty: new ones"
     )
     epochs: int = Field(20, ge=1, le=10_000, description="passes over the train split")
-    batch_size: int = Field(64, ge=1, le=65_536, description="images a step")
+    batch_size: int = Field(64, ge=1, le=65_536, description="images a step, on all devices together")
     drop_last: bool = Field(False, description="leave out the last batch of an epoch where it is smaller")
     accumulate: int = Field(
         1, ge=1, le=1024, description="parts in which a batch goes through the model, for less memory"
@@ -220,6 +220,9 @@ class Train(Section):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         "auto", description="auto (a GPU if there is one), cpu, cuda or mps"
+    )
+    devices: AutoOrCount = Field(
+        1, description="GPUs, or processes on the CPU, that train one model together: auto (all GPUs) or how many"
     )
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         "auto", description="auto (what is fastest here), fp32, bf16, or on a GPU tf32 or fp16"

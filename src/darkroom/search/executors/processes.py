@@ -21,7 +21,7 @@ import torch
 
 from darkroom.config import Config
 from darkroom.search.worker import Worker, WorkerCommand, WorkerResult
-from darkroom.training.device import choose_device
+from darkroom.training.device import choose_device, cores
 from darkroom.utils.signals import held_back
 
 
@@ -47,15 +47,9 @@ def divide(cores: Sequence[int], gpus: Sequence[str], workers: int) -> list[Reso
 def process_slots(config: Config, directory: Path, workers: int, capacity: int) -> Iterator[list["ProcessSlot"]]:
     """A slot for each of ``workers`` processes on the cache in ``directory``. All of them end with the block."""
     on_gpu = choose_device(config.train.device).type == "cuda"
-    shares = divide(_cores(), _gpus() if on_gpu else (), workers)
+    shares = divide(cores(), _gpus() if on_gpu else (), workers)
     with ExitStack() as slots:
         yield [slots.enter_context(closing(ProcessSlot(config, directory, capacity, share))) for share in shares]
-
-
-def _cores() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))  # macOS: they are counted, processes cannot be bound to them
 
 
 def _gpus() -> list[str]:
