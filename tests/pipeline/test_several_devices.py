@@ -1,8 +1,9 @@
 """`darkroom train` on two devices: the same as on one, and after any process was killed."""
 
-import json
 import os
 import shutil
+import sys
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
@@ -13,21 +14,13 @@ from tests.conftest import Project
 from tests.defaults import write_params
 from tests.forkserver import context
 from tests.ports import free_port
-from tests.stages import run_command, run_stages
+from tests.stages import run_stages
 from tests.wait import wait_until
 
 SETTINGS = {
-    "search__trials": 0, "model__name": "mlp", "model__hidden": [8], "train__epochs": 40, "train__device": "cpu",
+    "search__trials": 0, "model__name": "mlp", "model__hidden": [8], "train__epochs": 80, "train__device": "cpu",
     "train__precision": "fp32",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And processes that begin with torch imported."""
-    context()
-    monkeypatch.setattr("darkroom.training.launch.START_METHOD", "forkserver")
-    monkeypatch.setattr("darkroom.training.device.cores", lambda: [0, 1])
 
 
 @pytest.fixture
@@ -37,12 +30,35 @@ def prepared(project: Project) -> Path:
     return root
 
 
+def start(root: Path, said: Path, **environment: str) -> BaseProcess:
+    """Start `darkroom train` in ``root``, in a process that says to ``said`` what it and its members say."""
+    command = context().Process(target=_be_command, args=(root, said, environment))
+    command.start()
+    return command
+
+
+def _be_command(root: Path, said: Path, environment: dict[str, str]) -> None:
+    from darkroom.cli import main as cli
+    from darkroom.training import device, launch
+
+    launch.START_METHOD = "fork"  # its members need not import torch, and are its own children
+    device.cores = lambda: [0, 1]
+    with said.open("wb") as written:
+        for stream in (1, 2):
+            os.dup2(written.fileno(), stream)
+    os.chdir(root)
+    os.environ.update(environment)
+    sys.argv = ["darkroom", "train"]
+    cli.main()
+
+
 def train(root: Path, devices: int) -> str:
     """What the command says."""
     write_params(root, **SETTINGS, train__devices=devices)
-    code, _, said = run_command(root, "train")
-    assert code == 0, said
-    return said
+    command = start(root, root / "said")
+    command.join()
+    assert command.exitcode == 0, (root / "said").read_text()
+    return (root / "said").read_text()
 
 
 def history(root: Path) -> list[list[float]]:
@@ -58,32 +74,18 @@ def runs(root: Path) -> list[tuple[str, str | None]]:
     return [(run.info.status, run.data.tags.get("system.devices")) for run in found]
 
 
-def be_killed(root: Path, said: Path) -> None:
-    from darkroom.training import launch
-
-    launch.START_METHOD = "fork"  # its members are then its own children
-    with said.open("wb") as written:
-        for stream in (1, 2):
-            os.dup2(written.fileno(), stream)
-    ended = run_command(root, "train")
-    said.with_suffix(".json").write_text(json.dumps(ended))
-
-
-def kill_one(root: Path, rank: int) -> tuple[int, str]:
-    """Kill a process in the middle of the training; gives the command's exit code, and what it says."""
+def kill_one(root: Path, rank: int) -> tuple[int | None, list[str]]:
+    """Kill a process in the middle of the training; gives the command's exit code, and the lines that it says."""
     write_params(root, **SETTINGS, train__devices=2)
-    said = root / "said"
-    command = context().Process(target=be_killed, args=(root, said))
-    command.start()
+    command = start(root, root / "said")
     checkpoint = root / "models" / "checkpoints" / "train.pt"
     wait_until(lambda: checkpoint.exists() or not command.is_alive(), "the training was to be killed")
     members = sorted(psutil.Process(command.pid).children(), key=lambda each: each.pid)
     assert len(members) == 2
     members[rank].kill()
-    wait_until(lambda: not command.is_alive(), "the command was to end")
+    command.join()
     assert not any(each.is_running() for each in members)
-    code, _, errors = json.loads(said.with_suffix(".json").read_text())
-    return code, said.read_text() + errors
+    return command.exitcode, (root / "said").read_text().splitlines()
 
 
 def test_two_devices_learn_what_one_learns(prepared: Path) -> None:
@@ -92,7 +94,7 @@ def test_two_devices_learn_what_one_learns(prepared: Path) -> None:
     said = train(prepared, 2)
     for own, expected in zip(history(prepared), alone, strict=True):
         assert own == pytest.approx(expected, rel=1e-3)
-    assert said.count("train: trained 40 of 40 epochs") == 1
+    assert said.count("train: trained 80 of 80 epochs") == 1
     assert sorted(runs(prepared)) == [("FINISHED", "1"), ("FINISHED", "2")]
 
 
@@ -104,7 +106,7 @@ def test_if_one_is_killed_the_next_start_ends_with_the_same_bits(prepared: Path,
     code, said = kill_one(prepared, rank)
 
     assert code == 2
-    (line,) = [line for line in said.splitlines() if line.strip()]
+    (line,) = said
     assert line.startswith(f"error: process {rank} of the 2 that train together has ended by SIGKILL")
     assert "RUNNING" not in {status for status, _ in runs(prepared)}
     assert "train: resuming after epoch" in train(prepared, 2)
@@ -137,12 +139,14 @@ def test_on_another_number_of_devices_it_resumes_and_says_that_bits_differ(prepa
     ],
 )
 def test_what_cannot_be_trained_together_is_refused_before_any_work(
-    prepared: Path, settings: dict[str, int], told: str
+    prepared: Path, tmp_path_factory: pytest.TempPathFactory, settings: dict[str, int], told: str
 ) -> None:
-    before = sorted(prepared.rglob("*"))
     write_params(prepared, **SETTINGS, **{f"train__{key}": value for key, value in settings.items()})
-    code, output, errors = run_command(prepared, "train")
-    assert (code, output, errors) == (2, "", f"error: {told}\n")
+    said = tmp_path_factory.mktemp("said") / "text"
+    before = sorted(prepared.rglob("*"))
+    command = start(prepared, said)
+    command.join()
+    assert (command.exitcode, said.read_text()) == (2, f"error: {told}\n")
     assert sorted(prepared.rglob("*")) == before
 
 
@@ -154,23 +158,15 @@ def test_settings_that_differ_between_processes_are_refused_by_name(
     shutil.copytree(prepared, other, dirs_exist_ok=True)
     write_params(other, **SETTINGS, train__lr=0.5)
     environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    commands = []
-    for rank, root in enumerate((prepared, other)):
-        given = {**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        said = root / "said"
-        commands.append((context().Process(target=be_member, args=(root, said, given)), said))
-    for command, _ in commands:
-        command.start()
-    for command, said in commands:
+    commands = [
+        start(root, root / "said", RANK=str(rank), LOCAL_RANK=str(rank), **environment)
+        for rank, root in enumerate((prepared, other))
+    ]
+    for command, root in zip(commands, (prepared, other), strict=True):
         command.join()
-        code, _, errors = json.loads(said.read_text())
-        assert code == 2
-        assert errors.splitlines() == [
+        assert command.exitcode == 2
+        assert (root / "said").read_text().splitlines() == [
             "error: the processes of this training disagree on train.lr: process 0 has 0.001, process 1 has 0.5; give "
             "all of them the same files and packages"
         ]
     assert runs(prepared) == []
-
-
-def be_member(root: Path, said: Path, environment: dict[str, str]) -> None:
-    said.write_text(json.dumps(run_command(root, "train", **environment)))

@@ -39,7 +39,14 @@ UNUSED = {
         "datasets/suspects.py",
     ],
     "preprocess": ["datasets/untracked.py"],
-    "search": ["search/best_params.py", "search/readonly.py", "tracking/logged_model.py", "training/lr_finder.py"],
+    "search": [
+        "search/best_params.py",
+        "search/readonly.py",
+        "tracking/logged_model.py",
+        "training/launch.py",
+        "training/lr_finder.py",
+        "training/process_group.py",
+    ],
     "train": ["tracking/trials.py", "training/lr_finder.py", "utils/markdown.py"],
     "evaluate": ["data/augmentation/mixing.py", "data/difference.py", "models/transfer.py"],
     "register": [

@@ -130,7 +130,7 @@ def test_more_devices_than_there_are_are_refused(devices: int, device: torch.dev
 
 @pytest.mark.parametrize(
     ("batch_size", "accumulate", "count", "following"),
-    [(64, 1, 3, 66), (65, 1, 2, 66), (1, 1, 8, 8), (10, 2, 2, 12), (12, 4, 2, 14), (9, 2, 4, 12)],
+    [(64, 1, 3, 66), (65, 1, 2, 66), (1, 1, 8, 8), (10, 2, 2, 12), (12, 4, 2, 14), (9, 2, 4, 16)],
 )
 def test_a_batch_that_cannot_be_divided_is_refused_with_the_next_that_can(
     batch_size: int, accumulate: int, count: int, following: int
