@@ -10,7 +10,6 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from safetensors.torch import load_file
-from tests.conftest import Project
 from tests.defaults import write_params
 from tests.forkserver import context
 from tests.ports import free_port
@@ -23,11 +22,25 @@ SETTINGS = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def prepared(project: Project) -> Path:
-    root = project(**SETTINGS)
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
+    """A project in which two devices have trained a model."""
+    root = tmp_path_factory.mktemp("uninterrupted")
+    write_params(root, **SETTINGS)
+    shutil.copyfile(empty_store, root / "mlflow.db")
     run_stages(root, "download", "preprocess", "search")
+    train(root, 2)
     return root
+
+
+@pytest.fixture
+def prepared(uninterrupted: Path, tmp_path: Path, empty_store: Path) -> Path:
+    """The same project before its training."""
+    for name in ("data", "models/search", "reports/preprocess"):
+        shutil.copytree(uninterrupted / name, tmp_path / name)
+    write_params(tmp_path, **SETTINGS)
+    shutil.copyfile(empty_store, tmp_path / "mlflow.db")
+    return tmp_path
 
 
 def start(root: Path, said: Path, **environment: str) -> BaseProcess:
@@ -88,21 +101,20 @@ def kill_one(root: Path, rank: int) -> tuple[int | None, list[str]]:
     return command.exitcode, (root / "said").read_text().splitlines()
 
 
-def test_two_devices_learn_what_one_learns(prepared: Path) -> None:
+def test_two_devices_learn_what_one_learns(uninterrupted: Path, prepared: Path) -> None:
     train(prepared, 1)
-    alone = history(prepared)
-    said = train(prepared, 2)
-    for own, expected in zip(history(prepared), alone, strict=True):
+    for own, expected in zip(history(prepared), history(uninterrupted), strict=True):
         assert own == pytest.approx(expected, rel=1e-3)
-    assert said.count("train: trained 80 of 80 epochs") == 1
-    assert sorted(runs(prepared)) == [("FINISHED", "1"), ("FINISHED", "2")]
+    assert (runs(prepared), runs(uninterrupted)) == ([("FINISHED", "1")], [("FINISHED", "2")])
+    said = [(root / "said").read_text().splitlines() for root in (prepared, uninterrupted)]
+    assert all(len(lines) == 1 for lines in said)
+    assert all(lines[0].startswith("train: trained 80 of 80 epochs") for lines in said)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_if_one_is_killed_the_next_start_ends_with_the_same_bits(prepared: Path, rank: int) -> None:
-    train(prepared, 2)
-    expected = load_file(prepared / "models" / "model.safetensors")
-
+def test_if_one_is_killed_the_next_start_ends_with_the_same_bits(
+    uninterrupted: Path, prepared: Path, rank: int
+) -> None:
     code, said = kill_one(prepared, rank)
 
     assert code == 2
@@ -110,21 +122,19 @@ def test_if_one_is_killed_the_next_start_ends_with_the_same_bits(prepared: Path,
     assert line.startswith(f"error: process {rank} of the 2 that train together has ended by SIGKILL")
     assert "RUNNING" not in {status for status, _ in runs(prepared)}
     assert "train: resuming after epoch" in train(prepared, 2)
-    found = load_file(prepared / "models" / "model.safetensors")
+    found, expected = (load_file(root / "models" / "model.safetensors") for root in (prepared, uninterrupted))
     assert found.keys() == expected.keys()
     assert all(found[name].equal(value) for name, value in expected.items())
-    assert {status for status, _ in runs(prepared)} == {"FINISHED"}
+    assert [status for status, _ in runs(prepared)] == ["FINISHED"]
 
 
-def test_on_another_number_of_devices_it_resumes_and_says_that_bits_differ(prepared: Path) -> None:
-    train(prepared, 2)
-    expected = history(prepared)
+def test_on_another_number_of_devices_it_resumes_and_says_that_bits_differ(uninterrupted: Path, prepared: Path) -> None:
     kill_one(prepared, 1)
 
     said = train(prepared, 1)
 
     assert "the training was begun on 2 devices and resumes on 1" in said
-    for own, before in zip(history(prepared), expected, strict=True):
+    for own, before in zip(history(prepared), history(uninterrupted), strict=True):
         assert own == pytest.approx(before, rel=1e-3)
 
 
@@ -169,4 +179,5 @@ def test_settings_that_differ_between_processes_are_refused_by_name(
             "error: the processes of this training disagree on train.lr: process 0 has 0.001, process 1 has 0.5; give "
             "all of them the same files and packages"
         ]
-    assert runs(prepared) == []
+    client = MlflowClient(f"sqlite:///{prepared / 'mlflow.db'}")
+    assert client.get_experiment_by_name("darkroom") is None

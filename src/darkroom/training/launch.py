@@ -12,6 +12,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
 from typing import Any
@@ -91,19 +92,18 @@ def _be_member(
         signal.signal(number, signal.SIG_IGN)
     _end_when_told()
     torch.set_num_threads(max(1, len(cores()) // count))
-    try:
-        work(*given)
-    except Exception as problem:
-        problems.put((int(os.environ["RANK"]), _portable(problem)))
-        _leave()
-    except SystemExit:  # told to end
-        _leave()
-
-
-def _leave() -> None:
-    """Python's own end would wait for libraries, and nothing could be done about it any more."""
+    with suppress(SystemExit):  # by which a signal ends this process
+        try:
+            work(*given)
+            return
+        except Exception as problem:
+            problems.put((int(os.environ["RANK"]), _portable(problem)))
+            if isinstance(problem, LostProcessError):
+                # The agent is to see which process was lost, and not this one that ends because of it.
+                time.sleep(PATIENCE_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
+    # Python's own end would wait for libraries, and nothing could be done about it any more.
     os._exit(DarkroomError.exit_code)
 
 
