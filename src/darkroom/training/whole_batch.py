@@ -76,10 +76,13 @@ class _BatchNorm(torch.autograd.Function):
         eps: float,
         ranks: int,
     ) -> Tensor:
-        channels = images.shape[1]
+        channels, shape, other = images.shape[1], _along_channels(images), [0, *range(2, images.ndim)]
         # In float32 at least: sums of many numbers in 16 bits are worth little.
         exact = images.to(torch.promote_types(images.dtype, torch.float32))
-        own = torch.stack(torch.var_mean(exact, [0, *range(2, images.ndim)], unbiased=False))
+        own_mean = exact.mean(other)
+        # A sixth of the time of torch.var_mean, measured on one core with channels last.
+        own_variance = (exact - own_mean.view(shape)).square_().mean(other)
+        own = torch.stack([own_variance, own_mean])
         gathered = own.new_empty(ranks * 2, channels)
         dist.all_gather_into_tensor(gathered, own)
         variances, means = gathered.view(ranks, 2, channels).unbind(1)
@@ -108,11 +111,16 @@ class _BatchNorm(torch.autograd.Function):
         factor = scale / ctx.count if weight is None else scale * weight / ctx.count
         slope = -factor * total_weight * scale
         offset = -factor * total_bias - slope * mean
-        shape = [1, -1] + [1] * (images.ndim - 2)
+        shape = _along_channels(images)
         of_images = (of_images + torch.addcmul(offset.view(shape), images, slope.view(shape))).to(images.dtype)
         if weight is None:
             return of_images, None, None, None, None, None, None, None
         return of_images, of_weight, of_bias, None, None, None, None, None
+
+
+def _along_channels(images: Tensor) -> list[int]:
+    """The shape of a number for each channel that is one for all pixels of the images."""
+    return [1, -1] + [1] * (images.ndim - 2)
 
 
 def _draw(ranks: Ranks, activations: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from tests.device.backbone import TinyBackbone
 from tests.device.trainings import ALL_MODELS
 from tests.group import Group
 from tests.unit.training.shared_trainings import (
+    LAYERS,
+    difference_of_a_part,
     disagree,
     resume_without_a_shared_folder,
     train,
@@ -103,6 +105,16 @@ def test_three_processes_share_batches_that_go_through_the_model_in_parts(
     }  # fmt: skip
     assert_same(three, folder, model, changes, count=33)
     assert_same(three, folder, model, changes, count=18)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels last"])
+def test_a_layer_makes_of_a_part_what_it_makes_of_it_in_the_whole(
+    three: Group, layer: str, layout: torch.memory_format
+) -> None:
+    for difference, same_state in three.run(difference_of_a_part, layer, layout):
+        assert difference < 1e-12
+        assert same_state
 
 
 @pytest.mark.long
