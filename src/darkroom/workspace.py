@@ -39,6 +39,11 @@ class Workspace:
     def raw(self, dataset: str) -> Path:
         return self.root / "data" / "raw" / dataset
 
+    @property
+    def remote(self) -> Path:
+        """Files from other machines: in the checkout, where the copies of queued experiments find them."""
+        return Workspace(project_root()).raw("remote")
+
     def processed(self, dataset: str) -> Path:
         return self.root / "data" / "processed" / dataset
 

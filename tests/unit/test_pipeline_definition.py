@@ -38,7 +38,16 @@ UNUSED = {
         "datasets/scan.py",
         "datasets/suspects.py",
     ],
-    "preprocess": ["datasets/untracked.py"],
+    "preprocess": [
+        "datasets/remote/addressed.py",
+        "datasets/remote/bring.py",
+        "datasets/remote/journal.py",
+        "datasets/remote/listing.py",
+        "datasets/remote/mirror.py",
+        "datasets/remote/stores.py",
+        "datasets/remote/transfer.py",
+        "datasets/untracked.py",
+    ],
     "search": [
         "search/best_params.py",
         "search/readonly.py",

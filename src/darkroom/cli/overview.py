@@ -1,6 +1,5 @@
 """The read-only commands: results, trials, checks, and the values that settings can take."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -89,8 +88,8 @@ def dashboard(
 @app.command(rich_help_panel=OVERVIEW)
 def datasets(
     inspect: Annotated[
-        Path | None,
-        typer.Option("--inspect", metavar="PATH", help="Inspect this directory, zip or tar instead."),
+        str | None,
+        typer.Option("--inspect", metavar="PATH", help="Inspect this directory, zip, tar or s3://bucket/… instead."),
     ] = None,
 ) -> None:
     """List the datasets that dataset.name can be set to, or print how your own images would be read."""
@@ -101,7 +100,7 @@ def datasets(
     else:
         from darkroom.commands.inspect_images import run as run_inspect
 
-        run_inspect(inspect.expanduser())
+        run_inspect(inspect)
 
 
 @app.command(rich_help_panel=OVERVIEW)

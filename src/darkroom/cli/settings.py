@@ -44,7 +44,9 @@ def use_recipe(
 
 @app.command(rich_help_panel=SETTINGS)
 def init(
-    source: Annotated[Path, typer.Argument(metavar="PATH", help="A directory, zip or tar of your own images.")],
+    source: Annotated[
+        str, typer.Argument(metavar="PATH", help="A directory, zip or tar of your own images, or s3://bucket/…")
+    ],
     weights: Annotated[
         Path | None, typer.Option("--weights", help="Pretrained weights in a file, where there is no network.")
     ] = None,
@@ -53,7 +55,7 @@ def init(
     """Look at your images, write a params.yaml that suits them, and say why."""
     from darkroom.commands.init import run
 
-    run(Workspace(), source.expanduser(), weights=weights and weights.expanduser(), force=force)
+    run(Workspace(), source, weights=weights and weights.expanduser(), force=force)
 
 
 @app.command(rich_help_panel=SETTINGS)

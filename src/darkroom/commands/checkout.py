@@ -9,6 +9,7 @@ from pathlib import Path
 
 import darkroom
 from darkroom.config import Config
+from darkroom.config.addresses import is_address
 from darkroom.data.cache import CARD
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError, TrainingError
 from darkroom.promotion.start_from import find_start, keep_start
@@ -148,7 +149,7 @@ def bring_settings(training: TrainingRun, config: Config, workspace: Workspace, 
     mirror = mirror or str(workspace.raw(settings["dataset"]["name"]).parent)
     # Paths are meant from here; what is no path that exists is an address.
     settings["dataset"] |= {
-        "path": str(root / config.dataset.path),
+        "path": config.dataset.path if is_address(config.dataset.path) else str(root / config.dataset.path),
         "mirror": str(root / mirror) if (root / mirror).is_dir() else mirror,
     }
     if weights := settings["model"].get("weights_path"):
@@ -191,6 +192,11 @@ def bring_data(training: TrainingRun, workspace: Workspace, checkout: Checkout) 
     if fixes := download_fixes(training, checkout.workspace.root / "fixes"):
         checkout.workspace.fixes.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(fixes, checkout.workspace.fixes)
+    if workspace.remote.exists():
+        # What was downloaded here need not cross the network again.
+        link = checkout.workspace.raw(workspace.remote.name)
+        link.parent.mkdir(parents=True)
+        link.symlink_to(workspace.remote.resolve(), target_is_directory=True)
     checkout.darkroom("download")
     checkout.darkroom("preprocess")
     found = _fingerprint(there)

@@ -13,17 +13,19 @@ from numpy.typing import NDArray
 from darkroom.commands.params.template import render
 from darkroom.commands.recipes import RecipeFile, find, write_params
 from darkroom.config import load, parse
+from darkroom.config.addresses import is_address
 from darkroom.config.bounded_yaml import read_yaml
 from darkroom.config.settings import Model, Preprocess
 from darkroom.data.digests import DIGEST_BYTES
 from darkroom.datasets.archives import list_images, read_images
 from darkroom.datasets.decoding import headers_of
-from darkroom.datasets.folder import label_by_folders
+from darkroom.datasets.folder import label_source
+from darkroom.datasets.remote.bring import bring
 from darkroom.datasets.splits import assign_rows
 from darkroom.errors import DarkroomError, DataError, ModelError, counted
 from darkroom.models.network import Network
 from darkroom.models.registry import build
-from darkroom.utils.console import output, warn
+from darkroom.utils.console import output, reporter, warn
 from darkroom.workspace import Workspace
 
 PHOTOS = "photos"
@@ -57,8 +59,10 @@ class _Images:
         return max(self.median) <= SMALL_SIDE
 
 
-def run(workspace: Workspace, source: Path, *, weights: Path | None, force: bool) -> None:
-    """Write params.yaml for the images in ``source``, a directory or an archive, and print what was chosen and why.
+def run(workspace: Workspace, source: str, *, weights: Path | None, force: bool) -> None:
+    """Write params.yaml for the images in ``source``, and print what was chosen and why.
+
+    ``source`` is a directory, an archive, or an address, whose images are downloaded now and kept for the pipeline.
 
     Photographs are for the recipe of pretrained features, whose weights are fetched now, or read from ``weights``.
     Small pictures, and photographs whose weights cannot be fetched, are for a small network trained from scratch.
@@ -69,7 +73,10 @@ def run(workspace: Workspace, source: Path, *, weights: Path | None, force: bool
     recipe = find(workspace, PHOTOS)  # and so refuses a directory that is no project
     if weights and not weights.is_file():
         raise ModelError(f"{weights}: no file; expected weights as .safetensors or .pth")
-    found = _look_at(source)
+    with reporter() as report:
+        wanted = parse({"dataset": {"name": "folder", "path": source}}, where="").dataset
+        local, _ = bring(wanted, workspace.remote, report)
+    found = _look_at(Path(local.path).expanduser(), local.labels)
     chosen, about, missing = _dataset(workspace, source, found), "a small network, trained from scratch", None
     if found.are_small:
         about += f": the images have {SMALL_SIDE} pixels a side or fewer"
@@ -93,16 +100,16 @@ def run(workspace: Workspace, source: Path, *, weights: Path | None, force: bool
     if missing:
         warn(
             f"for photographs the recipe {PHOTOS} is far better, but its weights are not here: {missing}; then run "
-            f"`darkroom init {quote(str(source))} --force`, with --weights FILE if you have a file"
+            f"`darkroom init {quote(source)} --force`, with --weights FILE if you have a file"
         )
     output.print("Next: `dvc repro`, then `darkroom results` and `darkroom serve`")
 
 
-def _look_at(source: Path) -> _Images:
+def _look_at(source: Path, table: str | None) -> _Images:
     if not source.exists():
         raise DataError(f"{source}: not found; name a directory, or a zip or tar archive, of images")
     names, inventory = list_images(source)
-    labeled = label_by_folders(names, inventory)
+    labeled = label_source(source, table, names, inventory)
     # Refused now and not by `dvc repro`: classes that have too few images. Which come to which split does not matter.
     assign_rows(labeled, Preprocess(), np.zeros((len(labeled.labels), DIGEST_BYTES), dtype=np.uint8))
     names = [names[row] for row in labeled.rows.tolist()]
@@ -120,7 +127,7 @@ def _look_at(source: Path) -> _Images:
     )
 
 
-def _dataset(workspace: Workspace, source: Path, found: _Images) -> Settings:
+def _dataset(workspace: Workspace, source: str, found: _Images) -> Settings:
     """The settings of the images and of how they are read."""
     settings: Settings = {"dataset": {"name": "folder", "path": _named(workspace, source)}}
     if len(found.channels) > 1:
@@ -147,9 +154,11 @@ def _is_unedited(workspace: Workspace, recipe: RecipeFile) -> bool:
     return workspace.params.read_text(encoding="utf-8") in {render(dataset), render(_photos(recipe, dataset, weights))}
 
 
-def _named(workspace: Workspace, path: Path) -> str:
-    """The path as a setting names it: relative to the project's root if it is inside the project."""
-    root, path = workspace.root.resolve(), path.resolve()
+def _named(workspace: Workspace, source: str) -> str:
+    """The source as a setting names it: a path relative to the project's root if it is inside the project."""
+    if is_address(source):
+        return source
+    root, path = workspace.root.resolve(), Path(source).expanduser().resolve()
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
@@ -161,7 +170,7 @@ def _check_weights(settings: Model, found: _Images) -> None:
     network.initialize(torch.zeros(1, *shape))
 
 
-def _lines(source: Path, found: _Images) -> list[str]:
+def _lines(source: str, found: _Images) -> list[str]:
     total = counted(sum(found.classes.values()), "image")
     named = [f"{name} {count:,}" for name, count in list(found.classes.items())[:MAX_NAMED]]
     named += ["…"] if len(found.classes) > MAX_NAMED else []

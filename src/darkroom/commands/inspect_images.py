@@ -7,18 +7,20 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from darkroom.config import Config, load
+from darkroom.config import Config, load, parse
+from darkroom.config.addresses import is_address
+from darkroom.config.settings import Dataset
 from darkroom.data.cache import SPLITS
 from darkroom.data.digests import DIGEST_BYTES
 from darkroom.datasets import splits
 from darkroom.datasets.archives import list_images
-from darkroom.datasets.folder import label_by_folders
+from darkroom.datasets.folder import label_source
 from darkroom.datasets.inventory import Inventory, in_words
-from darkroom.datasets.labels import LabeledImages, label_images
-from darkroom.datasets.tables import find_table, store_table
+from darkroom.datasets.labels import LabeledImages
+from darkroom.datasets.remote.bring import bring
 from darkroom.datasets.tree import draw, grow
 from darkroom.errors import counted
-from darkroom.utils.console import output
+from darkroom.utils.console import output, reporter
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
@@ -26,22 +28,30 @@ MAX_CLASSES = 100
 MAX_FOLDERS = 20
 
 
-def run(source: Path) -> None:
-    """Print the contents of ``source`` and how it would be read, with the settings for it.
+def run(source: str) -> None:
+    """Print the contents of ``source``, a path or an address, and how it would be read, with the settings for it.
 
-    If there is a project in the working directory, its settings apply.
+    If there is a project in the working directory, its settings apply, and it keeps what is downloaded.
 
     Raises DataError for the first error that would stop download or preprocess, after everything else is printed.
     """
-    params = Workspace().params
-    config = load(params) if params.exists() else Config()
-    names, inventory = list_images(source, encoding=config.dataset.encoding)
-    _show_files(source, names, inventory)
-    _show_classes(source, names, inventory, config)
-    _show_settings(source, config)
+    workspace = Workspace()
+    is_project = workspace.params.exists()
+    config = load(workspace.params) if is_project else Config()
+    given = config.dataset if config.dataset.name == "folder" else Dataset(encoding=config.dataset.encoding)
+    wanted = {"name": "folder", "path": source, "labels": given.labels, "encoding": given.encoding}
+    dataset = parse({"dataset": wanted}, where="").dataset
+    with scratch_directory() as scratch:
+        with reporter() as report:
+            local, _ = bring(dataset, workspace.remote if is_project else scratch, report)
+        place = Path(local.path).expanduser()
+        names, inventory = list_images(place, encoding=local.encoding)
+        _show_files(source, names, inventory)
+        _show_classes(label_source(place, local.labels, names, inventory), config)
+    _show_settings(dataset)
 
 
-def _show_files(source: Path, names: list[str], inventory: Inventory) -> None:
+def _show_files(source: str, names: list[str], inventory: Inventory) -> None:
     output.print(f"{source}: {counted(inventory.files, 'file')}, {counted(inventory.images, 'image')}")
     for line in draw(grow(names)):
         output.print(f"  {line}")
@@ -53,18 +63,7 @@ def _show_files(source: Path, names: list[str], inventory: Inventory) -> None:
         output.print(f"  nor in {len(folders) - MAX_FOLDERS:,} other folders")
 
 
-def _label(source: Path, names: list[str], inventory: Inventory, config: Config) -> LabeledImages:
-    if config.dataset.name != "folder" or not config.dataset.labels:
-        return label_by_folders(names, inventory)
-    with scratch_directory() as place:
-        store_table(config.dataset.labels, source, place)
-        table = find_table(place)
-        assert table, "it has just been stored"
-        return label_images(table, names)
-
-
-def _show_classes(source: Path, names: list[str], inventory: Inventory, config: Config) -> None:
-    labeled = _label(source, names, inventory, config)
+def _show_classes(labeled: LabeledImages, config: Config) -> None:
     labels, given, classes = labeled.labels, labeled.splits, labeled.classes
     for line in (*filter(None, [labeled.reading]), *labeled.warnings):
         output.print(line)
@@ -90,15 +89,16 @@ def _show_classes(source: Path, names: list[str], inventory: Inventory, config: 
     output.print(f"to be used as: {about}{sizes}" + (f" ({' and '.join(cut)} cut from train)" if cut else ""))
 
 
-def _show_settings(source: Path, config: Config) -> None:
+def _show_settings(dataset: Dataset) -> None:
     output.print("No problems found. To use it, set this in params.yaml and run `dvc repro`:")
     output.print("dataset:")
     output.print("  name: folder")
-    output.print(f"  path: {json.dumps(str(source.absolute()), ensure_ascii=False)}")
-    if config.dataset.name == "folder" and config.dataset.labels:
-        output.print(f"  labels: {json.dumps(config.dataset.labels, ensure_ascii=False)}")
-    if config.dataset.encoding:
-        output.print(f"  encoding: {config.dataset.encoding}")
+    path = dataset.path if is_address(dataset.path) else str(Path(dataset.path).expanduser().absolute())
+    output.print(f"  path: {json.dumps(path, ensure_ascii=False)}")
+    if dataset.labels:
+        output.print(f"  labels: {json.dumps(dataset.labels, ensure_ascii=False)}")
+    if dataset.encoding:
+        output.print(f"  encoding: {dataset.encoding}")
     output.print(
         "Images are decoded by the preprocess stage; broken files and mixed gray and color are reported there."
     )

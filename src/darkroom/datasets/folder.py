@@ -29,6 +29,7 @@ from darkroom.datasets.value_range import find_depth, values_of_each
 from darkroom.errors import DataError, counted
 from darkroom.images.decoder import Decoder
 from darkroom.images.depth import Sampled
+from darkroom.utils.scratch import scratch_directory
 
 PACKED = "images.zip"
 CHUNK = 256
@@ -122,6 +123,20 @@ def label_by_folders(names: Sequence[str], inventory: Inventory) -> LabeledImage
         cut = "" if "test" in splits[rows] else "; the test split is cut from train"
         warnings.append(f"{count} without a class folder left out, such as {example}{cut}")
     return LabeledImages(rows, labels[rows], splits[rows], classes, warnings=tuple(warnings))
+
+
+def label_source(source: Path, table: str | None, names: Sequence[str], inventory: Inventory) -> LabeledImages:
+    """Labels and splits of the images ``names`` in ``source``, from its ``table`` or from the folders.
+
+    Raises DataError as `darkroom download` and `darkroom preprocess` do.
+    """
+    if table is None:
+        return label_by_folders(names, inventory)
+    with scratch_directory() as place:
+        store_table(table, source, place)
+        stored = find_table(place)
+        assert stored, "it has just been stored"
+        return label_images(stored, names)
 
 
 def _without_label(names: Sequence[str], labeled: LabeledImages) -> dict[str, Any]:

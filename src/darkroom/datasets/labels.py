@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.config.addresses import SCHEME
 from darkroom.datasets.source import Attributes
 from darkroom.datasets.split_names import PRED, WORDS
 from darkroom.datasets.tables import Columns, Table, read_table
@@ -89,6 +90,8 @@ def _match(table: Table, names: Sequence[str]) -> Ints:
 
     files = compute.replace_substring_regex(table.columns["file"], r"\\", "/")
     files = compute.replace_substring_regex(files, r"^(\./)+", "")
+    # What an address names was downloaded to a path that says all but how.
+    files = compute.replace_substring_regex(files, rf"(?i){SCHEME.pattern}", "")
     paths = pa.array(names, pa.string())
     stems = compute.replace_substring_regex(paths, r"\.[^./]*$", "")
     found = np.full(len(files), -1)

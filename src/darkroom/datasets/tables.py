@@ -74,7 +74,7 @@ def store_table(labels: str | None, source: Path, directory: Path) -> None:
     target = None
     if labels is not None:
         target = directory / PurePosixPath(labels).name
-        if not _is_table(target.name):
+        if not is_table(target.name):
             raise DataError(f"dataset.labels: {labels}: expected a table, .csv or .parquet; save it as CSV UTF-8")
         with _open(labels, source) as content, atomic_file(target) as partial:
             with partial.open("wb") as written:
@@ -91,10 +91,11 @@ def find_table(directory: Path) -> Path | None:
 
 
 def _tables_in(directory: Path) -> list[Path]:
-    return [place for place in directory.glob("*") if _is_table(place.name)]
+    return [place for place in directory.glob("*") if is_table(place.name)]
 
 
-def _is_table(name: str) -> bool:
+def is_table(name: str) -> bool:
+    """Whether a file is a table, by its name."""
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
@@ -130,7 +131,7 @@ def _open(labels: str, source: Path) -> Iterator[IO[bytes]]:
             f"dataset.labels: {labels} is outside dataset.path ({source}), where a change of it would go unnoticed; "
             "put it there, next to the images, or set dataset.path to a directory that holds both"
         )
-    tables = list(filter(_is_table, names))
+    tables = list(filter(is_table, names))
     there = f"; it holds {', '.join(tables[:MAX_NAMED])}" if tables else ""
     raise DataError(f"dataset.labels: no {labels} in dataset.path ({source}){there}; give the table's path from there")
 

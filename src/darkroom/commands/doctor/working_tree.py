@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 from darkroom.commands.doctor.finding import Finding, wrong
 from darkroom.config import Config
+from darkroom.config.addresses import is_address
 from darkroom.data.cache import CARD, DatasetCard
+from darkroom.datasets.remote.stores import missing_packages
 from darkroom.evaluation.report import read_identity, read_metrics
 from darkroom.models.card import ModelCard
 from darkroom.promotion.working_tree import working_tree_digest
@@ -24,7 +26,10 @@ def check_search(config: Config, workspace: Workspace) -> Iterator[Finding]:
 def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
     """Raises CacheError or ModelError for files that do not belong together."""
     cache, images_in = workspace.processed(config.dataset.name), workspace.root / config.dataset.path
-    if config.dataset.name == "folder" and not images_in.exists():
+    if config.dataset.name == "folder" and is_address(config.dataset.path):
+        if missing := missing_packages(config.dataset.path):
+            yield wrong(AREA, f"dataset.path: {missing}")
+    elif config.dataset.name == "folder" and not images_in.exists():
         # DVC says no more than "No such file or directory".
         yield wrong(
             AREA,

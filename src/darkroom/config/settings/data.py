@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
 
+from darkroom.config.addresses import check_address, is_address
 from darkroom.config.settings.section import Section
 from darkroom.config.types import Channels, Number, Seed
 from darkroom.errors import did_you_mean, quoted
@@ -34,7 +35,7 @@ class Dataset(Section):
     path: str = Field(
         "data/folder",
         min_length=1,
-        description="folder only: a directory, or a zip or tar archive, with one sub-folder per class",
+        description="folder only: a directory, a zip or tar archive, or s3://bucket/…, with one sub-folder per class",
     )
     labels: str | None = Field(
         None,
@@ -56,6 +57,13 @@ class Dataset(Section):
     on_leak: Literal["report", "drop-train", "stop"] = Field(
         "report", description="train images whose picture is in val or test too: report, drop-train (them), or stop"
     )
+
+    @field_validator("path")
+    @classmethod
+    def _path_holds_no_secret(cls, path: str) -> str:
+        if is_address(path):
+            check_address(path)
+        return path
 
     @field_validator("encoding")
     @classmethod
