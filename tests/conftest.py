@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # What users have set for themselves must not change the tests. A mirror and a device are asked for.
 MIRROR = os.environ.get("DARKROOM_MIRROR")
 TEST_DEVICE = os.environ.get("DARKROOM_TEST_DEVICE", "cpu")
-FOREIGN = ("DARKROOM_", "DVC_", "GIT_", "MLFLOW_", "OPTUNA_", "PG", "RAY_")
+FOREIGN = ("AWS_", "DARKROOM_", "DVC_", "FSSPEC_", "GIT_", "MLFLOW_", "OPTUNA_", "PG", "RAY_")
 OURS = {
     # Before anything imports mlflow or onnxruntime: their telemetry reads these once.
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -4,6 +4,7 @@ import csv
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import NamedTuple
 
 from darkroom.utils.csv_files import write_csv
@@ -21,11 +22,12 @@ class Entry(NamedTuple):
 
 
 class Journal:
-    """The downloaded files by their names, in a CSV file that grows by a line for each."""
+    """The downloaded files by their names, in a CSV file that grows by a line for each. Threads may add to it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries = _read(path)
+        self._lock = Lock()
 
     @contextmanager
     def open(self) -> Iterator["Journal"]:
@@ -37,9 +39,10 @@ class Journal:
             yield self
 
     def add(self, name: str, entry: Entry) -> None:
-        self.entries[name] = entry
-        self._table.writerow((name, *entry))
-        self._opened.flush()
+        with self._lock:
+            self.entries[name] = entry
+            self._table.writerow((name, *entry))
+            self._opened.flush()
 
 
 def _read(path: Path) -> dict[str, Entry]:

@@ -112,7 +112,9 @@ def look_up(store: Any, names: Mapping[str, str], report: ReportProgress) -> lis
 def _info(store: Any, address: str) -> Mapping[str, Any]:
     try:
         info: Mapping[str, Any] = store.info(address)
-    except PermissionError:
+    except FileNotFoundError:
+        raise
+    except Exception:
         # The answer to a question about a file has no body, and so no reason; the answer to a read has.
         store.cat_file(address, start=0, end=1)
         raise

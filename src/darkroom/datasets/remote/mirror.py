@@ -14,7 +14,7 @@ from typing import Any
 from darkroom.datasets.remote.journal import Entry, Journal
 from darkroom.datasets.remote.listing import RemoteFile
 from darkroom.datasets.remote.stores import in_parallel
-from darkroom.datasets.remote.transfer import fetch, is_small
+from darkroom.datasets.remote.transfer import ReportBytes, fetch, is_small
 from darkroom.datasets.source import ReportProgress
 from darkroom.errors import counted
 
@@ -84,25 +84,28 @@ class Mirror:
             done += read
             report("download", done, total)
 
-        def fetch_small(file: RemoteFile, ended: Event) -> tuple[RemoteFile, Entry]:
-            return file, self._fetch(store, file, lambda read: None, ended)
+        def fetch_small(file: RemoteFile, ended: Event) -> int:
+            return self._fetch(store, file, journal, lambda read: None, ended)
 
-        for file, entry in in_parallel(fetch_small, filter(is_small, missing)):
-            journal.add(file.name, entry)
-            count(entry.size)
+        for size in in_parallel(fetch_small, filter(is_small, missing)):
+            count(size)
         for file in missing:
             if not is_small(file):
-                journal.add(file.name, self._fetch(store, file, count))
+                self._fetch(store, file, journal, count)
 
-    def _fetch(self, store: Any, file: RemoteFile, count: Any, ended: Event | None = None) -> Entry:
+    def _fetch(
+        self, store: Any, file: RemoteFile, journal: Journal, report: ReportBytes, ended: Event | None = None
+    ) -> int:
+        """Download a file and note it in the ``journal``. Returns its size in bytes."""
         version = hashlib.sha256(f"{file.name}\0{file.size}\0{file.tag}".encode()).hexdigest()
         part, target = self._parts / version[:32], self.files / file.name
-        entry = fetch(store, file, part, count, ended)
+        entry = fetch(store, file, part, report, ended)
         target.parent.mkdir(parents=True, exist_ok=True)
         # Not flushed to the disk, which would take longer than all else: a file that a power failure has cut has
         # another size than the journal says.
         part.replace(target)
-        return entry
+        journal.add(file.name, entry)
+        return entry.size
 
     def _has(self, file: RemoteFile, entry: Entry | None) -> bool:
         if entry is None or _differs(file, entry):

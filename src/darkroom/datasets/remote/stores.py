@@ -138,10 +138,10 @@ def diagnose(problem: BaseException) -> Trouble | None:
     chain = [problem]
     while len(chain) < MAX_DEPTH and (inner := chain[-1].__cause__ or chain[-1].__context__):
         chain.append(inner)
-    for code in filter(None, map(_code, chain)):
-        if code in PASSING_CODES:
-            return Trouble(f"the server is overloaded or failing ({code})", is_passing=True)
-        return Trouble(CODES.get(code, f"the server refuses it ({code})"))
+    if codes := [code for each in chain for code in _codes(each)]:
+        if PASSING_CODES.intersection(codes):
+            return Trouble(f"the server is overloaded or failing ({codes[0]})", is_passing=True)
+        return Trouble(next(filter(None, map(CODES.get, codes)), f"the server refuses it ({codes[0]})"))
     for kinds, is_passing in ((AWAY, True), (KINDS, False)):
         for each in chain:
             if reason := kinds.get(type(each).__name__):
@@ -152,13 +152,14 @@ def diagnose(problem: BaseException) -> Trouble | None:
     return None
 
 
-def _code(problem: BaseException) -> str | None:
-    """The code of an answer that an exception is about."""
+def _codes(problem: BaseException) -> list[str]:
+    """The codes of the answer that an exception is about: its own, and that of HTTP."""
     answer = getattr(problem, "response", None)
-    if isinstance(answer, dict):
-        return str(answer.get("Error", {}).get("Code") or "") or None
+    if isinstance(answer, dict):  # botocore's
+        found = [answer.get("Error", {}).get("Code"), answer.get("ResponseMetadata", {}).get("HTTPStatusCode")]
+        return [str(code) for code in found if code]
     code = getattr(problem, "status", None) or getattr(problem, "code", None)  # aiohttp's, and gcsfs's
-    return str(code) if isinstance(code, int) and code >= 300 else None
+    return [str(code)] if isinstance(code, int) and code >= 300 else []
 
 
 def attempt(call: Callable[[], T], what: str, ended: Event | None = None) -> T:
