@@ -158,7 +158,8 @@ def _codes(problem: BaseException) -> list[str]:
     if isinstance(answer, dict):  # botocore's
         found = [answer.get("Error", {}).get("Code"), answer.get("ResponseMetadata", {}).get("HTTPStatusCode")]
         return [str(code) for code in found if code]
-    code = getattr(problem, "status", None) or getattr(problem, "code", None)  # aiohttp's, and gcsfs's
+    # aiohttp's; gcsfs's. (What aiohttp says of a connection that broke has a code of 400, which nobody answered.)
+    code = getattr(problem, "code" if type(problem).__module__.startswith("gcsfs") else "status", None)
     return [str(code)] if isinstance(code, int) and code >= 300 else []
 
 
