@@ -10,6 +10,7 @@ import errno
 import gzip
 import lzma
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -17,12 +18,13 @@ import zlib
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, NoReturn
 
 from darkroom.datasets.inventory import Inventory, Tally
 from darkroom.datasets.names import compose, is_hidden, with_slashes, zip_names
-from darkroom.datasets.signatures import FORMATS, HEAD_BYTES, has_image_suffix, is_image
+from darkroom.datasets.signatures import FORMATS, HEAD_BYTES, has_image_suffix, is_image, suffix
 from darkroom.datasets.tars import HeaderError, is_tar, open_tar
 from darkroom.errors import DataError
 from darkroom.utils.files import atomic_file
@@ -45,6 +47,9 @@ DAMAGED = (
 )
 # Without a number an OSError is a decompressor's word for bad data; EINVAL comes of seeking where no file reaches.
 NOT_THE_DISK = (None, errno.EINVAL)
+SUFFIXES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
+# What distinguishes the parts of one archive, such as birds-0001.tar.
+PART = re.compile(r"[-_.]\d+$")
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open, b"]\x00": lzma.open}
 
 # A file's name, how it is spelled in the source, and what opens it: None for a folder. A pipe, say, opens as None.
@@ -56,6 +61,8 @@ def pack(
     source: Path, target: Path, report: ReportCount = lambda count: None, *, encoding: str | None = None
 ) -> Inventory:
     """Pack every image below ``source``, a directory or a zip or tar archive, into the zip ``target``.
+
+    A directory without images, but with archives, is read as if each was a folder of its name.
 
     Names in the zip are relative to ``source``, with ``/`` between parts, composed (NFC). Names that are not UTF-8
     are read by ``encoding``. What was left out is written beside ``target``, as ``Inventory.write`` does.
@@ -175,7 +182,9 @@ def _copy(content: IO[bytes], written: IO[bytes], what: str, left: int) -> int:
 
 def _entries(source: Path, encoding: str | None) -> Iterator[Entry]:
     if source.is_dir():
-        return _directory_entries(source, encoding)
+        archives = _archives_in(source)
+        inner = (_archive_entries(source, name, encoding) for name in archives)
+        return chain(_directory_entries(source, encoding, set(archives)), chain.from_iterable(inner))
     if zipfile.is_zipfile(source):
         return _zip_entries(source, encoding)
     if is_tar(source):
@@ -183,7 +192,30 @@ def _entries(source: Path, encoding: str | None) -> Iterator[Entry]:
     raise DataError(f"{source}: neither a directory nor a readable zip or tar archive")
 
 
-def _directory_entries(source: Path, encoding: str | None) -> Iterator[Entry]:
+def _archives_in(source: Path) -> list[str]:
+    """The archives in a directory without other images, by their names; none where there may be images beside them."""
+    found = []
+    for directory, _, files in os.walk(source):
+        for path in (Path(directory, file).relative_to(source).as_posix() for file in files):
+            if is_hidden(path):
+                continue
+            if has_image_suffix(path) or not suffix(path):
+                return []
+            if path.lower().endswith(SUFFIXES):
+                found.append(path)
+    return sorted(found)
+
+
+def _archive_entries(source: Path, name: str, encoding: str | None) -> Iterator[Entry]:
+    """The entries of an archive in ``source``, in a folder of its name; parts of one archive share a folder."""
+    ending = next(each for each in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(each))
+    folder = compose(PART.sub("", name[: -len(ending)]), encoding, source)
+    for inner, given, opener in _entries(source / name, encoding):
+        yield f"{folder}/{inner}", f"{name}: {given}", opener
+
+
+def _directory_entries(source: Path, encoding: str | None, left_out: Container[str]) -> Iterator[Entry]:
+    """The files of a directory, but those ``left_out``."""
     names = []
     for directory, folders, files in os.walk(source, followlinks=True, onerror=_refuse_unreadable):
         here = Path(directory)
@@ -193,7 +225,7 @@ def _directory_entries(source: Path, encoding: str | None) -> Iterator[Entry]:
         folder = "" if here == source else here.relative_to(source).as_posix() + "/"
         if folder:
             yield compose(folder[:-1], encoding, source), folder, None
-        names += [folder + file for file in files]
+        names += [folder + file for file in files if folder + file not in left_out]
     names.sort(key=lambda name: compose(name, encoding, source))
     for name in names:
         yield compose(name, encoding, source), name, partial(_open_file, source / name)

@@ -335,3 +335,58 @@ def test_packing_warns_of_nothing(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert pack(source, tmp_path / "images.zip").images == 4
+
+
+def packed_names(source, tmp_path):
+    pack(source, tmp_path / "packed.zip")
+    with zipfile.ZipFile(tmp_path / "packed.zip") as opened:
+        return sorted(opened.namelist())
+
+
+def test_a_directory_of_archives_is_read_as_if_each_was_a_folder(tmp_path):
+    source = tmp_path / "source"
+    as_directory(source, {"README.txt": b"text", ".DS_Store": b"hidden", "train/._cat.zip": b"hidden"})
+    as_zip(source / "train" / "cat.zip", {"1.png": b"1"})
+    as_tar(source / "train" / "dog.v2.TAR.GZ", {"2.png": b"2", "deeper/3.png": b"3"}, "w:gz")
+
+    assert packed_names(source, tmp_path) == ["train/cat/1.png", "train/dog.v2/2.png", "train/dog.v2/deeper/3.png"]
+
+
+def test_the_parts_of_an_archive_are_one_folder(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(3):
+        as_tar(source / f"train-{number:04}.tar", {f"cat/{number}.png": b"1"})
+    as_tar(source / "n01440764.tar", {"9.png": b"9"})
+
+    assert packed_names(source, tmp_path) == ["n01440764/9.png", *(f"train/cat/{number}.png" for number in range(3))]
+
+
+def test_archives_beside_images_are_left_out_as_before(tmp_path):
+    source = as_directory(tmp_path / "source", {"cat/1.png": b"1"})
+    as_zip(source / "cat" / "more.zip", {"2.png": b"2"})
+    assert packed_names(source, tmp_path) == ["cat/1.png"]
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda path: path.write_bytes(b"nothing"), r"a\.zip: neither a directory nor a readable zip or tar archive"),
+        (lambda path: as_zip(path, {"../1.png": b"1"}), r"a\.zip: member '\.\./1\.png' leads outside"),
+        (lambda path: as_zip(path, {"1.txt": b"1"}), "no images"),
+    ],
+)
+def test_a_directory_of_archives_is_refused_as_each_of_them(tmp_path, make, reason):
+    (tmp_path / "source").mkdir()
+    make(tmp_path / "source" / "a.zip")
+    with pytest.raises(DataError, match=reason):
+        pack(tmp_path / "source", tmp_path / "packed.zip")
+    assert not (tmp_path / "packed.zip").exists()
+
+
+def test_a_file_in_two_parts_is_refused(tmp_path):
+    (tmp_path / "source").mkdir()
+    for number in range(2):
+        as_zip(tmp_path / "source" / f"part_{number}.zip", {"cat/1.png": b"1"})
+    with pytest.raises(DataError, match=r"'part/cat/1\.png' more than once, as 'part_0\.zip: cat/1\.png' and 'part_1"):
+        pack(tmp_path / "source", tmp_path / "packed.zip")

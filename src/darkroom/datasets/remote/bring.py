@@ -7,6 +7,7 @@ from pathlib import Path
 
 from darkroom.config.addresses import WEB, is_address
 from darkroom.config.settings import Dataset
+from darkroom.datasets.archives import SUFFIXES as ARCHIVES
 from darkroom.datasets.remote.addressed import read_addresses
 from darkroom.datasets.remote.listing import list_prefix, look_up
 from darkroom.datasets.remote.mirror import Changes, Mirror
@@ -18,7 +19,6 @@ from darkroom.errors import DataError, DownloadError
 from darkroom.utils.files import atomic_file
 from darkroom.utils.scratch import scratch_directory
 
-ARCHIVES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
 UNUSUAL = re.compile(r"[^\w.-]+")
 
 
