@@ -54,6 +54,16 @@ def zipped_on_windows(path, files):
     return path
 
 
+def as_archives(path, files):
+    """A directory with a zip for each of the topmost folders."""
+    path.mkdir()
+    for folder in sorted({name.partition("/")[0] for name in files}):
+        as_zip(
+            path / f"{folder}.zip", {name[len(folder) + 1 :]: files[name] for name in files if name.startswith(folder)}
+        )
+    return path
+
+
 @dataclass(frozen=True)
 class Layout:
     """``files`` of which ``splits`` and ``classes`` are read and ``left_out`` files are not, or that is refused.
@@ -161,6 +171,27 @@ LAYOUTS = [
     ),
     Layout("a zip", "as the folder in it", classes("train", "test"), BOTH, make=as_zip),
     Layout("a tar, compressed or not", "as the folder in it", classes("train", "test"), BOTH, make=as_tar),
+    Layout(
+        "archives alone: `train.zip`, `test.zip`, or `cats.tar`, `dogs.tar`",
+        "each as a folder of its name",
+        classes("train", "test"),
+        BOTH,
+        make=as_archives,
+    ),
+    Layout(
+        "`birds-0001.zip`, `birds-0002.zip`, …",
+        "one folder `birds`",
+        classes("birds-0001") | classes("birds-0002", suffix=".jpg", form="JPEG"),
+        {"": 8},
+        make=as_archives,
+    ),
+    Layout(
+        "archives beside images",
+        "left out, counted",
+        classes("") | {"more.zip": b"PK"},
+        NOT_SPLIT,
+        left_out=1,
+    ),
     Layout(
         "a member of an archive that leads outside",
         "refused",
