@@ -35,7 +35,7 @@ class Dataset(Section):
     path: str = Field(
         "data/folder",
         min_length=1,
-        description="folder only: a directory, a zip or tar archive, or s3://bucket/…, with one sub-folder per class",
+        description="folder only: a directory, a zip or tar archive or s3://bucket/…, one sub-folder per class",
     )
     labels: str | None = Field(
         None,
