@@ -117,13 +117,6 @@ def test_a_layer_makes_of_a_part_what_it_makes_of_it_in_the_whole(
         assert same_state
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("model", ["simple-cnn", "wide-resnet"])
-def test_a_model_that_is_compiled_learns_the_same(two: Group, folder: Path, model: str) -> None:
-    changes = {"train__compile": "default", "train__epochs": 2, "model__dropout": 0.2}
-    assert_same(two, folder, model, changes, count=21)
-
-
 # --- interruptions -----------------------------------------------------------------------------------
 
 
