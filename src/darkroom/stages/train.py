@@ -33,7 +33,7 @@ from darkroom.tracking.runs import EXAMPLE_IMAGES, START_TAG, Run, epoch_metrics
 from darkroom.tracking.tracker import Tracker, connect
 from darkroom.training.agreement import check_agreement
 from darkroom.training.checkpoint import Checkpoint
-from darkroom.training.device import check_division, choose_device, count_devices
+from darkroom.training.device import check_sharing, choose_device, count_devices
 from darkroom.training.fit import train_classifier
 from darkroom.training.loop import EpochMetrics, FitResult
 from darkroom.training.precision import fastest_precision
@@ -71,7 +71,7 @@ def run(config: Config, workspace: Workspace) -> None:
 def _train(config: Config, workspace: Workspace, card: DatasetCard) -> None:
     """Train in this process: alone, or as one of several, of which the first writes."""
     with joined(choose_device(config.train.device)) as (ranks, device):
-        check_division(config.train, ranks.count)
+        check_sharing(config.train, ranks.count)
         check_agreement(ranks, _facts(config, card))
         directory = workspace.processed(config.dataset.name)
         splits = read_split(directory, card, "train"), read_split(directory, card, "val")

@@ -39,7 +39,7 @@ def cores() -> list[int]:
 def count_devices(settings: Train, device: torch.device) -> int:
     """How many devices of the kind ``device`` train together: ``train.devices``, for "auto" every GPU.
 
-    Raises ConfigError if this machine has fewer, or they cannot divide a batch.
+    Raises ConfigError if this machine has fewer, or they cannot train together.
     """
     gpus = torch.cuda.device_count() if device.type == "cuda" else 1
     there = len(cores()) if device.type == "cpu" else gpus
@@ -47,12 +47,16 @@ def count_devices(settings: Train, device: torch.device) -> int:
     if count > there:
         what = counted(there, "core" if device.type == "cpu" else "GPU")
         raise ConfigError(f"train.devices: {count} are more than this machine has ({what}); set it to {there} or less")
-    check_division(settings, count)
+    check_sharing(settings, count)
     return count
 
 
-def check_division(settings: Train, count: int) -> None:
-    """Raise ConfigError if ``count`` devices cannot evenly divide the parts of a batch."""
+def check_sharing(settings: Train, count: int) -> None:
+    """Raise ConfigError if ``count`` devices cannot train together: a compiled model, or parts of a batch unevenly."""
+    if count > 1 and settings.compile != "none":
+        raise ConfigError(
+            f"train.compile: a compiled model cannot be trained on {count} devices; set it to none, or train.devices to 1"
+        )
     sizes = range(settings.batch_size, settings.batch_size + count * settings.accumulate + 1)
     possible = next(size for size in sizes if Share(0, count, settings.accumulate).divides(size))
     if possible != settings.batch_size:

@@ -5,7 +5,7 @@ import torch
 
 from darkroom.config.settings import Train
 from darkroom.errors import ConfigError
-from darkroom.training.device import check_division, count_devices
+from darkroom.training.device import check_sharing, count_devices
 from darkroom.training.process_group import joined, member
 from darkroom.training.ranks import ALONE
 
@@ -136,8 +136,19 @@ def test_a_batch_that_cannot_be_divided_is_refused_with_the_next_that_can(
     batch_size: int, accumulate: int, count: int, following: int
 ) -> None:
     with pytest.raises(ConfigError) as raised:
-        check_division(Train(batch_size=batch_size, accumulate=accumulate), count)
+        check_sharing(Train(batch_size=batch_size, accumulate=accumulate), count)
     (line,) = raised.value.lines
     assert line.startswith(f"train.batch_size: {batch_size}")
     assert line.endswith(f"cannot be divided among {count} devices; the next that can is {following}")
-    check_division(Train(batch_size=following, accumulate=accumulate), count)
+    check_sharing(Train(batch_size=following, accumulate=accumulate), count)
+
+
+def test_a_compiled_model_is_not_trained_on_several_devices() -> None:
+    settings = Train(compile="default")
+    with pytest.raises(ConfigError) as raised:
+        check_sharing(settings, 2)
+    (line,) = raised.value.lines
+    assert line == (
+        "train.compile: a compiled model cannot be trained on 2 devices; set it to none, or train.devices to 1"
+    )
+    check_sharing(settings, 1)
