@@ -55,7 +55,8 @@ def check_sharing(settings: Train, count: int) -> None:
     """Raise ConfigError if ``count`` devices cannot train together: a compiled model, or parts of a batch unevenly."""
     if count > 1 and settings.compile != "none":
         raise ConfigError(
-            f"train.compile: a compiled model cannot be trained on {count} devices; set it to none, or train.devices to 1"
+            f"train.compile: a compiled model cannot be trained on {count} devices; set it to none, or train.devices "
+            "to 1"
         )
     sizes = range(settings.batch_size, settings.batch_size + count * settings.accumulate + 1)
     possible = next(size for size in sizes if Share(0, count, settings.accumulate).divides(size))
