@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 # Seconds: from a small network's answer to what no client waits for.
 LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096)
@@ -51,22 +53,6 @@ class ServerMetrics:
             "darkroom_champion_trouble", "1 if the newest champion does not answer here.", registry=registry
         )
         self._version = Gauge("darkroom_version", "1 for the version that answers.", ["version"], registry=registry)
-        self._drift = {
-            name: Gauge(f"darkroom_drift_{name}", about, registry=registry)
-            for name, about in (
-                ("images", "Images in the window of the drift watch."),
-                ("unlike_share", "Share of them unlike the training images."),
-                ("expected_unlike_share", "The same in the validation split."),
-                ("confidence", "Their mean confidence."),
-                ("expected_confidence", "The same in the validation split."),
-            )
-        }
-        self._drift_share = Gauge(
-            "darkroom_drift_class_share", "Share of them predicted as each class.", ["label"], registry=registry
-        )
-        self._drift_expected = Gauge(
-            "darkroom_drift_class_share_expected", "The same in the validation split.", ["label"], registry=registry
-        )
 
     def count(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request to ``path``, of which there are few."""
@@ -85,12 +71,35 @@ class ServerMetrics:
 
     def text(self, drift: Mapping[str, Any] | None) -> bytes:
         """Everything, in Prometheus' text form; ``drift`` holds the values of the drift watch, if there is one."""
-        if drift:
-            for name, gauge in self._drift.items():
-                gauge.set(math.nan if drift[name] is None else drift[name])
-            self._drift_share.clear()
-            self._drift_expected.clear()
-            for each in drift["classes"]:
-                self._drift_share.labels(each["label"]).set(math.nan if each["share"] is None else each["share"])
-                self._drift_expected.labels(each["label"]).set(each["expected"])
-        return generate_latest(self._registry)
+        return generate_latest(self._registry) + (generate_latest(_Drift(drift)) if drift else b"")
+
+
+class _Drift(Collector):
+    """The values of the drift watch as metrics, made when they are read."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+
+    def collect(self) -> Iterable[Metric]:
+        for name, about in (
+            ("images", "Images in the window of the drift watch."),
+            ("unlike_share", "Share of them unlike the training images."),
+            ("expected_unlike_share", "The same in the validation split."),
+            ("confidence", "Their mean confidence."),
+            ("expected_confidence", "The same in the validation split."),
+        ):
+            yield GaugeMetricFamily(f"darkroom_drift_{name}", about, _number(self._values[name]))
+        share = GaugeMetricFamily(
+            "darkroom_drift_class_share", "Share of them predicted as each class.", labels=["label"]
+        )
+        expected = GaugeMetricFamily(
+            "darkroom_drift_class_share_expected", "The same in the validation split.", labels=["label"]
+        )
+        for each in self._values["classes"]:
+            share.add_metric([each["label"]], _number(each["share"]))
+            expected.add_metric([each["label"]], each["expected"])
+        yield from (share, expected)
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -92,7 +92,6 @@ class Service:
         self.challenger: Deployment | None = None
         self.trouble: str | None = None
         self._waiting = 0
-        self.metrics.waiting.set_function(lambda: self._waiting)
         # Decoding leaves Python's lock free, and so does the model, which uses several threads itself.
         cores = os.cpu_count() or 1
         self._decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
@@ -115,12 +114,16 @@ class Service:
             seen.extend(await self._see(deployment.model, contents, options))
             return np.stack([each.pixels for each in seen])
 
-        self._waiting += len(contents)
+        self._wait(len(contents))
         try:
             findings = await deployment.batcher.answer(prepare())
         finally:
-            self._waiting -= len(contents)
+            self._wait(-len(contents))
         return [Answer(each, *finding) for each, finding in zip(seen, findings, strict=True)]
+
+    def _wait(self, more: int) -> None:
+        self._waiting += more
+        self.metrics.waiting.set(self._waiting)
 
     async def _see(self, model: LoadedModel, contents: Sequence[bytes], options: Options) -> list[ModelInput]:
         bound = self.settings.max_pixels
