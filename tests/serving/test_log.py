@@ -6,7 +6,7 @@ import pytest
 from tests.serving.client import TestClient
 
 from darkroom.serving.app import make_app
-from darkroom.serving.server import LineFormatter
+from darkroom.serving.log import LineFormatter
 
 
 def line_at(created):

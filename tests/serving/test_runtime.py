@@ -37,7 +37,7 @@ def probe():
 
 @pytest.mark.parametrize("kind", ["onnx", "torch"])
 def test_each_gives_the_models_logits_for_any_number_of_images(program, probe, tmp_path, kind):
-    runtime = choose_runtime(program, kind, probe, {}, tmp_path)
+    runtime = choose_runtime(program, kind, probe, {}, tmp_path, 2)
 
     assert runtime.kind == kind
     assert runtime.seconds > 0
@@ -56,22 +56,22 @@ def test_the_faster_one_is_taken(program, probe, tmp_path, monkeypatch, fast):
     slow = in_onnx if fast == "torch" else in_torch
     monkeypatch.setattr(runtime_module, "_seconds", lambda asked, images: 2.0 if asked is slow else 1.0)
 
-    assert choose_runtime(program, "auto", probe, {}, tmp_path).kind == fast
+    assert choose_runtime(program, "auto", probe, {}, tmp_path, 2).kind == fast
 
 
 def test_an_onnx_model_that_says_something_else_is_not_taken(program, probe, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         runtime_module, "_onnx_infer", lambda *given: lambda images: np.zeros((len(images), 3), np.float32)
     )
-    assert choose_runtime(program, "auto", probe, {}, tmp_path).kind == "torch"
+    assert choose_runtime(program, "auto", probe, {}, tmp_path, 2).kind == "torch"
     assert "warning: ONNX Runtime cannot be used (its logits differ by " in capsys.readouterr().err
     with pytest.raises(ModelError, match=r"its logits differ by .*set serve.runtime to torch"):
-        choose_runtime(program, "onnx", probe, {}, tmp_path)
+        choose_runtime(program, "onnx", probe, {}, tmp_path, 2)
 
 
 def test_without_onnx_runtime_torch_answers(program, probe, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    assert choose_runtime(program, "auto", probe, {}, tmp_path).kind == "torch"
+    assert choose_runtime(program, "auto", probe, {}, tmp_path, 2).kind == "torch"
     assert "onnxruntime" in capsys.readouterr().err
     with pytest.raises(ModelError, match=r"set serve\.runtime to torch"):
-        choose_runtime(program, "onnx", probe, {}, tmp_path)
+        choose_runtime(program, "onnx", probe, {}, tmp_path, 2)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from darkroom.cli.project import load_project
-from darkroom.errors import ModelError, ServingError
+from darkroom.errors import ModelError
 
 app = typer.Typer()
 USE = "Using a model"
@@ -83,9 +83,7 @@ def serve(
     With the environment variable DARKROOM_API_KEY set, the API asks for that key. Beyond this machine it must be set.
     """
     config, workspace = load_project()
-    try:
-        from darkroom.commands.serve import run
-    except ModuleNotFoundError as problem:
-        raise ServingError(f"{problem.name} is not installed; run `pip install --editable '.[serve]'`") from None
+
+    from darkroom.commands.serve import run
 
     run(config, workspace, host, port, no_key=no_key)

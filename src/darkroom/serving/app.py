@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Mount, Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import Lifespan, Receive, Scope, Send
 
 from darkroom import __version__
 from darkroom.serving.api import PREDICT_PATH, make_router
@@ -34,10 +34,16 @@ or a rollback the new one answers within seconds, and every answer names its ver
 """
 
 
-def make_app(service: Service, api_key: str | None = None, *, host: str = "localhost") -> Starlette:
+def make_app(
+    service: Service,
+    api_key: str | None = None,
+    *,
+    host: str = "localhost",
+    lifespan: Lifespan[Starlette] | None = None,
+) -> Starlette:
     """The application of ``service``; with an ``api_key`` the API and the metrics ask for it.
 
-    It answers under the name ``host``, where it listens, and those of the settings.
+    It answers under the name ``host``, where it listens, and those of the settings, and runs within ``lifespan``.
     """
     router = make_router(service)
     predict = next(route for route in router.routes if isinstance(route, APIRoute) and route.path == PREDICT_PATH)
@@ -54,6 +60,7 @@ def make_app(service: Service, api_key: str | None = None, *, host: str = "local
             Middleware(AccessMiddleware, metrics=service.metrics, api_key=api_key, origins=origins),
         ],
         exception_handlers=HANDLERS,
+        lifespan=lifespan,
     )
 
 

@@ -1,6 +1,7 @@
 """Whether the images that a model is asked about have become others than those it was validated on."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy.stats import chi2_contingency, hypergeom
 
 from darkroom.evaluation.metrics import Floats, Ints
 from darkroom.evaluation.reference import Reference
+from darkroom.serving.window import Window
 
 # Fewer images show more about the person who sent them than about the model's use.
 LEAST_IMAGES = 30
@@ -24,49 +26,38 @@ class DriftWatch:
     Of 1,000 images of MNIST, five in a hundred that are clothes are warned of in every of 100 trials, and 1.5 times as
     many zeros in 10, twice as many in 92.
 
-    It belongs to one thread, as the server's event loop. Adding an image takes the same time however many there were;
-    the statistics are computed on demand.
+    It belongs to one thread, as the server's event loop, or to those of several processes that share ``file``. Adding
+    an image takes the same time however many there were; the statistics are computed on demand.
     """
 
-    def __init__(self, reference: Reference, classes: Sequence[str], window: int) -> None:
+    def __init__(self, reference: Reference, classes: Sequence[str], window: int, file: Path | None = None) -> None:
         self.reference = reference
         self.classes = classes
-        self.window = window
-        self._seen = 0
-        self._labels = np.zeros(window, np.int32)
-        self._confidences = np.zeros(window, np.float32)
-        self._unlike = np.zeros(window, np.bool_)
+        self._latest = Window(window, file)
 
     def add(self, labels: Ints, confidences: Floats, energies: Floats) -> None:
         """Count images, each [n]: the class predicted, its calibrated probability, and the energy."""
-        places = (self._seen + np.arange(len(labels)))[-self.window :] % self.window
-        for kept, new in (
-            (self._labels, labels),
-            (self._confidences, confidences),
-            (self._unlike, energies > self.reference.energy_threshold),
-        ):
-            kept[places] = new[-self.window :]
-        self._seen += len(labels)
+        self._latest.add(labels, confidences, energies > self.reference.energy_threshold)
 
     @property
     def images(self) -> int:
         """The images in the window, which fills first."""
-        return min(self._seen, self.window)
+        return len(self._latest)
 
     @property
     def unlike_share(self) -> float | None:
         """The share of the window that is unlike the training images; None while it is empty."""
-        return float(self._unlike[: self.images].mean()) if self.images else None
+        return float(self._latest.unlike.mean()) if self.images else None
 
     @property
     def confidence(self) -> float | None:
         """The mean calibrated probability of the predicted classes; None while the window is empty."""
-        return float(self._confidences[: self.images].mean(dtype=np.float64)) if self.images else None
+        return float(self._latest.confidences.mean(dtype=np.float64)) if self.images else None
 
     @property
     def class_counts(self) -> Ints:
         """How often each class is predicted in the window, int64 [classes]."""
-        return np.bincount(self._labels[: self.images], minlength=len(self.classes))
+        return np.bincount(self._latest.labels, minlength=len(self.classes))
 
     def report(self) -> dict[str, Any]:
         """All statistics with ``warning``, as JSON values: one line if the images differ by more than chance."""
@@ -78,7 +69,7 @@ class DriftWatch:
         shares = (counts / self.images).tolist() if self.images else [None] * len(counts)
         return {
             "images": self.images,
-            "window": self.window,
+            "window": self._latest.size,
             "unlike_share": self.unlike_share,
             "expected_unlike_share": reference.unlike_share,
             "confidence": self.confidence,
@@ -99,7 +90,7 @@ class DriftWatch:
     def _unlike_warning(self) -> str | None:
         reference, images = self.reference, self.images
         above = round(reference.unlike_share * reference.images)
-        count = int(self._unlike[:images].sum())
+        count = int(self._latest.unlike.sum())
         # Fisher's exact test: the threshold is itself known from so many images only.
         chance = hypergeom.sf(count - 1, reference.images + images, above + count, images)
         if chance >= ALPHA:

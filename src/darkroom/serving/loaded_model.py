@@ -22,6 +22,7 @@ from darkroom.promotion.evaluated_model import EvaluatedModel, load_evaluated_mo
 from darkroom.promotion.registry import MODEL_FILE, contender
 from darkroom.serving.preprocessing import Transform
 from darkroom.serving.runtime import Images, Logits, Runtime, choose_runtime
+from darkroom.serving.share import cores
 from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.utils.files import read_json
 from darkroom.utils.scratch import scratch_directory
@@ -80,7 +81,7 @@ def load_version(client: MlflowClient, version: ModelVersion, settings: Serve) -
         probe = _pixels(gallery, shape) if gallery else np.zeros((PROBE_IMAGES, *shape), np.uint8)
         program = torch.export.load(evaluated.model / MODEL_FILE)
         about = _about(version, evaluated) | {"parameters": sum(each.numel() for each in program.parameters())}
-        runtime = choose_runtime(program, settings.runtime, probe, about, place)
+        runtime = choose_runtime(program, settings.runtime, probe, about, place, cores(settings))
         classes = evaluated.answers.classes
         _self_test(version, runtime.infer(probe), classes, gallery)
         confusion = report / CONFUSION

@@ -4,10 +4,12 @@ import collections
 import math
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 # Seconds: from a small network's answer to what no client waits for.
@@ -16,10 +18,19 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class ServerMetrics:
-    """The counters of one server, apart from those of any other in the process."""
+    """The counters of one server, apart from those of any other in the process.
 
-    def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
+    The processes of a server ``share`` a directory, which `PROMETHEUS_MULTIPROC_DIR` named when prometheus_client was
+    imported; then what is told is of all of them, and what was counted by a process that has ended is kept.
+    """
+
+    def __init__(self, shared: Path | None = None) -> None:
+        registry = self._told = CollectorRegistry()
+        self._is_shared = shared is not None
+        self._answers: str | None = None
+        if shared:
+            self._told = CollectorRegistry()
+            MultiProcessCollector(self._told, str(shared))
         requests = Counter("darkroom_requests", "Requests by path and status.", ["path", "status"], registry=registry)
         latency = Histogram(
             "darkroom_request_seconds", "From a request's first byte to its answer.", ["path"],
@@ -44,15 +55,29 @@ class ServerMetrics:
         )
         self._predictions = cache(predictions.labels)
         self._unlike = cache(unlike.labels)
-        self.waiting = Gauge("darkroom_waiting_images", "Images that wait for their answer.", registry=registry)
+        self.waiting = Gauge(
+            "darkroom_waiting_images",
+            "Images that wait for their answer.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
         self.swaps = Counter("darkroom_champion_swaps", "Champions that were taken over.", registry=registry)
         self.registry_up = Gauge(
-            "darkroom_registry_up", "1 if the registry answered when it was last asked.", registry=registry
+            "darkroom_registry_up",
+            "1 if the registry answered when it was last asked.",
+            registry=registry,
+            multiprocess_mode="livemin",
         )
         self.trouble = Gauge(
-            "darkroom_champion_trouble", "1 if the newest champion does not answer here.", registry=registry
+            "darkroom_champion_trouble",
+            "1 if the newest champion does not answer here.",
+            registry=registry,
+            multiprocess_mode="livemax",
         )
-        self._version = Gauge("darkroom_version", "1 for the version that answers.", ["version"], registry=registry)
+        self._version = Gauge(
+            "darkroom_version", "Processes in which the version answers.", ["version"], registry=registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
 
     def count(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request to ``path``, of which there are few."""
@@ -66,12 +91,16 @@ class ServerMetrics:
         self._unlike(version).inc(unlike)
 
     def now_serves(self, version: str) -> None:
-        self._version.clear()
+        if self._answers is not None:
+            self._version.labels(self._answers).set(0)
+        if not self._is_shared:  # a shared file keeps every label
+            self._version.clear()
         self._version.labels(version).set(1)
+        self._answers = version
 
     def text(self, drift: Mapping[str, Any] | None) -> bytes:
         """Everything, in Prometheus' text form; ``drift`` holds the values of the drift watch, if there is one."""
-        return generate_latest(self._registry) + (generate_latest(_Drift(drift)) if drift else b"")
+        return generate_latest(self._told) + (generate_latest(_Drift(drift)) if drift else b"")
 
 
 class _Drift(Collector):

@@ -1,9 +1,11 @@
 """Follow the registry: a new champion is served here a few seconds later."""
 
+import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Protocol
 
 from mlflow import MlflowClient
@@ -11,6 +13,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from darkroom.promotion.history import History, effective
 from darkroom.promotion.registry import CHALLENGER, CHAMPION, PREVIOUS, VERDICT_TAG, champion
+from darkroom.serving.http_options import SHUTDOWN_SECONDS
 from darkroom.serving.loaded_model import LoadedModel
 from darkroom.tracking.store import reason
 
@@ -71,6 +74,18 @@ class RegistryWatcher:
                 log.exception("cannot query the registry")
             if self._stopped.wait(seconds):
                 return
+
+    @asynccontextmanager
+    async def following(self, app: object, *, seconds: float) -> AsyncIterator[None]:
+        """Follow the registry in a thread, every ``seconds``, as long as ``app`` answers."""
+        thread = threading.Thread(target=self.follow, args=(seconds,), name="registry-watcher", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.stop()
+            # A thread that is loading a version when Python ends would be torn out of torch's and ONNX Runtime's code.
+            await asyncio.to_thread(thread.join, SHUTDOWN_SECONDS)
 
     def stop(self) -> None:
         self._stopped.set()

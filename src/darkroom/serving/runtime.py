@@ -1,6 +1,5 @@
 """The runtime of a model: ONNX Runtime or torch, whichever is faster for this model on this machine."""
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -49,16 +48,18 @@ def choose_runtime(
     probe: Images,
     metadata: Mapping[str, Any],
     place: Path,
+    cores: int,
 ) -> Runtime:
     """The runtime for ``program`` that is ``wanted``, or that answers faster.
 
     ``probe`` uint8 [N, C, H, W] are images that both must answer alike; ``place`` is a directory for the ONNX file,
-    which is read and no longer needed afterwards. Raises ModelError if ONNX Runtime is wanted and cannot be used.
+    which is read and no longer needed afterwards; ``cores`` are those of this process. Raises ModelError if ONNX
+    Runtime is wanted and cannot be used.
     """
     candidates: dict[Kind, Infer] = {"torch": _torch_infer(program)}
     if wanted != "torch":
         try:
-            candidates["onnx"] = _onnx_infer(program, metadata, place / "model.onnx")
+            candidates["onnx"] = _onnx_infer(program, metadata, place / "model.onnx", cores)
             _check_alike(candidates["torch"], candidates["onnx"], probe)
         except Exception as problem:  # whatever a converter stumbles over: torch can still answer
             candidates.pop("onnx", None)
@@ -82,14 +83,14 @@ def _torch_infer(program: ExportedProgram) -> Infer:
     return infer
 
 
-def _onnx_infer(program: ExportedProgram, metadata: Mapping[str, Any], path: Path) -> Infer:
+def _onnx_infer(program: ExportedProgram, metadata: Mapping[str, Any], path: Path, cores: int) -> Infer:
     import onnxruntime
 
     write_onnx(program, metadata, path)
     options = onnxruntime.SessionOptions()
-    # Half of the processors are left to those who read, decode and write requests, and threads that wait for each other
+    # Half of the cores are left to those who read, decode and write requests, and threads that wait for each other
     # do not spin.
-    options.intra_op_num_threads = max(1, (os.cpu_count() or 1) // 2)
+    options.intra_op_num_threads = max(1, cores // 2)
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 

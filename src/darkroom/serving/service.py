@@ -1,12 +1,12 @@
 """The service behind the API: pictures in, predictions of the champion out."""
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from math import inf
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from darkroom.serving.loaded_model import LoadedModel
 from darkroom.serving.metrics import ServerMetrics
 from darkroom.serving.preprocessing import ModelInput, RefusedImageError, count_pixels
 from darkroom.serving.runtime import Logits
+from darkroom.serving.share import cores
 
 T = TypeVar("T")
 # What is found for an image: the fields of its answer beside ``seen``.
@@ -82,20 +83,22 @@ class Deployment:
 class Service:
     """Answers with the champion, which may be another one from one request to the next.
 
-    A request keeps the version that it began with: models may take images of different sizes.
+    A request keeps the version that it began with: models may take images of different sizes. With other processes it
+    shares the directory ``shared``, in which all count.
     """
 
-    def __init__(self, settings: Serve) -> None:
+    def __init__(self, settings: Serve, shared: Path | None = None) -> None:
         self.settings = settings
-        self.metrics = ServerMetrics()
+        self.metrics = ServerMetrics(shared)
+        self._shared = shared
         self.champion: Deployment
         self.challenger: Deployment | None = None
         self.trouble: str | None = None
         self._waiting = 0
         # Decoding leaves Python's lock free, and so does the model, which uses several threads itself.
-        cores = os.cpu_count() or 1
-        self._decoders = ThreadPoolExecutor(cores, thread_name_prefix="decode")
-        self._large_decoders = ThreadPoolExecutor(max(1, cores - 1), thread_name_prefix="decode-large")
+        decoders = cores(settings)
+        self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
+        self._large_decoders = ThreadPoolExecutor(max(1, decoders - 1), thread_name_prefix="decode-large")
         self._large_waiting = 0
         self._model = ThreadPoolExecutor(1, thread_name_prefix="model")
 
@@ -159,7 +162,9 @@ class Service:
     def serve(self, champion: LoadedModel, since: str | None) -> None:
         """Answer with this version from now on; what was begun is ended with the one before."""
         reference = champion.reference
-        drift = DriftWatch(reference, champion.classes, self.settings.window) if reference else None
+        # A version that becomes champion again begins with an empty window.
+        file = self._shared / f"drift_{champion.version}_{since}" if self._shared else None
+        drift = DriftWatch(reference, champion.classes, self.settings.window, file) if reference else None
         batcher = self._batcher(champion, partial(self._count, champion, drift))
         self.champion = Deployment(champion, batcher, drift=drift, since=since)
         self.metrics.now_serves(champion.version)

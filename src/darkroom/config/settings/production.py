@@ -68,6 +68,9 @@ class Serve(Section):
     runtime: Literal["auto", "onnx", "torch"] = Field(
         "auto", description="what computes: auto (what answers faster on this machine), onnx (ONNX Runtime) or torch"
     )
+    processes: int = Field(
+        1, ge=1, le=256, description="that answer behind the port; several need Linux or macOS, and memory for each"
+    )
     follow_seconds: float = Field(
         2.0, ge=0.1, le=3600, description="between two looks at the registry for another champion"
     )
