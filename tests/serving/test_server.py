@@ -1,7 +1,6 @@
 """`darkroom serve` as a person runs it: how it starts, follows the registry under load, and ends."""
 
 import logging
-import shutil
 import signal
 import socket
 import threading
@@ -15,23 +14,15 @@ import pytest
 from mlflow import MlflowClient
 from tests.conftest import QUICK
 from tests.serving.process import OPEN_FILES, serve
-from tests.store import copy_store
+from tests.serving.project import NAME, again, make_project, picture_of
 from tests.wait import SECONDS, wait_until
 
-from darkroom.promotion.registry import CHALLENGER, CHAMPION, REGISTERED_BY_TAG
+from darkroom.promotion.registry import CHALLENGER, CHAMPION
 
 pytestmark = pytest.mark.slow
-NAME = "darkroom-digits"
 KEY = "a key"
 # Nearly all of a request that is as large as may be.
 BODY_BYTES = 15_500_000
-
-
-def again(client, version):
-    """Register the model of ``version`` once more, as another version."""
-    tags = {key: value for key, value in version.tags.items() if key != REGISTERED_BY_TAG}
-    model_id = str(version.source).removeprefix("models:/")
-    return client.create_model_version(version.name, version.source, version.run_id, tags=tags, model_id=model_id)
 
 
 class Load(threading.Thread):
@@ -52,13 +43,7 @@ class Load(threading.Thread):
 
 @pytest.fixture(scope="module")
 def root(evaluated_once, tmp_path_factory, write_params):
-    """A project with a champion, whose server looks at the registry often, and an empty home of its user."""
-    root = tmp_path_factory.mktemp("served") / "project"
-    shutil.copytree(evaluated_once, root)
-    copy_store(evaluated_once, root)
-    write_params(root, **QUICK, serve__follow_seconds=0.2)
-    (root / "home").mkdir()
-    return root
+    return make_project(evaluated_once, tmp_path_factory, write_params)
 
 
 @pytest.fixture
@@ -105,7 +90,7 @@ def first(registry):
 
 @pytest.fixture
 def picture(root):
-    return next((root / "reports/evaluate/gallery").glob("*.png")).read_bytes()
+    return picture_of(root)
 
 
 def test_champions_are_swapped_under_load_without_a_request_that_fails(served, asked, registry, first, picture, long):

@@ -1,0 +1,246 @@
+"""`darkroom serve` in two processes: what they share, and what is left of one that is killed."""
+
+import re
+import signal
+import socket
+import threading
+from collections import Counter
+from contextlib import contextmanager, suppress
+
+import httpx2
+import mlflow
+import psutil
+import pytest
+from mlflow import MlflowClient
+from tests.serving.process import serve
+from tests.serving.project import NAME, again, make_project, picture_of
+from tests.wait import SECONDS, wait_until
+
+from darkroom.promotion.registry import CHAMPION
+
+pytestmark = pytest.mark.slow
+WORKER = "spawn_main"
+
+
+def workers_of(process):
+    """The processes that answer, of a server."""
+    found = set()
+    for child in psutil.Process(process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # it has just been killed
+            if any(WORKER in word for word in child.cmdline()):
+                found.add(child)
+    return found
+
+
+@contextmanager
+def stopped(process):
+    """``process`` takes no request meanwhile, so that another one answers."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        if process.is_running():
+            process.resume()
+
+
+def read(address):
+    """All metrics that the processes tell, by their line's beginning."""
+    text = httpx2.get(f"{address}/metrics", timeout=SECONDS).text
+    return {name: float(value) for name, value in re.findall(r"^(\w.*) (\S+)$", text, re.MULTILINE)}
+
+
+def answering(address):
+    """How many processes answer with each version."""
+    found = read(address).items()
+    return {name.split('"')[1]: count for name, count in found if name.startswith("darkroom_version{") and count}
+
+
+class Load(threading.Thread):
+    """Asks again and again, each time on a new connection, and keeps every answer's status and version."""
+
+    def __init__(self, address, content):
+        super().__init__()
+        self.found = Counter()
+        self._ends = threading.Event()
+        self._address, self._content = address, content
+
+    def run(self):
+        while not self._ends.is_set():
+            answer = ask(self._address, self._content)
+            self.found[answer.status_code, answer.json().get("version")] += 1
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *problem):
+        self._ends.set()
+        self.join()
+
+    def wait_for_more(self):
+        before = sum(self.found.values())
+        wait_until(lambda: sum(self.found.values()) > before + 3 or not self.is_alive(), "requests were answered")
+
+
+def ask(address, content):
+    return httpx2.post(f"{address}/v1/predict", files={"images": content}, timeout=SECONDS)
+
+
+@pytest.fixture(scope="module")
+def root(evaluated_once, tmp_path_factory, write_params):
+    return make_project(evaluated_once, tmp_path_factory, write_params, serve__processes=2)
+
+
+@pytest.fixture
+def registry(root):
+    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
+    yield MlflowClient()
+    mlflow.set_tracking_uri(None)
+
+
+@contextmanager
+def serve_both(root, temporary):
+    """A server whose two processes answer."""
+    environment = {"HOME": str(root / "home"), "XDG_CACHE_HOME": "", "TMPDIR": str(temporary)}
+    with serve(root, **environment) as served:
+        wait_until(lambda: sum(answering(served.address).values()) == 2, "both answer", served.process)
+        yield served
+
+
+@pytest.fixture(scope="module")
+def temporary(tmp_path_factory):
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="module")
+def served(root, temporary):
+    """Stopped with a signal in the end, it and its processes have left nothing behind."""
+    before = set(root.rglob("*"))
+    with serve_both(root, temporary) as served:
+        yield served
+        workers = workers_of(served.process)
+        assert served.stop(signal.SIGTERM) == 0
+        assert not psutil.wait_procs(workers, SECONDS)[1]
+        assert "Traceback" not in served.log.read_text(encoding="utf-8")
+    assert set(root.rglob("*")) == before
+    assert not list(temporary.iterdir())
+
+
+@pytest.fixture
+def picture(root):
+    return picture_of(root)
+
+
+def test_what_is_told_is_of_all_processes_whichever_answers(served, picture):
+    first, second = workers_of(served.process)
+    before = read(served.address)
+    for quiet, times in ((first, 3), (second, 2)):
+        with stopped(quiet):
+            for _ in range(times):
+                assert ask(served.address, picture).status_code == 200
+    told = []
+    for quiet in (first, second):
+        with stopped(quiet):
+            told.append(read(served.address))
+            assert (
+                httpx2.get(f"{served.address}/v1/drift", timeout=SECONDS).json()["images"]
+                == told[-1]["darkroom_drift_images"]
+            )
+    for name in ('darkroom_requests_total{path="/v1/predict",status="200"}', "darkroom_batch_images_sum"):
+        assert {each[name] - before.get(name, 0) for each in told} == {5}
+    assert {each["darkroom_drift_images"] - before["darkroom_drift_images"] for each in told} == {5}
+    assert {each["darkroom_waiting_images"] for each in told} == {0}
+    assert {each["darkroom_registry_up"] for each in told} == {1}
+
+
+def test_a_process_that_is_killed_is_replaced_and_the_other_answers_what_it_had_not_accepted(served, picture):
+    victim, other = workers_of(served.process)
+    with stopped(victim), Load(served.address, picture) as load:
+        load.wait_for_more()
+        counted = read(served.address)
+        victim.kill()
+        wait_until(lambda: len(workers_of(served.process) - {victim}) == 2, "it was replaced", served.process)
+        load.wait_for_more()
+        wait_until(lambda: sum(answering(served.address).values()) == 2, "both answer", served.process)
+        load.wait_for_more()
+    assert {status for status, _ in load.found} == {200}
+    assert other in workers_of(served.process)
+    assert f"process {victim.pid} ended (SIGKILL); another one takes its place" in served.log.read_text(
+        encoding="utf-8"
+    )
+    told = read(served.address)
+    for name in ('darkroom_requests_total{path="/v1/predict",status="200"}', "darkroom_drift_images"):
+        assert told[name] > counted[name]
+
+
+def test_both_follow_the_registry_without_a_request_that_fails(served, registry, picture):
+    first = registry.get_model_version_by_alias(NAME, CHAMPION)
+    second = again(registry, first)
+    with Load(served.address, picture) as load:
+        for version in (str(second.version), str(first.version)):
+            registry.set_registered_model_alias(NAME, CHAMPION, version)
+            wait_until(lambda wanted=version: answering(served.address) == {wanted: 2}, "both follow", served.process)
+            load.wait_for_more()
+    assert load.found.keys() == {(200, str(each.version)) for each in (first, second)}
+
+
+def test_when_the_supervisor_is_killed_the_processes_answer_what_they_have_begun_and_end(root, temporary, picture):
+    with serve_both(root, temporary) as served:
+        workers = workers_of(served.process)
+        port = int(served.address.rpartition(":")[2])
+        request = httpx2.Request("POST", f"{served.address}/v1/predict", files={"images": picture})
+        body = request.read()
+        head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+        with socket.create_connection(("127.0.0.1", port), SECONDS) as begun:
+            begun.sendall(f"POST /v1/predict HTTP/1.1\r\n{head}Expect: 100-continue\r\n\r\n".encode())
+            assert b"100" in begun.recv(1000)  # the endpoint reads its body
+            served.process.kill()
+            wait_until(lambda: _is_closed(port), "the port is free")
+            begun.sendall(body)
+            assert begun.recv(1000).startswith(b"HTTP/1.1 200")
+        assert not psutil.wait_procs(workers, SECONDS)[1]
+
+
+def _is_closed(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), SECONDS).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def refusal(darkroom, *arguments):
+    code, _, errors = darkroom("serve", *arguments)
+    assert code == 2
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    return errors
+
+
+def test_without_a_champion_the_first_process_says_so_once(project, root, darkroom, capfd):
+    project(serve__processes=2)
+    code, _, _ = darkroom("serve", "--port", "0")
+    told = capfd.readouterr().err
+    assert code == 2
+    assert re.fullmatch(r"error: .* has no champion; .*\n", told)
+
+
+def test_an_address_that_is_taken_is_told_before_any_process_starts(project, darkroom):
+    project(serve__processes=2)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        told = refusal(darkroom, "--port", str(taken.getsockname()[1]))
+    assert "address already in use; choose another address" in told
+
+
+def test_where_processes_cannot_share_a_port_it_says_so(project, darkroom, monkeypatch):
+    project(serve__processes=2)
+    monkeypatch.setattr("darkroom.serving.processes.sys.platform", "win32")
+    assert "serve.processes: 2 processes share a port on Linux and macOS only; set it to 1" in refusal(
+        darkroom, "--port", "0"
+    )
+
+
+@pytest.mark.parametrize("processes", [0, -1, "many"])
+def test_a_number_of_processes_that_cannot_be_is_refused(project, darkroom, processes):
+    project(serve__processes=processes)
+    assert "serve.processes" in refusal(darkroom)
