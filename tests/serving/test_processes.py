@@ -123,7 +123,7 @@ def served(root, temporary):
         assert not psutil.wait_procs(workers, SECONDS)[1]
         assert "Traceback" not in served.log.read_text(encoding="utf-8")
     assert set(root.rglob("*")) == before
-    assert not list(temporary.iterdir())
+    assert not list(temporary.glob(".darkroom.*"))
 
 
 @pytest.fixture

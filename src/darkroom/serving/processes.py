@@ -107,6 +107,14 @@ class Supervisor(Multiprocess):
 
     def init_processes(self) -> None:
         """Start a process, and the others once it answers: what it cannot do they cannot do either."""
+        try:
+            self._start_all()
+        except BaseException:
+            self.terminate_all()
+            self.join_all()
+            raise
+
+    def _start_all(self) -> None:
         first = self._start()
         while not first.is_ready(timeout=1):
             self.handle_signals()
