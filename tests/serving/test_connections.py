@@ -197,3 +197,16 @@ def test_connections_leave_file_descriptors_to_others(make_service, monkeypatch)
 def test_a_request_that_never_fits_is_refused_as_a_setting(make_service):
     with pytest.raises(ValueError, match="a request of 100 MB never fits max_bodies_mb, 64 MB"):
         make_service(max_request_mb=100)
+
+
+def test_a_connection_that_was_accepted_before_the_end_has_its_first_request_answered(service):
+    with running(service) as (address, server):
+        ask(address)
+        begun = connect(address, GET[:10])
+        wait_until(lambda: len(server.server_state.connections) == 1, "the connection was accepted")
+        server.should_exit = True
+        wait_until(lambda: not server.servers[0].is_serving(), "the server accepts no more")
+        begun.sendall(GET[10:])
+        received = read(begun)
+    assert status(received) == 200
+    assert b"connection: close" in received.lower()

@@ -18,7 +18,7 @@ from tests.wait import SECONDS, wait_until
 
 from darkroom.promotion.registry import CHAMPION
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long  # a server of several processes takes a minute to start where two cores are shared
 WORKER = "spawn_main"
 
 

@@ -135,7 +135,7 @@ class Connection(HttpToolsProtocol):
         self._all = connections
         self._settings = connections.settings
         self._header_bytes = 0
-        self._has_begun = self._is_refused = False
+        self._has_begun = self._is_refused = self._is_last = False
         self._stuck_since = inf
         # The request that is being answered or was answered last; ``cycle`` is the one that arrived last.
         self._answered: RequestResponseCycle | None = None
@@ -185,6 +185,8 @@ class Connection(HttpToolsProtocol):
             self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests before the first is answered")
         else:
             super().on_headers_complete()
+            if self._is_last:
+                self.cycle.keep_alive = False
             self.deadline = self.loop.time() + self._settings.body_seconds
 
     def on_body(self, body: bytes) -> None:
@@ -226,6 +228,14 @@ class Connection(HttpToolsProtocol):
         self._all.mark_idle(self)
 
     # --- ends ---
+
+    def shutdown(self) -> None:
+        """Answer what has begun, and the first request of a connection that has just been accepted, and no more."""
+        if self._answered is None and not self._is_refused:
+            self._is_last = True
+            self.deadline = min(self.deadline, self.loop.time() + LINGER_SECONDS)
+        else:
+            super().shutdown()
 
     def look_at_clock(self, now: float) -> None:
         """End what is over its time."""
