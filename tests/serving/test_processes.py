@@ -3,6 +3,8 @@
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections import Counter
 from contextlib import contextmanager, suppress
@@ -18,7 +20,9 @@ from tests.wait import SECONDS, wait_until
 
 from darkroom.promotion.registry import CHAMPION
 
-pytestmark = pytest.mark.long  # a server of several processes takes a minute to start where two cores are shared
+# A server of several processes takes a minute to start where two cores are shared.
+LONG = pytest.mark.long
+SLOW = pytest.mark.slow
 WORKER = "spawn_main"
 
 
@@ -131,6 +135,8 @@ def picture(root):
     return picture_of(root)
 
 
+@LONG
+@SLOW
 def test_what_is_told_is_of_all_processes_whichever_answers(served, picture):
     first, second = workers_of(served.process)
     before = read(served.address)
@@ -153,6 +159,8 @@ def test_what_is_told_is_of_all_processes_whichever_answers(served, picture):
     assert {each["darkroom_registry_up"] for each in told} == {1}
 
 
+@LONG
+@SLOW
 def test_a_process_that_is_killed_is_replaced_and_the_other_answers_what_it_had_not_accepted(served, picture):
     victim, other = workers_of(served.process)
     with stopped(victim), Load(served.address, picture) as load:
@@ -173,6 +181,8 @@ def test_a_process_that_is_killed_is_replaced_and_the_other_answers_what_it_had_
         assert told[name] > counted[name]
 
 
+@LONG
+@SLOW
 def test_both_follow_the_registry_without_a_request_that_fails(served, registry, picture):
     first = registry.get_model_version_by_alias(NAME, CHAMPION)
     second = again(registry, first)
@@ -184,8 +194,10 @@ def test_both_follow_the_registry_without_a_request_that_fails(served, registry,
     assert load.found.keys() == {(200, str(each.version)) for each in (first, second)}
 
 
-def test_when_the_supervisor_is_killed_the_processes_answer_what_they_have_begun_and_end(root, temporary, picture):
-    with serve_both(root, temporary) as served:
+@LONG
+@SLOW
+def test_when_the_supervisor_is_killed_the_processes_answer_what_they_have_begun_and_end(root, tmp_path, picture):
+    with serve_both(root, tmp_path) as served:
         workers = workers_of(served.process)
         port = int(served.address.rpartition(":")[2])
         request = httpx2.Request("POST", f"{served.address}/v1/predict", files={"images": picture})
@@ -217,12 +229,13 @@ def refusal(darkroom, *arguments):
     return errors
 
 
-def test_without_a_champion_the_first_process_says_so_once(project, root, darkroom, capfd):
-    project(serve__processes=2)
-    code, _, _ = darkroom("serve", "--port", "0")
-    told = capfd.readouterr().err
-    assert code == 2
-    assert re.fullmatch(r"error: .* has no champion; .*\n", told)
+@LONG
+@SLOW
+def test_without_a_champion_the_first_process_says_so_once(project):
+    command = [sys.executable, "-m", "darkroom", "serve", "--port", "0"]
+    ended = subprocess.run(command, cwd=project(serve__processes=2), capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert re.fullmatch(r"error: .* has no champion; .*\n", ended.stderr)
 
 
 def test_an_address_that_is_taken_is_told_before_any_process_starts(project, darkroom):
