@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tests.defaults import write_params
 from tests.forkserver import context
 from tests.ports import free_port
-from tests.stages import run_stages
+from tests.stages import inside, run_stages
 from tests.wait import wait_until
 
 SETTINGS = {
@@ -59,10 +59,9 @@ def _be_command(root: Path, said: Path, environment: dict[str, str]) -> None:
     with said.open("wb") as written:
         for stream in (1, 2):
             os.dup2(written.fileno(), stream)
-    os.chdir(root)
-    os.environ.update(environment)
     sys.argv = ["darkroom", "train"]
-    cli.main()
+    with inside(root, **environment):
+        cli.main()
 
 
 def train(root: Path, devices: int) -> str:

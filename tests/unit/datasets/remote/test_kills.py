@@ -67,7 +67,8 @@ def test_a_server_that_is_killed_and_started_again_in_the_middle_is_waited_for(s
 
 
 @pytest.mark.slow
-def test_a_server_that_is_killed_costs_only_what_was_not_read(start, project, darkroom):
+def test_a_server_that_is_killed_costs_only_what_was_not_read(start, project, darkroom, monkeypatch):
+    monkeypatch.setattr(stores, "WORKERS", 1)  # of reads at a time none might be answered
     root = project(dataset__name="folder", dataset__path=BIRDS)
     killed = start(10)
     wait_until(lambda: is_open(start.port), "the server listens", killed)
