@@ -67,5 +67,5 @@ def _work(end: Connection, store: Path, rank: int, count: int) -> None:
             return
         try:
             end.send(function(Ranks(rank, count), *given))
-        except Exception:
+        except Exception:  # of any kind: the test's own process raises it again
             end.send(_Failure(traceback.format_exc()))

@@ -31,3 +31,14 @@ def client(service):
     """Asks ``service``."""
     with TestClient(make_app(service)) as client:
         yield client
+
+
+@pytest.fixture
+def registry(root):
+    """The registry of a module's project ``root``."""
+    import mlflow  # which few of these tests need
+
+    # MLflow asks this process's own store for the model of a new version, and not the client's.
+    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
+    yield mlflow.MlflowClient()
+    mlflow.set_tracking_uri(None)

@@ -10,10 +10,8 @@ from collections import Counter
 from contextlib import contextmanager, suppress
 
 import httpx2
-import mlflow
 import psutil
 import pytest
-from mlflow import MlflowClient
 from tests.serving.process import serve
 from tests.serving.project import NAME, again, make_project, picture_of
 from tests.wait import SECONDS, wait_until
@@ -93,13 +91,6 @@ def ask(address, content):
 @pytest.fixture(scope="module")
 def root(evaluated_once, tmp_path_factory, write_params):
     return make_project(evaluated_once, tmp_path_factory, write_params, serve__processes=2)
-
-
-@pytest.fixture
-def registry(root):
-    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
-    yield MlflowClient()
-    mlflow.set_tracking_uri(None)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import httpx2
 import mlflow
 import psutil
 import pytest
-from mlflow import MlflowClient
 from tests.conftest import QUICK
 from tests.serving.process import OPEN_FILES, serve
 from tests.serving.project import NAME, again, make_project, picture_of
@@ -44,14 +43,6 @@ class Load(threading.Thread):
 @pytest.fixture(scope="module")
 def root(evaluated_once, tmp_path_factory, write_params):
     return make_project(evaluated_once, tmp_path_factory, write_params)
-
-
-@pytest.fixture
-def registry(root):
-    # MLflow asks this process's own store for the model of a new version, and not the client's.
-    mlflow.set_tracking_uri(f"sqlite:///{root / 'mlflow.db'}")
-    yield MlflowClient()
-    mlflow.set_tracking_uri(None)
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from darkroom.utils.memory import free_bytes
 from darkroom.utils.units import GIBIBYTE
 
 START_METHOD = "spawn"
-# A process that is told to end has this long: it may be waiting in a library for one that has ended.
+# How long a process may take to end after a signal. It may be blocked in a call to a process that has already ended.
 PATIENCE_SECONDS = 5.0
 
 

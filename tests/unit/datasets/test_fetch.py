@@ -3,13 +3,13 @@
 import hashlib
 import socket
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 
 import pooch
 import pytest
+from tests.web_server import listening
 
 from darkroom.datasets import fetch as fetching
 from darkroom.datasets.fetch import fetch, is_published, local_path
@@ -46,15 +46,8 @@ def serving(*answers):
         def log_message(self, *args):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/data", requests
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as address:
+        yield f"{address}/data", requests
 
 
 def mirror(path, content=CONTENT):

@@ -114,8 +114,8 @@ def _info(store: Any, address: str) -> Mapping[str, Any]:
         info: Mapping[str, Any] = store.info(address)
     except FileNotFoundError:
         raise
-    except Exception:
-        # The answer to a question about a file has no body, and so no reason; the answer to a read has.
+    except Exception:  # of any kind: it is raised again, unless a read gives a better reason
+        # The answer to a HEAD request has no body, and so no reason. The answer to a read has one.
         store.cat_file(address, start=0, end=1)
         raise
     if info["type"] == "directory":

@@ -2,11 +2,11 @@
 
 import re
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from tests.unit.refusals import refused
+from tests.web_server import listening
 
 from darkroom.datasets.remote import transfer
 from darkroom.errors import DownloadError
@@ -62,15 +62,8 @@ def serving(web):
         def log_message(self, *args):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as address:
+        yield address
 
 
 @pytest.fixture(params=[1 << 20, 1000], ids=["at once", "in parts"])
