@@ -29,10 +29,6 @@ SLOW = (
 SLOW_FIXTURES = {"evaluated_once", "trained_once", "searchable", "two_versions", "drawn"}
 # Directories whose tests share what takes long to prepare, and therefore a worker.
 SHARED = ("tests/tracking_server/", "tests/serving/page/")
-# Of processor time. A test that needs more is to be marked slow.
-FAST_SECONDS = 5.0
-# A test that imports more than these is not held to that: its imports alone can take as long.
-MANY_MODULES = 100
 # After so many new objects the young ones are searched for garbage, and after a thousand times as many all of them.
 GARBAGE_OBJECTS = 10_000
 # Programs that are Python processes.
@@ -91,18 +87,6 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         processes.are_refused = False
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    started, modules = _processor_seconds(), len(sys.modules)
-    result = yield
-    used = _processor_seconds() - started
-    # The first test that needs torch's exporter or MLflow imports it for all.
-    is_first = len(sys.modules) - modules > MANY_MODULES
-    if used > FAST_SECONDS and not is_first and not _is_slow(item) and not _is_busy():
-        pytest.fail(f"took {used:.1f} s of processor time: make it smaller, or mark it slow", pytrace=False)
-    return result
-
-
 class Processes:
     """Sees every process that is started, and refuses those of Python while ``are_refused``."""
 
@@ -117,16 +101,6 @@ class Processes:
 
 processes = Processes()
 sys.addaudithook(processes)
-
-
-def _processor_seconds() -> float:
-    """Of this process and of its children that have ended."""
-    return sum(os.times()[:4])
-
-
-def _is_busy() -> bool:
-    """Whether other programs want the processors too, which then do less in a second: memory is shared."""
-    return os.getloadavg()[0] > (os.cpu_count() or 1) + 1
 
 
 def _is_slow(item: pytest.Item) -> bool:

@@ -91,41 +91,6 @@ def test_other_programs_are_not_refused():
     processes("open", ("python", "r", 0))
 
 
-@pytest.mark.parametrize(("seconds", "marks", "fails"), [(5.1, (), True), (5.1, ("slow",), False), (4.9, (), False)])
-def test_a_test_that_computes_for_long_is_to_be_marked(monkeypatch, seconds, marks, fails):
-    clock = iter((100.0, 100.0 + seconds))
-    call = plugin.pytest_runtest_call(Item("unit/a.py", *marks))
-    with monkeypatch.context() as patched:
-        patched.setattr(plugin, "_processor_seconds", lambda: next(clock))
-        patched.setattr(plugin, "_is_busy", lambda: False)
-        next(call)
-        with pytest.raises(pytest.fail.Exception if fails else StopIteration) as ended:
-            call.send(None)
-    assert ("took 5.1 s of processor time" in str(ended.value)) == fails
-
-
-@pytest.mark.parametrize(("is_busy", "imported"), [(True, 0), (False, plugin.MANY_MODULES + 1)])
-def test_a_busy_machine_and_a_first_import_make_no_test_red(monkeypatch, is_busy, imported):
-    clock = iter((100.0, 109.0))
-    call = plugin.pytest_runtest_call(Item("unit/a.py"))
-    with monkeypatch.context() as patched:
-        patched.setattr(plugin, "_processor_seconds", lambda: next(clock))
-        patched.setattr(plugin, "_is_busy", lambda: is_busy)
-        next(call)
-        for number in range(imported):
-            patched.setitem(sys.modules, f"a_library.part_{number}", sys)
-        with pytest.raises(StopIteration):
-            call.send(None)
-
-
-def test_a_failure_is_told_rather_than_how_long_it_took():
-    call = plugin.pytest_runtest_call(Item("unit/a.py"))
-    next(call)
-
-    with pytest.raises(ValueError, match="this is what failed"):
-        call.throw(ValueError("this is what failed"))
-
-
 @pytest.mark.parametrize(
     ("test", "scope"),
     [
