@@ -138,7 +138,11 @@ def outlier_findings(table: ImageTable, found: OutOfFold) -> list[Finding]:
 
 
 def near_duplicate_findings(table: ImageTable, path: Path) -> list[Finding]:
-    """One for each group in near_duplicates.json, those with different labels first; none if there is no file."""
+    """Those of the groups in near_duplicates.json, different labels first; none if there is no file.
+
+    A group has one, about its first image: of a leak the train image is what can go. Where labels differ, any of them
+    may be wrong, and each has one.
+    """
     if not path.exists():
         return []
     findings = []
@@ -148,16 +152,20 @@ def near_duplicate_findings(table: ImageTable, path: Path) -> list[Finding]:
         ]
         if len(positions) < 2:
             continue
-        # Of a leak the train image is what can go.
-        first, *others = sorted(positions)
-        labels = {table.label(position) for position in positions}
+        positions.sort()
+        labels = sorted({table.label(position) for position in positions})
         splits = {table.place(position).split for position in positions}
-        reason = f"shows the same picture as {_named(table, others[0])}"
-        reason += f" and {len(others) - 1:,} more" if len(others) > 1 else ""
-        reason += f"; their labels differ: {', '.join(sorted(labels))}" if len(labels) > 1 else ""
         kind = "leak" if len(splits) > 1 else "near-duplicate"
-        score = 1.0 if len(labels) > 1 else 0.5
-        findings.append(_finding(table, kind, first, reason, score, neighbors=others[:5]))
+        firsts = {table.label(position): position for position in reversed(positions)}
+        for subject in sorted(firsts.values()) if len(labels) > 1 else positions[:1]:
+            others = [position for position in positions if position != subject]
+            # A finding is about what differs.
+            others.sort(key=lambda position: table.label(position) == table.label(subject))
+            reason = f"shows the same picture as {_named(table, others[0])}"
+            reason += f" and {len(others) - 1:,} more" if len(others) > 1 else ""
+            reason += f"; their labels differ: {', '.join(labels)}" if len(labels) > 1 else ""
+            score = 1.0 if len(labels) > 1 else 0.5
+            findings.append(_finding(table, kind, subject, reason, score, neighbors=others[:5]))
     return sorted(findings, key=lambda each: -each.score)
 
 

@@ -28,14 +28,24 @@ def test_a_position_is_a_row_of_its_split_and_back(position: int, place: tuple[s
 
 def test_a_group_across_splits_is_a_leak_of_its_train_image(tmp_path: Path) -> None:
     path = tmp_path / "near_duplicates.json"
-    path.write_text(json.dumps([[image("test", 1), image("train", 1)], [image("train", 0), image("train", 2)]]))
-    different, leak = near_duplicate_findings(TABLE, path)
+    path.write_text(json.dumps([[image("test", 1), image("train", 1)]]))
+    (leak,) = near_duplicate_findings(TABLE, path)
     assert (leak.kind, leak.file, leak.neighbors) == ("leak", "b.png", (ImageRef("test", 1),))
     assert leak.reason == "shows the same picture as f.png (test)"
-    # Labels that differ come first.
-    assert (different.kind, different.file) == ("near-duplicate", "a.png")
-    assert different.reason == "shows the same picture as c.png (train); their labels differ: cat, dog"
-    assert different.score > leak.score
+
+
+def test_where_labels_differ_each_is_to_be_decided_and_these_come_first(tmp_path: Path) -> None:
+    path = tmp_path / "near_duplicates.json"
+    alike, different = [image("test", 1), image("train", 1)], [image("train", row) for row in (0, 1, 2)]
+    path.write_text(json.dumps([alike, different]))
+    cat, dog, leak = near_duplicate_findings(TABLE, path)
+    assert [(each.kind, each.file) for each in (cat, dog)] == [("near-duplicate", "a.png"), ("near-duplicate", "c.png")]
+    # First beside it: an image of another label.
+    assert cat.reason == "shows the same picture as c.png (train) and 1 more; their labels differ: cat, dog"
+    assert dog.reason == "shows the same picture as a.png (train) and 1 more; their labels differ: cat, dog"
+    assert cat.neighbors == (ImageRef("train", 2), ImageRef("train", 1))
+    assert leak.kind == "leak"
+    assert leak.score < cat.score == dog.score
 
 
 def test_of_a_group_whose_others_were_dropped_nothing_is_said(tmp_path: Path) -> None:

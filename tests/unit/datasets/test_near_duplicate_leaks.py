@@ -8,7 +8,9 @@ from PIL import Image
 from tests.unit.datasets.test_near_duplicates import encode, pictures
 
 from darkroom import config
-from darkroom.data.cache import DatasetCard, read_leaked, read_names
+from darkroom.data.cache import DatasetCard, read_digests, read_leaked, read_names
+from darkroom.data.digests import as_hex
+from darkroom.datasets.fixes import Fix, write_fixes
 from darkroom.errors import CacheError, DataError
 from darkroom.stages import download, preprocess
 from darkroom.workspace import Workspace
@@ -20,7 +22,7 @@ PROCESSED = "data/processed/folder"
 def preprocessed(project):
     """Preprocess 40 train, 8 val and 12 test images; test images 2 and 3 are two others, encoded again."""
 
-    def run(copied=(4, 5), **settings):
+    def run(copied=(4, 5), fixes=(), **settings):
         root = project(dataset__name="folder", **settings)
         images = [Image.fromarray(image.transpose(1, 2, 0)) for image in pictures(60)]
         images[50], images[51] = (encode(images[number]) for number in copied)
@@ -29,6 +31,7 @@ def preprocessed(project):
             path = root / "data" / "folder" / split / label / f"{number:02}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             image.save(path)
+        write_fixes(Workspace().fixes, fixes)
         settings = config.load(root / "params.yaml")
         download.run(settings, Workspace())
         preprocess.run(settings, Workspace())
@@ -76,6 +79,37 @@ def test_they_stop_before_anything_is_written(preprocessed):
     assert raised.value.exit_code == 2
     assert len(raised.value.lines) == 1
     assert not Workspace().processed("folder").exists()
+
+
+def fix(root, name, decision, new=""):
+    """A fix of an image of the test split, by its file."""
+    names = read_names(root / PROCESSED, "test")
+    digest = list(as_hex(read_digests(root / PROCESSED, "test")))[names.index(name)]
+    return Fix(digest, name, name.split("/")[1], decision, new, "Ann", "2026-11-29")
+
+
+@pytest.mark.parametrize("on_leak", ["drop-train", "stop"])
+@pytest.mark.parametrize(("decision", "new"), [("drop", ""), ("move", "train")])
+def test_leaks_that_fixes_have_ended_are_none(preprocessed, on_leak, decision, new):
+    root = preprocessed()
+    fixes = [fix(root, name, decision, new) for name in ("test/cat/50.png", "test/dog/51.png")]
+
+    preprocessed(fixes=fixes, dataset__on_leak=on_leak)
+    assert (told(root)["leaking"], told(root)["dropped"]) == (0, 0)
+    assert DatasetCard.read(root / PROCESSED).sizes == {"train": 42 if new else 40, "val": 8, "test": 10}
+
+
+def test_an_image_moved_to_where_its_copy_is_not_leaks(preprocessed):
+    root = preprocessed()
+    names = read_names(root / PROCESSED, "train")
+    digest = list(as_hex(read_digests(root / PROCESSED, "train")))[names.index("train/cat/04.png")]
+    moved = Fix(digest, "train/cat/04.png", "cat", "move", "val", "Ann", "2026-11-29")
+
+    preprocessed(fixes=[moved], dataset__on_leak="drop-train")
+    # Of the pair of dogs the train image goes; the cats are in val and test now.
+    assert told(root)["dropped"] == 1
+    assert DatasetCard.read(root / PROCESSED).sizes == {"train": 38, "val": 9, "test": 12}
+    assert list(read_leaked(root / PROCESSED, "test", 12)).count(True) == 1
 
 
 def test_they_are_not_looked_for_when_off(preprocessed):

@@ -202,6 +202,7 @@ function card(finding, position) {
 // --- the page ----------------------------------------------------------------------------------------------
 
 const cards = data.findings.map(card);
+const total = data.kinds.reduce((sum, kind) => sum + kind.total, 0);
 let current = 0;
 
 function mark(position) {
@@ -225,7 +226,7 @@ const sections = data.kinds.map(({ kind, title, about, total }, number) => {
     { id: `kind-${number}`, attributes: { "aria-label": title } },
     element("h2", {}, title, count),
     element("p", { className: "small", textContent: about }),
-    own.length < total ? element("p", { className: "small", textContent: `The first ${own.length} of ${counted(total, "finding")}; findings.json has all.` }) : null,
+    own.length < total ? element("p", { className: "small", textContent: `The first ${own.length} of ${counted(total, "finding")}; findings.json has all, and an audit after your decisions shows the next.` }) : null,
     ...own.map((each) => each.made),
   );
   const update = () => {
@@ -271,7 +272,7 @@ function show(said = "") {
   for (const each of [...cards, ...sections, ...lines]) each.update();
   const done = cards.filter((each) => decisions.has(keyOf(each.finding))).length;
   const open = unsaved();
-  const all = cards.length ? `${done} of ${counted(cards.length, "finding")} decided` : "No findings";
+  const all = cards.length ? `${done} of ${counted(cards.length, "finding")}${cards.length < total ? " shown" : ""} decided` : "No findings";
   find("progress").textContent = all + (open ? `; ${counted(open, "decision")} not saved` : "");
   find("spoken").textContent = said;
   find("save").disabled = !open;
