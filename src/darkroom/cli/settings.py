@@ -47,6 +47,9 @@ def init(
     source: Annotated[
         str, typer.Argument(metavar="PATH", help="A directory, zip or tar of your own images, or s3://bucket/…")
     ],
+    labels: Annotated[
+        str | None, typer.Option("--labels", metavar="TABLE", help="A .csv or .parquet in it that holds the labels.")
+    ] = None,
     weights: Annotated[
         Path | None, typer.Option("--weights", help="Pretrained weights in a file, where there is no network.")
     ] = None,
@@ -55,7 +58,7 @@ def init(
     """Look at your images, write a params.yaml that suits them, and say why."""
     from darkroom.commands.init import run
 
-    run(Workspace(), source, weights=weights and weights.expanduser(), force=force)
+    run(Workspace(), source, labels=labels, weights=weights and weights.expanduser(), force=force)
 
 
 @app.command(rich_help_panel=SETTINGS)

@@ -59,10 +59,11 @@ class _Images:
         return max(self.median) <= SMALL_SIDE
 
 
-def run(workspace: Workspace, source: str, *, weights: Path | None, force: bool) -> None:
+def run(workspace: Workspace, source: str, *, labels: str | None, weights: Path | None, force: bool) -> None:
     """Write params.yaml for the images in ``source``, and print what was chosen and why.
 
     ``source`` is a directory, an archive, or an address, whose images are downloaded now and kept for the pipeline.
+    ``labels`` is the table in it that holds the labels; without one they are the names of folders.
 
     Photographs are for the recipe of pretrained features, whose weights are fetched now, or read from ``weights``.
     Small pictures, and photographs whose weights cannot be fetched, are for a small network trained from scratch.
@@ -74,10 +75,11 @@ def run(workspace: Workspace, source: str, *, weights: Path | None, force: bool)
     if weights and not weights.is_file():
         raise ModelError(f"{weights}: no file; expected weights as .safetensors or .pth")
     with reporter() as report:
-        wanted = parse({"dataset": {"name": "folder", "path": source}}, where="").dataset
+        wanted = parse({"dataset": _described(source, labels)}, where="").dataset
         local, _ = bring(wanted, workspace.remote, report)
     found = _look_at(Path(local.path).expanduser(), local.labels)
-    chosen, about, missing = _dataset(workspace, source, found), "a small network, trained from scratch", None
+    chosen = _dataset(_named(workspace, source), labels, found)
+    about, missing = "a small network, trained from scratch", None
     if found.are_small:
         about += f": the images have {SMALL_SIDE} pixels a side or fewer"
     if not found.are_small or weights:
@@ -127,9 +129,14 @@ def _look_at(source: Path, table: str | None) -> _Images:
     )
 
 
-def _dataset(workspace: Workspace, source: str, found: _Images) -> Settings:
+def _described(path: str | None, labels: str | None) -> dict[str, Any]:
+    """The section dataset."""
+    return {"name": "folder", "path": path} | ({"labels": labels} if labels else {})
+
+
+def _dataset(path: str, labels: str | None, found: _Images) -> Settings:
     """The settings of the images and of how they are read."""
-    settings: Settings = {"dataset": {"name": "folder", "path": _named(workspace, source)}}
+    settings: Settings = {"dataset": _described(path, labels)}
     if len(found.channels) > 1:
         settings["preprocess"] = {"channels": 3}
     return settings
@@ -147,7 +154,7 @@ def _is_unedited(workspace: Workspace, recipe: RecipeFile) -> bool:
         config = load(workspace.params)
     except DarkroomError:
         return False
-    dataset: Settings = {"dataset": {"name": config.dataset.name, "path": config.dataset.path}}
+    dataset: Settings = {"dataset": _described(config.dataset.path, config.dataset.labels)}
     if config.preprocess.channels is not None:
         dataset["preprocess"] = {"channels": config.preprocess.channels}
     weights = Path(config.model.weights_path) if config.model.weights_path else None

@@ -114,7 +114,9 @@ def label_by_folders(names: Sequence[str], inventory: Inventory) -> LabeledImage
         tables = [kind for kind in TABLES if kind in inventory.left_out]
         if not tables:
             raise
-        raise DataError(f"{problem}; if a {tables[0]} file holds the labels, name it in dataset.labels") from None
+        raise DataError(
+            f"{problem}; if a {tables[0]} file holds the labels, name it in dataset.labels (or --labels of init)"
+        ) from None
     rows = np.flatnonzero(labels != UNLABELED)
     warnings = []
     if len(rows) < len(names):

@@ -194,6 +194,32 @@ def test_other_images_need_no_force_while_nobody_has_edited_the_settings(root: P
     assert params.read_text(encoding="utf-8") == edited
 
 
+def test_a_table_of_labels_is_named_in_the_settings(root: Path, darkroom: Run) -> None:
+    flat = {name.replace("/", "-"): content for name, content in SMALL.items()}
+    lines = ["file,label,lens", *(f"{name},{name.split('-')[0]},A" for name in flat)]
+    source = as_directory(root / "pets", flat | {"labels.csv": "\n".join(lines).encode()})
+
+    code, output, errors = darkroom("init", str(source))
+    assert (code, output) == (2, "")
+    assert "name it in dataset.labels (or --labels of init)" in " ".join(errors.split())
+    code, output, errors = darkroom("init", str(source), "--labels", "labels.csv")
+    assert (code, errors) == (0, "")
+    assert output.startswith(f"{source}: 24 images in 2 classes (cat 12, dog 12)\n")
+    dataset = load(root / "params.yaml").dataset
+    assert (dataset.path, dataset.labels) == ("pets", "labels.csv")
+    # And what it wrote is no edit of a person.
+    assert darkroom("init", str(as_directory(root / "other", SMALL)))[0] == 0
+    assert load(root / "params.yaml").dataset.labels is None
+
+
+def test_a_table_that_is_not_there_is_refused(root: Path, darkroom: Run) -> None:
+    before = (root / "params.yaml").read_bytes()
+    code, output, errors = darkroom("init", str(as_directory(root / "pets", SMALL)), "--labels", "labels.csv")
+    assert (code, output) == (2, "")
+    assert "labels.csv" in errors
+    assert (root / "params.yaml").read_bytes() == before
+
+
 def test_a_second_time_changes_nothing(root: Path, darkroom: Run) -> None:
     source = as_directory(root / "pets", SMALL)
     first = darkroom("init", str(source))

@@ -251,6 +251,7 @@ LAYOUTS = [
         "the same without `dataset.labels`",
         "refused: one class",
         pictures("scans", 4) | {"labels.csv": TABLE},
-        refused=r"one class only \('scans'\).*; if a \.csv file holds the labels, name it in dataset\.labels$",
+        refused=r"one class only \('scans'\).*; if a \.csv file holds the labels, name it in dataset\.labels "
+        r"\(or --labels of init\)$",
     ),
 ]
