@@ -20,6 +20,7 @@ TESTS = Path(__file__).parent
 SLOW = (
     "pipeline/", "tracking_server/", "serving/page/", "serving/test_connections.py", "serving/test_fuzz.py",
     "audit_page/", "unit/search/executors/", "data/test_published_real.py", "device/test_trainings.py", "unit/formats/",
+    "unit/datasets/remote/", "unit/features/test_compute.py", "unit/features/test_head.py",
     "unit/models/test_pretrained.py", "unit/models/test_pretrained_files.py",
     "unit/models/test_pretrained_training.py", "unit/models/test_timm_backbone.py", "unit/promotion/test_promote.py",
     "unit/promotion/test_aliases.py", "unit/search/test_samplers.py", "unit/tracking/test_tracker.py",
