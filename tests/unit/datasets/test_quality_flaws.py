@@ -64,6 +64,14 @@ def test_flawed_pictures_are_named_with_their_kind_alone(kind, channels):
 
 
 @pytest.mark.parametrize("kind", CHANGES)
+def test_all_pictures_of_a_bad_camera_are_named(kind):
+    images = pictures()
+    bad = [row for row in range(COUNT) if row % 9 < 4]
+    images[bad] = [CHANGES[kind](image) for image in images[bad]]
+    assert named(images) == {(kind, row) for row in bad}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
 def test_what_is_usual_in_a_dataset_is_no_flaw(kind):
     assert named(np.stack([CHANGES[kind](image) for image in pictures()])) == set()
 

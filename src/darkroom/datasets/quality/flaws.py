@@ -75,7 +75,10 @@ def find_flaws(measures: Measures, sizes: NDArray[np.int64] | None = None) -> li
 def _low(kind: str, values: Floats, bound: float, reason: str) -> list[Flaw]:
     """Images whose value is at most ``bound``, and far below the others'."""
     # A tenth of the bound more, so that zero has a logarithm.
-    deviations, scale = _deviations(np.log(values + bound / 10))
+    logs = np.log(values + bound / 10)
+    deviations = logs - np.median(logs)
+    # What is usual is read from the upper half: the lower one may hold all pictures of a bad camera.
+    scale = _scale(deviations[deviations >= 0])
     rows = np.flatnonzero((values <= bound) & (deviations <= -FAR * scale))
     usual = float(np.median(values))
     return _worst_first(
@@ -95,7 +98,8 @@ def _of_size(sizes: NDArray[np.int64]) -> list[Flaw]:
 
 def _odd(kind: str, logs: Floats, factor: float, sizes: NDArray[np.int64], usual: str) -> list[Flaw]:
     """Images whose value is by ``factor`` less or more than the usual one, which few are."""
-    deviations, scale = _deviations(logs)
+    deviations = logs - np.median(logs)
+    scale = _scale(deviations)
     found: list[Flaw] = []
     for side in (-1, 1):
         rows = np.flatnonzero(side * deviations >= max(np.log(factor), FAR * scale))
@@ -112,10 +116,9 @@ def _odd(kind: str, logs: Floats, factor: float, sizes: NDArray[np.int64], usual
     return _worst_first(found)
 
 
-def _deviations(logs: Floats) -> tuple[Floats, float]:
-    """The distance of each from the median, and its scale: the median distance, as if of a normal distribution."""
-    deviations = logs - np.median(logs)
-    return deviations, max(1.4826 * float(np.median(np.abs(deviations))), LEAST_SCALE)
+def _scale(deviations: Floats) -> float:
+    """The median distance from the median, as if of a normal distribution."""
+    return max(1.4826 * float(np.median(np.abs(deviations))), LEAST_SCALE)
 
 
 def _worst_first(flaws: Iterable[Flaw]) -> list[Flaw]:
