@@ -1,6 +1,7 @@
 """Addresses of data on other machines. What is a secret in one is in no message, file or record."""
 
 import re
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 OBJECT_STORES = ("s3", "gs")
@@ -20,8 +21,10 @@ def without_scheme(text: str) -> str:
     return SCHEME.sub("", text, count=1)
 
 
-def check_address(address: str) -> None:
+def check_address(address: str, schemes: Sequence[str] = (*OBJECT_STORES, *WEB)) -> None:
     """Raises ValueError, without what may be a secret in it, if nothing can be fetched from an address.
+
+    ``schemes`` are those that are expected.
 
     A user, a password and a query, which may be signed, are refused: params.yaml, DVC's lock file, the experiments in
     git and the runs in MLflow would keep them.
@@ -33,10 +36,10 @@ def check_address(address: str) -> None:
         _ = parts.port
     except ValueError:  # a port that is no number, say
         raise ValueError(f"{shown}: not an address; expected one such as s3://bucket/birds") from None
-    if parts.scheme not in (*OBJECT_STORES, *WEB):
-        raise ValueError(
-            f"{shown}: expected s3://, gs:// or https://, got {parts.scheme}://; a path on this machine has none"
-        )
+    if parts.scheme not in schemes:
+        *others, last = (f"{scheme}://" for scheme in schemes if scheme != "http")
+        expected = f"{', '.join(others)} or {last}" if others else last
+        raise ValueError(f"{shown}: expected {expected}, got {parts.scheme}://; a path on this machine has none")
     if "@" in parts.netloc:
         raise ValueError(
             f"{shown}: holds a user or a password, which files and runs would keep; put credentials in the environment"

@@ -10,6 +10,7 @@ from urllib.request import url2pathname
 import pooch
 import requests
 
+from darkroom.config.addresses import redact
 from darkroom.errors import DownloadError
 from darkroom.utils.scratch import scratch_directory
 
@@ -61,7 +62,7 @@ def fetch(
     ``sources`` are prefixes: directories, or http, https and file URLs. The file appears under its
     name only when it is complete and its MD5 is ``md5``; one that is already there and correct is kept.
 
-    Returns where the file came from. Raises DownloadError if no source gave the published file.
+    Returns where the file came from, without a password. Raises DownloadError if no source gave the published file.
     """
     target = directory / name
     if target.is_file() and is_published(target, md5):
@@ -74,6 +75,7 @@ def fetch(
     with scratch_directory(directory.resolve().parent) as place:
         for source in sources:
             address = f"{source.rstrip('/')}/{name}"
+            shown = redact(address)  # DARKROOM_MIRROR may hold a password
             local = local_path(address)
             # An absent local file stays absent: only what crosses a network is worth another attempt.
             attempts = 0 if local else ATTEMPTS - 1
@@ -87,12 +89,12 @@ def fetch(
             try:
                 registry.fetch(name, downloader=download)
             except (requests.RequestException, *UNREADABLE) as problem:
-                failures.append(f"{address} ({_reason(problem)})")
+                failures.append(f"{shown} ({_reason(problem)})")
             except ValueError:  # pooch's word for a wrong hash; the file is already removed
-                failures.append(f"{address} (wrong checksum: not the published file; removed)")
+                failures.append(f"{shown} (wrong checksum: not the published file; removed)")
             else:
                 (place / name).replace(target)
-                return address
+                return shown
     raise DownloadError(
         f"{name}: not available from {'; '.join(failures)}; check the connection, or set dataset.mirror "
         f"(or DARKROOM_MIRROR) to a directory or URL that holds {directory.name}/{name}"
@@ -132,4 +134,4 @@ def _reason(problem: Exception) -> str:
         case OSError(strerror=str(reason)):
             return reason.lower()
         case _:
-            return str(problem)
+            return redact(str(problem))

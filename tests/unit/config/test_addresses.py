@@ -3,6 +3,7 @@
 import pytest
 from tests.unit.refusals import refused
 
+from darkroom.config import ConfigError, parse
 from darkroom.config.addresses import check_address, is_address, redact
 
 
@@ -48,3 +49,22 @@ def test_other_addresses_are_refused_without_what_may_be_a_secret(address, reaso
 
     refused(result, rf"params\.yaml: dataset\.path: .*{reason}")
     assert "hidden" not in result[2]
+
+
+@pytest.mark.parametrize("mirror", ["/mirror", "https://host:8443/mirror", "file:///mirror"])
+def test_a_mirror_is_a_directory_or_an_address(mirror):
+    assert parse({"dataset": {"mirror": mirror}}, where="").dataset.mirror == mirror
+
+
+@pytest.mark.parametrize(
+    ("mirror", "reason"),
+    [
+        ("https://me:hidden@host/mirror", r"https://…host/mirror: holds a user or a password"),
+        ("https://host/mirror?key=hidden", "ends with a query or a fragment"),
+        ("s3://hidden@bucket/mirror", "expected https://, got s3://"),
+    ],
+)
+def test_a_mirror_with_what_may_be_a_secret_is_refused(mirror, reason):
+    with pytest.raises(ConfigError, match=rf"dataset\.mirror: .*{reason}") as refusal:
+        parse({"dataset": {"mirror": mirror}}, where="")
+    assert "hidden" not in str(refusal.value)

@@ -217,6 +217,14 @@ def test_the_way_out_says_what_a_mirror_must_hold(tmp_path):
         fetch(NAME, MD5, [str(tmp_path / "nowhere")], tmp_path / "mnist")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:1", "host:port"])
+def test_the_password_of_a_mirror_is_not_shown(tmp_path, host):
+    with pytest.raises(DownloadError) as raised:
+        fetch(NAME, MD5, [f"http://me:hidden@{host}"], tmp_path / "raw")
+    assert "hidden" not in str(raised.value)
+    assert f"http://…{host}/{NAME} (" in str(raised.value)
+
+
 @pytest.mark.parametrize("address", ["http://", "http://host:port"])
 def test_an_address_that_is_none_is_refused_in_its_own_words(tmp_path, address):
     with pytest.raises(DownloadError, match=r"(?i)invalid url|failed to parse"):

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
 
-from darkroom.config.addresses import check_address, is_address
+from darkroom.config.addresses import WEB, check_address, is_address
 from darkroom.config.settings.section import Section
 from darkroom.config.types import Channels, Number, Seed
 from darkroom.errors import did_you_mean, quoted
@@ -64,6 +64,13 @@ class Dataset(Section):
         if is_address(path):
             check_address(path)
         return path
+
+    @field_validator("mirror")
+    @classmethod
+    def _mirror_holds_no_secret(cls, mirror: str | None) -> str | None:
+        if mirror and is_address(mirror) and not mirror.lower().startswith("file://"):
+            check_address(mirror, WEB)
+        return mirror
 
     @field_validator("encoding")
     @classmethod
