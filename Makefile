@@ -4,7 +4,7 @@ PYTHON ?= python3
 BENCH ?= cpu
 PORT ?= 5000
 DATABASE_PORT ?= 5433
-WORKERS ?= 3
+WORKERS ?= 2
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
@@ -31,7 +31,7 @@ run: $(INSTALLED) ## run the pipeline with the settings of params.yaml, and show
 # Test files are distributed over processes in the order that tests/plugin.py sets.
 PYTEST := pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-test: $(INSTALLED) ## run the tests, in WORKERS processes (3)
+test: $(INSTALLED) ## run the tests, in WORKERS processes (2)
 	$(PYTEST)
 
 test-fast: $(INSTALLED) ## run the fast tests: no pipelines, servers or browsers
