@@ -75,8 +75,8 @@ def fetch(
     with scratch_directory(directory.resolve().parent) as place:
         for source in sources:
             address = f"{source.rstrip('/')}/{name}"
-            shown = redact(address)  # DARKROOM_MIRROR may hold a password
             local = local_path(address)
+            shown = address if local else redact(address)  # DARKROOM_MIRROR may hold a password
             # An absent local file stays absent: only what crosses a network is worth another attempt.
             attempts = 0 if local else ATTEMPTS - 1
             registry = pooch.create(place, base_url="", registry={name: f"md5:{md5}"}, retry_if_failed=attempts)

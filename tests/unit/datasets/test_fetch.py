@@ -217,6 +217,11 @@ def test_the_way_out_says_what_a_mirror_must_hold(tmp_path):
         fetch(NAME, MD5, [str(tmp_path / "nowhere")], tmp_path / "mnist")
 
 
+def test_a_directory_is_named_as_it_is(tmp_path):
+    with pytest.raises(DownloadError, match=rf"images #1\?/{NAME} \(no such file"):
+        fetch(NAME, MD5, [str(tmp_path / "images #1?")], tmp_path / "raw")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:1", "host:port"])
 def test_the_password_of_a_mirror_is_not_shown(tmp_path, host):
     with pytest.raises(DownloadError) as raised:
