@@ -145,28 +145,27 @@ def near_duplicate_findings(table: ImageTable, path: Path) -> list[Finding]:
     """
     if not path.exists():
         return []
-    findings = []
+    findings: list[Finding] = []
     for group in json.loads(path.read_text(encoding="utf-8")):
-        positions = [
-            table.position(ImageRef(image["split"], image["row"])) for image in group if image["row"] is not None
-        ]
-        if len(positions) < 2:
-            continue
-        positions.sort()
-        labels = sorted({table.label(position) for position in positions})
-        splits = {table.place(position).split for position in positions}
-        kind = "leak" if len(splits) > 1 else "near-duplicate"
-        firsts = {table.label(position): position for position in reversed(positions)}
-        for subject in sorted(firsts.values()) if len(labels) > 1 else positions[:1]:
-            others = [position for position in positions if position != subject]
-            # A finding is about what differs.
-            others.sort(key=lambda position: table.label(position) == table.label(subject))
-            reason = f"shows the same picture as {_named(table, others[0])}"
-            reason += f" and {len(others) - 1:,} more" if len(others) > 1 else ""
-            reason += f"; their labels differ: {', '.join(labels)}" if len(labels) > 1 else ""
-            score = 1.0 if len(labels) > 1 else 0.5
-            findings.append(_finding(table, kind, subject, reason, score, neighbors=others[:5]))
+        places = [ImageRef(image["split"], image["row"]) for image in group if image["row"] is not None]
+        if len(places) > 1:
+            findings += _of_same_picture(table, sorted(map(table.position, places)))
     return sorted(findings, key=lambda each: -each.score)
+
+
+def _of_same_picture(table: ImageTable, positions: Sequence[int]) -> Iterator[Finding]:
+    """The findings about the images at ``positions``, which are in order."""
+    firsts = {table.label(position): position for position in reversed(positions)}
+    differ = len(firsts) > 1
+    kind = "leak" if len({table.place(position).split for position in positions}) > 1 else "near-duplicate"
+    for subject in sorted(firsts.values()) if differ else positions[:1]:
+        others = [position for position in positions if position != subject]
+        # First those of another label, if there are any: that is what the finding is about.
+        others.sort(key=lambda position: table.label(position) == table.label(subject))
+        reason = f"shows the same picture as {_named(table, others[0])}"
+        reason += f" and {len(others) - 1:,} more" if len(others) > 1 else ""
+        reason += f"; their labels differ: {', '.join(sorted(firsts))}" if differ else ""
+        yield _finding(table, kind, subject, reason, 1.0 if differ else 0.5, neighbors=others[:5])
 
 
 def quality_findings(table: ImageTable, path: Path) -> tuple[list[Finding], list[dict[str, Any]]]:

@@ -202,7 +202,7 @@ function card(finding, position) {
 // --- the page ----------------------------------------------------------------------------------------------
 
 const cards = data.findings.map(card);
-const total = data.kinds.reduce((sum, kind) => sum + kind.total, 0);
+const found = data.kinds.reduce((sum, kind) => sum + kind.total, 0);
 let current = 0;
 
 function mark(position) {
@@ -272,7 +272,7 @@ function show(said = "") {
   for (const each of [...cards, ...sections, ...lines]) each.update();
   const done = cards.filter((each) => decisions.has(keyOf(each.finding))).length;
   const open = unsaved();
-  const all = cards.length ? `${done} of ${counted(cards.length, "finding")}${cards.length < total ? " shown" : ""} decided` : "No findings";
+  const all = cards.length ? `${done} of ${counted(cards.length, "finding")}${cards.length < found ? " shown" : ""} decided` : "No findings";
   find("progress").textContent = all + (open ? `; ${counted(open, "decision")} not saved` : "");
   find("spoken").textContent = said;
   find("save").disabled = !open;
