@@ -268,7 +268,6 @@ def test_features_that_are_not_finite_are_refused(opened: Opened, monkeypatch: p
     assert not [path for path in Path("data/features").iterdir() if path.suffix == ""]
 
 
-@pytest.mark.slow
 def test_onnx_runtime_gives_the_same_features(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = opened().features.train.images.clone()
     whole = Body(opened().whole)

@@ -50,7 +50,6 @@ def inodes(root):
     return {str(path): path.stat().st_ino for path in root.glob("data/raw/remote/*/files/*/*.png")}
 
 
-@pytest.mark.slow
 def test_a_server_that_is_killed_and_started_again_in_the_middle_is_waited_for(start, project, darkroom, monkeypatch):
     monkeypatch.setattr(stores, "WAITS", (0.1,) * 1000)
     root = project(dataset__name="folder", dataset__path=BIRDS)
@@ -66,7 +65,6 @@ def test_a_server_that_is_killed_and_started_again_in_the_middle_is_waited_for(s
     assert contents(next(root.glob("data/raw/remote/*/files"))) == NAMES
 
 
-@pytest.mark.slow
 def test_a_server_that_is_killed_costs_only_what_was_not_read(start, project, darkroom, monkeypatch):
     monkeypatch.setattr(stores, "WORKERS", 1)  # of reads at a time none might be answered
     root = project(dataset__name="folder", dataset__path=BIRDS)
@@ -86,7 +84,6 @@ def test_a_server_that_is_killed_costs_only_what_was_not_read(start, project, da
     assert before.items() <= after.items()
 
 
-@pytest.mark.slow
 def test_a_download_that_is_killed_is_resumed(server, project, darkroom):
     root = project(dataset__name="folder", dataset__path=BIRDS)
     reads, killed = itertools.count(1), Event()
