@@ -334,6 +334,7 @@ def test_the_rest_of_many_findings_is_counted(open_page):
     page = open_page([images.finding(row, score=row / 1000) for row in range(310)], images)
     expect(page.locator(".finding")).to_have_count(300)
     expect(page.get_by_text("The first 300 of 310 findings; findings.json has all")).to_be_visible()
+    expect(page.locator("#progress")).to_have_text("0 of 300 findings decided (310 in all)")
     expect(page.locator(".finding").first).to_contain_text("309.png")
 
 

@@ -272,8 +272,9 @@ function show(said = "") {
   for (const each of [...cards, ...sections, ...lines]) each.update();
   const done = cards.filter((each) => decisions.has(keyOf(each.finding))).length;
   const open = unsaved();
-  const all = cards.length ? `${done} of ${counted(cards.length, "finding")}${cards.length < found ? " shown" : ""} decided` : "No findings";
-  find("progress").textContent = all + (open ? `; ${counted(open, "decision")} not saved` : "");
+  const all = cards.length ? `${done} of ${counted(cards.length, "finding")} decided` : "No findings";
+  const more = cards.length < found ? ` (${found.toLocaleString("en")} in all)` : "";
+  find("progress").textContent = all + more + (open ? `; ${counted(open, "decision")} not saved` : "");
   find("spoken").textContent = said;
   find("save").disabled = !open;
 }
