@@ -49,6 +49,7 @@ class FoldedImages:
         return self._piece(int(self.begins[fold]), int(self.begins[fold + 1]))
 
     def _piece(self, start: int, end: int) -> Split:
+        assert isinstance(self.images.images, Tensor), "one file"
         return Split(self.images.images[start:end], self.images.labels[start:end], self.images.mapping)
 
 
@@ -92,8 +93,9 @@ def fold_images(
 
 def blocks_of(split: Split) -> Blocks:
     """The images of ``split`` in their order, of several views the first, some megabytes at a time."""
-    images = split.images[:: split.views]
-    for block in images.split(max(1, BLOCK_BYTES // images[0].nbytes)):
+    step = max(1, BLOCK_BYTES // split.images[0].nbytes) * split.views
+    for start in range(0, len(split), step):
+        block = split.images[start : start + step : split.views]
         yield block
         if split.mapping:
             split.mapping.touched(len(block))

@@ -137,7 +137,7 @@ def _draw_disagreements(
     report: ComparisonReport, pairing: Pairing, model: EvaluatedModel, cache: Path, directory: Path
 ) -> None:
     try:
-        images = model.test_split(cache).images.numpy()
+        images = model.test_split(cache).pixels
     except TrackingError as problem:
         messages.print(f"compare: the images on which they disagree are not drawn ({problem})")
         return

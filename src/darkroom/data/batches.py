@@ -8,17 +8,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.config.settings import Augment
 from darkroom.data.augmentation import augment
 from darkroom.data.augmentation.draws import drawn_for
 from darkroom.data.augmentation.geometry import flip
-from darkroom.data.cache import FORMAT_VERSION, MADE_BY, DatasetCard, pixels_offset
+from darkroom.data.cache import CARD, DatasetCard
 from darkroom.data.memmap import MappedImages
+from darkroom.data.sharded_images import ShardedImages
+from darkroom.data.shards import MADE_BY, read_shard
 from darkroom.data.shares import Share
 from darkroom.errors import CacheError, DarkroomError
 
@@ -32,14 +36,14 @@ BLOCK_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class Split:
-    """``images`` uint8 [N, C, H, W] and ``labels`` int64 [N]; ``mapping``, if the images lie in a file.
+    """``images`` uint8 [N, C, H, W] and ``labels`` int64 [N]; ``mapping``, if the images lie in files.
 
     Of features, float32 [N, features, 1, 1], there may be several ``views`` of an image, one after another.
     """
 
-    images: Tensor
+    images: Tensor | ShardedImages
     labels: Tensor
-    mapping: MappedImages | None = None
+    mapping: MappedImages | ShardedImages | None = None
     views: int = 1
 
     def __len__(self) -> int:
@@ -49,6 +53,11 @@ class Split:
         """The images and labels of ``rows`` int64 [n], on the split's device, as new tensors on ``device``."""
         taken = self.images.index_select(0, rows), self.labels.index_select(0, rows)
         return self._sent(taken, device)
+
+    @property
+    def pixels(self) -> "SplitPixels":
+        """The images as numpy arrays, each read when it is asked for."""
+        return SplitPixels(self)
 
     def in_order(
         self, batch_size: int, device: torch.device, first: int = 0, every: int = 1
@@ -67,6 +76,22 @@ class Split:
         if self.mapping:
             self.mapping.touched(len(labels))
         return sent
+
+
+class Pixels(Protocol):
+    """Images uint8 [N, C, H, W], by their rows: an array, or what is read like one."""
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]: ...
+
+
+@dataclass(frozen=True)
+class SplitPixels:
+    """The images of a split on the CPU, by their rows int64 [n]."""
+
+    split: Split
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> NDArray[np.uint8]:
+        return self.split.take(torch.from_numpy(rows), CPU)[0].numpy()
 
 
 def place(device: torch.device, *splits: Split) -> list[Split]:
@@ -88,27 +113,20 @@ def _free_bytes(device: torch.device) -> float:
 
 
 def read_split(directory: Path, card: DatasetCard, name: str) -> Split:
-    """One split of a cache, mapped from its file: memory is taken only for images that are touched.
+    """One split of a cache, mapped from its files: memory is taken only for images that are touched.
 
-    Raises CacheError if the file is missing, damaged, or not the one that ``card`` describes.
+    Raises CacheError if a file is missing, damaged, or not one that ``card`` describes.
     """
-    path = directory / f"{name}.safetensors"
-    shape = (card.sizes[name], *card.shape)
-    try:
-        with safe_open(path, framework="pt") as opened:
-            metadata = opened.metadata() or {}
-            labels = opened.get_tensor("labels")
-            found = tuple(opened.get_slice("images").get_shape())
-    except (OSError, SafetensorError, UnicodeDecodeError) as problem:
-        raise CacheError(f"{path}: missing or damaged ({problem}); run `{MADE_BY}` again") from None
-    if metadata.get("format_version") != str(FORMAT_VERSION):
-        raise CacheError(f"{path}: not in format version {FORMAT_VERSION}; run `{MADE_BY}` again")
-    if metadata.get("fingerprint") != card.fingerprint or found != shape:
-        raise CacheError(f"{path}: does not belong to {directory / 'dataset.json'}; run `{MADE_BY}` again")
-    if labels.shape != shape[:1] or labels.is_floating_point() or not _are_classes(labels, len(card.classes)):
-        raise CacheError(f"{path}: damaged (labels that are no classes); run `{MADE_BY}` again")
-    mapping = MappedImages(path, shape, pixels_offset(path))
-    return Split(mapping.tensor, labels, mapping)
+    newest = (directory / CARD).stat().st_mtime_ns
+    read = [read_shard(directory, shard, card.shape, newest) for shard in card.shards[name]]
+    labels = torch.from_numpy(np.concatenate([of_shard for of_shard, _ in read]))
+    if not _are_classes(labels, len(card.classes)):
+        raise CacheError(f"{directory}: damaged (labels of {name} that are no classes); run `{MADE_BY}` again")
+    mappings = [mapping for _, mapping in read]
+    if len(mappings) == 1:
+        return Split(mappings[0].tensor, labels, mappings[0])
+    sharded = ShardedImages(mappings)
+    return Split(sharded, labels, sharded)
 
 
 def _are_classes(labels: Tensor, count: int) -> bool:

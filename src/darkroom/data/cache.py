@@ -1,30 +1,28 @@
-"""The preprocessed dataset on disk: one safetensors file per split, and a card that describes them.
+"""The preprocessed dataset on disk: the shards of each split, and a card that describes them.
 
-Images are written some megabytes at a time and read back mapped, so neither needs the memory for a whole
-split. The format of the files is documented at https://huggingface.co/docs/safetensors.
+Images are written some megabytes at a time and read back mapped, so neither needs the memory for a whole split.
 """
 
 import csv
 import hashlib
-import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, with_config
 
-from darkroom.data.digests import Digests, as_hex, content_digest, from_hex, stack
-from darkroom.data.memmap import gather, reserve
+from darkroom.data.digests import Digests, as_hex, from_hex
+from darkroom.data.shards import FORMAT_VERSION, MADE_BY, MAX_BYTES, Shard, write_split
 from darkroom.errors import CacheError
 from darkroom.images.decoder import Decoder
 from darkroom.utils.csv_files import read_csv, write_csv
 from darkroom.utils.files import EXACT, checked, digest, read_as, read_json, write_json
 
-FORMAT_VERSION = 1
+# Of what the fingerprint is taken of: the same images have the same one, however they are divided into files.
+FINGERPRINT_VERSION = 1
 SPLITS = ("train", "val", "test")
 CARD = "dataset.json"
 NAMES = "files.csv"
@@ -33,7 +31,6 @@ GROUPS = "groups.npy"
 COLUMNS = ("split", "row", "file", "class", "digest")
 # They follow where the sizes of the files are known.
 SIZE_COLUMNS = ("height", "width")
-MADE_BY = "darkroom preprocess"
 Row = Annotated[int, Field(strict=True, ge=0)]
 Size = Annotated[int, Field(ge=1, le=1 << 20)]
 
@@ -46,7 +43,7 @@ class DatasetCard:
     ``shape`` is (channels, height, width); ``mean`` and ``std`` are of the train split, per channel, of
     pixels scaled to 0 to 1; ``sizes`` counts the images of each split; ``fingerprint`` is the SHA-256
     over pixels, labels, classes and the settings that made them; ``decoder`` is the JSON form of the Decoder that made
-    the pixels, empty if it was not recorded.
+    the pixels, empty if it was not recorded. ``shards`` are the files of each split, in the order of its images.
     """
 
     name: str
@@ -59,6 +56,7 @@ class DatasetCard:
     fingerprint: str
     format_version: int = FORMAT_VERSION
     decoder: dict[str, Any] = field(default_factory=dict)
+    shards: dict[str, tuple[Shard, ...]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, directory: Path) -> Self:
@@ -67,6 +65,9 @@ class DatasetCard:
         card = read_as(cls, path, FORMAT_VERSION, error=CacheError, made_by=MADE_BY)
         if lacking := [split for split in SPLITS if split not in card.sizes]:
             raise CacheError(f"{path}: damaged (sizes: no {lacking[0]}); run `{MADE_BY}` again")
+        for split in SPLITS:
+            if sum(shard.images for shard in card.shards.get(split, ())) != card.sizes[split]:
+                raise CacheError(f"{path}: damaged (shards: not of {split}'s images); run `{MADE_BY}` again")
         return card
 
     def __post_init__(self) -> None:
@@ -88,22 +89,22 @@ def write(
     attributes: Mapping[str, NDArray[np.object_]] | None = None,
     digests: Digests | None = None,
     original_sizes: NDArray[np.int64] | None = None,
+    shard_bytes: int = MAX_BYTES,
 ) -> DatasetCard:
     """Write a cache into the empty ``directory``: for each split, the given ``rows`` of ``images`` [N, C, H, W].
 
     ``names`` are the images' files, if they have any, ``attributes`` the further columns of their list, ``digests``
     [N, 16] those of the files' bytes, without which those of the pixels are taken, and ``original_sizes``
-    int64 [N, 2] the heights and widths of the files. Returns the card, which is written last: a directory without it
-    is no cache.
+    int64 [N, 2] the heights and widths of the files. Files of images have at most ``shard_bytes``. Returns the card,
+    which is written last: a directory without it is no cache.
     """
-    contents = hashlib.sha256()
-    counts, of_split = {}, {}
-    for split in SPLITS:
-        path = directory / f"{split}.safetensors"
-        checksum, counts[split], of_pixels = _write_split(path, images, labels, rows[split], digest=digests is None)
-        of_split[split] = of_pixels if digests is None else digests[rows[split]]
-        contents.update(checksum)
-    mean, std = _mean_and_std(counts["train"])
+    written = {
+        split: write_split(directory, split, images, labels, rows[split], digest=digests is None, max_bytes=shard_bytes)
+        for split in SPLITS
+    }
+    contents = hashlib.sha256(b"".join(written[split].checksum for split in SPLITS))
+    of_split = {split: written[split].digests if digests is None else digests[rows[split]] for split in SPLITS}
+    mean, std = _mean_and_std(written["train"].counts)
     card = DatasetCard(
         name=name,
         classes=tuple(classes),
@@ -114,10 +115,11 @@ def write(
         settings=settings,
         fingerprint="",
         decoder=decoder.as_json() if decoder else {},
+        shards={split: written[split].shards for split in SPLITS},
     )
-    card = replace(card, fingerprint=digest({"contents": contents.hexdigest(), "card": asdict(card)}))
-    for split in SPLITS:
-        _stamp(directory / f"{split}.safetensors", card.fingerprint)
+    described = asdict(card) | {"format_version": FINGERPRINT_VERSION}
+    del described["shards"]
+    card = replace(card, fingerprint=digest({"contents": contents.hexdigest(), "card": described}))
     own = {
         "file": names or [""] * len(labels),
         "class": [classes[label] for label in labels.tolist()],
@@ -257,67 +259,6 @@ def _read_column(directory: Path, split: str, column: str) -> list[str]:
 
 def _damaged_list(path: Path, problem: Exception | str) -> CacheError:
     return CacheError(f"{path}: damaged, or of another dataset than {CARD} ({problem}); run `{MADE_BY}` again")
-
-
-def split_header(images: tuple[int, ...], labels: int, fingerprint: str, dtype: Literal["U8", "F32"] = "U8") -> bytes:
-    """How the file of a split begins: ``labels`` int64 and images of this shape and ``dtype`` follow."""
-    split = labels * 8
-    end = split + math.prod(images) * (4 if dtype == "F32" else 1)
-    text = json.dumps(
-        {
-            "__metadata__": {"format_version": str(FORMAT_VERSION), "fingerprint": fingerprint},
-            "labels": {"dtype": "I64", "shape": [labels], "data_offsets": [0, split]},
-            "images": {"dtype": dtype, "shape": list(images), "data_offsets": [split, end]},
-        }
-    )
-    # Padded with spaces, as the format allows, so that the data begins at a multiple of 64 bytes.
-    padded = text.encode() + b" " * (-(len(text) + 8) % 64)
-    return len(padded).to_bytes(8, "little") + padded
-
-
-def _write_split(
-    path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], *, digest: bool
-) -> tuple[bytes, NDArray[np.int64], Digests]:
-    """Write one split, without its fingerprint.
-
-    Returns the SHA-256 of its labels and pixels, how often each channel has each value, int64 [C, 256], and with
-    ``digest`` that of each image's pixels.
-    """
-    shape = (len(rows), *images.shape[1:])
-    chosen = labels[rows].astype("<i8").tobytes()
-    header = split_header(shape, len(rows), "0" * 64)
-    content = hashlib.sha256(chosen)
-    counts = np.zeros((shape[1], 256), dtype=np.int64)
-    digests: list[bytes] = []
-    reserve(path, len(header) + len(chosen) + math.prod(shape))
-    with path.open("rb+") as opened:
-        opened.write(header + chosen)
-        for pixels in gather(images, rows):
-            opened.write(pixels.data)
-            content.update(pixels.data)
-            if digest:
-                digests += [content_digest(image.data) for image in pixels]
-            for channel, count in enumerate(counts):
-                count += np.bincount(pixels[:, channel].ravel(), minlength=256)
-    return content.digest(), counts, stack(digests)
-
-
-def _stamp(path: Path, fingerprint: str) -> None:
-    with path.open("r+b") as opened:
-        head = opened.read(8)
-        size = int.from_bytes(head, "little")
-        opened.seek(8)
-        header = opened.read(size)
-        opened.seek(8)
-        opened.write(header.replace(b"0" * 64, fingerprint.encode(), 1))
-
-
-def pixels_offset(path: Path) -> int:
-    """Where the pixels begin in a split's file, in bytes."""
-    with path.open("rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-        header = json.loads(opened.read(size))
-    return 8 + size + int(header["images"]["data_offsets"][0])
 
 
 def _mean_and_std(counts: NDArray[np.int64]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -84,5 +84,9 @@ class MappedImages:
         """Count ``images`` that were read; release pages when they may have reached RESIDENT_BYTES."""
         self._touched += images * self._bytes_touched_by_an_image
         if self._is_large and self._touched >= RESIDENT_BYTES:
-            self._mapping.madvise(mmap.MADV_DONTNEED)
+            self.release()
             self._touched = 0
+
+    def release(self) -> None:
+        """Release the memory of all pages that were read; their file keeps the contents."""
+        self._mapping.madvise(mmap.MADV_DONTNEED)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from darkroom.data.batches import Pixels
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.metrics import Floats, Ints
 from darkroom.evaluation.plots import DARK, GRID, class_table, write_counts
@@ -52,7 +52,7 @@ def _signed_square(values: Floats) -> Floats:
 
 
 def disagreements(
-    images: NDArray[np.uint8], found: Comparison, names: Sequence[str], seed: int = 0, places: Ints | None = None
+    images: Pixels, found: Comparison, names: Sequence[str], seed: int = 0, places: Ints | None = None
 ) -> "Figure":
     """Up to 25 random images with different answers: green where the second model alone is right, red the first.
 

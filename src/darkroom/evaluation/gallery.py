@@ -5,8 +5,8 @@ from itertools import chain, islice, zip_longest
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from darkroom.data.batches import Pixels
 from darkroom.evaluation.metrics import Evaluation, Ints
 from darkroom.utils.files import write_json
 
@@ -40,7 +40,7 @@ def _draw(rows: Ints, labels: Ints, count: int) -> Ints:
     return np.array(list(islice((row for row in in_turn if row is not None), count)), np.int64)
 
 
-def write_gallery(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str], directory: Path) -> None:
+def write_gallery(images: Pixels, found: Evaluation, classes: Sequence[str], directory: Path) -> None:
     """Write some of the test ``images`` [N, C, H, W] as PNG, with their true and predicted classes, to ``directory``.
 
     The PNG files hold the pixels that the model was given.
@@ -49,8 +49,8 @@ def write_gallery(images: NDArray[np.uint8], found: Evaluation, classes: Sequenc
 
     (directory / PICTURES).mkdir()
     listed = []
-    for row in choose(found):
-        pixels = images[row]
+    rows = choose(found)
+    for row, pixels in zip(rows.tolist(), images[rows], strict=True):
         name = f"{PICTURES}/{row:06d}.png"
         Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(directory / name)
         actual, predicted = classes[found.labels[row]], classes[found.predicted[row]]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.data.batches import Pixels
 from darkroom.errors import counted
 from darkroom.evaluation.metrics import Evaluation, Ints
 from darkroom.evaluation.slices import Slice
@@ -70,7 +71,7 @@ def _font(classes: int) -> float:
     return float(np.clip(200 / classes, 5, 10))
 
 
-def prediction_grid(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str], seed: int = 0) -> "Figure":
+def prediction_grid(images: Pixels, found: Evaluation, classes: Sequence[str], seed: int = 0) -> "Figure":
     """25 random images with true and predicted label, green where right and red where wrong."""
     count = min(GRID, len(found.labels))
     rows = np.sort(np.random.default_rng(seed).choice(len(found.labels), count, replace=False))
@@ -79,7 +80,7 @@ def prediction_grid(images: NDArray[np.uint8], found: Evaluation, classes: Seque
     return image_grid(images[rows], _titles(found, classes, rows), colors, "Random test images: green right, red wrong")
 
 
-def worst_mistakes(images: NDArray[np.uint8], found: Evaluation, classes: Sequence[str]) -> "Figure":
+def worst_mistakes(images: Pixels, found: Evaluation, classes: Sequence[str]) -> "Figure":
     """Up to 25 wrong predictions, the most confident first."""
     rows = found.mistakes[:GRID]
     wrong, whole = len(found.mistakes), counted(len(found.labels), "test image")

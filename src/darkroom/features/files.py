@@ -13,8 +13,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from darkroom.data.batches import Split
-from darkroom.data.cache import DatasetCard, pixels_offset, split_header
+from darkroom.data.cache import DatasetCard
 from darkroom.data.memmap import MappedImages, reserve
+from darkroom.data.shards import images_offset, shard_header
 from darkroom.errors import CacheError
 from darkroom.features.task import head_card
 from darkroom.utils.files import EXACT, checked, read_as, sha256, write_json
@@ -109,7 +110,7 @@ def _read(directory: Path, card: FeaturesCard, name: str, images: int) -> Split:
         raise CacheError(f"{path}: missing or damaged ({problem}); run `{MADE_BY}` again") from None
     if key != card.key or not fits:
         raise CacheError(f"{path}: does not belong to {directory / CARD}; run `{MADE_BY}` again")
-    mapping = MappedImages(path, shape, pixels_offset(path), torch.float32)
+    mapping = MappedImages(path, shape, images_offset(path), torch.float32)
     return Split(mapping.tensor, labels, mapping, views)
 
 
@@ -134,7 +135,7 @@ def write_features(
     for name in SPLITS:
         repeated = labels[name].repeat_interleave(_views(views, name)).numpy().astype("<i8").tobytes()
         shape = (len(repeated) // 8, features, 1, 1)
-        header = split_header(shape, shape[0], key, "F32")
+        header = shard_header(shape, shape[0], {"fingerprint": key}, "F32")
         path = _file(directory, name)
         reserve(path, len(header) + len(repeated) + 4 * shape[0] * features)
         with path.open("rb+") as opened:

@@ -172,7 +172,7 @@ def caveats(found: Evaluation, classes: Sequence[str]) -> list[str]:
 
 
 def _write(found: Evaluation, test: Split, dataset: DatasetCard, slices: Sequence[Slice], directory: Path) -> None:
-    images, classes = test.images.numpy(), dataset.classes
+    images, classes = test.pixels, dataset.classes
     write_json(directory / "metrics.json", found.summary)
     write_json(directory / "per_class.json", found.per_class)
     write_json(directory / "confusion_matrix.json", {"classes": classes, "counts": found.confusion.tolist()})

@@ -33,6 +33,7 @@ from darkroom.errors import DataError, counted
 from darkroom.utils.console import messages, reporter, warn
 from darkroom.utils.files import atomic_directory, write_json
 from darkroom.utils.scratch import scratch_directory
+from darkroom.utils.units import MEBIBYTE
 from darkroom.workspace import Workspace
 
 MAX_NAMED = 5
@@ -143,12 +144,13 @@ def _write_cache(decoded: DecodedDataset, found: Inspected, config: Config, targ
             attributes=decoded.attributes,
             settings={
                 "dataset": {"name": name, "on_broken": config.dataset.on_broken},
-                # Whatever was looked for, the same images are the same data.
-                "preprocess": config.preprocess.model_dump(mode="json", exclude={"audit"}),
+                # Whatever was looked for, and however they are divided, the same images are the same data.
+                "preprocess": config.preprocess.model_dump(mode="json", exclude={"audit", "shard_mb"}),
             },
             decoder=decoded.decoder,
             digests=decoded.digests,
             original_sizes=decoded.original_sizes,
+            shard_bytes=config.preprocess.shard_mb * MEBIBYTE,
         )
         cache.write_leaked(directory, found.leaked)
         cache.write_groups(directory, found.audit.groups_with(decoded.groups)[found.kept])

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import os
 import shutil
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_the_files_are_plain_safetensors_with_aligned_data(tmp_path):
     content = (tmp_path / "train.safetensors").read_bytes()
     header = int.from_bytes(content[:8], "little")
     assert (8 + header) % 64 == 0
-    assert json.loads(content[8 : 8 + header])["__metadata__"]["fingerprint"] == card.fingerprint
+    assert json.loads(content[8 : 8 + header])["__metadata__"]["digest"] == card.shards["train"][0].digest
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -268,8 +269,9 @@ def test_labels_that_are_no_classes_are_refused(tmp_path, label):
     start = 8 + int.from_bytes(content[:8], "little")
     content[start : start + 8] = label.to_bytes(8, "little", signed=True)
     path.write_bytes(content)
+    os.utime(path, (0, 0))  # as if it had not been touched
 
-    with pytest.raises(CacheError, match=r"val\.safetensors: damaged \(labels that are no classes\)"):
+    with pytest.raises(CacheError, match=r"damaged \(labels of val that are no classes\); run `darkroom preprocess`"):
         read_split(tmp_path, card, "val")
 
 
@@ -296,12 +298,12 @@ def test_a_split_without_images_is_refused(tmp_path):
         read_split(tmp_path, card, "val")
 
 
-@pytest.mark.parametrize("metadata", [{"format_version": "0"}, {"fingerprint": "x"}, None])
+@pytest.mark.parametrize("metadata", [{"format_version": "0"}, {"digest": "x"}, None])
 def test_a_split_in_another_format_version_is_refused(tmp_path, metadata):
     card = write(tmp_path)
     tensors = {"images": IMAGES, "labels": LABELS}
     safetensors.numpy.save_file(tensors, tmp_path / "test.safetensors", metadata)
-    with pytest.raises(CacheError, match=r"test\.safetensors: not in format version 1; run `darkroom preprocess`"):
+    with pytest.raises(CacheError, match=r"test\.safetensors: not in format version 2; run `darkroom preprocess`"):
         read_split(tmp_path, card, "test")
 
 
@@ -311,6 +313,23 @@ def test_a_split_of_another_dataset_is_refused(tmp_path):
     shutil.copy(tmp_path / "other" / "test.safetensors", tmp_path / "one" / "test.safetensors")
     with pytest.raises(CacheError, match=r"test\.safetensors: does not belong to .*dataset\.json; run `darkroom"):
         read_split(tmp_path / "one", card, "test")
+
+
+def test_a_split_that_was_changed_in_place_is_refused(tmp_path):
+    card = write(tmp_path)
+    path = tmp_path / "train.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CacheError, match=r"train\.safetensors: changed since it was written .*; run `darkroom preproc"):
+        read_split(tmp_path, card, "train")
+
+
+def test_a_split_that_was_copied_is_read(tmp_path):
+    card = write(tmp_path)
+    path = tmp_path / "train.safetensors"
+    path.write_bytes(path.read_bytes())
+    assert np.array_equal(read_split(tmp_path, card, "train").labels.numpy(), LABELS[ROWS["train"]])
 
 
 def test_a_split_under_the_name_of_another_is_refused(tmp_path):
@@ -347,8 +366,8 @@ def test_a_card_with_other_fields_is_refused(tmp_path, change):
 def test_a_card_in_another_format_version_is_refused(tmp_path):
     write(tmp_path)
     path = tmp_path / "dataset.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 2'))
-    with pytest.raises(CacheError, match=r"dataset\.json: format version 2, this release reads version 1"):
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 3'))
+    with pytest.raises(CacheError, match=r"dataset\.json: format version 3, this release reads version 2"):
         DatasetCard.read(tmp_path)
 
 

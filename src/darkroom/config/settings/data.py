@@ -115,6 +115,9 @@ class Preprocess(Section):
         0.2, gt=0, lt=1, description="share for testing, only where the dataset has no test split of its own"
     )
     seed: Seed = Field(0, description="of the split")
+    shard_mb: int = Field(
+        1024, ge=1, le=1024, description="MiB of a file of preprocessed images, at most; a larger split has several"
+    )
 
     @model_validator(mode="after")
     def _sizes_are_sane(self) -> Self:

@@ -1,0 +1,71 @@
+"""The images of a split that lie in several files, used like one tensor."""
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darkroom.data import memmap
+from darkroom.data.memmap import MappedImages
+
+
+class ShardedImages:
+    """Images uint8 [N, C, H, W] of ``shards``, which follow each other.
+
+    It is indexed as the tensor of all of them would be, and what it returns is a copy. As a mapping it keeps as few
+    pages in memory as one file does.
+    """
+
+    dtype = torch.uint8
+    device = torch.device("cpu")
+
+    def __init__(self, shards: Sequence[MappedImages]) -> None:
+        self._shards = shards
+        self._ends = list(accumulate(len(shard.tensor) for shard in shards))
+        self.shape = torch.Size((self._ends[-1], *shards[0].tensor.shape[1:]))
+        self.nbytes = math.prod(self.shape)
+        self._touched = 0
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, wanted: int | slice) -> Tensor:
+        if isinstance(wanted, int):
+            return self.index_select(0, torch.tensor([wanted]))[0]
+        return self.index_select(0, torch.from_numpy(np.arange(*wanted.indices(len(self)))))
+
+    def index_select(self, dim: int, rows: Tensor) -> Tensor:
+        """The images of ``rows`` int64 [n], in this order."""
+        assert dim == 0, "images are chosen"
+        found = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        of_shard = torch.bucketize(rows, torch.tensor(self._ends), right=True)
+        order = of_shard.argsort(stable=True)
+        numbers, counts = of_shard[order].unique_consecutive(return_counts=True)
+        for number, places in zip(numbers.tolist(), order.split(counts.tolist()), strict=True):
+            first = self._ends[number - 1] if number else 0
+            found[places] = self._shards[number].tensor.index_select(0, rows[places] - first)
+        return found
+
+    def split(self, size: int) -> Iterator[Tensor]:
+        """All images in their order, ``size`` at a time."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+    def to(self, device: torch.device) -> Tensor:
+        """All images as one tensor on ``device``."""
+        return torch.cat([shard.tensor.to(device) for shard in self._shards])
+
+    def expect_any_order(self) -> None:
+        for shard in self._shards:
+            shard.expect_any_order()
+
+    def touched(self, images: int) -> None:
+        """Count ``images`` that were read; release the pages of all files when they may have reached RESIDENT_BYTES."""
+        self._touched += images * (self.nbytes // len(self) + memmap.HUGE_PAGE_BYTES)
+        if self.nbytes > memmap.RESIDENT_BYTES and self._touched >= memmap.RESIDENT_BYTES:
+            for shard in self._shards:
+                shard.release()
+            self._touched = 0
