@@ -22,7 +22,7 @@ from darkroom.data.augmentation.geometry import flip
 from darkroom.data.cache import CARD, DatasetCard
 from darkroom.data.memmap import MappedImages
 from darkroom.data.sharded_images import ShardedImages
-from darkroom.data.shards import MADE_BY, read_shard
+from darkroom.data.shards import MADE_BY, Spread, check_content, read_shard
 from darkroom.data.shares import Share
 from darkroom.errors import CacheError, DarkroomError
 
@@ -117,16 +117,23 @@ def read_split(directory: Path, card: DatasetCard, name: str) -> Split:
 
     Raises CacheError if a file is missing, damaged, or not one that ``card`` describes.
     """
-    newest = (directory / CARD).stat().st_mtime_ns
-    read = [read_shard(directory, shard, card.shape, newest) for shard in card.shards[name]]
-    labels = torch.from_numpy(np.concatenate([of_shard for of_shard, _ in read]))
-    if not _are_classes(labels, len(card.classes)):
+    shards, written = card.shards[name], (directory / CARD).stat().st_mtime_ns
+    labels, mappings = [], []
+    for shard in shards:
+        of_shard, mapping = read_shard(directory, shard, card.shape)
+        path = directory / shard.file
+        if path.stat().st_mtime_ns > written:  # it may have been changed since
+            check_content(path, shard)
+        labels.append(of_shard)
+        mappings.append(mapping)
+    places = Spread(card.sizes[name], len(shards)).places(np.arange(card.sizes[name]))
+    in_order = torch.from_numpy(np.concatenate(labels)[places])
+    if not _are_classes(in_order, len(card.classes)):
         raise CacheError(f"{directory}: damaged (labels of {name} that are no classes); run `{MADE_BY}` again")
-    mappings = [mapping for _, mapping in read]
     if len(mappings) == 1:
-        return Split(mappings[0].tensor, labels, mappings[0])
+        return Split(mappings[0].tensor, in_order, mappings[0])
     sharded = ShardedImages(mappings)
-    return Split(sharded, labels, sharded)
+    return Split(sharded, in_order, sharded)
 
 
 def _are_classes(labels: Tensor, count: int) -> bool:

@@ -1,4 +1,4 @@
-"""The images of a split that lie in several files, used like one tensor."""
+"""The images of a split that are in several files, used like one tensor."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,13 +10,14 @@ from torch import Tensor
 
 from darkroom.data import memmap
 from darkroom.data.memmap import MappedImages
+from darkroom.data.shards import Spread
 
 
 class ShardedImages:
-    """Images uint8 [N, C, H, W] of ``shards``, which follow each other.
+    """Images uint8 [N, C, H, W] of the ``shards`` of a split, in the order of the split.
 
-    It is indexed as the tensor of all of them would be, and what it returns is a copy. As a mapping it keeps as few
-    pages in memory as one file does.
+    They are indexed as the tensor of all of them would be, and what is returned is a copy. As a mapping they keep as
+    few pages in memory as one file does.
     """
 
     dtype = torch.uint8
@@ -25,6 +26,7 @@ class ShardedImages:
     def __init__(self, shards: Sequence[MappedImages]) -> None:
         self._shards = shards
         self._ends = list(accumulate(len(shard.tensor) for shard in shards))
+        self._spread = Spread(self._ends[-1], len(shards))
         self.shape = torch.Size((self._ends[-1], *shards[0].tensor.shape[1:]))
         self.nbytes = math.prod(self.shape)
         self._touched = 0
@@ -41,12 +43,13 @@ class ShardedImages:
         """The images of ``rows`` int64 [n], in this order."""
         assert dim == 0, "images are chosen"
         found = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        of_shard = torch.bucketize(rows, torch.tensor(self._ends), right=True)
+        places = self._spread.places(rows)
+        of_shard = torch.bucketize(places, torch.tensor(self._ends), right=True)
         order = of_shard.argsort(stable=True)
         numbers, counts = of_shard[order].unique_consecutive(return_counts=True)
-        for number, places in zip(numbers.tolist(), order.split(counts.tolist()), strict=True):
+        for number, own in zip(numbers.tolist(), order.split(counts.tolist()), strict=True):
             first = self._ends[number - 1] if number else 0
-            found[places] = self._shards[number].tensor.index_select(0, rows[places] - first)
+            found[own] = self._shards[number].tensor.index_select(0, places[own] - first)
         return found
 
     def split(self, size: int) -> Iterator[Tensor]:
@@ -56,7 +59,11 @@ class ShardedImages:
 
     def to(self, device: torch.device) -> Tensor:
         """All images as one tensor on ``device``."""
-        return torch.cat([shard.tensor.to(device) for shard in self._shards])
+        images = torch.empty(self.shape, dtype=self.dtype, device=device)
+        rows = self._spread.rows(torch.arange(len(self))).split([len(shard.tensor) for shard in self._shards])
+        for own, shard in zip(rows, self._shards, strict=True):
+            images[own.to(device)] = shard.tensor.to(device)
+        return images
 
     def expect_any_order(self) -> None:
         for shard in self._shards:

@@ -8,8 +8,9 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +24,14 @@ from darkroom.errors import CacheError
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+    from torch import Tensor
+
 FORMAT_VERSION = 2
 MAX_BYTES = 1 << 30
 # Room for the header of a shard, which needs some hundred bytes.
 HEADER_BYTES = 4096
 UNKNOWN = "0" * 64
+Numbers = TypeVar("Numbers", int, NDArray[np.int64], "Tensor")
 MADE_BY = "darkroom preprocess"
 
 
@@ -54,6 +58,36 @@ class WrittenSplit:
     digests: Digests
 
 
+@dataclass(frozen=True)
+class Spread:
+    """Which image of a split of ``count`` is where in its shards.
+
+    Images that follow each other are far apart, at steps of the golden ratio, so that each shard has some of all kinds,
+    however the split is sorted (Knuth, "The Art of Computer Programming", volume 3, section 6.4: Fibonacci hashing).
+    Rows and places are whole numbers, or int64 arrays or tensors of them.
+    """
+
+    count: int
+    shards: int
+
+    @cached_property
+    def _step(self) -> int:
+        if self.shards == 1:
+            return 1
+        step = round(self.count * (math.sqrt(5) - 1) / 2)
+        while math.gcd(step, self.count) > 1:
+            step += 1
+        return step
+
+    def places(self, rows: Numbers) -> Numbers:
+        """Where the images of ``rows`` are, counted through all shards."""
+        return rows * self._step % self.count
+
+    def rows(self, places: Numbers) -> Numbers:
+        """Which images are at ``places``."""
+        return places * pow(self._step, -1, self.count) % self.count
+
+
 def write_split(
     directory: Path,
     split: str,
@@ -69,41 +103,51 @@ def write_split(
     A shard has at least one image. With ``digest`` that of each image's pixels is taken.
     """
     each = max(1, (max_bytes - HEADER_BYTES) // (math.prod(images.shape[1:]) + labels.itemsize))
-    parts = [rows[start : start + each] for start in range(0, max(1, len(rows)), each)]
-    whole = hashlib.sha256(_label_bytes(labels[rows]))
+    starts = range(0, max(1, len(rows)), each)
+    spread = Spread(len(rows), len(starts))
+    parts = [rows[spread.rows(np.arange(start, min(start + each, len(rows))))] for start in starts]
     counts = np.zeros((images.shape[1], 256), dtype=np.int64)
     digests: list[bytes] = []
     shards = []
     for number, part in enumerate(parts, 1):
         name = f"{split}.safetensors" if len(parts) == 1 else f"{split}-{number:05}-of-{len(parts):05}.safetensors"
-        content = hashlib.sha256(_label_bytes(labels[part]))
-        for pixels in _write_shard(directory / name, images, labels[part], part, content):
-            whole.update(pixels.data)
+        content = _of_labels(labels[part])
+        for pixels in _write_shard(directory / name, images, labels[part], part):
+            content.update(pixels.data)
             if digest:
                 digests += [content_digest(image.data) for image in pixels]
             for channel, count in enumerate(counts):
                 count += np.bincount(pixels[:, channel].ravel(), minlength=256)
-        shards.append(Shard(name, len(part), content.hexdigest()))
         stamp(directory / name, content.hexdigest())
-    return WrittenSplit(tuple(shards), whole.digest(), counts, stack(digests))
+        shards.append(Shard(name, len(part), content.hexdigest()))
+    checksum = bytes.fromhex(shards[0].digest) if len(shards) == 1 else _checksum(images, labels, rows)
+    in_order = stack(digests)[spread.places(np.arange(len(digests)))]
+    return WrittenSplit(tuple(shards), checksum, counts, in_order)
 
 
-def _label_bytes(labels: NDArray[np.int64]) -> bytes:
-    return labels.astype("<i8").tobytes()
+def _of_labels(labels: NDArray[np.int64]) -> "_Hash":
+    return hashlib.sha256(labels.astype("<i8").tobytes())
+
+
+def _checksum(images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64]) -> bytes:
+    """The SHA-256 of a split as if it were one shard."""
+    content = _of_labels(labels[rows])
+    for pixels in gather(images, rows):
+        content.update(pixels.data)
+    return content.digest()
 
 
 def _write_shard(
-    path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64], content: "_Hash"
+    path: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Write one shard, without its digest; add its pixels to ``content``, and yield them as they are written."""
+    """Write one shard, without its digest, and yield its pixels as they are written."""
     shape = (len(rows), *images.shape[1:])
     header = shard_header(shape, len(rows), {"digest": UNKNOWN})
     reserve(path, len(header) + labels.nbytes + math.prod(shape))
     with path.open("rb+") as opened:
-        opened.write(header + _label_bytes(labels))
+        opened.write(header + labels.astype("<i8").tobytes())
         for pixels in gather(images, rows):
             opened.write(pixels.data)
-            content.update(pixels.data)
             yield pixels
 
 
@@ -149,14 +193,13 @@ def content_of(path: Path) -> str:
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def read_shard(
-    directory: Path, shard: Shard, shape: tuple[int, ...], written: int
-) -> tuple[NDArray[np.int64], MappedImages]:
-    """The labels [n] of a shard, and its images of ``shape`` (channels, height, width), mapped.
+def shard_bytes(shard: Shard, shape: tuple[int, ...]) -> int:
+    """How large the file of a shard of images of ``shape`` is at most."""
+    return HEADER_BYTES + shard.images * (math.prod(shape) + 8)
 
-    Its content is read and compared with its digest if it is newer than ``written``, the time of the dataset's card in
-    nanoseconds: it may have been changed since. Raises CacheError.
-    """
+
+def read_shard(directory: Path, shard: Shard, shape: tuple[int, ...]) -> tuple[NDArray[np.int64], MappedImages]:
+    """The labels [n] of a shard, and its images of ``shape`` (channels, height, width), mapped. Raises CacheError."""
     path = directory / shard.file
     expected = (shard.images, *shape)
     try:
@@ -165,13 +208,18 @@ def read_shard(
             labels = opened.get_tensor("labels")
             found = tuple(opened.get_slice("images").get_shape())
     except (OSError, SafetensorError, UnicodeDecodeError) as problem:
-        raise CacheError(f"{path}: missing or damaged ({problem}); run `{MADE_BY}` again") from None
+        reason = "no such file" if isinstance(problem, FileNotFoundError) else problem
+        raise CacheError(
+            f"{path}: missing or damaged ({reason}); run `{MADE_BY}` again, or `dvc pull` if it was pushed"
+        ) from None
     if metadata.get("format_version") != str(FORMAT_VERSION):
         raise CacheError(f"{path}: not in format version {FORMAT_VERSION}; run `{MADE_BY}` again")
     if metadata.get("digest") != shard.digest or found != expected or labels.shape != expected[:1]:
         raise CacheError(f"{path}: does not belong to {directory / 'dataset.json'}; run `{MADE_BY}` again")
-    if path.stat().st_mtime_ns > written and content_of(path) != shard.digest:
-        raise CacheError(
-            f"{path}: changed since it was written (SHA-256 differs from {shard.digest[:12]}…); run `{MADE_BY}` again"
-        )
     return labels, MappedImages(path, expected, images_offset(path))
+
+
+def check_content(path: Path, shard: Shard) -> None:
+    """Compare the content of a shard with its digest. Raises CacheError if it differs."""
+    if content_of(path) != shard.digest:
+        raise CacheError(f"{path}: changed since it was written (its SHA-256 differs); run `{MADE_BY}` again")
