@@ -126,7 +126,7 @@ def read_split(directory: Path, card: DatasetCard, name: str) -> Split:
             check_content(path, shard)
         labels.append(of_shard)
         mappings.append(mapping)
-    places = Spread(card.sizes[name], len(shards)).places(np.arange(card.sizes[name]))
+    places = Spread(card.sizes[name], len(shards)).places
     in_order = torch.from_numpy(np.concatenate(labels)[places])
     if not _are_classes(in_order, len(card.classes)):
         raise CacheError(f"{directory}: damaged (labels of {name} that are no classes); run `{MADE_BY}` again")

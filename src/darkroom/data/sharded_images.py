@@ -26,7 +26,8 @@ class ShardedImages:
     def __init__(self, shards: Sequence[MappedImages]) -> None:
         self._shards = shards
         self._ends = list(accumulate(len(shard.tensor) for shard in shards))
-        self._spread = Spread(self._ends[-1], len(shards))
+        spread = Spread(self._ends[-1], len(shards))
+        self._rows, self._places = torch.from_numpy(spread.rows), torch.from_numpy(spread.places)
         self.shape = torch.Size((self._ends[-1], *shards[0].tensor.shape[1:]))
         self.nbytes = math.prod(self.shape)
         self._touched = 0
@@ -43,7 +44,7 @@ class ShardedImages:
         """The images of ``rows`` int64 [n], in this order."""
         assert dim == 0, "images are chosen"
         found = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        places = self._spread.places(rows)
+        places = self._places[rows]
         of_shard = torch.bucketize(places, torch.tensor(self._ends), right=True)
         order = of_shard.argsort(stable=True)
         numbers, counts = of_shard[order].unique_consecutive(return_counts=True)
@@ -60,7 +61,7 @@ class ShardedImages:
     def to(self, device: torch.device) -> Tensor:
         """All images as one tensor on ``device``."""
         images = torch.empty(self.shape, dtype=self.dtype, device=device)
-        rows = self._spread.rows(torch.arange(len(self))).split([len(shard.tensor) for shard in self._shards])
+        rows = self._rows.split([len(shard.tensor) for shard in self._shards])
         for own, shard in zip(rows, self._shards, strict=True):
             images[own.to(device)] = shard.tensor.to(device)
         return images

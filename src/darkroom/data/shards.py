@@ -8,9 +8,8 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +23,11 @@ from darkroom.errors import CacheError
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-    from torch import Tensor
-
 FORMAT_VERSION = 2
 MAX_BYTES = 1 << 30
 # Room for the header of a shard, which needs some hundred bytes.
 HEADER_BYTES = 4096
 UNKNOWN = "0" * 64
-Numbers = TypeVar("Numbers", int, NDArray[np.int64], "Tensor")
 MADE_BY = "darkroom preprocess"
 
 
@@ -58,34 +54,21 @@ class WrittenSplit:
     digests: Digests
 
 
-@dataclass(frozen=True)
 class Spread:
-    """Which image of a split of ``count`` is where in its shards.
+    """Which image of a split of ``count`` is where in its ``shards``, counted through all of them.
 
-    Images that follow each other are far apart, at steps of the golden ratio, so that each shard has some of all kinds,
-    however the split is sorted (Knuth, "The Art of Computer Programming", volume 3, section 6.4: Fibonacci hashing).
-    Rows and places are whole numbers, or int64 arrays or tensors of them.
+    ``rows`` int64 [count] are the images in the order of the shards, and ``places`` int64 [count] says where each image
+    is. They are shuffled, so that each shard has some of all kinds, however the split is sorted.
     """
 
-    count: int
-    shards: int
-
-    @cached_property
-    def _step(self) -> int:
-        if self.shards == 1:
-            return 1
-        step = round(self.count * (math.sqrt(5) - 1) / 2)
-        while math.gcd(step, self.count) > 1:
-            step += 1
-        return step
-
-    def places(self, rows: Numbers) -> Numbers:
-        """Where the images of ``rows`` are, counted through all shards."""
-        return rows * self._step % self.count
-
-    def rows(self, places: Numbers) -> Numbers:
-        """Which images are at ``places``."""
-        return places * pow(self._step, -1, self.count) % self.count
+    def __init__(self, count: int, shards: int) -> None:
+        if shards == 1:
+            self.rows = self.places = np.arange(count)
+            return
+        # This generator alone gives the same numbers in every version of NumPy.
+        self.rows = np.random.RandomState(0).permutation(count)  # noqa: NPY002
+        self.places = np.empty_like(self.rows)
+        self.places[self.rows] = np.arange(count)
 
 
 def write_split(
@@ -105,7 +88,7 @@ def write_split(
     each = max(1, (max_bytes - HEADER_BYTES) // (math.prod(images.shape[1:]) + labels.itemsize))
     starts = range(0, max(1, len(rows)), each)
     spread = Spread(len(rows), len(starts))
-    parts = [rows[spread.rows(np.arange(start, min(start + each, len(rows))))] for start in starts]
+    parts = [rows[spread.rows[start : start + each]] for start in starts]
     counts = np.zeros((images.shape[1], 256), dtype=np.int64)
     digests: list[bytes] = []
     shards = []
@@ -121,7 +104,7 @@ def write_split(
         stamp(directory / name, content.hexdigest())
         shards.append(Shard(name, len(part), content.hexdigest()))
     checksum = bytes.fromhex(shards[0].digest) if len(shards) == 1 else _checksum(images, labels, rows)
-    in_order = stack(digests)[spread.places(np.arange(len(digests)))]
+    in_order = stack(digests)[spread.places] if digest else stack(digests)
     return WrittenSplit(tuple(shards), checksum, counts, in_order)
 
 
