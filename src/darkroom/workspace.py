@@ -48,6 +48,11 @@ class Workspace:
         return self.root / "data" / "processed" / dataset
 
     @property
+    def streamed(self) -> Path:
+        """Shards of preprocessed images that arrive while a model is trained."""
+        return self.root / "data" / "streamed"
+
+    @property
     def fixes(self) -> Path:
         """What people decided about single images: under version control, unlike the images."""
         return self.root / "data" / "fixes.csv"

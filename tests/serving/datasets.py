@@ -72,7 +72,8 @@ def evaluated_dataset(root, pictures, shape, model="mlp", seed=0, fit="pad"):
     classifier = build_classifier(Model(name=model), card).eval()
     test = read_split(processed, card, "test")
     logits = predict_logits(classifier, test, 7).numpy()
-    reference = fit_reference_of(classifier, test, card, processed, 7)
+    train, val = (read_split(processed, card, name) for name in ("train", "val"))
+    reference = fit_reference_of(classifier, train, val, test, 7)
     found = measure(logits, test.labels.numpy(), CLASSES, top_k=2, bins=5)
     probabilities = calibrated(logits, reference.temperature)
     path = root / "predictions.csv"

@@ -49,6 +49,7 @@ UNUSED = {
         "datasets/untracked.py",
     ],
     "search": [
+        "data/streaming.py",
         "search/best_params.py",
         "search/readonly.py",
         "tracking/logged_model.py",
@@ -60,6 +61,7 @@ UNUSED = {
     "evaluate": ["data/augmentation/mixing.py", "data/difference.py", "models/transfer.py"],
     "register": [
         "data/augmentation/mixing.py",
+        "data/streaming.py",
         "models/transfer.py",
         "tracking/trials.py",
     ],

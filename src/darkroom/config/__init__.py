@@ -17,6 +17,7 @@ from darkroom.config.settings import (
     Audit,
     Augment,
     Choices,
+    Data,
     Dataset,
     Evaluate,
     Gate,
@@ -49,6 +50,7 @@ class Config(Section):
     recipe: Recipe = Recipe()
     dataset: Dataset = Dataset()
     preprocess: Preprocess = Preprocess()
+    data: Data = Data()
     audit: Audit = Audit()
     model: Model = Model()
     augment: Augment = Augment()
@@ -64,6 +66,15 @@ class Config(Section):
         if self.augment.flip == "alternating" and self.train.sampler == "balanced":
             raise ValueError(
                 "augment.flip: alternating needs each image once an epoch, but train.sampler is balanced; choose random"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _streams_in_an_order_of_its_own(self) -> "Config":
+        if self.data.local_cache_gb is not None and self.train.sampler == "balanced":
+            raise ValueError(
+                "data.local_cache_gb: images arrive some files at a time, but train.sampler is balanced, which draws "
+                "from all; choose shuffle, and train.class_weights if some classes have few images"
             )
         return self
 

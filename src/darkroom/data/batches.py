@@ -19,11 +19,13 @@ from darkroom.config.settings import Augment
 from darkroom.data.augmentation import augment
 from darkroom.data.augmentation.draws import drawn_for
 from darkroom.data.augmentation.geometry import flip
-from darkroom.data.cache import CARD, DatasetCard
+from darkroom.data.cache import CARD, DatasetCard, read_labels
 from darkroom.data.memmap import MappedImages
+from darkroom.data.shard_store import ShardStore
 from darkroom.data.sharded_images import ShardedImages
 from darkroom.data.shards import MADE_BY, Spread, check_content, read_shard
 from darkroom.data.shares import Share
+from darkroom.data.streamed_images import StreamedImages
 from darkroom.errors import CacheError, DarkroomError
 
 CPU = torch.device("cpu")
@@ -53,6 +55,17 @@ class Split:
         """The images and labels of ``rows`` int64 [n], on the split's device, as new tensors on ``device``."""
         taken = self.images.index_select(0, rows), self.labels.index_select(0, rows)
         return self._sent(taken, device)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the images arrive while they are read."""
+        return isinstance(self.images, StreamedImages)
+
+    def some_rows(self, count: int) -> Tensor:
+        """``count`` images from all over the split, which may be sorted by class: int64 [count]."""
+        if isinstance(self.images, StreamedImages):
+            return self.images.some_rows(count)
+        return torch.arange(count, device=self.images.device) * len(self) // count
 
     @property
     def pixels(self) -> "SplitPixels":
@@ -101,7 +114,7 @@ def place(device: torch.device, *splits: Split) -> list[Split]:
     left = SHARE_OF_DEVICE * _free_bytes(device)
     found = []
     for split in splits:
-        fits = split.images.nbytes <= left
+        fits = split.images.nbytes <= left and not split.streams
         left -= split.images.nbytes * fits
         there = replace(split, images=split.images.to(device), labels=split.labels.to(device), mapping=None)
         found.append(there if fits else split)
@@ -112,32 +125,38 @@ def _free_bytes(device: torch.device) -> float:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
 
 
-def read_split(directory: Path, card: DatasetCard, name: str) -> Split:
+def read_split(directory: Path, card: DatasetCard, name: str, store: ShardStore | None = None) -> Split:
     """One split of a cache, mapped from its files: memory is taken only for images that are touched.
 
+    Files that are not there are those of ``store``: the train split's as it is read, others before this returns.
     Raises CacheError if a file is missing, damaged, or not one that ``card`` describes.
     """
-    shards, written = card.shards[name], (directory / CARD).stat().st_mtime_ns
-    labels, mappings = [], []
+    shards = card.shards[name]
+    if store and name == "train" and not all(map(store.has, shards)):
+        labels = _checked(torch.from_numpy(read_labels(directory, card, name)), directory, card, name)
+        streamed = StreamedImages(store, shards, labels)
+        return Split(streamed, labels, streamed)
+    written = (directory / CARD).stat().st_mtime_ns
+    read = []
     for shard in shards:
-        of_shard, mapping = read_shard(directory, shard, card.shape)
-        path = directory / shard.file
-        if path.stat().st_mtime_ns > written:  # it may have been changed since
-            check_content(path, shard)
-        labels.append(of_shard)
-        mappings.append(mapping)
+        place = store.keep(shard) if store else directory
+        read.append(read_shard(place, shard, card.shape))
+        if place == directory and (path := place / shard.file).stat().st_mtime_ns > written:
+            check_content(path, shard)  # it may have been changed since
     places = Spread(card.sizes[name], len(shards)).places
-    in_order = torch.from_numpy(np.concatenate(labels)[places])
-    if not _are_classes(in_order, len(card.classes)):
-        raise CacheError(f"{directory}: damaged (labels of {name} that are no classes); run `{MADE_BY}` again")
+    labels = torch.from_numpy(np.concatenate([of_shard for of_shard, _ in read])[places])
+    _checked(labels, directory, card, name)
+    mappings = [mapping for _, mapping in read]
     if len(mappings) == 1:
-        return Split(mappings[0].tensor, in_order, mappings[0])
+        return Split(mappings[0].tensor, labels, mappings[0])
     sharded = ShardedImages(mappings)
-    return Split(sharded, in_order, sharded)
+    return Split(sharded, labels, sharded)
 
 
-def _are_classes(labels: Tensor, count: int) -> bool:
-    return not len(labels) or bool(labels.min() >= 0 and labels.max() < count)
+def _checked(labels: Tensor, directory: Path, card: DatasetCard, name: str) -> Tensor:
+    if len(labels) and not (labels.min() >= 0 and labels.max() < len(card.classes)):
+        raise CacheError(f"{directory}: damaged (labels of {name} that are no classes); run `{MADE_BY}` again")
+    return labels
 
 
 def read_split_of(
@@ -248,10 +267,12 @@ class TrainBatches:
         """Images that are gathered and augmented at once: a multiple of the batch size."""
         if self.device.type == "cpu":
             return self.batch_size
-        batch_bytes = self.batch_size * self.split.images[0].nbytes
+        batch_bytes = self.batch_size * self.split.images.nbytes // len(self.split)
         return self.batch_size * max(1, BLOCK_BYTES // batch_bytes)
 
     def _order(self) -> Tensor:
+        if isinstance(self.split.images, StreamedImages):
+            return self.split.images.draw_order(self.generator)
         views = self.split.views
         count = len(self.split) // views
         if self.chances is None:

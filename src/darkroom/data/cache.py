@@ -165,6 +165,15 @@ def read_digests(directory: Path, split: str) -> Digests | None:
     return from_hex(_read_column(directory, split, "digest"))
 
 
+def read_labels(directory: Path, card: DatasetCard, split: str) -> NDArray[np.int64]:
+    """The labels of a split, int64 [N], by the list of its files. Raises CacheError."""
+    numbers = {name: number for number, name in enumerate(card.classes)}
+    named = _read_column(directory, split, "class")
+    if len(named) != card.sizes[split]:
+        raise CacheError(f"{directory / NAMES}: not found; run `dvc pull {directory / NAMES}`, or `{MADE_BY}`")
+    return np.array([numbers.get(name, -1) for name in named], dtype=np.int64)
+
+
 def read_sizes(directory: Path, split: str) -> NDArray[np.int64] | None:
     """The (height, width) that each image of a split has in its file, as it is shown: int64 [N, 2].
 

@@ -24,11 +24,16 @@ class ShardedImages:
     device = torch.device("cpu")
 
     def __init__(self, shards: Sequence[MappedImages]) -> None:
-        self._shards = shards
-        self._ends = list(accumulate(len(shard.tensor) for shard in shards))
-        spread = Spread(self._ends[-1], len(shards))
+        self._mapped = shards
+        self._describe([len(shard.tensor) for shard in shards], shards[0].tensor.shape[1:])
+
+    def _describe(self, counts: Sequence[int], shape: Sequence[int]) -> None:
+        self._counts = counts
+        self._ends = torch.tensor(list(accumulate(counts)))
+        spread = Spread(sum(counts), len(counts))
+        # Which image is where, counted through all shards.
         self._rows, self._places = torch.from_numpy(spread.rows), torch.from_numpy(spread.places)
-        self.shape = torch.Size((self._ends[-1], *shards[0].tensor.shape[1:]))
+        self.shape = torch.Size((len(self._rows), *shape))
         self.nbytes = math.prod(self.shape)
         self._touched = 0
 
@@ -44,14 +49,20 @@ class ShardedImages:
         """The images of ``rows`` int64 [n], in this order."""
         assert dim == 0, "images are chosen"
         found = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        places = self._places[rows]
-        of_shard = torch.bucketize(places, torch.tensor(self._ends), right=True)
+        places, of_shard = self._places[rows], self._shard_of(rows)
         order = of_shard.argsort(stable=True)
         numbers, counts = of_shard[order].unique_consecutive(return_counts=True)
         for number, own in zip(numbers.tolist(), order.split(counts.tolist()), strict=True):
-            first = self._ends[number - 1] if number else 0
-            found[own] = self._shards[number].tensor.index_select(0, places[own] - first)
+            first = int(self._ends[number]) - self._counts[number]
+            found[own] = self._shard(number).tensor.index_select(0, places[own] - first)
         return found
+
+    def _shard(self, number: int) -> MappedImages:
+        return self._mapped[number]
+
+    def _shard_of(self, rows: Tensor) -> Tensor:
+        """The number of the shard that each of ``rows`` is in."""
+        return torch.bucketize(self._places[rows], self._ends, right=True)
 
     def split(self, size: int) -> Iterator[Tensor]:
         """All images in their order, ``size`` at a time."""
@@ -61,19 +72,22 @@ class ShardedImages:
     def to(self, device: torch.device) -> Tensor:
         """All images as one tensor on ``device``."""
         images = torch.empty(self.shape, dtype=self.dtype, device=device)
-        rows = self._rows.split([len(shard.tensor) for shard in self._shards])
-        for own, shard in zip(rows, self._shards, strict=True):
-            images[own.to(device)] = shard.tensor.to(device)
+        for number, own in enumerate(self._rows.split(list(self._counts))):
+            images[own.to(device)] = self._shard(number).tensor.to(device)
         return images
 
     def expect_any_order(self) -> None:
-        for shard in self._shards:
+        for shard in self._open():
             shard.expect_any_order()
 
     def touched(self, images: int) -> None:
         """Count ``images`` that were read; release the pages of all files when they may have reached RESIDENT_BYTES."""
         self._touched += images * (self.nbytes // len(self) + memmap.HUGE_PAGE_BYTES)
         if self.nbytes > memmap.RESIDENT_BYTES and self._touched >= memmap.RESIDENT_BYTES:
-            for shard in self._shards:
+            for shard in self._open():
                 shard.release()
             self._touched = 0
+
+    def _open(self) -> Sequence[MappedImages]:
+        """The shards that are mapped."""
+        return self._mapped

@@ -66,7 +66,7 @@ class Spread:
             self.rows = self.places = np.arange(count)
             return
         # This generator alone gives the same numbers in every version of NumPy.
-        self.rows = np.random.RandomState(0).permutation(count)  # noqa: NPY002
+        self.rows = np.random.RandomState(0).permutation(count)
         self.places = np.empty_like(self.rows)
         self.places[self.rows] = np.arange(count)
 

@@ -15,6 +15,8 @@ from darkroom.config.settings import Evaluate
 from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_digests, read_groups, read_leaked, read_names
 from darkroom.data.glyph_layout import common_ground, measure_glyphs
+from darkroom.data.shard_store import ShardStore
+from darkroom.data.streaming import open_store
 from darkroom.errors import CacheError, counted
 from darkroom.evaluation import plots
 from darkroom.evaluation.cross_validated import beside
@@ -43,8 +45,13 @@ SLICES = "slices.json"
 
 def run(config: Config, workspace: Workspace) -> None:
     """Write reports/evaluate. Raises ModelError, CacheError or ConfigError."""
+    dataset = DatasetCard.read(workspace.processed(config.dataset.name))
+    with open_store(config.data.local_cache_gb, workspace, dataset, ("val", "test")) as store:
+        _evaluate(config, workspace, dataset, store)
+
+
+def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store: ShardStore | None) -> None:
     directory = workspace.processed(config.dataset.name)
-    dataset = DatasetCard.read(directory)
     classifier, card = load_classifier(workspace.weights, workspace.model_card)
     if card.dataset_card.fingerprint != dataset.fingerprint:
         raise CacheError(
@@ -52,13 +59,14 @@ def run(config: Config, workspace: Workspace) -> None:
             f"{card.dataset_card.fingerprint[:12]}) than {directory} holds ({dataset.name} "
             f"{dataset.fingerprint[:12]}); run `darkroom train` again"
         )
-    test = read_split(directory, dataset, "test")
+    val, test = (read_split(directory, dataset, name, store) for name in ("val", "test"))
+    train = _train_if_here(directory, dataset, store)
     wanted = config.evaluate.slices
     slicing, left_out = divide(directory, test, wanted)
     logits = predict_logits(classifier, test, config.evaluate.batch_size).numpy()
-    reference = fit_reference_of(classifier, test, dataset, directory, config.evaluate.batch_size)
+    reference = fit_reference_of(classifier, train, val, test, config.evaluate.batch_size)
     found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
-    resembling, leaked = _leaked(classifier, test, dataset, directory, config.evaluate.batch_size)
+    resembling, leaked = _leaked(classifier, train, val, test, dataset, directory, config.evaluate.batch_size)
     without = without_leaked(found, leaked)
     found = replace(found, summary=found.summary | without)
     correct, compared = found.predicted == found.labels, dict(slicing)
@@ -100,31 +108,45 @@ def run(config: Config, workspace: Workspace) -> None:
         warn("every test image shows a picture that is in train or val too: the metrics say nothing about new images")
 
 
+def _train_if_here(directory: Path, dataset: DatasetCard, store: ShardStore | None) -> Split | None:
+    """The train split; None if it is larger than this disk."""
+    is_here = store is None or all(map(store.has, dataset.shards["train"]))
+    return read_split(directory, dataset, "train") if is_here else None
+
+
 def fit_reference_of(
-    classifier: Classifier, test: Split, dataset: DatasetCard, directory: Path, batch_size: int
+    classifier: Classifier, train: Split | None, val: Split, test: Split, batch_size: int
 ) -> Reference:
-    """The reference of the model, from the validation and training images.
+    """The reference of the model, from the validation and training images, or the former alone.
 
     Of ``test``, only the background is used: if one image has another background than all others, such a picture is
     not a negative.
     """
-    val, train = (read_split(directory, dataset, name) for name in ("val", "train"))
-    some = torch.arange(0, len(train), max(1, len(train) // LAYOUT_IMAGES))
-    layout = measure_glyphs(train.take(some, CPU)[0].numpy())
-    batches = (images.numpy() for split in (train, val, test) for images, _ in split.in_order(batch_size, CPU))
+    known = train or val
+    some = torch.arange(0, len(known), max(1, len(known) // LAYOUT_IMAGES))
+    layout = measure_glyphs(known.take(some, CPU)[0].numpy())
+    batches = (images.numpy() for split in (train, val, test) if split for images, _ in split.in_order(batch_size, CPU))
     ground = common_ground(batches) if layout else "mixed"
     logits = predict_logits(classifier, val, batch_size).numpy()
     return fit_reference(logits, val.labels.numpy(), layout, ground)
 
 
 def _leaked(
-    classifier: Classifier, test: Split, dataset: DatasetCard, directory: Path, batch_size: int
+    classifier: Classifier,
+    train: Split | None,
+    val: Split,
+    test: Split,
+    dataset: DatasetCard,
+    directory: Path,
+    batch_size: int,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The test images that resemble one of train or val by their pixels, bool [N], and those of them that leak."""
+    """The test images that resemble one of train or val by their pixels, bool [N], and those of them that leak.
+
+    All of them count as leaks where the train images, with which the model could compare them, are not here.
+    """
     resembling = read_leaked(directory, "test", len(test))
-    if not resembling.any():
+    if train is None or not resembling.any():
         return resembling, resembling
-    train, val = (read_split(directory, dataset, name) for name in ("train", "val"))
     groups = read_groups(directory, sum(dataset.sizes.values()))
     return resembling, confirm_leaked(classifier, train, val, test, resembling, groups, batch_size)
 

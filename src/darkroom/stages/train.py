@@ -16,6 +16,7 @@ from darkroom.config import Config
 from darkroom.data.augmentation import without_effect as colorless
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
+from darkroom.data.streaming import open_store
 from darkroom.errors import LostProcessError, SearchError, TrackingError, counted
 from darkroom.evaluation.training_curves import learning_curves, write_history
 from darkroom.features.head import Head, open_head, train_head
@@ -73,17 +74,19 @@ def _train(config: Config, workspace: Workspace, card: DatasetCard) -> None:
     with joined(choose_device(config.train.device)) as (ranks, device):
         check_sharing(config.train, ranks.count)
         check_agreement(ranks, _facts(config, card))
-        directory = workspace.processed(config.dataset.name)
-        splits = read_split(directory, card, "train"), read_split(directory, card, "val")
-        if ranks.is_first:
-            plan = _make_plan(config, workspace, card, device)
-            others = ALONE if plan.head else ranks
-            others.from_first((plan.config, plan.key))
-            _train_and_write(plan, workspace, card, splits, others, device)
-        elif not config.model.trains_head:
-            config, key = ranks.from_first((config, ""))
-            checkpoint = Checkpoint(workspace.checkpoint, key)
-            train_classifier(config, card, *splits, device, checkpoint=checkpoint, ranks=ranks)
+        with open_store(config.data.local_cache_gb, workspace, card, ("train", "val")) as store:
+            directory = workspace.processed(config.dataset.name)
+            val = read_split(directory, card, "val", store)
+            splits = read_split(directory, card, "train", store), val
+            if ranks.is_first:
+                plan = _make_plan(config, workspace, card, device)
+                others = ALONE if plan.head else ranks
+                others.from_first((plan.config, plan.key))
+                _train_and_write(plan, workspace, card, splits, others, device)
+            elif not config.model.trains_head:
+                config, key = ranks.from_first((config, ""))
+                checkpoint = Checkpoint(workspace.checkpoint, key)
+                train_classifier(config, card, *splits, device, checkpoint=checkpoint, ranks=ranks)
 
 
 def _facts(config: Config, card: DatasetCard) -> dict[str, Any]:

@@ -73,11 +73,9 @@ def start_classifier(config: Config, card: DatasetCard, train: Split, device: to
     if config.train.start_from is not None:
         transfer_weights(read_start(Path(config.train.start_from)), classifier, config.model, card)
         return classifier.to(device)
-    # Evenly from all over the split: its images may lie class by class.
     height, width = card.shape[1:]
     count = min(len(train), INITIAL_IMAGES, max(2, INITIAL_PIXELS // (height * width)))
-    rows = torch.arange(count, device=train.images.device) * len(train) // count
-    classifier.to(device).initialize(train.take(rows, device)[0])
+    classifier.to(device).initialize(train.take(train.some_rows(count), device)[0])
     return classifier
 
 

@@ -6,7 +6,7 @@ checked when the file is read, before any work begins.
 """
 
 from darkroom.config.settings.audit import Audit
-from darkroom.config.settings.data import Dataset, Preprocess
+from darkroom.config.settings.data import Data, Dataset, Preprocess
 from darkroom.config.settings.production import MAX_MODEL_NAME, Evaluate, Gate, Serve, Tracking, registrable
 from darkroom.config.settings.recipe import RECIPE_FORMAT, Recipe
 from darkroom.config.settings.search import Choices, Range, Search, Space
@@ -19,6 +19,7 @@ __all__ = [
     "Audit",
     "Augment",
     "Choices",
+    "Data",
     "Dataset",
     "Evaluate",
     "Gate",

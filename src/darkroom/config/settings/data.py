@@ -1,4 +1,4 @@
-"""The settings of the images: `dataset` and `preprocess`."""
+"""The settings of the images: `dataset`, `preprocess` and `data`."""
 
 from typing import Annotated, Literal, Self
 
@@ -139,3 +139,13 @@ class Preprocess(Section):
         if self.bands and self.channels and len(self.bands) > self.channels:
             raise ValueError(f"bands: {list(self.bands)} make a color picture, but channels is 1; set it to 3")
         return self
+
+
+class Data(Section):
+    """Where the preprocessed images are while a model is trained."""
+
+    local_cache_gb: float | None = Field(
+        None,
+        gt=0,
+        description="GB on this disk for files of images that only the DVC remote has; empty: all have to be here",
+    )
