@@ -56,7 +56,7 @@ tracking-server: $(INSTALLED) ## start MLflow for a team, with passwords, on Pos
 dashboard: $(INSTALLED) ## open Optuna Dashboard for the searches, on http://127.0.0.1:8080
 	darkroom dashboard
 
-bench: $(INSTALLED) ## run the benchmarks BENCH=cpu, gpu, serve, search, photos or audit, and write docs/performance.md
+bench: $(INSTALLED) ## run the benchmarks BENCH=cpu, gpu, serve, search, photos, audit or scale, and write docs/performance.md
 	python -m benchmarks $(BENCH) $(ARGS)
 
 params: $(INSTALLED) ## rewrite params.yaml with the values set in it, and its schema, after a change of the settings

@@ -1,6 +1,6 @@
 """Runs the benchmarks of a group one after another, then writes docs/performance.md: `make bench BENCH=cpu`.
 
-    python -m benchmarks cpu|gpu|serve|search|photos|audit [options of its scripts]
+    python -m benchmarks cpu|gpu|serve|search|photos|audit|scale [options of its scripts]
 
 A benchmark is any script in the group's directory. One that fails does not keep the others from running.
 """

@@ -19,6 +19,7 @@ GROUPS = {
     "serve": "Serving",
     "photos": "Photographs",
     "audit": "Data audit",
+    "scale": "Growth and several devices",
 }
 PAGE = ROOT / "docs" / "performance.md"
 PICTURES = ROOT / "docs" / "images" / "performance"

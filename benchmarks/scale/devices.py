@@ -1,6 +1,6 @@
 """One training divided among processes on the CPU: how much faster it is than in one.
 
-    python -m benchmarks.cpu.devices [--images 20000] [--rounds 3]
+    python -m benchmarks.scale.devices [--images 20000] [--rounds 3]
 
 Conditions: `darkroom train` with train.devices, on Fashion-MNIST from data/raw (made images of the same shape without
 it), fp32, batches of 256, three epochs, 2,000 validation images. The processes divide the cores. Images a second are
