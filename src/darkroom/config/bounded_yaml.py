@@ -1,5 +1,7 @@
 """Read YAML within bounds, so that an untrusted file cannot use up time or memory."""
 
+from copy import deepcopy
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -28,12 +30,8 @@ INT_TAG = "tag:yaml.org,2002:int"
 def read_yaml(path: Path) -> Any:
     """Read one YAML 1.2 document. Raises ConfigError, in one line, if it is not there, not YAML, or beyond a bound."""
     text = _read_text(path)
-    yaml = YAML(typ="safe", pure=True)
-    yaml.max_depth = MAX_DEPTH
-    yaml.Composer = _Composer
-    yaml.Constructor = _Constructor
     try:
-        return yaml.load(StringIO(text))
+        return deepcopy(_parse(text))
     # All but the first for a value that is none of its type, such as 2001-99-99.
     except (YAMLError, ValueError, LookupError, TypeError, AttributeError) as problem:
         mark = getattr(problem, "problem_mark", None)
@@ -45,6 +43,16 @@ def read_yaml(path: Path) -> Any:
         else:
             reason = f"a value that does not fit its tag ({str(problem).partition(chr(10))[0]})"
         raise ConfigError(f"{path}{line}: not valid YAML: {reason[:MAX_REASON]}") from None
+
+
+@lru_cache(maxsize=64)
+def _parse(text: str) -> Any:
+    """The same text is parsed once: it takes 40 ms, and a command may read its settings several times."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.max_depth = MAX_DEPTH
+    yaml.Composer = _Composer
+    yaml.Constructor = _Constructor
+    return yaml.load(StringIO(text))
 
 
 def _read_text(path: Path) -> str:
