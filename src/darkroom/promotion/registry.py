@@ -93,10 +93,13 @@ def register(
     is_new = version is None
     # A server takes a logged model's address only with the id that it holds.
     model_id = model_uri.removeprefix(LOGGED_MODEL) if model_uri.startswith(LOGGED_MODEL) else None
+    tags = {**digests, **{key: f"{value:.6g}" for key, value in metrics.items()}}
     if version is None:
-        tags = {**digests, REGISTERED_BY_TAG: user()}
-        version = client.create_model_version(name, model_uri, run_id, tags=tags, model_id=model_id)
-    set_tags(client, name, version.version, {**digests, **{key: f"{value:.6g}" for key, value in metrics.items()}})
+        by = {REGISTERED_BY_TAG: user()}
+        version = client.create_model_version(name, model_uri, run_id, tags=tags | by, model_id=model_id)
+    else:
+        # Each is a request of its own.
+        set_tags(client, name, version.version, dict(tags.items() - version.tags.items()))
     client.update_model_version(name, version.version, updated(version.description, result=result))
     if model_id:
         _name_version(client, model_id, name, version.version)

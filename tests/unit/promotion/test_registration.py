@@ -224,7 +224,7 @@ def test_a_training_repeated_to_the_same_weights_has_a_run_of_its_own_and_no_ver
         load_evaluated_model(client, find(client, NAME, reference), evaluated / "evidence")
 
 
-@pytest.mark.parametrize("step", ["create_model_version", "set_model_version_tag", "set_registered_model_alias"])
+@pytest.mark.parametrize("step", ["create_model_version", "update_model_version", "set_registered_model_alias"])
 def test_a_registration_that_was_broken_off_is_completed_by_the_next(registered, bring, client, monkeypatch, step):
     client.delete_registered_model(NAME)  # the run and its model stay
 
