@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tests import defaults
 from tests.stages import run_stages
-from tests.store import copy_store
+from tests.store import copy_store, hasten_databases
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -64,6 +64,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """What MLflow has set while another test ran."""
     for name in [name for name in os.environ if name.startswith(FOREIGN) and name not in OURS]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _hasty_databases() -> None:
+    if "mlflow.store.db.utils" in sys.modules:  # many tests do without it
+        hasten_databases()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,7 +1,11 @@
-"""A copy of an MLflow store in files, which takes milliseconds where registering a model takes seconds."""
+"""MLflow stores that cost tests little: copies, where registering takes seconds, and no work that each would repeat."""
 
+import contextlib
+import functools
 import shutil
+import sqlite3
 from pathlib import Path
+from typing import Any
 
 from darkroom.tracking.relocation import relocate
 
@@ -14,3 +18,22 @@ def copy_store(source: Path, target: Path) -> None:
     shutil.copyfile(source / "mlflow.db", target / "mlflow.db")
     shutil.copytree(source / "mlruns", target / "mlruns", dirs_exist_ok=True)
     relocate(target / "mlflow.db")
+
+
+@functools.cache
+def hasten_databases() -> None:
+    """What each new database costs: MLflow reads its own migrations, and SQLite waits for the disk at each change.
+
+    No test ends the power supply.
+    """
+    from mlflow.store.db import utils
+    from sqlalchemy import Engine, event
+
+    utils._get_latest_schema_revision = functools.cache(utils._get_latest_schema_revision)
+
+    @event.listens_for(Engine, "connect")
+    def write_without_waiting(connection: Any, record: object) -> None:
+        # One that is locked or damaged is told of when it is used.
+        if isinstance(connection, sqlite3.Connection):
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("PRAGMA synchronous = OFF")
