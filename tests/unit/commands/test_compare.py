@@ -13,6 +13,7 @@ from tests.stages import inside, run_stages
 from darkroom.commands import compare
 from darkroom.config import load
 from darkroom.errors import TrackingError
+from darkroom.evaluation import latency
 from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.registry import find
 from darkroom.tracking.tracker import connect
@@ -27,6 +28,15 @@ FILES = {
     "disagreements.csv",
     "disagreements.png",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_timed_calls():
+    """tests/unit/evaluation/test_latency.py looks at how the models are timed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latency, "ROUNDS", 1)
+        patch.setattr(latency, "CALLS", 5)
+        yield
 
 
 @pytest.fixture(scope="module")
