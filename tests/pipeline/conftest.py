@@ -9,13 +9,6 @@ from tests.clone import Clone, copy_project
 
 
 @pytest.fixture(scope="session")
-def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """The project as git would clone it, committed, with nothing run yet, and with fewer trials and half the epochs."""
-    search = {"search__trials": 6, "search__epochs": 5, "search__finalists": 1, "search__repeats": 2}
-    return copy_project(tmp_path_factory.mktemp("clone"), train__epochs=10, **search)
-
-
-@pytest.fixture(scope="session")
 def make_clone(empty_store: Path) -> Callable[..., Clone]:
     """Make a fresh clone in a directory, with settings as given, and with an MLflow store that has no runs yet."""
 
@@ -28,7 +21,9 @@ def make_clone(empty_store: Path) -> Callable[..., Clone]:
 
 
 @pytest.fixture(scope="session")
-def reproduced(clone: Clone) -> Clone:
-    """The clone after `dvc repro`."""
+def reproduced(make_clone: Callable[..., Clone], tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """A clone with fewer trials and half the epochs, after `dvc repro`."""
+    search = {"search__trials": 6, "search__epochs": 5, "search__finalists": 1, "search__repeats": 2}
+    clone = make_clone(tmp_path_factory.mktemp("clone"), train__epochs=10, **search)
     clone.run("dvc", "repro")
     return clone
