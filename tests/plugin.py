@@ -1,12 +1,15 @@
 """This project's rules for pytest: what is slow, what runs only when asked for, and which worker runs what.
 
 Tests marked ``slow`` run pipelines, servers, browsers or other Python processes, or draw. ``make test-fast`` leaves
-them out. Tests marked ``long``, and the longer form of some others, run with ``--long`` (``make test-long``).
+them out. Tests marked ``long``, and the longer form of some others, run with ``--long`` (``make test-long``). Tests
+marked ``tree`` may read the working tree, and also run where someone has edited it (``.ci/edited``).
 """
 
+import contextlib
 import gc
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +19,7 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 TESTS = Path(__file__).parent
+ROOT = f"{TESTS.parent}{os.sep}"
 # Directories and files in which every test is slow: they run processes, or fractions of a second come together.
 SLOW = (
     "pipeline/", "tracking_server/", "serving/page/", "serving/test_connections.py", "serving/test_fuzz.py",
@@ -26,6 +30,15 @@ SLOW = (
     "unit/promotion/test_aliases.py", "unit/search/test_samplers.py", "unit/tracking/test_tracker.py",
     "unit/training/test_compile.py", "unit/training/test_shared.py", "unit/training/test_launch.py",
 )  # fmt: skip
+# Directories whose fast tests read nothing of the working tree but code, and do the same in an edited one. Its other
+# files are refused to them, and the usual ports.
+APART = (
+    "device/", "model/", "unit/audit/", "unit/data/", "unit/datasets/", "unit/evaluation/", "unit/features/",
+    "unit/formats/", "unit/models/", "unit/plotting/", "unit/promotion/", "unit/search/", "unit/tracking/",
+    "unit/training/",
+)  # fmt: skip
+CODE = {"src", "tests", ".venv", ".hypothesis", ".pytest_cache"}
+USUAL_PORTS = {5000, 8000, 8080}
 # Fixtures that run the pipeline or draw: every test that uses one is slow.
 SLOW_FIXTURES = {"evaluated_once", "trained_once", "searchable", "two_versions", "drawn"}
 # Directories whose tests share what takes long to prepare, and therefore a worker.
@@ -36,6 +49,9 @@ GARBAGE_OBJECTS = 10_000
 PYTHON = ("python", "darkroom", "dvc", "mlflow", "ray")
 
 
+# Where there is nothing to read.
+elsewhere = tempfile.TemporaryDirectory(prefix="elsewhere")
+
 # A busy machine is slow, and no test red for it.
 hypothesis.settings.register_profile("darkroom", deadline=None)
 hypothesis.settings.load_profile("darkroom")
@@ -45,12 +61,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also what takes long: whole races, all kills, more fuzzing")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is apart need not be imported where the tests marked ``tree`` are run."""
+    place = f"{collection_path.as_posix()}/".removeprefix(f"{TESTS.as_posix()}/")
+    return True if config.getoption("markexpr") == "tree" and place in APART else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.as_posix().removeprefix(f"{TESTS.as_posix()}/")
         if place.startswith(SLOW) or SLOW_FIXTURES.intersection(item.fixturenames):
             item.add_marker("slow")
+        if not (place.startswith(APART) or _is_slow(item)):
+            item.add_marker("tree")
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]
@@ -62,6 +86,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """What is imported stays: to go through it for garbage again and again takes a tenth of the time of the tests."""
+    from tests import defaults
+
+    defaults.params()  # of a fresh clone, for every test
     gc.freeze()
     gc.set_threshold(GARBAGE_OBJECTS, 10, 100)
 
@@ -80,12 +107,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """A test that is not slow starts no Python process: importing torch and MLflow alone takes seconds."""
+    """A test that is not slow starts no Python process: importing torch and MLflow alone takes seconds.
+
+    A test that is the same in an edited tree works elsewhere, and reads nothing of the tree.
+    """
     processes.are_refused = not _is_slow(item)
-    try:
-        return (yield)
-    finally:
-        processes.are_refused = False
+    tree.is_refused = not _is_slow(item) and item.get_closest_marker("tree") is None
+    with contextlib.chdir(elsewhere.name) if tree.is_refused else contextlib.nullcontext():
+        try:
+            return (yield)
+        finally:
+            processes.are_refused = tree.is_refused = False
 
 
 class Processes:
@@ -100,8 +132,28 @@ class Processes:
                 raise AssertionError(f"mark this test slow: it starts {command}")
 
 
-processes = Processes()
-sys.addaudithook(processes)
+class Tree:
+    """Sees what is read of the working tree, and refuses it while it ``is_refused``."""
+
+    is_refused = False
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self.is_refused:
+            return
+        if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], str | bytes | os.PathLike):
+            path = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100  # pathlib follows links
+            inside = path.removeprefix(ROOT)
+            if inside != path and inside.partition(os.sep)[0] not in CODE:
+                raise AssertionError(f"take this test out of {APART}: it reads {path}")
+        elif event in ("socket.connect", "socket.bind"):
+            address = arguments[1]
+            if isinstance(address, tuple) and address[1] in USUAL_PORTS:
+                raise AssertionError(f"take this test out of {APART}: it uses port {address[1]}")
+
+
+processes, tree = Processes(), Tree()
+for _each in (processes, tree):
+    sys.addaudithook(_each)
 
 
 def _is_slow(item: pytest.Item) -> bool:

@@ -14,7 +14,6 @@ from safetensors.torch import load_file
 
 from darkroom.models.files import load_classifier
 
-pytestmark = pytest.mark.tree
 TRIALS = 6
 REPEATS = 2
 TRIAL_EPOCHS = 5

@@ -8,8 +8,6 @@ from tests.clone import Clone
 from tests.conftest import QUICK
 from tests.pipeline.walk import NAME, Walk
 
-pytestmark = pytest.mark.tree
-
 
 def registered(walk: Walk) -> tuple[str, list[str]] | None:
     found = json.loads(walk.darkroom("results", "--json").output)["registered"]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from tests import plugin
-from tests.plugin import TESTS, Processes, Scheduling
+from tests.plugin import TESTS, Processes, Scheduling, Tree
 
 
 class Item:
@@ -60,6 +60,32 @@ def test_files_with_slow_tests_come_first_and_stay_together():
     assert [item.path.stem for item in kept] == ["b", "b", "a", "c"]
 
 
+@pytest.mark.parametrize(
+    ("file", "is_run"),
+    [("unit/test_cli.py", True), ("unit/evaluation/test_metrics.py", False), ("pipeline/test_repro.py", False)],
+)
+def test_what_may_read_the_working_tree_is_also_run_in_an_edited_one(file, is_run):
+    item = Item(file)
+    collect(item)
+
+    assert ("tree" in item.marks) is is_run
+
+
+@pytest.mark.parametrize(
+    ("place", "marks", "is_left_out"),
+    [
+        ("unit/evaluation", "tree", True),
+        ("unit/evaluation", "not slow", False),
+        ("unit/commands", "tree", False),
+        ("unit", "tree", False),
+    ],
+)
+def test_what_is_the_same_in_an_edited_tree_is_not_imported_there(place, marks, is_left_out):
+    config = SimpleNamespace(getoption=lambda name: marks)
+
+    assert bool(plugin.pytest_ignore_collect(TESTS / place, config)) is is_left_out
+
+
 def test_what_is_long_runs_when_asked_for():
     short, long = Item("unit/a.py"), Item("unit/a.py", "long")
 
@@ -92,6 +118,37 @@ def test_other_programs_are_not_refused():
 
 
 @pytest.mark.parametrize(
+    ("event", "arguments"),
+    [
+        ("open", ("params.yaml", "r", 0)),
+        ("open", (TESTS.parent / "docs" / "index.md", "r", 0)),
+        ("os.listdir", (str(TESTS.parent / "recipes"),)),
+        ("os.scandir", (b"data/folder",)),
+        ("socket.connect", (None, ("127.0.0.1", 5000))),
+        ("socket.bind", (None, ("127.0.0.1", 8080))),
+    ],
+)
+def test_the_working_tree_is_refused_to_a_test_that_is_not_run_in_an_edited_one(event, arguments, monkeypatch):
+    monkeypatch.chdir(TESTS.parent)
+    tree = Tree()
+    tree(event, arguments)
+
+    tree.is_refused = True
+    with pytest.raises(AssertionError, match=r"^take this test out of .*: it (reads /|uses port \d)"):
+        tree(event, arguments)
+
+
+def test_code_and_what_is_elsewhere_are_not_refused(tmp_path):
+    tree = Tree()
+    tree.is_refused = True
+
+    tree("open", (str(TESTS / "conftest.py"), "r", 0))
+    tree("open", (str(tmp_path / "params.yaml"), "r", 0))
+    tree("open", (3, "r", 0))
+    tree("socket.connect", (None, ("127.0.0.1", 50001)))
+
+
+@pytest.mark.parametrize(
     ("test", "scope"),
     [
         ("tests/unit/test_cli.py::test_a[x::y]", "tests/unit/test_cli.py"),
@@ -103,6 +160,6 @@ def test_one_worker_runs_a_file_and_what_shares_a_server(test, scope):
     assert Scheduling._split_scope(object.__new__(Scheduling), test) == scope
 
 
-@pytest.mark.parametrize("place", plugin.SLOW)
-def test_what_is_listed_as_slow_is_there(place):
+@pytest.mark.parametrize("place", plugin.SLOW + plugin.APART)
+def test_what_is_listed_is_there(place):
     assert (plugin.TESTS / place).exists()
