@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,9 +79,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
         items[:] = [item for item in items if not item.get_closest_marker("long")]
-    # The slow files first: then the workers end at about the same time.
+    # The slow files first, and those of few tests last: then the workers end at about the same time.
     slow_files = {item.path for item in items if _is_slow(item)}
-    items.sort(key=lambda item: item.path not in slow_files)
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path not in slow_files, 0 if item.path in slow_files else -tests[item.path]))
 
 
 @pytest.hookimpl(trylast=True)

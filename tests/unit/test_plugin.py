@@ -60,6 +60,12 @@ def test_files_with_slow_tests_come_first_and_stay_together():
     assert [item.path.stem for item in kept] == ["b", "b", "a", "c"]
 
 
+def test_the_files_of_few_tests_come_last():
+    kept, _ = collect(Item("unit/a.py"), Item("unit/b.py"), Item("unit/b.py"), Item("unit/c.py", "slow"))
+
+    assert [item.path.stem for item in kept] == ["c", "b", "b", "a"]
+
+
 @pytest.mark.parametrize(
     ("file", "is_run"),
     [("unit/test_cli.py", True), ("unit/evaluation/test_metrics.py", False), ("pipeline/test_repro.py", False)],
