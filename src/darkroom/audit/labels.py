@@ -52,7 +52,7 @@ class LabelJudgment:
         By confident learning: another class is at least as probable as it is, on average, for the images that carry its
         label, and it is the most probable of those classes (Northcutt, Jiang and Chuang, "Confident Learning:
         Estimating Uncertainty in Dataset Labels", JAIR 70, 2021). So a class that the models seldom recognize does not
-        make each of its images suspicious.
+        make each of its images suspicious. As in cleanlab, a label that is the most probable one is not suspected.
         """
         classes = self.probabilities.shape[1]
         counts = np.bincount(self.labels, minlength=classes)
@@ -61,7 +61,7 @@ class LabelJudgment:
         confident = np.where(self.probabilities >= usual, self.probabilities, -1.0)
         found = confident.argmax(axis=1)
         is_any = confident.max(axis=1) >= 0
-        suspects: NDArray[np.bool_] = is_any & (found != self.labels)
+        suspects: NDArray[np.bool_] = is_any & (found != self.labels) & (self.predicted != self.labels)
         return suspects
 
 
