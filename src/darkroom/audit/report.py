@@ -16,7 +16,7 @@ from darkroom.audit.out_of_fold import OutOfFold
 from darkroom.audit.outliers import find_outliers
 from darkroom.data.cache import SPLITS, DatasetCard, read_digests, read_names
 from darkroom.data.digests import as_hex
-from darkroom.evaluation.metrics import accuracy_interval
+from darkroom.evaluation.metrics import accuracy_interval, best_guess
 from darkroom.utils.csv_files import write_csv
 
 # Of so many findings of a kind the neighbors are looked for: more nobody looks at.
@@ -80,6 +80,18 @@ def metrics(judged: LabelJudgment, folds: int, epochs: int, fingerprint: str) ->
         "temperature": judged.temperature,
         "suspected_labels": int(judged.suspects.sum()),
     }
+
+
+def guessing_lines(metrics: Mapping[str, Any], labels: Ints, classes: Sequence[str]) -> list[str]:
+    """A line if the models may do no better than guessing ``labels`` [N]: what they doubt then says nothing."""
+    guessed, guess = best_guess(labels, classes)
+    if metrics["accuracy_low"] > guess:
+        return []
+    return [
+        "the models may be no better than guessing, and their doubts and outliers say little: "
+        f"{metrics['accuracy']:.1%} of the images are right, and always answering {guessed!r} would give {guess:.1%}; "
+        "train longer (audit.epochs), choose another recipe, or add images"
+    ]
 
 
 def write_out_of_fold(path: Path, table: ImageTable, found: OutOfFold, judged: LabelJudgment) -> None:

@@ -53,7 +53,7 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     ]
     epochs = epochs_of(config, len(labels) - len(labels) // config.audit.folds)
     metrics = report.metrics(judged, config.audit.folds, epochs, card.fingerprint)
-    warnings = report.association_lines(associations)
+    warnings = [*report.guessing_lines(metrics, labels, card.classes), *report.association_lines(associations)]
     content = {
         "format_version": FORMAT_VERSION,
         "fingerprint": card.fingerprint,
@@ -74,11 +74,11 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
             dataset=card.name,
             warnings=warnings,
         )
+    for line in warnings:
+        warn(line)
     if as_json:
         typer.echo(json.dumps(content | {"metrics": metrics}, ensure_ascii=False, indent=2))
         return
-    for line in warnings:
-        warn(line)
     messages.print(
         f"audit: cross-validated accuracy {metrics['accuracy']:.4f} (95 % interval {metrics['accuracy_low']:.4f} to "
         f"{metrics['accuracy_high']:.4f}), {config.audit.folds} folds of {counted(len(labels), 'image')}"

@@ -1,6 +1,6 @@
 """How good a classifier is, from its logits and the true labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,12 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
 def accuracy_interval(correct: int, images: int) -> Interval:
     """The 95 % interval of the accuracy that ``correct`` right answers for ``images`` show (Wilson, 1927)."""
     return share_interval(correct / images, images)
+
+
+def best_guess(labels: Ints, classes: Sequence[str]) -> tuple[str, float]:
+    """The most frequent class of ``labels`` [N], and the accuracy of always answering it."""
+    counts = np.bincount(labels, minlength=len(classes))
+    return classes[int(counts.argmax())], float(counts.max() / len(labels))
 
 
 def _with_interval(name: str, value: float, interval: Interval) -> dict[str, float]:

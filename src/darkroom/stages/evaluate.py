@@ -23,7 +23,7 @@ from darkroom.evaluation.cross_validated import beside
 from darkroom.evaluation.gallery import write_gallery
 from darkroom.evaluation.leaks import confirm_leaked, without_leaked
 from darkroom.evaluation.logits import predict_logits
-from darkroom.evaluation.metrics import Evaluation, Floats, measure
+from darkroom.evaluation.metrics import Evaluation, Floats, best_guess, measure
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, fit_reference
 from darkroom.evaluation.slices import Slice, as_json, describe_named, find_slices, large_slices
@@ -183,12 +183,11 @@ def caveats(found: Evaluation, classes: Sequence[str]) -> list[str]:
     lines = []
     if absent := int(found.summary.get("absent_classes", 0)):
         lines.append(f"{absent:,} of {len(classes):,} classes have no test image: the metrics say nothing about them")
-    counts = np.bincount(found.labels, minlength=len(classes))
-    guess = counts.max() / len(found.labels)
+    guessed, guess = best_guess(found.labels, classes)
     if found.summary["accuracy_low"] <= guess:
         lines.append(
             f"the model may be no better than guessing: {found.summary['accuracy']:.1%} of the test images are right, "
-            f"and always answering {classes[int(counts.argmax())]!r} would give {guess:.1%}"
+            f"and always answering {guessed!r} would give {guess:.1%}"
         )
     return lines
 

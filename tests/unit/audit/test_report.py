@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from darkroom.audit.findings import ImageRef
-from darkroom.audit.report import ImageTable, association_lines, near_duplicate_findings, quality_findings
+from darkroom.audit.report import (
+    ImageTable,
+    association_lines,
+    guessing_lines,
+    near_duplicate_findings,
+    quality_findings,
+)
 from darkroom.data.cache import DatasetCard
 
 CARD = DatasetCard("folder", ("cat", "dog"), (1, 2, 2), (0.5,), (0.3,), {"train": 3, "val": 1, "test": 2}, {}, "f")
@@ -24,6 +30,13 @@ def image(split: str, row: int | None) -> dict[str, object]:
 def test_a_position_is_a_row_of_its_split_and_back(position: int, place: tuple[str, int]) -> None:
     assert TABLE.place(position) == ImageRef(*place)
     assert TABLE.position(ImageRef(*place)) == position
+
+
+def test_models_that_may_only_guess_are_told_of() -> None:
+    labels = np.array([0] * 60 + [1] * 40)
+    [line] = guessing_lines({"accuracy": 0.65, "accuracy_low": 0.55}, labels, CARD.classes)
+    assert "65.0% of the images are right, and always answering 'cat' would give 60.0%" in line
+    assert guessing_lines({"accuracy": 0.8, "accuracy_low": 0.71}, labels, CARD.classes) == []
 
 
 def test_a_group_across_splits_is_a_leak_of_its_train_image(tmp_path: Path) -> None:
