@@ -18,7 +18,7 @@ def open_slots(config: Config, directory: Path, workers: int, capacity: int) -> 
     Each worker trains up to ``capacity`` configurations at once. All of them end with the block, however it ends.
     A cluster may have room for fewer.
 
-    Raises SearchError if there is no cluster, or no room in it.
+    Raises ConfigError if there is no cluster, SearchError if there is no room in it.
     """
     if config.search.executor == "ray":
         from darkroom.search.executors.ray_cluster import ray_slots

@@ -3,14 +3,7 @@
 Every node needs this package, and the preprocessed images at the same path: a file system that the nodes share.
 """
 
-import logging
-import math
-import os
 import platform
-import re
-import signal
-import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -25,28 +18,12 @@ from darkroom.config import Config
 from darkroom.errors import CacheError, SearchError
 from darkroom.search.worker import Worker, WorkerCommand, WorkerResult
 from darkroom.utils.console import warn
-from darkroom.utils.memory import failure_reason
-from darkroom.utils.signals import SIGNALS, held_back
+from darkroom.utils.ray_cluster import connected, named, room
 
-# In which a cluster answers.
-CONNECT_TIMEOUT_SECONDS = 10
 # In which it starts the workers, where others use it too.
 START_TIMEOUT_SECONDS = 120
 # In which it starts a worker in place of one that died, while the search waits.
 RESTART_TIMEOUT_SECONDS = 30
-# Ray reads these as it is imported: nothing is reported, a cluster that does not answer is soon known, and what it has
-# to say about a dead worker is left to the search.
-ENVIRONMENT = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_NUM_REDIS_GET_RETRIES": "1",
-    "RAY_py_gcs_connect_timeout_s": str(CONNECT_TIMEOUT_SECONDS),
-    "RAY_gcs_rpc_server_connect_timeout_s": str(CONNECT_TIMEOUT_SECONDS),
-    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",
-}
-# Named for the systems on which Ray does so by itself; on all of them it keeps a cluster of one machine on loopback.
-LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-# Commands and results are small; the images are read from the cache.
-OBJECT_STORE_BYTES = 100 << 20
 
 
 class WorkerActor:
@@ -76,9 +53,11 @@ def ray_slots(config: Config, directory: Path, workers: int, capacity: int) -> I
     There are fewer, with a warning, if the cluster has no room for so many. All of them end with the block, and so
     does the cluster that was started here.
 
-    Raises SearchError if Ray is not installed, if the cluster does not answer, or if it has no room for any.
+    Raises ConfigError if Ray is not installed or the cluster does not answer, SearchError if it has no room for any.
     """
-    with _connected(config, workers) as ray:
+    search = config.search
+    cpus = workers * search.worker_cpus if search.workers != "auto" else 0
+    with connected("search", search.ray_address, cpus) as ray:
         cluster = Cluster(ray, config, directory.resolve(), capacity)
         cluster.open(workers)
         yield cluster.slots
@@ -114,10 +93,7 @@ class Cluster:
     def room(self) -> int:
         """How many workers its nodes can hold, if nobody else uses them."""
         search = self.config.search
-        nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        by_cpus = [node.get("CPU", 0) // search.worker_cpus for node in nodes]
-        by_gpus = [node.get("GPU", 0) / search.worker_gpus if search.worker_gpus else math.inf for node in nodes]
-        return sum(int(min(fits)) for fits in zip(by_cpus, by_gpus, strict=True))
+        return room(self.ray, search.worker_cpus, search.worker_gpus)
 
     def new_actor(self) -> Any:
         return self._actor.remote(self.config, self._directory, fuses=self.capacity > 1)
@@ -139,7 +115,7 @@ class Cluster:
         warn(f"{self._where()} has room for {left} workers only: where one died, no other could be started")
 
     def _where(self) -> str:
-        return f"search.ray_address: the cluster at {self.config.search.ray_address or 'this machine'}"
+        return f"search.ray_address: {named(self.config.search.ray_address)}"
 
     def _needs(self) -> str:
         search = self.config.search
@@ -179,60 +155,3 @@ def _hand_over(answer: Future[WorkerResult], done: Future[WorkerResult]) -> None
     else:
         # Ray wraps what a worker raises, and makes a page of its message.
         answer.set_exception(getattr(problem, "cause", None) or problem)
-
-
-@contextmanager
-def _connected(config: Config, workers: int) -> Iterator[Any]:
-    """Ray, connected to the cluster; in the end what it has changed in this process is as it was."""
-    address, counted = config.search.ray_address, config.search.workers != "auto"
-    for name, value in (ENVIRONMENT | ({} if address else LOOPBACK)).items():
-        os.environ.setdefault(name, value)
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise SearchError(
-            "search.executor: ray is not installed; run `pip install --editable '.[ray]'`, or set it to local"
-        ) from None
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as directory:
-        try:
-            with held_back():
-                if address is None:
-                    _start(ray, directory, workers * config.search.worker_cpus if counted else 0)
-                else:
-                    _join(ray, address)
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
-            yield ray
-        finally:
-            with held_back():
-                ray.shutdown()
-
-
-def _start(ray: Any, directory: str, cpus: int) -> None:
-    """Start a cluster that has this machine's processors, or says so of ``cpus`` if those are more."""
-    ray.init(
-        address="local",
-        num_cpus=max(cpus, os.cpu_count() or 1),
-        object_store_memory=OBJECT_STORE_BYTES,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.CRITICAL,
-        _temp_dir=directory,
-    )
-
-
-def _join(ray: Any, address: str) -> None:
-    found = re.fullmatch(r"([^:/]+):(\d+)", address)
-    if address != "auto" and not found:
-        raise SearchError(f"search.ray_address: expected host:port, or auto on a node of the cluster, got {address}")
-    try:
-        if found:
-            # Ray itself is slow to see that nobody is there.
-            socket.create_connection((found[1], int(found[2])), CONNECT_TIMEOUT_SECONDS).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
-    except (OSError, OverflowError, RuntimeError) as problem:
-        raise SearchError(
-            f"search.ray_address: no Ray cluster answers at {address} ({failure_reason(problem)}); "
-            "start it with `ray start --head`, or leave it empty for one on this machine"
-        ) from None

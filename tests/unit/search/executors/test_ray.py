@@ -18,10 +18,11 @@ import psutil
 import pytest
 import torch
 
-from darkroom.errors import CacheError, SearchError
+from darkroom.errors import CacheError, ConfigError, SearchError
 from darkroom.search.executors import open_slots
-from darkroom.search.executors.ray_cluster import ENVIRONMENT, LOOPBACK, Cluster, WorkerActor
+from darkroom.search.executors.ray_cluster import Cluster, WorkerActor
 from darkroom.search.worker import WorkerCommand
+from darkroom.utils.ray_cluster import ENVIRONMENT, LOOPBACK
 
 
 def command_of(process):
@@ -209,7 +210,7 @@ def refusal(make_config, small_cache, monkeypatch):
 
     def refused(**search):
         with (
-            pytest.raises(SearchError) as caught,
+            pytest.raises(ConfigError) as caught,
             open_slots(make_config(executor="ray", **search), small_cache, 2, 1),
         ):
             pass
