@@ -3,13 +3,11 @@
 import logging
 import multiprocessing
 import os
-import pickle
 import signal
 import socket
 import sys
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,6 +21,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from darkroom.errors import DarkroomError, LostProcessError
 from darkroom.training.device import cores
+from darkroom.training.failures import first_cause, lost_process, portable
 from darkroom.utils import signals
 from darkroom.utils.memory import free_bytes
 from darkroom.utils.units import GIBIBYTE
@@ -68,19 +67,16 @@ def launch(count: int, work: Callable[..., None], *given: Any) -> None:
 
 def _explained(failed: ChildFailedError, problems: "SimpleQueue[tuple[int, Exception]]", count: int) -> Exception:
     """What failed first: that other processes were lost follows from it."""
-    raised = []
+    raised = {}
     while not problems.empty():
-        raised.append(problems.get())
-    own = sorted((each for each in raised if not isinstance(each[1], LostProcessError)), key=lambda each: each[0])
-    if own:
-        return own[0][1]
+        rank, problem = problems.get()
+        raised[rank] = problem
+    if (cause := first_cause(raised)) is not None:
+        return cause
     rank, failure = failed.get_first_failure()
     how = f"by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"with code {failure.exitcode}"
-    return LostProcessError(
-        f"process {rank} of the {count} that train together has ended {how}, perhaps because memory ran out "
-        f"({free_bytes() / GIBIBYTE:.1f} GiB is free); run `dvc repro` again: the training resumes after its last "
-        "checkpoint"
-    )
+    memory = f"perhaps because memory ran out ({free_bytes() / GIBIBYTE:.1f} GiB is free)"
+    return lost_process(rank, count, f"{how}, {memory}")
 
 
 def _be_member(
@@ -97,7 +93,7 @@ def _be_member(
             work(*given)
             return
         except Exception as problem:
-            problems.put((int(os.environ["RANK"]), _portable(problem)))
+            problems.put((int(os.environ["RANK"]), portable(problem)))
             if isinstance(problem, LostProcessError):
                 # The agent is to see which process was lost, and not this one that ends because of it.
                 time.sleep(PATIENCE_SECONDS)
@@ -105,17 +101,6 @@ def _be_member(
     sys.stderr.flush()
     # Python's own end would wait for libraries, and nothing could be done about it any more.
     os._exit(DarkroomError.exit_code)
-
-
-def _portable(problem: Exception) -> Exception:
-    """The problem as another process can have it, with its traceback."""
-    text = traceback.format_exc()
-    problem.add_note(text)
-    try:
-        pickle.loads(pickle.dumps(problem))  # noqa: S301  # written on this line
-    except Exception:  # of many kinds: any attribute may be one that cannot be sent
-        return RuntimeError(text)
-    return problem
 
 
 def _end_when_told() -> None:
