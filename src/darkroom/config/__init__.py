@@ -218,6 +218,7 @@ def tunable_keys() -> list[str]:
     """The settings that a search may vary, as "section.key"."""
     fixed = {"model.name", "train.epochs", "train.monitor", "train.device", "train.devices", "train.precision"}
     fixed |= {"train.compile", "train.deterministic", "train.start_from", "train.seed"}
+    fixed |= {"train.executor", "train.ray_address"}
     sections = (("model", Model), ("train", Train), ("augment", Augment))
     keys = [f"{section}.{key}" for section, kind in sections for key in kind.model_fields]
     return [key for key in keys if key not in fixed]

@@ -54,6 +54,8 @@ def without_effect(config: Config) -> list[str]:
         found.append("model.dropout has no effect on a head of one layer; set model.hidden")
     if config.train.devices != 1:
         found.append("train.devices has no effect on a head alone; set model.train to all")
+    if config.train.executor != "local":
+        found.append("train.executor has no effect on a head alone; set model.train to all")
     given = [key for key in ("freeze_epochs", "layer_lr_decay", "freeze_norm") if getattr(model, key) is not None]
     return found + [f"model.{key} has no effect on a head alone; set model.train to all" for key in given]
 

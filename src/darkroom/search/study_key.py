@@ -11,16 +11,23 @@ from darkroom.utils.files import digest
 # Of the section `search`: how much is tried, and where it runs. None of it changes what a trial is.
 FREE = {"trials", "minutes", "stall", "finalists", "repeats", "fuse", "workers", "executor", "ray_address"}
 FREE |= {"worker_cpus", "worker_gpus", "storage"}
+# Of the training's settings: where the final model is trained.
+ELSEWHERE = {"train.executor", "train.ray_address"}
 
 
 def study_purpose(config: Config, card: DatasetCard) -> dict[str, Any]:
     """Everything that a trial depends on beside its own parameters, as {"section.key": a value of JSON}."""
     space = config.search.space.flat()
+    of_trials = {
+        key: value
+        for key, value in config.flat().items()
+        if key.split(".")[0] in {"model", "augment", "train"} and key not in ELSEWHERE
+    }
     settled = config.search.model_dump(mode="json", exclude=FREE | {"space"})
     return {
         "dataset.name": card.name,
         "dataset's fingerprint": card.fingerprint,
-        **{key: value for key, value in config.flat().items() if key.split(".")[0] in {"model", "augment", "train"}},
+        **of_trials,
         **{f"search.{key}": value for key, value in settled.items()},
         **{f"search.space.{key}": values.model_dump(mode="json", exclude_none=True) for key, values in space.items()},
     }

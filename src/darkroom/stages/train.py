@@ -4,6 +4,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -49,28 +50,38 @@ from darkroom.workspace import Workspace
 def run(config: Config, workspace: Workspace) -> None:
     """Write models/model.safetensors, models/model.json and reports/train.
 
-    On several devices the work is that of processes of their own. Raises TrainingError, ModelError, CacheError,
-    ConfigError, SearchError or TrackingError.
+    On several devices, and in a cluster, the work is that of processes of their own. Raises TrainingError, ModelError,
+    CacheError, ConfigError, SearchError or TrackingError.
     """
-    card = DatasetCard.read(workspace.processed(config.dataset.name))
-    config = _resolve(config, card, workspace)
-    is_started = member(os.environ) is not None or config.model.trains_head
-    count = 1 if is_started else count_devices(config.train, choose_device(config.train.device))
-    if count == 1:
-        _train(config, workspace, card)
+    config = _resolve(config, DatasetCard.read(workspace.processed(config.dataset.name)), workspace)
+    if member(os.environ) is not None or config.model.trains_head:
+        _train(config, workspace)
         return
-    from darkroom.training.launch import launch  # torch's agent takes a second to import
+    if config.train.executor == "ray":
+        from darkroom.training.ray_launch import launch_on_ray  # only here: it is an extra
 
+        start = partial(launch_on_ray, config.train)
+    elif (count := count_devices(config.train, choose_device(config.train.device))) > 1:
+        from darkroom.training.launch import launch  # torch's agent takes a second to import
+
+        start = partial(launch, count)
+    else:
+        _train(config, workspace)
+        return
     try:
-        launch(count, _train, config, workspace, card)
-    except LostProcessError:
-        with suppress(TrackingError):
-            connect(config.tracking, workspace.spools)  # which ends the run of a process that was killed
+        start(_train, config, workspace)
+    except BaseException as problem:
+        # Ray kills the others, whatever the first has ended by.
+        may_be_killed = isinstance(problem, LostProcessError) or config.train.executor == "ray"
+        if may_be_killed and any(workspace.spools.glob("*.jsonl")):
+            with suppress(TrackingError):
+                connect(config.tracking, workspace.spools)  # which ends the run of a process that was killed
         raise
 
 
-def _train(config: Config, workspace: Workspace, card: DatasetCard) -> None:
+def _train(config: Config, workspace: Workspace) -> None:
     """Train in this process: alone, or as one of several, of which the first writes."""
+    card = DatasetCard.read(workspace.processed(config.dataset.name))
     with joined(choose_device(config.train.device)) as (ranks, device):
         check_sharing(config.train, ranks.count)
         check_agreement(ranks, _facts(config, card))
@@ -218,7 +229,7 @@ def _settings(config: Config, card: DatasetCard) -> dict[str, dict[str, Any]]:
         **card.settings,
         "model": {"name": config.model.name, **resolve(config.model)},
         "augment": config.augment.model_dump(mode="json"),
-        "train": config.train.model_dump(mode="json"),
+        "train": config.train.model_dump(mode="json", exclude={"executor", "ray_address"}),
     }
 
 

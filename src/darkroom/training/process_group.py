@@ -65,7 +65,8 @@ def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
     own = _own_device(device, int(found["LOCAL_RANK"]))
     os.environ.update(found)
     try:
-        dist.init_process_group("nccl" if own.type == "cuda" else "gloo")
+        if not dist.is_initialized():  # as Ray Train does before
+            dist.init_process_group("nccl" if own.type == "cuda" else "gloo")
         yield Ranks(dist.get_rank(), dist.get_world_size()), own
     except RuntimeError as problem:
         if not _is_lost(problem):

@@ -224,6 +224,12 @@ class Train(Section):
     devices: AutoOrCount = Field(
         1, description="GPUs, or processes on the CPU, that train one model together: auto (all GPUs) or how many"
     )
+    executor: Literal["local", "ray"] = Field(
+        "local", description="where the devices are: local (this machine), or ray for a cluster"
+    )
+    ray_address: str | None = Field(
+        None, min_length=1, description="ray only: the cluster's address; empty: a cluster on this machine"
+    )
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         "auto", description="auto (what is fastest here), fp32, bf16, or on a GPU tf32 or fp16"
     )

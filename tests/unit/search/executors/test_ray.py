@@ -1,20 +1,11 @@
-"""Workers in a Ray cluster: a real one of several processes, started for the test, and clusters that are not there.
+"""Workers in a Ray cluster: how many it takes, and clusters that are not there. tests/ray_cluster/ has real ones."""
 
-Ray runs in processes of its own, as it leaves threads, sockets and warnings behind in the one that uses it.
-"""
-
-import contextlib
 import platform
 import re
-import shutil
-import subprocess
 import sys
-import tempfile
 from concurrent.futures import Future
-from pathlib import Path
 from types import SimpleNamespace
 
-import psutil
 import pytest
 import torch
 
@@ -23,64 +14,6 @@ from darkroom.search.executors import open_slots
 from darkroom.search.executors.ray_cluster import Cluster, WorkerActor
 from darkroom.search.worker import WorkerCommand
 from darkroom.utils.ray_cluster import ENVIRONMENT, LOOPBACK
-
-
-def command_of(process):
-    """How it was started, or, if Ray has named it, its name; nothing if it has ended."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""
-
-
-def places_of(family):
-    """Where the processes of a cluster leave their files."""
-    return {Path(place) for process in family for place in re.findall(r"/tmp/ray\w+", command_of(process))}
-
-
-def test_a_search_in_a_cluster_of_its_own_survives_the_death_of_a_worker_and_leaves_nothing_behind(scene, all_end):
-    running = scene(executor="ray", trials=6, deaths=1, epochs=20)
-    family = running.wait_until_it_trains()
-    places = places_of(family)
-    found = running.result()
-
-    assert (found["states"], found["epochs"], found["running"]) == (["COMPLETE"] * 6, [20] * 6, 0)
-    ((state, params),) = found["interrupted"]
-    assert state == "FAIL"
-    assert params in found["params"]
-    assert (found["imported"], found["complaints"]) == (["ray"], "")
-    assert all_end(family)
-    assert places
-    assert not [place for place in places if place.exists()]
-
-
-def test_no_worker_of_a_cluster_of_its_own_survives_a_search_that_is_killed(scene, all_end):
-    running = scene(executor="ray", epochs=10_000)
-    family = running.wait_until_it_trains()
-    places = places_of(family)
-    trainers = [process for process in family if command_of(process).startswith("ray::WorkerActor")]
-    listening = {
-        connection.laddr.ip.removeprefix("::ffff:")
-        for process in family
-        for connection in process.net_connections("inet")
-        if connection.status == psutil.CONN_LISTEN
-    }
-    running.process.kill()
-    # Ray's agents, which train nothing, would see it a minute later.
-    for process in family:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it was quicker
-            if "Agent" in command_of(process):
-                process.kill()
-    ended = all_end(family)
-    for place in places:
-        shutil.rmtree(place)
-
-    assert ended
-    assert len(trainers) == 2
-    assert listening == {"127.0.0.1"}
-
-
-NODES = Path(__file__).with_name("nodes.py")
 
 
 class FakeRay:
@@ -242,36 +175,4 @@ def test_without_ray_the_extra_is_named(refusal, monkeypatch):
 
     assert refusal() == (
         "search.executor: ray is not installed; run `pip install --editable '.[ray]'`, or set it to local"
-    )
-
-
-@pytest.fixture
-def two_nodes(monkeypatch):
-    """The address of a cluster with room for two workers, and a process that takes away one of its nodes when told."""
-    for name, value in (ENVIRONMENT | LOOPBACK).items():
-        monkeypatch.setenv(name, value)
-    # Ray leaves its logs there; pytest's own directories are too deep for its sockets.
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as directory:
-        monkeypatch.setenv("RAY_TMPDIR", directory)
-        with subprocess.Popen(
-            [sys.executable, NODES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as nodes:
-            yield nodes.stdout.readline().strip(), nodes.stdin
-            nodes.communicate()
-
-
-def test_a_search_goes_on_where_a_cluster_has_lost_a_node(scene, two_nodes):
-    address, commands = two_nodes
-    running = scene(workers=3, executor="ray", ray_address=address, trials=4, epochs=300)
-    running.wait_until_it_trains()
-    commands.write("lose a node\n")
-    commands.flush()
-    found = running.result()
-
-    assert (found["states"], found["running"]) == (["COMPLETE"] * 4, 0)
-    ((state, params),) = found["interrupted"]
-    assert state == "FAIL"
-    assert params in found["params"]
-    assert found["complaints"].startswith(
-        f"warning: search.ray_address: the cluster at {address} has room for 2 of 3 workers"
     )
