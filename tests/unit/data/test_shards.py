@@ -97,7 +97,7 @@ def test_its_pages_are_released_together(divided, monkeypatch):
     monkeypatch.setattr(memmap, "RESIDENT_BYTES", 1)
     split = read_split(*divided, "train")
     released = []
-    for number, shard in enumerate(split.images._shards):
+    for number, shard in enumerate(split.images._mapped):
         monkeypatch.setattr(shard, "release", lambda number=number: released.append(number))
     split.take(torch.tensor([0]), CPU)
     assert released == [0, 1, 2, 3, 4]
