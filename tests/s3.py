@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import cached_property
+from hashlib import md5
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -77,6 +78,16 @@ class Server:
         self.client.create_bucket(Bucket=BUCKET)
         for key, content in files.items():
             self.client.put_object(Bucket=BUCKET, Key=key, Body=content)
+
+    def hold(self, files: dict[str, bytes]) -> None:
+        """Let the bucket hold ``files``, {key: content}, and nothing else. Each change is a request."""
+        self.client.create_bucket(Bucket=BUCKET)
+        listed = self.client.list_objects_v2(Bucket=BUCKET).get("Contents", [])
+        there = {each["Key"]: each["ETag"].strip('"') for each in listed}
+        for key in there.keys() - files.keys():
+            self.client.delete_object(Bucket=BUCKET, Key=key)
+        digests = {key: md5(content, usedforsecurity=False).hexdigest() for key, content in files.items()}
+        self.put({key: content for key, content in files.items() if there.get(key) != digests[key]})
 
     @cached_property
     def client(self) -> Any:

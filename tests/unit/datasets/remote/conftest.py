@@ -31,14 +31,27 @@ def moto():
     server.stop()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def known_services():
+    """A client reads from botocore's files what S3 is, which takes most of the time that it needs to be made."""
+    from botocore.loaders import JSONFileLoader
+
+    load, known = JSONFileLoader.load_file, {}
+
+    def load_once(loader, path):
+        if path not in known:
+            known[path] = load(loader, path)
+        return known[path]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(JSONFileLoader, "load_file", load_once)
+        yield
+
+
 @pytest.fixture
 def server(moto, monkeypatch):
     """A server with the bucket "photos", in which FILES are."""
-    client = moto.client
-    for bucket in client.list_buckets()["Buckets"]:
-        for each in client.list_objects_v2(Bucket=bucket["Name"]).get("Contents", []):
-            client.delete_object(Bucket=bucket["Name"], Key=each["Key"])
-    moto.put(FILES)
+    moto.hold(FILES)
     moto.reads.clear()
     monkeypatch.setenv("AWS_ENDPOINT_URL", moto.address)
     yield moto
