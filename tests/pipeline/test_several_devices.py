@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import sys
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from tests.ports import free_port
 from tests.stages import inside, run_stages
 from tests.wait import wait_until
 
+EPOCHS = 6
+KILLED_AFTER = 2
 SETTINGS = {
-    "search__trials": 0, "model__name": "mlp", "model__hidden": [8], "train__epochs": 80, "train__device": "cpu",
+    "search__trials": 0, "model__name": "mlp", "model__hidden": [8], "train__epochs": EPOCHS, "train__device": "cpu",
     "train__precision": "fp32",
 }  # fmt: skip
 
@@ -43,19 +47,35 @@ def prepared(uninterrupted: Path, tmp_path: Path, empty_store: Path) -> Path:
     return tmp_path
 
 
-def start(root: Path, said: Path, **environment: str) -> BaseProcess:
-    """Start `darkroom train` in ``root``, in a process that says to ``said`` what it and its members say."""
-    command = context().Process(target=_be_command, args=(root, said, environment))
+def start(root: Path, said: Path, killed: int | None = None, **environment: str) -> BaseProcess:
+    """Start `darkroom train` in ``root``, in a process that says to ``said`` what it and its members say.
+
+    The member of rank ``killed`` is killed after ``KILLED_AFTER`` epochs.
+    """
+    command = context().Process(target=_be_command, args=(root, said, killed, environment))
     command.start()
     return command
 
 
-def _be_command(root: Path, said: Path, environment: dict[str, str]) -> None:
+def _be_command(root: Path, said: Path, killed: int | None, environment: dict[str, str]) -> None:
     from darkroom.cli import main as cli
     from darkroom.training import device, launch
+    from darkroom.training.loop import EpochMetrics, TrainingLoop
 
-    launch.START_METHOD = "fork"  # its members need not import torch, and are its own children
+    launch.START_METHOD = "fork"  # its members need not import torch, and begin with what is set here
     device.cores = lambda: [0, 1]
+    run_epoch = TrainingLoop.run_epoch
+
+    def run_or_die(loop: TrainingLoop, on_step: Callable[[], None]) -> EpochMetrics:
+        if killed is not None and len(loop.result.history) == KILLED_AFTER:
+            (root / f"member {loop.ranks.rank}").write_text(str(os.getpid()))
+            if loop.ranks.rank == killed:
+                # The others are there, and wait for it.
+                wait_until(lambda: len(list(root.glob("member *"))) == loop.ranks.count, "all came so far")
+                os.kill(os.getpid(), signal.SIGKILL)
+        return run_epoch(loop, on_step)
+
+    TrainingLoop.run_epoch = run_or_die
     with said.open("wb") as written:
         for stream in (1, 2):
             os.dup2(written.fileno(), stream)
@@ -89,14 +109,11 @@ def runs(root: Path) -> list[tuple[str, str | None]]:
 def kill_one(root: Path, rank: int) -> tuple[int | None, list[str]]:
     """Kill a process in the middle of the training; gives the command's exit code, and the lines that it says."""
     write_params(root, **SETTINGS, train__devices=2)
-    command = start(root, root / "said")
-    checkpoint = root / "models" / "checkpoints" / "train.pt"
-    wait_until(lambda: checkpoint.exists() or not command.is_alive(), "the training was to be killed")
-    members = sorted(psutil.Process(command.pid).children(), key=lambda each: each.pid)
-    assert len(members) == 2
-    members[rank].kill()
+    command = start(root, root / "said", killed=rank)
     command.join()
-    assert not any(each.is_running() for each in members)
+    members = [int(path.read_text()) for path in root.glob("member *")]
+    assert len(members) == 2
+    assert not any(map(psutil.pid_exists, members))
     return command.exitcode, (root / "said").read_text().splitlines()
 
 
@@ -107,7 +124,7 @@ def test_two_devices_learn_what_one_learns(uninterrupted: Path, prepared: Path) 
     assert (runs(prepared), runs(uninterrupted)) == ([("FINISHED", "1")], [("FINISHED", "2")])
     said = [(root / "said").read_text().splitlines() for root in (prepared, uninterrupted)]
     assert all(len(lines) == 1 for lines in said)
-    assert all(lines[0].startswith("train: trained 80 of 80 epochs") for lines in said)
+    assert all(lines[0].startswith(f"train: trained {EPOCHS} of {EPOCHS} epochs") for lines in said)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
