@@ -16,6 +16,7 @@ from darkroom.audit.out_of_fold import OutOfFold
 from darkroom.audit.outliers import find_outliers
 from darkroom.data.cache import SPLITS, DatasetCard, read_digests, read_names
 from darkroom.data.digests import as_hex
+from darkroom.datasets.fixes import Fix
 from darkroom.evaluation.metrics import accuracy_interval, best_guess
 from darkroom.utils.csv_files import write_csv
 
@@ -80,6 +81,20 @@ def metrics(judged: LabelJudgment, folds: int, epochs: int, fingerprint: str) ->
         "temperature": judged.temperature,
         "suspected_labels": int(judged.suspects.sum()),
     }
+
+
+def changed_fixes_lines(path: Path, fixes: Sequence[Fix], applied: Sequence[Fix]) -> list[str]:
+    """A line if the ``fixes`` in the file ``path`` would change other images than those that were ``applied``."""
+    now, then = (
+        {(fix.digest, fix.given, fix.decision, fix.new) for fix in each if fix.decision != "keep"}
+        for each in (fixes, applied)
+    )
+    if now == then:
+        return []
+    return [
+        f"{path} was changed after the images were preprocessed, which are judged as they were then; "
+        "run `dvc repro`, and `darkroom audit` again"
+    ]
 
 
 def guessing_lines(metrics: Mapping[str, Any], labels: Ints, classes: Sequence[str]) -> list[str]:

@@ -38,12 +38,12 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     """
     directory = workspace.processed(config.dataset.name)
     card = DatasetCard.read(directory)
-    fixes = read_fixes(workspace.fixes)
+    preprocess = workspace.report("preprocess")
+    fixes, applied = (read_fixes(path) for path in (workspace.fixes, preprocess / workspace.fixes.name))
     found = cross_validate(config, workspace, card)
     labels = np.concatenate([read_split(directory, card, name).labels.numpy() for name in SPLITS])
     judged = judge_labels(found.logits, labels)
     table = report.ImageTable.read(directory, card, labels)
-    preprocess = workspace.report("preprocess")
     quality, associations = report.quality_findings(table, preprocess / "quality.json")
     findings = [
         *report.label_findings(table, found, judged),
@@ -53,7 +53,11 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     ]
     epochs = epochs_of(config, len(labels) - len(labels) // config.audit.folds)
     metrics = report.metrics(judged, config.audit.folds, epochs, card.fingerprint)
-    warnings = [*report.guessing_lines(metrics, labels, card.classes), *report.association_lines(associations)]
+    warnings = [
+        *report.changed_fixes_lines(workspace.fixes, fixes, applied),
+        *report.guessing_lines(metrics, labels, card.classes),
+        *report.association_lines(associations),
+    ]
     content = {
         "format_version": FORMAT_VERSION,
         "fingerprint": card.fingerprint,
@@ -73,6 +77,7 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
             who=current_user(workspace.root),
             dataset=card.name,
             warnings=warnings,
+            applied=applied,
         )
     for line in warnings:
         warn(line)

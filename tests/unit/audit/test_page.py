@@ -27,9 +27,9 @@ def fix(row, decision="keep", given="a", new=""):
 
 @pytest.fixture
 def written(tmp_path):
-    def written(findings, images, *, fixes=(), who="Ann"):
+    def written(findings, images, *, fixes=(), who="Ann", **options):
         path = tmp_path / "index.html"
-        write_page(path, findings, images, classes=images.classes, fixes=fixes, who=who, dataset="folder")
+        write_page(path, findings, images, classes=images.classes, fixes=fixes, who=who, dataset="folder", **options)
         return path.read_text(encoding="utf-8")
 
     return written
@@ -118,6 +118,13 @@ def test_the_given_label_is_the_one_before_a_fix(written):
     found = data_of(written([images.finding(row) for row in (1, 2, 3)], images, fixes=fixes))["findings"]
     # The image 1 is labeled b by its fix, 3 without one.
     assert {each["digest"]: each["given"] for each in found} == {digest(1): "a", digest(2): "a", digest(3): "b"}
+
+
+def test_the_given_label_is_known_when_its_fix_was_removed_after_it_was_applied(written):
+    images = Noise(("a", "b"))
+    page = data_of(written([images.finding(1)], images, fixes=[], applied=[fix(1, "relabel", "a", "b")]))
+    assert [each["given"] for each in page["findings"]] == ["a"]
+    assert page["fixes"] == []
 
 
 def test_of_identical_images_the_one_with_the_given_label_is_meant(written):

@@ -1,6 +1,7 @@
 """What `darkroom preprocess` found, as findings of the audit."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,13 @@ from darkroom.audit.findings import ImageRef
 from darkroom.audit.report import (
     ImageTable,
     association_lines,
+    changed_fixes_lines,
     guessing_lines,
     near_duplicate_findings,
     quality_findings,
 )
 from darkroom.data.cache import DatasetCard
+from darkroom.datasets.fixes import Fix
 
 CARD = DatasetCard("folder", ("cat", "dog"), (1, 2, 2), (0.5,), (0.3,), {"train": 3, "val": 1, "test": 2}, {}, "f")
 TABLE = ImageTable(CARD, [f"{name}.png" for name in "abcdef"], list("012345"), np.array([0, 0, 1, 0, 1, 0]))
@@ -30,6 +33,16 @@ def image(split: str, row: int | None) -> dict[str, object]:
 def test_a_position_is_a_row_of_its_split_and_back(position: int, place: tuple[str, int]) -> None:
     assert TABLE.place(position) == ImageRef(*place)
     assert TABLE.position(ImageRef(*place)) == position
+
+
+def test_fixes_that_were_changed_after_they_were_applied_are_told_of() -> None:
+    path = Path("data/fixes.csv")
+    drop = Fix("0" * 32, "a.png", "cat", "drop", "", "Ann", "")
+    assert changed_fixes_lines(path, [drop], [replace(drop, who="Bob")]) == []
+    assert changed_fixes_lines(path, [drop, replace(drop, decision="keep", digest="1" * 32)], [drop]) == []
+    for now, then in (([], [drop]), ([drop], []), ([replace(drop, decision="relabel", new="dog")], [drop])):
+        [line] = changed_fixes_lines(path, now, then)
+        assert line.startswith("data/fixes.csv was changed after the images were preprocessed")
 
 
 def test_models_that_may_only_guess_are_told_of() -> None:

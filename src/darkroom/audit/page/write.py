@@ -54,19 +54,22 @@ def write_page(
     who: str,
     dataset: str,
     warnings: Sequence[str] = (),
+    applied: Sequence[Fix] | None = None,
 ) -> None:
     """Write the page of a dataset's ``findings`` to ``path``: of each kind the most suspicious, 300 in all.
 
     ``fixes`` are the decisions already in data/fixes.csv: they are shown, can be undone, and are saved again with the
     new ones. Images without a decision come first. ``who`` is the name that new decisions get, unless it is changed on
-    the page. ``warnings`` are about the dataset as a whole.
+    the page. ``warnings`` are about the dataset as a whole. ``applied`` are the fixes that made the labels of the
+    findings, if they are others than ``fixes``.
     """
     shown = choose(findings, fixes)
     counts = {kind: sum(finding.kind == kind for finding in findings) for kind in kinds_of(findings)}
     drawn = _Drawn(images)
     for finding in shown:
         drawn.add(finding.image, SIDE)
-    listed = [_listed(finding, fixes, drawn) for finding in shown]
+    made_by = fixes if applied is None else applied
+    listed = [_listed(finding, made_by, drawn) for finding in shown]
     data = {
         "dataset": dataset,
         "warnings": list(warnings),
@@ -147,14 +150,14 @@ class _Drawn:
         return self._numbers[image]
 
 
-def _listed(finding: Finding, fixes: Sequence[Fix], drawn: _Drawn) -> dict[str, Any]:
+def _listed(finding: Finding, applied: Sequence[Fix], drawn: _Drawn) -> dict[str, Any]:
     return {
         "kind": finding.kind,
         "image": drawn.add(finding.image, SIDE),
         "file": finding.file,
         "split": finding.image.split,
         "digest": finding.digest,
-        "given": _given(finding, fixes),
+        "given": _given(finding, applied),
         "suggested": finding.suggested,
         "reason": finding.reason,
         "score": finding.score,
@@ -162,9 +165,9 @@ def _listed(finding: Finding, fixes: Sequence[Fix], drawn: _Drawn) -> dict[str, 
     }
 
 
-def _given(finding: Finding, fixes: Sequence[Fix]) -> str:
+def _given(finding: Finding, applied: Sequence[Fix]) -> str:
     """The label of an image before any fix: that of a finding may be one that a fix has given it."""
-    own = [fix for fix in fixes if fix.digest == finding.digest]
+    own = [fix for fix in applied if fix.digest == finding.digest]
     if any(fix.given == finding.label for fix in own):
         return finding.label
     return next((fix.given for fix in own if fix.decision == "relabel" and fix.new == finding.label), finding.label)
