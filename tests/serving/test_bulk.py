@@ -15,8 +15,9 @@ from tests.serving.fakes import CLASSES, REFERENCE, png
 from darkroom.errors import DataError
 from darkroom.prediction import bulk
 from darkroom.prediction.bulk import answer_all
-from darkroom.prediction.inputs import InputImages, Picture
+from darkroom.prediction.inputs import InputImages
 from darkroom.prediction.predictor import Predictor
+from darkroom.prediction.shards import Picture
 
 
 def brightness(images):
@@ -44,6 +45,11 @@ def folder(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     return tmp_path / "photos"
+
+
+def answer(predictor, *shards, **options):
+    """The batches of the answers for ``shards``."""
+    return (answers for _, answers in answer_all(predictor, shards, **options))
 
 
 def labels(found):
@@ -77,7 +83,7 @@ def test_a_directory_is_answered_folder_by_folder_and_what_is_no_image_counted(p
     assert (pictures.total, pictures.left_out) == (4, 1)
     assert pictures.left_out_names == [str(folder / "a/notes.txt")]
     assert [picture.file for picture in pictures] == [str(folder / name) for name in EXPECTED]
-    as_expected(answer_all(predictor, pictures))
+    as_expected(answer(predictor, pictures))
 
 
 @pytest.mark.parametrize("form", ["zip", "tar", "tar.gz"])
@@ -95,7 +101,7 @@ def test_an_archive_is_answered_without_unpacking_it(predictor, folder, tmp_path
     pictures = InputImages([str(path)])
     assert pictures.total == 0  # not known yet
     assert [picture.file for picture in pictures] == [f"{path}/{name}" for name in EXPECTED]
-    as_expected(answer_all(predictor, pictures))
+    as_expected(answer(predictor, pictures))
 
 
 def test_the_names_in_an_archive_are_read_in_the_encoding_that_is_set(tmp_path):
@@ -116,7 +122,7 @@ def test_an_archive_that_leads_outside_is_refused(predictor, tmp_path, name):
         member.size = len(png(0))
         archive.addfile(member, io.BytesIO(png(0)))
     with pytest.raises(DataError, match="leads outside the archive; refused"):
-        list(answer_all(predictor, InputImages([str(path)])))
+        list(answer(predictor, InputImages([str(path)])))
 
 
 def test_a_damaged_archive_is_refused_in_one_line(predictor, folder, tmp_path):
@@ -125,7 +131,7 @@ def test_a_damaged_archive_is_refused_in_one_line(predictor, folder, tmp_path):
         archive.add(folder, "photos")
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="damaged or unsupported archive"):
-        list(answer_all(predictor, InputImages([str(path)])))
+        list(answer(predictor, InputImages([str(path)])))
 
 
 def test_a_pattern_finds_images_below(folder, monkeypatch):
@@ -156,7 +162,7 @@ def test_a_folder_that_leads_back_to_one_above_is_read_once(folder):
     [
         ("nowhere", "^nowhere: no such file$"),
         ("empty", "^empty: no images found in this directory$"),
-        ("*.gif", r"^\*\.gif: no image matches this pattern$"),
+        ("*.gif", r"^\*\.gif: no image and no archive matches this pattern$"),
         ("@nowhere", "^nowhere: cannot be read .no such file"),
         ("@empty.txt", "^empty.txt: empty; expected a path in each line$"),
         ("@wrong.txt", "^wrong.txt: line 2: x.png: no such file, seen from the working directory$"),
@@ -181,7 +187,7 @@ def test_many_pictures_are_answered_in_their_order_in_batches(predictor, monkeyp
     monkeypatch.setattr(bulk, "processes", bulk._threads)
     monkeypatch.setattr(bulk, "BATCH", 8)
     shades = np.random.default_rng(0).integers(0, 256, 100).tolist()
-    found = list(answer_all(predictor, (Picture(str(row), str(row), png(shade)) for row, shade in enumerate(shades))))
+    found = list(answer(predictor, (Picture(str(row), str(row), png(shade)) for row, shade in enumerate(shades))))
     assert [len(answers.errors) for answers in found] == [8] * 12 + [4]
     assert [picture.file for answers in found for picture in answers.pictures] == [str(row) for row in range(100)]
     expected = [1 / (1 + np.exp(10 - 20 * shade / 255)) for shade in shades]
@@ -192,9 +198,9 @@ def test_many_pictures_are_answered_in_their_order_in_batches(predictor, monkeyp
 def test_processes_answer_as_threads_do(predictor, monkeypatch):
     monkeypatch.setattr(bulk, "PARALLEL_FROM", 10)
     pictures = [Picture(str(row), str(row), png(row) if row % 5 else b"text") for row in range(40)]
-    found = labels(answer_all(predictor, pictures))
+    found = labels(answer(predictor, pictures))
     monkeypatch.undo()
-    assert found == labels(answer_all(predictor, pictures))
+    assert found == labels(answer(predictor, pictures))
     assert sum("cannot be decoded (not an image" in label for label in found.values()) == 8
 
 
@@ -209,7 +215,7 @@ def test_pictures_are_read_only_as_answers_are_taken(predictor, monkeypatch):
         while True:
             yield Picture(str(next(taken)), "", png(0))
 
-    answers = answer_all(predictor, endless())
+    answers = answer(predictor, endless())
     for _ in range(3):
         next(answers)
     answers.close()
@@ -220,7 +226,7 @@ def test_large_files_make_small_batches(predictor, monkeypatch):
     monkeypatch.setattr(bulk, "processes", bulk._threads)
     content = png(0)
     monkeypatch.setattr(bulk, "BATCH_BYTES", 3 * len(content))
-    found = answer_all(predictor, (Picture(str(row), "", content) for row in range(10)))
+    found = answer(predictor, (Picture(str(row), "", content) for row in range(10)))
     assert [len(answers.errors) for answers in found] == [3, 3, 3, 1]
 
 
@@ -228,19 +234,19 @@ def test_large_files_make_small_batches(predictor, monkeypatch):
 def test_where_no_reference_tells_the_ground_pictures_on_another_are_noted_and_not_inverted(reference):
     unsure = Predictor(brightness, CLASSES, (1, 4, 4), "1", (0.1,), reference)
     pictures = [Picture("light", "", png(250)), Picture("dark", "", png(5))]
-    (answers,) = answer_all(unsure, pictures)
+    (answers,) = answer(unsure, pictures)
     assert answers.perhaps_negative.tolist() == [True, False]
     assert not answers.inverted.any()
-    (answers,) = answer_all(unsure, pictures, invert=True)
+    (answers,) = answer(unsure, pictures, invert=True)
     assert not answers.perhaps_negative.any()
     assert answers.inverted.all()
     mixed = Predictor(brightness, CLASSES, (1, 4, 4), "1", (0.1,), replace(REFERENCE, ground="mixed"))
-    (answers,) = answer_all(mixed, pictures)
+    (answers,) = answer(mixed, pictures)
     assert not (answers.perhaps_negative | answers.inverted).any()
 
 
 def test_a_large_photograph_keeps_nothing_but_the_models_pixels(predictor):
     content = io.BytesIO()
     Image.new("L", (900, 700), 255).save(content, "PNG")
-    (answers,) = answer_all(predictor, [Picture("x", "", content.getvalue())])
+    (answers,) = answer(predictor, [Picture("x", "", content.getvalue())])
     assert answers.pictures[0].content is None

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from darkroom.errors import DataError
 from darkroom.prediction.bulk import BatchPredictions
-from darkroom.prediction.inputs import Picture
 from darkroom.prediction.outputs import check_output, open_output
+from darkroom.prediction.shards import Picture
 from darkroom.prediction.summary import SHOWN, Summary
 
 CLASSES = ("cat", "a dog, wet", "x")

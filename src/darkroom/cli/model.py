@@ -38,8 +38,10 @@ def export(
 @app.command(rich_help_panel=USE)
 def predict(
     images: Annotated[
-        list[Path],
-        typer.Argument(help="Images, directories or archives of them, patterns, or @list.txt with a path a line."),
+        list[str],
+        typer.Argument(
+            help="Images, directories or archives of them, patterns, @list.txt with a path a line, or addresses."
+        ),
     ],
     weights: Annotated[Path | None, typer.Option(help="Ask this state_dict (.pth) instead of the champion.")] = None,
     model: Annotated[
@@ -53,11 +55,16 @@ def predict(
         Path | None, typer.Option("--output", "-o", help="Write every answer to this .csv, .parquet or .jsonl.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every probability.")] = False,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(help="Answer on the Ray cluster at host:port, or auto on one of its nodes.", show_default="here"),
+    ] = None,
 ) -> None:
     """Classify images with the champion, or with a file of weights.
 
     More than twenty answers are counted instead of listed. If the folders are named like the classes, the accuracy is
-    printed. Images that cannot be read are named; the exit code is 2 if none can be.
+    printed. Images that cannot be read are named; the exit code is 2 if none can be. An interrupted command with
+    --output continues when it is run again.
     """
     config, workspace = load_project()
     if model is not None and weights is None:
@@ -65,7 +72,17 @@ def predict(
 
     from darkroom.commands.predict import run
 
-    run(config, workspace, images, weights=weights, model=model, invert=invert, to=to, as_json=as_json)
+    run(
+        config,
+        workspace,
+        images,
+        weights=weights,
+        model=model,
+        invert=invert,
+        to=to,
+        as_json=as_json,
+        ray_address=ray_address,
+    )
 
 
 @app.command(rich_help_panel=USE)

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import typer
@@ -11,50 +13,68 @@ from darkroom.config import Config
 from darkroom.errors import DataError, ModelError, did_you_mean
 from darkroom.models.registry import architectures
 from darkroom.prediction.bulk import BatchPredictions, answer_all
-from darkroom.prediction.inputs import NAMED, InputImages
+from darkroom.prediction.inputs import InputImages
 from darkroom.prediction.outputs import as_json as answers_as_json
 from darkroom.prediction.outputs import check_output, open_output
+from darkroom.prediction.parts import answer_here, answer_in_parts, open_parts
 from darkroom.prediction.predictor import Predictor
+from darkroom.prediction.shards import NAMED, Shard
 from darkroom.prediction.summary import Summary
 from darkroom.serving.class_check import warn_of_other_classes
 from darkroom.tracking.tracker import registry_client
 from darkroom.utils.console import messages, output, reporter, warn
+from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
 
 def run(
     config: Config,
     workspace: Workspace,
-    images: Sequence[Path],
+    images: Sequence[str],
     *,
     weights: Path | None,
     model: str | None,
     invert: bool | None,
     to: Path | None,
     as_json: bool,
+    ray_address: str | None,
 ) -> None:
     """Classify all ``images`` with the champion, or with a file of ``weights`` of the architecture ``model``.
 
     The predictions go to the file ``to``, as JSON to standard output, or are printed as a table. A picture that cannot
-    be read does not stop the others. Raises DataError if none can be read, TrackingError or ModelError if there is no
-    model.
+    be read does not stop the others. With a ``ray_address``, the Ray cluster there answers. An interrupted command
+    continues when it is run again.
+
+    Raises DataError if no picture can be read, TrackingError or ModelError if there is no model.
     """
     if to is not None:
         check_output(to)
-    pictures = InputImages([str(path) for path in images], encoding=config.dataset.encoding)
-    predictor = _champion(config, workspace) if weights is None else _predictor_from(weights, model, config, workspace)
-    summary = Summary(predictor.classes)
     with ExitStack() as stack:
         report = stack.enter_context(reporter())
+        pictures = InputImages(images, encoding=config.dataset.encoding, report=report)
+        predictor = (
+            _champion(config, workspace) if weights is None else _predictor_from(weights, model, config, workspace)
+        )
+        found = stack.enter_context(
+            _answers(
+                config,
+                predictor,
+                pictures,
+                invert=invert,
+                to=to,
+                ray_address=ray_address,
+                report=lambda done: report("answer", done, pictures.total),
+            )
+        )
+        summary = Summary(predictor.classes)
         writers: list[Callable[[BatchPredictions], None]] = [summary.add]
         if to is not None:
             writers.append(stack.enter_context(open_output(to, predictor.classes, predictor.version)))
         if as_json:
             writers.append(stack.enter_context(_json_to_stdout(predictor)))
-        for answers in answer_all(predictor, pictures, invert=invert):
+        for answers in found:
             for write in writers:
                 write(answers)
-            report("answer", summary.images, pictures.total)
         _refuse_if_none_is_read(summary)
     _introduce(predictor, weights, config, workspace)
     _print_notes(summary, pictures)
@@ -62,6 +82,44 @@ def run(
         summary.show(output, one_by_one=to is None)
     if to is not None:
         messages.print(f"{to}: {summary.images:,} lines")
+
+
+@contextmanager
+def _answers(
+    config: Config,
+    predictor: Predictor,
+    pictures: InputImages,
+    *,
+    invert: bool | None,
+    to: Path | None,
+    ray_address: str | None,
+    report: Callable[[int], None],
+) -> Iterator[Iterator[BatchPredictions]]:
+    """The answers in the order of the pictures: at once, or by way of parts if there is more than one shard."""
+    if ray_address is None and (to is None or len(list(islice(pictures.shards(), 2))) < 2):
+        yield _counted(answer_all(predictor, pictures.shards(), invert=invert), report)
+        return
+    with ExitStack() as stack:
+        identity = predictor.identity() | {"--invert": str(invert)}
+        place = stack.enter_context(scratch_directory() if to is None else open_parts(to, identity))
+        if ray_address is None:
+            answer = partial(answer_here, predictor, invert=invert, report=report)
+        else:
+            from darkroom.prediction import cluster  # which imports the search
+
+            ray = stack.enter_context(cluster.connected(config, ray_address))
+            answer = partial(cluster.answer_on, ray, predictor, invert=invert, report=report)
+        yield answer_in_parts(place, pictures.shards(), predictor.classes, answer)
+
+
+def _counted(
+    answers: Iterator[tuple[Shard, BatchPredictions]], report: Callable[[int], None]
+) -> Iterator[BatchPredictions]:
+    done = 0
+    for _, batch in answers:
+        done += len(batch.pictures)
+        report(done)
+        yield batch
 
 
 def _introduce(predictor: Predictor, weights: Path | None, config: Config, workspace: Workspace) -> None:

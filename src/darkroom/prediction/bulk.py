@@ -11,21 +11,25 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkroom.datasets.decoding import Map, processes
-from darkroom.prediction.inputs import Picture
+from darkroom.prediction.shards import Picture
 from darkroom.serving.preprocessing import ModelInput, RefusedImageError, Transform
 
 if TYPE_CHECKING:
     from darkroom.prediction.predictor import Predictor
 
-# The model runs on this many pictures at once, fewer if their files or pixels have more bytes.
+S = TypeVar("S", bound=Iterable[Picture])
+
+# The model runs on this many pictures at once, fewer if their files or pixels have more bytes. The same ones are
+# together on every machine and however many workers there are, because the last bits of an answer depend on them.
 BATCH = 128
 BATCH_BYTES = 32 << 20
+PIXEL_BYTES = 4 << 20
 # Fewer pictures are decoded by threads, FEW at a time: starting processes would take longer than they save.
 PARALLEL_FROM = 2048
 FEW = 8
@@ -60,32 +64,49 @@ class DecodedPictures:
 
 
 def answer_all(
-    predictor: "Predictor", pictures: Iterable[Picture], *, invert: bool | None = None
-) -> Iterator[BatchPredictions]:
-    """The answers for ``pictures``, in their order, some at a time; see ``Transform`` for ``invert``."""
-    coming = iter(pictures)
-    first = list(_take(coming, PARALLEL_FROM))
-    is_many = len(first) == PARALLEL_FROM or _bytes_of(first) >= BATCH_BYTES
-    transform, workers = predictor.transform, os.cpu_count() or 1
-    size = transform.decoder.channels * transform.decoder.size[0] * transform.decoder.size[1]
-    rows = min(BATCH, max(1, BATCH_BYTES // workers // size)) if is_many else FEW
-    decode, answer = partial(decode_all, transform, invert), partial(_answer, predictor, invert)
-    coming = chain(first, coming)
+    predictor: "Predictor", shards: Iterable[S], *, invert: bool | None = None
+) -> Iterator[tuple[S, BatchPredictions]]:
+    """The answers for the pictures of ``shards``, in their order, some at a time; see ``Transform`` for ``invert``.
+
+    Each shard has at least one batch, which may be empty.
+    """
+    batches: Iterator[tuple[S, list[Picture]]] = (
+        (shard, batch) for shard in shards for batch in _batches(predictor, shard)
+    )
+    first, pictures, size, is_many = [], 0, 0, False
+    for shard, batch in batches:
+        first.append((shard, batch))
+        pictures, size = pictures + len(batch), size + _bytes_of(batch)
+        if is_many := pictures >= PARALLEL_FROM or size >= BATCH_BYTES:
+            break
+    batches = chain(first, batches)
     del first
+    workers = os.cpu_count() or 1
+    decode, answer = partial(decode_all, predictor.transform, invert), partial(_answer, predictor, invert)
     with (
         processes(workers) if is_many else _threads(workers) as spread,
         # Batches side by side: threads within one would wait for each other while others decode.
         _undivided() if is_many else nullcontext(),
         _threads(workers if is_many else 1) as beside,
     ):
-        ahead: deque[Iterator[BatchPredictions]] = deque()
-        while batch := list(_take(coming, rows)):
-            named = [picture._replace(content=None) for picture in batch]
-            ahead.append(beside(answer, [named], [spread(decode, [batch])]))
+        ahead: deque[tuple[S, Iterator[BatchPredictions]]] = deque()
+        for shard, batch in batches:
+            parts = [batch] if is_many else [batch[start : start + FEW] for start in range(0, len(batch), FEW)]
+            ahead.append((shard, beside(answer, [_named(batch)], [spread(decode, parts)])))
             if len(ahead) > 2 * workers:
-                yield next(ahead.popleft())
+                done, answers = ahead.popleft()
+                yield done, next(answers)
         while ahead:
-            yield next(ahead.popleft())
+            done, answers = ahead.popleft()
+            yield done, next(answers)
+
+
+def answer_alone(
+    predictor: "Predictor", shard: Iterable[Picture], *, invert: bool | None = None
+) -> Iterator[BatchPredictions]:
+    """What ``answer_all`` answers for one shard, in this thread alone."""
+    for batch in _batches(predictor, shard):
+        yield _answer(predictor, invert, _named(batch), iter([decode_all(predictor.transform, invert, batch)]))
 
 
 def decode_all(transform: Transform, invert: bool | None, pictures: Sequence[Picture]) -> DecodedPictures:
@@ -126,16 +147,31 @@ def see(transform: Transform, picture: Picture, invert: bool | None) -> ModelInp
 def _answer(
     predictor: "Predictor", invert: bool | None, pictures: Sequence[Picture], decoded: Iterator[DecodedPictures]
 ) -> BatchPredictions:
-    found = next(decoded)
-    is_read = np.array([error is None for error in found.errors])
+    parts = list(decoded)
+    errors = [error for part in parts for error in part.errors]
+    is_read = np.array([error is None for error in errors], bool)
     probabilities = np.full((len(pictures), len(predictor.classes)), np.nan)
     inverted, unlike, negative = np.zeros((3, len(pictures)), bool)
     if is_read.any():
-        probabilities[is_read], unlike[is_read] = predictor.answer(found.pixels)
-        inverted[is_read] = found.inverted
+        pixels = np.concatenate([part.pixels for part in parts])
+        probabilities[is_read], unlike[is_read] = predictor.answer(pixels)
+        inverted[is_read] = np.concatenate([part.inverted for part in parts])
         if invert is None:
-            negative[is_read] = predictor.perhaps_negative(found.pixels)
-    return BatchPredictions(pictures, probabilities, inverted, unlike, negative, found.errors)
+            negative[is_read] = predictor.perhaps_negative(pixels)
+    return BatchPredictions(pictures, probabilities, inverted, unlike, negative, errors)
+
+
+def _batches(predictor: "Predictor", shard: Iterable[Picture]) -> Iterator[list[Picture]]:
+    """The pictures of a shard that the model runs on at once; an empty batch if there are none."""
+    decoder = predictor.transform.decoder
+    rows = min(BATCH, max(1, PIXEL_BYTES // (decoder.channels * decoder.size[0] * decoder.size[1])))
+    coming = iter(shard)
+    yield list(_take(coming, rows))
+    yield from iter(lambda: list(_take(coming, rows)), [])
+
+
+def _named(batch: Sequence[Picture]) -> list[Picture]:
+    return [picture._replace(content=None) for picture in batch]
 
 
 def _take(pictures: Iterator[Picture], count: int) -> Iterator[Picture]:

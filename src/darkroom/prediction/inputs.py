@@ -1,33 +1,25 @@
-"""The pictures that the arguments of `darkroom predict` name: files, directories, archives, patterns and lists."""
+"""The pictures that the arguments of `darkroom predict` name."""
 
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from glob import iglob
-from itertools import takewhile
+from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NoReturn
 
-from darkroom.datasets.archives import is_image_file, leads_back_up, read_images
+from darkroom.config.addresses import is_address
+from darkroom.datasets.archives import is_image_file, leads_back_up
 from darkroom.datasets.names import is_hidden
 from darkroom.datasets.signatures import has_image_suffix
+from darkroom.datasets.source import ReportProgress
 from darkroom.datasets.tars import is_tar
 from darkroom.errors import DataError
+from darkroom.prediction.addresses import Addresses, check, find, is_single, look_up_all
+from darkroom.prediction.shards import NAMED, Archive, Files, Picture, Shard, common_directory, in_shards
 
 LIST_MARK = "@"
 PATTERN_MARKS = frozenset("*?[")
-NAMED = 5  # files that a message lists by name, at most
-
-
-class Picture(NamedTuple):
-    """One picture: its name ``file``, its path ``inside`` the argument, and its ``content``.
-
-    Without ``content``, it is read from ``file``. ``inside`` has ``/`` between its folders.
-    """
-
-    file: str
-    inside: str
-    content: bytes | None = None
 
 
 class InputImages:
@@ -37,28 +29,39 @@ class InputImages:
     are not images and not hidden; ``left_out_names`` are the first of them.
 
     An argument is a file, a directory, a zip or tar archive, a pattern such as ``photos/**/*.jpg``, or ``@list.txt``:
-    a text file with a path in each line, relative to the working directory. ``encoding`` is that of names in an archive
-    that does not declare one. Raises DataError if a file of the arguments or of a list does not exist.
+    a text file with a path in each line, relative to the working directory. It may also be the address of a picture, of
+    an archive or of a prefix, or a pattern of addresses; a line of a list may be one of the first two. ``encoding`` is
+    that of names in an archive that does not declare one. Raises DataError if what is named does not exist.
     """
 
-    def __init__(self, arguments: Sequence[str], *, encoding: str | None = None) -> None:
-        self._sources: list[_Files | _Directory | _Archive] = []
-        for source in (source for argument in arguments for source in _find(argument, encoding)):
-            if not isinstance(source, str):
-                self._sources.append(source)
-            elif self._sources and isinstance(self._sources[-1], _Files):
-                self._sources[-1].paths.append(source)
+    def __init__(
+        self, arguments: Sequence[str], *, encoding: str | None = None, report: ReportProgress = lambda *progress: None
+    ) -> None:
+        found: Iterator[Any] = (each for argument in arguments for each in _find(argument, encoding, report))
+        self._sources: list[_Source] = []
+        # Neighbors that are single files come together, those of each store by themselves.
+        for kind, group in groupby(found, _kind):
+            if kind is None:
+                self._sources += group
+            elif kind:
+                self._sources.append(look_up_all(list(group), encoding, report))
             else:
-                self._sources.append(_Files([source]))
-        directories = [source for source in self._sources if isinstance(source, _Directory)]
-        self.left_out = sum(directory.left_out for directory in directories)
-        self.left_out_names = [name for directory in directories for name in directory.left_out_names][:NAMED]
-        counts = [source.count for source in self._sources]
+                self._sources.append(_Files(list(group)))
+        places = [source for source in self._sources if isinstance(source, _Directory | Addresses)]
+        self.left_out = sum(place.left_out for place in places)
+        self.left_out_names = [name for place in places for name in place.left_out_names][:NAMED]
+        # A compressed tar must be unpacked to count what is in it.
+        counts = [0 if isinstance(source, Archive) else source.count for source in self._sources]
         self.total = sum(counts) if all(counts) else 0
 
     def __iter__(self) -> Iterator[Picture]:
+        for shard in self.shards():
+            yield from shard
+
+    def shards(self) -> Iterator[Shard]:
+        """The pictures in parts: each archive is one, and the files of a directory or a list are cut."""
         for source in self._sources:
-            yield from source
+            yield from [source] if isinstance(source, Archive) else source.shards()
 
 
 class _Files:
@@ -71,10 +74,10 @@ class _Files:
     def count(self) -> int:
         return len(self.paths)
 
-    def __iter__(self) -> Iterator[Picture]:
-        shared = common_directory(self.paths)
-        for path in self.paths:
-            yield Picture(path, path[len(shared) :].replace(os.sep, "/"))
+    def shards(self) -> Iterator[Shard]:
+        shared = len(common_directory(self.paths))
+        pictures = (Picture(path, path[shared:].replace(os.sep, "/")) for path in self.paths)
+        return map(Files, in_shards(pictures))
 
 
 class _Directory:
@@ -94,56 +97,59 @@ class _Directory:
         if not self.count:
             raise DataError(f"{path}: no images found in this directory")
 
-    def __iter__(self) -> Iterator[Picture]:
+    def shards(self) -> Iterator[Shard]:
+        return map(Files, in_shards(self._pictures()))
+
+    def _pictures(self) -> Iterator[Picture]:
         start = str(self.path / "_")[:-1]  # to make a Path of each file would take longer than to look at its name
         for name in _walk(self.path):
             if is_image_file(self.path, name):
                 yield Picture(start + name.replace("/", os.sep), name)
 
 
-class _Archive:
-    """Every image in a zip or tar archive, in its order."""
-
-    count = 0  # a compressed tar must be unpacked to count them
-
-    def __init__(self, path: Path, encoding: str | None) -> None:
-        self.path, self.encoding = path, encoding
-
-    def __iter__(self) -> Iterator[Picture]:
-        for name, content in read_images(self.path, encoding=self.encoding):
-            yield Picture(f"{self.path}/{name}", name, content)
+_Source = _Files | _Directory | Archive | Addresses
 
 
-def common_directory(paths: Sequence[str]) -> str:
-    """The directories, with the last separator, that all paths begin with; "" if they share none."""
-    # What the first and the last in their order share, all share; a beginning of the very text, which Path may change.
-    first, last = (path.split(os.sep)[:-1] for path in (min(paths), max(paths)))  # noqa: PTH206
-    shared = takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
-    return "".join(part + os.sep for part, _ in shared)
-
-
-def _find(argument: str, encoding: str | None) -> Iterator["str | _Directory | _Archive"]:
+def _find(argument: str, encoding: str | None, report: ReportProgress) -> Iterator[str | _Source]:
+    """The sources that an argument names, or the single files: their paths and addresses."""
+    if is_address(argument):
+        check(argument)
+        yield argument if is_single(argument) else find(argument, encoding, report)
+        return
     path = Path(argument)
     if path.is_dir():
         yield _Directory(path)
     elif path.is_file():
-        yield _Archive(path, encoding) if _is_archive(path) else argument
+        yield _file(argument, encoding)
     elif argument.startswith(LIST_MARK):
-        yield from _read_list(Path(argument.removeprefix(LIST_MARK)))
+        for name in _read_list(Path(argument.removeprefix(LIST_MARK))):
+            yield name if is_address(name) else _file(name, encoding)
     elif PATTERN_MARKS & set(argument):
         matches = iglob(argument, recursive=True)  # noqa: PTH207  # Path.glob takes no absolute pattern
-        found = sorted(
-            name for name in matches if Path(name).is_file() and is_image_file(Path(name).parent, Path(name).name)
-        )
-        if not found:
-            raise DataError(f"{argument}: no image matches this pattern")
-        yield from found
+        found = [_file(name, encoding) for name in sorted(matches) if Path(name).is_file()]
+        chosen = [each for each in found if isinstance(each, Archive) or _is_image(Path(each))]
+        if not chosen:
+            raise DataError(f"{argument}: no image and no archive matches this pattern")
+        yield from chosen
     else:
         raise DataError(f"{argument}: no such file")
 
 
-def _is_archive(path: Path) -> bool:
-    return not has_image_suffix(path.name) and (zipfile.is_zipfile(path) or is_tar(path))
+def _kind(found: Any) -> str | None:
+    """The scheme of an address, "" of a path; None of a source."""
+    if not isinstance(found, str):
+        return None
+    return found.partition("://")[0].lower() if is_address(found) else ""
+
+
+def _is_image(path: Path) -> bool:
+    return is_image_file(path.parent, path.name)
+
+
+def _file(name: str, encoding: str | None) -> str | Archive:
+    path = Path(name)
+    is_archive = not has_image_suffix(name) and (zipfile.is_zipfile(path) or is_tar(path))
+    return Archive(path, encoding) if is_archive else name
 
 
 def _read_list(path: Path) -> Iterator[str]:
@@ -157,9 +163,20 @@ def _read_list(path: Path) -> Iterator[str]:
     if not names:
         raise DataError(f"{path}: empty; expected a path in each line")
     for number, name in names:
-        if not Path(name).is_file():
+        if is_address(name):
+            _check_line(path, number, name)
+        elif not Path(name).is_file():
             raise DataError(f"{path}: line {number}: {name}: no such file, seen from the working directory")
         yield name
+
+
+def _check_line(path: Path, number: int, address: str) -> None:
+    try:
+        check(address)
+    except DataError as problem:
+        raise DataError(f"{path}: line {number}: {problem}") from None
+    if not is_single(address):
+        raise DataError(f"{path}: line {number}: {address}: expected the address of an image or of an archive")
 
 
 def _walk(top: Path) -> Iterator[str]:

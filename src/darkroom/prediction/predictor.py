@@ -1,9 +1,11 @@
 """A model that classifies image files."""
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -23,11 +25,12 @@ from darkroom.models.card import ModelCard
 from darkroom.models.files import load_weights
 from darkroom.models.registry import architectures
 from darkroom.prediction.bulk import rank, see
-from darkroom.prediction.inputs import Picture
+from darkroom.prediction.shards import Picture
 from darkroom.promotion.evaluated_model import load_evaluated_model
-from darkroom.promotion.registry import champion, contender
+from darkroom.promotion.registry import MODEL_FILE, champion, contender
 from darkroom.serving.preprocessing import ModelInput, RefusedImageError, Transform
 from darkroom.utils.console import warn
+from darkroom.utils.files import sha256
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
@@ -55,12 +58,28 @@ class ImagePrediction:
         return next(iter(self.probabilities))
 
 
+class ExportedModel:
+    """A model from the content of its file, torch's exported program, which goes with it to other processes."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self._module = torch.export.load(BytesIO(content)).module()
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits: Tensor = self._module(images)
+        return logits
+
+    def __reduce__(self) -> tuple[type[Self], tuple[bytes]]:
+        return type(self), (self.content,)
+
+
 class Predictor:
     """A model with everything that predicting needs.
 
     ``model`` maps uint8 images [N, *shape] to logits; ``mean`` is the mean brightness of each channel of its
-    training images, 0 to 1; ``version`` names the model. Its ``reference``, if it has one, calibrates the probabilities
-    and determines which pictures are unlike the training images, and which are negatives of them.
+    training images, 0 to 1; ``version`` names the model, and ``weights`` is the SHA-256 of its file. Its
+    ``reference``, if it has one, calibrates the probabilities and determines which pictures are unlike the training
+    images, and which are negatives of them.
     """
 
     def __init__(
@@ -72,8 +91,10 @@ class Predictor:
         mean: Sequence[float] | None = None,
         reference: Reference | None = None,
         decoder: Decoder | None = None,
+        weights: str = "",
     ) -> None:
         self.model = model
+        self.weights = weights
         self.classes = classes
         signs = (reference.ink, reference.ground) if reference else (None, None)
         self.transform = Transform(shape, mean, *signs, decoder)
@@ -92,14 +113,23 @@ class Predictor:
         version = champion(client, name)
         with scratch_directory() as place:
             evaluated = load_evaluated_model(client, contender(version), place)
-            model, reference, mean = evaluated.load(), evaluated.reference(), evaluated.metadata.get("mean")
-            decoder = evaluated.decoder()
+            model = ExportedModel((evaluated.model / MODEL_FILE).read_bytes())
+            reference, mean, decoder = evaluated.reference(), evaluated.metadata.get("mean"), evaluated.decoder()
         if reference is None:
             warn(
                 f"{name} version {version.version}: was registered without reference.json; its probabilities are not "
                 "calibrated, and no picture is reported as unlike the training images"
             )
-        return cls(model, evaluated.answers.classes, evaluated.shape, str(version.version), mean, reference, decoder)
+        return cls(
+            model,
+            evaluated.answers.classes,
+            evaluated.shape,
+            str(version.version),
+            mean,
+            reference,
+            decoder,
+            hashlib.sha256(model.content).hexdigest(),
+        )
 
     @classmethod
     def from_weights(cls, path: Path, name: str | None, config: Config, workspace: Workspace) -> Self:
@@ -124,7 +154,20 @@ class Predictor:
             settings = config.model if config.model.name == name else Model.model_validate({"name": name})
         classifier = load_weights(path, settings, dataset)
         decoder = Decoder.parse(dataset.decoder, dataset.shape)
-        return cls(classifier, dataset.classes, dataset.shape, str(path), dataset.mean, decoder=decoder)
+        return cls(
+            classifier, dataset.classes, dataset.shape, str(path), dataset.mean, decoder=decoder, weights=sha256(path)
+        )
+
+    def identity(self) -> dict[str, Any]:
+        """What its answers depend on, as JSON."""
+        transform = self.transform
+        return {
+            "model": self.version,
+            "weights": self.weights,
+            "classes": list(self.classes),
+            "decoding": [transform.decoder.as_json(), transform.mean, transform.ground],
+            "calibration": [self.temperature, str(self.energy_threshold)],
+        }
 
     def predict(self, paths: Sequence[Path], *, invert: bool | None = None) -> list[ImagePrediction]:
         """Classify image files, through the same transform as in preprocessing.

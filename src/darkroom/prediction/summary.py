@@ -9,7 +9,7 @@ from rich.table import Column, Table
 
 from darkroom.evaluation.metrics import accuracy_interval
 from darkroom.prediction.bulk import BatchPredictions, rank
-from darkroom.prediction.inputs import NAMED, common_directory
+from darkroom.prediction.shards import NAMED, common_directory
 
 # So many answers are shown one by one, or so many classes.
 SHOWN = 20

@@ -1,0 +1,194 @@
+"""`darkroom predict` on a Ray cluster: a real one of two nodes, on loopback, that reads shards from a web server."""
+
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections import Counter
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from threading import Event
+
+import psutil
+import pytest
+from PIL import Image
+from tests.forkserver import start_command
+from tests.ports import free_port
+from tests.unit.refusals import refused
+from tests.unit.search.executors import nodes
+from tests.wait import SECONDS, wait_until
+from tests.web_server import listening
+
+from darkroom.search.executors.ray_cluster import ENVIRONMENT, LOOPBACK
+
+SHARDS = 5
+TASK = "ray::_answer"
+
+
+def shard(number):
+    """A tar of pictures of digits' size; one of them is broken."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        for row in range(3):
+            picture = io.BytesIO()
+            Image.effect_noise((8, 8), 10 * number + row).save(picture, "PNG")
+            member = tarfile.TarInfo(f"{row}.png")
+            member.size = len(picture.getvalue()) if row or number else 20
+            archive.addfile(member, io.BytesIO(picture.getvalue()))
+    return content.getvalue()
+
+
+class Web:
+    """Counts how often each shard is read. The reads of those that are ``held`` wait until ``free`` is set."""
+
+    def __init__(self):
+        self.shards = {f"/{number}.tar": shard(number) for number in range(SHARDS)}
+        self.reset()
+
+    def reset(self, *held):
+        self.reads, self.held, self.free = Counter(), {f"/{number}.tar" for number in held}, Event()
+
+    def answer(self, request, *, has_body):
+        content = self.shards[request.path]
+        if has_body:
+            self.reads[request.path] += 1
+            if request.path in self.held:
+                self.free.wait(SECONDS)
+        request.send_response(200)
+        request.send_header("Content-Length", str(len(content)))
+        request.send_header("ETag", '"1"')
+        request.end_headers()
+        if has_body:
+            request.wfile.write(content)
+
+
+@pytest.fixture(scope="module")
+def web():
+    web = Web()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            web.answer(self, has_body=False)
+
+        def do_GET(self):
+            web.answer(self, has_body=True)
+
+        def handle(self):
+            with suppress(ConnectionError):  # the worker that asked was killed
+                super().handle()
+
+        def log_message(self, *given):
+            pass
+
+    with listening(Handler) as web.address:
+        yield web
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """The address of a cluster of two nodes with a processor each."""
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as directory:
+        environment = os.environ | ENVIRONMENT | LOOPBACK | {"RAY_TMPDIR": directory, "NO_PROXY": "127.0.0.1"}
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
+        command = [sys.executable, nodes.__file__]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        ) as started:
+            yield started.stdout.readline().strip()
+            started.communicate()
+
+
+@pytest.fixture
+def start(web, cluster, project, evaluated_once):
+    """Start the command on the cluster, and give its process and the file to which it writes what it says."""
+    root, started = project(), []
+    (root / "addresses.txt").write_text("".join(f"{web.address}{path}\n" for path in web.shards))
+
+    def run(output, *arguments):
+        weights = str(evaluated_once / "models/model.safetensors")
+        given = ["predict", "@addresses.txt", "--weights", weights, "--output", output, *arguments]
+        started.append(start_command(root, root / "said", *given))
+        return started[-1]
+
+    yield run
+    web.free.set()
+    for process in started:
+        process.kill()
+        process.join()
+
+
+def succeeds(process):
+    process.join(SECONDS)
+    assert process.exitcode == 0, Path("said").read_text()
+
+
+def parts(count):
+    return wait_until(lambda: len(list(Path("out.csv.parts").glob("*.arrow"))) == count, f"{count} parts are finished")
+
+
+@pytest.fixture
+def alone(start, web):
+    """What one process writes."""
+    web.reset()
+    succeeds(start("alone.csv"))
+    return Path("alone.csv").read_bytes()
+
+
+def tasks():
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if (process.info["cmdline"] or [""])[0].startswith(TASK):
+            found.append(process)
+    return found
+
+
+def test_a_killed_worker_and_an_interrupted_command_leave_the_answers_of_one_process(start, web, cluster, alone):
+    web.reset(2, 4)
+    interrupted = start("out.csv", "--ray-address", cluster)
+    parts(3)
+    wait_until(lambda: web.reads["/2.tar"] and web.reads["/4.tar"], "the others were being read")
+    os.kill(interrupted.pid, signal.SIGINT)
+    interrupted.join(SECONDS)
+    assert interrupted.exitcode == 130
+    assert not Path("out.csv").exists()
+    parts(3)
+
+    web.free.set()
+    web.reset(4)
+    killed = start("out.csv", "--ray-address", cluster)
+    parts(4)
+    wait_until(lambda: web.reads["/4.tar"], "the last was being read")
+    (worker,) = tasks()
+    worker.kill()
+    wait_until(lambda: web.reads["/4.tar"] == 2, "another worker reads it again")
+    web.free.set()
+    succeeds(killed)
+
+    assert web.reads == {"/2.tar": 1, "/4.tar": 2}
+    assert Path("out.csv").read_bytes() == alone
+    assert "3 of 5 shards had been answered" in Path("said").read_text()
+    assert not Path("out.csv.parts").exists()
+
+
+def test_a_shard_that_is_damaged_is_named_once_the_others_may_be_kept(start, web, cluster, monkeypatch):
+    web.reset()
+    monkeypatch.setitem(web.shards, "/3.tar", web.shards["/3.tar"][:1000])
+    refused = start("out.csv", "--ray-address", cluster)
+    refused.join(SECONDS)
+    assert refused.exitcode == 2
+    (line,) = Path("said").read_text().splitlines()
+    assert re.match(rf"error: {web.address}/3\.tar: damaged or unsupported archive", line)
+    assert not Path("out.csv").exists()
+
+
+def test_a_cluster_that_is_away_is_named(project, darkroom, evaluated_once):
+    (project() / "1.png").write_bytes(b"")
+    weights = str(evaluated_once / "models/model.safetensors")
+    for address in (f"127.0.0.1:{free_port()}", "nonsense"):
+        result = darkroom("predict", "1.png", "--weights", weights, "--ray-address", address)
+        refused(result, rf"error: --ray-address: .*{address}")
