@@ -23,11 +23,11 @@ TESTS = Path(__file__).parent
 ROOT = f"{TESTS.parent}{os.sep}"
 # Directories and files in which every test is slow: they run processes, or fractions of a second come together.
 SLOW = (
-    "pipeline/", "tracking_server/", "serving/page/", "serving/test_connections.py", "serving/test_fuzz.py",
-    "serving/test_cluster.py",
-    "audit_page/", "unit/search/executors/", "data/test_published_real.py", "device/test_trainings.py", "unit/formats/",
-    "unit/datasets/remote/", "unit/features/test_compute.py", "unit/features/test_head.py",
-    "unit/models/test_pretrained.py", "unit/models/test_pretrained_files.py",
+    "pipeline/", "ray_cluster/", "tracking_server/", "serving/page/", "serving/test_connections.py",
+    "serving/test_cluster.py", "serving/test_fuzz.py", "audit_page/",
+    "unit/search/executors/", "data/test_published_real.py",
+    "device/test_trainings.py", "unit/formats/", "unit/datasets/remote/", "unit/features/test_compute.py",
+    "unit/features/test_head.py", "unit/models/test_pretrained.py", "unit/models/test_pretrained_files.py",
     "unit/models/test_pretrained_training.py", "unit/models/test_timm_backbone.py", "unit/promotion/test_promote.py",
     "unit/promotion/test_aliases.py", "unit/search/test_samplers.py", "unit/tracking/test_tracker.py",
     "unit/training/test_compile.py", "unit/training/test_shared.py", "unit/training/test_launch.py",
@@ -44,7 +44,7 @@ USUAL_PORTS = {5000, 8000, 8080}
 # Fixtures that run the pipeline or draw: every test that uses one is slow.
 SLOW_FIXTURES = {"evaluated_once", "trained_once", "searchable", "two_versions", "drawn"}
 # Directories whose tests share what takes long to prepare, and therefore a worker.
-SHARED = ("tests/tracking_server/", "tests/serving/page/")
+SHARED = ("tests/tracking_server/", "tests/serving/page/", "tests/ray_cluster/")
 # After so many new objects the young ones are searched for garbage, and after a thousand times as many all of them.
 GARBAGE_OBJECTS = 10_000
 # Programs that are Python processes.

@@ -34,7 +34,6 @@ PATIENCE_SECONDS = 5.0
 # Ray Train reads these here. A node that is about to be taken away is one that was lost: what was trained on it since
 # the last checkpoint is little.
 ENVIRONMENT = {
-    "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(START_TIMEOUT_SECONDS),
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
 }
