@@ -77,14 +77,13 @@ class StudyTrials:
 
     def ask(self) -> optuna.Trial | None:
         """The next trial to train; None if there is none to begin, or none before others have ended."""
-        while (ending := self._ending()) is None:
-            trial = self._suggest()
+        while (ending := self._ending(taken := self._taken())) is None:
+            trial = self._suggest(taken)
             if trial is None:
                 ending = "every combination was tried"
                 break
             key = params_key(trial)
-            # Looked up each time: other machines may search in the same study.
-            tried = {self._key(each): each for each in reversed(used_trials(self.study))}
+            tried = {self._key(each): each for each in reversed(taken) if each.state.is_finished()}
             if key in tried:
                 self._repeat(trial, tried[key])
             elif key in self._twins:
@@ -145,14 +144,13 @@ class StudyTrials:
         self.study.pruner = choose_pruner(self.config, interrupted(self.study))
         return next(each for each in found if each.number == trial.number)
 
-    def _suggest(self) -> optuna.Trial | None:
+    def _suggest(self, taken: Sequence[FrozenTrial]) -> optuna.Trial | None:
         if self._grid is not None and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            known = {params_key(trial) for trial in self._taken()}
+            known = {params_key(trial) for trial in taken}
             following = next((each for each in self._grid if frozenset(each.items()) not in known), None)
             if following is None:
                 return None
             self.study.enqueue_trial(following)
-        taken = self._taken()
         last = max(taken, key=lambda trial: trial.number, default=None)
         stuck = last is not None and DUPLICATE in last.user_attrs
         self.study.sampler = choose_sampler(self.config, len(taken), interrupted(self.study), stuck=stuck)
@@ -171,13 +169,13 @@ class StudyTrials:
         return self._keys[ended.number]
 
     def _taken(self) -> list[FrozenTrial]:
-        """The trials that count and those under way; not to be kept, for they change."""
+        """The trials that count and those under way: looked up each time, as other machines may search here too."""
         return [*used_trials(self.study), *self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
 
-    def _ending(self) -> str | None:
+    def _ending(self, taken: Sequence[FrozenTrial]) -> str | None:
         """Why no trial is to be begun; None if one is."""
         search = self.config.search
-        if len(self._taken()) >= search.trials:
+        if len(taken) >= search.trials:
             return f"all trials have run (search.trials: {search.trials})"
         if search.stall is not None and since_improvement(self.study) >= search.stall:
             return f"no improvement in the last trials (search.stall: {search.stall})"
