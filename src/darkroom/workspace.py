@@ -47,6 +47,10 @@ class Workspace:
     def processed(self, dataset: str) -> Path:
         return self.root / "data" / "processed" / dataset
 
+    def unfinished(self, dataset: str) -> Path:
+        """Outside the stages' outputs, which DVC deletes before it runs: a killed preprocessing resumes from this."""
+        return self.root / "data" / "processed" / f".{dataset}.partial"
+
     @property
     def streamed(self) -> Path:
         """Shards of preprocessed images that arrive while a model is trained."""

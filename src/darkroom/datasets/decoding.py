@@ -3,6 +3,7 @@
 A worker imports this module and what it needs, so that is kept small.
 """
 
+import hashlib
 import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,15 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
+from PIL import features
 
 from darkroom.data.digests import Digests, content_digest, stack
 from darkroom.datasets.packed import Records, read_members
+from darkroom.images import decoder as decoder_module
 from darkroom.images.decoder import BrokenImageError, Decoder, choose_bands, load_deep, open_image, read_header
 from darkroom.images.depth import Sampled, sample
 from darkroom.utils.process_id import end_with_parent
 
 Map = Callable[..., Iterator[Any]]
+# The rows of images that cannot be decoded, and why.
+Reasons = list[tuple[int, str]]
+# Pillow's, in libraries that it may share with the system.
+CODECS = ("jpg", "jpg_2000", "zlib", "libtiff", "webp", "avif")
 
 
 @contextmanager
@@ -32,15 +40,15 @@ def processes(count: int) -> Iterator[Map]:
         yield map
         return
     # Spawned, not forked: a fork of a process with threads can hang.
-    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=_set_up)
+    pool = ProcessPoolExecutor(count, get_context("spawn"), initializer=set_up_worker)
     try:
         yield pool.map
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _set_up() -> None:
-    """Leave interruptions to the parent: it lets the workers end their chunk and stops them. End when it is killed."""
+def set_up_worker() -> None:
+    """Leave interruptions to the parent, which ends its workers. End when it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of the terminal
     end_with_parent()
 
@@ -86,12 +94,12 @@ def sample_values(archive: Path, count: int, bands: Sequence[int] | None, record
     return found
 
 
-def decode_into(archive: Path, target: Path, decoder: Decoder, start: int, records: Records) -> dict[int, str]:
+def decode_into(archive: Path, target: Path, decoder: Decoder, start: int, records: Records) -> Reasons:
     """Decode images to the rows from ``start`` of ``target``, a file of uint8 [N, channels, height, width].
 
-    Returns the reason for each row whose image cannot be decoded. Raises DataError.
+    Those that cannot be decoded keep what is there. The rows are on the disk when it returns. Raises DataError.
     """
-    broken = {}
+    broken = []
     image_bytes = decoder.channels * decoder.size[0] * decoder.size[1]
     with target.open("rb+", buffering=1 << 20) as opened:
         opened.seek(start * image_bytes)
@@ -99,6 +107,32 @@ def decode_into(archive: Path, target: Path, decoder: Decoder, start: int, recor
             try:
                 opened.write(decoder(content).data)
             except BrokenImageError as problem:
-                broken[row] = str(problem)
+                broken.append((row, str(problem)))
                 opened.seek(image_bytes, os.SEEK_CUR)
+        opened.flush()
+        os.fsync(opened.fileno())
     return broken
+
+
+def decode_apart(archive: Path, decoder: Decoder, start: int, records: Records) -> tuple[NDArray[np.uint8], Reasons]:
+    """Decode images, the rows from ``start`` of a dataset, to uint8 [n, channels, height, width].
+
+    Those that cannot be decoded are zeros. Raises DataError.
+    """
+    broken = []
+    pixels = np.zeros((len(records), decoder.channels, *decoder.size), np.uint8)
+    for place, content in enumerate(read_members(archive, records)):
+        try:
+            pixels[place] = decoder(content)
+        except BrokenImageError as problem:
+            broken.append((start + place, str(problem)))
+    return pixels, broken
+
+
+def versions() -> dict[str, str]:
+    """What the pixels and headers depend on besides the file: versions, and the digest of the decoder's code."""
+    code = hashlib.sha256()
+    for path in sorted(Path(decoder_module.__file__).parent.glob("*.py")):
+        code.update(path.read_bytes())
+    codecs = {name: str(features.version(name)) for name in CODECS if features.check(name)}
+    return {"darkroom's decoder": code.hexdigest()[:12], "numpy": np.__version__, "Pillow": PIL.__version__, **codecs}

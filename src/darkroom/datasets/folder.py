@@ -1,10 +1,10 @@
 """A user's own images: one subfolder per class, or a table of labels, with or without splits."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,26 @@ from numpy.typing import NDArray
 
 from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data.digests import Digests
-from darkroom.data.memmap import allocate, release
 from darkroom.datasets.archives import pack
-from darkroom.datasets.decoding import Headers, Map, decode_into, processes, read_headers, sample_values
+from darkroom.datasets.decoding import Headers
 from darkroom.datasets.inventory import MAX_EXAMPLES, Inventory
 from darkroom.datasets.labels import LabeledImages, label_images
 from darkroom.datasets.layout import UNLABELED, arrange
-from darkroom.datasets.packed import Records, read_index
+from darkroom.datasets.packed import read_index
 from darkroom.datasets.source import DecodedDataset, ReportProgress
 from darkroom.datasets.splits import assign_rows
+from darkroom.datasets.steps import Steps
 from darkroom.datasets.survey import common_channels, common_size, count_sizes, notes
 from darkroom.datasets.tables import SUFFIXES as TABLES
 from darkroom.datasets.tables import find_table, store_table
 from darkroom.datasets.value_range import find_depth, values_of_each
+from darkroom.datasets.workers import Workers, processes_or_this
 from darkroom.errors import DataError, counted
 from darkroom.images.decoder import Decoder
 from darkroom.images.depth import Sampled
 from darkroom.utils.scratch import scratch_directory
 
 PACKED = "images.zip"
-CHUNK = 256
 # Below this many images starting worker processes costs more than they save.
 PARALLEL_FROM = 2048
 
@@ -49,7 +49,15 @@ class Folder:
         count = partial(report, "pack images")
         return str(pack(source, directory / PACKED, lambda done: count(done, 0), encoding=settings.encoding))
 
-    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: ReportProgress) -> DecodedDataset:
+    def decode(
+        self,
+        directory: Path,
+        settings: Preprocess,
+        scratch: Path,
+        report: ReportProgress,
+        kept: Path | None = None,
+        ray_address: str | None = None,
+    ) -> DecodedDataset:
         archive = directory / PACKED
         names, records = read_index(archive)
         inventory = Inventory.read(directory, len(names))
@@ -57,12 +65,10 @@ class Folder:
         labeled = label_images(table, names) if table else label_by_folders(names, inventory)
         left_out = inventory.counts() | {"unlabelled": _without_label(names, labeled)}
         names, records = [names[row] for row in labeled.rows.tolist()], records[labeled.rows]
-        workers = (os.cpu_count() or 1) if len(names) >= PARALLEL_FROM else 0
-        with processes(workers) as spread:
-            parts = spread(partial(read_headers, archive), _chunks(records))
-            read = _reported(parts, partial(report, "read sizes"), len(names))
-            headers, digests = (np.concatenate(each) for each in zip(*read, strict=True))
-            sampled = _sample(spread, archive, records, headers, settings, report)
+        with _open_workers(settings.executor, ray_address, archive, len(names)) as workers:
+            steps = Steps(archive.resolve(), names, records, kept or scratch, workers, report)
+            headers, digests = steps.read_headers()
+            sampled = _sample(steps, headers, digests, settings)
             train = _train_rows(headers, sampled, labeled, digests, settings)
             depth = find_depth(names, headers, sampled, train, settings)
             decoder = Decoder(
@@ -74,17 +80,10 @@ class Folder:
                 settings.bands,
                 depth.has_bytes,
             )
-            path = scratch / "images.bin"
-            images = allocate(path, (len(names), decoder.channels, *decoder.size))
-            starts = range(0, len(names), CHUNK)
-            failures = spread(partial(decode_into, archive, path, decoder), starts, _chunks(records))
-            reasons: dict[int, str] = {}
-            for part in _reported(failures, partial(report, "decode"), len(names)):
-                reasons |= part
+            images, reasons = steps.decode(decoder, digests)
         broken = {names[row]: reason for row, reason in reasons.items()}
         if broken:
             whole = np.delete(np.arange(len(names)), list(reasons))
-            images = _keep_rows(images, whole)
             headers, digests, labeled = headers[whole], digests[whole], labeled.take(whole)
             names = [names[row] for row in whole]
         return DecodedDataset(
@@ -146,17 +145,20 @@ def _without_label(names: Sequence[str], labeled: LabeledImages) -> dict[str, An
     return {"count": len(rows), "examples": [names[row] for row in rows[:MAX_EXAMPLES].tolist()]}
 
 
-def _sample(
-    spread: Map, archive: Path, records: Records, headers: Headers, settings: Preprocess, report: ReportProgress
-) -> dict[int, Sampled | None]:
+def _open_workers(
+    executor: str, ray_address: str | None, archive: Path, images: int
+) -> AbstractContextManager[Workers]:
+    if executor == "ray":
+        from darkroom.datasets.ray_workers import ray_workers
+
+        return ray_workers(ray_address, archive.resolve())
+    return processes_or_this((os.cpu_count() or 1) if images >= PARALLEL_FROM else 0)
+
+
+def _sample(steps: Steps, headers: Headers, digests: Digests, settings: Preprocess) -> dict[int, Sampled | None]:
     """Some values of each image of more than 8 bits, by row; None where one cannot be decoded."""
     deep = np.flatnonzero(headers["is_deep"])
-    if not len(deep):
-        return {}
-    sample = partial(sample_values, archive, values_of_each(len(deep)), settings.bands)
-    parts = spread(sample, _chunks(records[deep]))
-    found = chain.from_iterable(_reported(parts, partial(report, "read values"), len(deep)))
-    return dict(zip(deep.tolist(), found, strict=True))
+    return steps.sample_values(deep, digests, values_of_each(len(deep)), settings.bands) if len(deep) else {}
 
 
 def _train_rows(
@@ -173,23 +175,3 @@ def _train_rows(
     is_readable[[row for row, each in sampled.items() if each is None]] = False
     rows = np.flatnonzero(is_readable)
     return rows[assign_rows(labeled.take(rows), settings, digests[rows])["train"]]
-
-
-def _chunks(records: Records) -> list[Records]:
-    return [records[start : start + CHUNK] for start in range(0, len(records), CHUNK)]
-
-
-def _keep_rows(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Move the rows to keep together, in place, a chunk at a time, and return just them."""
-    for start in range(0, len(rows), CHUNK):
-        chunk = rows[start : start + CHUNK]
-        images[start : start + len(chunk)] = images[chunk]
-        release(images)
-    return images[: len(rows)]
-
-
-def _reported(results: Iterator[Any], report: Callable[[int, int], None], total: int) -> Iterator[Any]:
-    """The results of each chunk; reports the progress."""
-    for number, result in enumerate(results, 1):
-        report(min(number * CHUNK, total), total)
-        yield result

@@ -38,7 +38,15 @@ class Digits:
         with importlib.resources.as_file(shipped) as path, atomic_file(directory / self.file) as partial_file:
             shutil.copyfile(path, partial_file)
 
-    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: ReportProgress) -> DecodedDataset:
+    def decode(
+        self,
+        directory: Path,
+        settings: Preprocess,
+        scratch: Path,
+        report: ReportProgress,
+        kept: Path | None = None,
+        ray_address: str | None = None,
+    ) -> DecodedDataset:
         """Rows of 64 pixels, 0 to 16 each, and a label; pixels are scaled to 0 to 255."""
         path = directory / self.file
         try:
@@ -80,7 +88,15 @@ class TorchvisionDataset:
         for name, md5 in self._files():
             fetch(name, md5, hosts, directory, partial(report, name))
 
-    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: ReportProgress) -> DecodedDataset:
+    def decode(
+        self,
+        directory: Path,
+        settings: Preprocess,
+        scratch: Path,
+        report: ReportProgress,
+        kept: Path | None = None,
+        ray_address: str | None = None,
+    ) -> DecodedDataset:
         for name, md5 in self._files():
             if not (directory / name).is_file() or not is_published(directory / name, md5):
                 raise _damaged(directory / name)

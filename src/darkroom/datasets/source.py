@@ -66,8 +66,18 @@ class DatasetSource(Protocol):
         Returns a line about what was left out, if anything can be. Raises DataError.
         """
 
-    def decode(self, directory: Path, settings: Preprocess, scratch: Path, report: ReportProgress) -> DecodedDataset:
+    def decode(
+        self,
+        directory: Path,
+        settings: Preprocess,
+        scratch: Path,
+        report: ReportProgress,
+        kept: Path | None = None,
+        ray_address: str | None = None,
+    ) -> DecodedDataset:
         """Read the images from ``directory``, using ``scratch`` for what does not fit into memory.
 
-        Broken images are left out and listed, never replaced. Raises DataError.
+        What takes long lies in ``kept`` instead, where a call finds what the last one had finished. ``ray_address`` is
+        that of the cluster, if the settings ask for Ray. Broken images are left out and listed, never replaced. Raises
+        DataError.
         """

@@ -32,7 +32,7 @@ from darkroom.datasets.suspects import Suspect, find_suspects
 from darkroom.errors import DataError, counted
 from darkroom.utils.console import messages, reporter, warn
 from darkroom.utils.files import atomic_directory, write_json
-from darkroom.utils.scratch import scratch_directory
+from darkroom.utils.scratch import kept_directory, scratch_directory
 from darkroom.utils.units import MEBIBYTE
 from darkroom.workspace import Workspace
 
@@ -76,8 +76,13 @@ def run(config: Config, workspace: Workspace) -> None:
     target = workspace.processed(name)
     target.parent.mkdir(parents=True, exist_ok=True)
     fixes = read_fixes(workspace.fixes)
-    with scratch_directory(target.parent) as scratch, reporter() as progress:
-        decoded = CATALOG[name].decode(workspace.raw(name), config.preprocess, scratch, progress)
+    with (
+        kept_directory(workspace.unfinished(name)) as kept,
+        scratch_directory(target.parent) as scratch,
+        reporter() as progress,
+    ):
+        cluster = config.search.ray_address if config.preprocess.executor == "ray" else None
+        decoded = CATALOG[name].decode(workspace.raw(name), config.preprocess, scratch, progress, kept, cluster)
         _judge_broken(decoded, skip=config.dataset.on_broken == "skip")
         for note in decoded.notes:
             messages.print(f"{name}: {note}")
@@ -144,8 +149,8 @@ def _write_cache(decoded: DecodedDataset, found: Inspected, config: Config, targ
             attributes=decoded.attributes,
             settings={
                 "dataset": {"name": name, "on_broken": config.dataset.on_broken},
-                # Whatever was looked for, and however they are divided, the same images are the same data.
-                "preprocess": config.preprocess.model_dump(mode="json", exclude={"audit", "shard_mb"}),
+                # Whatever was looked for, wherever, and however they are divided, the same images are the same data.
+                "preprocess": config.preprocess.model_dump(mode="json", exclude={"audit", "executor", "shard_mb"}),
             },
             decoder=decoded.decoder,
             digests=decoded.digests,

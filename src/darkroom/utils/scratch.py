@@ -1,8 +1,10 @@
-"""Temporary files and directories, named after the process that works in them.
+"""Temporary files and directories, named after the process that works in them, and those that one process leaves to
+the next.
 
-A process that is killed leaves them behind; the next process that works in the same directory removes them.
+A process that is killed leaves the former behind; the next process that works in the same directory removes them.
 """
 
+import fcntl
 import os
 import re
 import shutil
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from darkroom.errors import DataError
 from darkroom.utils.process_id import is_gone, this_process
 
 SUFFIX = ".partial"
@@ -39,6 +42,26 @@ def scratch_directory(place: Path | None = None) -> Iterator[Path]:
     remove_abandoned(place)
     with tempfile.TemporaryDirectory(dir=place, prefix=_prefix(), suffix=SUFFIX) as name:
         yield Path(name)
+
+
+@contextmanager
+def kept_directory(path: Path) -> Iterator[Path]:
+    """Yield the directory ``path``, in which a block that fails or is killed leaves its files to the next one.
+
+    It is removed when a block succeeds. Raises DataError while another process is in such a block.
+    """
+    path.mkdir(parents=True, exist_ok=True)
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield path
+        shutil.rmtree(path)
+    except BlockingIOError:
+        raise DataError(f"{path}: another process works in it; wait until it has ended") from None
+    finally:
+        os.close(opened)
+        with suppress(OSError):  # there are files, or none of it is left
+            path.rmdir()
 
 
 def abandoned(place: Path) -> list[Path]:

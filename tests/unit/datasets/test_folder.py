@@ -12,7 +12,7 @@ from PIL import Image
 from tests.unit.datasets.folders import FOLDER, decoded, quiet
 
 from darkroom.config.settings import Dataset, Preprocess
-from darkroom.datasets import folder
+from darkroom.datasets import folder, steps
 from darkroom.errors import DataError
 
 
@@ -153,7 +153,8 @@ def test_labels_stay_with_their_pixels_whichever_images_are_broken(tmp_path_fact
         for level, damaged in enumerate(broken)
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(folder, "CHUNK", chunk)
+        patch.setattr(steps, "SHARD_IMAGES", chunk)
+        patch.setattr(steps, "CHUNK", chunk)
         found = decoded(tmp_path_factory.mktemp("folder"), files)
     whole = [level for level, damaged in enumerate(broken) if not damaged]
     assert len(found.images) == len(found.labels) == len(found.splits) == len(found.names) == len(whole)
@@ -169,7 +170,7 @@ def test_worker_processes_give_what_one_process_gives(tmp_path, monkeypatch):
     generator = np.random.default_rng(0)
     files = {f"{'ab'[n % 2]}/{n:02}.png": png(generator.integers(0, 256, (8, 8, 3))) for n in range(30)}
     files |= {"b/05.png": b"text", "b/11.png": TRUNCATED}
-    monkeypatch.setattr(folder, "CHUNK", 7)
+    monkeypatch.setattr(steps, "SHARD_IMAGES", 7)
     (tmp_path / "one").mkdir()
     (tmp_path / "many").mkdir()
     serial = decoded(tmp_path / "one", files, channels=3)
@@ -182,7 +183,7 @@ def test_worker_processes_give_what_one_process_gives(tmp_path, monkeypatch):
 
 
 def test_progress_goes_up_to_the_number_of_images(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder, "CHUNK", 2)
+    monkeypatch.setattr(steps, "SHARD_IMAGES", 2)
     seen = []
     files = {"a/1.png": gray(1), "a/2.png": gray(1), "b/1.png": gray(2)}
     decoded(tmp_path, files, report=lambda *news: seen.append(news))
@@ -203,7 +204,7 @@ def test_a_damaged_pack_is_not_taken_for_a_broken_image(tmp_path, monkeypatch, p
     packed.write_bytes(content)
     monkeypatch.setattr(folder, "PARALLEL_FROM", parallel_from)
     with pytest.raises(DataError, match=r"images\.zip: missing or damaged; run `darkroom download` again"):
-        FOLDER.decode(tmp_path / "raw", Preprocess(), tmp_path / "scratch", quiet)
+        FOLDER.decode(tmp_path / "raw", Preprocess(), tmp_path, quiet)
 
 
 def test_a_path_may_begin_with_the_home_directory(tmp_path, monkeypatch):
