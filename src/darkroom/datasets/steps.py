@@ -97,9 +97,8 @@ class Steps:
         path, shape = self.place / "images.bin", (len(self.names), decoder.channels, *decoder.size)
         shards = self._divide(np.arange(len(self.names)), prod(shape[1:]))
         journal = self._journal("pixels", shards, _digest(digests), decoder.as_json())
-        is_moved, was_moving = MOVED in journal.results, MOVING in journal.results
-        has_file = path.exists() and path.stat().st_size == prod(shape)
-        if not (journal.results and has_file and is_moved == was_moving):
+        is_whole = path.exists() and path.stat().st_size == prod(shape)
+        if not is_whole or not journal.results or (MOVING in journal.results) != (MOVED in journal.results):
             journal.clear()
             reserve(path, prod(shape))
         images = np.memmap(path, dtype=np.uint8, mode="r+", shape=shape)
@@ -111,7 +110,7 @@ class Steps:
             into = partial(decode_into, self.archive, path, decoder)
             self._finish("decode", journal, into, shards, arguments, lambda _, reasons: reasons)
         reasons = {row: reason for shard in journal.by_shard() for row, reason in shard}
-        if reasons and not is_moved:
+        if reasons and MOVED not in journal.results:
             with journal.open():
                 journal.add(MOVING, None)
             _move_together(images, np.delete(np.arange(len(images)), list(reasons)))

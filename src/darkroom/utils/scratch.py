@@ -53,15 +53,18 @@ def kept_directory(path: Path) -> Iterator[Path]:
     path.mkdir(parents=True, exist_ok=True)
     opened = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield path
-        shutil.rmtree(path)
-    except BlockingIOError:
-        raise DataError(f"{path}: another process works in it; wait until it has ended") from None
+        try:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{path}: another process works in it; wait until it has ended") from None
+        try:
+            yield path
+            shutil.rmtree(path)
+        finally:
+            with suppress(OSError):  # there are files, or none of it is left
+                path.rmdir()
     finally:
         os.close(opened)
-        with suppress(OSError):  # there are files, or none of it is left
-            path.rmdir()
 
 
 def abandoned(place: Path) -> list[Path]:
