@@ -67,4 +67,4 @@ def kill(victim: str) -> None:
 
 
 if __name__ == "__main__":
-    preprocess(Path(sys.argv[1]), *sys.argv[2:3], *map(int, sys.argv[3:]))
+    preprocess(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
