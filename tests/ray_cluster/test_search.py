@@ -13,7 +13,7 @@ from tests.ray_cluster.cluster import command_of
 OWN_CLUSTER = """
 import sys
 from darkroom.utils.ray_cluster import connected
-with connected("search", None):
+with connected("search.ray_address", None):
     print("started", flush=True)
     sys.stdin.read()
 """

@@ -140,11 +140,9 @@ def alone(start, web):
 
 
 def tasks():
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if (process.info["cmdline"] or [""])[0].startswith(TASK):
-            found.append(process)
-    return found
+    return [
+        process for process in psutil.process_iter(["cmdline"]) if (process.info["cmdline"] or [""])[0].startswith(TASK)
+    ]
 
 
 def test_a_killed_worker_and_an_interrupted_command_leave_the_answers_of_one_process(start, web, cluster, alone):

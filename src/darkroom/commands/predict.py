@@ -105,9 +105,9 @@ def _answers(
         if ray_address is None:
             answer = partial(answer_here, predictor, invert=invert, report=report)
         else:
-            from darkroom.prediction import cluster  # which imports the search
+            from darkroom.prediction import cluster  # only here: Ray is an extra
 
-            ray = stack.enter_context(cluster.connected(config, ray_address))
+            ray = stack.enter_context(cluster.connected(ray_address))
             answer = partial(cluster.answer_on, ray, predictor, invert=invert, report=report)
         yield answer_in_parts(place, pictures.shards(), predictor.classes, answer)
 

@@ -56,7 +56,6 @@ class Folder:
         scratch: Path,
         report: ReportProgress,
         kept: Path | None = None,
-        ray_address: str | None = None,
     ) -> DecodedDataset:
         archive = directory / PACKED
         names, records = read_index(archive)
@@ -65,7 +64,7 @@ class Folder:
         labeled = label_images(table, names) if table else label_by_folders(names, inventory)
         left_out = inventory.counts() | {"unlabelled": _without_label(names, labeled)}
         names, records = [names[row] for row in labeled.rows.tolist()], records[labeled.rows]
-        with _open_workers(settings.executor, ray_address, archive, len(names)) as workers:
+        with _open_workers(settings, archive, len(names)) as workers:
             steps = Steps(archive.resolve(), names, records, kept or scratch, workers, report)
             headers, digests = steps.read_headers()
             sampled = _sample(steps, headers, digests, settings)
@@ -145,13 +144,11 @@ def _without_label(names: Sequence[str], labeled: LabeledImages) -> dict[str, An
     return {"count": len(rows), "examples": [names[row] for row in rows[:MAX_EXAMPLES].tolist()]}
 
 
-def _open_workers(
-    executor: str, ray_address: str | None, archive: Path, images: int
-) -> AbstractContextManager[Workers]:
-    if executor == "ray":
-        from darkroom.datasets.ray_workers import ray_workers
+def _open_workers(settings: Preprocess, archive: Path, images: int) -> AbstractContextManager[Workers]:
+    if settings.executor == "ray":
+        from darkroom.datasets.ray_workers import ray_workers  # only here: it is an extra
 
-        return ray_workers(ray_address, archive.resolve())
+        return ray_workers(settings.ray_address, archive.resolve())
     return processes_or_this((os.cpu_count() or 1) if images >= PARALLEL_FROM else 0)
 
 

@@ -45,7 +45,6 @@ class Digits:
         scratch: Path,
         report: ReportProgress,
         kept: Path | None = None,
-        ray_address: str | None = None,
     ) -> DecodedDataset:
         """Rows of 64 pixels, 0 to 16 each, and a label; pixels are scaled to 0 to 255."""
         path = directory / self.file
@@ -95,7 +94,6 @@ class TorchvisionDataset:
         scratch: Path,
         report: ReportProgress,
         kept: Path | None = None,
-        ray_address: str | None = None,
     ) -> DecodedDataset:
         for name, md5 in self._files():
             if not (directory / name).is_file() or not is_published(directory / name, md5):

@@ -14,7 +14,7 @@ from typing import Any
 from darkroom.datasets.decoding import versions
 from darkroom.datasets.workers import ATTEMPTS, LostShardError, Shards, Task
 from darkroom.errors import DataError
-from darkroom.utils.ray_cluster import connected
+from darkroom.utils.ray_cluster import connected, named
 
 # Shards for each processor of the cluster: the next one is there when one ends.
 AHEAD = 2
@@ -24,9 +24,9 @@ AHEAD = 2
 def ray_workers(address: str | None, archive: Path) -> Iterator["RayWorkers"]:
     """The cluster at ``address``, or one that is started here. Its work on ``archive`` ends with the block.
 
-    Raises DataError if Ray is not installed, or if the cluster does not answer.
+    Raises ConfigError if Ray is not installed, or if the cluster does not answer.
     """
-    with connected(address, 0, section="preprocess", error=DataError) as ray:
+    with connected("preprocess.ray_address", address, asked_by="preprocess.executor") as ray:
         yield RayWorkers(ray, address, archive)
 
 
@@ -64,7 +64,7 @@ class RayWorkers:
         cpus = int(self._ray.cluster_resources().get("CPU", 0))
         if not cpus:
             raise DataError(
-                f"search.ray_address: the cluster at {self._address or 'this machine'} has no processor for "
+                f"preprocess.ray_address: {named(self._address)} has no processor for "
                 "preprocessing; add a node and run `darkroom preprocess` again, which resumes"
             )
         return AHEAD * cpus

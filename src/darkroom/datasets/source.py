@@ -73,11 +73,9 @@ class DatasetSource(Protocol):
         scratch: Path,
         report: ReportProgress,
         kept: Path | None = None,
-        ray_address: str | None = None,
     ) -> DecodedDataset:
         """Read the images from ``directory``, using ``scratch`` for what does not fit into memory.
 
-        What takes long lies in ``kept`` instead, where a call finds what the last one had finished. ``ray_address`` is
-        that of the cluster, if the settings ask for Ray. Broken images are left out and listed, never replaced. Raises
-        DataError.
+        What takes long is put into ``kept`` instead, where a call finds what the last one had finished. Broken images
+        are left out and listed, never replaced. Raises DataError.
         """

@@ -8,18 +8,16 @@ import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import chdir, contextmanager, nullcontext
 from functools import lru_cache
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from darkroom.config import Config
-from darkroom.errors import DarkroomError, DataError, DownloadError, SearchError, first_line
+from darkroom.errors import DarkroomError, DataError, DownloadError, first_line
 from darkroom.prediction.bulk import answer_alone
 from darkroom.prediction.parts import Part, write
 from darkroom.prediction.predictor import Predictor
 from darkroom.prediction.shards import Shard
-from darkroom.search.executors import ray_cluster
+from darkroom.utils import ray_cluster
 from darkroom.utils.console import warn
 from darkroom.utils.files import atomic_file
 
@@ -31,24 +29,17 @@ AHEAD = 2
 
 
 @contextmanager
-def connected(config: Config, address: str) -> Iterator[Any]:
+def connected(address: str) -> Iterator[Any]:
     """Ray, connected to the cluster at ``address``: ``auto`` on one of its nodes, else host:port.
 
-    Raises DataError if Ray is not installed, or if no cluster with a processor answers.
+    Raises ConfigError if Ray is not installed, or if no cluster answers, and DataError if it has no processor.
     """
-    if find_spec("ray") is None:
-        raise DataError(f"{OPTION}: ray is not installed; run `pip install --editable '.[ray]'`")
-    search = config.search.model_copy(update={"ray_address": address})
-    try:
-        with ray_cluster._connected(config.model_copy(update={"search": search}), 1) as ray:
-            if not _processors(ray):
-                raise DataError(f"{OPTION}: no node of the cluster at {address} has a processor for tasks")
-            if ray.available_resources().get("CPU", 0) < 1:
-                warn(f"{OPTION}: the cluster at {address} is busy; waiting for a processor")
-            yield ray
-    except SearchError as problem:
-        reason = str(problem).removeprefix("search.ray_address: ").partition(", or leave it empty")[0]
-        raise DataError(f"{OPTION}: {reason}") from None
+    with ray_cluster.connected(OPTION, address) as ray:
+        if not _processors(ray):
+            raise DataError(f"{OPTION}: no node of the cluster at {address} has a processor for tasks")
+        if ray.available_resources().get("CPU", 0) < 1:
+            warn(f"{OPTION}: the cluster at {address} is busy; waiting for a processor")
+        yield ray
 
 
 def answer_on(

@@ -37,6 +37,8 @@ from darkroom.utils.units import MEBIBYTE
 from darkroom.workspace import Workspace
 
 MAX_NAMED = 5
+# Whatever is looked for, wherever, and however they are divided, the same images are the same data.
+WITHOUT_EFFECT = {"audit", "executor", "ray_address", "shard_mb"}
 REPORT = "reports/preprocess/report.json"
 NEAR_DUPLICATES = "near_duplicates.json"
 QUALITY = "quality.json"
@@ -81,8 +83,7 @@ def run(config: Config, workspace: Workspace) -> None:
         scratch_directory(target.parent) as scratch,
         reporter() as progress,
     ):
-        cluster = config.search.ray_address if config.preprocess.executor == "ray" else None
-        decoded = CATALOG[name].decode(workspace.raw(name), config.preprocess, scratch, progress, kept, cluster)
+        decoded = CATALOG[name].decode(workspace.raw(name), config.preprocess, scratch, progress, kept)
         _judge_broken(decoded, skip=config.dataset.on_broken == "skip")
         for note in decoded.notes:
             messages.print(f"{name}: {note}")
@@ -149,8 +150,7 @@ def _write_cache(decoded: DecodedDataset, found: Inspected, config: Config, targ
             attributes=decoded.attributes,
             settings={
                 "dataset": {"name": name, "on_broken": config.dataset.on_broken},
-                # Whatever was looked for, wherever, and however they are divided, the same images are the same data.
-                "preprocess": config.preprocess.model_dump(mode="json", exclude={"audit", "executor", "shard_mb"}),
+                "preprocess": config.preprocess.model_dump(mode="json", exclude=WITHOUT_EFFECT),
             },
             decoder=decoded.decoder,
             digests=decoded.digests,

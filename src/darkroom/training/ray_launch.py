@@ -54,7 +54,10 @@ def launch_on_ray(settings: Train, work: Callable[..., None], *given: Any) -> No
     os.environ.update(ENVIRONMENT)
     if settings.devices != "auto":
         check_sharing(settings, int(settings.devices))
-    with connected("train", settings.ray_address) as ray, scratch_directory() as storage:
+    with (
+        connected("train.ray_address", settings.ray_address, asked_by="train.executor") as ray,
+        scratch_directory() as storage,
+    ):
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchTrainer
         from ray.util.queue import Queue

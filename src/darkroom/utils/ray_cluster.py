@@ -36,11 +36,11 @@ OBJECT_STORE_BYTES = 100 << 20
 
 
 @contextmanager
-def connected(section: str, address: str | None, cpus: int = 0) -> Iterator[Any]:
+def connected(setting: str, address: str | None, cpus: int = 0, *, asked_by: str | None = None) -> Iterator[Any]:
     """Ray, connected to the cluster at ``address``; in the end what it has changed in this process is as it was.
 
     Without an address a cluster is started for the block. It has this machine's processors, or says so of ``cpus`` if
-    those are more. ``section`` is that of the settings which the messages name: its ``executor`` and ``ray_address``.
+    those are more. Messages name the ``setting`` of the address, and what has ``asked_by`` for Ray, if that is another.
 
     Raises ConfigError if Ray is not installed, or if the cluster does not answer.
     """
@@ -50,7 +50,7 @@ def connected(section: str, address: str | None, cpus: int = 0) -> Iterator[Any]
         import ray
     except ModuleNotFoundError:
         raise ConfigError(
-            f"{section}.executor: ray is not installed; run `pip install --editable '.[ray]'`, or set it to local"
+            f"{asked_by or setting}: ray is not installed; run `pip install --editable '.[ray]'`"
         ) from None
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as directory:
@@ -59,7 +59,7 @@ def connected(section: str, address: str | None, cpus: int = 0) -> Iterator[Any]
                 if address is None:
                     _start(ray, directory, cpus)
                 else:
-                    _join(ray, section, address)
+                    _join(ray, setting, address)
                 for number, handler in handlers.items():
                     signal.signal(number, handler)
             yield ray
@@ -80,10 +80,10 @@ def _start(ray: Any, directory: str, cpus: int) -> None:
     )
 
 
-def _join(ray: Any, section: str, address: str) -> None:
+def _join(ray: Any, setting: str, address: str) -> None:
     found = re.fullmatch(r"([^:/]+):(\d+)", address)
     if address != "auto" and not found:
-        raise ConfigError(f"{section}.ray_address: expected host:port, or auto on a node of the cluster, got {address}")
+        raise ConfigError(f"{setting}: expected host:port, or auto on a node of the cluster, got {address}")
     try:
         if found:
             # Ray itself is slow to see that nobody is there.
@@ -91,8 +91,8 @@ def _join(ray: Any, section: str, address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, OverflowError, RuntimeError) as problem:
         raise ConfigError(
-            f"{section}.ray_address: no Ray cluster answers at {address} ({failure_reason(problem)}); "
-            "start it with `ray start --head`, or leave it empty for one on this machine"
+            f"{setting}: no Ray cluster answers at {address} ({failure_reason(problem)}); "
+            "start it with `ray start --head`"
         ) from None
 
 

@@ -24,7 +24,7 @@ from darkroom.datasets import ray_workers
 from darkroom.datasets.decoding import versions
 from darkroom.datasets.ray_workers import RayWorkers, on_node
 from darkroom.datasets.workers import LostShardError, Processes, processes_or_this
-from darkroom.errors import DataError
+from darkroom.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.slow
 
@@ -181,13 +181,15 @@ def test_a_shard_that_ray_cannot_finish_is_told_after_all_others(tmp_path):
 
 
 def test_a_cluster_without_a_processor_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"^search\.ray_address: the cluster at h:1 has no processor .* which resumes$"):
+    with pytest.raises(
+        DataError, match=r"^preprocess\.ray_address: the cluster at h:1 has no processor .* which resumes$"
+    ):
         list(RayWorkers(FakeRay(0), "h:1", tmp_path).run(abs, SHARDS))
 
 
 def test_a_cluster_that_is_away_is_named(tmp_path):
     with (
-        pytest.raises(DataError, match=r"^search\.ray_address: no Ray cluster answers at 127"),
+        pytest.raises(ConfigError, match=r"^preprocess\.ray_address: no Ray cluster answers at 127"),
         ray_workers.ray_workers(f"127.0.0.1:{free_port()}", tmp_path),
     ):
         pass

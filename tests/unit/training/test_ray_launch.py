@@ -113,9 +113,7 @@ def test_a_cluster_that_is_away_is_named(refusal: Any) -> None:
 
 def test_without_ray_the_extra_is_named(refusal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    assert refusal() == (
-        "train.executor: ray is not installed; run `pip install --editable '.[ray]'`, or set it to local"
-    )
+    assert refusal() == ("train.executor: ray is not installed; run `pip install --editable '.[ray]'`")
 
 
 # --- in the cluster ----------------------------------------------------------------------------------

@@ -109,8 +109,10 @@ class Preprocess(Section):
         description="near-duplicates and flawed images: auto (look in a folder), full (in any dataset) or off",
     )
     executor: Literal["local", "ray"] = Field(
-        "local",
-        description="folder only: where images are decoded: local, or ray (search.ray_address)",
+        "local", description="folder only: where images are decoded: local (all cores), or ray for a cluster"
+    )
+    ray_address: str | None = Field(
+        None, min_length=1, description="ray only: the cluster's address; empty: a cluster on this machine"
     )
     val_fraction: float = Field(
         0.1, gt=0, lt=1, description="share of the train split to choose by; the test split is never used for that"

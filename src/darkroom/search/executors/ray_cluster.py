@@ -57,7 +57,7 @@ def ray_slots(config: Config, directory: Path, workers: int, capacity: int) -> I
     """
     search = config.search
     cpus = workers * search.worker_cpus if search.workers != "auto" else 0
-    with connected("search", search.ray_address, cpus) as ray:
+    with connected("search.ray_address", search.ray_address, cpus, asked_by="search.executor") as ray:
         cluster = Cluster(ray, config, directory.resolve(), capacity)
         cluster.open(workers)
         yield cluster.slots

@@ -173,6 +173,4 @@ def test_what_is_no_address_is_refused(refusal, address):
 def test_without_ray_the_extra_is_named(refusal, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
 
-    assert refusal() == (
-        "search.executor: ray is not installed; run `pip install --editable '.[ray]'`, or set it to local"
-    )
+    assert refusal() == ("search.executor: ray is not installed; run `pip install --editable '.[ray]'`")
