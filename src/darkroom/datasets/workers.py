@@ -60,13 +60,16 @@ class Processes:
 
     def run(self, task: Task, shards: Shards) -> Iterator[tuple[int, Any]]:
         lost = yield from self._run_together(task, shards)
+        given_up = []
         # Which of them ended its worker is not known. Alone it is, and has all of the memory.
         for shard in lost:
             for _ in range(ATTEMPTS - 1):
                 if not (yield from self._run_together(task, {shard: shards[shard]})):
                     break
             else:
-                raise LostShardError(shard)
+                given_up.append(shard)
+        if given_up:
+            raise LostShardError(given_up[0])
 
     def close(self) -> None:
         """End the processes, in the middle of a shard if need be."""
