@@ -26,14 +26,14 @@ def fork_workers(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("darkroom.search.executors.processes.get_context", lambda method: context())
 
 
-def start_command(root: Path, said: Path, *arguments: str) -> BaseProcess:
+def start_command(root: Path, said: Path, *arguments: str, **environment: str) -> BaseProcess:
     """Start `darkroom` with ``arguments`` in ``root``, which writes to ``said`` what it says."""
-    process = context().Process(target=_be_darkroom, args=(root, said, arguments))
+    process = context().Process(target=_be_darkroom, args=(root, said, arguments, environment))
     process.start()
     return process
 
 
-def _be_darkroom(root: Path, said: Path, arguments: tuple[str, ...]) -> None:
+def _be_darkroom(root: Path, said: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
     from darkroom.cli import main as cli
 
     with said.open("wb") as written:
@@ -41,5 +41,6 @@ def _be_darkroom(root: Path, said: Path, arguments: tuple[str, ...]) -> None:
             os.dup2(written.fileno(), stream)
     os.chdir(root)
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # the fork server's, of the test that started it
+    os.environ.update(environment)
     sys.argv = ["darkroom", *arguments]
     cli.main()

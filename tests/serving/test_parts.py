@@ -46,7 +46,11 @@ def model(project, monkeypatch):
         (bulk, "processes", bulk._threads),
         (bulk.os, "cpu_count", lambda: 1),
         (shards, "SHARD", 4),
-        (predict, "_champion", lambda config, workspace: Predictor(model, CLASSES, (1, 4, 4), model.version)),
+        (
+            predict,
+            "_champion",
+            lambda config, workspace: Predictor(model, CLASSES, (1, 4, 4), model.version, mean=(0.5,)),
+        ),
     ):
         monkeypatch.setattr(place, name, value)
     model.version = "1"

@@ -23,7 +23,7 @@ PATTERN_MARKS = frozenset("*?[")
 
 
 class InputImages:
-    """All pictures of the arguments, read lazily, so that a million take no memory.
+    """All pictures of the arguments, read lazily, so that a million on this machine take no memory.
 
     ``total`` is their number, 0 if it is unknown until they are read. ``left_out`` counts the files in directories that
     are not images and not hidden; ``left_out_names`` are the first of them.

@@ -1,6 +1,7 @@
 """The answers for each shard in a file of its own: what an interrupted command leaves to the next one."""
 
 import fcntl
+import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,7 +46,8 @@ def open_parts(output: Path, identity: dict[str, Any]) -> Iterator[Path]:
     ``identity`` is what the answers depend on beside the pictures, as JSON. Raises DataError if the parts there are
     those of another one, or if another process is making them.
     """
-    place, about = output.with_name(output.name + SUFFIX), {"darkroom": __version__} | identity
+    place = output.with_name(output.name + SUFFIX)
+    about = json.loads(json.dumps({"darkroom": __version__} | identity))  # as it will be read
     _check(place, about)
     place.mkdir(parents=True, exist_ok=True)
     with (place / LOCK).open("w") as lock:
