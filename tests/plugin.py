@@ -24,7 +24,7 @@ ROOT = f"{TESTS.parent}{os.sep}"
 # Directories and files in which every test is slow: they run processes, or fractions of a second come together.
 SLOW = (
     "pipeline/", "ray_cluster/", "tracking_server/", "serving/page/", "serving/test_connections.py",
-    "serving/test_cluster.py", "serving/test_fuzz.py", "audit_page/",
+    "serving/test_fuzz.py", "audit_page/",
     "unit/search/executors/", "data/test_published_real.py",
     "device/test_trainings.py", "unit/formats/", "unit/datasets/remote/", "unit/features/test_compute.py",
     "unit/features/test_head.py", "unit/models/test_pretrained.py", "unit/models/test_pretrained_files.py",

@@ -57,7 +57,6 @@ def run(
         )
         found = stack.enter_context(
             _answers(
-                config,
                 predictor,
                 pictures,
                 invert=invert,
@@ -86,7 +85,6 @@ def run(
 
 @contextmanager
 def _answers(
-    config: Config,
     predictor: Predictor,
     pictures: InputImages,
     *,

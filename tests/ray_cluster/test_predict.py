@@ -1,13 +1,10 @@
-"""`darkroom predict` on a Ray cluster: a real one of two nodes, on loopback, that reads shards from a web server."""
+"""`darkroom predict` on a Ray cluster, which reads shards from a web server on loopback."""
 
 import io
 import os
 import re
 import signal
-import subprocess
-import sys
 import tarfile
-import tempfile
 from collections import Counter
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
@@ -20,11 +17,10 @@ from PIL import Image
 from tests.forkserver import start_command
 from tests.ports import free_port
 from tests.unit.refusals import refused
-from tests.unit.search.executors import nodes
 from tests.wait import SECONDS, wait_until
 from tests.web_server import listening
 
-from darkroom.search.executors.ray_cluster import ENVIRONMENT, LOOPBACK
+from darkroom.utils.ray_cluster import LOOPBACK
 
 SHARDS = 5
 TASK = "ray::_answer"
@@ -89,20 +85,6 @@ def web():
         yield web
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """The address of a cluster of two nodes with a processor each."""
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp", ignore_cleanup_errors=True) as directory:
-        environment = os.environ | ENVIRONMENT | LOOPBACK | {"RAY_TMPDIR": directory, "NO_PROXY": "127.0.0.1"}
-        environment["PYTHONPATH"] = os.pathsep.join(sys.path)
-        command = [sys.executable, nodes.__file__]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        ) as started:
-            yield started.stdout.readline().strip()
-            started.communicate()
-
-
 @pytest.fixture
 def start(web, cluster, project, evaluated_once):
     """Start the command on the cluster, and give its process and the file to which it writes what it says."""
@@ -152,7 +134,7 @@ def tasks():
 
 def test_a_killed_worker_and_an_interrupted_command_leave_the_answers_of_one_process(start, web, cluster, alone):
     web.reset(2, 4)
-    interrupted = start("out.csv", "--ray-address", cluster)
+    interrupted = start("out.csv", "--ray-address", cluster.address)
     reads = web.reads
     wait_while(interrupted, lambda: parts() == 3 and reads["/2.tar"] and reads["/4.tar"], "two shards are being read")
     os.kill(interrupted.pid, signal.SIGINT)
@@ -163,7 +145,7 @@ def test_a_killed_worker_and_an_interrupted_command_leave_the_answers_of_one_pro
 
     web.free.set()
     web.reset(4)
-    killed = start("out.csv", "--ray-address", cluster)
+    killed = start("out.csv", "--ray-address", cluster.address)
     wait_while(killed, lambda: parts() == 4 and web.reads["/4.tar"], "the last shard is being read")
     (worker,) = tasks()
     worker.kill()
@@ -180,7 +162,7 @@ def test_a_killed_worker_and_an_interrupted_command_leave_the_answers_of_one_pro
 def test_a_shard_that_is_damaged_is_named_and_no_output_is_written(start, web, cluster, monkeypatch):
     web.reset()
     monkeypatch.setitem(web.shards, "/3.tar", web.shards["/3.tar"][:1000])
-    refused = start("out.csv", "--ray-address", cluster)
+    refused = start("out.csv", "--ray-address", cluster.address)
     refused.join(SECONDS)
     assert refused.exitcode == 2
     (line,) = Path("said").read_text().splitlines()
