@@ -24,7 +24,7 @@ QUIET_SECONDS = 60.0
 # Between two sends to the store, unless somebody waits: operations of this time are sent together.
 GATHER_SECONDS = 5.0
 # A child run is sent as a whole if it ends within so many seconds.
-WHOLE_SECONDS = 30.0
+WHOLE_SECONDS = 10.0
 # Runs that a database writes in one transaction, during which nobody else can.
 RUNS_A_BATCH = 200
 # Between two attempts at a store that does not answer: at first, and at most.
