@@ -1,6 +1,7 @@
 """Answers of many shards: what an interrupted command leaves, who may go on with it, and addresses of shards."""
 
 import fcntl
+import sys
 from itertools import count
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def test_what_a_node_cannot_see_is_refused_and_not_answered_as_broken(model, mon
 
 
 def test_without_ray_the_extra_is_named(model, ask, monkeypatch):
-    monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     refused(
         ask("--ray-address", "auto"), r"--ray-address: ray is not installed; run `pip install --editable '\.\[ray\]'`"
     )

@@ -117,8 +117,8 @@ def test_a_truncated_cache_is_refused(darkroom, trained):
 
 def test_a_cache_of_another_format_version_is_refused(darkroom, trained):
     path = trained / "data" / "processed" / "digits" / "dataset.json"
-    path.write_text(path.read_text().replace('"format_version": 1', '"format_version": 99'))
-    refused(darkroom("train"), r"dataset\.json: format version 99, this release reads version 1")
+    path.write_text(path.read_text().replace('"format_version": 2', '"format_version": 99'))
+    refused(darkroom("train"), r"dataset\.json: format version 99, this release reads version 2")
 
 
 def test_a_model_of_another_dataset_is_refused(darkroom, trained, project):

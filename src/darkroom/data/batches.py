@@ -136,12 +136,11 @@ def read_split(directory: Path, card: DatasetCard, name: str, store: ShardStore 
         labels = _checked(torch.from_numpy(read_labels(directory, card, name)), directory, card, name)
         streamed = StreamedImages(store, shards, labels)
         return Split(streamed, labels, streamed)
-    written = (directory / CARD).stat().st_mtime_ns
     read = []
     for shard in shards:
         place = store.keep(shard) if store else directory
         read.append(read_shard(place, shard, card.shape))
-        if place == directory and (path := place / shard.file).stat().st_mtime_ns > written:
+        if place == directory and _is_newer(path := place / shard.file, directory / CARD):
             check_content(path, shard)  # it may have been changed since
     places = Spread(card.sizes[name], len(shards)).places
     labels = torch.from_numpy(np.concatenate([of_shard for of_shard, _ in read])[places])
@@ -151,6 +150,10 @@ def read_split(directory: Path, card: DatasetCard, name: str, store: ShardStore 
         return Split(mappings[0].tensor, labels, mappings[0])
     sharded = ShardedImages(mappings)
     return Split(sharded, labels, sharded)
+
+
+def _is_newer(path: Path, other: Path) -> bool:
+    return path.stat().st_mtime_ns > other.stat().st_mtime_ns
 
 
 def _checked(labels: Tensor, directory: Path, card: DatasetCard, name: str) -> Tensor:

@@ -11,7 +11,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "unknown section": ({"trian": {}}, r"^trian: unknown key; did you mean 'train' or 'tracking'\?"),
     "section far from any": (
         {"zzz": {}},
-        r"^zzz: unknown key; choose from: recipe, dataset, preprocess, audit, model, augment, ",
+        r"^zzz: unknown key; choose from: recipe, dataset, preprocess, data, audit, model, augment, ",
     ),
     "unknown key": ({"train": {"learning_rat": 1}}, r"^train\.learning_rat: unknown key; .*lr"),
     "misspelt key": ({"train": {"epoch": 1}}, r"^train\.epoch: unknown key; did you mean 'epochs'"),

@@ -107,7 +107,7 @@ def test_a_fix_for_a_picture_that_was_changed_is_refused_and_nothing_is_written(
     write_fixes(folder / "data" / "fixes.csv", [fix(image, "drop")])
     Image.new("L", (8, 8), 3).save(folder / "data" / "folder" / image["file"])
     assert darkroom("download")[0] == 0
-    parts = [folder / "data" / "processed", folder / "reports"]
+    parts = [folder / "data" / "processed" / "folder", folder / "reports"]
     before = {path: path.read_bytes() for part in parts for path in part.rglob("*") if path.is_file()}
 
     refused(darkroom("preprocess"), rf"data/fixes\.csv: line 2: no image has the content that {image['file']} had")

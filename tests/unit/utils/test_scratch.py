@@ -12,7 +12,7 @@ from darkroom.utils.scratch import scratch_directory, scratch_file
 
 SOURCE = Path(__file__).parents[3] / "src" / "darkroom"
 # torchvision's inside a scratch directory; and Ray's, whose sockets allow no longer name.
-TEMPORARY = {"utils/scratch.py", "datasets/published.py", "search/executors/ray_cluster.py"}
+TEMPORARY = {"utils/scratch.py", "datasets/published.py", "utils/ray_cluster.py"}
 
 
 @pytest.fixture
