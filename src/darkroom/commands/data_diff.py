@@ -20,7 +20,7 @@ from darkroom.utils.console import output
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
-KINDS = ("added", "removed", "relabelled", "moved")
+KINDS = ("added", "removed", "relabeled", "moved")
 # Of many classes, or pairs of classes, the most frequent are shown; --json shows all.
 SHOWN_KINDS = 10
 
@@ -65,7 +65,7 @@ def _show(a: _Side, b: _Side, found: dict[str, Any]) -> None:
     images = found["images"]
     output.print(
         f"From {a.name} ({images['a']:,} images) to {b.name} ({images['b']:,}): {counts['added']:,} added, "
-        f"{counts['removed']:,} removed, {counts['relabelled']:,} relabeled, {counts['moved']:,} moved between splits"
+        f"{counts['removed']:,} removed, {counts['relabeled']:,} relabeled, {counts['moved']:,} moved between splits"
     )
     if changes := changed_classes(a.listing.classes, b.listing.classes):
         output.print(f"Classes: {changes}")

@@ -111,7 +111,7 @@ class Difference:
             "classes": {"came": sorted(after - before), "went": sorted(before - after)},
             "added": _counted(self.b, self.added, _classes),
             "removed": _counted(self.a, self.removed, _classes),
-            "relabelled": self._changed(np.flatnonzero(self.relabeled), _classes),
+            "relabeled": self._changed(np.flatnonzero(self.relabeled), _classes),
             "moved": self._changed(np.flatnonzero(self.moved), _splits),
             "comparable_test_images": self.comparable,
         }

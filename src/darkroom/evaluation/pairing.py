@@ -36,7 +36,7 @@ class Pairing:
     def as_json(self) -> dict[str, int]:
         return {
             "shared": len(self.rows),
-            "relabelled": self.relabeled,
+            "relabeled": self.relabeled,
             **{f"images_of_{side}": count for side, count in zip("ab", self.images, strict=True)},
         }
 

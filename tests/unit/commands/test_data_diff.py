@@ -54,7 +54,7 @@ def test_what_changed_since_the_champion_is_shown(darkroom, change_here):
     lines = [re.split(r"\s{2,}", line.strip()) for line in output.splitlines()]
     assert re.search(r"0 added, 14 removed, 180 relabeled, 1\d moved between splits$", output.splitlines()[0])
     assert lines[1] == ["Classes: neun came; 9 went"]
-    assert ["relabelled", "9 → neun", "180"] in [line[:3] for line in lines]
+    assert ["relabeled", "9 → neun", "180"] in [line[:3] for line in lines]
     assert any(line[:2] == ["moved", "val → test"] for line in lines)
     assert "324 images are in both test splits with the same class" in output
 

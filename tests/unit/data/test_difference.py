@@ -41,7 +41,7 @@ def test_the_same_images_do_not_differ():
     same = difference(BEFORE, BEFORE).as_json()
 
     assert same["images"] == {"a": 5, "b": 5, "in_both": 5}
-    assert [same[kind]["count"] for kind in ("added", "removed", "relabelled", "moved")] == [0, 0, 0, 0]
+    assert [same[kind]["count"] for kind in ("added", "removed", "relabeled", "moved")] == [0, 0, 0, 0]
     assert same["comparable_test_images"] == 2
 
 
@@ -57,7 +57,7 @@ def test_what_was_added_removed_relabeled_and_moved_is_counted_with_examples():
         "count": 3, "kinds": {"bird": 2, "cat": 1}, "examples": ["bird/new.png", "bird/hen.png", "cat/cub.png"],
     }  # fmt: skip
     assert now["removed"] == {"count": 1, "kinds": {"fish": 1}, "examples": ["fish/old.png"]}
-    assert now["relabelled"] == {"count": 1, "kinds": {"cat → dog": 1}, "examples": ["dog/kit.png"]}
+    assert now["relabeled"] == {"count": 1, "kinds": {"cat → dog": 1}, "examples": ["dog/kit.png"]}
     assert now["moved"] == {"count": 1, "kinds": {"train → test": 1}, "examples": ["cat/tom.png"]}
     assert now["comparable_test_images"] == 1
     json.dumps(now)
@@ -68,7 +68,7 @@ def test_a_class_that_was_renamed_is_relabeled():
     now = found(*renamed, ("old", "fish", "val"))
 
     assert now["classes"] == {"came": ["hound"], "went": ["dog"]}
-    assert now["relabelled"]["kinds"] == {"dog → hound": 2}
+    assert now["relabeled"]["kinds"] == {"dog → hound": 2}
     assert (now["added"]["count"], now["removed"]["count"]) == (0, 0)
 
 
@@ -79,7 +79,7 @@ def test_a_further_copy_is_added_and_does_not_stand_for_another():
     )  # fmt: skip
 
     assert now["added"] == {"count": 1, "kinds": {"dog": 1}, "examples": ["dog/kit.png"]}
-    assert (now["relabelled"]["count"], now["moved"]["count"]) == (0, 0)
+    assert (now["relabeled"]["count"], now["moved"]["count"]) == (0, 0)
 
 
 def test_changed_classes_are_told_in_words_and_many_are_counted():

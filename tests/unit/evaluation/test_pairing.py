@@ -30,7 +30,7 @@ def test_only_images_in_both_test_splits_count_whatever_their_order():
     assert found.comparison.table == [[1, 1], [1, 0]]
     assert found.comparison.b.images == ("3", "1", "2")
     assert found.comparison.b.confidence.tolist() == b.confidence[1:].tolist()
-    assert found.as_json() == {"shared": 3, "relabelled": 0, "images_of_a": 4, "images_of_b": 4}
+    assert found.as_json() == {"shared": 3, "relabeled": 0, "images_of_a": 4, "images_of_b": 4}
     assert found.found == "3 test images are in both test splits (4 and 4 images)"
 
 

@@ -134,7 +134,7 @@ def test_a_class_without_shared_images_is_not_the_one_that_lost_most():
 
     verdict = judged(challenger, champion)
 
-    assert verdict.findings["pairing"]["relabelled"] == 10
+    assert verdict.findings["pairing"]["relabeled"] == 10
     assert not check(verdict, "class_recall").value.startswith("class 1 ")
 
 
