@@ -24,6 +24,8 @@ from darkroom.utils.csv_files import write_csv
 Decision = Literal["keep", "drop", "relabel", "move"]
 COLUMNS = ("digest", "file", "given", "decision", "new", "who", "when")
 DECISIONS: tuple[Decision, ...] = get_args(Decision)
+# Words that people write for decisions.
+MEANT = {"remove": "drop", "delete": "drop"}
 DONE = {"keep": "kept", "drop": "dropped", "relabel": "relabeled", "move": "moved"}
 DIGEST = re.compile(r"[0-9a-f]{32}")
 LEFT_OUT = -1
@@ -95,6 +97,9 @@ def write_fixes(path: Path, fixes: Iterable[Fix]) -> None:
 
 
 def _header_problem(header: Sequence[str]) -> str:
+    for mark, marks in ((";", "semicolons"), ("\t", "tabs")):
+        if sorted(",".join(header).split(mark)) == sorted(COLUMNS):
+            return f"separated by {marks}"
     missing = [name for name in COLUMNS if name not in header]
     return f"{quoted(','.join(header))}, without {', '.join(missing)}" if missing else quoted(",".join(header))
 
@@ -112,7 +117,8 @@ def _read(header: Sequence[str], cells: Sequence[str], where: str) -> Fix:
             "files.csv of the preprocessed images, or remove the line"
         )
     if decision not in DECISIONS:
-        raise DataError(f"{where}: unknown decision {quoted(decision)}; {did_you_mean(decision, DECISIONS)}")
+        meant = did_you_mean(MEANT.get(decision.lower(), decision), DECISIONS)
+        raise DataError(f"{where}: unknown decision {quoted(decision)}; {meant}")
     if decision == "move" and new not in SPLITS:
         raise DataError(f"{where}: unknown split {quoted(new)} in column new; {did_you_mean(new, SPLITS)}")
     if decision in ("keep", "drop") and new:
@@ -133,7 +139,7 @@ def apply_fixes(
     """Apply fixes to the images and their splits ``rows``; what is given stays as it is.
 
     Identical images of one label all get the fix. Returns the images with their new labels, the new rows of each split,
-    in ascending order, and the number of images of each decision.
+    in ascending order, and the number of images of each decision; those that a move leaves in their split are kept.
 
     Raises DataError if no image has a digest, none of those has the label ``given``, a class is unknown, a class has no
     train image left or a split none at all, or a move divides a group.
@@ -147,7 +153,9 @@ def apply_fixes(
         before[rows[name]] = split
     splits = before.copy()
     for fix, images in zip(fixes, found, strict=True):
-        counts[fix.decision] += len(images)
+        here = np.count_nonzero(before[images] == SPLITS.index(fix.new)) if fix.decision == "move" else 0
+        counts[fix.decision] += len(images) - here
+        counts["keep"] += here
         if fix.decision == "drop":
             splits[images] = LEFT_OUT
         elif fix.decision == "relabel":

@@ -69,6 +69,12 @@ def test_a_decision_changes_its_image_and_no_other(made, label, place):
     assert counts == {"keep": 0, "drop": 0, "relabel": 0, "move": 0} | {made[0]: 1}
 
 
+def test_an_image_that_is_moved_to_its_own_split_is_kept():
+    _, places, counts = applied(fix(2, "move", "train"), fix(8, "move", "test"))
+    assert (places[2], places[8]) == (0, 2)
+    assert counts == {"keep": 1, "drop": 0, "relabel": 0, "move": 1}
+
+
 def test_what_was_given_is_left_as_it_is():
     decoded = images()
     before = {split: rows.copy() for split, rows in ROWS.items()}
@@ -192,11 +198,13 @@ def test_the_same_line_twice_counts_once(tmp_path):
          "given; expected digest,file,given"),
         (f"{HEADER},note", "line 1: the columns are 'digest,file,given,decision,new,who,when,note'; expected"),
         (f"{HEADER},new", "line 1: the columns are"),
-        (HEADER.replace(",", ";"), "line 1: the columns are"),
+        (HEADER.replace(",", ";"), "line 1: the columns are separated by semicolons; expected digest,file,given"),
+        (HEADER.replace(",", "\t"), "line 1: the columns are separated by tabs; expected digest,file,given"),
         (f"{HEADER}\n{LINE}\n{LINE},more", "line 3: 8 cells, expected 7"),
         (f"{HEADER}\nabc", "line 2: 1 cell, expected 7"),
         (f"{HEADER}\n{LINE.replace(HEX[0], '1.2E+31')}", "line 2: the digest '1.2E+31' is not 32 hexadecimal digits"),
         (f"{HEADER}\n{LINE.replace('drop', 'Drop')}", "line 2: unknown decision 'Drop'; did you mean 'drop'?"),
+        (f"{HEADER}\n{LINE.replace('drop', 'remove')}", "line 2: unknown decision 'remove'; did you mean 'drop'?"),
         (f"{HEADER}\n{LINE.replace('drop,', 'move,valid')}", "line 2: unknown split 'valid' in column new; did"),
         (f"{HEADER}\n{LINE.replace('drop,', 'keep,dog')}", "line 2: keep takes nothing in column new, found 'dog'"),
         (f"{HEADER}\n{LINE.replace('drop,', 'relabel,cat')}", "line 2: relabel to 'cat', which was given"),
