@@ -1,6 +1,6 @@
 """The scheduler: has workers train the trials of a study and reports the results to it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -90,7 +90,6 @@ class TrialScheduler:
                     pending[state.slot.submit(command)] = state
             if not pending:
                 return
-            self._ask_ahead(pending)
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
                 state = pending.pop(future)
@@ -99,16 +98,6 @@ class TrialScheduler:
                     self._lost(state, problem)
                 else:
                     self._take(state, future.result())
-
-    def _ask_ahead(self, pending: Collection[Future[WorkerResult]]) -> None:
-        """Ask for as many trials as one program trains while the workers train, so that they do not wait for it.
-
-        Trials that are not fused are long: there each suggestion is to know of all trials before it.
-        """
-        most = max(state.slot.capacity for state in self.states)
-        if most > 1:
-            while len(self.waiting) < most and not any(future.done() for future in pending) and self._ask():
-                pass
 
     def _command(self, state: _SlotState) -> WorkerCommand:
         given_up, state.given_up = tuple(state.given_up), []
@@ -129,17 +118,12 @@ class TrialScheduler:
                     return self.waiting.pop(position)
             if len(self.waiting) >= state.slot.capacity:
                 return None
-            if not self._ask():
+            with held_back():
+                trial = self.source.ask()
+                self._hear_of_duplicates()
+            if trial is None:
                 return None
-
-    def _ask(self) -> bool:
-        """Ask for a trial and have it wait for a slot; whether there was one."""
-        with held_back():
-            trial = self.source.ask()
-            self._hear_of_duplicates()
-        if trial is not None:
             self.waiting.append(self._training(trial))
-        return trial is not None
 
     def _training(self, trial: optuna.Trial) -> _Training:
         settings = {**self.source.settings(trial), "train.epochs": self.epochs}

@@ -1,7 +1,6 @@
 """Trials share a slot where they can be trained together, and a place that is free is taken."""
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, wait
 from pathlib import Path
 from typing import Any
 
@@ -102,33 +101,6 @@ def test_a_pruned_trial_leaves_its_place_to_the_next_while_the_others_go_on(
     assert {number for number, state in states.items() if state is TrialState.PRUNED} == {6, 7}
     assert all(len(courses[number]) == EPOCHS for number in states if number not in (6, 7))
     assert len(courses[6]) < EPOCHS
-
-
-@pytest.mark.parametrize(("capacity", "ahead"), [(1, 0), (3, 3)])
-def test_trials_to_be_fused_are_asked_for_while_the_workers_train(
-    tmp_path: Path,
-    opened: Callable[..., optuna.Study],
-    run_trials: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capacity: int,
-    ahead: int,
-) -> None:
-    settings = config(9, VALUES)
-    study = opened(tmp_path / "study.journal", settings)
-    recorder, asked = Recorder(), []
-    monkeypatch.setattr(Future, "done", lambda future: False)  # a worker that trains until it is waited for
-    waited = wait
-
-    def seen(*given: Any, **named: Any) -> Any:
-        asked.append(len(study.get_trials(states=(TrialState.RUNNING,))) - len(recorder.together[-1]))
-        return waited(*given, **named)
-
-    monkeypatch.setattr("darkroom.search.scheduler.wait", seen)
-
-    run_trials(study, settings, recorder, capacity=capacity)
-
-    assert asked[0] == ahead
-    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 9
 
 
 def test_what_workers_had_to_do_without_is_said_once(
