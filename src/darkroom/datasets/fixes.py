@@ -153,7 +153,7 @@ def apply_fixes(
         before[rows[name]] = split
     splits = before.copy()
     for fix, images in zip(fixes, found, strict=True):
-        here = np.count_nonzero(before[images] == SPLITS.index(fix.new)) if fix.decision == "move" else 0
+        here = int((before[images] == SPLITS.index(fix.new)).sum()) if fix.decision == "move" else 0
         counts[fix.decision] += len(images) - here
         counts["keep"] += here
         if fix.decision == "drop":
