@@ -251,7 +251,12 @@ def _experiment_id(client: MlflowClient, address: str, name: str) -> str:
         # Beside the database: MLflow would take the working directory, which a queued experiment loses.
         path = sqlite_file(address)
         files = artifact_root(path).as_uri() if path else None
-        return client.create_experiment(name, artifact_location=files, tags=EXPERIMENT_TAGS)
+        try:
+            return client.create_experiment(name, artifact_location=files, tags=EXPERIMENT_TAGS)
+        except MlflowException:  # another process may have been quicker
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
     if experiment.lifecycle_stage != "active":
         raise deleted_experiment(address, name, experiment.experiment_id)
     return experiment.experiment_id
