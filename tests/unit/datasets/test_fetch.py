@@ -154,7 +154,7 @@ def test_a_server_that_fails_once_is_asked_again(tmp_path, patience, failure):
     assert files(tmp_path) == {NAME: CONTENT}
 
 
-def test_progress_begins_anew_with_each_attempt(tmp_path):
+def test_progress_starts_at_zero_in_each_attempt(tmp_path):
     disturbed, undisturbed = [], []
     with serving((200, CONTENT[:5000]), (200, CONTENT)) as (address, _):
         for directory, seen in (("one", disturbed), ("other", undisturbed)):

@@ -143,20 +143,20 @@ def test_other_settings_decode_again_but_read_no_sizes(tmp_path, packed):
     raw, _ = packed
     change = {"image_size": [5, 6]}  # as many bytes
     (tmp_path / "kept").mkdir()
-    (tmp_path / "anew").mkdir()
+    (tmp_path / "new").mkdir()
     decode(raw, tmp_path / "kept")
     done, found = decode(raw, tmp_path / "kept", **change)
-    _, expected = decode(raw, tmp_path / "anew", **change)
+    _, expected = decode(raw, tmp_path / "new", **change)
 
     assert_same(found, expected)
     assert [count for what, count in done if what == "read sizes"] == [22]
     assert [count for what, count in done if what == "decode"] == [4, 8, 12, 16, 20, 22]
-    # What was there is gone.
+    # The shards of the first settings were removed.
     done, _ = decode(raw, tmp_path / "kept")
     assert [count for what, count in done if what == "decode"] == [4, 8, 12, 16, 20, 22]
 
 
-def test_another_image_or_another_decoder_begins_anew(tmp_path, packed, monkeypatch):
+def test_another_image_or_another_decoder_starts_from_the_beginning(tmp_path, packed, monkeypatch):
     raw, _ = packed
     kept = tmp_path / "kept"
     kept.mkdir()
