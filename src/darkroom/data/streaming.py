@@ -30,11 +30,12 @@ def open_store(
         return
     sizes = {split: [shard_bytes(shard, card.shape) for shard in shards] for split, shards in missing.items()}
     # Of train one shard is read while the next arrives; all others are kept.
-    least = 2 * max(sizes.pop("train", []), default=0) + sum(map(sum, sizes.values()))
+    least = sum(2 * max(each, default=0) if split == "train" else sum(each) for split, each in sizes.items())
     if least > local_cache_gb * GIGABYTE:
+        needs = " and ".join("two files of train" if split == "train" else f"all of {split}" for split in splits)
         raise ConfigError(
-            f"data.local_cache_gb: {local_cache_gb:g} are too few: two files of train and all of "
-            f"{' and '.join(sizes)} need {least / GIGABYTE:.3g}; raise it, or lower preprocess.shard_mb"
+            f"data.local_cache_gb: {local_cache_gb:g} are too few: {needs} need {least / GIGABYTE:.3g}; raise it, or "
+            "lower preprocess.shard_mb"
         )
     place = workspace.streamed / card.fingerprint[:16]
     for other in workspace.streamed.glob("*"):
