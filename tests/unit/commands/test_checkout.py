@@ -228,7 +228,7 @@ def test_the_data_that_lies_here_is_used_where_it_is_the_runs(folder, checkout, 
 
 
 @pytest.mark.parametrize("lies_here", ["nothing", "other data"])
-def test_the_data_is_made_anew_elsewhere_where_it_is_not_here(folder, checkout, project, in_this_process, lies_here):
+def test_the_data_is_made_again_elsewhere_where_it_is_not_here(folder, checkout, project, in_this_process, lies_here):
     root, _, fingerprint = folder
     if lies_here == "nothing":
         shutil.rmtree(root / "data" / "processed")
