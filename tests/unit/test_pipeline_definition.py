@@ -63,6 +63,7 @@ UNUSED = {
     "evaluate": ["data/augmentation/mixing.py", "data/difference.py", "models/transfer.py"],
     "register": [
         "data/augmentation/mixing.py",
+        "data/changed_settings.py",
         "data/streaming.py",
         "models/transfer.py",
         "tracking/trials.py",

@@ -4,6 +4,7 @@ import torch
 
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
+from darkroom.data.changed_settings import changed_settings
 from darkroom.features.task import trained_part
 from darkroom.promotion.start_from import InitialWeights, load_initial_weights
 from darkroom.training.device import choose_device
@@ -18,12 +19,15 @@ def set_up_training(
 ) -> tuple[Config, torch.device, InitialWeights | None]:
     """The settings with local initial weights and the precision in which `darkroom train` would train.
 
-    Says which weights a training begins with, and warns if it may take too long or too much memory.
+    Says which weights a training begins with, and warns if it may take too long or too much memory, or if the images
+    were preprocessed with other settings.
 
     Raises ConfigError, ModelError or TrackingError.
     """
     device = choose_device(config.train.device)
     if note := resource_warning(*trained_part(config, card), device):
+        warn(note)
+    if note := changed_settings(config, card):
         warn(note)
     config, beginning = load_initial_weights(config, workspace, card)
     if beginning:

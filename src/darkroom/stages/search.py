@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config
 from darkroom.config.settings import Choices
 from darkroom.data.cache import DatasetCard
+from darkroom.data.changed_settings import changed_settings
 from darkroom.errors import ModelError
 from darkroom.features.head import open_head
 from darkroom.features.task import trained_part
@@ -60,6 +61,8 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     card = DatasetCard.read(workspace.processed(config.dataset.name))
     check_colors(config, card.shape[0])
     if note := resource_warning(*trained_part(config, card), device):
+        warn(note)
+    if note := changed_settings(config, card):
         warn(note)
     if config.train.start_from and (workspace.root / config.train.start_from).resolve() == workspace.weights.resolve():
         # Not after the search, which takes long.

@@ -17,6 +17,7 @@ from darkroom.config import Config
 from darkroom.data.augmentation import without_effect as colorless
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
+from darkroom.data.changed_settings import changed_settings
 from darkroom.data.streaming import open_store
 from darkroom.errors import LostProcessError, SearchError, TrackingError, counted
 from darkroom.evaluation.training_curves import learning_curves, write_history
@@ -123,6 +124,8 @@ class _Plan:
 def _make_plan(config: Config, workspace: Workspace, card: DatasetCard, device: torch.device) -> _Plan:
     """Look up and check all that is needed before the work begins, and say what the user should know."""
     if note := resource_warning(*trained_part(config, card), device):
+        warn(note)
+    if note := changed_settings(config, card):
         warn(note)
     config, beginning = load_initial_weights(config, workspace, card)
     for key in without_effect(config.model):
