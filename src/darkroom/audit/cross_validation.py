@@ -22,7 +22,7 @@ from darkroom.features.body import BATCH, Body, fastest, feature_function
 from darkroom.features.head import Head, open_head
 from darkroom.features.task import head_config
 from darkroom.promotion.training_setup import set_up_training
-from darkroom.utils.console import progress
+from darkroom.utils.console import messages, progress
 from darkroom.utils.files import digest
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
@@ -118,10 +118,14 @@ def cross_validate(config: Config, workspace: Workspace, card: DatasetCard) -> O
 
 @contextmanager
 def open_scratch(store: Path) -> Iterator[Path]:
-    """A file for folded images beside ``store``, which is made if it is missing."""
+    """A file for folded images beside ``store``, which is made if it is missing and is what Ctrl-C leaves."""
     store.mkdir(parents=True, exist_ok=True)
-    with scratch_directory(store.parent) as scratch:
-        yield scratch / "images"
+    try:
+        with scratch_directory(store.parent) as scratch:
+            yield scratch / "images"
+    except KeyboardInterrupt:
+        messages.print("interrupted; the same command resumes")
+        raise
 
 
 def folds_of(config: Config, labels: NDArray[np.int64], groups: NDArray[np.int64]) -> NDArray[np.int64]:

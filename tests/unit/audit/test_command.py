@@ -101,6 +101,20 @@ def test_json_is_for_programs_and_a_second_audit_trains_nothing(
     assert found["findings"] == content(audited_once, "findings.json")["findings"]
 
 
+def test_an_interruption_says_that_the_command_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from darkroom.audit.cross_validation import open_scratch
+
+    def interrupted() -> None:
+        with open_scratch(tmp_path / "models" / "key") as images:
+            images.touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert capsys.readouterr().err == "interrupted; the same command resumes\n"
+    assert list(tmp_path.rglob("*")) == [tmp_path / "models", tmp_path / "models" / "key"]
+
+
 def test_without_preprocessed_images_it_says_what_to_run(project: Callable[..., Path], darkroom: Darkroom) -> None:
     root = project(**AUDIT)
     code, _, err = darkroom("audit")
