@@ -84,6 +84,14 @@ class Distances:
         self.from_all[rows[members]] = _deviations(everyone)
 
 
+def unsearched(labels: Ints, folds: Ints) -> Ints:
+    """The labels of which some fold has too few images to say what is usual, of ``labels`` and ``folds`` int64 [N]."""
+    counts = np.zeros((labels.max() + 1, folds.max() + 1), np.int64)
+    np.add.at(counts, (labels, folds), 1)
+    found: Ints = np.flatnonzero(((counts > 0) & (counts < FEWEST)).any(axis=1))
+    return found
+
+
 def find_outliers(
     features: NDArray[np.floating[Any]],
     labels: Ints,

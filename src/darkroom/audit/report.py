@@ -13,7 +13,7 @@ from darkroom.audit.findings import Finding, ImageRef
 from darkroom.audit.labels import LabelJudgment
 from darkroom.audit.neighbors import nearest
 from darkroom.audit.out_of_fold import OutOfFold
-from darkroom.audit.outliers import find_outliers
+from darkroom.audit.outliers import FEWEST, find_outliers, unsearched
 from darkroom.data.cache import SPLITS, DatasetCard, read_digests, read_names
 from darkroom.data.digests import as_hex
 from darkroom.datasets.fixes import Fix
@@ -22,6 +22,7 @@ from darkroom.utils.csv_files import write_csv
 
 # Of so many findings of a kind the neighbors are looked for: more nobody looks at.
 MOST_SHOWN = 200
+MOST_NAMED = 3
 COLUMNS = (
     "split", "row", "file", "label", "fold", "predicted", "probability_of_label", "probability_of_predicted", "suspect",
     "digest",
@@ -106,6 +107,19 @@ def guessing_lines(metrics: Mapping[str, Any], labels: Ints, classes: Sequence[s
         "the models may be no better than guessing, and their doubts and outliers say little: "
         f"{metrics['accuracy']:.1%} of the images are right, and always answering {guessed!r} would give {guess:.1%}; "
         "train longer (audit.epochs), choose another recipe, or add images"
+    ]
+
+
+def unsearched_lines(labels: Ints, folds: Ints, classes: Sequence[str]) -> list[str]:
+    """A line if no outliers were looked for in some classes; ``labels`` and ``folds`` are int64 [N]."""
+    few = unsearched(labels, folds)
+    if not len(few):
+        return []
+    named = ", ".join(repr(classes[label]) for label in few[:MOST_NAMED].tolist())
+    more = f" and {len(few) - MOST_NAMED:,} more" if len(few) > MOST_NAMED else ""
+    return [
+        f"no outliers were looked for in {len(few):,} of {len(classes):,} classes, which have fewer "
+        f"than {FEWEST} images in a fold: {named}{more}; lower audit.folds, or add images"
     ]
 
 

@@ -56,6 +56,7 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     warnings = [
         *report.changed_fixes_lines(workspace.fixes, fixes, applied),
         *report.guessing_lines(metrics, labels, card.classes),
+        *report.unsearched_lines(labels, found.folds, card.classes),
         *report.association_lines(associations),
     ]
     content = {

@@ -15,6 +15,7 @@ from darkroom.audit.report import (
     guessing_lines,
     near_duplicate_findings,
     quality_findings,
+    unsearched_lines,
 )
 from darkroom.data.cache import DatasetCard
 from darkroom.datasets.fixes import Fix
@@ -50,6 +51,18 @@ def test_models_that_may_only_guess_are_told_of() -> None:
     [line] = guessing_lines({"accuracy": 0.65, "accuracy_low": 0.55}, labels, CARD.classes)
     assert "65.0% of the images are right, and always answering 'cat' would give 60.0%" in line
     assert guessing_lines({"accuracy": 0.8, "accuracy_low": 0.71}, labels, CARD.classes) == []
+
+
+def test_classes_in_which_no_outliers_were_looked_for_are_counted_and_named() -> None:
+    labels = np.repeat([0, 1], [40, 39])
+    folds = np.arange(79) % 2
+    [line] = unsearched_lines(labels, folds, CARD.classes)
+    assert line.startswith("no outliers were looked for in 1 of 2 classes, which have fewer than 20 images in a fold: ")
+    assert "'dog'; lower audit.folds" in line
+    assert unsearched_lines(labels[:40], folds[:40], CARD.classes) == []
+    [line] = unsearched_lines(np.arange(12), np.zeros(12, np.int64), list("abcdefghijkl"))
+    assert "12 of 12 classes" in line
+    assert ": 'a', 'b', 'c' and 9 more; lower" in line
 
 
 def test_a_group_across_splits_is_a_leak_of_its_train_image(tmp_path: Path) -> None:
