@@ -1,4 +1,4 @@
-"""Do the fixes help? Train with and without them, and compare both on test images that no fix changes."""
+"""Do the fixes help? Train with and without them, and compare both on test images that neither has learned."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,15 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from darkroom.audit.arms import Arm, make_arms
 from darkroom.audit.cross_validation import Subject, folds_of, open_scratch
 from darkroom.audit.images import BLOCK_BYTES, Blocks, fold_images
 from darkroom.audit.out_of_fold import ask_each_fold, epochs_of
 from darkroom.config import Config
 from darkroom.data.batches import Split
-from darkroom.data.cache import SPLITS, DatasetCard
+from darkroom.data.cache import DatasetCard
 from darkroom.datasets.catalog import CATALOG
-from darkroom.datasets.fixes import apply_fixes, read_fixes
-from darkroom.datasets.splits import assign_rows
+from darkroom.datasets.fixes import read_fixes
 from darkroom.errors import DataError
 from darkroom.evaluation.comparison import Comparison
 from darkroom.evaluation.predictions import SplitPredictions
@@ -28,8 +28,6 @@ from darkroom.utils.files import digest
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
-# Train and val: nothing is chosen by val here.
-LEARNED = SPLITS[:2]
 # Until the end: who is interrupted resumes.
 STORE = "with-fixes"
 
@@ -37,20 +35,22 @@ Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Arm:
-    """What the models with or without the fixes learn from: ``rows`` of the decoded images, and their labels."""
+class Effect:
+    """The models without (a) and with (b) the fixes, compared on test images that no fix changes.
 
-    name: str
-    rows: Ints
-    labels: Ints
+    ``left_out`` counts those that were not compared, since either may have learned their pictures.
+    """
+
+    comparison: Comparison
+    left_out: int
 
 
-def measure_effect(config: Config, workspace: Workspace, card: DatasetCard) -> Comparison:
-    """Compare training without (a) and with (b) data/fixes.csv, on the test images that no fix changes.
+def measure_effect(config: Config, workspace: Workspace, card: DatasetCard) -> Effect:
+    """Compare training without and with data/fixes.csv.
 
     For each fold of the images of train and val, a model is trained on all others, without and with the fixes; the mean
     probability of the models of one arm is its answer. Raises DataError if there are no fixes, or none that change
-    what is learned from; CacheError, ModelError, ConfigError, TrackingError or TrainingError.
+    what is learned from; if no test image is left; CacheError, ModelError, ConfigError, TrackingError or TrainingError.
     """
     fixes = read_fixes(workspace.fixes)
     if not any(fix.decision != "keep" for fix in fixes):
@@ -65,31 +65,17 @@ def measure_effect(config: Config, workspace: Workspace, card: DatasetCard) -> C
             decoded = CATALOG[config.dataset.name].decode(
                 workspace.raw(config.dataset.name), config.preprocess, scratch, report
             )
-        rows = assign_rows(decoded, config.preprocess, decoded.digests)
-        fixed, fixed_rows, _ = apply_fixes(fixes, decoded, rows)
-        arms = [
-            _arm("without", rows, decoded.labels),
-            _arm("with", fixed_rows, fixed.labels),
-        ]
-        if np.array_equal(arms[0].rows, arms[1].rows) and np.array_equal(arms[0].labels, arms[1].labels):
-            raise DataError(f"{workspace.fixes}: the fixes change test images only; nothing else is learned")
-        test = np.intersect1d(rows["test"], fixed_rows["test"])
-        test = test[decoded.labels[test] == fixed.labels[test]]
+            arms = make_arms(fixes, decoded, config, scratch, report)
         groups = np.arange(len(decoded.labels)) if decoded.groups is None else decoded.groups
         folds = np.full(len(decoded.labels), -1)
-        either = np.union1d(arms[0].rows, arms[1].rows)
+        either = np.union1d(*(arm.rows for arm in arms.both))
         folds[either] = folds_of(config, decoded.labels[either], groups[either])
         subject = Subject.open(config, workspace, card)
         inputs = _inputs(subject, decoded.images, scratch / "features")
-        answers = [_ask(config, subject, inputs, arm, folds, test, workspace) for arm in arms]
+        answers = [_ask(config, subject, inputs, arm, folds, arms.test, workspace) for arm in arms.both]
     shutil.rmtree(store)
-    a, b = (_predictions(found, decoded.labels[test], card.classes, test) for found in answers)
-    return Comparison(a, b)
-
-
-def _arm(name: str, rows: dict[str, Ints], labels: Ints) -> Arm:
-    learned = np.sort(np.concatenate([rows[split] for split in LEARNED]))
-    return Arm(name, learned, labels[learned])
+    a, b = (_predictions(found, decoded.labels[arms.test], card.classes, arms.test) for found in answers)
+    return Effect(Comparison(a, b), arms.left_out)
 
 
 def _inputs(subject: Subject, images: NDArray[np.uint8], path: Path) -> Tensor:

@@ -98,11 +98,12 @@ def run_effect(config: Config, workspace: Workspace) -> None:
     Writes reports/audit-effect. Raises what ``measure_effect`` raises.
     """
     card = DatasetCard.read(workspace.processed(config.dataset.name))
-    comparison = measure_effect(config, workspace, card)
+    effect = measure_effect(config, workspace, card)
+    comparison = effect.comparison
     low, high = comparison.difference_interval()
     alpha = config.gate.alpha
     content = comparison.as_json(alpha=alpha, bins=config.evaluate.calibration_bins)
-    content["difference_interval"] = {"low": low, "high": high}
+    content |= {"difference_interval": {"low": low, "high": high}, "left_out": effect.left_out}
     with atomic_directory(workspace.report("audit-effect")) as written:
         write_json(written / "effect.json", content)
     before, after = (content["accuracy"][each]["value"] for each in "ab")
@@ -112,10 +113,12 @@ def run_effect(config: Config, workspace: Workspace) -> None:
         verdict = "the fixes do harm"
     else:
         verdict = "no difference is shown"
+    known = f" ({effect.left_out:,} more show a picture that was learned)" if effect.left_out else ""
     output.print(
         f"{verdict}: test accuracy {before:.4f} without and {after:.4f} with them, {100 * comparison.difference:+.2f} "
         f"points (95 % interval {100 * low:+.2f} to {100 * high:+.2f}), p {comparison.p_different:.2g}, "
-        f"{counted(len(comparison.a.labels), 'test image')} that no fix changes, {config.audit.folds} models each"
+        f"{counted(len(comparison.a.labels), 'test image')} that no fix changes{known}, "
+        f"{config.audit.folds} models each"
     )
 
 

@@ -18,9 +18,9 @@ from darkroom.datasets.fixes import Decision, apply_fixes, read_fixes, write_fix
 from darkroom.datasets.fixes import describe as describe_fixes
 from darkroom.datasets.near_duplicates.audit import (
     Audit,
+    compare_splits,
     describe,
     draw,
-    find_near_duplicates,
     list_groups,
     name_leak,
 )
@@ -119,10 +119,7 @@ def _inspect(
     settings, on_leak = config.preprocess, config.dataset.on_leak
     progress("compare", 0, 0)
     seen = scan(decoded.images, rows)
-    # Who wants leaks dropped wants them found, however many images there are.
-    extent = "full" if settings.audit == "auto" and on_leak != "report" else settings.audit
-    is_published = config.dataset.name != "folder"
-    audit = find_near_duplicates(decoded.images, seen, extent, scratch, progress, is_published=is_published)
+    audit = compare_splits(decoded.images, seen, config, scratch, progress)
     _judge_leaks(audit, decoded, on_leak)
     if on_leak == "drop-train" and audit.same.leaking.any():
         rows = rows | {"train": np.setdiff1d(rows["train"], seen.rows[audit.same.leaking])}
@@ -130,6 +127,7 @@ def _inspect(
         seen = scan(decoded.images, rows)
     suspects = find_suspects(seen, decoded.labels, decoded.classes, decoded.names)
     _judge_suspects(suspects, stop=settings.on_suspect == "stop")
+    is_published = config.dataset.name != "folder"
     # Published datasets are known to everyone, and often preprocessed for a training of less than a minute.
     is_judged = settings.audit == "full" or (settings.audit == "auto" and not is_published)
     progress("judge quality", 0, 0)

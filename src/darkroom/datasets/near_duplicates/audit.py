@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.config import Config
 from darkroom.data.cache import SPLITS
 from darkroom.datasets.near_duplicates.groups import SamePictures, twin_of
 from darkroom.datasets.near_duplicates.search import Pairs, find_pairs
@@ -60,6 +61,17 @@ class Audit:
     def without_leaking(self) -> SamePictures:
         """What remains when the train images are dropped that leak."""
         return SamePictures.join(self.seen, self.pairs, ~self.same.leaking)
+
+
+def compare_splits(
+    images: NDArray[np.uint8], seen: Scan, config: Config, scratch: Path, report: ReportProgress
+) -> Audit:
+    """The near-duplicates among the scanned images [N, C, H, W], as far as the settings want them looked for."""
+    extent = config.preprocess.audit
+    if extent == "auto" and config.dataset.on_leak != "report":
+        # Who wants leaks dropped wants them found, however many images there are.
+        extent = "full"
+    return find_near_duplicates(images, seen, extent, scratch, report, is_published=config.dataset.name != "folder")
 
 
 def find_near_duplicates(
