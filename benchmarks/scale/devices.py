@@ -3,13 +3,14 @@
     python -m benchmarks.scale.devices [--images 20000] [--rounds 3]
 
 Conditions: `darkroom train` with train.devices, on Fashion-MNIST from data/raw (made images of the same shape without
-it), fp32, batches of 256, three epochs, 2,000 validation images. The processes divide the cores. Images a second are
-those of the second and third epoch, validation included. "s" are those of the whole command, in which processes start
-and import torch.
+it), fp32, batches of 256, three epochs, 2,000 validation images. The processes divide the cores. More processes than
+cores are refused by train.devices; torchrun starts them, with one thread each. Images a second are those of the second
+and third epoch, validation included. "s" are those of the whole command, in which processes start and import torch.
 """
 
 import csv
 import statistics
+import subprocess
 import tempfile
 import time
 from argparse import Namespace
@@ -17,7 +18,7 @@ from contextlib import chdir
 from pathlib import Path
 
 from benchmarks import images, project, training
-from benchmarks.harness import Benchmark, Figures, Job, NotHere, run
+from benchmarks.harness import Benchmark, Figures, Job, run
 from benchmarks.training import SPEED
 from benchmarks.ways import VALIDATION
 
@@ -33,8 +34,7 @@ def divided(model: str, count: int) -> Job:
     """The training in ``count`` processes."""
 
     def job(options: Namespace) -> Figures:
-        if count > len(cores()):
-            raise NotHere(f"{len(cores())} cores")
+        enough = count <= len(cores())
         pictures, labels = images.read(options.images + VALIDATION)
         with tempfile.TemporaryDirectory(dir=".") as place, chdir(place):
             project.write_params(
@@ -44,14 +44,19 @@ def divided(model: str, count: int) -> Job:
                     "train.epochs": EPOCHS,
                     "train.batch_size": BATCH,
                     "train.device": "cpu",
-                    "train.devices": count,
+                    "train.devices": count if enough else 1,
                     "train.precision": "fp32",
                     "search.trials": 0,
                 }
             )
             project.prepare(pictures, labels, VALIDATION)
             start = time.perf_counter()
-            project.darkroom("train")
+            if enough:
+                project.darkroom("train")
+            else:
+                subprocess.run(
+                    ["torchrun", f"--nproc-per-node={count}", "--no-python", "darkroom", "train"], check=True
+                )
             command = time.perf_counter() - start
             with Path("reports/train/history.csv").open(encoding="utf-8", newline="") as opened:
                 _, *epochs = (float(row["seconds"]) for row in csv.DictReader(opened))
