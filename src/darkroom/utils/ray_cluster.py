@@ -90,10 +90,22 @@ def _join(ray: Any, setting: str, address: str) -> None:
             socket.create_connection((found[1], int(found[2])), CONNECT_TIMEOUT_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, OverflowError, RuntimeError) as problem:
+        if _wants_token(problem):
+            raise ConfigError(
+                f"{setting}: the Ray cluster at {address} accepts only its own token; set RAY_AUTH_MODE=token, and "
+                "RAY_AUTH_TOKEN to what `ray get-auth-token` prints on its head node"
+            ) from None
         raise ConfigError(
             f"{setting}: no Ray cluster answers at {address} ({failure_reason(problem)}); "
             "start it with `ray start --head`"
         ) from None
+
+
+def _wants_token(problem: BaseException) -> bool:
+    """Ray reports a refused token as a failed connection, and the reason only in the text of what came before."""
+    while problem.__context__ and "AuthenticationError" not in str(problem):
+        problem = problem.__context__
+    return "AuthenticationError" in str(problem)
 
 
 def named(address: str | None) -> str:
