@@ -18,12 +18,20 @@ from tests.ports import free_port
 from tests.stages import inside, run_stages
 from tests.wait import wait_until
 
+from darkroom.config import load
+from darkroom.errors import CacheError
+from darkroom.stages import train as train_stage
+from darkroom.workspace import Workspace
+
 EPOCHS = 6
 KILLED_AFTER = 2
 SETTINGS = {
     "search__trials": 0, "model__name": "mlp", "model__hidden": [8], "train__epochs": EPOCHS, "train__device": "cpu",
     "train__precision": "fp32",
 }  # fmt: skip
+
+
+HERE = Workspace()
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +182,20 @@ def test_what_cannot_be_trained_together_is_refused_before_any_work(
     command.join()
     assert (command.exitcode, said.read_text()) == (2, f"error: {told}\n")
     assert sorted(prepared.rglob("*")) == before
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_missing_images_are_reported_before_processes_are_started(
+    prepared: Path, monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    write_params(prepared, **SETTINGS, train__devices=2)
+    monkeypatch.chdir(prepared)
+    monkeypatch.setattr("darkroom.training.launch.launch", lambda *given: pytest.fail("processes were started"))
+    Path(f"data/processed/digits/{split}.safetensors").unlink()
+    with pytest.raises(
+        CacheError, match=rf"{split}\.safetensors: missing .*; run `darkroom preprocess` again, or `dvc pull \S+digits`"
+    ):
+        train_stage.run(load(HERE.params), HERE)
 
 
 def test_settings_that_differ_between_processes_are_refused_by_name(

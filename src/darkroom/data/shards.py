@@ -193,7 +193,8 @@ def read_shard(directory: Path, shard: Shard, shape: tuple[int, ...]) -> tuple[N
     except (OSError, SafetensorError, UnicodeDecodeError) as problem:
         reason = "no such file" if isinstance(problem, FileNotFoundError) else problem
         raise CacheError(
-            f"{path}: missing or damaged ({reason}); run `{MADE_BY}` again, or `dvc pull` if it was pushed"
+            f"{path}: missing or damaged ({reason}); run `{MADE_BY}` again, or `dvc pull {path.parent}` if it was "
+            "pushed"
         ) from None
     if metadata.get("format_version") != str(FORMAT_VERSION):
         raise CacheError(f"{path}: not in format version {FORMAT_VERSION}; run `{MADE_BY}` again")

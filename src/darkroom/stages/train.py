@@ -54,7 +54,8 @@ def run(config: Config, workspace: Workspace) -> None:
     On several devices, and in a cluster, the work is that of processes of their own. Raises TrainingError, ModelError,
     CacheError, ConfigError, SearchError or TrackingError.
     """
-    config = _resolve(config, DatasetCard.read(workspace.processed(config.dataset.name)), workspace)
+    card = DatasetCard.read(workspace.processed(config.dataset.name))
+    config = _resolve(config, card, workspace)
     if member(os.environ) is not None or config.model.trains_head:
         _train(config, workspace)
         return
@@ -69,6 +70,9 @@ def run(config: Config, workspace: Workspace) -> None:
     else:
         _train(config, workspace)
         return
+    if config.data.local_cache_gb is None:  # a file that is missing is reported before processes are started
+        for name in ("train", "val"):
+            read_split(workspace.processed(config.dataset.name), card, name)
     try:
         start(_train, config, workspace)
     except BaseException as problem:

@@ -79,7 +79,7 @@ def need_output(path: Path, *, error: type[DarkroomError], made_by: str) -> Path
     if path.is_dir():
         raise error(f"{path}: a directory; remove it and run `{made_by}` again")
     if not path.is_file():
-        raise error(f"{path}: not found; `dvc pull` brings it if it was pushed, `{made_by}` makes it")
+        raise error(f"{path}: not found; `dvc pull {path}` brings it if it was pushed, `{made_by}` makes it")
     return path
 
 

@@ -193,7 +193,9 @@ def test_images_to_begin_with_come_from_few_files(streamed, remote):
 def test_nothing_is_streamed_without_a_limit(workspace, whole):
     with open_store(None, workspace, whole[1], ("train", "val")) as store:
         assert store is None
-    with pytest.raises(CacheError, match=r"train-00001-of-00010\.safetensors: missing .* `dvc pull` if it was pushed$"):
+    with pytest.raises(
+        CacheError, match=r"train-00001-of-00010\.safetensors: missing .* `dvc pull .*` if it was pushed$"
+    ):
         read_split(workspace.processed("pets"), whole[1], "train")
 
 

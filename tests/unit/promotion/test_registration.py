@@ -344,7 +344,9 @@ def test_a_store_that_does_not_answer_is_not_taken_for_a_damaged_one(registered,
 )
 def test_a_missing_file_is_named_with_the_commands_that_bring_it(bring, client, evaluated, name, made_by):
     (evaluated / name).unlink()
-    with pytest.raises(ModelError, match=rf"^{name}: not found; `dvc pull` brings it .*, `{made_by}` makes it$"):
+    with pytest.raises(
+        ModelError, match=rf"^{name}: not found; `dvc pull .*{name}` brings it .*, `{made_by}` makes it$"
+    ):
         bring()
     assert client.search_model_versions() == []
     assert client.get_experiment_by_name("darkroom") is None or runs(client) == []
