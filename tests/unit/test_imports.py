@@ -14,7 +14,7 @@ LAYERS = (
     ("errors",),
     ("utils",),
     ("config", "workspace"),
-    ("images", "plotting"),
+    ("images", "pages", "plotting"),
     ("data",),
     ("datasets",),
     ("models",),

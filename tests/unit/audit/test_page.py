@@ -14,9 +14,9 @@ from tests.unit.audit.pictures import Noise, digest
 
 from darkroom.audit.findings import ImageRef
 from darkroom.audit.page import write
-from darkroom.audit.page.images import data_uri
 from darkroom.audit.page.write import choose, current_user, write_page
 from darkroom.datasets.fixes import Fix
+from darkroom.pages.images import data_uri
 
 HARMFUL = ("</script><script>alert(1)</script>", "<!--", '"quoted"', "'", "${data}", "$data", "a\u2028b")
 

@@ -1,18 +1,11 @@
-"""The images of a page, written into its HTML."""
+"""The images that a page of findings shows."""
 
-import base64
-import io
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from darkroom.audit.findings import ImageRef
-
-# Images of so few pixels a side are shown as they are, as squares of color. Larger ones are photographs.
-FEW_PIXELS = 64
-JPEG_QUALITY = 80
 
 
 class Images(Protocol):
@@ -24,17 +17,3 @@ class Images(Protocol):
     def label(self, image: ImageRef) -> str: ...
 
     def file(self, image: ImageRef) -> str: ...
-
-
-def data_uri(pixels: NDArray[np.uint8], side: int) -> str:
-    """An image [C, H, W] as a PNG if it is small, else as a JPEG whose sides are at most ``side``."""
-    picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    written = io.BytesIO()
-    if max(picture.size) <= FEW_PIXELS:
-        kind = "png"
-        picture.save(written, "PNG", optimize=True)
-    else:
-        kind = "jpeg"
-        picture.thumbnail((side, side))
-        picture.save(written, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/{kind};base64,{base64.b64encode(written.getvalue()).decode()}"

@@ -1,26 +1,18 @@
-"""Write the page: one HTML file without any address outside, in which people decide about findings.
-
-Everything that comes from the data is in a block of JSON, which the page's script shows as text; the page's policy lets
-no other script run.
-"""
+"""Write the page on which people decide about findings."""
 
 import getpass
-import hashlib
-import importlib.resources
-import json
 import subprocess
-from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from darkroom.audit.findings import Finding, ImageRef
-from darkroom.audit.page.images import Images, data_uri
+from darkroom.audit.page.images import Images
 from darkroom.data.cache import SPLITS
 from darkroom.datasets.fixes import COLUMNS, Fix
-from darkroom.utils.files import atomic_file
+from darkroom.pages import render
+from darkroom.pages.images import data_uri
 
 # A page of photographs has up to 20 MB then.
 MAX_SHOWN = 300
@@ -85,8 +77,7 @@ def write_page(
         "findings": listed,
         "images": drawn.found,
     }
-    with atomic_file(path) as partial:
-        partial.write_text(_render(data), encoding="utf-8")
+    render.write_page(path, "darkroom.audit.page", "Darkroom: data audit", data, ["page.js"])
 
 
 def current_user(root: Path) -> str:
@@ -171,21 +162,3 @@ def _given(finding: Finding, applied: Sequence[Fix]) -> str:
     if any(fix.given == finding.label for fix in own):
         return finding.label
     return next((fix.given for fix in own if fix.decision == "relabel" and fix.new == finding.label), finding.label)
-
-
-def _render(data: dict[str, Any]) -> str:
-    files = importlib.resources.files("darkroom.audit.page")
-    style, script = (files.joinpath(name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    # Of `<` a name could make the end of the block.
-    content = json.dumps(data).replace("<", "\\u003c")
-    policy = (
-        f"default-src 'none'; img-src data:; style-src {_source(style)}; script-src {_source(script)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    page = Template(files.joinpath("index.html").read_text(encoding="utf-8"))
-    return page.substitute(policy=policy, style=style, script=script, data=content)
-
-
-def _source(text: str) -> str:
-    """How a policy names a style or a script."""
-    return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
