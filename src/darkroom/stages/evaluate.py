@@ -24,7 +24,8 @@ from darkroom.evaluation.cross_validated import beside
 from darkroom.evaluation.gallery import write_gallery
 from darkroom.evaluation.leaks import confirm_leaked, without_leaked
 from darkroom.evaluation.logits import predict_logits
-from darkroom.evaluation.metrics import Evaluation, Floats, best_guess, measure
+from darkroom.evaluation.metrics import Evaluation, Floats, measure
+from darkroom.evaluation.notes import caveats, headline, leak_lines
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, fit_reference
 from darkroom.evaluation.slices import Slice, as_json, describe_named, find_slices, large_slices
@@ -70,8 +71,7 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     reference = fit_reference_of(classifier, train, val, test, config.evaluate.batch_size)
     found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
     resembling, leaked = _leaked(classifier, train, val, test, dataset, directory, config.evaluate.batch_size)
-    without = without_leaked(found, leaked)
-    found = replace(found, summary=found.summary | without)
+    found = replace(found, summary=found.summary | without_leaked(found, leaked))
     correct, compared = found.predicted == found.labels, dict(slicing)
     if wanted is None or CONFUSION in wanted:
         compared[CONFUSION] = by_confusion(found.probabilities, found.labels, dataset.classes)
@@ -90,25 +90,10 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
         reference.write(written / REFERENCE)
         identity = Identity(card.weights_sha256, dataset.fingerprint, sha256(written / PREDICTIONS))
         write_json(written / IDENTITY, asdict(identity))
-    messages.print(
-        f"evaluate: test accuracy {found.summary['accuracy']:.4f} (95 % interval {found.summary['accuracy_low']:.4f} "
-        f"to {found.summary['accuracy_high']:.4f})"
-    )
-    if line := beside(len(test), workspace.report("audit"), dataset.fingerprint):
-        messages.print(f"evaluate: {line}")
-    if apart := int((resembling & ~leaked).sum()):
-        messages.print(
-            f"evaluate: {counted(apart, 'test image')} {'resembles' if apart == 1 else 'resemble'} one in train or val "
-            "by pixels, and the model tells them apart"
-        )
-    if "accuracy_without_leaked" in without:
-        messages.print(
-            f"evaluate: {without['accuracy_without_leaked']:.4f} ({without['accuracy_without_leaked_low']:.4f} to "
-            f"{without['accuracy_without_leaked_high']:.4f}) without the "
-            f"{counted(int(without['leaked_images']), 'test image')} whose picture is in train or val too"
-        )
-    elif without:
-        warn("every test image shows a picture that is in train or val too: the metrics say nothing about new images")
+    small = beside(len(test), workspace.report("audit"), dataset.fingerprint)
+    for line in (headline(found), small, *leak_lines(found, resembling, leaked)):
+        if line:
+            messages.print(f"evaluate: {line}")
 
 
 def _train_if_here(directory: Path, dataset: DatasetCard, store: ShardStore | None) -> Split | None:
@@ -179,20 +164,6 @@ def _measure(
 def _named(prefix: str, summary: Mapping[str, float], metrics: Sequence[str]) -> dict[str, float]:
     """Some metrics of a summary with their intervals, under names that begin with ``prefix``."""
     return {f"{prefix}_{key}{end}": summary[f"{key}{end}"] for key in metrics for end in ("", "_low", "_high")}
-
-
-def caveats(found: Evaluation, classes: Sequence[str]) -> list[str]:
-    """What the metrics do not show, in lines: classes without test images, and whether guessing would do as well."""
-    lines = []
-    if absent := int(found.summary.get("absent_classes", 0)):
-        lines.append(f"{absent:,} of {len(classes):,} classes have no test image: the metrics say nothing about them")
-    guessed, guess = best_guess(found.labels, classes)
-    if found.summary["accuracy_low"] <= guess:
-        lines.append(
-            f"the model may be no better than guessing: {found.summary['accuracy']:.1%} of the test images are right, "
-            f"and always answering {guessed!r} would give {guess:.1%}"
-        )
-    return lines
 
 
 def _write(found: Evaluation, test: Split, dataset: DatasetCard, slices: Sequence[Slice], directory: Path) -> None:

@@ -14,10 +14,10 @@ from tests.unit.refusals import refused
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.evaluation.metrics import measure
+from darkroom.evaluation.notes import caveats
 from darkroom.evaluation.predictions import read_predictions
 from darkroom.evaluation.reference import Reference, fit_reference
 from darkroom.models.files import load_classifier
-from darkroom.stages.evaluate import caveats
 from darkroom.workspace import Workspace
 
 
