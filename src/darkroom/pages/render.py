@@ -14,14 +14,16 @@ from darkroom.utils.files import atomic_file
 SHARED = "darkroom.pages"
 
 
-def write_page(path: Path, package: str, title: str, data: Mapping[str, Any], scripts: Sequence[str]) -> None:
-    """Write a page to ``path``, from body.html, page.css and the ``scripts`` of a ``package``.
+def write_page(
+    path: Path, package: str, title: str, data: Mapping[str, Any], *, styles: Sequence[str], scripts: Sequence[str]
+) -> None:
+    """Write a page to ``path``, from the files of a ``package``: its body.html, ``styles`` and ``scripts``.
 
     Everything that comes from the ``data`` is in a block of JSON, which the scripts show as text. They find it as
     ``data``, and run one after another; the page's policy lets no other script run. Raises ValueError for NaN and
     infinities, which JSON does not have.
     """
-    style = _text(SHARED, "base.css") + _text(package, "page.css")
+    style = "\n".join([_text(SHARED, "base.css"), *(_text(package, name) for name in styles)])
     script = "\n".join([_text(SHARED, "dom.js"), *(_text(package, name) for name in scripts)])
     # Of `<` a name could make the end of the block.
     content = json.dumps(data, allow_nan=False).replace("<", "\\u003c")

@@ -77,7 +77,9 @@ def write_page(
         "findings": listed,
         "images": drawn.found,
     }
-    render.write_page(path, "darkroom.audit.page", "Darkroom: data audit", data, ["page.js"])
+    render.write_page(
+        path, "darkroom.audit.page", "Darkroom: data audit", data, styles=["page.css"], scripts=["page.js"]
+    )
 
 
 def current_user(root: Path) -> str:
