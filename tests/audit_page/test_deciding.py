@@ -1,14 +1,14 @@
 """The page of the data audit in a browser: people decide, save, and the pipeline reads what they saved."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 from tests.contrast import LOWEST_CONTRAST
-from tests.tracking_server.browser import FLAGS, chromium
+from tests.offline_pages import DESK, PHONE, Open, launched, opening, press
 from tests.unit.audit.pictures import Noise, digest
 
 from darkroom.audit.cached_images import CachedImages
@@ -17,7 +17,6 @@ from darkroom.audit.page.write import write_page
 from darkroom.data.cache import DatasetCard
 from darkroom.datasets.fixes import Fix, read_fixes, write_fixes
 
-PHONE = {"width": 360, "height": 740}
 HARMFUL = (
     "</script><script>alert(1)</script>",
     '<img src=x onerror="alert(1)">',
@@ -26,58 +25,37 @@ HARMFUL = (
     "new\nline",
 )
 NOISE = Noise(("cat", "dog", "fox"))
-Open = Callable[..., Page]
 
 expect.set_options(timeout=20_000)  # for a broken page; nothing is measured
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if chromium() is None:
-        pytest.skip("there is no Chromium on this machine")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def open_page(browser: Browser, tmp_path: Path) -> Iterator[Open]:
     """Write a page and open it. Afterwards: nothing else was asked for, no script failed, and no dialog was opened."""
-    contexts, asked, failed = [], [], []
     path = tmp_path / "index.html"
 
-    def open_page(findings=(), images=NOISE, *, fixes=(), who="Ann", warnings=(), **options) -> Page:
-        write_page(
-            path,
-            findings,
-            images,
-            classes=images.classes,
-            fixes=fixes,
-            who=who,
-            dataset="folder",
-            warnings=warnings,
-        )
-        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(20_000)
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("pageerror", lambda problem: failed.append(problem))
-        page.on("console", lambda message: failed.append(message.text))
-        page.goto(path.as_uri())
-        return page
+    with opening(browser, path) as open_file:
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert not [address for address in asked if not address.startswith(("data:", "blob:", path.as_uri()))]
-    assert not failed
+        def open_page(findings=(), images=NOISE, *, fixes=(), who="Ann", warnings=(), **options) -> Page:
+            write_page(
+                path,
+                findings,
+                images,
+                classes=images.classes,
+                fixes=fixes,
+                who=who,
+                dataset="folder",
+                warnings=warnings,
+            )
+            return open_file(**options)
 
-
-def press(page, *keys):
-    for key in keys:
-        page.keyboard.press(key)
+        yield open_page
 
 
 def saved(page, tmp_path, how="key"):
@@ -304,7 +282,7 @@ def test_earlier_decisions_can_be_undone_where_nothing_is_found(open_page, tmp_p
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [PHONE, {"width": 1280, "height": 900}], ids=["phone", "desk"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 224, 300)], ids=["small", "photographs"])
 def test_it_fits_and_can_be_read(open_page, scheme, size, shape):
     images = Noise(("cat", "a rather long name of a class " * 4, "x" * 100), shape)
