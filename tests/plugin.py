@@ -25,7 +25,7 @@ ROOT = f"{TESTS.parent}{os.sep}"
 SLOW = (
     "pipeline/", "ray_cluster/", "tracking_server/", "serving/page/", "serving/test_connections.py",
     "serving/test_fuzz.py", "audit_page/",
-    "unit/search/executors/", "data/test_published_real.py",
+    "evaluation_page/", "unit/search/executors/", "data/test_published_real.py",
     "device/test_trainings.py", "unit/formats/", "unit/datasets/remote/", "unit/features/test_compute.py",
     "unit/features/test_head.py", "unit/models/test_pretrained.py", "unit/models/test_pretrained_files.py",
     "unit/models/test_pretrained_training.py", "unit/models/test_timm_backbone.py", "unit/promotion/test_promote.py",

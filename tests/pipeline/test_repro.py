@@ -83,7 +83,7 @@ def test_every_figure_and_table_is_there(reproduced):
         "evaluate/confusion_matrix.json", "evaluate/confusion_matrix.csv", "evaluate/confusion_matrix.png",
         "evaluate/class_scores.png", "evaluate/predictions.csv", "evaluate/predictions.png",
         "evaluate/worst_mistakes.png", "evaluate/identity.json", "evaluate/slices.json", "evaluate/slices.png",
-        "evaluate/reference.json", "evaluate/gallery.json",
+        "evaluate/reference.json", "evaluate/gallery.json", "evaluate/index.html",
     }  # fmt: skip
 
 

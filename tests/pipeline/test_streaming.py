@@ -44,6 +44,8 @@ def test_a_model_is_trained_and_evaluated_from_the_remote(pushed):
         assert run_command(pushed, stage).code == 0
     metrics = json.loads((pushed / "reports" / "evaluate" / "metrics.json").read_text())
     assert metrics["accuracy"] > 0.5
+    report = (pushed / "reports" / "evaluate" / "index.html").read_text()
+    assert '"train": [], "lookedAt": 0' in report  # its train images are not here to be looked at
     here = sum(path.stat().st_size for path in (pushed / "data" / "streamed").rglob("*.safetensors"))
     assert 0 < here <= 100_000
     assert not list((pushed / "data" / "processed" / "digits").glob("*.safetensors"))

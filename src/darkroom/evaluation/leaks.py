@@ -5,16 +5,16 @@ these it too takes for the same picture: clothes of one cut resemble each other,
 """
 
 from collections.abc import Iterable
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import normalize
 
-from darkroom.data.batches import CPU, Split
+from darkroom.data.batches import Split
+from darkroom.evaluation.directions import directions
 from darkroom.evaluation.metrics import Evaluation, accuracy_interval
 from darkroom.models.classifier import Classifier
-from darkroom.models.network import record_features
 
 # Copies are among the nearest images, however good the model is.
 NEAREST = 20
@@ -58,12 +58,9 @@ def confirm_leaked(
 
 
 def _directions(classifier: Classifier, rows: Iterable[tuple[Split, Ints]], batch_size: int) -> Floats:
-    """What the last layer is given of the ``rows`` int64 [n] of each split, as vectors of length 1: [sum of n, D]."""
-    with torch.no_grad(), record_features(classifier) as features:
-        for split, wanted in rows:
-            for start in range(0, len(wanted), batch_size):
-                classifier(split.take(torch.from_numpy(wanted[start : start + batch_size]), CPU)[0])
-    found: Floats = normalize(torch.cat(features).float()).numpy()
+    """Those of the ``rows`` int64 [n] of each split: [sum of n, D]."""
+    batches = (directions(classifier, split, torch.from_numpy(wanted), batch_size) for split, wanted in rows)
+    found: Floats = torch.cat(list(chain.from_iterable(batches))).numpy()
     return found
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 History = Sequence[Mapping[str, Any]]
+HISTORY = "history.csv"
 
 
 def write_history(history: History, path: Path) -> None:

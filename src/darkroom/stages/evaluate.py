@@ -25,11 +25,16 @@ from darkroom.evaluation.gallery import write_gallery
 from darkroom.evaluation.leaks import confirm_leaked, without_leaked
 from darkroom.evaluation.logits import predict_logits
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
+from darkroom.evaluation.neighbors import TrainNeighbors
 from darkroom.evaluation.notes import caveats, headline, leak_lines
+from darkroom.evaluation.page.pictures import NamedImages
+from darkroom.evaluation.page.tables import read_curves
+from darkroom.evaluation.page.write import REPORT, write_report
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, fit_reference
 from darkroom.evaluation.slices import Slice, as_json, describe_named, find_slices, large_slices
 from darkroom.evaluation.slicing import CONFUSION, by_confusion, divide
+from darkroom.evaluation.training_curves import HISTORY
 from darkroom.evaluation.tta import average_logits
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
@@ -42,6 +47,8 @@ TTA_METRICS = ("accuracy", "log_loss")
 CALIBRATED_METRICS = ("log_loss", "calibration_error")
 # Of the train split, enough to know how its images are laid out.
 LAYOUT_IMAGES = 2000
+# Neighbors are looked for among so many train images for each image of val and test: the time stays within reason.
+MOST_TRAIN = 5
 SLICES = "slices.json"
 
 
@@ -76,11 +83,14 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     if wanted is None or CONFUSION in wanted:
         compared[CONFUSION] = by_confusion(found.probabilities, found.labels, dataset.classes)
     slices = find_slices(correct, large_slices(compared))
-    for caveat in caveats(found, dataset.classes):
-        warn(caveat)
     report = workspace.report("evaluate")
+    warnings = caveats(found, dataset.classes)
     if line := describe_named(slices):
-        warn(f"{line}; {report / SLICES} lists them")
+        warnings.append(f"{line}; {report / SLICES} lists them")
+    for line in warnings:
+        warn(line)
+    small = beside(len(test), workspace.report("audit"), dataset.fingerprint)
+    notes = [headline(found), *([small] if small else []), *leak_lines(found, resembling, leaked)]
     with atomic_directory(report) as written:
         _write(found, test, dataset, slices, written)
         write_json(written / SLICES, as_json(slices, correct, left_out))
@@ -90,16 +100,42 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
         reference.write(written / REFERENCE)
         identity = Identity(card.weights_sha256, dataset.fingerprint, sha256(written / PREDICTIONS))
         write_json(written / IDENTITY, asdict(identity))
-    small = beside(len(test), workspace.report("audit"), dataset.fingerprint)
-    for line in (headline(found), small, *leak_lines(found, resembling, leaked)):
-        if line:
-            messages.print(f"evaluate: {line}")
+        write_report(
+            written / REPORT,
+            found,
+            logits,
+            NamedImages(test, names, slicing),
+            _neighbors(classifier, train, directory, config.evaluate.batch_size, len(val) + len(test)),
+            classes=dataset.classes,
+            about={
+                "dataset": dataset.name,
+                "model": card.settings["model"]["name"],
+                "weights": card.weights_sha256[:12],
+            },
+            reference=reference,
+            bins=config.evaluate.calibration_bins,
+            slices=slices,
+            warnings=warnings,
+            notes=notes,
+            curves=read_curves(workspace.report("train") / HISTORY, card.best_epoch),
+        )
+    for line in notes:
+        messages.print(f"evaluate: {line}")
 
 
 def _train_if_here(directory: Path, dataset: DatasetCard, store: ShardStore | None) -> Split | None:
     """The train split; None if it is larger than this disk."""
     is_here = store is None or all(map(store.has, dataset.shards["train"]))
     return read_split(directory, dataset, "train") if is_here else None
+
+
+def _neighbors(
+    classifier: Classifier, train: Split | None, directory: Path, batch_size: int, evaluated: int
+) -> TrainNeighbors | None:
+    """Where the neighbors of test images are found, if the train images are here; ``evaluated`` images were others."""
+    if train is None:
+        return None
+    return TrainNeighbors(classifier, train, read_names(directory, "train"), MOST_TRAIN * evaluated, batch_size)
 
 
 def fit_reference_of(

@@ -20,7 +20,7 @@ from darkroom.data.cache import DatasetCard
 from darkroom.data.changed_settings import changed_settings
 from darkroom.data.streaming import open_store
 from darkroom.errors import LostProcessError, SearchError, TrackingError, counted
-from darkroom.evaluation.training_curves import learning_curves, write_history
+from darkroom.evaluation.training_curves import HISTORY, learning_curves, write_history
 from darkroom.features.head import Head, open_head, train_head
 from darkroom.features.task import trained_part
 from darkroom.features.task import without_effect as useless
@@ -260,7 +260,7 @@ def _write(
     best = result.best
     with atomic_directory(workspace.report("train")) as directory:
         rows = [asdict(metrics) for metrics in result.history]
-        write_history(rows, directory / "history.csv")
+        write_history(rows, directory / HISTORY)
         curves = learning_curves(rows, best.epoch, label_smoothing=label_smoothing)
         plotting.save(curves, directory / "curves.png")
         write_json(

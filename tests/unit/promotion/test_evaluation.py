@@ -70,6 +70,24 @@ def test_the_model_says_of_the_gallerys_pictures_what_is_written_there(report, e
     assert [card.dataset_card.classes[label] for label in predicted] == [each["predicted"] for each in listed]
 
 
+def test_the_report_is_of_the_same_evaluation(report, answers):
+    page = (report / "index.html").read_text(encoding="utf-8")
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    metrics = json.loads((report / "metrics.json").read_text())
+    confusion = json.loads((report / "confusion_matrix.json").read_text())
+    assert {row["name"]: row["value"] for row in data["metrics"]}["accuracy"] == metrics["accuracy"]
+    assert data["classes"] == confusion["classes"]
+    assert all(confusion["counts"][actual][predicted] == images for actual, predicted, images in data["cells"])
+    logits, labels = answers("test")
+    for image in data["images"]:
+        assert image["actual"] == labels[image["row"]]
+        assert image["energy"] == pytest.approx(-np.logaddexp.reduce(logits[image["row"]].astype(float)), abs=1e-3)
+        assert image["slices"].keys() <= {"brightness", "ink"}
+    # Of one epoch, and all train images are near enough to be looked at.
+    assert data["curves"]["epoch"] == [1]
+    assert data["lookedAt"] == data["trainSize"] > 0
+
+
 def _rows(report):
     with (report / "predictions.csv").open(newline="") as opened:
         return list(csv.DictReader(opened))

@@ -1,0 +1,20 @@
+"""What a classifier's last layer is given of images, as directions: alike images point the same way."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from darkroom.data.batches import CPU, Split
+from darkroom.models.classifier import Classifier
+from darkroom.models.network import record_features
+
+
+@torch.no_grad()
+def directions(classifier: Classifier, split: Split, rows: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """The features of the ``rows`` int64 [n] of a split as vectors of length 1: float32 [batch, D], by batches."""
+    with record_features(classifier) as features:
+        for some in rows.split(batch_size):
+            classifier(split.take(some, CPU)[0])
+            yield normalize(features.pop().float())

@@ -1,0 +1,51 @@
+"""The train images that a model takes for most like a test image: by these it was taught what to answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from darkroom.data.batches import Split
+from darkroom.evaluation.directions import directions
+from darkroom.models.classifier import Classifier
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class TrainNeighbors:
+    """The ``train`` split of a ``classifier``, in which neighbors of images are looked for.
+
+    Of a large split only ``limit`` images, evenly spaced, are looked at. ``names`` are the files of all of them; empty
+    if they have none.
+    """
+
+    classifier: Classifier
+    train: Split
+    names: Sequence[str]
+    limit: int
+    batch_size: int
+
+    @property
+    def looked_at(self) -> int:
+        return min(self.limit, len(self.train))
+
+    def nearest(self, images: Split, rows: Ints, count: int) -> tuple[Ints, Floats]:
+        """Of each of the ``rows`` int64 [n] of ``images`` the nearest train images: their rows, and how alike they are.
+
+        Both are [n, count], or fewer where there are fewer; the most alike first. By the cosine, -1 to 1, between what
+        the last layer is given. The features of the train split are never all in memory.
+        """
+        asked = torch.cat(list(directions(self.classifier, images, torch.from_numpy(rows), self.batch_size)))
+        known = self.train.some_rows(self.looked_at)
+        likeness, places = asked.new_empty(len(rows), 0), known.new_empty(len(rows), 0)
+        described = directions(self.classifier, self.train, known, self.batch_size)
+        for some, features in zip(known.split(self.batch_size), described, strict=True):
+            places = torch.cat([places, some.expand(len(rows), -1)], dim=1)
+            likeness = torch.cat([likeness, asked @ features.T], dim=1)
+            likeness, best = likeness.topk(min(count, likeness.shape[1]))
+            places = places.gather(1, best)
+        return places.numpy(), likeness.numpy()

@@ -1,0 +1,1 @@
+"""The report of an evaluation: one HTML page without any address outside, with the images behind its numbers."""
