@@ -62,5 +62,6 @@ def make_loaded(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, refe
         reference=reference,
         gallery=[GalleryImage(png(0), "dark", "dark"), GalleryImage(png(255), "bright", "bright")],
         confusion={"classes": list(CLASSES), "counts": [[9, 1], [1, 9]]},
+        report="<title>é</title>".encode(),
         about=about,
     )

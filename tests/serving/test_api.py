@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 from base64 import b64decode, b64encode, encodebytes, urlsafe_b64encode
+from dataclasses import replace
 
 import httpx2
 import numpy as np
@@ -311,6 +312,16 @@ def test_the_gallery_and_the_confusion_matrix_are_those_of_the_evaluation(client
 
     assert [(each["actual"], pixels_of(each["image"]).max()) for each in gallery] == [("dark", 0), ("bright", 255)]
     assert client.get("/v1/model/confusion").json() == {"classes": list(CLASSES), "counts": [[9, 1], [1, 9]]}
+
+
+def test_the_report_is_a_file_to_download_and_missing_where_a_version_has_none(service, client):
+    answer = client.get("/v1/model/report")
+    assert (answer.status_code, answer.text) == (200, "<title>é</title>")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="evaluation.html"'
+    service.serve(replace(make_loaded("2"), report=None), None)
+    refused = client.get("/v1/model/report")
+    assert (refused.status_code, refused.json()) == (404, {"detail": "this version has no report of its evaluation"})
 
 
 def test_prometheus_is_told_of_requests_predictions_versions_and_drift(service, client):

@@ -65,11 +65,12 @@ def test_everything_that_is_known_of_the_version_comes_along(registered, evaluat
     assert [(each.actual, each.predicted) for each in loaded.gallery] == [
         (each["actual"], each["predicted"]) for each in listed
     ]
+    assert loaded.report == (report / "index.html").read_bytes()
     assert loaded.gallery[0].png == (report / listed[0]["file"]).read_bytes()
 
 
 def test_a_version_with_few_artifacts_is_served_without_what_it_lacks(registered, artifacts):
-    for name in ("reference.json", "gallery.json", "confusion_matrix.json"):
+    for name in ("reference.json", "gallery.json", "confusion_matrix.json", "index.html"):
         (artifacts / name).unlink()
     shutil.rmtree(artifacts / "gallery")
     client, version = registered
@@ -77,6 +78,7 @@ def test_a_version_with_few_artifacts_is_served_without_what_it_lacks(registered
     loaded = load_version(client, client.get_model_version(version.name, "1"), TORCH)
 
     assert (loaded.reference, list(loaded.gallery), loaded.confusion, loaded.transform.layout) == (None, [], None, None)
+    assert loaded.report is None
     assert loaded.runtime.infer(np.zeros((1, 1, 8, 8), np.uint8)).shape == (1, 10)
 
 

@@ -11,7 +11,7 @@ from darkroom.serving.app import make_app
 
 KEY = "correct horse battery"
 FILES = {"images": ("private-name.png", png(20), "image/png")}
-PROTECTED = ("/v1/model", "/v1/model/gallery", "/v1/model/confusion", "/v1/drift", "/metrics")
+PROTECTED = ("/v1/model", "/v1/model/gallery", "/v1/model/confusion", "/v1/model/report", "/v1/drift", "/metrics")
 STRANGERS = (
     {},
     {"x-api-key": ""},

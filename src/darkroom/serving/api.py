@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import numpy as np
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
@@ -25,6 +26,7 @@ from darkroom.serving.service import Answer, BusyError, Deployment, Options, Ser
 PREDICT_PATH = "/v1/predict"
 TOP_K = 3
 RETRY_SECONDS = "1"
+DOWNLOAD = 'attachment; filename="evaluation.html"'
 # Probabilities and pixels that are written in the event loop: a few milliseconds.
 SMALL_ANSWER = 5000
 # A gray square of 8 x 8 pixels.
@@ -154,6 +156,17 @@ def make_router(service: Service) -> APIRouter:
         if found is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "this version has no confusion matrix")
         return schemas.Confusion.model_validate(found)
+
+    @router.get(
+        "/v1/model/report", response_class=HTMLResponse, responses={404: {"model": schemas.Problem}}, tags=["API"]
+    )
+    async def report() -> Response:
+        """The report of the evaluation on the test split: a page to download, in one file."""
+        page = service.champion.model.report
+        if page is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "this version has no report of its evaluation")
+        # The server's pages may run no script that is in the page itself, as this one's are: it is opened from a file.
+        return Response(page, media_type="text/html", headers={"Content-Disposition": DOWNLOAD})
 
     @router.get("/v1/drift", responses={404: {"model": schemas.Problem}}, tags=["API"])
     async def drift() -> schemas.Drift:

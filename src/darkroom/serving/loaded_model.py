@@ -16,6 +16,7 @@ from mlflow.models import Model
 from darkroom.config.settings import Serve
 from darkroom.errors import ModelError
 from darkroom.evaluation.gallery import GALLERY
+from darkroom.evaluation.page import REPORT
 from darkroom.evaluation.reference import Reference
 from darkroom.images.decoder import Decoder
 from darkroom.promotion.evaluated_model import EvaluatedModel, load_evaluated_model
@@ -49,7 +50,8 @@ class GalleryImage:
 class LoadedModel:
     """``version`` of the registered model ``name``: what computes its answers, and what is known of it.
 
-    ``reference`` is None, ``gallery`` empty and ``confusion`` None for a version without them.
+    ``reference``, ``confusion`` and ``report``, the HTML of its evaluation, are None and ``gallery`` is empty for a
+    version without them.
     """
 
     name: str
@@ -62,6 +64,7 @@ class LoadedModel:
     gallery: Sequence[GalleryImage]
     confusion: Mapping[str, Any] | None
     about: Mapping[str, Any]
+    report: bytes | None = None
 
 
 def load_version(client: MlflowClient, version: ModelVersion, settings: Serve) -> LoadedModel:
@@ -84,7 +87,7 @@ def load_version(client: MlflowClient, version: ModelVersion, settings: Serve) -
         runtime = choose_runtime(program, settings.runtime, probe, about, place, cores(settings))
         classes = evaluated.answers.classes
         _self_test(version, runtime.infer(probe), classes, gallery)
-        confusion = report / CONFUSION
+        confusion, page = report / CONFUSION, report / REPORT
         return LoadedModel(
             name=version.name,
             version=str(version.version),
@@ -96,6 +99,7 @@ def load_version(client: MlflowClient, version: ModelVersion, settings: Serve) -
             gallery=gallery,
             confusion=read_json(confusion, error=ModelError, made_by=MADE_BY) if confusion.is_file() else None,
             about=about,
+            report=page.read_bytes() if page.is_file() else None,
         )
 
 

@@ -27,9 +27,10 @@ from darkroom.evaluation.logits import predict_logits
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.neighbors import TrainNeighbors
 from darkroom.evaluation.notes import caveats, headline, leak_lines
+from darkroom.evaluation.page import REPORT
 from darkroom.evaluation.page.pictures import NamedImages
 from darkroom.evaluation.page.tables import read_curves
-from darkroom.evaluation.page.write import REPORT, write_report
+from darkroom.evaluation.page.write import write_report
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, fit_reference
 from darkroom.evaluation.slices import Slice, as_json, describe_named, find_slices, large_slices

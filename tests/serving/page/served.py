@@ -96,6 +96,7 @@ def made_up(
     gallery: Sequence[GalleryImage] = (),
     counts: np.ndarray | None = None,
     version: str = "1",
+    report: bytes | None = None,
 ) -> LoadedModel:
     """Version 1 of a model whose logits [N, classes] are those of ``infer``."""
     about: dict[str, Any] = ABOUT | {"name": "demo", "version": version, "classes": list(classes), "shape": list(shape)}
@@ -110,6 +111,7 @@ def made_up(
         gallery=gallery,
         confusion={"classes": list(classes), "counts": counts.tolist()} if counts is not None else None,
         about=about,
+        report=report,
     )
 
 

@@ -16,7 +16,6 @@ from darkroom.evaluation.reference import Reference, calibrated
 from darkroom.evaluation.slices import Slice
 from darkroom.pages import render
 
-REPORT = "index.html"
 STYLES = ("page.css", "detail.css")
 SCRIPTS = ("charts.js", "tables.js", "matrix.js", "detail.js", "images.js")
 

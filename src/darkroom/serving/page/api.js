@@ -19,13 +19,13 @@ export class ApiError extends Error {
 export const keep = (key) => sessionStorage.setItem(KEY, key);
 export const hasKey = () => sessionStorage.getItem(KEY) !== null;
 
-async function ask(path, options = {}) {
+async function ask(path, options = {}, read = (response) => response.json()) {
   const key = sessionStorage.getItem(KEY);
   const headers = key === null ? {} : { Authorization: `Bearer ${key}` };
   let response, answer;
   try {
     response = await fetch(new URL(path, ROOT), { cache: "no-store", ...options, headers });
-    answer = await response.json().catch(() => null);
+    answer = await (response.ok ? read(response) : response.json()).catch(() => null);
   } catch (problem) {
     if (problem.name === "AbortError") throw problem;
     throw new ApiError(0, "The server does not respond");
@@ -38,6 +38,7 @@ async function ask(path, options = {}) {
 export const model = () => ask("v1/model");
 export const gallery = () => ask("v1/model/gallery");
 export const confusion = () => ask("v1/model/confusion");
+export const report = () => ask("v1/model/report", {}, (response) => response.text());
 export const drift = () => ask("v1/drift");
 
 export function predict({ file, name, drawn = false, exact = false }, signal) {

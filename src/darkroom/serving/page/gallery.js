@@ -25,8 +25,7 @@ function tile({ image, actual, predicted }, position, take) {
   return made;
 }
 
-export function show(images, take) {
-  const gallery = find("gallery");
+export function show(images, take, gallery = find("gallery")) {
   const tiles = images.map((each, position) => tile(each, position, take));
   gallery.replaceChildren(...tiles);
   const enter = (position) => {

@@ -5,6 +5,7 @@ import * as api from "./api.js";
 import * as camera from "./camera.js";
 import { Paper } from "./canvas.js";
 import * as card from "./card.js";
+import * as cell from "./cell.js";
 import * as confusion from "./confusion.js";
 import { find } from "./dom.js";
 import * as drift from "./drift.js";
@@ -32,7 +33,8 @@ const poller = new ChampionPoller({
   },
   async met() {
     await optional("gallery-section", api.gallery, (images) => gallery.show(images, put));
-    await optional("confusion-section", api.confusion, confusion.show);
+    await optional("confusion-section", api.confusion, (found) =>
+      confusion.show(found, (...chosen) => cell.open(poller.model, found, chosen, put)));
   },
   async drift() {
     await optional("drift-section", api.drift, drift.show);
@@ -90,6 +92,7 @@ async function ask() {
 find("undo").addEventListener("click", () => paper.undo());
 find("clear").addEventListener("click", () => paper.clear());
 sources.listen((file) => put({ file, name: file.name || "picture.png" }));
+cell.listen();
 camera.watch((file) => put({ file, name: file.name }));
 key.listen(() => poller.poll());
 poller.poll();
