@@ -52,8 +52,8 @@ def run(config: Config, workspace: Workspace, *, as_json: bool) -> None:
     else:
         aliases = ", ".join(version["aliases"]) or "neither champion nor challenger"
         output.print(f"Registered as {version['name']} version {version['version']} ({aliases}).")
-    output.print("Next: `make ui` opens MLflow on the runs, reports/evaluate/ has the confusion matrix and the")
-    output.print("predictions, `darkroom predict IMAGE` runs the champion, params.yaml has every setting.")
+    output.print("Next: reports/evaluate/index.html shows the mistakes in a browser, `make ui` opens MLflow on the")
+    output.print("runs, `darkroom predict IMAGE` runs the champion, params.yaml has every setting.")
 
 
 def _registered(config: Config, workspace: Workspace) -> dict[str, Any] | None:
