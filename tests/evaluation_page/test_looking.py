@@ -63,7 +63,7 @@ def test_a_cell_of_the_matrix_opens_its_images_by_keyboard(open_report):
     press(page, "ArrowDown", "ArrowRight", "ArrowRight")
     expect(page.locator("#cell")).to_have_text(re.compile(rf"dog: {found.confusion[1, 2]} images? .* taken for fox"))
     press(page, "Enter")
-    expect(tiles(page)).to_have_count(found.confusion[1, 2])
+    expect(tiles(page)).to_have_count(int(found.confusion[1, 2]))
     for name in tiles(page).all():
         assert name.locator("bdi").all_text_contents() == ["dog", "fox"]
     assert focused(page) == 0

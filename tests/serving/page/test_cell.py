@@ -31,7 +31,7 @@ def test_a_cell_opens_its_images_by_keyboard_and_one_of_them_is_answered(reporte
         for key in ("ArrowDown", "ArrowLeft", "ArrowRight", "ArrowRight", "Enter"):
             page.keyboard.press(key)
         expect(page.locator("#cell-title")).to_have_text("bee mistaken for <b>wasp</b>")
-        count = found.confusion[1, 2]
+        count = int(found.confusion[1, 2])
         expect(page.locator("#cell-images .tile")).to_have_count(count)
         expect(page.locator("#cell-about")).to_contain_text(f"{count} of {count} test images")
         page.locator("#cell-images .tile").first.focus()

@@ -21,7 +21,7 @@ BINS = 10
 def classifier_of(shape: tuple[int, int, int], classes: int) -> Classifier:
     torch.manual_seed(0)
     size = int(np.prod(shape))
-    network = nn.Sequential(nn.Flatten(), nn.Linear(size, 8), nn.ReLU(), nn.Linear(8, classes))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(size, 32), nn.ReLU(), nn.Linear(32, classes))
     return Classifier(network, mean=[0.5] * shape[0], std=[0.3] * shape[0])
 
 

@@ -3,7 +3,7 @@
 const SVG = "http://www.w3.org/2000/svg";
 const WIDTH = 340;
 const HEIGHT = 260;
-const EDGE = { left: 46, right: 12, top: 12, bottom: 38 };
+const EDGE = { left: 62, right: 22, top: 12, bottom: 38 };
 
 function drawn(tag, attributes = {}, text = "") {
   const made = document.createElementNS(SVG, tag);

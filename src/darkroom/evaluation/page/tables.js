@@ -43,7 +43,7 @@ fill("metrics-table", ["metric", "value", "95 % interval"],
 
 function score([value, low, high]) {
   if (value === null) return "no images";
-  return element("span", {}, percent(value), element("span", { className: "small interval", textContent: ` ${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)}` }));
+  return element("span", {}, percent(value), element("span", { className: "small interval", textContent: `${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)}` }));
 }
 
 const weakest = data.perClass
