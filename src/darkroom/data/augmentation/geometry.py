@@ -58,11 +58,12 @@ def _pad(images: Tensor, pixels: int, padding: str) -> Tensor:
     return images
 
 
-def affine(images: Tensor, degrees: Tensor, scales: Tensor, shears: Tensor) -> Tensor:
+def affine(images: Tensor, degrees: Tensor, scales: Tensor, shears: Tensor, outside: str = "zeros") -> Tensor:
     """Turn clockwise, scale and shear ``images`` uint8 [N, C, H, W] about their centers, in bilinear interpolation.
 
-    ``degrees``, ``scales`` (1 as it is) and ``shears`` (degrees, along the rows) are float [N]; black comes in
-    from outside. Follows the definition of torchvision.transforms.v2.functional.affine.
+    ``degrees``, ``scales`` (1 as it is) and ``shears`` (degrees, along the rows) are float [N]. What comes in from
+    ``outside`` is black, or with "reflection" the image mirrored at its edge. Follows the definition of
+    torchvision.transforms.v2.functional.affine.
     """
     height, width = images.shape[-2:]
     turn, shear = degrees.deg2rad(), shears.deg2rad()
@@ -73,7 +74,7 @@ def affine(images: Tensor, degrees: Tensor, scales: Tensor, shears: Tensor) -> T
     matrices = torch.stack([first, second], 1) / scales[:, None, None]
     matrices = F.pad(matrices, (0, 1))
     grid = F.affine_grid(matrices, list(images.shape), align_corners=False)
-    moved = F.grid_sample(images.to(grid.dtype), grid, align_corners=False)
+    moved = F.grid_sample(images.to(grid.dtype), grid, padding_mode=outside, align_corners=False)
     return moved.round_().to(images.dtype)
 
 
