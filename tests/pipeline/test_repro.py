@@ -254,7 +254,9 @@ def test_a_store_that_lacks_the_run_gets_it_rebuilt_from_the_files(run, tmp_path
     (original,) = runs["train"]
     assert rebuilt.info.status == "FINISHED"
     assert rebuilt.data.params == original.data.params
-    for key, value in original.data.metrics.items():
+    # No file says how much of the machine was used.
+    kept = {key: value for key, value in original.data.metrics.items() if not key.startswith("system/")}
+    for key, value in kept.items():
         assert rebuilt.data.metrics[key] == pytest.approx(value), key
     assert len(client.get_metric_history(rebuilt.info.run_id, "train/loss")) == EPOCHS
 

@@ -120,6 +120,7 @@ class _Search:
         with (
             Tracker(config.tracking, workspace.spools) as tracker,
             tracker.start(name, "search", key=key) as parent,
+            tracker.monitored(parent),
         ):
             study.set_user_attr(RUN_ATTRIBUTE, parent.key)
             in_precision = precision.put_into(config)

@@ -183,6 +183,7 @@ def _train_and_write(
     with (
         Tracker(config.tracking, workspace.spools) as tracker,
         tracker.start(training_name(settings, card), "train", key=checkpoint.run_id) as tracked,
+        tracker.monitored(tracked),
         progress() as display,
     ):
         checkpoint.run_id = tracked.key

@@ -1,8 +1,8 @@
 """The tracker of a stage: runs that it logs to without waiting, and the store where it has to wait."""
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +12,7 @@ from darkroom.config.settings import Tracking
 from darkroom.tracking.database import check_database, unusable
 from darkroom.tracking.runs import Run, begin, origin
 from darkroom.tracking.spool import Operation
+from darkroom.tracking.system_metrics import SystemMonitor
 from darkroom.tracking.tracking_uri import check_uri, need_store, shown, tracking_uri
 from darkroom.tracking.writer import Writer
 from darkroom.utils.console import messages, warn
@@ -48,6 +49,7 @@ class Tracker:
         check_uri(self._address)
         check_database(self._address, settings.experiment)
         self._writer = Writer(self._address, settings.experiment, spools)
+        self._monitor: SystemMonitor | None = None
         self._seconds = 0.0
         self._has_sent = False
         self._trouble = ""
@@ -88,14 +90,25 @@ class Tracker:
 
     @property
     def seconds(self) -> float:
-        """The cost of tracking so far: seconds that the stage waited for it, and CPU seconds of the thread."""
-        return self._seconds + self._writer.cpu_seconds
+        """The cost of tracking so far: seconds that the stage waited for it, and CPU seconds of its threads."""
+        monitoring = self._monitor.cpu_seconds if self._monitor else 0.0
+        return self._seconds + self._writer.cpu_seconds + monitoring
 
     def start(self, name: str, kind: str, *, key: str | None = None, parent: str | None = None) -> Run:
         """Start a run, or resume it; see ``begin``."""
         if not self._has_sent:
             self._answered.enter_context(answered("ending the run"))
         return begin(self._send, name, kind, self._origin, key=key, parent=parent)
+
+    @contextmanager
+    def monitored(self, run: Run) -> Iterator[None]:
+        """Log to ``run`` how much of this machine is used, until the block ends; see ``SystemMonitor``."""
+        # Not by the run: only the main thread may hold back an interruption.
+        self._monitor = SystemMonitor(
+            lambda points: self._writer.append({"do": "metrics", "run": run.key, "points": points})
+        )
+        with self._monitor:
+            yield
 
     @cached_property
     def _origin(self) -> dict[str, str]:

@@ -2,8 +2,10 @@
 
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 from mlflow.exceptions import MlflowException
@@ -11,8 +13,8 @@ from tests.wait import SECONDS
 
 from darkroom.config.settings import Tracking
 from darkroom.errors import TrackingError, TrainingError
+from darkroom.tracking import system_metrics, writer
 from darkroom.tracking import tracker as tracking
-from darkroom.tracking import writer
 from darkroom.tracking.store import Store
 from darkroom.tracking.tracker import Tracker, connect
 from darkroom.tracking.writer import merged
@@ -400,6 +402,23 @@ def test_the_costs_are_the_waiting_of_the_stage_and_the_work_of_the_thread(gate,
         tell(run)
         tracker.if_it_answers(lambda store: None)
         assert tracker.seconds > told
+
+
+def test_the_use_of_the_machine_is_in_the_store_and_grows_when_the_run_is_resumed(open_tracker, spools, monkeypatch):
+    monkeypatch.setattr(system_metrics, "LEAST_SECONDS", 0.0)
+    key = None
+    for now in (1_000.0, 2_000.0):
+        clock = SimpleNamespace(
+            time_ns=lambda now=now: int(now * 1e9), monotonic=time.monotonic, thread_time=time.thread_time
+        )
+        monkeypatch.setattr(system_metrics, "time", clock)
+        with open_tracker() as tracker, tracker.start("a run", "train", key=key) as run, tracker.monitored(run):
+            key = run.key
+        assert tracker.seconds > 0
+    store = connect(Tracking(), spools)
+    (found,) = runs_of(store)
+    history = store.client.get_metric_history(found.info.run_id, "system/system_memory_usage_percentage")
+    assert [(point.step, point.timestamp) for point in history] == [(1_000, 1_000_000), (2_000, 2_000_000)]
 
 
 def test_figures_of_one_run_that_follow_each_other_are_sent_together():
