@@ -43,6 +43,17 @@ def share_interval(share: float, images: float) -> Interval:
     return float(low), float(high)
 
 
+def mean_share_interval(shares: Floats) -> Interval:
+    """The interval of the mean of ``shares`` [N], each from 0 to 1, such as the share of right answers to several views
+    of an image.
+
+    It is Wilson's with an effective number of images, as in ``macro_intervals``; of equal shares with their own number.
+    """
+    images, mean = len(shares), float(shares.mean())
+    variance = float(shares.var()) / images
+    return share_interval(mean, mean * (1 - mean) / variance if variance else images)
+
+
 def class_intervals(confusion: Ints) -> dict[str, tuple[Floats, Floats]]:
     """The intervals of precision, recall and F1 of each class, from ``confusion`` [classes, classes].
 

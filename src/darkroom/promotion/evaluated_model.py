@@ -20,10 +20,11 @@ from darkroom.errors import ModelError, TrackingError
 from darkroom.evaluation.pairing import Pairing, pair_equal, pair_shared
 from darkroom.evaluation.predictions import PREDICTIONS, SplitPredictions, read_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference
+from darkroom.evaluation.robustness import ROBUSTNESS, Robustness
 from darkroom.images.decoder import Decoder
 from darkroom.models.card import ModelCard
 from darkroom.promotion.registry import EVALUATION, MODEL_FILE, Contender
-from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, REFERENCE_TAG
+from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, REFERENCE_TAG, ROBUSTNESS_TAG
 from darkroom.tracking.store import does_not_answer
 from darkroom.utils.files import sha256
 
@@ -94,6 +95,12 @@ class EvaluatedModel:
             )
         return found
 
+    def robust_accuracy(self) -> float | None:
+        """The mean accuracy on corrupted test images, or None if it was not measured. Raises ModelError."""
+        if ROBUSTNESS_TAG not in self.contender.tags:
+            return None
+        return Robustness.read(self.report / ROBUSTNESS).corrupted.accuracy
+
     def decoder(self) -> Decoder:
         """The decoder of its input images."""
         card = self.metadata.get("card") or {}
@@ -135,8 +142,9 @@ def load_evaluated_model(client: MlflowClient, contender: Contender, directory: 
         report = _fetch(f"runs:/{contender.run_id}/{EVALUATION}", contender, place / "run", PREDICTIONS)
     _check(contender, model / MODEL_FILE, digests[MODEL_TAG])
     _check(contender, report / PREDICTIONS, digests[PREDICTIONS_TAG])
-    if expected := contender.tags.get(REFERENCE_TAG):
-        _check(contender, report / REFERENCE, expected)
+    for tag, name in ((REFERENCE_TAG, REFERENCE), (ROBUSTNESS_TAG, ROBUSTNESS)):
+        if expected := contender.tags.get(tag):
+            _check(contender, report / name, expected)
     metadata: dict[str, Any] = Model.load(model).metadata or {}
     try:
         shape = tuple(metadata["shape"])

@@ -156,6 +156,7 @@ def evaluate_gate(
     calibration = expected_calibration_error(answers.confidence, answers.correct, bins)
     p95 = latency["challenger"].p95_ms if latency else None
     checks += [
+        _robust_accuracy(settings, challenger),
         _at_most("calibration", calibration, settings.max_calibration_error, "{:.4f}"),
         _at_most("latency", p95, settings.max_latency_ms, "{:.3f} ms"),
         _at_most("size", challenger.size_bytes / MEGABYTE, settings.max_size_mb, "{:.3f} MB"),
@@ -272,6 +273,17 @@ def _largest_drop(
     if dropped and min(p.values()) >= alpha / len(groups):
         value += f", which may be chance (p {p[worst]:.2g}, {len(groups[worst])} images)"
     return value, not dropped
+
+
+def _robust_accuracy(settings: Gate, challenger: EvaluatedModel) -> Check:
+    value, minimum = challenger.robust_accuracy(), settings.min_robust_accuracy
+    shown = "not measured" if value is None else f"{value:.4f}"
+    if minimum is None:
+        return Check("robust_accuracy", shown, NO_LIMIT, True)
+    if value is None:
+        shown += "; set evaluate.corruptions to common and run `dvc repro`"
+    passed = value is not None and value >= minimum
+    return Check("robust_accuracy", shown, f"at least {minimum:g}", passed)
 
 
 def _at_most(rule: str, value: float | None, limit: float | None, form: str) -> Check:

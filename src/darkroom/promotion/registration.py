@@ -17,6 +17,7 @@ from darkroom.data.difference import LISTING
 from darkroom.errors import CacheError, ModelError
 from darkroom.evaluation.reference import REFERENCE
 from darkroom.evaluation.report import EVALUATE, INTERVALS, METRICS, read_identity, read_metrics
+from darkroom.evaluation.robustness import ROBUSTNESS
 from darkroom.evaluation.training_curves import read_history
 from darkroom.models.card import MADE_BY, ModelCard
 from darkroom.models.classifier import Classifier
@@ -41,6 +42,7 @@ from darkroom.tracking.runs import (
     NOTE_TAG,
     PREDICTIONS_TAG,
     REFERENCE_TAG,
+    ROBUSTNESS_TAG,
     RUN_TAG,
     WEIGHTS_TAG,
     epoch_metrics,
@@ -92,6 +94,8 @@ def register_working_tree(store: Store, config: Config, workspace: Workspace) ->
         PREDICTIONS_TAG: identity.predictions_sha256,
         REFERENCE_TAG: sha256(need_output(report / REFERENCE, error=ModelError, made_by=EVALUATE)),
     }
+    if (robustness := report / ROBUSTNESS).is_file():
+        digests[ROBUSTNESS_TAG] = sha256(robustness)
     # A training that was repeated to the same weights has another run than their version.
     for held in filter(None, (registered, own)):
         held.log_reports(store.client, workspace)

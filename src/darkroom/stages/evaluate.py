@@ -20,6 +20,7 @@ from darkroom.data.shard_store import ShardStore
 from darkroom.data.streaming import open_store
 from darkroom.errors import CacheError, counted
 from darkroom.evaluation import plots
+from darkroom.evaluation.corrupted_images import measure_robustness
 from darkroom.evaluation.cross_validated import beside
 from darkroom.evaluation.gallery import write_gallery
 from darkroom.evaluation.leaks import confirm_leaked, without_leaked
@@ -33,13 +34,16 @@ from darkroom.evaluation.page.tables import read_curves
 from darkroom.evaluation.page.write import write_report
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
 from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, fit_reference
+from darkroom.evaluation.robustness import Robustness
+from darkroom.evaluation.robustness_report import write_robustness
 from darkroom.evaluation.slices import Slice, as_json, describe_named, find_slices, large_slices
 from darkroom.evaluation.slicing import CONFUSION, by_confusion, divide
 from darkroom.evaluation.training_curves import HISTORY
 from darkroom.evaluation.tta import average_logits
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
-from darkroom.utils.console import messages, warn
+from darkroom.training.device import set_tf32
+from darkroom.utils.console import messages, progress, warn
 from darkroom.utils.csv_files import write_spreadsheet
 from darkroom.utils.files import atomic_directory, sha256, write_json
 from darkroom.workspace import Workspace
@@ -81,6 +85,9 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     resembling, leaked = _leaked(classifier, train, val, test, dataset, directory, config.evaluate.batch_size)
     found = replace(found, summary=found.summary | without_leaked(found, leaked))
     correct, compared = found.predicted == found.labels, dict(slicing)
+    robustness = _measure_robustness(classifier, test, correct, config.evaluate)
+    if robustness:
+        found = replace(found, summary=found.summary | robustness.metrics)
     if wanted is None or CONFUSION in wanted:
         compared[CONFUSION] = by_confusion(found.probabilities, found.labels, dataset.classes)
     slices = find_slices(correct, large_slices(compared))
@@ -91,10 +98,13 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     for line in warnings:
         warn(line)
     small = beside(len(test), workspace.report("audit"), dataset.fingerprint)
-    notes = [headline(found), *([small] if small else []), *leak_lines(found, resembling, leaked)]
+    notes = [headline(found), *([str(robustness)] if robustness else [])]
+    notes += [*([small] if small else []), *leak_lines(found, resembling, leaked)]
     with atomic_directory(report) as written:
         _write(found, test, dataset, slices, written)
         write_json(written / SLICES, as_json(slices, correct, left_out))
+        if robustness:
+            write_robustness(robustness, test.pixels[np.array([len(test) // 2])][0], written)
         probabilities = calibrated(logits, reference.temperature)
         names, digests = read_names(directory, "test"), read_digests(directory, "test")
         write_predictions(found, probabilities, dataset.classes, names, written / PREDICTIONS, digests, slicing)
@@ -196,6 +206,24 @@ def _measure(
         augmented = measured(predict_logits(averaging, test, settings.batch_size).numpy()).summary
         summary |= _named("tta", augmented, TTA_METRICS)
     return replace(found, summary=summary)
+
+
+def _measure_robustness(
+    classifier: Classifier, test: Split, correct: NDArray[np.bool_], settings: Evaluate
+) -> Robustness | None:
+    """The robustness if it is wanted, measured on a GPU if there is one."""
+    if settings.corruptions == "none":
+        return None
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    set_tf32(device, "fp32")
+    with progress() as display:
+        task = display.add_task("evaluate: corrupted images", total=len(test), note="")
+        model = classifier.to(device)
+        found = measure_robustness(
+            model, test, correct, settings.batch_size, device, lambda images: display.advance(task, images)
+        )
+    classifier.to(CPU)
+    return found
 
 
 def _named(prefix: str, summary: Mapping[str, float], metrics: Sequence[str]) -> dict[str, float]:

@@ -25,9 +25,11 @@ WEIGHTS_TAG = "darkroom.weights_sha256"
 FINGERPRINT_TAG = "darkroom.fingerprint"
 # SHA-256 of the weights that a training began with, where they were given.
 START_TAG = "darkroom.start_sha256"
-# SHA-256 of reports/evaluate/predictions.csv and reference.json, and of the file that MLflow loads the model from.
+# SHA-256 of reports/evaluate/predictions.csv, reference.json and robustness.json, and of the file that MLflow loads the
+# model from.
 PREDICTIONS_TAG = "darkroom.predictions_sha256"
 REFERENCE_TAG = "darkroom.reference_sha256"
+ROBUSTNESS_TAG = "darkroom.robustness_sha256"
 MODEL_TAG = "darkroom.model_sha256"
 # What MLflow shows as the description of a run or a logged model.
 NOTE_TAG = "mlflow.note.content"

@@ -35,6 +35,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"gate": {"max_slice_drop": 1.5}},
         r"^gate\.max_slice_drop: expected less than or equal to 1, got 1\.5",
     ),
+    "unknown corruptions": (
+        {"evaluate": {"corruptions": "weather"}},
+        r"^evaluate\.corruptions: unknown value 'weather'; choose from: none, common$",
+    ),
+    "robust accuracy in percent": (
+        {"gate": {"min_robust_accuracy": 70}},
+        r"^gate\.min_robust_accuracy: expected less than or equal to 1, got 70",
+    ),
     "empty list": ({"model": {"filters": []}}, r"^model\.filters: expected at least 1 value, got \[\]"),
     "long list": ({"model": {"hidden": [1] * 9}}, r"^model\.hidden: expected at most 8 values, got \[1, 1"),
     "list with a zero": ({"model": {"filters": [8, 0]}}, r"^model\.filters\.1: expected greater than 0, got 0"),

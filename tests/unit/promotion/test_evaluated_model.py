@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 import torch
 from mlflow.exceptions import MlflowException
+from tests.conftest import QUICK
 
 from darkroom.errors import TrackingError
 from darkroom.models.files import load_classifier
@@ -71,6 +72,30 @@ def test_the_model_answers_as_the_one_in_the_working_tree(collect, evaluated):
     images = torch.randint(0, 256, (5, 1, 8, 8), dtype=torch.uint8)
     with torch.no_grad():
         torch.testing.assert_close(collect().load()(images), classifier(images))
+
+
+def test_a_robustness_that_is_measured_later_is_registered_with_the_same_version(
+    collect, client, darkroom, evaluated, write_params
+):
+    assert collect().robust_accuracy() is None
+    write_params(evaluated, **QUICK, evaluate__corruptions="common")
+    code, _, told = darkroom("evaluate")
+    assert code == 0
+    metrics = json.loads((evaluated / "reports" / "evaluate" / "metrics.json").read_text())
+    ends = [metrics[f"robust_accuracy{end}"] for end in ("_low", "", "_high")]
+    assert ends == sorted(ends)
+    assert metrics["worst_corruption_accuracy"] <= metrics["robust_accuracy"] < metrics["accuracy"]
+    assert f"evaluate: accuracy on corrupted images {metrics['robust_accuracy']:.4f} (95 % interval " in told
+    assert {"robustness.csv", "robustness.png"} <= {path.name for path in (evaluated / "reports/evaluate").iterdir()}
+    assert darkroom("register")[0] == 0
+    found = collect()
+    assert found.robust_accuracy() == metrics["robust_accuracy"]
+    points = client.get_run(found.contender.run_id).data.metrics
+    assert points["test/robust_accuracy_low"] == metrics["robust_accuracy_low"]
+
+    path = stored(evaluated, "robustness.json")
+    path.write_text(path.read_text().replace('"accuracy": 0', '"accuracy": 1', 1))
+    refused(collect, "robustness.json is not the one that was registered")
 
 
 @pytest.mark.parametrize("name", ["predictions.csv", "model.pt2"])

@@ -14,16 +14,19 @@ from darkroom.data.digests import content_digest, stack
 from darkroom.errors import TrackingError
 from darkroom.evaluation.comparison import lower_bound
 from darkroom.evaluation.latency import Latency
+from darkroom.evaluation.robustness import Accuracy, CorruptionAccuracy, Robustness
 from darkroom.promotion.gate import evaluate_gate
+from darkroom.tracking.runs import ROBUSTNESS_TAG
 
 NOWHERE = Path("no cache")
-ABSOLUTE = ["accuracy", "calibration", "latency", "size", "export"]
+ABSOLUTE = ["accuracy", "robust_accuracy", "calibration", "latency", "size", "export"]
 PAIRED = [
     "same_data",
     "accuracy",
     "better",
     "class_recall",
     "slice_accuracy",
+    "robust_accuracy",
     "calibration",
     "latency",
     "size",
@@ -58,7 +61,8 @@ def test_beside_a_champion_every_rule_is_listed_whether_or_not_it_is_required():
 
     assert [each.rule for each in verdict.checks] == PAIRED
     assert verdict.passed
-    assert {each.rule: (each.value, each.required) for each in verdict.checks[-4:]} == {
+    assert {each.rule: (each.value, each.required) for each in verdict.checks[-5:]} == {
+        "robust_accuracy": ("not measured", "no limit"),
         "calibration": ("0.0300", "no limit"),
         "latency": ("not measured", "no limit"),
         "size": ("1.000 MB", "no limit"),
@@ -270,6 +274,27 @@ def test_an_overconfident_model_is_refused_where_there_is_a_limit(confidence, pa
 
     assert judged(challenger, max_calibration_error=0.06).passed == passed
     assert judged(challenger).passed
+
+
+@pytest.mark.parametrize(("limit", "passed"), [(None, True), (0.7, True), (0.71, False)])
+def test_a_minimum_accuracy_on_corrupted_images_is_asked_of_what_was_registered(tmp_path, limit, passed):
+    found = Accuracy(0.7, 0.6, 0.8)
+    blur = CorruptionAccuracy("blur", "pixels", (1.0,), found, (found,))
+    Robustness(9, Accuracy(0.9, 0.8, 1.0), found, (blur,)).write(tmp_path / "robustness.json")
+    plain = evaluated(answers([True] * 10))
+    contender = replace(plain.contender, tags={**plain.contender.tags, ROBUSTNESS_TAG: "a digest"})
+
+    verdict = judged(replace(plain, contender=contender, report=tmp_path), min_robust_accuracy=limit)
+
+    assert (verdict.passed, check(verdict, "robust_accuracy").value) == (passed, "0.7000")
+
+
+def test_a_model_without_an_accuracy_on_corrupted_images_is_refused_with_what_measures_it():
+    found = check(judged(evaluated(answers([True] * 10)), min_robust_accuracy=0.1), "robust_accuracy")
+
+    assert not found.passed
+    assert found.value == "not measured; set evaluate.corruptions to common and run `dvc repro`"
+    assert found.required == "at least 0.1"
 
 
 def without(number, share, images=10_000):

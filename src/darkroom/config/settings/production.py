@@ -26,6 +26,9 @@ class Evaluate(Section):
     slices: Names | None = Field(
         None, description="slices by size, brightness, ink, confusion or columns of the table, as a list; empty: by all"
     )
+    corruptions: Literal["none", "common"] = Field(
+        "none", description="corrupted test images to measure the robustness on: none, or common, 35 times the work"
+    )
 
 
 class Gate(Section):
@@ -47,6 +50,9 @@ class Gate(Section):
     max_class_drop: float = Field(0.05, ge=0, le=1, description="recall that no class may lose more of")
     max_slice_drop: float | None = Field(
         None, ge=0, le=1, description="accuracy that no slice of the test split may lose more of; empty: no limit"
+    )
+    min_robust_accuracy: float | None = Field(
+        None, ge=0, le=1, description="mean accuracy on corrupted test images (evaluate.corruptions); empty: no limit"
     )
     max_calibration_error: float | None = Field(
         None, gt=0, le=1, description="largest expected calibration error; empty: no limit"
