@@ -45,7 +45,7 @@ def robustness_plot(found: Robustness, image: NDArray[np.uint8]) -> "Figure":
     for (left, right), each in zip(figure.subplots(rows, 2, width_ratios=(3, 2)), found.corruptions, strict=True):
         change = CORRUPTIONS[each.corruption].change
         _show_strip(left, [change(images, parameter, draws)[0].numpy() for parameter in each.parameters])
-        left.set_xticks(left.get_xticks(), [f"{parameter:g}" for parameter in each.parameters], fontsize=8)
+        left.set_xticks(left.get_xticks(), [f"{parameter:.3g}" for parameter in each.parameters], fontsize=8)
         left.set_title(f"{each.corruption} ({each.unit})", loc="left", fontsize=9)
         _draw_accuracies(right, each, found.clean.accuracy)
     return figure
@@ -73,5 +73,5 @@ def _draw_accuracies(axes: "Axes", found: CorruptionAccuracy, clean: float) -> N
     tidy(axes, "")
     axes.set_title(f"accuracy {found.overall.accuracy:.1%}", loc="left", fontsize=9)
     axes.set_ylim(0, 1.05)
-    axes.set_xticks(places, [f"{parameter:g}" for parameter in found.parameters])
+    axes.set_xticks(places, [f"{parameter:.3g}" for parameter in found.parameters])
     axes.tick_params(labelsize=8)
