@@ -94,14 +94,14 @@ def measure(logits: Floats, labels: Ints, classes: tuple[str, ...], *, top_k: in
     }
     summary: dict[str, float] = {}
     for name, (value, interval) in metrics.items():
-        summary |= _with_interval(name, value, interval)
+        summary |= with_interval(name, value, interval)
     summary["images"] = len(labels)
     per_class: dict[str, dict[str, float | None]] = {}
     for label, name in enumerate(classes):
         row: dict[str, float | None] = {}
         for score, values in zip(SCORES, scores, strict=True):
             low, high = of_classes[score]
-            row |= _with_interval(score, float(values[label]), (float(low[label]), float(high[label])))
+            row |= with_interval(score, float(values[label]), (float(low[label]), float(high[label])))
         per_class[name] = (row if support[label] else dict.fromkeys(row)) | {"support": float(support[label])}
     names = [classes[label] for label in present]
     report = classification_report(labels, predicted, labels=present, target_names=names, digits=4, zero_division=0.0)
@@ -124,7 +124,7 @@ def best_guess(labels: Ints, classes: Sequence[str]) -> tuple[str, float]:
     return classes[int(counts.argmax())], float(counts.max() / len(labels))
 
 
-def _with_interval(name: str, value: float, interval: Interval) -> dict[str, float]:
+def with_interval(name: str, value: float, interval: Interval) -> dict[str, float]:
     """A metric by its name, and the ends of its interval."""
     low, high = interval
     return {name: value, f"{name}_low": low, f"{name}_high": high}

@@ -32,6 +32,14 @@ def headline(found: Evaluation) -> str:
     return f"test accuracy {_with_interval(found, 'accuracy', '95 % interval ')}"
 
 
+def describe_sets(found: Evaluation, coverage: float) -> str:
+    """How often the prediction sets of this ``coverage`` hold the true class, and how large they are."""
+    return (
+        f"prediction sets of coverage {coverage:g} hold the true class of {found.summary['set_coverage']:.1%} of the "
+        f"test images, with {found.summary['set_size']:.2f} labels on average"
+    )
+
+
 def leak_lines(found: Evaluation, resembling: NDArray[np.bool_], leaked: NDArray[np.bool_]) -> list[str]:
     """What is known of test images that resemble one of train or val: of ``resembling`` those that are ``leaked``."""
     lines = []

@@ -1,5 +1,6 @@
 """The predictions for the test images, as a table file."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from pydantic import with_config
 
 from darkroom.data.digests import Digests, as_hex, from_hex
 from darkroom.evaluation.metrics import Evaluation, Floats, Ints
+from darkroom.evaluation.prediction_sets import Members, ordered_labels
 from darkroom.evaluation.slices import Slicing
 from darkroom.utils.csv_files import read_csv, write_csv
 from darkroom.utils.files import EXACT, digest
@@ -27,6 +29,7 @@ COLUMNS = (
     "calibrated_confidence",
     "calibrated_probability_of_actual",
     "digest",
+    "prediction_set",
 )
 # Further columns begin so: the slices of the images by an attribute.
 SLICE = "slice "
@@ -78,11 +81,13 @@ def write_predictions(
     path: Path,
     digests: Digests | None = None,
     slices: Slicing | None = None,
+    sets: Members | None = None,
 ) -> None:
     """Write a line for each image; ``names`` are the names of the files, without which the position is the name.
 
     Writes the network's own probabilities and the ``calibrated`` ones [N, classes], which `darkroom predict` prints.
     ``digests`` uint8 [N, 16] are those of the images' contents, if the cache has any; ``slices`` are further columns.
+    ``sets`` bool [N, classes] are the prediction sets, written as JSON lists.
     """
     slices = slices or {}
     contents = [""] * len(found.labels) if digests is None else list(as_hex(digests))
@@ -98,7 +103,9 @@ def write_predictions(
             name = names[row] if names else row
             probabilities = [f"{column[row]:.6f}" for column in columns]
             own = [values[row] for values in slices.values()]
-            yield [name, classes[label], classes[guess], int(label == guess), *probabilities, contents[row], *own]
+            labels = "" if sets is None else _as_list(ordered_labels(sets[row], calibrated[row], classes))
+            right = int(label == guess)
+            yield [name, classes[label], classes[guess], right, *probabilities, contents[row], labels, *own]
 
     write_csv(path, [*COLUMNS, *(f"{SLICE}{attribute}" for attribute in slices)], rows())
 
@@ -132,3 +139,7 @@ def read_predictions(path: Path, classes: Sequence[str]) -> SplitPredictions:
         from_hex(contents),
         {attribute: np.array(values, dtype=object) for attribute, values in slices.items()},
     )
+
+
+def _as_list(labels: Sequence[str]) -> str:
+    return json.dumps(labels, ensure_ascii=False)

@@ -1,5 +1,6 @@
 """The reference of a model: statistics of its predictions for the validation split, which a server compares with."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Self
@@ -7,9 +8,11 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field, with_config
 
+from darkroom.config.settings import Serve
 from darkroom.data.glyph_layout import GlyphLayout, Ground
 from darkroom.errors import ModelError
 from darkroom.evaluation.metrics import Floats, Ints
+from darkroom.evaluation.prediction_sets import CoverageError, LabelScores, PredictionSets, fit_label_scores
 from darkroom.utils.files import EXACT, read_as, write_json
 
 REFERENCE = "reference.json"
@@ -57,7 +60,8 @@ class Reference:
     is the energy above which an image is unlike the training images, ``unlike_share`` the share of the split above it.
     ``ink`` is the layout of the training images, if they are signs drawn on an empty ground. ``ground`` says whether
     that is dark or light for every image of the dataset, so that a picture on the other one is a negative; it is
-    "mixed" if there are both, and None if it was not determined.
+    "mixed" if there are both, and None if it was not determined. ``label_scores`` are what prediction sets are made
+    with, None if it was written before there were any.
     """
 
     temperature: Annotated[float, Field(gt=0)]
@@ -68,6 +72,7 @@ class Reference:
     images: Annotated[int, Field(ge=1)]
     ink: GlyphLayout | None = None
     ground: Ground | None = None
+    label_scores: LabelScores | None = None
     format_version: int = FORMAT_VERSION
 
     @classmethod
@@ -77,6 +82,22 @@ class Reference:
 
     def write(self, path: Path) -> None:
         write_json(path, asdict(self))
+
+    def prediction_sets(
+        self, settings: Serve, classes: Sequence[str], tell: Callable[[str], None]
+    ) -> PredictionSets | None:
+        """The prediction sets of the coverage in ``settings``.
+
+        None if there are none, also if the validation split is too small for the coverage, of which ``tell`` is told in
+        a line.
+        """
+        if self.label_scores is None:
+            return None
+        try:
+            return self.label_scores.sets(settings.coverage, classes, per_class=settings.coverage_per_class)
+        except CoverageError as problem:
+            tell(f"no prediction sets: {problem}")
+            return None
 
 
 def fit_reference(
@@ -98,6 +119,7 @@ def fit_reference(
         images=len(logits),
         ink=layout,
         ground=ground,
+        label_scores=fit_label_scores(probabilities, found, labels),
     )
 
 

@@ -27,13 +27,14 @@ from darkroom.evaluation.leaks import confirm_leaked, without_leaked
 from darkroom.evaluation.logits import predict_logits
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.neighbors import TrainNeighbors
-from darkroom.evaluation.notes import caveats, headline, leak_lines
+from darkroom.evaluation.notes import caveats, describe_sets, headline, leak_lines
 from darkroom.evaluation.page import REPORT
 from darkroom.evaluation.page.pictures import NamedImages
 from darkroom.evaluation.page.tables import read_curves
 from darkroom.evaluation.page.write import write_report
+from darkroom.evaluation.prediction_sets import Members, coverage_by_class, measure_sets
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
-from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, fit_reference
+from darkroom.evaluation.reference import REFERENCE, Reference, calibrated, energies, fit_reference
 from darkroom.evaluation.robustness import Robustness
 from darkroom.evaluation.robustness_report import write_robustness
 from darkroom.evaluation.slices import Slice, as_json, describe_named, find_slices, large_slices
@@ -82,6 +83,10 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     logits = predict_logits(classifier, test, config.evaluate.batch_size).numpy()
     reference = fit_reference_of(classifier, train, val, test, config.evaluate.batch_size)
     found = _measure(classifier, logits, test, dataset, config.evaluate, reference.temperature)
+    probabilities = calibrated(logits, reference.temperature)
+    sets = reference.prediction_sets(config.serve, dataset.classes, warn)
+    members = sets.of(probabilities, energies(logits)) if sets else None
+    found = _with_sets(found, members, dataset.classes)
     resembling, leaked = _leaked(classifier, train, val, test, dataset, directory, config.evaluate.batch_size)
     found = replace(found, summary=found.summary | without_leaked(found, leaked))
     correct, compared = found.predicted == found.labels, dict(slicing)
@@ -98,16 +103,18 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     for line in warnings:
         warn(line)
     small = beside(len(test), workspace.report("audit"), dataset.fingerprint)
-    notes = [headline(found), *([str(robustness)] if robustness else [])]
+    notes = [headline(found), *([describe_sets(found, sets.coverage)] if sets else [])]
+    notes += [str(robustness)] if robustness else []
     notes += [*([small] if small else []), *leak_lines(found, resembling, leaked)]
     with atomic_directory(report) as written:
         _write(found, test, dataset, slices, written)
         write_json(written / SLICES, as_json(slices, correct, left_out))
         if robustness:
             write_robustness(robustness, test.pixels[np.array([len(test) // 2])][0], written)
-        probabilities = calibrated(logits, reference.temperature)
         names, digests = read_names(directory, "test"), read_digests(directory, "test")
-        write_predictions(found, probabilities, dataset.classes, names, written / PREDICTIONS, digests, slicing)
+        write_predictions(
+            found, probabilities, dataset.classes, names, written / PREDICTIONS, digests, slicing, members
+        )
         reference.write(written / REFERENCE)
         identity = Identity(card.weights_sha256, dataset.fingerprint, sha256(written / PREDICTIONS))
         write_json(written / IDENTITY, asdict(identity))
@@ -224,6 +231,15 @@ def _measure_robustness(
         )
     classifier.to(CPU)
     return found
+
+
+def _with_sets(found: Evaluation, members: Members | None, classes: Sequence[str]) -> Evaluation:
+    """The metrics with those of the prediction sets ``members`` bool [N, classes], if there are any."""
+    if members is None:
+        return found
+    coverages = coverage_by_class(members, found.labels)
+    per_class = {name: found.per_class[name] | own for name, own in zip(classes, coverages, strict=True)}
+    return replace(found, summary=found.summary | measure_sets(members, found.labels), per_class=per_class)
 
 
 def _named(prefix: str, summary: Mapping[str, float], metrics: Sequence[str]) -> dict[str, float]:

@@ -141,6 +141,43 @@ def test_slices_that_are_worse_than_the_rest_are_told_in_a_line(darkroom, evalua
     assert {line["slice camera"] for line in _rows(report)} == {"broken", "fine"}
 
 
+def test_the_prediction_sets_are_measured_on_the_test_split(report):
+    found, lines = json.loads((report / "metrics.json").read_text()), _rows(report)
+    sets = [json.loads(line["prediction_set"]) for line in lines]
+    covered = [line["actual"] in labels for line, labels in zip(lines, sets, strict=True)]
+    assert found["set_coverage"] == pytest.approx(np.mean(covered))
+    assert found["set_size"] == pytest.approx(np.mean([len(labels) for labels in sets]))
+    assert found["empty_sets"] == pytest.approx(np.mean([not labels for labels in sets]))
+    of_class = json.loads((report / "per_class.json").read_text())["3"]
+    own = [is_covered for line, is_covered in zip(lines, covered, strict=True) if line["actual"] == "3"]
+    assert of_class["set_coverage"] == pytest.approx(np.mean(own))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"serve__coverage": 0.999},
+            r"no prediction sets: coverage 0\.999 takes 999 validation images, and there are \d+; lower serve",
+        ),
+        (
+            {"serve__coverage": 0.97, "serve__coverage_per_class": True},
+            r"no prediction sets: coverage 0\.97 takes 33 validation images of class '\d', and there are \d+; lower",
+        ),
+    ],
+)
+def test_a_coverage_that_takes_more_images_is_told_of_and_left_out(
+    darkroom, evaluated, write_params, report, changes, line
+):
+    write_params(evaluated, **QUICK, **changes)
+    code, _, said = darkroom("evaluate")
+    assert code == 0
+    assert re.search(line, " ".join(said.split()))
+    assert "set_coverage" not in json.loads((report / "metrics.json").read_text())
+    assert {row["prediction_set"] for row in _rows(report)} == {""}
+    assert Reference.read(report / "reference.json").label_scores
+
+
 @pytest.mark.parametrize(
     ("right", "share", "is_doubtful"),
     [(50, 0.5, True), (55, 0.5, True), (80, 0.5, False), (85, 0.8, True), (99, 0.8, False)],

@@ -91,6 +91,12 @@ class Serve(Section):
     max_request_mb: float = Field(16.0, gt=0, le=10_000, description="of one request, megabytes")
     max_pixels: int = Field(50_000_000, ge=1, le=100_000_000, description="of one image")
     max_request_pixels: int = Field(64_000_000, ge=1, le=10_000_000_000, description="of all images of one request")
+    coverage: float = Field(
+        0.95, ge=0.5, lt=1, description="share of images whose prediction set is to hold the true class"
+    )
+    coverage_per_class: bool = Field(
+        False, description="whether each class is to have that coverage, not only all images together"
+    )
     window: int = Field(1000, ge=10, le=10_000_000, description="latest images that the drift watch looks at")
     header_seconds: float = Field(
         10.0, ge=0.1, le=3600, description="that the header of a request may take to arrive; then 408"
