@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from darkroom.data.glyph_layout import GlyphLayout
+from darkroom.evaluation.prediction_sets import LabelScores, PredictionSets
 from darkroom.evaluation.reference import Reference
 from darkroom.serving.loaded_model import GalleryImage, LoadedModel
 from darkroom.serving.preprocessing import Transform
@@ -16,6 +17,12 @@ SHAPE = (1, 4, 4)
 REFERENCE = Reference(
     temperature=2.0, confidence=0.9, class_shares=(0.5, 0.5), energy_threshold=-6.0, unlike_share=0.01, images=100
 )
+
+
+def sets_of(threshold):
+    """Prediction sets of the labels whose score reaches a threshold."""
+    ranks = LabelScores((), (tuple(np.linspace(-10, -4, 101).tolist()),), (), ())
+    return PredictionSets(ranks, np.full(2, threshold), 0.95, 1.1)
 
 
 def brightness(images):
@@ -38,7 +45,9 @@ def png_of(pixels):
     return written.getvalue()
 
 
-def make_loaded(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, reference=REFERENCE, has_layout=False):
+def make_loaded(
+    version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, reference=REFERENCE, has_layout=False, sets=None
+):
     about = {
         "name": "shades",
         "version": version,
@@ -64,4 +73,5 @@ def make_loaded(version="1", *, infer=brightness, seconds=0.0, shape=SHAPE, refe
         confusion={"classes": list(CLASSES), "counts": [[9, 1], [1, 9]]},
         report="<title>é</title>".encode(),
         about=about,
+        sets=sets,
     )

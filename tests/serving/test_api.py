@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from scipy.special import softmax
 from tests.serving.client import TestClient
-from tests.serving.fakes import CLASSES, REFERENCE, brightness, make_loaded, png
+from tests.serving.fakes import CLASSES, REFERENCE, brightness, make_loaded, png, sets_of
 
 from darkroom.serving import schemas
 from darkroom.serving.app import make_app
@@ -106,6 +106,40 @@ def test_an_image_between_the_classes_is_told_to_be_unlike_the_training_images(c
 
     assert [each["unlike_training"] for each in found] == [False, True]
     assert found[0]["energy"] < REFERENCE.energy_threshold < found[1]["energy"]
+
+
+@pytest.mark.parametrize(
+    ("threshold", "gray", "counted"),
+    [
+        (0.1, ["bright", "dark"], {"one": 2.0, "several": 1.0}),  # of scores of about 0.64 and 0.14
+        (0.5, ["bright"], {"one": 3.0}),
+        (0.7, [], {"none": 1.0, "one": 2.0}),
+    ],
+)
+def test_an_answer_has_its_prediction_set_and_the_server_counts_them(make_service, threshold, gray, counted):
+    with TestClient(make_app(make_service(make_loaded(sets=sets_of(threshold))))) as client:
+        found = client.post("/v1/predict", files=files(DARK, BRIGHT, png(128))).json()
+        told = client.get("/metrics").text.splitlines()
+        drift, card = client.get("/v1/drift").json(), client.get("/v1/model").json()
+
+    schemas.Predictions.model_validate(found)
+    assert [each["prediction_set"] for each in found["predictions"]] == [["dark"], ["bright"], gray]
+    lines = [line for line in told if line.startswith("darkroom_prediction_sets_total")]
+    assert sorted(lines) == [
+        f'darkroom_prediction_sets_total{{labels="{labels}",version="1"}} {images}'
+        for labels, images in counted.items()
+    ]
+    assert (drift["set_size"], drift["expected_set_size"]) == (pytest.approx((2 + len(gray)) / 3), 1.1)
+    assert f"darkroom_drift_set_size {drift['set_size']}" in told
+    assert card["coverage"] == 0.95
+
+
+def test_a_version_without_prediction_sets_answers_without_them(client):
+    (found,) = client.post("/v1/predict", files=files(DARK)).json()["predictions"]
+    assert found["prediction_set"] is None
+    assert client.get("/v1/model").json()["coverage"] is None
+    assert client.get("/v1/drift").json()["set_size"] is None
+    assert "darkroom_prediction_sets_total{" not in client.get("/metrics").text
 
 
 def test_a_version_without_a_reference_answers_uncalibrated_and_calls_nothing_unlike(make_service):

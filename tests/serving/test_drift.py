@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from darkroom.evaluation.prediction_sets import LabelScores, PredictionSets
 from darkroom.evaluation.reference import Reference
 from darkroom.serving.drift import LEAST_IMAGES, DriftWatch
 
@@ -46,6 +47,8 @@ def test_an_empty_window_has_no_figures_and_no_warning():
         "expected_unlike_share": 0.01,
         "confidence": None,
         "expected_confidence": 0.9,
+        "set_size": None,
+        "expected_set_size": None,
         "classes": [
             {"label": label, "share": None, "expected": expected}
             for label, expected in zip(CLASSES, REFERENCE.class_shares, strict=True)
@@ -63,6 +66,16 @@ def test_the_figures_are_those_of_the_images():
     assert (found["images"], found["unlike_share"], found["confidence"]) == (4, 0.25, 0.75)
     assert [each["share"] for each in found["classes"]] == [0.75, 0.25, 0.0]
     json.dumps(found, allow_nan=False)
+
+
+def test_the_mean_size_of_the_sets_stands_beside_that_of_the_split():
+    sets = PredictionSets(LabelScores((), (), (), ()), np.zeros(3), 0.95, 1.25)
+    watch = DriftWatch(REFERENCE, CLASSES, 3, sets=sets)
+    assert (watch.report()["set_size"], watch.report()["expected_set_size"]) == (None, 1.25)
+    members = np.array([[1, 1, 1], [0, 0, 0], [1, 0, 1], [1, 1, 1]], bool)
+    watch.add(np.zeros(4, np.int64), np.ones(4), np.full(4, -3.0), members)
+    assert watch.report()["set_size"] == pytest.approx(5 / 3)  # the first of four is no longer in the window
+    json.dumps(watch.report(), allow_nan=False)
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,10 +13,13 @@ import torch
 
 from darkroom.config.settings import Serve
 from darkroom.errors import ModelError, TrackingError
+from darkroom.evaluation.prediction_sets import ordered_labels
+from darkroom.evaluation.reference import calibrated, energies
 from darkroom.promotion.registry import MODEL_FILE
 from darkroom.serving import loaded_model as bundle_module
 from darkroom.serving.loaded_model import load_version
 from darkroom.tracking.runs import REFERENCE_TAG
+from darkroom.utils.files import sha256
 from darkroom.workspace import Workspace
 
 DIGITS = tuple("0123456789")
@@ -40,11 +43,38 @@ def test_the_answers_are_those_of_the_evaluation_for_the_whole_test_split(regist
     directory = Workspace().processed("digits")
     test = read_split(directory, DatasetCard.read(directory), "test")
     with (evaluated / "reports/evaluate/predictions.csv").open(encoding="utf-8") as opened:
-        recorded = [row["predicted"] for row in csv.DictReader(opened)]
+        recorded = [(row["predicted"], json.loads(row["prediction_set"])) for row in csv.DictReader(opened)]
 
-    found = loaded.runtime.infer(test.images.numpy()).argmax(1)
+    logits = loaded.runtime.infer(test.images.numpy())
+    probabilities = calibrated(logits, loaded.reference.temperature)
+    members = loaded.sets.of(probabilities, energies(logits))
     assert loaded.runtime.kind == runtime
-    assert [loaded.classes[label] for label in found] == recorded
+    assert [
+        (loaded.classes[row.argmax()], ordered_labels(labels, row, loaded.classes))
+        for row, labels in zip(probabilities, members, strict=True)
+    ] == recorded
+    assert len({len(labels) for _, labels in recorded}) > 1
+
+
+@pytest.mark.parametrize("age", ["new", "old"])
+def test_without_prediction_sets_a_version_is_served_all_the_same(registered, artifacts, caplog, age):
+    client, version = registered
+    settings = Serve(runtime="torch", coverage=0.999 if age == "new" else 0.95)
+    if age == "old":
+        found = json.loads((artifacts / "reference.json").read_text())
+        del found["label_scores"]
+        (artifacts / "reference.json").write_text(json.dumps(found))
+        client.set_model_version_tag(version.name, "1", REFERENCE_TAG, sha256(artifacts / "reference.json"))
+    loaded = load_version(client, client.get_model_version(version.name, "1"), settings)
+
+    assert loaded.sets is None
+    assert loaded.reference is not None
+    lines = [record.getMessage() for record in caplog.records if "prediction sets" in record.getMessage()]
+    assert len(lines) == (age == "new")
+    for line in lines:
+        assert line.startswith(
+            "darkroom-digits version 1: no prediction sets: coverage 0.999 takes 999 validation images, and there are "
+        )
 
 
 def test_everything_that_is_known_of_the_version_comes_along(registered, evaluated):

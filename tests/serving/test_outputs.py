@@ -17,13 +17,15 @@ from darkroom.prediction.summary import SHOWN, Summary
 
 CLASSES = ("cat", "a dog, wet", "x")
 NAN = [np.nan] * 3
+CAT = [0.7, 0.2, 0.1]
+DOG = [0.1, 0.9, 0]
 
 
-def answers(files, probabilities, errors=None, unlike=False):
+def answers(files, probabilities, errors=None, unlike=False, sets=None):
     count = len(files)
     no = np.zeros(count, bool)
     pictures = [Picture(file, file) for file in files]
-    return BatchPredictions(pictures, np.array(probabilities), no, no | unlike, no, errors or [None] * count)
+    return BatchPredictions(pictures, np.array(probabilities), no, no | unlike, no, errors or [None] * count, sets)
 
 
 WRITTEN = answers(["cat/1.png", "cat/2.png", "é.png"], [[0.7, 0.2, 0.1], NAN, [0, 0.5, 0.5]], [None, "is broken", None])
@@ -67,6 +69,24 @@ def test_parquet_holds_groups_of_many_rows(tmp_path, monkeypatch):
             write(answers(["a", "b"], [[1, 0, 0], [0, 1, 0]]))
     metadata = ParquetFile(tmp_path / "answers.parquet").metadata
     assert [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)] == [4, 4, 2]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_every_form_has_the_prediction_sets_in_the_order_of_the_probabilities(tmp_path, form):
+    path = tmp_path / f"answers.{form}"
+    some = answers(
+        ["1.png", "2.png", "3.png", "4.png"],
+        [[0.7, 0.2, 0.1], NAN, [0, 0.4, 0.6], [0.4, 0.3, 0.3]],
+        [None, "is broken", None, None],
+        sets=np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]], bool),
+    )
+    with open_output(path, CLASSES, "7") as write:
+        write(some)
+        write(answers(["5.png"], [[0.7, 0.2, 0.1]]))  # of a version without sets
+    found = [row.get("prediction_set") for row in rows(path)]
+    if form == "csv":
+        found = [json.loads(text) if text else None for text in found]
+    assert found == [["cat"], None, ["x", "a dog, wet"], [], None]
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
@@ -149,8 +169,25 @@ def test_with_a_file_for_them_a_few_are_counted_too():
     assert "1.png" not in printed(summary_of(answers(["1.png"], [[0.7, 0.2, 0.1]])), one_by_one=False)
 
 
-CAT = [0.7, 0.2, 0.1]
-DOG = [0.1, 0.9, 0]
+def test_sets_are_listed_and_counted_where_there_are_any():
+    sets = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]], bool)
+    summary = summary_of(
+        answers(
+            ["1.png", "2.png", "3.png", "4.png"], [CAT, [0, 0.4, 0.6], CAT, NAN], [*[None] * 3, "is broken"], sets=sets
+        )
+    )
+    lines = printed(summary, width=120).splitlines()
+    assert [line.split("│")[5].strip() for line in lines if ".png" in line] == ["cat", "x, a dog, wet", "none"]
+    assert "prediction sets: 1 with one label, 1 with several, 1 without any (unlike all classes)" in lines
+    assert "prediction set" not in printed(summary_of(answers(["1.png"], [CAT])))
+
+
+def test_of_a_large_set_the_number_is_told():
+    classes = [str(number) for number in range(30)]
+    summary = Summary(classes)
+    flat = np.full((1, 30), 1 / 30)
+    summary.add(answers(["1.png"], flat, sets=flat > 0))
+    assert "0, 1, 2, 3 and 26 more" in printed(summary, width=120)
 
 
 @pytest.mark.parametrize(

@@ -162,6 +162,18 @@ def test_names_that_are_no_text_survive(tmp_path):
     assert np.isnan(found.probabilities).all()
 
 
+@pytest.mark.parametrize("members", [None, np.array([[True, False], [False, False]])])
+def test_prediction_sets_survive(tmp_path, members):
+    pictures = [Picture("1.png", "1.png"), Picture("2.png", "2.png")]
+    batch = bulk.BatchPredictions(pictures, np.full((2, 2), 0.5), *np.zeros((3, 2), bool), [None, None], members)
+    empty = bulk.BatchPredictions([], np.zeros((0, 2)), *np.zeros((3, 0), bool), [])
+    parts.write(str(tmp_path / "part"), [batch, empty], CLASSES)
+    found, nothing = parts.read(tmp_path / "part", CLASSES)
+    assert (found.members is None) == (members is None)
+    assert members is None or found.members.tolist() == members.tolist()
+    assert len(nothing.pictures) == 0
+
+
 def test_what_a_node_cannot_see_is_refused_and_not_answered_as_broken(model, monkeypatch, tmp_path):
     monkeypatch.setattr(cluster, "_fetch", lambda reference: Predictor(model, CLASSES, (1, 4, 4), "1"))
     shard = Files([Picture("none.png", "none.png")])

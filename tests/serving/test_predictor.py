@@ -1,5 +1,7 @@
 """Predictions for image files go through the transform of the preprocessing."""
 
+import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,11 @@ from PIL import Image
 from tests.unit.images.image_files import read
 
 from darkroom.config import load
-from darkroom.config.settings import Model, Tracking
+from darkroom.config.settings import Model, Serve, Tracking
+from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import CacheError, DataError, ModelError, TrackingError
+from darkroom.evaluation.prediction_sets import ordered_labels
 from darkroom.evaluation.reference import Reference
 from darkroom.models.classifier import build_classifier
 from darkroom.prediction.predictor import Predictor
@@ -87,7 +91,7 @@ def test_a_champion_that_another_program_made_is_refused(project, tmp_path):
     )  # fmt: skip
     store.client.set_registered_model_alias("foreign", "champion", "1")
     with pytest.raises(TrackingError, match=r"version 1: has no tag darkroom\.fingerprint: another program"):
-        Predictor.champion(store.client, "foreign")
+        Predictor.champion(store.client, "foreign", Serve())
 
 
 # --- pictures that are negatives of the training images ------------------------------------------------
@@ -190,15 +194,43 @@ def crowned(registered, monkeypatch):
 
 
 def test_the_champion_comes_with_its_reference(crowned, evaluated, capsys):
-    predictor = Predictor.champion(crowned[0], "darkroom-digits")
+    predictor = Predictor.champion(crowned[0], "darkroom-digits", Serve())
     expected = Reference.read(evaluated / "reports" / "evaluate" / "reference.json")
     assert predictor.temperature == expected.temperature
     assert predictor.energy_threshold == expected.energy_threshold
     assert predictor.transform.ground == expected.ground == "dark"  # as all digits
     assert predictor.version == "1"
     capsys.readouterr()
-    Predictor.champion(crowned[0], "darkroom-digits")
+    Predictor.champion(crowned[0], "darkroom-digits", Serve())
     assert capsys.readouterr().err == ""
+
+
+def test_the_test_images_have_the_sets_that_predictions_csv_says(crowned, evaluated):
+    predictor = Predictor.champion(crowned[0], "darkroom-digits", Serve())
+    directory = Workspace().processed("digits")
+    images = read_split(directory, DatasetCard.read(directory), "test").images.numpy()
+    probabilities, _, members = predictor.answer(images)
+    with (evaluated / "reports/evaluate/predictions.csv").open(encoding="utf-8") as opened:
+        recorded = [json.loads(row["prediction_set"]) for row in csv.DictReader(opened)]
+    assert recorded == [ordered_labels(*each, predictor.classes) for each in zip(members, probabilities, strict=True)]
+
+
+def test_another_coverage_needs_no_other_evaluation_and_too_high_a_one_is_warned_of(crowned, capsys):
+    client, _ = crowned
+    images = np.random.default_rng(0).integers(0, 256, (200, 1, 8, 8), dtype=np.uint8)
+    low, high = (
+        Predictor.champion(client, "darkroom-digits", Serve(coverage=coverage)).answer(images)[2]
+        for coverage in (0.6, 0.98)
+    )
+    assert low.sum() < high.sum()
+    capsys.readouterr()
+    predictor = Predictor.champion(client, "darkroom-digits", Serve(coverage=0.999))
+    assert predictor.sets is None
+    assert predictor.answer(images)[2] is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(
+        "warning: darkroom-digits version 1: no prediction sets: coverage 0.999 takes 999 validation"
+    )
 
 
 def test_a_champion_that_was_changed_in_the_store_does_not_answer(crowned):
@@ -206,17 +238,17 @@ def test_a_champion_that_was_changed_in_the_store_does_not_answer(crowned):
     path = report.parent / MODEL_FILE
     torch.export.save(torch.export.load(path), path, extra_files={"note": "another file"})
     with pytest.raises(TrackingError, match=r"^version 1: model\.pt2 is not the one that was registered"):
-        Predictor.champion(client, "darkroom-digits")
+        Predictor.champion(client, "darkroom-digits", Serve())
 
 
 def test_a_champion_without_a_reference_answers_with_a_warning(crowned, capsys):
     client, report = crowned
     (report / "reference.json").unlink()
     with pytest.raises(TrackingError, match=r"version 1: its reference\.json is missing from the store"):
-        Predictor.champion(client, "darkroom-digits")  # as it would answer without being calibrated
+        Predictor.champion(client, "darkroom-digits", Serve())  # as it would answer without being calibrated
     client.delete_model_version_tag("darkroom-digits", "1", REFERENCE_TAG)
     capsys.readouterr()
-    predictor = Predictor.champion(client, "darkroom-digits")
+    predictor = Predictor.champion(client, "darkroom-digits", Serve())
     assert predictor.temperature == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: darkroom-digits version 1: was registered without reference.json; its")
@@ -226,13 +258,13 @@ def test_a_damaged_reference_is_refused_by_name(crowned):
     client, report = crowned
     (report / "reference.json").write_text("{}")
     with pytest.raises(TrackingError, match=r"reference\.json is not the one that was registered"):
-        Predictor.champion(client, "darkroom-digits")
+        Predictor.champion(client, "darkroom-digits", Serve())
     client.delete_model_version_tag("darkroom-digits", "1", REFERENCE_TAG)
     with pytest.raises(ModelError, match=r"reference\.json: format version None, this release reads version 1"):
-        Predictor.champion(client, "darkroom-digits")
+        Predictor.champion(client, "darkroom-digits", Serve())
     REFERENCE.write(report / "reference.json")
     with pytest.raises(ModelError, match=r"reference\.json: of a model of 2 classes, but this one has 10; run `"):
-        Predictor.champion(client, "darkroom-digits")
+        Predictor.champion(client, "darkroom-digits", Serve())
 
 
 # --- a file of weights ---------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def test_the_largest_request_fits_each_of_many_processes(monkeypatch, processes)
 
 
 def answers(*labels):
-    return np.array(labels), np.array(labels) / 10, np.array(labels) > 4
+    return np.array(labels), np.array(labels) / 10, np.array(labels) > 4, np.array(labels) * 2
 
 
 def test_all_who_open_the_file_of_a_window_see_the_latest_answers_of_all(tmp_path):
@@ -43,6 +43,7 @@ def test_all_who_open_the_file_of_a_window_see_the_latest_answers_of_all(tmp_pat
         assert sorted(window.labels) == [2, 3, 4, 5]
         assert sorted(window.confidences) == pytest.approx([0.2, 0.3, 0.4, 0.5])
         assert window.unlike.sum() == 1
+        assert sorted(window.set_sizes) == [4, 6, 8, 10]
 
 
 def test_windows_of_other_files_are_apart(tmp_path):

@@ -129,7 +129,7 @@ def _introduce(predictor: Predictor, weights: Path | None, config: Config, works
 
 
 def _champion(config: Config, workspace: Workspace) -> Predictor:
-    return Predictor.champion(registry_client(workspace), config.registered_model)
+    return Predictor.champion(registry_client(workspace), config.registered_model, config.serve)
 
 
 def _predictor_from(weights: Path, model: str | None, config: Config, workspace: Workspace) -> Predictor:

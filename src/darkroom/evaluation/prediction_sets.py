@@ -65,7 +65,7 @@ class LabelScores:
         """
         group = np.searchsorted(self._confidences, probabilities.max(axis=1))
         rank = np.empty(len(energies))
-        for each in np.unique(group):
+        for each in set(group.tolist()):
             is_of_it = group == each
             rank[is_of_it] = np.interp(energies[is_of_it], self._energies[each], RANKS)
         return rank
@@ -180,12 +180,10 @@ def score_labels(probabilities: Floats, rank: Floats) -> Floats:
     Sums begin with the least probable label, so that small ones are exact.
     """
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, ::-1]
-    own = np.take_along_axis(probabilities, order, axis=1)
-    below = np.cumsum(own, axis=1)
-    # Not by subtraction: a sum less its last part is not what was there before.
-    below = np.concatenate([np.zeros((len(own), 1)), below[:, :-1]], axis=1)
-    found = np.empty_like(own)
-    np.put_along_axis(found, order, below + (1 - rank)[:, None] * own, axis=1)
+    rows = np.arange(len(order))[:, None]
+    below = np.cumsum(probabilities[rows, order], axis=1)
+    found: Floats = (1 - rank)[:, None] * probabilities
+    found[rows, order[:, 1:]] += below[:, :-1]
     return found
 
 

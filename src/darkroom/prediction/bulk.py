@@ -40,7 +40,8 @@ class BatchPredictions:
     """The predictions of the model for n pictures.
 
     ``probabilities`` is float64 [n, classes], NaN for a picture that could not be read; ``errors`` says why.
-    ``inverted``, ``unlike_training`` and ``perhaps_negative`` are bool [n]; see ``Predictor``.
+    ``inverted``, ``unlike_training`` and ``perhaps_negative`` are bool [n]; see ``Predictor``. ``members`` bool
+    [n, classes] are the prediction sets, None if the model has none.
     """
 
     pictures: Sequence[Picture]
@@ -49,6 +50,7 @@ class BatchPredictions:
     unlike_training: NDArray[np.bool_]
     perhaps_negative: NDArray[np.bool_]
     errors: Sequence[str | None]
+    members: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,13 +154,16 @@ def _answer(
     is_read = np.array([error is None for error in errors], bool)
     probabilities = np.full((len(pictures), len(predictor.classes)), np.nan)
     inverted, unlike, negative = np.zeros((3, len(pictures)), bool)
+    members = np.zeros(probabilities.shape, bool) if predictor.sets else None
     if is_read.any():
         pixels = np.concatenate([part.pixels for part in parts])
-        probabilities[is_read], unlike[is_read] = predictor.answer(pixels)
+        probabilities[is_read], unlike[is_read], found = predictor.answer(pixels)
+        if members is not None:
+            members[is_read] = found
         inverted[is_read] = np.concatenate([part.inverted for part in parts])
         if invert is None:
             negative[is_read] = predictor.perhaps_negative(pixels)
-    return BatchPredictions(pictures, probabilities, inverted, unlike, negative, errors)
+    return BatchPredictions(pictures, probabilities, inverted, unlike, negative, errors, members)
 
 
 def _batches(predictor: "Predictor", shard: Iterable[Picture]) -> Iterator[list[Picture]]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from darkroom.errors import DataError, did_you_mean
+from darkroom.evaluation.prediction_sets import ordered_labels
 from darkroom.prediction.bulk import BatchPredictions, rank
 from darkroom.utils.csv_files import SpreadsheetWriter, open_csv
 from darkroom.utils.files import atomic_file
@@ -52,10 +53,18 @@ def _columns(answers: BatchPredictions, classes: Sequence[str], version: str) ->
         "probability": known(chosen.tolist()),
         **{f"p_{name}": known(answers.probabilities[:, row].tolist()) for row, name in enumerate(classes)},
         "unlike_training": known(answers.unlike_training.tolist()),
+        "prediction_set": known(_sets(answers, classes)),
         "inverted": known(answers.inverted.tolist()),
         "version": [version] * len(labels),
         "error": list(answers.errors),
     }
+
+
+def _sets(answers: BatchPredictions, classes: Sequence[str]) -> list[list[str] | None]:
+    """The labels in each prediction set, None without any."""
+    if answers.members is None:
+        return [None] * len(answers.pictures)
+    return [ordered_labels(*each, classes) for each in zip(answers.members, answers.probabilities, strict=True)]
 
 
 @contextmanager
@@ -63,7 +72,7 @@ def _csv(path: Path, classes: Sequence[str], version: str) -> Iterator[Write]:
     with open_csv(path) as opened:
         table = SpreadsheetWriter(opened)
         probabilities = ("probability", *(f"p_{name}" for name in classes))
-        header = ("file", "label", *probabilities, "unlike_training", "inverted", "version", "error")
+        header = ("file", "label", *probabilities, "unlike_training", "prediction_set", "inverted", "version", "error")
         table.writerow(header)
 
         def write(answers: BatchPredictions) -> None:
@@ -72,6 +81,10 @@ def _csv(path: Path, classes: Sequence[str], version: str) -> Iterator[Write]:
                 columns[name] = [None if value is None else f"{value:.6g}" for value in columns[name]]
             for name in ("unlike_training", "inverted"):
                 columns[name] = [None if value is None else int(value) for value in columns[name]]
+            sets = columns["prediction_set"]
+            columns["prediction_set"] = [
+                None if labels is None else json.dumps(labels, ensure_ascii=False) for labels in sets
+            ]
             table.writerows(zip(*columns.values(), strict=True))
 
         yield write
@@ -93,6 +106,7 @@ def as_json(answers: BatchPredictions, classes: Sequence[str], file: str = "file
 
     The picture is named under the key ``file``.
     """
+    sets = _sets(answers, classes)
     for row, (picture, error) in enumerate(zip(answers.pictures, answers.errors, strict=True)):
         if error is not None:
             yield {file: picture.file, "error": error}
@@ -104,6 +118,7 @@ def as_json(answers: BatchPredictions, classes: Sequence[str], file: str = "file
             "label": label,
             "probability": probability,
             "unlike_training": bool(answers.unlike_training[row]),
+            "prediction_set": sets[row],
             "inverted": bool(answers.inverted[row]),
             "probabilities": probabilities,
         }
@@ -121,6 +136,7 @@ def _parquet(path: Path, classes: Sequence[str], version: str) -> Iterator[Write
             ("probability", pa.float64()),
             *((f"p_{name}", pa.float64()) for name in classes),
             ("unlike_training", pa.bool_()),
+            ("prediction_set", pa.list_(pa.string())),
             ("inverted", pa.bool_()),
             ("version", pa.string()),
             ("error", pa.string()),

@@ -11,6 +11,8 @@ from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from darkroom import __version__
 from darkroom.errors import DataError, counted, first_line
 from darkroom.prediction.bulk import BatchPredictions, answer_all
@@ -122,7 +124,8 @@ def write(target: Any, batches: Iterable[BatchPredictions], classes: Sequence[st
     probabilities = pa.list_(pa.float64(), len(classes))
     names = [("file", pa.binary()), ("inside", pa.binary())]  # as bytes: the name of a file need not be text
     flags = [(name, pa.bool_()) for name in FLAGS]
-    schema = pa.schema([*names, ("probabilities", probabilities), *flags, ("error", pa.string())])
+    members = pa.list_(pa.bool_(), len(classes))
+    schema = pa.schema([*names, ("probabilities", probabilities), *flags, ("error", pa.string()), ("members", members)])
     with pa.ipc.new_stream(target, schema) as written:
         for batch in batches:
             columns = [
@@ -133,6 +136,7 @@ def write(target: Any, batches: Iterable[BatchPredictions], classes: Sequence[st
                 batch.unlike_training,
                 batch.perhaps_negative,
                 batch.errors,
+                [None] * len(batch.pictures) if batch.members is None else list(batch.members),
             ]
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             written.write_batch(pa.RecordBatch.from_arrays(arrays, schema=schema))
@@ -155,6 +159,8 @@ def read(path: Path, classes: Sequence[str]) -> Iterator[BatchPredictions]:
                 probabilities = batch["probabilities"].flatten().to_numpy().reshape(-1, len(classes))
                 pictures = [Picture(*names) for names in zip(files, inside, strict=True)]
                 errors = batch["error"].to_pylist()
-                yield BatchPredictions(pictures, probabilities, inverted, unlike, negative, errors)
+                sets = batch["members"].to_pylist()
+                members = None if None in sets else np.array(sets, bool).reshape(-1, len(classes))
+                yield BatchPredictions(pictures, probabilities, inverted, unlike, negative, errors, members)
     except (pa.ArrowInvalid, OSError) as problem:
         raise DataError(f"{path}: damaged ({first_line(problem)}); remove it and run the command again") from None

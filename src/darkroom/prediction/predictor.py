@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.config import Config, parse
-from darkroom.config.settings import Model
+from darkroom.config.settings import Model, Serve
 from darkroom.data.cache import DatasetCard
 from darkroom.data.glyph_layout import Ground, on_light
 from darkroom.errors import DataError, ModelError
 from darkroom.evaluation.metrics import Floats
+from darkroom.evaluation.prediction_sets import Members, PredictionSets
 from darkroom.evaluation.reference import Reference, calibrated, energies
 from darkroom.images.decoder import Decoder
 from darkroom.models.card import ModelCard
@@ -79,7 +80,7 @@ class Predictor:
     ``model`` maps uint8 images [N, *shape] to logits; ``mean`` is the mean brightness of each channel of its
     training images, 0 to 1; ``version`` names the model, and ``weights`` is the SHA-256 of its file. Its
     ``reference``, if it has one, calibrates the probabilities and determines which pictures are unlike the training
-    images, and which are negatives of them.
+    images, and which are negatives of them. ``sets`` make its prediction sets, if it has any.
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class Predictor:
         reference: Reference | None = None,
         decoder: Decoder | None = None,
         weights: str = "",
+        sets: PredictionSets | None = None,
     ) -> None:
         self.model = model
         self.weights = weights
         self.classes = classes
+        self.sets = sets
         signs = (reference.ink, reference.ground) if reference else (None, None)
         self.transform = Transform(shape, mean, *signs, decoder)
         self.version = version
@@ -104,8 +107,8 @@ class Predictor:
         self.energy_threshold = reference.energy_threshold if reference else np.inf
 
     @classmethod
-    def champion(cls, client: MlflowClient, name: str) -> Self:
-        """Load the champion of the registered model ``name``.
+    def champion(cls, client: MlflowClient, name: str, settings: Serve) -> Self:
+        """Load the champion of the registered model ``name``, with prediction sets of the coverage in ``settings``.
 
         Raises TrackingError if there is none, or it is not as it was registered, ModelError if its reference is
         damaged.
@@ -120,15 +123,21 @@ class Predictor:
                 f"{name} version {version.version}: was registered without reference.json; its probabilities are not "
                 "calibrated, and no picture is reported as unlike the training images"
             )
+        classes = evaluated.answers.classes
+
+        def tell(line: str) -> None:
+            warn(f"{name} version {version.version}: {line}")
+
         return cls(
             model,
-            evaluated.answers.classes,
+            classes,
             evaluated.shape,
             str(version.version),
             mean,
             reference,
             decoder,
             hashlib.sha256(model.content).hexdigest(),
+            reference.prediction_sets(settings, classes, tell) if reference else None,
         )
 
     @classmethod
@@ -167,6 +176,7 @@ class Predictor:
             "classes": list(self.classes),
             "decoding": [transform.decoder.as_json(), transform.mean, transform.ground],
             "calibration": [self.temperature, str(self.energy_threshold)],
+            "sets": self.sets.thresholds.tolist() if self.sets else None,
         }
 
     def predict(self, paths: Sequence[Path], *, invert: bool | None = None) -> list[ImagePrediction]:
@@ -178,20 +188,23 @@ class Predictor:
         Raises DataError if one cannot be read or decoded.
         """
         seen = [_see(self.transform, path, invert) for path in paths]
-        probabilities, unlike = self.answer(np.stack([each.pixels for each in seen]))
+        probabilities, unlike, _ = self.answer(np.stack([each.pixels for each in seen]))
         return [
             ImagePrediction(str(path), rank(self.classes, row), each.inverted, bool(is_unlike))
             for path, row, each, is_unlike in zip(paths, probabilities, seen, unlike, strict=True)
         ]
 
-    def answer(self, pixels: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.bool_]]:
+    def answer(self, pixels: NDArray[np.uint8]) -> tuple[Floats, NDArray[np.bool_], Members | None]:
         """The predictions for images, uint8 [N, *shape].
 
-        Returns the probabilities, float64 [N, classes], and which images are unlike the training images, bool [N].
+        Returns the probabilities, float64 [N, classes], and which images are unlike the training images, bool [N],
+        and the prediction sets, bool [N, classes], None if the model has none.
         """
         with torch.no_grad():
             logits = self.model(torch.from_numpy(pixels)).numpy()
-        return calibrated(logits, self.temperature), energies(logits) > self.energy_threshold
+        probabilities, scores = calibrated(logits, self.temperature), energies(logits)
+        members = self.sets.of(probabilities, scores) if self.sets else None
+        return probabilities, scores > self.energy_threshold, members
 
     def perhaps_negative(self, pixels: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which images, uint8 [N, *shape], may be negatives of the training images, bool [N].

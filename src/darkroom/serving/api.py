@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
+from darkroom.evaluation.prediction_sets import ordered_labels
 from darkroom.serving import schemas
 from darkroom.serving.preprocessing import ModelInput, RefusedImageError
 from darkroom.serving.request_parsing import JSON, MULTIPART, EncodedImages, read_images
@@ -133,6 +134,7 @@ def make_router(service: Service) -> APIRouter:
             drawable=model.transform.layout is not None,
             runtime=model.runtime.kind,
             temperature=model.reference.temperature if model.reference else None,
+            coverage=model.sets.coverage if model.sets else None,
             challenger=schemas.Challenger(
                 version=other.model.version, metrics=other.model.about["metrics"], verdict=other.verdict
             )
@@ -246,6 +248,9 @@ def _prediction(classes: Sequence[str], answer: Answer, question: Question) -> d
         "probabilities": dict(zip(classes, values, strict=True)),
         "energy": answer.energy,
         "unlike_training": answer.unlike_training,
+        "prediction_set": None
+        if answer.members is None
+        else ordered_labels(answer.members, answer.probabilities, classes),
         "inverted": answer.seen.inverted,
         "seen": _data_url(_png(answer.seen)) if question.seen else None,
     }

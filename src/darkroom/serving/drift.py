@@ -8,6 +8,7 @@ import numpy as np
 from scipy.stats import chi2_contingency, hypergeom
 
 from darkroom.evaluation.metrics import Floats, Ints
+from darkroom.evaluation.prediction_sets import Members, PredictionSets
 from darkroom.evaluation.reference import Reference
 from darkroom.serving.window import Window
 
@@ -30,14 +31,26 @@ class DriftWatch:
     an image takes the same time however many there were; the statistics are computed on demand.
     """
 
-    def __init__(self, reference: Reference, classes: Sequence[str], window: int, file: Path | None = None) -> None:
+    def __init__(
+        self,
+        reference: Reference,
+        classes: Sequence[str],
+        window: int,
+        file: Path | None = None,
+        sets: PredictionSets | None = None,
+    ) -> None:
         self.reference = reference
         self.classes = classes
+        self.sets = sets
         self._latest = Window(window, file)
 
-    def add(self, labels: Ints, confidences: Floats, energies: Floats) -> None:
-        """Count images, each [n]: the class predicted, its calibrated probability, and the energy."""
-        self._latest.add(labels, confidences, energies > self.reference.energy_threshold)
+    def add(self, labels: Ints, confidences: Floats, energies: Floats, members: Members | None = None) -> None:
+        """Count images, each [n]: the class predicted, its calibrated probability, and the energy.
+
+        ``members`` bool [n, classes] are their prediction sets, if there are any.
+        """
+        sizes = np.zeros(len(labels), np.int64) if members is None else members.sum(axis=1)
+        self._latest.add(labels, confidences, energies > self.reference.energy_threshold, sizes)
 
     @property
     def images(self) -> int:
@@ -53,6 +66,11 @@ class DriftWatch:
     def confidence(self) -> float | None:
         """The mean calibrated probability of the predicted classes; None while the window is empty."""
         return float(self._latest.confidences.mean(dtype=np.float64)) if self.images else None
+
+    @property
+    def set_size(self) -> float | None:
+        """The mean size of the prediction sets; None without any, and while the window is empty."""
+        return float(self._latest.set_sizes.mean()) if self.sets and self.images else None
 
     @property
     def class_counts(self) -> Ints:
@@ -74,6 +92,8 @@ class DriftWatch:
             "expected_unlike_share": reference.unlike_share,
             "confidence": self.confidence,
             "expected_confidence": reference.confidence,
+            "set_size": self.set_size,
+            "expected_set_size": self.sets.expected_size if self.sets else None,
             "classes": [
                 {"label": label, "share": share, "expected": expected}
                 for label, share, expected in zip(self.classes, shares, reference.class_shares, strict=True)

@@ -1,6 +1,7 @@
 """A registered version, loaded with everything that answering with it needs."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +18,7 @@ from darkroom.config.settings import Serve
 from darkroom.errors import ModelError
 from darkroom.evaluation.gallery import GALLERY
 from darkroom.evaluation.page import REPORT
+from darkroom.evaluation.prediction_sets import PredictionSets
 from darkroom.evaluation.reference import Reference
 from darkroom.images.decoder import Decoder
 from darkroom.promotion.evaluated_model import EvaluatedModel, load_evaluated_model
@@ -28,6 +30,7 @@ from darkroom.tracking.runs import FINGERPRINT_TAG
 from darkroom.utils.files import read_json
 from darkroom.utils.scratch import scratch_directory
 
+log = logging.getLogger(__name__)
 MADE_BY = "darkroom evaluate"
 CONFUSION = "confusion_matrix.json"
 METRICS = "metrics.json"
@@ -50,8 +53,8 @@ class GalleryImage:
 class LoadedModel:
     """``version`` of the registered model ``name``: what computes its answers, and what is known of it.
 
-    ``reference``, ``confusion`` and ``report``, the HTML of its evaluation, are None and ``gallery`` is empty for a
-    version without them.
+    ``reference``, ``sets``, ``confusion`` and ``report``, the HTML of its evaluation, are None and ``gallery`` is empty
+    for a version without them.
     """
 
     name: str
@@ -65,6 +68,7 @@ class LoadedModel:
     confusion: Mapping[str, Any] | None
     about: Mapping[str, Any]
     report: bytes | None = None
+    sets: PredictionSets | None = None
 
 
 def load_version(client: MlflowClient, version: ModelVersion, settings: Serve) -> LoadedModel:
@@ -100,7 +104,17 @@ def load_version(client: MlflowClient, version: ModelVersion, settings: Serve) -
             confusion=read_json(confusion, error=ModelError, made_by=MADE_BY) if confusion.is_file() else None,
             about=about,
             report=page.read_bytes() if page.is_file() else None,
+            sets=_sets(version, reference, classes, settings),
         )
+
+
+def _sets(
+    version: ModelVersion, reference: Reference | None, classes: Sequence[str], settings: Serve
+) -> PredictionSets | None:
+    def tell(line: str) -> None:
+        log.warning("%s version %s: %s", version.name, version.version, line)
+
+    return reference.prediction_sets(settings, classes, tell) if reference else None
 
 
 def _read_gallery(report: Path) -> list[GalleryImage]:

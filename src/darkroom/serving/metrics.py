@@ -7,10 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+
+from darkroom.evaluation.metrics import Ints
 
 # Seconds: from a small network's answer to what no client waits for.
 LATENCY_BUCKETS = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096)
@@ -53,6 +56,11 @@ class ServerMetrics:
         unlike = Counter(
             "darkroom_unlike_training", "Images unlike the training images.", ["version"], registry=registry
         )
+        sets = Counter(
+            "darkroom_prediction_sets", "Prediction sets by version and whether they have no, one or several labels.",
+            ["version", "labels"], registry=registry,
+        )  # fmt: skip
+        self._sets = cache(sets.labels)
         self._predictions = cache(predictions.labels)
         self._unlike = cache(unlike.labels)
         self.waiting = Gauge(
@@ -90,6 +98,13 @@ class ServerMetrics:
             self._predictions(version, label).inc(images)
         self._unlike(version).inc(unlike)
 
+    def count_sets(self, version: str, sizes: Ints) -> None:
+        """Count prediction sets by their ``sizes`` [n]: one label is a sure answer, several are an unsure one."""
+        none, one, several = np.bincount(np.minimum(sizes, 2), minlength=3).tolist()
+        for labels, images in (("none", none), ("one", one), ("several", several)):
+            if images:
+                self._sets(version, labels).inc(images)
+
     def now_serves(self, version: str) -> None:
         if self._answers is not None:
             self._version.labels(self._answers).set(0)
@@ -116,6 +131,8 @@ class _Drift(Collector):
             ("expected_unlike_share", "The same in the validation split."),
             ("confidence", "Their mean confidence."),
             ("expected_confidence", "The same in the validation split."),
+            ("set_size", "Mean size of their prediction sets."),
+            ("expected_set_size", "The same in the validation split."),
         ):
             yield GaugeMetricFamily(f"darkroom_drift_{name}", about, _number(self._values[name]))
         share = GaugeMetricFamily(

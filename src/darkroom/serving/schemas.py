@@ -21,6 +21,10 @@ class Prediction(BaseModel):
     probabilities: dict[str, float] = Field(description="of every class")
     energy: float = Field(description="the higher, the less the image is like the training images")
     unlike_training: bool = Field(description="whether the energy is above the validation split's threshold")
+    prediction_set: list[str] | None = Field(
+        description="the labels among which the true one is, at the rate of the model's coverage; empty: unlike all "
+        "classes; null: this version has no such sets"
+    )
     inverted: bool = Field(description="whether the model saw the negative")
     seen: str | None = Field(description="if asked for, the very pixels that the model saw, as a PNG in a data: URL")
 
@@ -64,6 +68,7 @@ class ModelInfo(BaseModel):
     runtime: Literal["onnx", "torch"]
     metrics: dict[str, float] = Field(description="on the test split")
     temperature: float | None = Field(description="divides the logits, fitted on the validation split")
+    coverage: float | None = Field(description="share of images whose prediction set holds the true class")
     run_id: str
     trained_at: str
     challenger: Challenger | None
@@ -102,6 +107,8 @@ class Drift(BaseModel):
     expected_unlike_share: float
     confidence: float | None
     expected_confidence: float
+    set_size: float | None = Field(description="mean number of labels in a prediction set")
+    expected_set_size: float | None
     classes: list[ClassShare]
     warning: str | None
 

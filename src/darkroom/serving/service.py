@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from darkroom.config.settings import Serve
 from darkroom.evaluation.metrics import Floats
+from darkroom.evaluation.prediction_sets import Members
 from darkroom.evaluation.reference import calibrated, energies
 from darkroom.images.containers import is_avif
 from darkroom.images.effort import decoding_pixels
@@ -27,9 +28,9 @@ from darkroom.serving.share import cores
 
 T = TypeVar("T")
 # What is found for an image: the fields of its answer beside ``seen``.
-Finding = tuple[NDArray[np.float64], float, bool]
-# Told the probabilities, the energies and what is unlike training of the images of a batch.
-Count = Callable[[Floats, Floats, NDArray[np.bool_]], None]
+Finding = tuple[NDArray[np.float64], float, bool, NDArray[np.bool_] | None]
+# Told the probabilities, the energies, what is unlike training and the prediction sets of the images of a batch.
+Count = Callable[[Floats, Floats, NDArray[np.bool_], Members | None], None]
 # Pictures as small as those that most models learn from are decoded in the event loop: handing them to a thread and
 # back takes longer.
 SMALL_IMAGES = 4
@@ -57,13 +58,15 @@ class Answer(NamedTuple):
     """What a version says of a picture.
 
     ``probabilities`` float64 [classes] are calibrated; ``energy`` is the higher, the less the picture is like the
-    training images, and ``unlike_training`` whether it is above the threshold of the validation split.
+    training images, and ``unlike_training`` whether it is above the threshold of the validation split. ``members`` bool
+    [classes] are the labels of its prediction set, None for a version without such sets.
     """
 
     seen: ModelInput
     probabilities: NDArray[np.float64]
     energy: float
     unlike_training: bool
+    members: NDArray[np.bool_] | None
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,9 @@ class Service:
         reference = champion.reference
         # A version that becomes champion again begins with an empty window.
         file = self._shared / f"drift_{champion.version}_{since}" if self._shared else None
-        drift = DriftWatch(reference, champion.classes, self.settings.window, file) if reference else None
+        drift = (
+            DriftWatch(reference, champion.classes, self.settings.window, file, champion.sets) if reference else None
+        )
         batcher = self._batcher(champion, partial(self._count, champion, drift))
         self.champion = Deployment(champion, batcher, drift=drift, since=since)
         self.metrics.now_serves(champion.version)
@@ -194,8 +199,10 @@ class Service:
         def interpret(logits: Logits) -> list[Finding]:
             probabilities, scores = calibrated(logits, temperature), energies(logits)
             unlike = scores > threshold
-            count(probabilities, scores, unlike)
-            return list(zip(probabilities, scores.tolist(), unlike.tolist(), strict=True))
+            members = model.sets.of(probabilities, scores) if model.sets else None
+            count(probabilities, scores, unlike, members)
+            sets = [None] * len(scores) if members is None else members
+            return list(zip(probabilities, scores.tolist(), unlike.tolist(), sets, strict=True))
 
         return Batcher(
             model.runtime,
@@ -213,12 +220,15 @@ class Service:
         probabilities: Floats,
         scores: Floats,
         unlike: NDArray[np.bool_],
+        members: Members | None,
     ) -> None:
         labels = probabilities.argmax(1)
         names = [champion.classes[label] for label in labels]
         self.metrics.count_predictions(champion.version, names, int(unlike.sum()))
+        if members is not None:
+            self.metrics.count_sets(champion.version, members.sum(1))
         if drift:
-            drift.add(labels, probabilities.max(1), scores)
+            drift.add(labels, probabilities.max(1), scores, members)
 
 
 def _may_be_small(contents: Sequence[bytes]) -> bool:

@@ -1,6 +1,7 @@
 // The model's answer: the image it saw, the probabilities, and the challenger's answer beside them.
 
 import { element, find, percent, showAsItIs } from "./dom.js";
+import * as sets from "./sets.js";
 
 const SHOWN = 5; // classes; the others are in a list that opens
 
@@ -56,6 +57,7 @@ function column(title, version, found, role) {
       element("span", { className: "label", textContent: found.label, title: found.label }),
       element("span", { className: "sure", textContent: percent(found.probability) }),
     ),
+    sets.line(found),
     ...probabilities(found),
   );
 }
@@ -83,7 +85,7 @@ export function show(reply, picture) {
     ].filter(Boolean),
   );
   const unlike = found.unlike_training ? " Unlike the training images." : "";
-  find("spoken").textContent = `${found.label}, ${percent(found.probability)}, by version ${reply.version}.${unlike}`;
+  find("spoken").textContent = `${found.label}, ${percent(found.probability)}, by version ${reply.version}.${unlike}${sets.spoken(found)}`;
 }
 
 export function refuse(line) {

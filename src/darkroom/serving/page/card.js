@@ -48,6 +48,7 @@ export function show(model) {
         ["Classes", String(model.classes.length)],
         ["Image", `${width} × ${height} pixels, ${channels === 1 ? "gray" : "color"}`],
         ...metrics(model.metrics),
+        ["Prediction sets", model.coverage && `hold the true class of ${percent(model.coverage)} of usual images`],
         ["Temperature", model.temperature?.toFixed(3)],
         ["Runtime", model.runtime === "onnx" ? "ONNX Runtime" : "PyTorch"],
         ["Run", model.run_id],

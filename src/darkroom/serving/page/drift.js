@@ -4,12 +4,12 @@ import { element, find, percent } from "./dom.js";
 
 const SHOWN = 10; // classes; the others are in a list that opens
 
-function statistic(title, value, expected) {
+function statistic(title, value, expected, form = percent) {
   return element("div", { className: "statistic" },
     element("dt", { textContent: title }),
     element("dd", {},
-      element("strong", { textContent: value === null ? "–" : percent(value) }),
-      element("span", { textContent: `expected ${percent(expected)}` }),
+      element("strong", { textContent: value === null ? "–" : form(value) }),
+      element("span", { textContent: `expected ${form(expected)}` }),
     ),
   );
 }
@@ -51,6 +51,8 @@ export function show(found) {
     element("dl", { className: "statistics" },
       statistic("Unlike the training images", found.unlike_share, found.expected_unlike_share),
       statistic("Confidence", found.confidence, found.expected_confidence),
+      ...(found.expected_set_size === null ? []
+        : [statistic("Labels in a prediction set", found.set_size, found.expected_set_size, (size) => size.toFixed(2))]),
     ),
     table(many ? furthest.slice(0, SHOWN) : found.classes, largest),
   ];
