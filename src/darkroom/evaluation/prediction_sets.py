@@ -161,11 +161,11 @@ def coverage_by_class(members: Members, labels: Ints) -> list[dict[str, float | 
     images = np.bincount(labels, minlength=members.shape[1])
     covered = np.bincount(labels[members[np.arange(len(labels)), labels]], minlength=members.shape[1])
     shares = covered / np.maximum(images, 1)
-    rows = [
-        dict[str, float | None](with_interval("set_coverage", share, interval))
-        for share, *interval in zip(shares.tolist(), *(each.tolist() for each in wilson(shares, images)), strict=True)
-    ]
-    return [row if count else dict.fromkeys(row) for row, count in zip(rows, images, strict=True)]
+    rows: list[dict[str, float | None]] = []
+    for share, low, high, count in zip(shares, *wilson(shares, images), images, strict=True):
+        found = with_interval("set_coverage", float(share), (float(low), float(high)))
+        rows.append({**found} if count else dict.fromkeys(found))
+    return rows
 
 
 def ordered_labels(members: Members, probabilities: Floats, classes: Sequence[str]) -> list[str]:

@@ -98,10 +98,8 @@ def simulate(case: Case, splits: int = SPLITS, seed: int = 0) -> Found:
 CASES = (
     Case(10, 200, 12),
     Case(10, 1_000, 25),
-    Case(10, 1_000, 12),
     Case(10, 1_000, 5),
     Case(10, 1_000, 12, temperature=0.5),
-    Case(100, 1_000, 15),
     Case(4, 2_000, 7, rarity=4),
     Case(4, 2_000, 7, rarity=4, per_class=True),
 )
