@@ -27,17 +27,18 @@ SLOW = (
     "serving/test_fuzz.py", "audit_page/",
     "evaluation_page/", "unit/search/executors/", "data/test_published_real.py",
     "device/test_trainings.py", "unit/formats/", "unit/datasets/remote/", "unit/features/test_compute.py",
-    "unit/features/test_head.py", "unit/models/test_pretrained.py", "unit/models/test_pretrained_files.py",
-    "unit/models/test_pretrained_training.py", "unit/models/test_timm_backbone.py", "unit/promotion/test_promote.py",
-    "unit/promotion/test_aliases.py", "unit/search/test_samplers.py", "unit/tracking/test_tracker.py",
+    "unit/features/test_head.py", "unit/explanation/test_trained.py", "unit/models/test_pretrained.py",
+    "unit/models/test_pretrained_files.py", "unit/models/test_pretrained_training.py",
+    "unit/models/test_timm_backbone.py", "unit/promotion/test_promote.py", "unit/promotion/test_aliases.py",
+    "unit/search/test_samplers.py", "unit/tracking/test_tracker.py",
     "unit/training/test_compile.py", "unit/training/test_shared.py", "unit/training/test_launch.py",
 )  # fmt: skip
 # Directories whose fast tests read nothing of the working tree but code, and do the same in an edited one. Its other
 # files are refused to them, and the usual ports.
 APART = (
-    "device/", "model/", "unit/audit/", "unit/data/", "unit/datasets/", "unit/evaluation/", "unit/features/",
-    "unit/formats/", "unit/models/", "unit/plotting/", "unit/promotion/", "unit/search/", "unit/tracking/",
-    "unit/training/",
+    "device/", "model/", "unit/audit/", "unit/data/", "unit/datasets/", "unit/evaluation/", "unit/explanation/",
+    "unit/features/", "unit/formats/", "unit/models/", "unit/plotting/", "unit/promotion/", "unit/search/",
+    "unit/tracking/", "unit/training/",
 )  # fmt: skip
 CODE = {"src", "tests", ".venv", ".hypothesis", ".pytest_cache"}
 USUAL_PORTS = {5000, 8000, 8080}

@@ -19,7 +19,7 @@ LAYERS = (
     ("datasets",),
     ("models",),
     ("training", "evaluation"),
-    ("formats",),
+    ("formats", "explanation"),
     ("features",),
     ("search", "tracking"),
     ("promotion",),

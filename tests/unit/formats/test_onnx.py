@@ -12,8 +12,11 @@ import torchvision
 from torchvision.models.mobilenetv3 import InvertedResidualConfig
 
 from darkroom.errors import ModelError
+from darkroom.explanation import explainer
+from darkroom.explanation.explainer import Explainer
 from darkroom.formats.onnx import check_installed, read_onnx, write_onnx
 from darkroom.formats.pt2 import trace
+from darkroom.models.registry import architectures
 
 GRAY = (1, 8, 8)
 COLOR = (3, 32, 32)
@@ -35,8 +38,8 @@ ARCHITECTURES = [
 ]
 
 
-@pytest.fixture
-def small_backbones(monkeypatch):
+@pytest.fixture(scope="module")
+def small_backbones():
     """torchvision's networks, with fewer and narrower layers than any that it has weights for."""
 
     def build(name, *, weights, num_classes, image_size=None):
@@ -46,16 +49,25 @@ def small_backbones(monkeypatch):
         block = InvertedResidualConfig(16, 5, 32, 24, use_se=True, activation="HS", stride=2, dilation=1, width_mult=1)
         return torchvision.models.MobileNetV3([block], 32, num_classes=num_classes)
 
-    monkeypatch.setattr(torchvision.models, "get_model", build)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torchvision.models, "get_model", build)
+        yield
 
 
-@pytest.mark.parametrize(("settings", "shape"), ARCHITECTURES)
-def test_every_architecture_gives_torchs_logits_in_batches_of_any_size(
-    settings, shape, make_classifier, noise, tmp_path, small_backbones
-):
-    classifier, images = make_classifier(shape, **settings), noise(65, shape)
-    write_onnx(trace(classifier, shape), {}, tmp_path / "model.onnx")
-    model = read_onnx(tmp_path / "model.onnx")
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def in_every_runtime(request, make_classifier, small_backbones, tmp_path_factory):
+    """A network of each kind: the shape of its images, the classifier, its exported program and its ONNX file."""
+    settings, shape = request.param
+    classifier = make_classifier(shape, **settings)
+    program = trace(classifier, shape)
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    write_onnx(program, {}, path)
+    return shape, classifier, program.module(), read_onnx(path)
+
+
+def test_every_architecture_gives_torchs_logits_in_batches_of_any_size(in_every_runtime, noise):
+    shape, classifier, _, model = in_every_runtime
+    images = noise(65, shape)
 
     with torch.no_grad():
         expected = classifier(images)
@@ -65,6 +77,32 @@ def test_every_architecture_gives_torchs_logits_in_batches_of_any_size(
         found = torch.cat([model(batch) for batch in images[some].split(size)])
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, expected[some], rtol=1e-4, atol=1e-4)
+
+
+def test_every_architecture_has_heat_maps_in_every_runtime(in_every_runtime, noise, monkeypatch, request):
+    monkeypatch.setattr(explainer, "time_limit", lambda shape: 60)  # on a machine that is busy
+    monkeypatch.setattr(explainer, "MOST_CELLS", 4)
+    shape, *models = in_every_runtime
+    images, labels = noise(2, shape).numpy(), np.array([0, 2])
+
+    explainers = [Explainer(model, shape) for model in models]
+    in_torch, as_program, in_onnx = (each.explain(images, labels) for each in explainers)
+
+    kind = request.node.callspec.id
+    is_convolutional = "mlp" not in kind and "transformer" not in kind
+    method = "layer-cam" if is_convolutional else "occlusion"
+    assert [each.plan.method for each in explainers] == [method, method, "occlusion"]
+    np.testing.assert_allclose(as_program, in_torch, atol=1e-3)
+    if not is_convolutional:
+        np.testing.assert_allclose(in_onnx, in_torch, atol=1e-2)
+    for heat in (in_torch, in_onnx):
+        assert (heat.shape, heat.dtype, heat.min() >= 0) == ((2, *shape[1:]), np.float32, True)
+        assert (heat.max((1, 2)) == 1).all()
+        assert (heat.std((1, 2)) > 0).all()
+
+
+def test_every_architecture_is_among_them():
+    assert {each.values[0]["name"] for each in ARCHITECTURES} == architectures().keys()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,119 @@
+"""Heat maps of a model, by the method that it allows, in bounded time."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isqrt
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from darkroom.errors import ModelError
+from darkroom.explanation.layer_cam import layer_cam
+from darkroom.explanation.occlusion import batch_size, occlude
+from darkroom.explanation.score import scaled
+
+Method = Literal["layer-cam", "occlusion"]
+Heat = NDArray[np.float32]
+# Of images of 28 pixels a side and fewer; of larger ones as many times as long as they are wider, up to the latter.
+SECONDS = 0.3
+SIDE = 28
+MOST_SECONDS = 3.0
+# Of that time, planned for: other work on the machine may take the rest.
+SHARE = 0.5
+# Parts, a side, that occlusion divides an image into. Fewer than the least show nothing.
+MOST_CELLS = 14
+LEAST_CELLS = 3
+# Explained at once: the activations and gradients of all layers are in memory.
+IMAGES = 16
+
+
+def time_limit(shape: Sequence[int]) -> float:
+    """The seconds that a heat map of an image of ``shape`` (channels, height, width) may take."""
+    return min(MOST_SECONDS, SECONDS * max(SIDE, *shape[1:]) / SIDE)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a model is explained: by which method, occlusion with so many ``cells``, and the ``seconds`` a heat map."""
+
+    method: Method
+    seconds: float
+    cells: int = 0
+
+
+class Explainer:
+    """Heat maps of ``model``, which maps uint8 images [N, *shape] to logits [N, classes].
+
+    LayerCAM where the model is one of torch with convolutions, else occlusion, of as many passes as there is time for.
+    """
+
+    def __init__(self, model: Callable[[Tensor], Tensor], shape: Sequence[int]) -> None:
+        self._model = model
+        self._shape = tuple(shape)
+
+    def explain(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Heat:
+        """How much each pixel of ``images`` [N, *shape] speaks for the class of ``labels`` [N]: float32 [N, H, W].
+
+        0 is nothing; 1 is the most within an image, unless nothing in it speaks for the class. Raises ModelError as
+        ``plan`` does.
+        """
+        plan = self.plan
+        parts = torch.from_numpy(images).split(IMAGES), torch.from_numpy(labels).split(IMAGES)
+        heat = [self._heat(*part, plan.cells) for part in zip(*parts, strict=True)]
+        found: Heat = scaled(torch.cat(heat)).numpy()
+        return found
+
+    def _shows_layers(self, images: Tensor, labels: Tensor) -> bool:
+        try:
+            return layer_cam(self._model, images, labels) is not None
+        except RuntimeError:  # of a step that has no gradient, or overwrites what the gradient needs
+            return False
+
+    def _heat(self, images: Tensor, labels: Tensor, cells: int) -> Tensor:
+        if cells:
+            return occlude(self._model, images, labels, cells)
+        found = layer_cam(self._model, images, labels)
+        assert found is not None, "a model has lost its convolutions"
+        return found
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan for this model on this machine, measured when it is first asked for.
+
+        Raises ModelError if a heat map would take longer than the time limit.
+        """
+        limit = time_limit(self._shape)
+        images = torch.zeros(batch_size(self._shape), *self._shape, dtype=torch.uint8)
+        one, label = images[:1], torch.zeros(1, dtype=torch.int64)
+        if self._shows_layers(one, label):
+            seconds = _seconds(lambda: layer_cam(self._model, one, label))
+            _check(seconds, limit)
+            return Plan("layer-cam", seconds)
+        with torch.no_grad():
+            each = _seconds(lambda: self._model(images)) / len(images)
+        _check((LEAST_CELLS + 1) ** 2 * each, limit)
+        cells = max(LEAST_CELLS, min(MOST_CELLS, *self._shape[1:], isqrt(int(SHARE * limit / each)) - 1))
+        return Plan("occlusion", (cells + 1) ** 2 * each, cells)
+
+
+def _check(seconds: float, limit: float) -> None:
+    if seconds > limit:
+        raise ModelError(
+            f"heat maps: one would take {seconds:.2g} s on this machine, more than the {limit:.2g} s that it may take "
+            "for images of this size; use a smaller model"
+        )
+
+
+def _seconds(run: Callable[[], object]) -> float:
+    """The faster of two calls."""
+    found = []
+    for _ in range(2):
+        start = time.perf_counter()
+        run()
+        found.append(time.perf_counter() - start)
+    return min(found)

@@ -1,0 +1,102 @@
+"""The method that explains a model, and the time that it may take. tests/unit/formats has every model and runtime."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from darkroom.config.settings import Model
+from darkroom.errors import ModelError
+from darkroom.explanation import explainer as module
+from darkroom.explanation.explainer import Explainer, time_limit
+from darkroom.models.classifier import build_classifier
+
+SHAPE = (1, 20, 18)
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), dtype=np.uint8)
+LABELS = np.array([0, 2, 1])
+
+
+@pytest.mark.parametrize(
+    ("side", "seconds"), [(8, 0.3), (28, 0.3), (56, 0.6), (224, 2.4), (512, 3.0)], ids=lambda value: str(value)
+)
+def test_larger_images_may_take_longer_up_to_three_seconds(side: int, seconds: float) -> None:
+    assert time_limit((3, side, side // 2)) == pytest.approx(seconds)
+
+
+def seconds_a_pass(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """As if the model took so long for each image of a batch."""
+    batch = module.batch_size(SHAPE)
+    monkeypatch.setattr(module, "_seconds", lambda run: (run(), seconds * batch)[1])
+
+
+class Counting:
+    """A model without layers that counts its passes."""
+
+    def __init__(self) -> None:
+        self.passes = 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.passes += len(images)
+        return images.flatten(1)[:, :3].float()
+
+
+@pytest.mark.parametrize(("seconds", "cells"), [(1e-6, 14), (0.15 / 100, 9), (0.3 / 16, 3)])
+def test_a_slow_model_is_run_so_often_as_there_is_time_for(monkeypatch, seconds: float, cells: int) -> None:
+    seconds_a_pass(monkeypatch, seconds * (1 - 1e-9))
+    model = Counting()
+    explainer = Explainer(model, SHAPE)
+    _ = explainer.plan
+    before = model.passes
+
+    explainer.explain(IMAGES[:1], LABELS[:1])
+
+    assert model.passes - before == 1 + (cells + 1) ** 2
+    assert explainer.plan.seconds == pytest.approx((cells + 1) ** 2 * seconds)
+
+
+def test_a_model_that_would_take_too_long_is_refused_in_a_line(monkeypatch) -> None:
+    seconds_a_pass(monkeypatch, 0.05)
+
+    with pytest.raises(ModelError, match=r"^heat maps: one would take 0\.8 s .*more than the 0\.3 s.*smaller model$"):
+        Explainer(Counting(), SHAPE).explain(IMAGES, LABELS)
+
+
+def test_a_convolutional_network_that_would_take_too_long_is_refused(monkeypatch, make_card) -> None:
+    classifier = build_classifier(Model(name="simple-cnn", filters=(4,), hidden=(4,)), make_card(SHAPE)).eval()
+    monkeypatch.setattr(module, "_seconds", lambda run: 0.31)
+
+    with pytest.raises(ModelError, match=r"one would take 0\.31 s"):
+        _ = Explainer(classifier, SHAPE).plan
+
+
+def test_a_network_that_has_no_gradients_is_explained_by_its_logits() -> None:
+    layer = torch.nn.Conv2d(1, 3, 3)
+
+    class Rounded(torch.autograd.Function):
+        """A step of which only the way forward is known."""
+
+        @staticmethod
+        def forward(ctx, values: Tensor) -> Tensor:
+            return values.round()
+
+    def model(images: Tensor) -> Tensor:
+        return Rounded.apply(layer(images.float())).mean((2, 3))
+
+    explainer = Explainer(model, SHAPE)
+
+    assert explainer.explain(IMAGES, LABELS).shape == (3, 20, 18)
+    assert explainer.plan.method == "occlusion"
+
+
+def test_many_images_have_the_maps_of_each(make_card) -> None:
+    torch.manual_seed(0)
+    classifier = build_classifier(Model(name="simple-cnn", filters=(4, 4), hidden=(4,)), make_card(SHAPE)).eval()
+    explainer = Explainer(classifier, SHAPE)
+    images = np.random.default_rng(1).integers(0, 256, (module.IMAGES + 3, *SHAPE), dtype=np.uint8)
+    labels = np.arange(len(images)) % 3
+
+    together = explainer.explain(images, labels)
+
+    assert together.shape == (len(images), 20, 18)
+    for row in (0, module.IMAGES, len(images) - 1):
+        np.testing.assert_allclose(together[row], explainer.explain(images[[row]], labels[[row]])[0], atol=1e-4)
