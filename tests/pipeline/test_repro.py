@@ -83,7 +83,8 @@ def test_every_figure_and_table_is_there(reproduced):
         "evaluate/confusion_matrix.json", "evaluate/confusion_matrix.csv", "evaluate/confusion_matrix.png",
         "evaluate/class_scores.png", "evaluate/predictions.csv", "evaluate/predictions.png",
         "evaluate/worst_mistakes.png", "evaluate/identity.json", "evaluate/slices.json", "evaluate/slices.png",
-        "evaluate/reference.json", "evaluate/gallery.json", "evaluate/index.html",
+        "evaluate/reference.json", "evaluate/gallery.json", "evaluate/index.html", "evaluate/explained_mistakes.png",
+        "evaluate/class_maps.png",
     }  # fmt: skip
 
 

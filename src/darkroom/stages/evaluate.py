@@ -18,7 +18,7 @@ from darkroom.data.changed_settings import changed_settings
 from darkroom.data.glyph_layout import common_ground, measure_glyphs
 from darkroom.data.shard_store import ShardStore
 from darkroom.data.streaming import open_store
-from darkroom.errors import CacheError, counted
+from darkroom.errors import CacheError, ModelError, counted
 from darkroom.evaluation import plots
 from darkroom.evaluation.corrupted_images import measure_robustness
 from darkroom.evaluation.cross_validated import beside
@@ -41,6 +41,8 @@ from darkroom.evaluation.slices import Slice, as_json, describe_named, find_slic
 from darkroom.evaluation.slicing import CONFUSION, by_confusion, divide
 from darkroom.evaluation.training_curves import HISTORY
 from darkroom.evaluation.tta import average_logits
+from darkroom.explanation.explainer import Explainer
+from darkroom.explanation.figures import class_maps, explained_mistakes
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
 from darkroom.training.device import set_tf32
@@ -108,6 +110,7 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     notes += [*([small] if small else []), *leak_lines(found, resembling, leaked)]
     with atomic_directory(report) as written:
         _write(found, test, dataset, slices, written)
+        _write_heat_maps(classifier, found, test, dataset, written)
         write_json(written / SLICES, as_json(slices, correct, left_out))
         if robustness:
             write_robustness(robustness, test.pixels[np.array([len(test) // 2])][0], written)
@@ -271,3 +274,16 @@ def _write(found: Evaluation, test: Split, dataset: DatasetCard, slices: Sequenc
         *([("slices", plots.slice_accuracies(slices, found.summary["accuracy"]))] if slices else []),
     ):
         plotting.save(figure, directory / f"{name}.png")
+
+
+def _write_heat_maps(
+    classifier: Classifier, found: Evaluation, test: Split, dataset: DatasetCard, directory: Path
+) -> None:
+    """Write explained_mistakes.png and class_maps.png, as far as there is something to explain, and time."""
+    explainer = Explainer(classifier, dataset.shape)
+    try:
+        for name, draw in (("explained_mistakes", explained_mistakes), ("class_maps", class_maps)):
+            if figure := draw(test.pixels, found, dataset.classes, explainer):
+                plotting.save(figure, directory / f"{name}.png")
+    except ModelError as problem:
+        warn(f"evaluate: no {problem}")
