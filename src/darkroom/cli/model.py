@@ -55,6 +55,10 @@ def predict(
         Path | None, typer.Option("--output", "-o", help="Write every answer to this .csv, .parquet or .jsonl.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON with every probability.")] = False,
+    explain: Annotated[
+        Path | None,
+        typer.Option(help="Write a heat map of each image to this new directory: what speaks for its answer."),
+    ] = None,
     ray_address: Annotated[
         str | None,
         typer.Option(help="Answer on the Ray cluster at host:port, or auto on one of its nodes.", show_default="here"),
@@ -81,6 +85,7 @@ def predict(
         invert=invert,
         to=to,
         as_json=as_json,
+        explain=explain,
         ray_address=ray_address,
     )
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import typer
 
 from darkroom.config import Config
-from darkroom.errors import DataError, ModelError, did_you_mean
+from darkroom.errors import DataError, ModelError, counted, did_you_mean
 from darkroom.models.registry import architectures
 from darkroom.prediction.bulk import BatchPredictions, answer_all
+from darkroom.prediction.heat_maps import Draw, check_directory, open_heat_maps
 from darkroom.prediction.inputs import InputImages
 from darkroom.prediction.outputs import as_json as answers_as_json
 from darkroom.prediction.outputs import check_output, open_output
@@ -37,18 +38,23 @@ def run(
     invert: bool | None,
     to: Path | None,
     as_json: bool,
+    explain: Path | None,
     ray_address: str | None,
 ) -> None:
     """Classify all ``images`` with the champion, or with a file of ``weights`` of the architecture ``model``.
 
-    The predictions go to the file ``to``, as JSON to standard output, or are printed as a table. A picture that cannot
-    be read does not stop the others. With a ``ray_address``, the Ray cluster there answers. An interrupted command
-    continues when it is run again.
+    The predictions go to the file ``to``, as JSON to standard output, or are printed as a table, and heat maps to the
+    directory ``explain``. A picture that cannot be read does not stop the others. With a ``ray_address``, the Ray
+    cluster there answers. An interrupted command continues when it is run again, unless it draws heat maps.
 
     Raises DataError if no picture can be read, TrackingError or ModelError if there is no model.
     """
     if to is not None:
         check_output(to)
+    if explain is not None:
+        check_directory(explain)
+        if ray_address is not None:
+            raise DataError("--explain: heat maps are drawn on this machine alone; leave out --ray-address")
     with ExitStack() as stack:
         report = stack.enter_context(reporter())
         pictures = InputImages(images, encoding=config.dataset.encoding, report=report)
@@ -62,6 +68,7 @@ def run(
                 invert=invert,
                 to=to,
                 ray_address=ray_address,
+                draw=None if explain is None else stack.enter_context(open_heat_maps(explain, predictor)),
                 report=lambda done: report("answer", done, pictures.total),
             )
         )
@@ -81,6 +88,8 @@ def run(
         summary.show(output, one_by_one=to is None)
     if to is not None:
         messages.print(f"{to}: {summary.images:,} lines")
+    if explain is not None:
+        messages.print(f"{explain}: {counted(summary.answered, 'heat map')}")
 
 
 @contextmanager
@@ -91,11 +100,16 @@ def _answers(
     invert: bool | None,
     to: Path | None,
     ray_address: str | None,
+    draw: Draw | None,
     report: Callable[[int], None],
 ) -> Iterator[Iterator[BatchPredictions]]:
-    """The answers in the order of the pictures: at once, or by way of parts if there is more than one shard."""
-    if ray_address is None and (to is None or len(list(islice(pictures.shards(), 2))) < 2):
-        yield _counted(answer_all(predictor, pictures.shards(), invert=invert), report)
+    """The answers in the order of the pictures: at once, or by way of parts if there is more than one shard.
+
+    Parts hold no heat maps, so all are drawn at once.
+    """
+    at_once = draw is not None or to is None or len(list(islice(pictures.shards(), 2))) < 2
+    if ray_address is None and at_once:
+        yield _counted(answer_all(predictor, pictures.shards(), invert=invert, draw=draw), report)
         return
     with ExitStack() as stack:
         identity = predictor.identity() | {"--invert": str(invert)}

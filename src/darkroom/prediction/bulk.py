@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, compress
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from darkroom.prediction.shards import Picture
 from darkroom.serving.preprocessing import ModelInput, RefusedImageError, Transform
 
 if TYPE_CHECKING:
+    from darkroom.prediction.heat_maps import Draw
     from darkroom.prediction.predictor import Predictor
 
 S = TypeVar("S", bound=Iterable[Picture])
@@ -66,11 +67,12 @@ class DecodedPictures:
 
 
 def answer_all(
-    predictor: "Predictor", shards: Iterable[S], *, invert: bool | None = None
+    predictor: "Predictor", shards: Iterable[S], *, invert: bool | None = None, draw: "Draw | None" = None
 ) -> Iterator[tuple[S, BatchPredictions]]:
     """The answers for the pictures of ``shards``, in their order, some at a time; see ``Transform`` for ``invert``.
 
-    Each shard has at least one batch, which may be empty.
+    ``draw`` is given what could be read, with its answers, in any order. Each shard has at least one batch, which may
+    be empty.
     """
     batches: Iterator[tuple[S, list[Picture]]] = (
         (shard, batch) for shard in shards for batch in _batches(predictor, shard)
@@ -84,7 +86,7 @@ def answer_all(
     batches = chain(first, batches)
     del first
     workers = os.cpu_count() or 1
-    decode, answer = partial(decode_all, predictor.transform, invert), partial(_answer, predictor, invert)
+    decode, answer = partial(decode_all, predictor.transform, invert), partial(_answer, predictor, invert, draw)
     with (
         processes(workers) if is_many else _threads(workers) as spread,
         # Batches side by side: threads within one would wait for each other while others decode.
@@ -108,7 +110,7 @@ def answer_alone(
 ) -> Iterator[BatchPredictions]:
     """What ``answer_all`` answers for one shard, in this thread alone."""
     for batch in _batches(predictor, shard):
-        yield _answer(predictor, invert, _named(batch), iter([decode_all(predictor.transform, invert, batch)]))
+        yield _answer(predictor, invert, None, _named(batch), iter([decode_all(predictor.transform, invert, batch)]))
 
 
 def decode_all(transform: Transform, invert: bool | None, pictures: Sequence[Picture]) -> DecodedPictures:
@@ -147,7 +149,11 @@ def see(transform: Transform, picture: Picture, invert: bool | None) -> ModelInp
 
 
 def _answer(
-    predictor: "Predictor", invert: bool | None, pictures: Sequence[Picture], decoded: Iterator[DecodedPictures]
+    predictor: "Predictor",
+    invert: bool | None,
+    draw: "Draw | None",
+    pictures: Sequence[Picture],
+    decoded: Iterator[DecodedPictures],
 ) -> BatchPredictions:
     parts = list(decoded)
     errors = [error for part in parts for error in part.errors]
@@ -163,6 +169,8 @@ def _answer(
         inverted[is_read] = np.concatenate([part.inverted for part in parts])
         if invert is None:
             negative[is_read] = predictor.perhaps_negative(pixels)
+        if draw is not None:
+            draw(list(compress(pictures, is_read)), pixels, probabilities[is_read])
     return BatchPredictions(pictures, probabilities, inverted, unlike, negative, errors, members)
 
 
