@@ -1,10 +1,10 @@
 """The API: HTTP requests to the service and its answers back."""
 
-import io
 from base64 import b64encode
 from collections.abc import Sequence
 from functools import lru_cache
 from http import HTTPStatus
+from itertools import repeat
 from math import prod
 from typing import Any, Literal
 from urllib.parse import parse_qsl
@@ -19,7 +19,9 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from darkroom.evaluation.prediction_sets import ordered_labels
+from darkroom.explanation.picture import png
 from darkroom.serving import schemas
+from darkroom.serving.explanations import Explanation
 from darkroom.serving.preprocessing import ModelInput, RefusedImageError
 from darkroom.serving.request_parsing import JSON, MULTIPART, EncodedImages, read_images
 from darkroom.serving.service import Answer, BusyError, Deployment, Options, Service
@@ -47,6 +49,7 @@ class Question(BaseModel):
     drawn: bool = Field(False, description="lay the pictures out as the drawn signs of the training images")
     seen: bool = Field(False, description="send back what the model saw")
     challenger: bool = Field(False, description="ask the challenger too, if there is one")
+    explain: bool = Field(False, description="send a heat map of what speaks for the answer of the champion")
 
     @property
     def options(self) -> Options:
@@ -112,15 +115,16 @@ def make_router(service: Service) -> APIRouter:
         try:
             answers = await service.answer(champion, contents, question.options)
             opinion = await service.answer(other, contents, question.options) if other else None
+            explanations = await service.explain(champion, answers) if question.explain else None
         except RefusedImageError as problem:
             raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(problem)) from None
         except BusyError:
             raise _busy() from None
         found = [(champion, answers)] if other is None or opinion is None else [(champion, answers), (other, opinion)]
         if _count_values(found, question) > SMALL_ANSWER:
-            text = await run_in_threadpool(_write, found, question)
+            text = await run_in_threadpool(_write, found, question, explanations)
         else:
-            text = _write(found, question)
+            text = _write(found, question, explanations)
         return Response(text, media_type=JSON)
 
     @router.get("/v1/model", tags=["API"])
@@ -215,30 +219,45 @@ def _count_values(found: Sequence[tuple[Deployment, Sequence[Answer]]], question
     )
 
 
-def _write(found: Sequence[tuple[Deployment, Sequence[Answer]]], question: Question) -> bytes:
+def _write(
+    found: Sequence[tuple[Deployment, Sequence[Answer]]],
+    question: Question,
+    explanations: Sequence[Explanation] | None,
+) -> bytes:
     """The answers of the champion, and of the challenger if there are any, as JSON: ``schemas.Predictions``.
 
     Plain values are written in half the time of models, which would check once more what is made here.
     """
     (champion, answers), *challengers = found
     opinions = [
-        {"version": other.model.version, "predictions": _predictions(other, theirs, question)}
+        {"version": other.model.version, "predictions": _predictions(other, theirs, question, None)}
         for other, theirs in challengers
     ]
     written = {
         "model": champion.model.name,
         "version": champion.model.version,
-        "predictions": _predictions(champion, answers, question),
+        "predictions": _predictions(champion, answers, question, explanations),
         "challenger": opinions[0] if opinions else None,
     }
     return to_json(written, inf_nan_mode="null")
 
 
-def _predictions(deployment: Deployment, answers: Sequence[Answer], question: Question) -> list[dict[str, Any]]:
-    return [_prediction(deployment.model.classes, answer, question) for answer in answers]
+def _predictions(
+    deployment: Deployment,
+    answers: Sequence[Answer],
+    question: Question,
+    explanations: Sequence[Explanation] | None,
+) -> list[dict[str, Any]]:
+    classes = deployment.model.classes
+    return [
+        _prediction(classes, answer, question, explanation)
+        for answer, explanation in zip(answers, explanations or repeat(None, len(answers)), strict=True)
+    ]
 
 
-def _prediction(classes: Sequence[str], answer: Answer, question: Question) -> dict[str, Any]:
+def _prediction(
+    classes: Sequence[str], answer: Answer, question: Question, explanation: Explanation | None
+) -> dict[str, Any]:
     values = answer.probabilities.tolist()
     order = np.argsort(-answer.probabilities, kind="stable")[: question.top_k].tolist()
     return {
@@ -253,14 +272,18 @@ def _prediction(classes: Sequence[str], answer: Answer, question: Question) -> d
         else ordered_labels(answer.members, answer.probabilities, classes),
         "inverted": answer.seen.inverted,
         "seen": _data_url(_png(answer.seen)) if question.seen else None,
+        "explanation": _explanation(explanation) if explanation else None,
     }
+
+
+def _explanation(found: Explanation) -> dict[str, Any]:
+    heat = None if found.png is None else _data_url(found.png)
+    return {"method": found.method, "heat": heat, "problem": found.problem}
 
 
 def _png(seen: ModelInput) -> bytes:
     pixels = seen.pixels
-    written = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(written, "PNG")
-    return written.getvalue()
+    return png(Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
 
 
 def _data_url(png: bytes) -> str:

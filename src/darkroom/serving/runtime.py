@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.export import ExportedProgram
 
 from darkroom.errors import ModelError, first_line
@@ -34,12 +35,14 @@ TOLERANCE = 1e-3
 class Runtime:
     """``infer`` maps images uint8 [N, C, H, W] to logits float32 [N, classes]; any thread may call it.
 
-    ``seconds`` is what it takes for an image, measured here.
+    ``seconds`` is what it takes for an image, measured here. ``module`` is the same model for torch, with gradients,
+    if torch computes.
     """
 
     kind: Kind
     infer: Infer
     seconds: float
+    module: Callable[[Tensor], Tensor] | None = None
 
 
 def choose_runtime(
@@ -56,7 +59,8 @@ def choose_runtime(
     which is read and no longer needed afterwards; ``cores`` are those of this process. Raises ModelError if ONNX
     Runtime is wanted and cannot be used.
     """
-    candidates: dict[Kind, Infer] = {"torch": _torch_infer(program)}
+    module = program.module()
+    candidates: dict[Kind, Infer] = {"torch": _torch_infer(module)}
     if wanted != "torch":
         try:
             candidates["onnx"] = _onnx_infer(program, metadata, place / "model.onnx", cores)
@@ -69,12 +73,12 @@ def choose_runtime(
             warn(f"{why}; torch answers")
     if wanted == "onnx":
         del candidates["torch"]
-    return min(_measure(candidates, probe), key=lambda runtime: runtime.seconds)
+    seconds = _measure(candidates, probe)
+    kind = min(seconds, key=lambda kind: seconds[kind])
+    return Runtime(kind, candidates[kind], seconds[kind], module if kind == "torch" else None)
 
 
-def _torch_infer(program: ExportedProgram) -> Infer:
-    module = program.module()
-
+def _torch_infer(module: Callable[[Tensor], Tensor]) -> Infer:
     def infer(images: Images) -> Logits:
         with torch.inference_mode():
             logits: Logits = module(torch.from_numpy(images)).numpy()
@@ -109,14 +113,14 @@ def _check_alike(a: Infer, b: Infer, probe: Images) -> None:
             raise ModelError(f"its logits differ by {difference:.3g} from torch's")
 
 
-def _measure(candidates: Mapping[Kind, Infer], probe: Images) -> list[Runtime]:
-    """The candidates with what they take, measured in turn: other work on the machine meets all of them."""
+def _measure(candidates: Mapping[Kind, Infer], probe: Images) -> dict[Kind, float]:
+    """The seconds that the candidates take, measured in turn: other work on the machine meets all of them."""
     batches = [np.resize(probe, (size, *probe.shape[1:])) for size in BATCHES]
     seconds: dict[Kind, list[float]] = {kind: [] for kind in candidates}
     for _ in range(ROUNDS):
         for kind, infer in candidates.items():
             seconds[kind].append(float(np.mean([_seconds(infer, images) / len(images) for images in batches])))
-    return [Runtime(kind, infer, float(np.median(seconds[kind]))) for kind, infer in candidates.items()]
+    return {kind: float(np.median(found)) for kind, found in seconds.items()}
 
 
 def _seconds(infer: Infer, images: Images) -> float:

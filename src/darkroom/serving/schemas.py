@@ -12,6 +12,17 @@ class Score(BaseModel):
     probability: float
 
 
+class Explanation(BaseModel):
+    """Which pixels speak for the most probable class."""
+
+    method: Literal["layer-cam", "occlusion"] | None = Field(description="how the heat map was computed")
+    heat: str | None = Field(
+        description="a layer of color for the image that the model saw, of its size, as a PNG in a data: URL; its "
+        "opacity is the heat: 0 where nothing speaks for the class, 255 where most does"
+    )
+    problem: str | None = Field(description="why there is no heat map")
+
+
 class Prediction(BaseModel):
     """The answer for one image."""
 
@@ -27,6 +38,7 @@ class Prediction(BaseModel):
     )
     inverted: bool = Field(description="whether the model saw the negative")
     seen: str | None = Field(description="if asked for, the very pixels that the model saw, as a PNG in a data: URL")
+    explanation: Explanation | None = Field(None, description="if asked for, of the champion")
 
 
 class Opinion(BaseModel):

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -16,10 +16,12 @@ from darkroom.config.settings import Serve
 from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.prediction_sets import Members
 from darkroom.evaluation.reference import calibrated, energies
+from darkroom.explanation.explainer import Explainer
 from darkroom.images.containers import is_avif
 from darkroom.images.effort import decoding_pixels
 from darkroom.serving.batching import Batcher
 from darkroom.serving.drift import DriftWatch
+from darkroom.serving.explanations import Explanation, Explanations, make_explainer
 from darkroom.serving.loaded_model import LoadedModel
 from darkroom.serving.metrics import ServerMetrics
 from darkroom.serving.preprocessing import ModelInput, RefusedImageError, count_pixels
@@ -82,6 +84,10 @@ class Deployment:
     since: str | None = None
     verdict: str | None = None
 
+    @cached_property
+    def explainer(self) -> Explainer:
+        return make_explainer(self.model.runtime, self.model.shape)
+
 
 class Service:
     """Answers with the champion, which may be another one from one request to the next.
@@ -104,6 +110,7 @@ class Service:
         self._large_decoders = ThreadPoolExecutor(max(1, decoders - 1), thread_name_prefix="decode-large")
         self._large_waiting = 0
         self._model = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._explanations = Explanations()
 
     @property
     def is_full(self) -> bool:
@@ -126,6 +133,12 @@ class Service:
         finally:
             self._wait(-len(contents))
         return [Answer(each, *finding) for each, finding in zip(seen, findings, strict=True)]
+
+    async def explain(self, deployment: Deployment, answers: Sequence[Answer]) -> list[Explanation]:
+        """Why these were the answers of a version: heat maps of the most probable classes."""
+        images = np.stack([answer.seen.pixels for answer in answers])
+        labels = [int(answer.probabilities.argmax()) for answer in answers]
+        return await self._explanations.draw(deployment.explainer, images, labels)
 
     def _wait(self, more: int) -> None:
         self._waiting += more

@@ -2,6 +2,7 @@
 
 import { element, find, percent, showAsItIs } from "./dom.js";
 import * as sets from "./sets.js";
+import * as explain from "./explain.js";
 
 const SHOWN = 5; // classes; the others are in a list that opens
 
@@ -80,7 +81,7 @@ export function show(reply, picture) {
     : element("p", { className: "actual", textContent: `This test image is labeled ${picture.actual}.` });
   find("answer").replaceChildren(
     ...[
-      element("div", { className: "top" }, seen(found, picture.drawn), element("div", { className: "notes" }, actual, warning(found))),
+      element("div", { className: "top" }, explain.addTo(seen(found, picture.drawn), found), element("div", { className: "notes" }, actual, warning(found))),
       element("div", { className: "columns" }, ...parts),
     ].filter(Boolean),
   );

@@ -41,10 +41,10 @@ export const confusion = () => ask("v1/model/confusion");
 export const report = () => ask("v1/model/report", {}, (response) => response.text());
 export const drift = () => ask("v1/drift");
 
-export function predict({ file, name, drawn = false, exact = false }, signal) {
+export function predict({ file, name, drawn = false, exact = false }, { explain }, signal) {
   const body = new FormData();
   body.append("image", file, name);
   // An image of the test split is already as the model expects it: it is never inverted.
-  const query = new URLSearchParams({ drawn, invert: exact ? "false" : "auto", seen: true, challenger: true });
+  const query = new URLSearchParams({ drawn, invert: exact ? "false" : "auto", seen: true, challenger: true, explain });
   return ask(`v1/predict?${query}`, { method: "POST", body, signal });
 }

@@ -9,6 +9,7 @@ import * as cell from "./cell.js";
 import * as confusion from "./confusion.js";
 import { find } from "./dom.js";
 import * as drift from "./drift.js";
+import * as explain from "./explain.js";
 import * as gallery from "./gallery.js";
 import * as key from "./key.js";
 import { notify } from "./notice.js";
@@ -76,7 +77,7 @@ async function ask() {
   const mine = (asking = new AbortController());
   find("answer").setAttribute("aria-busy", "true");
   try {
-    const reply = await api.predict(picture, mine.signal);
+    const reply = await api.predict(picture, { explain: explain.isOn() }, mine.signal);
     answer.show(reply, picture);
     poller.outdate();
     if (reply.version !== poller.model?.version) poller.poll();
@@ -94,5 +95,6 @@ find("clear").addEventListener("click", () => paper.clear());
 sources.listen((file) => put({ file, name: file.name || "picture.png" }));
 cell.listen();
 camera.watch((file) => put({ file, name: file.name }));
+explain.listen(ask);
 key.listen(() => poller.poll());
 poller.poll();
