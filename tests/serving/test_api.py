@@ -16,7 +16,7 @@ from tests.serving.fakes import CLASSES, REFERENCE, brightness, make_loaded, png
 
 from darkroom.serving import schemas
 from darkroom.serving.app import make_app
-from darkroom.serving.service import Options
+from darkroom.serving.preprocessing import Options
 
 DARK = png(20)
 BRIGHT = png(240)

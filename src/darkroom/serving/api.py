@@ -22,9 +22,9 @@ from darkroom.evaluation.prediction_sets import ordered_labels
 from darkroom.explanation.picture import png
 from darkroom.serving import schemas
 from darkroom.serving.explanations import Explanation
-from darkroom.serving.preprocessing import ModelInput, RefusedImageError
+from darkroom.serving.preprocessing import ModelInput, Options, RefusedImageError
 from darkroom.serving.request_parsing import JSON, MULTIPART, EncodedImages, read_images
-from darkroom.serving.service import Answer, BusyError, Deployment, Options, Service
+from darkroom.serving.service import Answer, BusyError, Deployment, Service
 
 PREDICT_PATH = "/v1/predict"
 TOP_K = 3

@@ -19,6 +19,14 @@ class RefusedImageError(ValueError):
 
 
 @dataclass(frozen=True)
+class Options:
+    """How a request wants its pictures to be seen; see ``Transform``."""
+
+    invert: bool | None = None
+    drawn: bool = False
+
+
+@dataclass(frozen=True)
 class ModelInput:
     """What the model sees of a picture: ``pixels`` uint8 [C, H, W], the negative of the picture if ``inverted``."""
 

@@ -24,7 +24,7 @@ from darkroom.serving.drift import DriftWatch
 from darkroom.serving.explanations import Explanation, Explanations, make_explainer
 from darkroom.serving.loaded_model import LoadedModel
 from darkroom.serving.metrics import ServerMetrics
-from darkroom.serving.preprocessing import ModelInput, RefusedImageError, count_pixels
+from darkroom.serving.preprocessing import ModelInput, Options, RefusedImageError, count_pixels
 from darkroom.serving.runtime import Logits
 from darkroom.serving.share import cores
 
@@ -46,14 +46,6 @@ LARGE_WAITING = 4
 
 class BusyError(Exception):
     """As many images wait already as may."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a request wants its pictures to be seen; see ``Transform``."""
-
-    invert: bool | None = None
-    drawn: bool = False
 
 
 class Answer(NamedTuple):
