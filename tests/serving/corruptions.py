@@ -14,7 +14,7 @@ from PIL import Image
 
 PATHS = (
     "/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz", "/static/", "/static/app.js", "/v1/drift",
-    "/v1/model", "/v1/model/confusion", "/v1/model/gallery", "/v1/predict",
+    "/v1/model", "/v1/model/confusion", "/v1/model/gallery", "/v1/predict", "/v1/shadow",
 )  # fmt: skip
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH", "TRACE", "get", "BREW", "")
 SEVERAL = object()

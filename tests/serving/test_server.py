@@ -42,7 +42,7 @@ class Load(threading.Thread):
 
 @pytest.fixture(scope="module")
 def root(evaluated_once, tmp_path_factory, write_params):
-    return make_project(evaluated_once, tmp_path_factory, write_params)
+    return make_project(evaluated_once, tmp_path_factory, write_params, serve__shadow=1.0)
 
 
 @contextmanager
@@ -126,6 +126,33 @@ def test_the_challenger_answers_too(asked, registry, first, picture):
     found = asked.post("/v1/predict?challenger=true", files={"images": picture}).json()
     assert (found["version"], found["challenger"]["version"]) == (str(first.version), challenger)
     assert found["predictions"] == found["challenger"]["predictions"]
+
+
+def test_challengers_that_change_or_cannot_be_loaded_fail_no_request(served, asked, registry, first, picture):
+    second, third = again(registry, first), again(registry, first)
+    broken = registry.create_model_version(NAME, "file:///nowhere", first.run_id, tags=first.tags)
+    load = Load(served.address, picture)
+    load.start()
+    try:
+        for version in (second, broken, third):
+            registry.set_registered_model_alias(NAME, CHALLENGER, str(version.version))
+            wanted = None if version is broken else str(version.version)
+            wait_until(lambda wanted=wanted: shadow(asked)[0] == wanted, "the challenger was followed")
+            if wanted:
+                wait_until(lambda: shadow(asked)[1] > 0, "it answered what the champion was asked")
+        registry.delete_registered_model_alias(NAME, CHALLENGER)
+        wait_until(lambda: shadow(asked)[0] is None, "there is none any more")
+    finally:
+        load.ends.set()
+        load.join()
+    assert load.found.keys() == {(200, str(first.version))}
+    assert f"version {broken.version} could not be loaded (" in served.log.read_text(encoding="utf-8")
+
+
+def shadow(asked):
+    """The challenger's version, and how many pictures it has answered."""
+    found = asked.get("/v1/shadow").json()
+    return found["challenger"] and found["challenger"]["version"], found["images"]
 
 
 def test_who_has_no_key_is_told_so(served):

@@ -1,5 +1,7 @@
 """`darkroom serve`: serve the champion, in one process or in several, until Ctrl-C."""
 
+from pathlib import Path
+
 from darkroom.config import Config
 from darkroom.errors import ServingError
 from darkroom.workspace import Workspace
@@ -9,9 +11,11 @@ def run(config: Config, workspace: Workspace, host: str, port: int, *, no_key: b
     """Serve on ``host``:``port`` until the process is interrupted or terminated.
 
     Raises TrackingError if there is no champion, ModelError if it cannot be loaded, ServingError if the address is
-    taken, if others can reach it and there is neither a key nor ``no_key``, or if a package is missing.
+    taken, if others can reach it and there is neither a key nor ``no_key``, if a file cannot be written, or if a
+    package is missing.
     """
     try:
+        from darkroom.serving.disagreements import check_log
         from darkroom.serving.listening import check_access, listen, read_key
 
         if config.serve.processes == 1:
@@ -21,6 +25,8 @@ def run(config: Config, workspace: Workspace, host: str, port: int, *, no_key: b
     except ModuleNotFoundError as problem:
         raise ServingError(f"{problem.name} is not installed; run `pip install --editable '.[serve]'`") from None
     key = read_key(no_key=no_key)
+    if config.serve.shadow and config.serve.shadow_log:
+        check_log(Path(config.serve.shadow_log))
     with listen(host, port) as listening:
         check_access(listening, host, key, no_key=no_key)
         serve(config, workspace, listening, host, key)

@@ -125,7 +125,9 @@ def make_router(service: Service) -> APIRouter:
             text = await run_in_threadpool(_write, found, question, explanations)
         else:
             text = _write(found, question, explanations)
-        return Response(text, media_type=JSON)
+        return Response(
+            text, media_type=JSON, background=service.follow_up(champion, contents, question.options, answers)
+        )
 
     @router.get("/v1/model", tags=["API"])
     async def model() -> schemas.ModelInfo:
@@ -181,6 +183,13 @@ def make_router(service: Service) -> APIRouter:
         if watch is None:
             raise HTTPException(HTTPStatus.NOT_FOUND, "this version has no reference to compare with")
         return schemas.Drift.model_validate(watch.report())
+
+    @router.get("/v1/shadow", responses={404: {"model": schemas.Problem}}, tags=["API"])
+    def shadow() -> schemas.Shadow:
+        """The challenger on live traffic beside the champion, and the pictures that they answer differently."""
+        if service.shadow is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND, "serve.shadow is 0: the challenger is not given live traffic")
+        return service.shadow.report(service.champion.model)
 
     @router.get("/healthz", tags=["Operation"])
     async def healthz() -> dict[str, str]:

@@ -69,6 +69,22 @@ class ServerMetrics:
             registry=registry,
             multiprocess_mode="livesum",
         )
+        shadow = Counter(
+            "darkroom_shadow_images",
+            "Images that the challenger answered too, by whether its answers are equal, different or failed.",
+            ["champion", "challenger", "outcome"],
+            registry=registry,
+        )
+        shadow_seconds = Histogram(
+            "darkroom_shadow_seconds", "What the challenger takes for an image, decoding included.",
+            ["champion", "challenger"], buckets=LATENCY_BUCKETS, registry=registry,
+        )  # fmt: skip
+        self._shadow = cache(shadow.labels)
+        self._shadow_seconds = cache(shadow_seconds.labels)
+        self.shadow_dropped = Counter(
+            "darkroom_shadow_dropped", "Images chosen for the challenger that did not wait for it: too many did.",
+            registry=registry,
+        )  # fmt: skip
         self.swaps = Counter("darkroom_champion_swaps", "Champions that were taken over.", registry=registry)
         self.registry_up = Gauge(
             "darkroom_registry_up",
@@ -104,6 +120,15 @@ class ServerMetrics:
         for labels, images in (("none", none), ("one", one), ("several", several)):
             if images:
                 self._sets(version, labels).inc(images)
+
+    def count_shadow(self, champion: str, challenger: str, outcome: str, seconds: float) -> None:
+        """Count an image that the challenger answered too, and what it took."""
+        self._shadow(champion, challenger, outcome).inc()
+        self._shadow_seconds(champion, challenger).observe(seconds)
+
+    def value(self, name: str, **labels: str) -> float:
+        """A sample as it is told, of all processes; 0 if nothing was counted yet."""
+        return self._told.get_sample_value(name, labels) or 0.0
 
     def now_serves(self, version: str) -> None:
         if self._answers is not None:

@@ -19,7 +19,7 @@ PROTECTED = ("/v1/", "/metrics")
 KNOWN = frozenset({
     "/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz",
     "/v1/drift", "/v1/model", "/v1/model/confusion", "/v1/model/gallery", "/v1/model/report",
-    "/v1/predict",
+    "/v1/predict", "/v1/shadow",
 })  # fmt: skip
 LONGEST_PATH = 200
 LONGEST_CLIENT = 45  # an IPv6 address

@@ -125,6 +125,37 @@ class Drift(BaseModel):
     warning: str | None
 
 
+class ShadowedModel(BaseModel):
+    """A version that answers live traffic."""
+
+    version: str
+    model_ms: float = Field(description="milliseconds of the model for an image, measured when it was loaded")
+
+
+class TwoAnswers(BaseModel):
+    """A picture that both answer differently."""
+
+    digest: str = Field(description="BLAKE2b-128 of its file, as 32 hexadecimal digits")
+    champion: str = Field(description="the class that the champion answers")
+    challenger: str
+    when: str = Field(description="ISO time")
+
+
+class Shadow(BaseModel):
+    """The challenger on live traffic beside the champion."""
+
+    name: str
+    share: float = Field(description="of the requests that the challenger answers too")
+    champion: ShadowedModel
+    challenger: ShadowedModel | None
+    images: int = Field(description="that both have answered")
+    different: int = Field(description="of these, with other answers")
+    failed: int = Field(description="images that the challenger could not answer")
+    dropped: int = Field(description="images that were chosen while too many waited for it")
+    mean_ms: float | None = Field(description="milliseconds that it takes for an image, decoding included")
+    disagreements: list[TwoAnswers] = Field(description="each picture once, as far as they are kept")
+
+
 class Problem(BaseModel):
     """Why a request was not answered."""
 

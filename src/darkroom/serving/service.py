@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from starlette.background import BackgroundTask
 
 from darkroom.config.settings import Serve
 from darkroom.evaluation.metrics import Floats
@@ -20,12 +21,14 @@ from darkroom.explanation.explainer import Explainer
 from darkroom.images.containers import is_avif
 from darkroom.images.effort import decoding_pixels
 from darkroom.serving.batching import Batcher
+from darkroom.serving.disagreements import DisagreementLog
 from darkroom.serving.drift import DriftWatch
 from darkroom.serving.explanations import Explanation, Explanations, make_explainer
 from darkroom.serving.loaded_model import LoadedModel
 from darkroom.serving.metrics import ServerMetrics
 from darkroom.serving.preprocessing import ModelInput, Options, RefusedImageError, count_pixels
 from darkroom.serving.runtime import Logits
+from darkroom.serving.shadow import Shadow
 from darkroom.serving.share import cores
 
 T = TypeVar("T")
@@ -103,6 +106,12 @@ class Service:
         self._large_waiting = 0
         self._model = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._explanations = Explanations()
+        self.shadow = self._make_shadow() if settings.shadow else None
+
+    def _make_shadow(self) -> Shadow:
+        kept = self.settings.shadow_log or (self._shared / "disagreements.jsonl" if self._shared else None)
+        disagreements = DisagreementLog(Path(kept) if kept else None)
+        return Shadow(self.settings, self.metrics, disagreements, lambda: self._waiting > 0)
 
     @property
     def is_full(self) -> bool:
@@ -131,6 +140,16 @@ class Service:
         images = np.stack([answer.seen.pixels for answer in answers])
         labels = [int(answer.probabilities.argmax()) for answer in answers]
         return await self._explanations.draw(deployment.explainer, images, labels)
+
+    def follow_up(
+        self, deployment: Deployment, contents: Sequence[bytes], options: Options, answers: Sequence[Answer]
+    ) -> BackgroundTask | None:
+        """What is to be done when these answers have been sent; None if nothing is."""
+        if not (self.shadow and self.shadow.chooses()):
+            return None
+        classes = deployment.model.classes
+        labels = [classes[int(each.probabilities.argmax())] for each in answers]
+        return BackgroundTask(self.shadow.offer, deployment.model.version, contents, options, labels)
 
     def _wait(self, more: int) -> None:
         self._waiting += more
@@ -180,7 +199,9 @@ class Service:
         self.metrics.now_serves(champion.version)
 
     def show_challenger(self, challenger: LoadedModel | None, verdict: str | None) -> None:
-        """Answer with this version too where somebody asks for it."""
+        """Answer with this version too where somebody asks for it, and perhaps for others in its shadow."""
+        if self.shadow:
+            self.shadow.challenger = challenger
         if challenger is None:
             self.challenger = None
         elif self.challenger is None or self.challenger.model is not challenger:

@@ -98,6 +98,14 @@ class Serve(Section):
         False, description="whether each class is to have that coverage, not only all images together"
     )
     window: int = Field(1000, ge=10, le=10_000_000, description="latest images that the drift watch looks at")
+    shadow: float = Field(
+        0.0, ge=0, le=1, description="share of requests that the challenger answers too, in spare time; 0: none"
+    )
+    shadow_log: str | None = Field(
+        None,
+        min_length=1,
+        description="file that keeps which pictures both answer differently; empty: only while the server runs",
+    )
     header_seconds: float = Field(
         10.0, ge=0.1, le=3600, description="that the header of a request may take to arrive; then 408"
     )

@@ -1,0 +1,100 @@
+"""The pictures that champion and challenger answer differently, in a file to which every process of a server appends.
+
+Each line is a JSON object with the fields of ``Disagreement``. Of a picture there is its digest and nothing else, and
+nothing of who has sent it. Pictures with equal answers say nothing about which model is better, and are only counted.
+"""
+
+import json
+import logging
+import os
+import tempfile
+import weakref
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from darkroom.errors import ServingError
+
+log = logging.getLogger(__name__)
+# A hundred thousand lines, more than a test ever needs.
+MAX_BYTES = 16_000_000
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """A picture with two answers.
+
+    ``digest`` is the BLAKE2b-128 of its file as 32 hexadecimal digits, the one that the whole project knows images by.
+    ``champion`` and ``challenger`` are the versions of the registered model ``name``, ``champion_label`` and
+    ``challenger_label`` their answers; ``when`` is ISO time.
+    """
+
+    digest: str
+    name: str
+    champion: str
+    challenger: str
+    champion_label: str
+    challenger_label: str
+    when: str
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The same picture may be sent again; a test that counts images must count it once."""
+        return (self.name, self.champion, self.challenger, self.digest)
+
+
+class DisagreementLog:
+    """Appends to ``file``, or to one without a name that ends with the process, and reads what all have written.
+
+    Any thread may use it. Raises ServingError if the file cannot be written.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._descriptor = _open(file)
+        self._seen: set[tuple[str, ...]] = set()
+        self._has_room = True
+        weakref.finalize(self, os.close, self._descriptor)
+
+    def append(self, found: Disagreement) -> None:
+        """Keep ``found``, unless it is there already, or there is no room; the log then says so once."""
+        if found.identity in self._seen or not self._has_room:
+            return
+        line = json.dumps(asdict(found)).encode() + b"\n"
+        try:
+            self._has_room = os.fstat(self._descriptor).st_size + len(line) <= MAX_BYTES
+            why = f"their file has {MAX_BYTES:,} bytes"
+            if self._has_room:
+                os.write(self._descriptor, line)
+                self._seen.add(found.identity)
+        except OSError as problem:
+            self._has_room, why = False, problem.strerror or str(problem)
+        if not self._has_room:
+            log.warning("disagreements are only counted from now on (%s)", why)
+
+    def read(self, name: str, champion: str, challenger: str) -> list[Disagreement]:
+        """The pictures that these two versions answer differently, each once, in the order of their first answers."""
+        content = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
+        found: dict[tuple[str, ...], Disagreement] = {}
+        for line in content.splitlines():
+            try:
+                each = Disagreement(**json.loads(line))
+            except (ValueError, TypeError):  # half a line, of a disk that was full
+                continue
+            if each.identity == (name, champion, challenger, each.digest):
+                found.setdefault(each.identity, each)
+        return list(found.values())
+
+
+def check_log(file: Path) -> None:
+    """Raises ServingError unless ``file`` can be written."""
+    os.close(_open(file))
+
+
+def _open(file: Path | None) -> int:
+    if file is None:
+        with tempfile.TemporaryFile() as unnamed:
+            return os.dup(unnamed.fileno())
+    try:
+        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError as problem:
+        why = (problem.strerror or str(problem)).lower()
+        raise ServingError(f"serve.shadow_log: {file}: {why}; name a file that can be written") from None

@@ -1,0 +1,168 @@
+"""The challenger on live traffic: some pictures that the champion has answered are answered by it too, later.
+
+Nobody waits for it, and its errors are nobody's: a picture is given to it when its answer has been sent, in a thread of
+its own, while no other picture waits.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from time import perf_counter
+
+import numpy as np
+
+from darkroom.config.settings import Serve
+from darkroom.data.digests import content_digest
+from darkroom.errors import ModelError, first_line
+from darkroom.serving import schemas
+from darkroom.serving.disagreements import Disagreement, DisagreementLog
+from darkroom.serving.loaded_model import LoadedModel
+from darkroom.serving.metrics import ServerMetrics
+from darkroom.serving.preprocessing import Options
+
+log = logging.getLogger(__name__)
+# After each picture the challenger rests for so many times as long as it took, so that fewer than one request in a
+# hundred meets it: it shares the processors with the champion.
+REST = 200
+# Of pictures that wait for the challenger.
+MAX_IMAGES = 64
+MAX_BYTES = 16_000_000
+# Between two looks at whether pictures wait for the champion.
+LOOK_SECONDS = 0.01
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """A picture and what the version ``champion`` answered."""
+
+    champion: str
+    label: str
+    content: bytes
+    options: Options
+
+
+class Shadow:
+    """Gives pictures to ``challenger`` and counts how its answers differ; without one it does nothing.
+
+    ``is_busy`` says whether pictures wait for the champion. All methods are called from one event loop.
+    """
+
+    def __init__(
+        self, settings: Serve, metrics: ServerMetrics, disagreements: DisagreementLog, is_busy: Callable[[], bool]
+    ) -> None:
+        self.challenger: LoadedModel | None = None
+        self._settings = settings
+        self._metrics = metrics
+        self._disagreements = disagreements
+        self._is_busy = is_busy
+        self._waiting: deque[_Answered] = deque()
+        self._bytes = 0
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="shadow")
+        self._worker: asyncio.Task[None] | None = None
+        self._random = np.random.default_rng()
+        self._failed: str | None = None
+
+    def chooses(self) -> bool:
+        """Whether the challenger is to answer the next request too: of the share ``serve.shadow``, at random."""
+        return self.challenger is not None and self._random.random() < self._settings.shadow
+
+    async def offer(self, champion: str, contents: Sequence[bytes], options: Options, labels: Sequence[str]) -> None:
+        """Let the challenger answer pictures, unless too many wait.
+
+        Called when the answers of the version ``champion``, ``labels``, have been sent.
+        """
+        for content, label in zip(contents, labels, strict=True):
+            if len(self._waiting) >= MAX_IMAGES or self._bytes + len(content) > MAX_BYTES:
+                self._metrics.shadow_dropped.inc()
+            else:
+                self._waiting.append(_Answered(champion, label, content, options))
+                self._bytes += len(content)
+        if self._worker is None and self._waiting:
+            self._worker = asyncio.get_running_loop().create_task(self._work())
+
+    def report(self, champion: LoadedModel) -> schemas.Shadow:
+        """All that is known of the challenger beside ``champion``, of all processes. It reads files."""
+        challenger, told = self.challenger, self._metrics.value
+        pair = {"champion": champion.version, "challenger": challenger.version if challenger else ""}
+        count = {
+            outcome: int(told("darkroom_shadow_images_total", outcome=outcome, **pair))
+            for outcome in ("equal", "different", "failed")
+        }
+        timed = told("darkroom_shadow_seconds_count", **pair)
+        return schemas.Shadow(
+            name=champion.name,
+            share=self._settings.shadow,
+            champion=_describe(champion),
+            challenger=_describe(challenger) if challenger else None,
+            images=count["equal"] + count["different"],
+            different=count["different"],
+            failed=count["failed"],
+            dropped=int(told("darkroom_shadow_dropped_total")),
+            mean_ms=1000 * told("darkroom_shadow_seconds_sum", **pair) / timed if timed else None,
+            disagreements=[
+                schemas.TwoAnswers(
+                    digest=each.digest, champion=each.champion_label, challenger=each.challenger_label, when=each.when
+                )
+                for each in self._disagreements.read(champion.name, **pair)
+            ],
+        )
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                while self._is_busy():
+                    await asyncio.sleep(LOOK_SECONDS)
+                picture = self._waiting.popleft()
+                self._bytes -= len(picture.content)
+                challenger = self.challenger
+                if challenger is None or challenger.version == picture.champion:  # it was promoted just now
+                    continue
+                began = perf_counter()
+                await loop.run_in_executor(self._executor, self._compare, challenger, picture)
+                await asyncio.sleep(REST * self._settings.processes * (perf_counter() - began))
+        finally:
+            self._worker = None
+
+    def _compare(self, challenger: LoadedModel, picture: _Answered) -> None:
+        began = perf_counter()
+        try:
+            label = _answer(challenger, picture, self._settings.max_pixels)
+        except Exception as problem:  # whatever it is, the champion has answered
+            outcome = "failed"
+            if self._failed != challenger.version:
+                self._failed = challenger.version
+                log.error("version %s, the challenger, cannot answer (%s)", challenger.version, first_line(problem))
+        else:
+            outcome = "equal" if label == picture.label else "different"
+        seconds = perf_counter() - began
+        self._metrics.count_shadow(picture.champion, challenger.version, outcome, seconds)
+        if outcome == "different":
+            self._disagreements.append(
+                Disagreement(
+                    digest=content_digest(picture.content).hex(),
+                    name=challenger.name,
+                    champion=picture.champion,
+                    challenger=challenger.version,
+                    champion_label=picture.label,
+                    challenger_label=label,
+                    when=datetime.now(UTC).isoformat(timespec="seconds"),
+                )
+            )
+
+
+def _describe(model: LoadedModel) -> schemas.ShadowedModel:
+    return schemas.ShadowedModel(version=model.version, model_ms=1000 * model.runtime.seconds)
+
+
+def _answer(model: LoadedModel, picture: _Answered, max_pixels: int) -> str:
+    options = picture.options
+    seen = model.transform(picture.content, invert=options.invert, drawn=options.drawn, max_pixels=max_pixels)
+    logits = model.runtime.infer(seen.pixels[None])[0]
+    if not np.isfinite(logits).all():
+        raise ModelError("its logits are not finite")
+    return model.classes[int(logits.argmax())]
