@@ -1,5 +1,6 @@
 """The commands about models in the registry: `darkroom compare`, `promote` and so on."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -34,10 +35,27 @@ def models() -> None:
 def compare(
     a: Annotated[str, Reference] = "champion",
     b: Annotated[str, Reference] = "challenger",
+    live: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Compare instead what a server's champion and challenger answered."),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="With --live: a CSV file with the columns digest and label.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     """Compare two models on the same test images: is the second one better than the first?"""
+    if live is None and labels is not None:
+        raise TrackingError("--labels: are those of pictures that a server was sent; give its address with --live")
+    if live is not None and (a, b) != ("champion", "challenger"):
+        raise TrackingError("--live: compares the server's champion with its challenger; leave out the models")
     config, workspace = load_project()
+
+    if live is not None:
+        from darkroom.commands.compare_live import run as run_live
+
+        run_live(config, live, labels, as_json=as_json)
+        return
 
     from darkroom.commands.compare import run
 
