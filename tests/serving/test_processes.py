@@ -16,7 +16,7 @@ from tests.serving.process import serve
 from tests.serving.project import NAME, again, make_project, picture_of
 from tests.wait import SECONDS, wait_until
 
-from darkroom.promotion.registry import CHAMPION
+from darkroom.promotion.registry import CHALLENGER, CHAMPION
 
 # A server of several processes takes a minute to start where two cores are shared.
 LONG = pytest.mark.long
@@ -90,7 +90,7 @@ def ask(address, content):
 
 @pytest.fixture(scope="module")
 def root(evaluated_once, tmp_path_factory, write_params):
-    return make_project(evaluated_once, tmp_path_factory, write_params, serve__processes=2)
+    return make_project(evaluated_once, tmp_path_factory, write_params, serve__processes=2, serve__shadow=1.0)
 
 
 @contextmanager
@@ -148,6 +148,27 @@ def test_what_is_told_is_of_all_processes_whichever_answers(served, picture):
     assert {each["darkroom_drift_images"] - before["darkroom_drift_images"] for each in told} == {5}
     assert {each["darkroom_waiting_images"] for each in told} == {0}
     assert {each["darkroom_registry_up"] for each in told} == {1}
+
+
+@LONG
+@SLOW
+def test_what_the_challenger_answers_in_any_process_is_told_by_all(served, registry, picture):
+    champion = registry.get_model_version_by_alias(NAME, CHAMPION)
+    registry.set_registered_model_alias(NAME, CHALLENGER, again(registry, champion).version)
+
+    def shadow():
+        return httpx2.get(f"{served.address}/v1/shadow", timeout=SECONDS).json()
+
+    workers = workers_of(served.process)
+    for number, quiet in enumerate(workers, start=1):
+        with stopped(quiet):
+            wait_until(lambda: shadow()["challenger"], "the challenger was loaded", served.process)
+            assert ask(served.address, picture).status_code == 200
+            wait_until(lambda wanted=number: shadow()["images"] == wanted, "it answered too", served.process)
+    for quiet in workers:
+        with stopped(quiet):
+            assert shadow()["images"] == 2
+    registry.delete_registered_model_alias(NAME, CHALLENGER)
 
 
 @LONG
