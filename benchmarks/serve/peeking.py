@@ -53,7 +53,8 @@ def _most_losses() -> Ints:
     """The most losses (or gains) that are significantly few, of each number of pictures; -1 where none are."""
     pictures = np.arange(PICTURES + 1)
     found = binom.ppf(ALPHA / 2, pictures, 0.5)
-    return np.where(2 * binom.cdf(found, pictures, 0.5) <= ALPHA, found, found - 1).astype(np.int64)
+    most: Ints = np.where(2 * binom.cdf(found, pictures, 0.5) <= ALPHA, found, found - 1).astype(np.int64)
+    return most
 
 
 def always(test: Test, share: float) -> Job:

@@ -97,10 +97,15 @@ def _move(note: Callable[[str | None], None], has_ended: Event) -> None:
 
     client = MlflowClient(f"sqlite:///{Path('mlflow.db').resolve()}")
     second = client.get_model_version(served.NAME, "2")
+    source = str(second.source)
     nowhere = client.create_model_version(served.NAME, "file:///nowhere", second.run_id, tags=second.tags)
-    tags = second.tags | {"darkroom.model_sha256": "0" * 64}
-    model_id = str(second.source).removeprefix("models:/")
-    damaged = client.create_model_version(served.NAME, second.source, second.run_id, tags=tags, model_id=model_id)
+    damaged = client.create_model_version(
+        served.NAME,
+        source,
+        second.run_id,
+        tags=second.tags | {"darkroom.model_sha256": "0" * 64},
+        model_id=source.removeprefix("models:/"),
+    )
     versions = ["2", str(nowhere.version), "3", str(damaged.version), None]
     while not has_ended.wait(MOVE_SECONDS):
         version = versions[0]
