@@ -191,14 +191,39 @@ def test_pictures_are_dropped_while_too_many_wait_and_nobody_is_refused(shadowed
     assert wait_for(asked, images=3).dropped == 3
 
 
-def test_it_is_given_nothing_while_pictures_wait_for_the_champion(shadowed, asked):
-    shadowed._wait(1)
+def test_it_is_given_nothing_while_a_request_is_answered(shadowed, asked):
+    shadowed._traffic.under_way += 1
     ask(asked, DARK)
     ask(asked, BRIGHT)
     assert len(shadowed.shadow._waiting) == 2
     assert report(asked).images == 0
-    shadowed._wait(-1)
+    shadowed._traffic.under_way -= 1
     wait_for(asked, images=2)
+
+
+def test_for_each_request_that_met_it_it_rests_for_many(shadowed, asked, monkeypatch):
+    monkeypatch.setattr(shadow, "REST", 10)
+    goes_on, works = threading.Event(), threading.Event()
+
+    def held(images):
+        works.set()
+        goes_on.wait()
+        return brightness(images)
+
+    shadowed.show_challenger(make_loaded("2", infer=held), None)
+    try:
+        ask(asked, DARK)
+        works.wait()
+        ask(asked, BRIGHT)  # meets it
+        ask(asked, BRIGHT)
+    finally:
+        goes_on.set()
+    wait_for(asked, images=1)
+    for _ in range(19):
+        ask(asked, DARK)
+    assert report(asked).images == 1
+    ask(asked, DARK)
+    wait_for(asked, images=23)  # none of them met it
 
 
 # --- the file -----------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from darkroom.serving.loaded_model import LoadedModel
 from darkroom.serving.metrics import ServerMetrics
 from darkroom.serving.preprocessing import ModelInput, Options, RefusedImageError, count_pixels
 from darkroom.serving.runtime import Logits
-from darkroom.serving.shadow import Shadow
+from darkroom.serving.shadow import Shadow, Traffic
 from darkroom.serving.share import cores
 
 T = TypeVar("T")
@@ -99,6 +99,7 @@ class Service:
         self.challenger: Deployment | None = None
         self.trouble: str | None = None
         self._waiting = 0
+        self._traffic = Traffic()
         # Decoding leaves Python's lock free, and so does the model, which uses several threads itself.
         decoders = cores(settings)
         self._decoders = ThreadPoolExecutor(decoders, thread_name_prefix="decode")
@@ -111,7 +112,7 @@ class Service:
     def _make_shadow(self) -> Shadow:
         kept = self.settings.shadow_log or (self._shared / "disagreements.jsonl" if self._shared else None)
         disagreements = DisagreementLog(Path(kept) if kept else None)
-        return Shadow(self.settings, self.metrics, disagreements, lambda: self._waiting > 0)
+        return Shadow(self.settings, self.metrics, disagreements, self._traffic)
 
     @property
     def is_full(self) -> bool:
@@ -129,9 +130,12 @@ class Service:
             return np.stack([each.pixels for each in seen])
 
         self._wait(len(contents))
+        self._traffic.begun += 1
+        self._traffic.under_way += 1
         try:
             findings = await deployment.batcher.answer(prepare())
         finally:
+            self._traffic.under_way -= 1
             self._wait(-len(contents))
         return [Answer(each, *finding) for each, finding in zip(seen, findings, strict=True)]
 

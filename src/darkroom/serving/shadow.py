@@ -1,13 +1,13 @@
 """The challenger on live traffic: some pictures that the champion has answered are answered by it too, later.
 
 Nobody waits for it, and its errors are nobody's: a picture is given to it when its answer has been sent, in a thread of
-its own, while no other picture waits.
+its own, while no request is being answered.
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,14 +25,22 @@ from darkroom.serving.metrics import ServerMetrics
 from darkroom.serving.preprocessing import Options
 
 log = logging.getLogger(__name__)
-# After each picture the challenger rests for so many times as long as it took, so that fewer than one request in a
-# hundred meets it: it shares the processors with the champion.
+# For each request that came while the challenger worked it rests for so many others, so that fewer than one request in
+# a hundred meets it: it shares the processors with the champion.
 REST = 200
 # Of pictures that wait for the challenger.
 MAX_IMAGES = 64
 MAX_BYTES = 16_000_000
-# Between two looks at whether pictures wait for the champion.
-LOOK_SECONDS = 0.01
+# Between two looks at whether it may work.
+LOOK_SECONDS = 0.02
+
+
+@dataclass
+class Traffic:
+    """Requests that the champion has been asked, and those that it is answering now."""
+
+    begun: int = 0
+    under_way: int = 0
 
 
 @dataclass(frozen=True)
@@ -48,17 +56,18 @@ class _Answered:
 class Shadow:
     """Gives pictures to ``challenger`` and counts how its answers differ; without one it does nothing.
 
-    ``is_busy`` says whether pictures wait for the champion. All methods are called from one event loop.
+    ``traffic`` is that of the champion. All methods are called from one event loop.
     """
 
     def __init__(
-        self, settings: Serve, metrics: ServerMetrics, disagreements: DisagreementLog, is_busy: Callable[[], bool]
+        self, settings: Serve, metrics: ServerMetrics, disagreements: DisagreementLog, traffic: Traffic
     ) -> None:
         self.challenger: LoadedModel | None = None
         self._settings = settings
         self._metrics = metrics
         self._disagreements = disagreements
-        self._is_busy = is_busy
+        self._traffic = traffic
+        self._rests_until = 0
         self._waiting: deque[_Answered] = deque()
         self._bytes = 0
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="shadow")
@@ -115,16 +124,18 @@ class Shadow:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                while self._is_busy():
+                while self._traffic.under_way or self._traffic.begun < self._rests_until:
                     await asyncio.sleep(LOOK_SECONDS)
                 picture = self._waiting.popleft()
                 self._bytes -= len(picture.content)
                 challenger = self.challenger
                 if challenger is None or challenger.version == picture.champion:  # it was promoted just now
                     continue
-                began = perf_counter()
+                before = self._traffic.begun
                 await loop.run_in_executor(self._executor, self._compare, challenger, picture)
-                await asyncio.sleep(REST * self._settings.processes * (perf_counter() - began))
+                now = self._traffic.begun
+                # The requests of the other processes share the processors too.
+                self._rests_until = now + REST * self._settings.processes * (now - before)
         finally:
             self._worker = None
 
