@@ -114,20 +114,23 @@ def _show(comparison: LiveComparison, found: Shadow) -> None:
         ("live pictures that both answered", f"{found.images:,}"),
         ("answered differently", f"{found.different:,}"),
         ("failed, dropped", f"{found.failed:,}, {found.dropped:,}"),
-        ("different pictures, with a label", f"{comparison.pictures:,}, {comparison.labeled:,}"),
+        ("kept of these, with a label", f"{comparison.pictures:,}, {comparison.labeled:,}"),
         (f"only version {comparison.a} right", f"{comparison.losses:,}"),
         (f"only version {comparison.b} right", f"{comparison.gains:,}"),
-        ("model, ms for an image", f"{found.champion.model_ms:.3f}, {found.challenger.model_ms:.3f}"),
+        (
+            f"ms of the model, versions {comparison.a} and {comparison.b}",
+            f"{found.champion.model_ms:.3f}, {found.challenger.model_ms:.3f}",
+        ),
     ]
     if comparison.difference is not None:
         rows.append(("difference in accuracy, estimated", f"{100 * comparison.difference:+.2f} points"))
     if found.mean_ms is not None:
-        rows.append((f"version {comparison.b} with decoding, ms", f"{found.mean_ms:.3f}"))
+        rows.append((f"ms of version {comparison.b} with decoding", f"{found.mean_ms:.3f}"))
     table = Table("on live traffic", "", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*row)
     output.print(table)
     output.print(
-        f"A version is called better or worse at a risk of {comparison.alpha:g}, over all looks together, if the "
-        "pictures were not chosen for their labels by which version is right."
+        f"A version is called better or worse at a risk of {comparison.alpha:g}, over all looks together, as long as "
+        "which pictures have labels does not depend on which version is right."
     )
