@@ -67,7 +67,7 @@ def _show_classes(labeled: LabeledImages, config: Config) -> None:
     labels, given, classes = labeled.labels, labeled.splits, labeled.classes
     for line in (*filter(None, [labeled.reading]), *labeled.warnings):
         output.print(line)
-    columns = [split for split in ("", *SPLITS) if split in given]
+    columns = [split for split in ("", *SPLITS, splits.INBOX) if split in given]
     counts = [np.bincount(labels[given == split], minlength=len(classes)) for split in columns]
     table = Table("class", *(split or "images" for split in columns), box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in table.columns[1:]:

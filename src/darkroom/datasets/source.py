@@ -23,8 +23,8 @@ class DecodedDataset:
     """All readable images of a dataset, in the order of its files.
 
     ``images`` uint8 [N, C, H, W], possibly mapped from a file; ``labels`` int64 [N], indices into
-    ``classes``; ``splits`` [N], the published split of each image: "train", "val", "test", or "" if it is
-    not decided yet; ``names`` [N], the file of each image, or empty if images have none;
+    ``classes``; ``splits`` [N], the published split of each image: "train", "val", "test", "inbox" if a server has kept
+    it, or "" if it is not decided yet; ``names`` [N], the file of each image, or empty if images have none;
     ``digests`` uint8 [N, 16], that of each file's bytes, None if images have no files.
     ``sizes`` counts the original sizes ("width x height"), and ``original_sizes`` int64 [N, 2] are the height and width
     that each image is shown with, None if images have no files; ``broken`` gives the reason for each file

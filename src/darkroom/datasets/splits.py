@@ -11,6 +11,8 @@ from darkroom.data.cache import SPLITS
 from darkroom.data.digests import Digests
 from darkroom.errors import DataError
 
+# The split of images that people have labeled for a server: in train, and nothing is cut from them.
+INBOX = "inbox"
 MAX_NAMED = 5
 # With fewer, the 95 % interval of an accuracy may reach ten points up and down.
 FEW_IMAGES = 93
@@ -32,7 +34,8 @@ def assign(
     """The rows of each split, in ascending order.
 
     ``labels`` and ``splits`` [N] are as in ``DecodedDataset``. A published test or val split is kept as it is;
-    one that is missing is cut from train (or from all images where nothing was published).
+    one that is missing is cut from train (or from all images where nothing was published). Images of the split INBOX
+    are in train, and the others come to the splits that they have without them.
 
     With ``digests`` [N, 16] of the images' files they decide, and not the images' order: where some are added, nearly
     all others stay in their split, so that models of before and after can be compared on the test images they share.
@@ -59,6 +62,7 @@ def assign(
             else:
                 cut = _cut_groups(labels[source], groups[source], len(classes), fraction, split, seed, contents)
             rows["train"], rows[split] = source[~cut], source[cut]
+    rows["train"] = np.union1d(rows["train"], np.flatnonzero(splits == INBOX))
     return rows
 
 
