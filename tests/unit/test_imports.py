@@ -24,6 +24,7 @@ LAYERS = (
     ("search", "tracking"),
     ("promotion",),
     ("audit",),
+    ("inbox",),
     ("export", "serving", "stages"),
     ("prediction",),
     ("commands",),

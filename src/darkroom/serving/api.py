@@ -108,7 +108,7 @@ def make_router(service: Service) -> APIRouter:
         except ValidationError as problem:
             raise RequestValidationError(problem.errors()) from None
         if service.is_full:
-            raise _busy()
+            raise busy()
         contents = await read_images(request, service.settings)
         # Only now: reading may have taken long.
         champion, other = service.champion, service.challenger if question.challenger else None
@@ -119,7 +119,9 @@ def make_router(service: Service) -> APIRouter:
         except RefusedImageError as problem:
             raise HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(problem)) from None
         except BusyError:
-            raise _busy() from None
+            raise busy() from None
+        if service.inbox:
+            service.inbox.offer(champion.model, answers)
         found = [(champion, answers)] if other is None or opinion is None else [(champion, answers), (other, opinion)]
         if _count_values(found, question) > SMALL_ANSWER:
             text = await run_in_threadpool(_write, found, question, explanations)
@@ -138,6 +140,7 @@ def make_router(service: Service) -> APIRouter:
             **model.about,
             champion_since=deployment.since,
             drawable=model.transform.layout is not None,
+            inbox=service.inbox is not None,
             runtime=model.runtime.kind,
             temperature=model.reference.temperature if model.reference else None,
             coverage=model.sets.coverage if model.sets else None,
@@ -200,7 +203,7 @@ def make_router(service: Service) -> APIRouter:
     async def readyz() -> dict[str, str]:
         """Whether more images are taken."""
         if service.is_full:
-            raise _busy()
+            raise busy()
         return {"status": "ready", "version": service.champion.model.version}
 
     @router.get("/metrics", tags=["Operation"])
@@ -214,7 +217,8 @@ def make_router(service: Service) -> APIRouter:
     return router
 
 
-def _busy() -> HTTPException:
+def busy() -> HTTPException:
+    """Too many images wait."""
     return HTTPException(
         HTTPStatus.SERVICE_UNAVAILABLE, "too many images are waiting; try again", {"Retry-After": RETRY_SECONDS}
     )

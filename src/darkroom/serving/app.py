@@ -20,6 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
 from darkroom import __version__
+from darkroom.serving import corrections
 from darkroom.serving.api import PREDICT_PATH, make_router
 from darkroom.serving.messages import one_line
 from darkroom.serving.middleware import AccessMiddleware
@@ -46,6 +47,7 @@ def make_app(
     It answers under the name ``host``, where it listens, and those of the settings, and runs within ``lifespan``.
     """
     router = make_router(service)
+    router.include_router(corrections.make_router(service))
     predict = next(route for route in router.routes if isinstance(route, APIRoute) and route.path == PREDICT_PATH)
     origins = Origins(host, service.settings.trusted_hosts)
     return Starlette(

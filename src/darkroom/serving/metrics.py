@@ -61,6 +61,15 @@ class ServerMetrics:
             ["version", "labels"], registry=registry,
         )  # fmt: skip
         self._sets = cache(sets.labels)
+        kept = Counter(
+            "darkroom_inbox_kept", "Pictures that were kept for people to label.", ["reason"], registry=registry
+        )
+        lost = Counter(
+            "darkroom_inbox_lost", "Pictures that should have been kept: full, disk or busy.", ["why"],
+            registry=registry,
+        )  # fmt: skip
+        self.inbox_kept = cache(kept.labels)
+        self.inbox_lost = cache(lost.labels)
         self._predictions = cache(predictions.labels)
         self._unlike = cache(unlike.labels)
         self.waiting = Gauge(

@@ -18,7 +18,7 @@ PROTECTED = ("/v1/", "/metrics")
 # Paths that are counted by name; the others are any that somebody tries.
 KNOWN = frozenset({
     "/", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz",
-    "/v1/drift", "/v1/model", "/v1/model/confusion", "/v1/model/gallery", "/v1/model/report",
+    "/v1/drift", "/v1/inbox", "/v1/model", "/v1/model/confusion", "/v1/model/gallery", "/v1/model/report",
     "/v1/predict", "/v1/shadow",
 })  # fmt: skip
 LONGEST_PATH = 200

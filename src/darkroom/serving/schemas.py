@@ -77,6 +77,7 @@ class ModelInfo(BaseModel):
     shape: tuple[int, int, int] = Field(description="channels, height and width of the images that it takes")
     parameters: int | None
     drawable: bool = Field(description="whether it knows signs that can be drawn")
+    inbox: bool = Field(description="whether pictures are kept for people to label")
     runtime: Literal["onnx", "torch"]
     metrics: dict[str, float] = Field(description="on the test split")
     temperature: float | None = Field(description="divides the logits, fitted on the validation split")
@@ -154,6 +155,13 @@ class Shadow(BaseModel):
     dropped: int = Field(description="images that were chosen while too many waited for it")
     mean_ms: float | None = Field(description="milliseconds that it takes for an image, decoding included")
     disagreements: list[TwoAnswers] = Field(description="each picture once, as far as they are kept")
+
+
+class Kept(BaseModel):
+    """Whether a picture is kept for people to label."""
+
+    kept: bool
+    detail: str | None = Field(description="why it is not")
 
 
 class Problem(BaseModel):

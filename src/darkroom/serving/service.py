@@ -24,6 +24,7 @@ from darkroom.serving.batching import Batcher
 from darkroom.serving.disagreements import DisagreementLog
 from darkroom.serving.drift import DriftWatch
 from darkroom.serving.explanations import Explanation, Explanations, make_explainer
+from darkroom.serving.inbox_writer import InboxWriter
 from darkroom.serving.loaded_model import LoadedModel
 from darkroom.serving.metrics import ServerMetrics
 from darkroom.serving.preprocessing import ModelInput, Options, RefusedImageError, count_pixels
@@ -96,8 +97,11 @@ class Service:
         self.metrics = ServerMetrics(shared)
         self._shared = shared
         self.champion: Deployment
+        # The same version, for pictures that it was asked about before: the drift watch has seen those.
+        self.uncounted: Deployment
         self.challenger: Deployment | None = None
         self.trouble: str | None = None
+        self.inbox = InboxWriter(settings.inbox, settings, self.metrics) if settings.inbox else None
         self._waiting = 0
         self._traffic = Traffic()
         # Decoding leaves Python's lock free, and so does the model, which uses several threads itself.
@@ -200,6 +204,7 @@ class Service:
         )
         batcher = self._batcher(champion, partial(self._count, champion, drift))
         self.champion = Deployment(champion, batcher, drift=drift, since=since)
+        self.uncounted = Deployment(champion, self._batcher(champion))
         self.metrics.now_serves(champion.version)
 
     def show_challenger(self, challenger: LoadedModel | None, verdict: str | None) -> None:

@@ -97,6 +97,11 @@ class Serve(Section):
     coverage_per_class: bool = Field(
         False, description="whether each class is to have that coverage, not only all images together"
     )
+    inbox: str | None = Field(
+        None, min_length=1, description="directory of pictures that are kept for people to label; empty: none are"
+    )
+    inbox_images: int = Field(2000, ge=1, le=100_000, description="pictures in it, at most")
+    inbox_mb: float = Field(200.0, gt=0, le=100_000, description="megabytes of them, at most")
     window: int = Field(1000, ge=10, le=10_000_000, description="latest images that the drift watch looks at")
     shadow: float = Field(
         0.0, ge=0, le=1, description="share of requests that the challenger answers too, in spare time; 0: none"

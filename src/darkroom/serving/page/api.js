@@ -41,10 +41,20 @@ export const confusion = () => ask("v1/model/confusion");
 export const report = () => ask("v1/model/report", {}, (response) => response.text());
 export const drift = () => ask("v1/drift");
 
-export function predict({ file, name, drawn = false, exact = false }, { explain }, signal) {
+function form({ file, name }) {
   const body = new FormData();
   body.append("image", file, name);
+  return body;
+}
+
+export function predict(picture, { explain }, signal) {
+  const { drawn = false, exact = false } = picture;
   // An image of the test split is already as the model expects it: it is never inverted.
   const query = new URLSearchParams({ drawn, invert: exact ? "false" : "auto", seen: true, challenger: true, explain });
-  return ask(`v1/predict?${query}`, { method: "POST", body, signal });
+  return ask(`v1/predict?${query}`, { method: "POST", body: form(picture), signal });
+}
+
+export function correct(picture, label) {
+  const query = new URLSearchParams({ label, drawn: picture.drawn ?? false });
+  return ask(`v1/inbox?${query}`, { method: "POST", body: form(picture) });
 }

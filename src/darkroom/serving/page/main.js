@@ -10,6 +10,7 @@ import * as confusion from "./confusion.js";
 import { find } from "./dom.js";
 import * as drift from "./drift.js";
 import * as explain from "./explain.js";
+import * as feedback from "./feedback.js";
 import * as gallery from "./gallery.js";
 import * as key from "./key.js";
 import { notify } from "./notice.js";
@@ -79,6 +80,7 @@ async function ask() {
   try {
     const reply = await api.predict(picture, { explain: explain.isOn() }, mine.signal);
     answer.show(reply, picture);
+    feedback.offer(reply, picture, poller.model);
     poller.outdate();
     if (reply.version !== poller.model?.version) poller.poll();
   } catch (problem) {

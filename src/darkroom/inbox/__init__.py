@@ -1,0 +1,1 @@
+"""Pictures that a server keeps, from which people label those that teach most."""
