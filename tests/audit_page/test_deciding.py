@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from tests.contrast import LOWEST_CONTRAST
-from tests.offline_pages import DESK, PHONE, Open, launched, opening, press
+from tests.offline_pages import DESK, PHONE, Open, opening, press
 from tests.unit.audit.pictures import Noise, digest
 
 from darkroom.audit.cached_images import CachedImages
@@ -25,14 +25,6 @@ HARMFUL = (
     "new\nline",
 )
 NOISE = Noise(("cat", "dog", "fox"))
-
-expect.set_options(timeout=20_000)  # for a broken page; nothing is measured
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as browser:
-        yield browser
 
 
 @pytest.fixture

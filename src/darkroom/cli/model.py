@@ -1,4 +1,4 @@
-"""The commands that use a model: `darkroom export`, `predict` and `serve`."""
+"""The commands that use a model: `darkroom export`, `predict`, `serve` and `inbox`."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from darkroom.cli.project import load_project
-from darkroom.errors import ModelError
+from darkroom.errors import DataError, ModelError
 
 app = typer.Typer()
 USE = "Using a model"
@@ -109,3 +109,27 @@ def serve(
     from darkroom.commands.serve import run
 
     run(config, workspace, host, port, no_key=no_key)
+
+
+@app.command(rich_help_panel=USE)
+def inbox(
+    images: Annotated[int, typer.Option(min=1, max=1000, help="Pictures to label, at most.")] = 100,
+    accept: Annotated[
+        Path | None, typer.Option(help="What the page saved: move those pictures into the dataset.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was kept and chosen as JSON.")] = False,
+) -> None:
+    """List the pictures that servers kept, and make a page to label those that teach most.
+
+    `serve.inbox` names their directory. Labeled pictures join the train split of a folder of images.
+    """
+    if accept is not None and as_json:
+        raise DataError("--json lists the inbox and --accept empties it; give one of them")
+    config, workspace = load_project()
+
+    from darkroom.commands.inbox import run, run_accept
+
+    if accept is not None:
+        run_accept(config, workspace, accept)
+    else:
+        run(config, workspace, images=images, as_json=as_json)

@@ -15,15 +15,25 @@ SHARED = "darkroom.pages"
 
 
 def write_page(
-    path: Path, package: str, title: str, data: Mapping[str, Any], *, styles: Sequence[str], scripts: Sequence[str]
+    path: Path,
+    package: str,
+    title: str,
+    data: Mapping[str, Any],
+    *,
+    styles: Sequence[str],
+    scripts: Sequence[str],
+    shared_styles: Sequence[str] = (),
 ) -> None:
     """Write a page to ``path``, from the files of a ``package``: its body.html, ``styles`` and ``scripts``.
+
+    Of this package it has base.css, the ``shared_styles`` and dom.js.
 
     Everything that comes from the ``data`` is in a block of JSON, which the scripts show as text. They find it as
     ``data``, and run one after another; the page's policy lets no other script run. Raises ValueError for NaN and
     infinities, which JSON does not have.
     """
-    style = "\n".join([_text(SHARED, "base.css"), *(_text(package, name) for name in styles)])
+    common = [_text(SHARED, name) for name in ("base.css", *shared_styles)]
+    style = "\n".join([*common, *(_text(package, name) for name in styles)])
     script = "\n".join([_text(SHARED, "dom.js"), *(_text(package, name) for name in scripts)])
     # Of `<` a name could make the end of the block.
     content = json.dumps(data, allow_nan=False).replace("<", "\\u003c")

@@ -78,7 +78,13 @@ def write_page(
         "images": drawn.found,
     }
     render.write_page(
-        path, "darkroom.audit.page", "Darkroom: data audit", data, styles=["page.css"], scripts=["page.js"]
+        path,
+        "darkroom.audit.page",
+        "Darkroom: data audit",
+        data,
+        styles=["page.css"],
+        scripts=["page.js"],
+        shared_styles=["decisions.css"],
     )
 
 

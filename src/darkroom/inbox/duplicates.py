@@ -1,0 +1,42 @@
+"""Which pictures of the inbox show the same thing, and which show one of the validation or test split."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkroom.data.batches import Split
+from darkroom.data.memmap import allocate, release
+from darkroom.datasets.near_duplicates.audit import find_near_duplicates
+from darkroom.datasets.scan import scan
+from darkroom.datasets.source import ReportProgress
+
+BLOCK = 1024
+
+Ints = NDArray[np.int64]
+
+
+def find_duplicates(
+    pixels: NDArray[np.uint8], splits: Sequence[Split], scratch: Path, report: ReportProgress
+) -> tuple[Ints, NDArray[np.bool_]]:
+    """Compare pictures uint8 [n, C, H, W] with each other and with the images of ``splits``, of the same shape.
+
+    Returns a number for each picture, int64 [n], equal for copies and near-duplicates, and which of them show a picture
+    of the ``splits``, bool [n]: whoever tries the server with test images must not make them train images. Pictures
+    smaller than 16 pixels are compared for copies only. The pixels of all are written to ``scratch``.
+    """
+    sizes = [len(pixels), *map(len, splits)]
+    ends = np.cumsum(sizes)
+    images = allocate(scratch / "compared", (int(ends[-1]), *pixels.shape[1:]))
+    images[: len(pixels)] = pixels
+    for split, end, size in zip(splits, ends[1:], sizes[1:], strict=True):
+        for start in range(0, size, BLOCK):
+            rows = np.arange(start, min(start + BLOCK, size))
+            images[end - size + rows] = split.pixels[rows]
+            release(images)
+    parts = np.split(np.arange(len(images)), ends[:-1])
+    seen = scan(images, {str(number): rows for number, rows in enumerate(parts)})
+    groups = find_near_duplicates(images, seen, "auto", scratch, report).groups_with(None)
+    own = groups[: len(pixels)]
+    return own, np.isin(own, groups[len(pixels) :])

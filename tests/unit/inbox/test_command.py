@@ -1,0 +1,160 @@
+"""`darkroom inbox`: what is listed, chosen and accepted, and what is refused."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.inbox_project import SETTINGS, picture, put
+from tests.unit.refusals import refused
+
+from darkroom.data.batches import read_split
+from darkroom.data.cache import DatasetCard
+from darkroom.inbox.acceptance import COLUMNS
+from darkroom.inbox.store import read_inbox
+
+
+def saved(root, *decisions, header=COLUMNS):
+    """What the page saves of (digest, decision, label)."""
+    path = root / "inbox.csv"
+    with path.open("w", newline="") as opened:
+        table = csv.writer(opened)
+        table.writerow(header)
+        table.writerows((*each, "Ann", "2026-01-03T00:00:00Z") for each in decisions)
+    return str(path)
+
+
+def table(root):
+    with (root / "data/folder/inbox/labels.csv").open(newline="") as opened:
+        return list(csv.DictReader(opened))
+
+
+def files(root):
+    return {path: path.read_bytes() for path in (root / "data").rglob("*") if path.is_file()}
+
+
+def test_it_lists_all_and_asks_about_each_thing_once(root, darkroom):
+    plain = [put(root, picture(1000 + number)) for number in range(4)]
+    twin = np.clip(picture(1000).astype(int) + 3, 0, 255).astype(np.uint8)
+    alike = put(root, twin)
+    named = put(root, picture(2000), label="dog")
+    card = DatasetCard.read(root / "data/processed/folder")
+    known = put(root, read_split(root / "data/processed/folder", card, "test").images[0].numpy())
+
+    code, output, errors = darkroom("inbox")
+
+    assert code == 0
+    assert output.splitlines()[0] == "data/inbox: 7 pictures (undecided 6, named 1), 0.0 MB"
+    assert "left out: 1 alike another one, 1 alike an image of the val or test split" in output
+    assert "5 pictures to label" in errors
+    page = (root / "reports/inbox/index.html").read_text()
+    assert known not in page
+    assert sum(digest in page for digest in (plain[0], alike)) == 1
+    found = json.loads(darkroom("inbox", "--json", "--images", "2")[1])
+    assert len(found["pictures"]) == 7
+    assert found["chosen"][0] == named
+    assert len(found["chosen"]) == 2
+
+
+def test_labeled_pictures_are_trained_on_with_their_origin_and_never_tested_on(root, darkroom):
+    digests = [put(root, picture(1000 + number), label="dog" if number == 0 else None) for number in range(12)]
+    listed = DatasetCard.read(root / "data/processed/folder")
+    before = read_split(root / "data/processed/folder", listed, "test").images
+    decisions = [(digest, "label", ("cat", "fox")[number % 2]) for number, digest in enumerate(digests[:10])]
+
+    code, output, _ = darkroom("inbox", "--accept", saved(root, *decisions, (digests[10], "discard", "")))
+
+    assert code == 0
+    assert "10 pictures joined the train split" in output
+    assert "1 discarded, 1 left" in output
+    assert [each.record.digest for each in read_inbox(root / "data/inbox")[0]] == [digests[11]]
+    rows = table(root)
+    assert [(row["file"], row["label"]) for row in rows] == [(f"{each[0]}.png", each[2]) for each in decisions]
+    first = {key: rows[0][key] for key in ("model", "version", "answer", "reason", "received", "who", "when")}
+    assert first == {
+        "model": "m", "version": "3", "answer": "cat", "reason": "named", "received": "2026-01-02T03:04:05+00:00",
+        "who": "Ann", "when": "2026-01-03T00:00:00Z",
+    }  # fmt: skip
+    for stage in ("download", "preprocess"):
+        assert darkroom(stage)[0] == 0
+    with (root / "data/processed/folder/files.csv").open(newline="") as opened:
+        joined = {row["file"]: row for row in csv.DictReader(opened) if row["file"].startswith("inbox/")}
+    assert {row["split"] for row in joined.values()} == {"train"}
+    assert [joined[f"inbox/{each[0]}.png"]["class"] for each in decisions] == [each[2] for each in decisions]
+    card = DatasetCard.read(root / "data/processed/folder")
+    assert card.sizes["train"] == listed.sizes["train"] + 10
+    assert np.array_equal(read_split(root / "data/processed/folder", card, "test").images, before)
+
+
+def test_an_interrupted_call_is_finished_by_the_next_one(root, darkroom, monkeypatch):
+    digests = [put(root, picture(1000 + number)) for number in range(3)]
+    path = saved(root, *((digest, "label", "cat") for digest in digests))
+    unlink = type(root).unlink
+
+    def killed(path, **options):
+        if path.name == f"{digests[1]}.png":
+            raise KeyboardInterrupt
+        unlink(path, **options)
+
+    monkeypatch.setattr(type(root), "unlink", killed)
+    assert darkroom("inbox", "--accept", path)[0] == 130
+    monkeypatch.setattr(type(root), "unlink", unlink)
+    assert darkroom("inbox", "--accept", path)[0] == 0
+    assert [row["file"] for row in table(root)] == [f"{digest}.png" for digest in digests]
+    assert read_inbox(root / "data/inbox") == ([], [])
+
+
+def test_an_empty_inbox_is_told_so(root, darkroom):
+    code, output, errors = darkroom("inbox")
+    assert (code, output, errors) == (0, "", "inbox: data/inbox is empty\n")
+
+
+@pytest.mark.parametrize(
+    ("lines", "pattern"),
+    [
+        (["{digest},label,cot,Ann,"], r"inbox.csv: line 2: unknown class 'cot'; did you mean 'cat'\?"),
+        (["{digest},keep,cat,Ann,"], r"line 2: unknown decision 'keep'; choose from: label, discard"),
+        (["{digest},label,,Ann,"], r"line 2: label takes a label, found ''"),
+        (["{digest},discard,cat,Ann,"], r"line 2: discard takes no label, found 'cat'"),
+        (["{digest},label"], r"line 2: 2 cells, expected 5"),
+        (["{digest},label,cat,Ann,", "{digest},discard,,Ann,"], r"line 3: a second decision about"),
+        (["{digest},label,cat,Ann,", "ffff,label,cat,Ann,"], r"line 3: no picture 'ffff' in the inbox"),
+    ],
+)
+def test_a_decision_that_cannot_be_is_refused_and_nothing_is_changed(root, darkroom, lines, pattern):
+    digest = put(root, picture(1000))
+    path = root / "inbox.csv"
+    path.write_text("\n".join([",".join(COLUMNS), *lines]).format(digest=digest))
+    before = files(root)
+    refused(darkroom("inbox", "--accept", str(path)), pattern)
+    assert files(root) == before
+
+
+def test_another_file_is_refused(root, darkroom):
+    refused(darkroom("inbox", "--accept", saved(root, header=("a", "b"))), r"line 1: the columns are 'a,b'; expected")
+    refused(darkroom("inbox", "--accept", "nowhere.csv"), r"nowhere.csv: cannot be read \(no such file or directory\)")
+
+
+@pytest.mark.parametrize(
+    ("settings", "pattern"),
+    [
+        ({"serve__inbox": None}, r"serve.inbox: not set"),
+        ({"dataset__name": "mnist"}, r"dataset.name: mnist is a published dataset, and stays as it is; to train on"),
+        ({"dataset__path": "s3://bucket/x"}, r"dataset.path: s3://bucket/x is not on this machine; copy it"),
+        ({"dataset__path": "nowhere"}, r"dataset.path: nowhere not found"),
+        ({"dataset__path": "params.yaml"}, r"dataset.path: params.yaml is an archive; unpack it"),
+        ({"dataset__path": "taken"}, r"taken/inbox: the dataset has a folder of this name"),
+    ],
+)
+@pytest.mark.parametrize("accepting", [False, True])
+def test_what_pictures_cannot_join_is_refused_with_what_to_do(project, darkroom, settings, pattern, accepting):
+    root = project(**(SETTINGS | settings))
+    (root / "taken/inbox").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(root / "taken/inbox/1.png")
+    put(root, picture(0))
+    refused(darkroom("inbox", *(["--accept", saved(root)] if accepting else [])), pattern)
+
+
+def test_listing_and_accepting_at_once_are_refused(root, darkroom):
+    refused(darkroom("inbox", "--json", "--accept", "x"), "give one of them")
