@@ -44,8 +44,8 @@ class TrainNeighbors:
         likeness, places = asked.new_empty(len(rows), 0), known.new_empty(len(rows), 0)
         described = directions(self.classifier, self.train, known, self.batch_size)
         for some, features in zip(known.split(self.batch_size), described, strict=True):
-            places = torch.cat([places, some.expand(len(rows), -1)], dim=1)
-            likeness = torch.cat([likeness, asked @ features.T], dim=1)
+            alike, best = (asked @ features.T).topk(min(count, len(some)))
+            places, likeness = torch.cat([places, some[best]], dim=1), torch.cat([likeness, alike], dim=1)
             likeness, best = likeness.topk(min(count, likeness.shape[1]))
             places = places.gather(1, best)
         return places.numpy(), likeness.numpy()

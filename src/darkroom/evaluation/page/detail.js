@@ -3,7 +3,9 @@
 const fact = (title, ...content) => element("div", {}, element("dt", { textContent: title }), element("dd", {}, ...content));
 
 function bars(image) {
-  const rows = image.top.map(([label, probability]) => {
+  const has = image.top.some(([label]) => label === image.actual);
+  const shown = has ? image.top : [...image.top, [image.actual, image.own]];
+  const rows = shown.map(([label, probability]) => {
     const bar = element("span", { className: "share", attributes: { "aria-hidden": "true" } });
     bar.style.setProperty("--share", probability);
     return element("li", { className: label === image.actual ? "true" : "" },
