@@ -128,7 +128,8 @@ def _model(workspace: Workspace, config: Config) -> tuple[Classifier, DatasetCar
 def _judge(kept: Sequence[Kept], classifier: Classifier, card: DatasetCard, cache: Path, scratch: Path) -> Judged:
     # They are what a model has seen: in 8 bits, whatever the files of the dataset have.
     decoder = Decoder.parse({}, card.shape)
-    pixels, readable = allocate(scratch / "inbox", (len(kept), *card.shape)), []
+    pixels = allocate(scratch / "inbox", (len(kept), *card.shape))
+    readable: list[Kept] = []
     for each in kept:
         try:
             pixels[len(readable)] = decoder(each.content())

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Of the least decided ones so many times as many as are chosen are looked at.
-CANDIDATES = 10
+CANDIDATES = 3
 LEAST_LENGTH = 1e-6
 
 Floats = NDArray[np.float32]

@@ -28,7 +28,6 @@ from darkroom.utils.units import MEGABYTE
 SUFFIX = ".png"
 # The name of the text in a PNG.
 RECORD = "darkroom"
-FORMAT_VERSION = 1
 Reason = Literal["named", "unlike", "undecided"]
 
 
@@ -54,7 +53,7 @@ class Record:
     reason: Reason
     received: str
     label: str | None = None
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,7 @@ class Asked:
         header = read_header(content)
         pixels = Decoder(header.channels, (header.height, header.width))(content)
         ranked = sorted(probabilities, key=lambda label: -probabilities[label])
-        if record.label in probabilities:
-            ranked = [record.label, *(label for label in ranked if label != record.label)]
+        ranked.sort(key=lambda label: label != record.label)
         return cls(
             digest=record.digest,
             source=data_uri(pixels, SIDE),
