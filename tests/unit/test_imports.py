@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def name_of(path: Path) -> str:
 MODULES = {name_of(path): path for path in sorted((SOURCE / "darkroom").rglob("*.py"))}
 
 
-def imports(module: str, *, lazy: bool = True) -> set[str]:
+@cache
+def imports(module: str, *, lazy: bool = True) -> frozenset[str]:
     """The modules that a module imports, those inside its functions only if ``lazy``."""
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     found = set()
@@ -52,7 +54,7 @@ def imports(module: str, *, lazy: bool = True) -> set[str]:
             assert node.level == 0, f"{module} imports relatively"
             members = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= (members & MODULES.keys()) or {str(node.module)}
-    return found
+    return frozenset(found)
 
 
 def unit_of(module: str) -> str:

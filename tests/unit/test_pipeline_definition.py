@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -78,13 +79,16 @@ def module_file(name: str) -> Path | None:
     return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
-def imported_names(file: Path) -> Iterator[str]:
+@cache
+def imported_names(file: Path) -> list[str]:
+    found: list[str] = []
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+            found += (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+    return found
 
 
 def import_closure(name: str, seen: set[Path]) -> set[Path]:
@@ -113,7 +117,7 @@ def code_of(stage: str) -> set[str]:
 
 def is_code(file: Path) -> bool:
     """A package's __init__ that imports nothing is a docstring: there is nothing in it to depend on."""
-    return file.name != "__init__.py" or any(imported_names(file))
+    return file.name != "__init__.py" or bool(imported_names(file))
 
 
 @pytest.mark.parametrize("stage", STAGES)
