@@ -33,14 +33,16 @@ SLOW = (
     "unit/search/test_samplers.py", "unit/tracking/test_tracker.py",
     "unit/training/test_compile.py", "unit/training/test_shared.py", "unit/training/test_launch.py",
 )  # fmt: skip
-# Directories whose fast tests read nothing of the working tree but code, and do the same in an edited one. Its other
-# files are refused to them, and the usual ports.
-APART = (
-    "device/", "model/", "unit/audit/", "unit/data/", "unit/datasets/", "unit/evaluation/", "unit/explanation/",
-    "unit/features/", "unit/formats/", "unit/models/", "unit/plotting/", "unit/promotion/", "unit/search/",
-    "unit/tracking/", "unit/training/",
+# Directories and files whose fast tests may read the working tree, and are therefore run in an edited one too. To all
+# others its files are refused, but for code, and the usual ports.
+TREE = (
+    "unit/commands/test_init.py", "unit/commands/test_params.py", "unit/commands/test_recipes.py",
+    "unit/images/test_forms.py",
+    "unit/test_audit_benchmarks.py", "unit/test_benchmarks.py", "unit/test_cli_recipes.py", "unit/test_clone.py",
+    "unit/test_deploy.py", "unit/test_docs.py", "unit/test_gpu_day.py", "unit/test_locks.py", "unit/test_mlproject.py",
+    "unit/test_pipeline_definition.py", "unit/test_ui.py", "unit/test_workflows.py",
 )  # fmt: skip
-CODE = {"src", "tests", ".venv", ".hypothesis", ".pytest_cache"}
+CODE = {"benchmarks", "deploy", "src", "tests", ".venv", ".hypothesis", ".pytest_cache"}
 USUAL_PORTS = {5000, 8000, 8080}
 # Fixtures that run the pipeline or draw: every test that uses one is slow.
 SLOW_FIXTURES = {"evaluated_once", "trained_once", "searchable", "two_versions", "drawn"}
@@ -68,9 +70,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """What is apart need not be imported where the tests marked ``tree`` are run."""
-    place = f"{collection_path.as_posix()}/".removeprefix(f"{TESTS.as_posix()}/")
-    return True if config.getoption("markexpr") == "tree" and place in APART else None
+    """Where only the tests marked ``tree`` are run, the others need not be imported."""
+    if config.getoption("markexpr") != "tree" or TESTS not in collection_path.parents:
+        return None
+    place = collection_path.relative_to(TESTS).as_posix()
+    return None if place.startswith(TREE) or any(each.startswith(f"{place}/") for each in TREE) else True
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -79,7 +83,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         place = item.path.as_posix().removeprefix(f"{TESTS.as_posix()}/")
         if place.startswith(SLOW) or SLOW_FIXTURES.intersection(item.fixturenames):
             item.add_marker("slow")
-        if not (place.startswith(APART) or _is_slow(item)):
+        if place.startswith(TREE) and not _is_slow(item):
             item.add_marker("tree")
     if not config.getoption("--long"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
@@ -152,11 +156,11 @@ class Tree:
             path = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100  # pathlib follows links
             inside = path.removeprefix(ROOT)
             if inside != path and inside.partition(os.sep)[0] not in CODE:
-                raise AssertionError(f"take this test out of {APART}: it reads {path}")
+                raise AssertionError(f"add this test to TREE of tests/plugin.py: it reads {path}")
         elif event in ("socket.connect", "socket.bind"):
             address = arguments[1]
             if isinstance(address, tuple) and address[1] in USUAL_PORTS:
-                raise AssertionError(f"take this test out of {APART}: it uses port {address[1]}")
+                raise AssertionError(f"add this test to TREE of tests/plugin.py: it uses port {address[1]}")
 
 
 processes, tree = Processes(), Tree()

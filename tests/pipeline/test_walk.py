@@ -4,7 +4,6 @@ import pytest
 from tests.conftest import QUICK
 from tests.pipeline.walk import Walk
 
-pytestmark = pytest.mark.tree
 STEPS = 4
 
 

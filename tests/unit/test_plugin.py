@@ -68,7 +68,7 @@ def test_the_files_of_few_tests_come_last():
 
 @pytest.mark.parametrize(
     ("file", "is_run"),
-    [("unit/test_cli.py", True), ("unit/evaluation/test_metrics.py", False), ("pipeline/test_repro.py", False)],
+    [("unit/test_docs.py", True), ("unit/evaluation/test_metrics.py", False), ("pipeline/test_repro.py", False)],
 )
 def test_what_may_read_the_working_tree_is_also_run_in_an_edited_one(file, is_run):
     item = Item(file)
@@ -82,11 +82,13 @@ def test_what_may_read_the_working_tree_is_also_run_in_an_edited_one(file, is_ru
     [
         ("unit/evaluation", "tree", True),
         ("unit/evaluation", "not slow", False),
-        ("unit/commands", "tree", False),
+        ("unit/test_cli.py", "tree", True),
+        ("unit/test_docs.py", "tree", False),
         ("unit", "tree", False),
+        ("", "tree", False),
     ],
 )
-def test_what_is_the_same_in_an_edited_tree_is_not_imported_there(place, marks, is_left_out):
+def test_what_reads_no_working_tree_is_not_imported_in_an_edited_one(place, marks, is_left_out):
     config = SimpleNamespace(getoption=lambda name: marks)
 
     assert bool(plugin.pytest_ignore_collect(TESTS / place, config)) is is_left_out
@@ -140,7 +142,7 @@ def test_the_working_tree_is_refused_to_a_test_that_is_not_run_in_an_edited_one(
     tree(event, arguments)
 
     tree.is_refused = True
-    with pytest.raises(AssertionError, match=r"^take this test out of .*: it (reads /|uses port \d)"):
+    with pytest.raises(AssertionError, match=r"^add this test to TREE of .*: it (reads /|uses port \d)"):
         tree(event, arguments)
 
 
@@ -166,6 +168,6 @@ def test_one_worker_runs_a_file_and_what_shares_a_server(test, scope):
     assert Scheduling._split_scope(object.__new__(Scheduling), test) == scope
 
 
-@pytest.mark.parametrize("place", plugin.SLOW + plugin.APART)
+@pytest.mark.parametrize("place", plugin.SLOW + plugin.TREE)
 def test_what_is_listed_is_there(place):
     assert (plugin.TESTS / place).exists()
