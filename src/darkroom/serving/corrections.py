@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from darkroom.errors import did_you_mean, quoted
 from darkroom.serving import schemas
 from darkroom.serving.api import PROBLEMS, busy
-from darkroom.serving.preprocessing import RefusedImageError
+from darkroom.serving.preprocessing import Options, RefusedImageError
 from darkroom.serving.request_parsing import read_images
-from darkroom.serving.service import BusyError, Options, Service
+from darkroom.serving.service import BusyError, Service
 
 INBOX_PATH = "/v1/inbox"
 
