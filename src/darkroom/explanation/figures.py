@@ -1,10 +1,12 @@
 """Figures of heat maps for an evaluation."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from darkroom import plotting
 from darkroom.data.batches import Pixels
 from darkroom.errors import counted
 from darkroom.evaluation.metrics import Evaluation, Ints
@@ -20,6 +22,18 @@ MISTAKES = 12
 CLASS_IMAGES = 16
 SECONDS = 20.0
 MAX_CLASSES = 50
+
+
+def write_heat_maps(
+    images: Pixels, found: Evaluation, classes: Sequence[str], explainer: Explainer, directory: Path
+) -> None:
+    """Write explained_mistakes.png and class_maps.png, as far as there is something to explain, and time.
+
+    Raises ModelError if a heat map would take too long.
+    """
+    for name, draw in (("explained_mistakes", explained_mistakes), ("class_maps", class_maps)):
+        if figure := draw(images, found, classes, explainer):
+            plotting.save(figure, directory / f"{name}.png")
 
 
 def explained_mistakes(
