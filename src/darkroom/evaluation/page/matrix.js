@@ -4,7 +4,7 @@
 const MOST_CLASSES = 150;
 // Above this many classes numbers in the cells would make it too large.
 const MOST_NUMBERED = 25;
-const WORST = 20;
+const WORST = 10;
 
 const count = data.classes.length;
 const images = new Map(data.cells.map(([actual, predicted, number]) => [actual * count + predicted, number]));
