@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks import images
-from benchmarks.audit import near_duplicates, wrong_labels
+from benchmarks.audit import labels_needed, near_duplicates, wrong_labels
 from PIL import Image
 
 # --- near-duplicates ---------------------------------------------------------------------------------
@@ -131,3 +131,8 @@ def test_a_published_dataset_is_read_train_before_test(tmp_path: Path) -> None:
 
     assert pictures.shape == (5, 1, 28, 28)
     assert pictures[:, 0, 0, 0].tolist() == labels.tolist() == [1, 1, 1, 2, 2]
+
+
+def test_the_labels_needed_lie_between_two_trainings_on_the_line_over_their_logarithm() -> None:
+    assert labels_needed.crossing([500, 1000, 4000], [0.5, 0.86, 0.9]) == pytest.approx(2000)
+    assert labels_needed.crossing([1200], [0.95]) == 1200
