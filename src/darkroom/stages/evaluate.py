@@ -46,8 +46,6 @@ from darkroom.workspace import Workspace
 
 # Of the train split, enough to know how its images are laid out.
 LAYOUT_IMAGES = 2000
-# Neighbors are looked for among so many train images for each image of val and test: the time stays within reason.
-MOST_TRAIN = 5
 SLICES = "slices.json"
 
 
@@ -147,10 +145,13 @@ def _train_if_here(directory: Path, dataset: DatasetCard, store: ShardStore | No
 def _neighbors(
     classifier: Classifier, train: Split | None, directory: Path, batch_size: int, evaluated: int
 ) -> TrainNeighbors | None:
-    """Where the neighbors of test images are found, if the train images are here; ``evaluated`` images were others."""
+    """Where the neighbors of test images are found, if the train images are here.
+
+    Of these as many as were ``evaluated``, so that the report takes about as long as the evaluation.
+    """
     if train is None:
         return None
-    return TrainNeighbors(classifier, train, read_names(directory, "train"), MOST_TRAIN * evaluated, batch_size)
+    return TrainNeighbors(classifier, train, read_names(directory, "train"), evaluated, batch_size)
 
 
 def fit_reference_of(
