@@ -1,10 +1,11 @@
-"""What heat maps show of models of Fashion-MNIST, and what they cost; prints the tables of docs/explanations.md.
+"""What heat maps show of trained models, and what they cost; prints the tables of docs/explanations.md.
 
-    python -m benchmarks.heat_maps proofs --data DIRECTORY [--seeds 3] [--images 10000] [--epochs 3]
+    python -m benchmarks.heat_maps proofs [--data DIRECTORY --images 10000] [--seeds 3] [--epochs 8]
     python -m benchmarks.heat_maps price [--rounds 20]
 
-`proofs` trains each network three times for each seed: as it is, with a white mark of 3x3 pixels on the train images
-of one class, and not at all.
+`proofs` takes scikit-learn's digits, enlarged to 24x24 pixels, or with `--data` Fashion-MNIST. For each seed it takes
+each network as trained on the images as they are, as trained on images of which those of one class have a white mark of
+3x3 pixels, and with random weights.
 
 - mark: of the test images of that class, with the mark, the share whose map peaks on it, for the network that learned
   the mark and, in brackets, for the one that did not. The mark is in another corner for each seed.
@@ -30,6 +31,7 @@ import torch
 from benchmarks.images import published
 from benchmarks.machine import conditions
 from scipy.stats import spearmanr, wilcoxon
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from darkroom.config import parse
@@ -42,22 +44,21 @@ from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.training.fit import train_classifier
 
 NETWORKS = {
-    "mlp": {"name": "mlp"},
-    "simple-cnn": {"name": "simple-cnn"},
+    "mlp": {"name": "mlp", "hidden": [64]},
+    "simple-cnn": {"name": "simple-cnn", "filters": [16, 32], "hidden": 64},
     "resnet (10, width 16)": {"name": "resnet", "depth": 10, "width": 16},
     "wide-resnet (10, x2)": {"name": "wide-resnet", "depth": 10, "widen_factor": 2},
-    "fast-cnn": {"name": "fast-cnn"},
+    "fast-cnn": {"name": "fast-cnn", "filters": [16, 32, 32]},
 }
-SMALL = [(name, settings, (1, 28, 28)) for name, settings in NETWORKS.items()]
-SMALL += [("resnet (18)", {"name": "resnet"}, (1, 28, 28))]
+# With the defaults of their architectures.
+SMALL = [
+    (name, {"name": name.partition(" ")[0]}, (1, 28, 28)) for name in ("mlp", "simple-cnn", "fast-cnn", "resnet (18)")
+]
 PHOTOGRAPHS = [
     (backbone, {"name": "pretrained", "train": "all", "backbone": backbone}, (3, 224, 224))
     for backbone in ("mobilenet_v3_small", "resnet18", "resnet50", "timm/vit_tiny_patch16_224", "vit_b_16")
 ]
-SIDE = 28
 MARKED = 7
-CORNERS = ((2, 23), (2, 2), (23, 23), (23, 2))
-TEST = 10_000
 EXPLAINED = 200
 STEPS = 20
 
@@ -70,7 +71,7 @@ def with_mark(images: Tensor, corner: tuple[int, int]) -> Tensor:
 
 
 def train(settings: dict[str, object], card: DatasetCard, images: Tensor, labels: Tensor, seed: int, epochs: int):
-    schedule = {"epochs": epochs, "lr": 3e-3, "schedule": "one-cycle", "seed": seed, "device": "cpu"}
+    schedule = {"epochs": epochs, "lr": 5e-3, "schedule": "one-cycle", "seed": seed, "device": "cpu"}
     config = parse({"model": settings, "train": schedule | {"precision": "fp32"}}, where="")
     splits = (Split(images[rows], labels[rows]) for rows in (slice(500, None), slice(500)))
     return train_classifier(config, card, *splits, CPU)[0].eval()
@@ -90,7 +91,7 @@ def by_logits(model: Classifier, shape: tuple[int, int, int]) -> Explainer:
 def share_on_mark(explainer: Explainer, images: Tensor, labels: Tensor, corner: tuple[int, int]) -> float:
     peaks = explainer.explain(images.numpy(), labels.numpy()).reshape(len(images), -1).argmax(1)
     top, left = corner
-    rows, columns = peaks // SIDE - top, peaks % SIDE - left
+    rows, columns = peaks // images.shape[3] - top, peaks % images.shape[3] - left
     return float(((rows >= 0) & (rows < 3) & (columns >= 0) & (columns < 3)).mean())
 
 
@@ -104,19 +105,27 @@ def deletion(model: Classifier, images: Tensor, labels: Tensor, heat: np.ndarray
 
 
 def proofs(options: argparse.Namespace) -> None:
-    images, labels = map(torch.from_numpy, published(options.data / "fashion-mnist"))
-    train_images, train_labels = images[: options.images], labels[: options.images]
-    test_images, test_labels = images[-TEST:], labels[-TEST:]
-    pixels = train_images / 255
-    shape = (1, SIDE, SIDE)
+    if options.data:
+        images, labels = map(torch.from_numpy, published(options.data / "fashion-mnist"))
+        test = 10_000
+    else:
+        digits = load_digits()
+        pixels = (digits.images * (255 / 16)).round().astype(np.uint8).repeat(3, 1).repeat(3, 2)
+        images, labels, test = torch.from_numpy(pixels)[:, None], torch.from_numpy(digits.target.astype(np.int64)), 400
+    train_images, train_labels = images[:-test][: options.images], labels[:-test][: options.images]
+    test_images, test_labels = images[-test:], labels[-test:]
+    side = images.shape[-1]
+    corners = ((3, side - 5), (3, 2), (side - 5, side - 5), (side - 5, 2))
+    shape = (1, side, side)
+    scaled = train_images / 255
     names = tuple(map(str, range(10)))
-    card = DatasetCard("fashion", names, shape, (pixels.mean().item(),), (pixels.std().item(),), {}, {}, "")
+    card = DatasetCard("proofs", names, shape, (scaled.mean().item(),), (scaled.std().item(),), {}, {}, "")
     print("| network | maps | accuracy | mark | random weights | deletion | random pixels | other map | p |")
     print("|---|---|---|---|---|---|---|---|---|")
     for name in options.networks or NETWORKS:
         found: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
         for seed in range(options.seeds):
-            corner = CORNERS[seed % len(CORNERS)]
+            corner = corners[seed % len(corners)]
             is_marked = (train_labels == MARKED)[:, None, None, None]
             marked_images = torch.where(is_marked, with_mark(train_images, corner), train_images)
             plain, marked = (
@@ -130,7 +139,7 @@ def proofs(options: argparse.Namespace) -> None:
             some, labels = test_images[:EXPLAINED], predicted[:EXPLAINED]
             of_class = with_mark(test_images[test_labels == MARKED][:EXPLAINED], corner)
             theirs = torch.full((len(of_class),), MARKED)
-            noise = np.random.default_rng(seed).random((EXPLAINED, SIDE, SIDE), np.float32)
+            noise = np.random.default_rng(seed).random((len(some), side, side), np.float32)
             for way in ("layers", "logits") if name != "mlp" else ("logits",):
                 explainers = [
                     Explainer(model, shape) if way == "layers" else by_logits(model)
@@ -143,7 +152,7 @@ def proofs(options: argparse.Namespace) -> None:
                 values["accuracy"].append((predicted == test_labels[:2000]).float().mean().item())
                 values["mark"].append(share_on_mark(explainers[1], of_class, theirs, corner))
                 values["without"].append(share_on_mark(explainers[0], of_class, theirs, corner))
-                pairs = zip(heat.reshape(EXPLAINED, -1), of_random.reshape(EXPLAINED, -1), strict=True)
+                pairs = zip(heat.reshape(len(some), -1), of_random.reshape(len(some), -1), strict=True)
                 values["random"].append(np.nanmean([spearmanr(*pair).statistic for pair in pairs]))
                 for key, each in (("own", heat), ("noise", noise), ("other", np.roll(heat, 1, 0))):
                     values[key].extend(deletion(plain, some, labels, each))
@@ -195,10 +204,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     kinds = parser.add_subparsers(required=True)
     proof = kinds.add_parser("proofs")
-    proof.add_argument("--data", type=Path, required=True, help="the published archives, in fashion-mnist/")
+    proof.add_argument("--data", type=Path, help="the published archives, in fashion-mnist/; else the digits")
     proof.add_argument("--seeds", type=int, default=3)
     proof.add_argument("--images", type=int, default=10_000, help="of the train split")
-    proof.add_argument("--epochs", type=int, default=3)
+    proof.add_argument("--epochs", type=int, default=8)
     proof.add_argument("--networks", nargs="*", choices=NETWORKS)
     proof.set_defaults(run=proofs)
     cost = kinds.add_parser("price")

@@ -46,7 +46,7 @@ def test_files_and_base64_and_data_urls_get_the_same_answers_in_their_order(clie
     assert schemas.Predictions.model_validate(as_files).version == "1"
 
 
-@pytest.mark.parametrize("query", ["", "?seen=true&challenger=true&top_k=1"])
+@pytest.mark.parametrize("query", ["", "?seen=true&challenger=true&top_k=1&explain=true"])
 @pytest.mark.parametrize("logit", [1e-7, 1 / 3, 30.0, 1e22])
 def test_an_answer_is_what_its_schema_writes(make_service, query, logit):
     def infer(images):
@@ -387,7 +387,9 @@ def test_the_description_of_the_api_names_what_is_taken_and_answered(client):
     predict = described["paths"]["/v1/predict"]["post"]
 
     assert {"application/json", "multipart/form-data"} == predict["requestBody"]["content"].keys()
-    assert {"top_k", "invert", "drawn", "seen", "challenger"} == {each["name"] for each in predict["parameters"]}
+    assert {"top_k", "invert", "drawn", "seen", "challenger", "explain"} == {
+        each["name"] for each in predict["parameters"]
+    }
     example = predict["requestBody"]["content"]["application/json"]["example"]
     assert client.post("/v1/predict", json=example).status_code == 200
     assert {"200", "413", "415", "422", "503"} <= predict["responses"].keys()

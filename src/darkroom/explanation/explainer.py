@@ -27,7 +27,7 @@ MOST_SECONDS = 3.0
 SHARE = 0.5
 # Parts, a side, that occlusion divides an image into. Fewer than the least show nothing.
 MOST_CELLS = 14
-LEAST_CELLS = 3
+LEAST_CELLS = 2
 # Explained at once: the activations and gradients of all layers are in memory.
 IMAGES = 16
 

@@ -22,19 +22,19 @@ GRAY = (1, 8, 8)
 COLOR = (3, 32, 32)
 # One of each kind of network, and of gray and colored images.
 ARCHITECTURES = [
-    pytest.param({"name": "mlp"}, GRAY, id="mlp"),
-    pytest.param({"name": "simple-cnn", "filters": (4, 8), "hidden": (8,)}, COLOR, id="simple-cnn"),
-    pytest.param({"name": "resnet", "depth": 10, "width": 4}, (1, 12, 12), id="resnet"),
-    pytest.param({"name": "wide-resnet", "depth": 10, "widen_factor": 1}, COLOR, id="wide-resnet"),
-    pytest.param({"name": "fast-cnn", "filters": (8, 16, 16)}, COLOR, id="fast-cnn"),
+    pytest.param(({"name": "mlp"}, GRAY), id="mlp"),
+    pytest.param(({"name": "simple-cnn", "filters": (4, 8), "hidden": (8,)}, COLOR), id="simple-cnn"),
+    pytest.param(({"name": "resnet", "depth": 10, "width": 4}, (1, 12, 12)), id="resnet"),
+    pytest.param(({"name": "wide-resnet", "depth": 10, "widen_factor": 1}, COLOR), id="wide-resnet"),
+    pytest.param(({"name": "fast-cnn", "filters": (8, 16, 16)}, COLOR), id="fast-cnn"),
     # Its images are 224 pixels wide.
     pytest.param(
-        {"name": "pretrained", "backbone": "mobilenet_v3_small"}, GRAY, id="pretrained gray", marks=pytest.mark.slow
+        ({"name": "pretrained", "backbone": "mobilenet_v3_small"}, GRAY), id="pretrained gray", marks=pytest.mark.slow
     ),
-    pytest.param({"name": "pretrained", "backbone": "vit_b_16"}, COLOR, id="pretrained vision transformer"),
+    pytest.param(({"name": "pretrained", "backbone": "vit_b_16"}, COLOR), id="pretrained vision transformer"),
     # Resized as timm does, which is not how torchvision does.
-    pytest.param({"name": "pretrained", "backbone": "timm/test_efficientnet"}, GRAY, id="pretrained of timm"),
-    pytest.param({"name": "pretrained", "backbone": "timm/test_vit"}, COLOR, id="pretrained transformer of timm"),
+    pytest.param(({"name": "pretrained", "backbone": "timm/test_efficientnet"}, GRAY), id="pretrained of timm"),
+    pytest.param(({"name": "pretrained", "backbone": "timm/test_vit"}, COLOR), id="pretrained transformer of timm"),
 ]
 
 
@@ -83,7 +83,8 @@ def test_every_architecture_has_heat_maps_in_every_runtime(in_every_runtime, noi
     monkeypatch.setattr(explainer, "time_limit", lambda shape: 60)  # on a machine that is busy
     monkeypatch.setattr(explainer, "MOST_CELLS", 4)
     shape, *models = in_every_runtime
-    images, labels = noise(2, shape).numpy(), np.array([0, 2])
+    # One image and every class: what speaks against a class speaks for another one.
+    images, labels = noise(1, shape).numpy().repeat(3, 0), np.arange(3)
 
     explainers = [Explainer(model, shape) for model in models]
     in_torch, as_program, in_onnx = (each.explain(images, labels) for each in explainers)
@@ -96,13 +97,13 @@ def test_every_architecture_has_heat_maps_in_every_runtime(in_every_runtime, noi
     if not is_convolutional:
         np.testing.assert_allclose(in_onnx, in_torch, atol=1e-2)
     for heat in (in_torch, in_onnx):
-        assert (heat.shape, heat.dtype, heat.min() >= 0) == ((2, *shape[1:]), np.float32, True)
-        assert (heat.max((1, 2)) == 1).all()
-        assert (heat.std((1, 2)) > 0).all()
+        assert (heat.shape, heat.dtype, heat.min() >= 0) == ((3, *shape[1:]), np.float32, True)
+        assert set(heat.max((1, 2)).tolist()) <= {0, 1}
+        assert heat.any()
 
 
 def test_every_architecture_is_among_them():
-    assert {each.values[0]["name"] for each in ARCHITECTURES} == architectures().keys()
+    assert {each.values[0][0]["name"] for each in ARCHITECTURES} == architectures().keys()
 
 
 @pytest.fixture(scope="module")
