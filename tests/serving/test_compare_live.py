@@ -6,13 +6,16 @@ from hashlib import blake2b
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
+import numpy as np
 import pytest
 from tests.serving.fakes import brightness, make_loaded, png
 from tests.serving.running import running
 from tests.unit.refusals import refused
 
+from darkroom.inbox.acceptance import COLUMNS
 from darkroom.serving import shadow
 from darkroom.serving.preprocessing import Options
+from darkroom.serving.service import Answer
 
 
 @pytest.fixture
@@ -21,9 +24,11 @@ def shadowed(make_service, monkeypatch):
     monkeypatch.setattr(shadow, "REST", 0)
     service = make_service(shadow=1.0)
     service.show_challenger(make_loaded("2", infer=lambda images: brightness(images)[:, ::-1]), None)
+    champion = service.champion.model
     for shade in range(30):
-        picture = shadow._Answered("1", "dark", png(shade), Options())
-        service.shadow._compare(service.challenger.model, picture)
+        seen = champion.transform(png(shade))
+        answer = Answer(seen, np.array([0.9, 0.1]), 0.0, False, None)
+        service.shadow._compare(service.challenger.model, shadow._Answered(champion, answer, png(shade), Options()))
     return service
 
 
@@ -34,8 +39,11 @@ def address(service):
 
 
 def labels(path, label, count=30):
-    rows = [f"{blake2b(png(shade), digest_size=16).hexdigest()},{label},Ann" for shade in range(count)]
-    path.write_text("\n".join(["digest,label,who", *rows, f"{'0' * 32},cat,Ann", f"{'1' * 32},,Ann"]))
+    """What the page of the inbox saves of the first pictures, each 4x4 pixels of one shade, and of two others."""
+    digests = [blake2b(bytes([shade]) * 16, digest_size=16).hexdigest() for shade in range(count)]
+    rows = [f"{digest},label,{label},Ann,2026-01-01T00:00:00Z" for digest in digests]
+    others = [f"{'0' * 32},label,cat,Ann,2026-01-01T00:00:00Z", f"{'1' * 32},discard,,Ann,2026-01-01T00:00:00Z"]
+    path.write_text("\n".join([",".join(COLUMNS), *rows, *others]))
     return str(path)
 
 

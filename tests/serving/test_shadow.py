@@ -12,6 +12,7 @@ from tests.unit.refusals import refused
 from tests.wait import wait_until
 
 from darkroom.errors import ServingError
+from darkroom.inbox.store import read_inbox
 from darkroom.serving import disagreements, schemas, shadow
 from darkroom.serving.app import make_app
 from darkroom.serving.disagreements import Disagreement, DisagreementLog, check_log
@@ -74,7 +75,7 @@ def test_the_champion_answers_and_the_challenger_is_counted_and_its_other_answer
     assert (told.name, told.champion.version, told.challenger.version) == ("shades", "1", "2")
     assert (told.different, told.failed, told.dropped, told.share) == (3, 0, 0, 1.0)
     kept = {each.digest: (each.champion, each.challenger) for each in told.disagreements}
-    digests = [blake2b(each, digest_size=16).hexdigest() for each in (DARK, BRIGHT)]
+    digests = [blake2b(bytes([shade]) * 16, digest_size=16).hexdigest() for shade in (20, 240)]  # of 4x4 pixels
     assert kept == {digests[0]: ("dark", "bright"), digests[1]: ("bright", "dark")}
     assert len(told.disagreements) == 2  # the same picture is one
     metrics = asked.get("/metrics").text.splitlines()
@@ -86,6 +87,22 @@ def test_the_champion_answers_and_the_challenger_is_counted_and_its_other_answer
     ):
         assert line in metrics
     assert not any('darkroom_predictions_total{label="bright",version="2"}' in line for line in metrics)
+
+
+def test_pictures_with_two_answers_are_put_into_the_inbox_by_the_digest_that_is_listed(make_service, tmp_path):
+    service = make_service(shadow=1.0, inbox=str(tmp_path / "inbox"))
+    service.show_challenger(make_loaded("2", infer=contrary), None)
+    with TestClient(make_app(service)) as client:
+        ask(client, DARK)
+        (listed,) = wait_for(client, images=1).disagreements
+        kept = wait_until(lambda: read_inbox(tmp_path / "inbox")[0], "the picture was kept")
+        service.show_challenger(make_loaded("3"), None)
+        ask(client, BRIGHT)
+        wait_for(client, images=1)  # with equal answers
+    (record,) = [each.record for each in kept]
+    assert (record.digest, record.reason) == (listed.digest, "disputed")
+    assert (record.version, record.answer, record.label) == ("1", "dark", None)
+    assert len(read_inbox(tmp_path / "inbox")[0]) == 1
 
 
 def test_equal_answers_are_counted_and_not_kept(shadowed, asked):

@@ -28,7 +28,7 @@ from darkroom.utils.units import MEGABYTE
 SUFFIX = ".png"
 # The name of the text in a PNG.
 RECORD = "darkroom"
-Reason = Literal["named", "unlike", "undecided"]
+Reason = Literal["named", "unlike", "undecided", "disputed"]
 
 
 class FullInboxError(Exception):
@@ -42,7 +42,7 @@ class Record:
 
     ``digest`` is that of its pixels, 32 hexadecimal digits. ``version`` of ``model`` answered ``answer`` with this
     calibrated ``probability``. It was kept because somebody named its class, ``label``, or else because it is unlike
-    the training images, or the answer undecided. ``received`` is the time, ISO 8601.
+    the training images, the answer undecided, or that of the challenger another. ``received`` is the time, ISO 8601.
     """
 
     digest: Annotated[str, Field(pattern="^[0-9a-f]{32}$")]

@@ -23,7 +23,8 @@ MAX_BYTES = 16_000_000
 class Disagreement:
     """A picture with two answers.
 
-    ``digest`` is the BLAKE2b-128 of its file as 32 hexadecimal digits, the one that the whole project knows images by.
+    ``digest`` is the BLAKE2b-128 of the pixels that the champion saw, as 32 hexadecimal digits: the inbox knows the
+    picture by it.
     ``champion`` and ``challenger`` are the versions of the registered model ``name``, ``champion_label`` and
     ``challenger_label`` their answers; ``when`` is ISO time.
     """

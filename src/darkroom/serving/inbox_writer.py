@@ -48,6 +48,10 @@ class InboxWriter:
             if reason := reason_to_keep(answer):
                 self._submit(answer.seen.pixels, make_record(model, answer, reason))
 
+    def dispute(self, model: LoadedModel, answer: "Answer") -> None:
+        """Keep a picture that another version answers differently, as soon as possible."""
+        self._submit(answer.seen.pixels, make_record(model, answer, "disputed"))
+
     async def correct(self, model: LoadedModel, answer: "Answer", label: str) -> str | None:
         """Keep a picture whose class somebody has named. Returns in words why it is not kept, None if it is."""
         record = make_record(model, answer, "named", label)
@@ -96,10 +100,15 @@ def reason_to_keep(answer: "Answer") -> Reason | None:
     return "undecided" if margins(answer.probabilities[None])[0] <= UNDECIDED else None
 
 
+def digest_of(answer: "Answer") -> str:
+    """The BLAKE2b-128 of the pixels that the model saw, by which a picture is known in the inbox."""
+    return content_digest(np.ascontiguousarray(answer.seen.pixels).data).hex()
+
+
 def make_record(model: LoadedModel, answer: "Answer", reason: Reason, label: str | None = None) -> Record:
     best = int(answer.probabilities.argmax())
     return Record(
-        digest=content_digest(np.ascontiguousarray(answer.seen.pixels).data).hex(),
+        digest=digest_of(answer),
         model=model.name,
         version=model.version,
         answer=model.classes[best],

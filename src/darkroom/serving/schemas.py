@@ -136,7 +136,7 @@ class ShadowedModel(BaseModel):
 class TwoAnswers(BaseModel):
     """A picture that both answer differently."""
 
-    digest: str = Field(description="BLAKE2b-128 of its file, as 32 hexadecimal digits")
+    digest: str = Field(description="BLAKE2b-128 of the pixels that the champion saw, as in the inbox")
     champion: str = Field(description="the class that the champion answers")
     challenger: str
     when: str = Field(description="ISO time")

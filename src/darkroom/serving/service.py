@@ -116,7 +116,7 @@ class Service:
     def _make_shadow(self) -> Shadow:
         kept = self.settings.shadow_log or (self._shared / "disagreements.jsonl" if self._shared else None)
         disagreements = DisagreementLog(Path(kept) if kept else None)
-        return Shadow(self.settings, self.metrics, disagreements, self._traffic)
+        return Shadow(self.settings, self.metrics, disagreements, self._traffic, self.inbox)
 
     @property
     def is_full(self) -> bool:
@@ -155,9 +155,7 @@ class Service:
         """What is to be done when these answers have been sent; None if nothing is."""
         if not (self.shadow and self.shadow.chooses()):
             return None
-        classes = deployment.model.classes
-        labels = [classes[int(each.probabilities.argmax())] for each in answers]
-        return BackgroundTask(self.shadow.offer, deployment.model.version, contents, options, labels)
+        return BackgroundTask(self.shadow.offer, deployment.model, contents, options, answers)
 
     def _wait(self, more: int) -> None:
         self._waiting += more

@@ -12,17 +12,21 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from darkroom.config.settings import Serve
-from darkroom.data.digests import content_digest
 from darkroom.errors import ModelError, first_line
 from darkroom.serving import schemas
 from darkroom.serving.disagreements import Disagreement, DisagreementLog
+from darkroom.serving.inbox_writer import InboxWriter, digest_of
 from darkroom.serving.loaded_model import LoadedModel
 from darkroom.serving.metrics import ServerMetrics
 from darkroom.serving.preprocessing import Options
+
+if TYPE_CHECKING:  # what makes answers has one of these
+    from darkroom.serving.service import Answer
 
 log = logging.getLogger(__name__)
 # For each request that came while the challenger worked it rests for so many others, so that fewer than one request in
@@ -45,28 +49,39 @@ class Traffic:
 
 @dataclass(frozen=True)
 class _Answered:
-    """A picture and what the version ``champion`` answered."""
+    """A picture and what the ``champion`` answered."""
 
-    champion: str
-    label: str
+    champion: LoadedModel
+    answer: "Answer"
     content: bytes
     options: Options
+
+    @property
+    def label(self) -> str:
+        return self.champion.classes[int(self.answer.probabilities.argmax())]
 
 
 class Shadow:
     """Gives pictures to ``challenger`` and counts how its answers differ; without one it does nothing.
 
-    ``traffic`` is that of the champion. All methods are called from one event loop.
+    ``traffic`` is that of the champion. Pictures with two answers are kept in the ``inbox``, if there is one: their
+    labels say which answer is right. All methods are called from one event loop.
     """
 
     def __init__(
-        self, settings: Serve, metrics: ServerMetrics, disagreements: DisagreementLog, traffic: Traffic
+        self,
+        settings: Serve,
+        metrics: ServerMetrics,
+        disagreements: DisagreementLog,
+        traffic: Traffic,
+        inbox: InboxWriter | None,
     ) -> None:
         self.challenger: LoadedModel | None = None
         self._settings = settings
         self._metrics = metrics
         self._disagreements = disagreements
         self._traffic = traffic
+        self._inbox = inbox
         self._rests_until = 0
         self._waiting: deque[_Answered] = deque()
         self._bytes = 0
@@ -79,16 +94,18 @@ class Shadow:
         """Whether the challenger is to answer the next request too: of the share ``serve.shadow``, at random."""
         return self.challenger is not None and self._random.random() < self._settings.shadow
 
-    async def offer(self, champion: str, contents: Sequence[bytes], options: Options, labels: Sequence[str]) -> None:
+    async def offer(
+        self, champion: LoadedModel, contents: Sequence[bytes], options: Options, answers: "Sequence[Answer]"
+    ) -> None:
         """Let the challenger answer pictures, unless too many wait.
 
-        Called when the answers of the version ``champion``, ``labels``, have been sent.
+        Called when the ``answers`` of the ``champion`` have been sent.
         """
-        for content, label in zip(contents, labels, strict=True):
+        for content, answer in zip(contents, answers, strict=True):
             if len(self._waiting) >= MAX_IMAGES or self._bytes + len(content) > MAX_BYTES:
                 self._metrics.shadow_dropped.inc()
             else:
-                self._waiting.append(_Answered(champion, label, content, options))
+                self._waiting.append(_Answered(champion, answer, content, options))
                 self._bytes += len(content)
         if self._worker is None and self._waiting:
             self._worker = asyncio.get_running_loop().create_task(self._work())
@@ -129,17 +146,21 @@ class Shadow:
                 picture = self._waiting.popleft()
                 self._bytes -= len(picture.content)
                 challenger = self.challenger
-                if challenger is None or challenger.version == picture.champion:  # it was promoted just now
+                if challenger is None or challenger.version == picture.champion.version:  # it was promoted just now
                     continue
                 before = self._traffic.begun
-                await loop.run_in_executor(self._executor, self._compare, challenger, picture)
+                differs = await loop.run_in_executor(self._executor, self._compare, challenger, picture)
+                if differs and self._inbox:
+                    self._inbox.dispute(picture.champion, picture.answer)
                 now = self._traffic.begun
                 # The requests of the other processes share the processors too.
                 self._rests_until = now + REST * self._settings.processes * (now - before)
         finally:
             self._worker = None
 
-    def _compare(self, challenger: LoadedModel, picture: _Answered) -> None:
+    def _compare(self, challenger: LoadedModel, picture: _Answered) -> bool:
+        """Whether the challenger answers differently."""
+        champion = picture.champion.version
         began = perf_counter()
         try:
             label = _answer(challenger, picture, self._settings.max_pixels)
@@ -151,19 +172,20 @@ class Shadow:
         else:
             outcome = "equal" if label == picture.label else "different"
         seconds = perf_counter() - began
-        self._metrics.count_shadow(picture.champion, challenger.version, outcome, seconds)
+        self._metrics.count_shadow(champion, challenger.version, outcome, seconds)
         if outcome == "different":
             self._disagreements.append(
                 Disagreement(
-                    digest=content_digest(picture.content).hex(),
+                    digest=digest_of(picture.answer),
                     name=challenger.name,
-                    champion=picture.champion,
+                    champion=champion,
                     challenger=challenger.version,
                     champion_label=picture.label,
                     challenger_label=label,
                     when=datetime.now(UTC).isoformat(timespec="seconds"),
                 )
             )
+        return outcome == "different"
 
 
 def _describe(model: LoadedModel) -> schemas.ShadowedModel:

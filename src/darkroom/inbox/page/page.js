@@ -39,7 +39,7 @@ function button(text, key, className = "") {
   return element("button", { type: "button", className, attributes: { "aria-keyshortcuts": key } }, name(text), hint);
 }
 
-const REASONS = { named: "somebody named its class", unlike: "unlike the training images", undecided: "undecided" };
+const REASONS = { named: "somebody named its class", unlike: "unlike the training images", undecided: "undecided", disputed: "the challenger answers otherwise" };
 
 // The choices are filled in when they are needed: of a thousand classes each picture would have too many.
 function chooser(choices) {
