@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 import pytest
 from tests.serving.client import TestClient
-from tests.serving.fakes import brightness, make_loaded, png
+from tests.serving.fakes import brightness, make_loaded, png, sets_of
 from tests.unit.refusals import refused
 from tests.wait import wait_until
 
@@ -103,6 +103,20 @@ def test_pictures_with_two_answers_are_put_into_the_inbox_by_the_digest_that_is_
     assert (record.digest, record.reason) == (listed.digest, "disputed")
     assert (record.version, record.answer, record.label) == ("1", "dark", None)
     assert len(read_inbox(tmp_path / "inbox")[0]) == 1
+
+
+def test_the_sizes_of_both_prediction_sets_are_of_the_same_pictures(make_service):
+    service = make_service(make_loaded(sets=sets_of(0.0)), shadow=1.0)  # every label is in the champion's
+    service.show_challenger(make_loaded("2", sets=sets_of(2.0)), None)  # and none in the challenger's
+    with TestClient(make_app(service)) as client:
+        assert report(client).champion.set_size is None  # of no picture yet
+        ask(client, DARK, BRIGHT)
+        told = wait_for(client, images=2)
+        assert (told.champion.set_size, told.challenger.set_size) == (2.0, 0.0)
+        service.show_challenger(make_loaded("3"), None)  # a version without sets
+        ask(client, DARK)
+        told = wait_for(client, images=1)
+        assert (told.champion.set_size, told.challenger.set_size) == (None, None)
 
 
 def test_equal_answers_are_counted_and_not_kept(shadowed, asked):

@@ -124,6 +124,8 @@ def _show(comparison: LiveComparison, found: Shadow) -> None:
     ]
     if comparison.difference is not None:
         rows.append(("difference in accuracy, estimated", f"{100 * comparison.difference:+.2f} points"))
+    if found.champion.set_size is not None and found.challenger.set_size is not None:
+        rows.append(("labels in a prediction set", f"{found.champion.set_size:.2f}, {found.challenger.set_size:.2f}"))
     if found.mean_ms is not None:
         rows.append((f"ms of version {comparison.b} with decoding", f"{found.mean_ms:.3f}"))
     table = Table("on live traffic", "", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -6,20 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.models import Model
+from numpy.typing import NDArray
 
 from darkroom.config.settings import Serve
 from darkroom.errors import ModelError
 from darkroom.evaluation.gallery import GALLERY
+from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.page import REPORT
-from darkroom.evaluation.prediction_sets import PredictionSets
-from darkroom.evaluation.reference import Reference
+from darkroom.evaluation.prediction_sets import Members, PredictionSets
+from darkroom.evaluation.reference import Reference, calibrated, energies
 from darkroom.images.decoder import Decoder
 from darkroom.promotion.evaluated_model import EvaluatedModel, load_evaluated_model
 from darkroom.promotion.registry import MODEL_FILE, contender
@@ -49,6 +51,20 @@ class GalleryImage:
     predicted: str
 
 
+class Findings(NamedTuple):
+    """What logits say of N images.
+
+    ``probabilities`` float64 [N, classes] are calibrated; ``energies`` float64 [N] are the higher, the less an image is
+    like the training images, and ``unlike`` bool [N] whether they are above the threshold of the validation split.
+    ``members`` bool [N, classes] are the labels of the prediction sets, None for a version without such sets.
+    """
+
+    probabilities: Floats
+    energies: Floats
+    unlike: NDArray[np.bool_]
+    members: Members | None
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """``version`` of the registered model ``name``: what computes its answers, and what is known of it.
@@ -69,6 +85,14 @@ class LoadedModel:
     about: Mapping[str, Any]
     report: bytes | None = None
     sets: PredictionSets | None = None
+
+    def interpret(self, logits: Logits) -> Findings:
+        """What the ``logits`` float32 [N, classes] of this version say."""
+        reference = self.reference
+        temperature, threshold = (reference.temperature, reference.energy_threshold) if reference else (1.0, np.inf)
+        probabilities, scores = calibrated(logits, temperature), energies(logits)
+        members = self.sets.of(probabilities, scores) if self.sets else None
+        return Findings(probabilities, scores, scores > threshold, members)
 
 
 def load_version(client: MlflowClient, version: ModelVersion, settings: Serve) -> LoadedModel:

@@ -88,7 +88,12 @@ class ServerMetrics:
             "darkroom_shadow_seconds", "What the challenger takes for an image, decoding included.",
             ["champion", "challenger"], buckets=LATENCY_BUCKETS, registry=registry,
         )  # fmt: skip
+        shadow_sets = Counter(
+            "darkroom_shadow_set_labels", "Labels in the prediction sets of images that both answered, by the version.",
+            ["champion", "challenger", "of"], registry=registry,
+        )  # fmt: skip
         self._shadow = cache(shadow.labels)
+        self._shadow_sets = cache(shadow_sets.labels)
         self._shadow_seconds = cache(shadow_seconds.labels)
         self.shadow_dropped = Counter(
             "darkroom_shadow_dropped", "Images chosen for the challenger that did not wait for it: too many did.",
@@ -134,6 +139,11 @@ class ServerMetrics:
         """Count an image that the challenger answered too, and what it took."""
         self._shadow(champion, challenger, outcome).inc()
         self._shadow_seconds(champion, challenger).observe(seconds)
+
+    def count_shadow_sets(self, champion: str, challenger: str, sizes: tuple[int, int]) -> None:
+        """Count the labels in the prediction sets of the champion and of the challenger, for the same image."""
+        for of, labels in zip(("champion", "challenger"), sizes, strict=True):
+            self._shadow_sets(champion, challenger, of).inc(labels)
 
     def value(self, name: str, **labels: str) -> float:
         """A sample as it is told, of all processes; 0 if nothing was counted yet."""

@@ -131,6 +131,9 @@ class ShadowedModel(BaseModel):
 
     version: str
     model_ms: float = Field(description="milliseconds of the model for an image, measured when it was loaded")
+    set_size: float | None = Field(
+        description="labels in a prediction set, mean of the images that both answered; null if one has no such sets"
+    )
 
 
 class TwoAnswers(BaseModel):

@@ -16,7 +16,6 @@ from starlette.background import BackgroundTask
 from darkroom.config.settings import Serve
 from darkroom.evaluation.metrics import Floats
 from darkroom.evaluation.prediction_sets import Members
-from darkroom.evaluation.reference import calibrated, energies
 from darkroom.explanation.explainer import Explainer
 from darkroom.images.containers import is_avif
 from darkroom.images.effort import decoding_pixels
@@ -226,16 +225,11 @@ class Service:
         self.metrics.registry_up.set(answers)
 
     def _batcher(self, model: LoadedModel, count: Count = lambda *findings: None) -> Batcher[Finding]:
-        reference = model.reference
-        temperature, threshold = (reference.temperature, reference.energy_threshold) if reference else (1.0, np.inf)
-
         def interpret(logits: Logits) -> list[Finding]:
-            probabilities, scores = calibrated(logits, temperature), energies(logits)
-            unlike = scores > threshold
-            members = model.sets.of(probabilities, scores) if model.sets else None
-            count(probabilities, scores, unlike, members)
-            sets = [None] * len(scores) if members is None else members
-            return list(zip(probabilities, scores.tolist(), unlike.tolist(), sets, strict=True))
+            found = model.interpret(logits)
+            count(*found)
+            sets = [None] * len(logits) if found.members is None else found.members
+            return list(zip(found.probabilities, found.energies.tolist(), found.unlike.tolist(), sets, strict=True))
 
         return Batcher(
             model.runtime,

@@ -18,6 +18,7 @@ import numpy as np
 
 from darkroom.config.settings import Serve
 from darkroom.errors import ModelError, first_line
+from darkroom.evaluation.prediction_sets import Members
 from darkroom.serving import schemas
 from darkroom.serving.disagreements import Disagreement, DisagreementLog
 from darkroom.serving.inbox_writer import InboxWriter, digest_of
@@ -118,13 +119,24 @@ class Shadow:
             outcome: int(told("darkroom_shadow_images_total", outcome=outcome, **pair))
             for outcome in ("equal", "different", "failed")
         }
+        images = count["equal"] + count["different"]
         timed = told("darkroom_shadow_seconds_count", **pair)
+
+        def describe(model: LoadedModel, of: str) -> schemas.ShadowedModel:
+            have_sets = champion.sets and challenger and challenger.sets and images
+            labels = told("darkroom_shadow_set_labels_total", of=of, **pair)
+            return schemas.ShadowedModel(
+                version=model.version,
+                model_ms=1000 * model.runtime.seconds,
+                set_size=labels / images if have_sets else None,
+            )
+
         return schemas.Shadow(
             name=champion.name,
             share=self._settings.shadow,
-            champion=_describe(champion),
-            challenger=_describe(challenger) if challenger else None,
-            images=count["equal"] + count["different"],
+            champion=describe(champion, "champion"),
+            challenger=describe(challenger, "challenger") if challenger else None,
+            images=images,
             different=count["different"],
             failed=count["failed"],
             dropped=int(told("darkroom_shadow_dropped_total")),
@@ -163,7 +175,7 @@ class Shadow:
         champion = picture.champion.version
         began = perf_counter()
         try:
-            label = _answer(challenger, picture, self._settings.max_pixels)
+            label, members = _answer(challenger, picture, self._settings.max_pixels)
         except Exception as problem:  # whatever it is, the champion has answered
             outcome = "failed"
             if self._failed != challenger.version:
@@ -171,6 +183,9 @@ class Shadow:
                 log.error("version %s, the challenger, cannot answer (%s)", challenger.version, first_line(problem))
         else:
             outcome = "equal" if label == picture.label else "different"
+            if members is not None and picture.answer.members is not None:
+                sizes = int(picture.answer.members.sum()), int(members.sum())
+                self._metrics.count_shadow_sets(champion, challenger.version, sizes)
         seconds = perf_counter() - began
         self._metrics.count_shadow(champion, challenger.version, outcome, seconds)
         if outcome == "different":
@@ -188,14 +203,11 @@ class Shadow:
         return outcome == "different"
 
 
-def _describe(model: LoadedModel) -> schemas.ShadowedModel:
-    return schemas.ShadowedModel(version=model.version, model_ms=1000 * model.runtime.seconds)
-
-
-def _answer(model: LoadedModel, picture: _Answered, max_pixels: int) -> str:
+def _answer(model: LoadedModel, picture: _Answered, max_pixels: int) -> tuple[str, Members | None]:
+    """The label, and the labels of the prediction set, bool [1, classes], if there is one. Raises whatever fails."""
     options = picture.options
     seen = model.transform(picture.content, invert=options.invert, drawn=options.drawn, max_pixels=max_pixels)
-    logits = model.runtime.infer(seen.pixels[None])[0]
+    logits = model.runtime.infer(seen.pixels[None])
     if not np.isfinite(logits).all():
         raise ModelError("its logits are not finite")
-    return model.classes[int(logits.argmax())]
+    return model.classes[int(logits[0].argmax())], model.interpret(logits).members
