@@ -129,7 +129,7 @@ class ServerMetrics:
         self._unlike(version).inc(unlike)
 
     def count_sets(self, version: str, sizes: Ints) -> None:
-        """Count prediction sets by their ``sizes`` [n]: one label is a sure answer, several are an unsure one."""
+        """Count prediction sets by their ``sizes`` [n]: several labels are an unsure answer."""
         none, one, several = np.bincount(np.minimum(sizes, 2), minlength=3).tolist()
         for labels, images in (("none", none), ("one", one), ("several", several)):
             if images:

@@ -49,7 +49,7 @@ function seen(found, drawn) {
   return element("figure", { className: "seen" }, image, caption);
 }
 
-function column(title, version, found, role) {
+function column(title, version, found, role, coverage) {
   return element(
     "section",
     { className: `column ${role}` },
@@ -58,7 +58,7 @@ function column(title, version, found, role) {
       element("span", { className: "label", textContent: found.label, title: found.label }),
       element("span", { className: "sure", textContent: percent(found.probability) }),
     ),
-    sets.line(found),
+    sets.line(found, coverage),
     ...probabilities(found),
   );
 }
@@ -68,12 +68,13 @@ function warning(found) {
   return found.unlike_training ? element("p", { className: "warning", textContent: line }) : null;
 }
 
-export function show(reply, picture) {
+// `coverage` is that of the prediction sets.
+export function show(reply, picture, coverage) {
   const [found] = reply.predictions;
   const rival = reply.challenger?.predictions[0];
-  const parts = [column("Champion", reply.version, found, "champion")];
+  const parts = [column("Champion", reply.version, found, "champion", coverage)];
   if (rival) {
-    const other = column("Challenger", reply.challenger.version, rival, "challenger");
+    const other = column("Challenger", reply.challenger.version, rival, "challenger", coverage);
     if (rival.seen !== found.seen) other.append(seen(rival, picture.drawn));
     parts.push(other);
   }
@@ -86,7 +87,7 @@ export function show(reply, picture) {
     ].filter(Boolean),
   );
   const unlike = found.unlike_training ? " Unlike the training images." : "";
-  find("spoken").textContent = `${found.label}, ${percent(found.probability)}, by version ${reply.version}.${unlike}${sets.spoken(found)}`;
+  find("spoken").textContent = `${found.label}, ${percent(found.probability)}, by version ${reply.version}.${unlike}${sets.spoken(found, coverage)}`;
 }
 
 export function refuse(line) {

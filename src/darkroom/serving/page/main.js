@@ -79,7 +79,7 @@ async function ask() {
   find("answer").setAttribute("aria-busy", "true");
   try {
     const reply = await api.predict(picture, { explain: explain.isOn() }, mine.signal);
-    answer.show(reply, picture);
+    answer.show(reply, picture, poller.model?.coverage);
     feedback.offer(reply, picture, poller.model);
     poller.outdate();
     if (reply.version !== poller.model?.version) poller.poll();

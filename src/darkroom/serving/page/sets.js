@@ -1,16 +1,19 @@
 // The prediction set of an image: which labels the true one is among. One glance tells sure from unsure.
+// A set of one label is not enough to be sure: the sets of a good model are small, also where two classes are as probable.
 
-import { element } from "./dom.js";
+import { element, percent } from "./dom.js";
 
 const NAMED = 6; // labels; of more only the number is told
 
-// How sure the answer is, in a word and a line; null for a version without prediction sets.
-function judge({ label, prediction_set: labels, probabilities }) {
+// How sure the answer is, in a word and a line, by sets of a `coverage`; null for a version without prediction sets.
+function judge({ label, probability, prediction_set: labels, probabilities }, coverage) {
   if (!labels) return null;
   if (!labels.length)
     return { kind: "unlike", word: "Unlike all classes", line: "No class fits as well as it fits usual images." };
-  if (labels.length === 1 && labels[0] === label) return { kind: "sure", word: "Sure", line: "Only this class fits." };
-  if (labels.length === 1) return { kind: "unsure", word: "Unsure", line: `Only ${labels[0]} fits.` };
+  if (labels.length === 1 && labels[0] === label && probability >= coverage)
+    return { kind: "sure", word: "Sure", line: "Only this class fits." };
+  if (labels.length === 1)
+    return { kind: "unsure", word: "Unsure", line: `Only ${labels[0]} fits, and less than ${percent(coverage)} speak for it.` };
   const every = Object.keys(probabilities).length;
   const line = labels.length === every ? "Every class fits."
     : labels.length > NAMED ? `${labels.length} of ${every} classes fit.`
@@ -18,8 +21,8 @@ function judge({ label, prediction_set: labels, probabilities }) {
   return { kind: "unsure", word: "Unsure", line };
 }
 
-export function line(found) {
-  const judged = judge(found);
+export function line(found, coverage) {
+  const judged = judge(found, coverage);
   return judged && element(
     "p",
     { className: `set is-${judged.kind}` },
@@ -28,7 +31,7 @@ export function line(found) {
   );
 }
 
-export function spoken(found) {
-  const judged = judge(found);
+export function spoken(found, coverage) {
+  const judged = judge(found, coverage);
   return judged ? ` ${judged.word}. ${judged.line}` : "";
 }
