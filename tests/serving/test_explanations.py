@@ -131,6 +131,18 @@ def test_a_model_that_is_too_slow_still_answers_and_says_why_there_is_no_heat_ma
     assert found["explanation"]["problem"].startswith("heat maps: one would take ")
 
 
+def test_an_error_while_a_heat_map_is_drawn_fails_no_request(client, monkeypatch):
+    def fails(*given):
+        raise RuntimeError("not enough memory\nand more")
+
+    monkeypatch.setattr(explainer, "occlude", fails)
+    reply = client.post(PATH, files=files(picture()))
+
+    found = reply.json()["predictions"][0]
+    assert (reply.status_code, found["label"]) == (200, "bright")
+    assert found["explanation"]["problem"] == "heat maps: failed (not enough memory)"
+
+
 def test_more_requests_than_may_wait_are_answered_without_a_heat_map():
     goes_on = Event()
 

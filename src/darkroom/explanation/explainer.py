@@ -81,12 +81,25 @@ class Explainer:
         assert found is not None, "a model has lost its convolutions"
         return found
 
-    @cached_property
+    @property
     def plan(self) -> Plan:
         """The plan for this model on this machine, measured when it is first asked for.
 
         Raises ModelError if a heat map would take longer than the time limit.
         """
+        if isinstance(self._measured, ModelError):
+            raise self._measured
+        return self._measured
+
+    @cached_property
+    def _measured(self) -> Plan | ModelError:
+        """The plan, or why there is none: to measure a slow model again would take as long each time."""
+        try:
+            return self._make_plan()
+        except ModelError as problem:
+            return problem
+
+    def _make_plan(self) -> Plan:
         limit = time_limit(self._shape)
         images = torch.zeros(batch_size(self._shape), *self._shape, dtype=torch.uint8)
         one, label = images[:1], torch.zeros(1, dtype=torch.int64)

@@ -1,6 +1,7 @@
 """Heat maps beside the answers: what the champion looked at, one request after the other."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -10,11 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from darkroom.errors import ModelError
+from darkroom.errors import ModelError, first_line
 from darkroom.explanation.explainer import MOST_SECONDS, Explainer, Method
 from darkroom.explanation.picture import heat_layer, png
 from darkroom.serving.runtime import Images, Runtime
 
+log = logging.getLogger(__name__)
 # Requests that may wait for heat maps. Each takes MOST_SECONDS at most.
 WAITING = 4
 
@@ -57,12 +59,13 @@ def make_explainer(runtime: Runtime, shape: Sequence[int]) -> Explainer:
 def _draw(explainer: Explainer, images: Images, labels: Sequence[int]) -> list[Explanation]:
     try:
         plan = explainer.plan
+        count = max(1, int(MOST_SECONDS / plan.seconds))
+        heats = explainer.explain(images[:count], np.array(labels[:count], np.int64))
     except ModelError as problem:
         return [Explanation(problem=str(problem))] * len(images)
-    count = max(1, int(MOST_SECONDS / plan.seconds))
-    drawn = [
-        Explanation(plan.method, png(Image.fromarray(heat_layer(heat))))
-        for heat in explainer.explain(images[:count], np.array(labels[:count], np.int64))
-    ]
+    except Exception as problem:  # such as a lack of memory: the answer is there, and is sent
+        log.exception("heat maps: failed")
+        return [Explanation(problem=f"heat maps: failed ({first_line(problem)})")] * len(images)
+    drawn = [Explanation(plan.method, png(Image.fromarray(heat_layer(heat)))) for heat in heats]
     late = Explanation(problem=f"heat maps: only the first {count} of a request are drawn; send fewer images at once")
     return drawn + [late] * (len(images) - len(drawn))

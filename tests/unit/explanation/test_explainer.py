@@ -57,8 +57,14 @@ def test_a_slow_model_is_run_so_often_as_there_is_time_for(monkeypatch, seconds:
 def test_a_model_that_would_take_too_long_is_refused_in_a_line(monkeypatch) -> None:
     seconds_a_pass(monkeypatch, 0.05)
 
+    model = Counting()
+    explainer = Explainer(model, SHAPE)
     with pytest.raises(ModelError, match=r"^heat maps: one would take 0\.45 s .*more than the 0\.3 s.*smaller model$"):
-        Explainer(Counting(), SHAPE).explain(IMAGES, LABELS)
+        explainer.explain(IMAGES, LABELS)
+    passes = model.passes
+    with pytest.raises(ModelError, match=r"one would take 0\.45 s"):
+        explainer.explain(IMAGES, LABELS)
+    assert model.passes == passes  # it is not measured again
 
 
 def test_a_convolutional_network_that_would_take_too_long_is_refused(monkeypatch, make_card) -> None:
