@@ -54,12 +54,17 @@ def gain_interval(losses: int, gains: int, alpha: float) -> tuple[float, float]:
     The intervals of all looks together hold the true share with probability 1 - ``alpha`` at least. ``verdict`` decides
     as soon as one half is outside.
     """
+    return _lowest_share(losses, gains, alpha), 1 - _lowest_share(gains, losses, alpha)
+
+
+def _lowest_share(losses: int, gains: int, alpha: float) -> float:
     from scipy.optimize import brentq
+
+    if not gains:
+        return 0.0
 
     def excess(share: float) -> float:
         return float(log_evidence(losses, gains, share) + np.log(alpha))
 
-    shown = gains / (gains + losses) if gains + losses else 0.5
-    low = brentq(excess, np.finfo(float).tiny, shown) if gains else 0.0
-    high = brentq(excess, shown, 1 - np.finfo(float).epsneg) if losses else 1.0
-    return float(low), float(high)
+    # Near 0 there are far smaller numbers than 1 has neighbors: the highest share is found as the lowest of losses.
+    return float(brentq(excess, np.finfo(float).tiny, gains / (gains + losses)))

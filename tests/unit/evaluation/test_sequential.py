@@ -65,12 +65,15 @@ def test_no_image_and_equal_numbers_decide_nothing():
     assert gain_interval(0, 0, ALPHA) == (0.0, 1.0)
 
 
-@pytest.mark.parametrize(("losses", "gains"), [(0, 3), (0, 40), (40, 0), (12, 30), (400, 380), (90, 160)])
+@pytest.mark.parametrize(
+    ("losses", "gains"), [(0, 3), (0, 40), (40, 0), (12, 30), (400, 380), (90, 160), (1, 5000), (5000, 1)]
+)
 def test_it_decides_as_soon_as_one_half_is_outside_of_the_interval(losses, gains):
     low, high = gain_interval(losses, gains, ALPHA)
     found = {"better": low > 0.5, "worse": high < 0.5, "undecided": low <= 0.5 <= high}
     assert found[verdict(losses, gains, ALPHA)]
     assert low <= gains / (losses + gains) <= high
+    assert gain_interval(gains, losses, ALPHA) == pytest.approx((1 - high, 1 - low))
 
 
 def test_the_intervals_of_all_looks_hold_the_true_share_together():
