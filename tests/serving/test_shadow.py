@@ -277,6 +277,15 @@ def test_all_processes_append_to_a_file_that_outlives_them(tmp_path):
     assert not first.read("others", "1", "2")
 
 
+def test_a_picture_that_was_kept_before_a_restart_is_not_written_again(tmp_path):
+    file = tmp_path / "log"
+    DisagreementLog(file).append(row(1))
+    restarted = DisagreementLog(file)
+    restarted.append(row(1))
+    restarted.append(row(2))
+    assert len(file.read_text().splitlines()) == 2
+
+
 def test_damaged_lines_are_passed_over(tmp_path):
     file = tmp_path / "log"
     DisagreementLog(file).append(row(1))

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import tempfile
+import threading
 import weakref
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -51,38 +52,47 @@ class DisagreementLog:
 
     def __init__(self, file: Path | None) -> None:
         self._descriptor = _open(file)
-        self._seen: set[tuple[str, ...]] = set()
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, ...], Disagreement] = {}
+        self._read_bytes = 0
         self._has_room = True
         weakref.finalize(self, os.close, self._descriptor)
 
     def append(self, found: Disagreement) -> None:
         """Keep ``found``, unless it is there already, or there is no room; the log then says so once."""
-        if found.identity in self._seen or not self._has_room:
-            return
-        line = json.dumps(asdict(found)).encode() + b"\n"
-        try:
-            self._has_room = os.fstat(self._descriptor).st_size + len(line) <= MAX_BYTES
-            why = f"their file has {MAX_BYTES:,} bytes"
-            if self._has_room:
-                os.write(self._descriptor, line)
-                self._seen.add(found.identity)
-        except OSError as problem:
-            self._has_room, why = False, problem.strerror or str(problem)
-        if not self._has_room:
-            log.warning("disagreements are only counted from now on (%s)", why)
+        with self._lock:
+            self._read_new()
+            if found.identity in self._known or not self._has_room:
+                return
+            line = json.dumps(asdict(found)).encode() + b"\n"
+            try:
+                self._has_room = os.fstat(self._descriptor).st_size + len(line) <= MAX_BYTES
+                why = f"their file has {MAX_BYTES:,} bytes"
+                if self._has_room:
+                    os.write(self._descriptor, line)
+            except OSError as problem:
+                self._has_room, why = False, problem.strerror or str(problem)
+            if not self._has_room:
+                log.warning("disagreements are only counted from now on (%s)", why)
 
     def read(self, name: str, champion: str, challenger: str) -> list[Disagreement]:
         """The pictures that these two versions answer differently, each once, in the order of their first answers."""
-        content = os.pread(self._descriptor, os.fstat(self._descriptor).st_size, 0)
-        found: dict[tuple[str, ...], Disagreement] = {}
-        for line in content.splitlines():
+        with self._lock:
+            self._read_new()
+            return [each for each in self._known.values() if each.identity[:3] == (name, champion, challenger)]
+
+    def _read_new(self) -> None:
+        """Read the lines that were appended since the last call, by any process."""
+        size = os.fstat(self._descriptor).st_size
+        content = os.pread(self._descriptor, size - self._read_bytes, self._read_bytes)
+        whole = content[: content.rfind(b"\n") + 1]
+        self._read_bytes += len(whole)
+        for line in whole.splitlines():
             try:
                 each = Disagreement(**json.loads(line))
             except (ValueError, TypeError):  # half a line, of a disk that was full
                 continue
-            if each.identity == (name, champion, challenger, each.digest):
-                found.setdefault(each.identity, each)
-        return list(found.values())
+            self._known.setdefault(each.identity, each)
 
 
 def check_log(file: Path) -> None:
@@ -95,7 +105,7 @@ def _open(file: Path | None) -> int:
         with tempfile.TemporaryFile() as unnamed:
             return os.dup(unnamed.fileno())
     try:
-        return os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.open(file.expanduser(), os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError as problem:
         why = (problem.strerror or str(problem)).lower()
         raise ServingError(f"serve.shadow_log: {file}: {why}; name a file that can be written") from None
