@@ -63,6 +63,8 @@ def make_router(service: Service) -> APIRouter:
             said = Correction.model_validate(dict(parse_qsl(request.url.query, keep_blank_values=True)))
         except ValidationError as problem:
             raise RequestValidationError(problem.errors()) from None
+        if service.is_full:
+            raise busy()
         contents = await read_images(request, service.settings)
         asked = service.uncounted
         if len(contents) != 1:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from darkroom.config.settings import Serve
 from darkroom.data.digests import content_digest
@@ -46,18 +45,19 @@ class InboxWriter:
         """Keep those that are unlike the training images, or whose answer is undecided, as soon as possible."""
         for answer in answers:
             if reason := reason_to_keep(answer):
-                self._submit(answer.seen.pixels, make_record(model, answer, reason))
+                self._submit(model, answer, reason)
 
     def dispute(self, model: LoadedModel, answer: "Answer") -> None:
         """Keep a picture that another version answers differently, as soon as possible."""
-        self._submit(answer.seen.pixels, make_record(model, answer, "disputed"))
+        self._submit(model, answer, "disputed")
 
     async def correct(self, model: LoadedModel, answer: "Answer", label: str) -> str | None:
         """Keep a picture whose class somebody has named. Returns in words why it is not kept, None if it is."""
-        record = make_record(model, answer, "named", label)
-        return await self._submit(answer.seen.pixels, record)
+        return await self._submit(model, answer, "named", label)
 
-    def _submit(self, pixels: NDArray[np.uint8], record: Record) -> "asyncio.Future[str | None]":
+    def _submit(
+        self, model: LoadedModel, answer: "Answer", reason: Reason, label: str | None = None
+    ) -> "asyncio.Future[str | None]":
         loop = asyncio.get_running_loop()
         if self._waiting >= MOST_WAITING:
             self._metrics.inbox_lost("busy").inc()
@@ -65,14 +65,15 @@ class InboxWriter:
             refused.set_result("too many pictures are waiting to be kept")
             return refused
         self._waiting += 1
-        written = loop.run_in_executor(self._thread, self._keep, pixels, record)
+        written = loop.run_in_executor(self._thread, self._keep, model, answer, reason, label)
         written.add_done_callback(lambda _: self._count_down())
         return written
 
     def _count_down(self) -> None:
         self._waiting -= 1
 
-    def _keep(self, pixels: NDArray[np.uint8], record: Record) -> str | None:
+    def _keep(self, model: LoadedModel, answer: "Answer", reason: Reason, label: str | None) -> str | None:
+        record, pixels = make_record(model, answer, reason, label), answer.seen.pixels
         try:
             is_new = keep(self._inbox, pixels, record, max_images=self._max_images, max_bytes=self._max_bytes)
         except FullInboxError as problem:
@@ -105,7 +106,7 @@ def digest_of(answer: "Answer") -> str:
     return content_digest(np.ascontiguousarray(answer.seen.pixels).data).hex()
 
 
-def make_record(model: LoadedModel, answer: "Answer", reason: Reason, label: str | None = None) -> Record:
+def make_record(model: LoadedModel, answer: "Answer", reason: Reason, label: str | None) -> Record:
     best = int(answer.probabilities.argmax())
     return Record(
         digest=digest_of(answer),
