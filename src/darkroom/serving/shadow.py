@@ -37,7 +37,7 @@ REST = 200
 MAX_IMAGES = 64
 MAX_BYTES = 16_000_000
 # Between two looks at whether it may work.
-LOOK_SECONDS = 0.02
+LOOK_SECONDS = 0.1
 
 
 @dataclass
@@ -153,7 +153,7 @@ class Shadow:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                while self._traffic.under_way or self._traffic.begun < self._rests_until:
+                while self.challenger and (self._traffic.under_way or self._traffic.begun < self._rests_until):
                     await asyncio.sleep(LOOK_SECONDS)
                 picture = self._waiting.popleft()
                 self._bytes -= len(picture.content)
