@@ -155,7 +155,18 @@ def test_labels_that_cannot_be_used_are_refused_before_anybody_is_asked(project,
     refused(darkroom("compare", "--live", "http://127.0.0.1:1", "--labels", "labels"), pattern)
 
 
+def test_labels_that_a_spreadsheet_has_saved_are_read(project, darkroom, shadowed, tmp_path):
+    project()
+    saved = tmp_path / "labels"
+    labels(saved, "bright", 4)
+    saved.write_text(saved.read_text(), encoding="utf-8-sig")
+    with address(shadowed) as url:
+        code, output, _ = darkroom("compare", "--live", url, "--labels", str(saved))
+    assert code == 0
+    assert "right on 4 of the 4 pictures" in output
+
+
 def test_options_that_do_not_belong_together_are_refused(project, darkroom):
     project()
-    refused(darkroom("compare", "--labels", "labels"), "--labels: are those of pictures that a server was sent")
+    refused(darkroom("compare", "--labels", "labels"), "--labels: needs --live, the address of the server")
     refused(darkroom("compare", "3", "4", "--live", "http://127.0.0.1:1"), "--live: compares the server's champion")

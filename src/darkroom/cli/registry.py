@@ -46,7 +46,7 @@ def compare(
 ) -> None:
     """Compare two models on the same test images: is the second one better than the first?"""
     if live is None and labels is not None:
-        raise TrackingError("--labels: are those of pictures that a server was sent; give its address with --live")
+        raise TrackingError("--labels: needs --live, the address of the server that was sent the pictures")
     if live is not None and (a, b) != ("champion", "challenger"):
         raise TrackingError("--live: compares the server's champion with its challenger; leave out the models")
     config, workspace = load_project()

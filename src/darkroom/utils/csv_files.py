@@ -34,8 +34,11 @@ def write_spreadsheet(path: Path, header: Iterable[object], rows: Iterable[Itera
 
 
 def read_csv(path: Path) -> Iterator[dict[str, str]]:
-    """The rows of a file by the names in its header. Raises OSError, ValueError or csv.Error if it is damaged."""
-    with path.open(newline="", encoding="utf-8") as opened:
+    """The rows of a file by the names in its header. Raises OSError, ValueError or csv.Error if it is damaged.
+
+    A spreadsheet may have saved it, with a byte order mark.
+    """
+    with path.open(newline="", encoding="utf-8-sig") as opened:
         yield from csv.DictReader(opened)
 
 
