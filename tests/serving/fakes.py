@@ -21,7 +21,7 @@ REFERENCE = Reference(
 
 def sets_of(threshold):
     """Prediction sets of the labels whose score reaches a threshold."""
-    ranks = LabelScores((), (tuple(np.linspace(-10, -4, 101).tolist()),), (), ())
+    ranks = LabelScores((), (tuple(np.linspace(-10, -4, 101).tolist()),), (), (), ())
     return PredictionSets(ranks, np.full(2, threshold), 0.95, 1.1)
 
 

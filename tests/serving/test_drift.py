@@ -69,7 +69,7 @@ def test_the_figures_are_those_of_the_images():
 
 
 def test_the_mean_size_of_the_sets_stands_beside_that_of_the_split():
-    sets = PredictionSets(LabelScores((), (), (), ()), np.zeros(3), 0.95, 1.25)
+    sets = PredictionSets(LabelScores((), (), (), (), ()), np.zeros(3), 0.95, 1.25)
     watch = DriftWatch(REFERENCE, CLASSES, 3, sets=sets)
     assert (watch.report()["set_size"], watch.report()["expected_set_size"]) == (None, 1.25)
     members = np.array([[1, 1, 1], [0, 0, 0], [1, 0, 1], [1, 1, 1]], bool)

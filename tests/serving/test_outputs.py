@@ -178,7 +178,7 @@ def test_sets_are_listed_and_counted_where_there_are_any():
     )
     lines = printed(summary, width=120).splitlines()
     assert [line.split("│")[5].strip() for line in lines if ".png" in line] == ["cat", "x, a dog, wet", "none"]
-    assert "prediction sets: 1 with one label, 1 with several, 1 without any (unlike all classes)" in lines
+    assert "prediction sets: 1 with one label, 1 with several, 1 without any" in lines
     assert "prediction set" not in printed(summary_of(answers(["1.png"], [CAT])))
 
 

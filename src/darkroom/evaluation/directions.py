@@ -10,6 +10,9 @@ from darkroom.data.batches import CPU, Split
 from darkroom.models.classifier import Classifier
 from darkroom.models.network import record_features
 
+# The largest number in half precision.
+HALF = 65_504.0
+
 
 @torch.no_grad()
 def directions(classifier: Classifier, split: Split, rows: Tensor, batch_size: int) -> Iterator[Tensor]:
@@ -17,4 +20,5 @@ def directions(classifier: Classifier, split: Split, rows: Tensor, batch_size: i
     with record_features(classifier) as features:
         for some in rows.split(batch_size):
             classifier(split.take(some, CPU)[0])
-            yield normalize(features.pop().float())
+            # Features are kept in half precision, in which those of a diverged network are infinite.
+            yield normalize(features.pop().float().nan_to_num(posinf=HALF, neginf=-HALF))

@@ -50,8 +50,11 @@ def mean_share_interval(shares: Floats) -> Interval:
     It is Wilson's with an effective number of images, as in ``macro_intervals``; of equal shares with their own number.
     """
     images, mean = len(shares), float(shares.mean())
-    variance = float(shares.var()) / images
-    return share_interval(mean, mean * (1 - mean) / variance if variance else images)
+    if np.ptp(shares) == 0:
+        return share_interval(float(shares[0]), images)
+    # Few images show too small a variance around their own mean, and no variance is larger than that of 0 and 1.
+    variance = min(float(shares.var(ddof=1)), mean * (1 - mean)) / images
+    return share_interval(mean, mean * (1 - mean) / variance)
 
 
 def class_intervals(confusion: Ints) -> dict[str, tuple[Floats, Floats]]:

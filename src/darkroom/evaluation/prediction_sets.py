@@ -5,7 +5,7 @@ of adaptive prediction sets (Romano, Sesia and Candès, "Classification with Val
 the probability of all labels that are less probable than a label, and of a part of its own. The method draws that part
 at random. Here it is the rank of the image's energy among validation images of about the same confidence. That is as
 good as random for the size of the sets, the same image always gets the same set, and the sets that are empty are those
-of the images that are the least like the training images, and not of any.
+of the images with the weakest evidence among equally confident ones, and not of any.
 """
 
 from collections.abc import Sequence
@@ -27,6 +27,8 @@ from darkroom.utils.files import EXACT
 GROUP_IMAGES = 300
 MOST_GROUPS = 10
 RANKS = np.linspace(0, 1, 101)
+# Images whose scores are made at once, which takes several times the memory of their probabilities.
+ROWS = 4096
 # Digits of a score that are kept. Scores may be as small as probabilities are.
 DIGITS = 6
 
@@ -44,18 +46,24 @@ class LabelScores:
     """The scores of the labels of the validation images: all that prediction sets of any coverage need.
 
     ``scores`` are, by class, those that its images give to it, ascending; ``admitted`` is the share of all images that
-    give the class at least as much. ``confidences`` divides images into groups by their highest probability, and
-    ``energies`` are, by group, the energies at RANKS.
+    give the class at least as much. ``sizes`` are how many labels of an image have at least a score, on average, for
+    each of the ``scores`` of all classes together, ascending. ``confidences`` divides images into groups by their
+    highest probability, and ``energies`` are, by group, the energies at RANKS.
     """
 
     confidences: tuple[float, ...]
     energies: Table
     scores: Table
     admitted: Table
+    sizes: tuple[float, ...]
 
     def of(self, probabilities: Floats, energies: Floats) -> Floats:
         """The score of each label, float64 [N, classes], from ``probabilities`` [N, classes] and ``energies`` [N]."""
-        return score_labels(probabilities, self.ranks(probabilities, energies))
+        rank, found = self.ranks(probabilities, energies), np.empty(probabilities.shape)
+        for start in range(0, len(found), ROWS):
+            rows = slice(start, start + ROWS)
+            found[rows] = score_labels(probabilities[rows], rank[rows])
+        return found
 
     def ranks(self, probabilities: Floats, energies: Floats) -> Floats:
         """What stands for the random number of each image, float64 [N]: 1 for the image least like those of its group.
@@ -85,14 +93,11 @@ class LabelScores:
                 f"coverage {coverage:g} takes {needed:,} validation images{whose}, and there are "
                 f"{len(groups[fewest]):,}; lower serve.coverage, or raise preprocess.val_fraction"
             )
-        found = [scores[int((len(scores) + 1) * risk) - 1] for scores in groups]
+        chosen = [int((len(scores) + 1) * risk) - 1 for scores in groups]
+        found = [scores[row] for scores, row in zip(groups, chosen, strict=True)]
         thresholds = np.broadcast_to(np.array(found), len(self.scores))
-        size = sum(
-            float(np.interp(threshold, scores, admitted))
-            for threshold, scores, admitted in zip(thresholds, self.scores, self.admitted, strict=True)
-            if scores
-        )
-        return PredictionSets(self, thresholds, coverage, size)
+        shares = [admitted[row] for admitted, row in zip(self.admitted, chosen, strict=True)] if per_class else []
+        return PredictionSets(self, thresholds, coverage, sum(shares) if per_class else self.sizes[chosen[0]])
 
     @cached_property
     def _confidences(self) -> Floats:
@@ -130,28 +135,35 @@ def fit_label_scores(probabilities: Floats, energies: Floats, labels: Ints) -> L
     edges = edges[edges < confidence.max()]
     group = np.searchsorted(edges, confidence)
     ranked = [np.quantile(energies[group == each], RANKS, method="weibull") for each in range(len(edges) + 1)]
-    unfilled = LabelScores(tuple(edges.tolist()), tuple(tuple(each.tolist()) for each in ranked), (), ())
+    unfilled = LabelScores(tuple(edges.tolist()), tuple(tuple(each.tolist()) for each in ranked), (), (), ())
     found = unfilled.of(probabilities, energies)
     scores, admitted = [], []
     for label in range(classes):
         own, all_images = np.sort(_rounded_down(found[labels == label, label])), np.sort(found[:, label])
         scores.append(tuple(own.tolist()))
         admitted.append(tuple((1 - np.searchsorted(all_images, own) / images).round(DIGITS).tolist()))
-    return LabelScores(unfilled.confidences, unfilled.energies, tuple(scores), tuple(admitted))
+    every, pooled = np.sort(found, axis=None), np.sort(np.concatenate(scores))
+    sizes = ((found.size - np.searchsorted(every, pooled)) / images).round(DIGITS)
+    return LabelScores(unfilled.confidences, unfilled.energies, tuple(scores), tuple(admitted), tuple(sizes.tolist()))
 
 
 def measure_sets(members: Members, labels: Ints) -> dict[str, float]:
     """How good sets, bool [N, classes], are for images of ``labels`` [N], with 95 % intervals.
 
     ``set_coverage`` is the share that holds the true label, ``set_size`` the mean number of labels, ``empty_sets`` the
-    share without any.
+    share without any. If all sizes are the same, that of the other images may be any, and the interval of ``set_size``
+    allows for as many of them as Wilson's does.
     """
     sizes = members.sum(axis=1)
+    interval = mean_interval(sizes.astype(np.float64))
+    if np.ptp(sizes) == 0:
+        other = share_interval(0.0, len(sizes))[1]
+        interval = float(sizes[0] * (1 - other)), float(sizes[0] + (members.shape[1] - sizes[0]) * other)
     covered = float(members[np.arange(len(labels)), labels].mean())
     empty = float((sizes == 0).mean())
     return (
         with_interval("set_coverage", covered, share_interval(covered, len(labels)))
-        | with_interval("set_size", float(sizes.mean()), mean_interval(sizes.astype(np.float64)))
+        | with_interval("set_size", float(sizes.mean()), interval)
         | with_interval("empty_sets", empty, share_interval(empty, len(labels)))
     )
 

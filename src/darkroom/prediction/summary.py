@@ -93,10 +93,7 @@ class Summary:
         console.print(self._answers() if one_by_one and self.answered <= SHOWN else self._counts())
         if self.sets.any():
             none, one, several = self.sets.tolist()
-            console.print(
-                f"prediction sets: {one:,} with one label, {several:,} with several, {none:,} without any (unlike all "
-                "classes)"
-            )
+            console.print(f"prediction sets: {one:,} with one label, {several:,} with several, {none:,} without any")
         if self.correct is not None:
             low, high = accuracy_interval(self.correct, self.answered)
             console.print(

@@ -33,8 +33,8 @@ class Prediction(BaseModel):
     energy: float = Field(description="the higher, the less the image is like the training images")
     unlike_training: bool = Field(description="whether the energy is above the validation split's threshold")
     prediction_set: list[str] | None = Field(
-        description="the labels among which the true one is, at the rate of the model's coverage; empty: unlike all "
-        "classes; null: this version has no such sets"
+        description="the labels among which the true one is, at the rate of the model's coverage; empty: the "
+        "evidence for every class is weaker than usual for this probability; null: this version has no such sets"
     )
     inverted: bool = Field(description="whether the model saw the negative")
     seen: str | None = Field(description="if asked for, the very pixels that the model saw, as a PNG in a data: URL")

@@ -15,7 +15,7 @@ CASES = (
     ([0, 1, 2, 3, 4, 5, 7, 8], "Unsure", "8 of 10 classes fit."),
     (range(10), "Unsure", "Every class fits."),
     ([1], "Unsure", "Only 1 fits, and less than 95.0 % speak for it."),
-    ([], "Unlike all classes", "No class fits as well as it fits usual images."),
+    ([], "Unsure", "No class fits as well as it fits most images of this probability."),
 )
 
 

@@ -56,3 +56,12 @@ def test_of_a_large_split_some_images_from_all_over_it_are_looked_at(classifier,
 def test_there_are_no_more_neighbors_than_train_images(classifier, train):
     found, likeness = TrainNeighbors(classifier, train, [], 3, 2).nearest(noise(2, SHAPE, CLASSES), np.arange(2), 5)
     assert found.shape == likeness.shape == (2, 3)
+
+
+def test_features_beyond_half_precision_have_finite_neighbors(classifier, train):
+    with torch.no_grad():
+        for parameter in classifier.parameters():
+            parameter.mul_(1e9)
+    rows, likeness = TrainNeighbors(classifier, train, [], 1000, 7).nearest(train, np.arange(3), 2)
+    assert np.isfinite(likeness).all()
+    assert rows.shape == (3, 2)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.evaluation.simulated_sets import COVERAGE, Case, simulate
 
 from darkroom.config.settings import Serve
+from darkroom.evaluation import prediction_sets
 from darkroom.evaluation.prediction_sets import (
     CoverageError,
     LabelScores,
@@ -106,7 +107,7 @@ def test_mapie_finds_the_same_sets(val, scores, new):
 
 
 def test_a_score_is_the_probability_of_less_probable_labels_and_a_part_of_its_own():
-    scores = LabelScores((), (tuple(np.linspace(0, 1, 101).tolist()),), (), ())  # the rank is the energy
+    scores = LabelScores((), (tuple(np.linspace(0, 1, 101).tolist()),), (), (), ())  # the rank is the energy
     found = scores.of(np.array([[0.2, 0.5, 0.3], [0.25, 0.5, 0.25]]), np.array([0.4, 1.0]))
     assert found == pytest.approx(np.array([[0.12, 0.8, 0.38], [0.25, 0.5, 0.0]]))
 
@@ -145,10 +146,32 @@ def test_empty_sets_are_those_of_the_least_likely_images_among_equally_confident
     )
 
 
-def test_what_the_sets_of_the_split_measure_is_what_is_expected(val, scores):
-    sets = scores.sets(COVERAGE, NAMES, per_class=True)
+@pytest.mark.parametrize("per_class", [True, False])
+def test_what_the_sets_of_the_split_measure_is_what_is_expected(val, scores, per_class):
+    sets = scores.sets(COVERAGE, NAMES, per_class=per_class)
     sizes = sets.of(*said(val[0])).sum(axis=1)
     assert sets.expected_size == pytest.approx(sizes.mean(), abs=1e-4)
+
+
+def test_with_many_classes_the_labels_of_classes_without_images_are_expected_too():
+    labels = np.random.default_rng(0).integers(0, 90, 500)
+    logits = np.random.default_rng(1).normal(size=(500, 100)) + 2 * np.eye(100)[labels]
+    sets = fit_label_scores(*said(logits), labels).sets(COVERAGE, [str(each) for each in range(100)], per_class=False)
+    sizes = sets.of(*said(logits)).sum(axis=1)
+    assert sets.expected_size == pytest.approx(sizes.mean(), abs=1e-4)
+    assert sizes.mean() > 10
+
+
+def test_equal_sizes_of_few_sets_leave_an_interval():
+    found = measure_sets(np.eye(5, dtype=bool), np.arange(5))
+    assert found["set_size_low"] < found["set_size"] == 1.0 < found["set_size_high"] < 5
+
+
+def test_many_images_get_the_sets_that_few_get(scores, new, monkeypatch):
+    sets = scores.sets(COVERAGE, NAMES, per_class=False)
+    whole = sets.of(*said(new[0]))
+    monkeypatch.setattr(prediction_sets, "ROWS", 7)
+    assert (sets.of(*said(new[0])) == whole).all()
 
 
 def test_labels_are_listed_by_their_probability():

@@ -54,7 +54,7 @@ function describe(image) {
         fact("Doubt", percent(image.doubt)),
         fact("Loss", image.loss.toFixed(3)),
         fact("Energy", `${image.energy.toFixed(2)}${unlike ? ", unlike the training images" : ""}`),
-        ...(set === undefined ? [] : [fact("Prediction set", name(set || "empty: unlike all classes"))]),
+        ...(set === undefined ? [] : [fact("Prediction set", name(set || "empty: no class fits as well as usual"))]),
         ...Object.entries(image.slices).map(([attribute, value]) => fact(attribute, name(value))),
         fact("Place", `test image ${image.row}`),
       ),

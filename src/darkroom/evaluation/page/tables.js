@@ -73,7 +73,7 @@ if (data.sets) {
   open("sets");
   fill("sets-table", ["labels in the set", "images", "hold the true class"],
     data.sets.map(({ size, images, right }) => [
-      size ? String(size) : "none: unlike all classes",
+      size ? String(size) : "none",
       images.toLocaleString("en"),
       percent(right / images),
     ]));

@@ -6,10 +6,12 @@ import { element, percent } from "./dom.js";
 const NAMED = 6; // labels; of more only the number is told
 
 // How sure the answer is, in a word and a line, by sets of a `coverage`; null for a version without prediction sets.
-function judge({ label, probability, prediction_set: labels, probabilities }, coverage) {
+function judge({ label, probability, prediction_set: labels, probabilities, unlike_training: unlike }, coverage) {
   if (!labels) return null;
+  if (!labels.length && unlike)
+    return { kind: "unlike", word: "Unlike all classes", line: "No class fits." };
   if (!labels.length)
-    return { kind: "unlike", word: "Unlike all classes", line: "No class fits as well as it fits usual images." };
+    return { kind: "unsure", word: "Unsure", line: "No class fits as well as it fits most images of this probability." };
   if (labels.length === 1 && labels[0] === label && probability >= coverage)
     return { kind: "sure", word: "Sure", line: "Only this class fits." };
   if (labels.length === 1)
