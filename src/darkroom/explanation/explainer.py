@@ -14,7 +14,7 @@ from torch import Tensor
 
 from darkroom.errors import ModelError
 from darkroom.explanation.layer_cam import layer_cam
-from darkroom.explanation.occlusion import batch_size, occlude
+from darkroom.explanation.occlusion import BATCH, occlude
 from darkroom.explanation.score import scaled
 
 Method = Literal["layer-cam", "occlusion"]
@@ -101,7 +101,7 @@ class Explainer:
 
     def _make_plan(self) -> Plan:
         limit = time_limit(self._shape)
-        images = torch.zeros(batch_size(self._shape), *self._shape, dtype=torch.uint8)
+        images = torch.zeros(BATCH, *self._shape, dtype=torch.uint8)
         one, label = images[:1], torch.zeros(1, dtype=torch.int64)
         if self._shows_layers(one, label):
             seconds = _seconds(lambda: layer_cam(self._model, one, label))

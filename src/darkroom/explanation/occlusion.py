@@ -1,15 +1,15 @@
 """Heat maps from logits alone: cover a part of the image, and see how much less the class is believed."""
 
-from collections.abc import Callable, Sequence
-from math import prod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from darkroom.explanation.score import log_odds
 
-# Covered images that the model runs on at once: as many as have about BATCH values, and at least LEAST.
-BATCH, LEAST = 1 << 18, 8
+# Covered images that the model runs on at once. Few: a pretrained network enlarges small images, and its memory is that
+# of the large ones.
+BATCH = 8
 
 
 @torch.no_grad()
@@ -30,15 +30,10 @@ def occlude(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, c
         whole = log_odds(model(image[None]), label[None])
         left = [
             log_odds(model(torch.where(some, mean, image)), label.expand(len(some)))
-            for some in covers.split(batch_size(images.shape[1:]))
+            for some in covers.split(BATCH)
         ]
         falls.append((whole - torch.cat(left)).view(len(rows), len(columns)))
     return torch.einsum("nrc,rh,cw->nhw", torch.stack(falls).float(), rows.float(), columns.float()) / 4
-
-
-def batch_size(shape: Sequence[int]) -> int:
-    """How many images of ``shape`` (channels, height, width) the model runs on at once."""
-    return max(LEAST, BATCH // prod(shape))
 
 
 def _windows(length: int, cells: int) -> Tensor:

@@ -25,8 +25,7 @@ def test_larger_images_may_take_longer_up_to_three_seconds(side: int, seconds: f
 
 def seconds_a_pass(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
     """As if the model took so long for each image of a batch."""
-    batch = module.batch_size(SHAPE)
-    monkeypatch.setattr(module, "_seconds", lambda run: (run(), seconds * batch)[1])
+    monkeypatch.setattr(module, "_seconds", lambda run: (run(), seconds * module.BATCH)[1])
 
 
 class Counting:
