@@ -13,6 +13,7 @@ from darkroom.evaluation.intervals import (
     class_intervals,
     macro_intervals,
     mean_interval,
+    mean_share_interval,
     share_interval,
     wilson,
 )
@@ -80,6 +81,17 @@ def test_the_interval_of_a_mean_reaches_further_towards_the_tail() -> None:
     low, high = mean_interval(np.array([0.0] * 95 + [5.0] * 5))
 
     assert 0 < 0.25 - low < high - 0.25
+
+
+@pytest.mark.parametrize("images", [2, 7, 30])
+def test_equal_shares_have_the_interval_of_a_share(images: int) -> None:
+    assert mean_share_interval(np.full(images, 0.2)) == pytest.approx(share_interval(0.2, images))
+
+
+def test_shares_of_few_images_that_happen_to_be_alike_leave_an_interval() -> None:
+    low, high = mean_share_interval(np.array([0.6, 0.63]))
+    assert low < 0.59
+    assert high > 0.64
 
 
 def test_a_mean_of_equal_values_is_all_that_is_known() -> None:
