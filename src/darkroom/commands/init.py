@@ -21,7 +21,7 @@ from darkroom.datasets.archives import list_images, read_images
 from darkroom.datasets.decoding import headers_of
 from darkroom.datasets.folder import label_source
 from darkroom.datasets.remote.bring import bring
-from darkroom.datasets.splits import assign_rows
+from darkroom.datasets.splits import INBOX, assign_rows
 from darkroom.errors import DarkroomError, DataError, ModelError, counted
 from darkroom.models.network import Network
 from darkroom.models.registry import build
@@ -114,7 +114,8 @@ def _look_at(source: Path, table: str | None) -> _Images:
     labeled = label_source(source, table, names, inventory)
     # Refused now and not by `dvc repro`: classes that have too few images. Which come to which split does not matter.
     assign_rows(labeled, Preprocess(), np.zeros((len(labeled.labels), DIGEST_BYTES), dtype=np.uint8))
-    names = [names[row] for row in labeled.rows.tolist()]
+    # Those of the inbox have the size that an earlier model saw.
+    names = [names[row] for row in labeled.rows[labeled.splits != INBOX].tolist()]
     sample = set(names[:: -(-len(names) // SAMPLE)])
     headers = headers_of((content for _, content in read_images(source, chosen=sample)), len(sample))
     headers = headers[headers["channels"] > 0]

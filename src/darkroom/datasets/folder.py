@@ -21,7 +21,7 @@ from darkroom.datasets.labels import LabeledImages, label_images
 from darkroom.datasets.layout import UNLABELED, arrange
 from darkroom.datasets.packed import read_index
 from darkroom.datasets.source import DecodedDataset, ReportProgress
-from darkroom.datasets.splits import assign_rows
+from darkroom.datasets.splits import INBOX, assign_rows
 from darkroom.datasets.steps import Steps
 from darkroom.datasets.survey import common_channels, common_size, count_sizes, notes
 from darkroom.datasets.tables import SUFFIXES as TABLES
@@ -76,9 +76,11 @@ class Folder:
             sampled = _sample(steps, headers, digests, settings)
             train = _train_rows(headers, sampled, labeled, digests, settings)
             depth = find_depth(names, headers, sampled, train, settings)
+            # Those of the inbox have the size that an earlier model saw; the images decide as they do without them.
+            own = np.flatnonzero(labeled.splits != INBOX)
             decoder = Decoder(
-                settings.channels or common_channels(headers, names, settings.bands),
-                settings.image_size or common_size(headers),
+                settings.channels or common_channels(headers[own], [names[row] for row in own], settings.bands),
+                settings.image_size or common_size(headers[own]),
                 settings.fit,
                 depth.value_range,
                 depth.nodata,
@@ -105,7 +107,7 @@ class Folder:
             digests,
             np.stack([headers["height"], headers["width"]], axis=1).astype(np.int64),
             decoder,
-            (*filter(None, [labeled.reading]), *depth.notes, *notes(headers, decoder)),
+            (*filter(None, [labeled.reading]), *depth.notes, *notes(headers[labeled.splits != INBOX], decoder)),
             labeled.warnings,
         )
 

@@ -13,9 +13,9 @@ from darkroom.datasets.splits import assign_rows
 from darkroom.errors import DataError
 
 
-def write(path, seed):
+def write(path, seed, shape=(8, 8)):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8), np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8)).save(path)
 
 
 def line(file, label):
@@ -67,6 +67,38 @@ def test_they_are_in_train_and_every_other_image_stays_in_its_split(tmp_path, la
     assert any("40 images of the train split from the inbox" in note for note in decoded.notes)
     if layout == "table":
         assert len(np.unique(decoded.groups[decoded.splits == "inbox"])) == 40
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "kept"),
+    [
+        # About 64x64 pixels of the shape of photographs, which are of two sizes here, and the model saw 56x72.
+        ((30, 40), (56, 72), (56, 72)),
+        # All of one size, and the model saw another one, by a setting of then.
+        ((8, 8), (8, 8), (32, 48)),
+        # Images in color, and the model saw them gray.
+        ((8, 8, 3), (8, 8), (8, 8)),
+    ],
+)
+def test_a_picture_of_the_inbox_changes_neither_size_nor_channels_nor_notes(tmp_path, shape, size, kept):
+    source = tmp_path / "images"
+    for number in range(30):
+        scale = 2 if number % 2 and shape == (30, 40) else 1
+        write(
+            source / ("cat", "dog")[number % 2] / f"{number}.png",
+            number,
+            (shape[0] * scale, shape[1] * scale, *shape[2:]),
+        )
+    settings = Dataset(name="folder", path=str(source))
+    _, before = read(settings, tmp_path)
+    for number in range(40):
+        write(source / "inbox" / f"{number}.png", 1000 + number, kept)
+    write_accepted(table_of(source), [line(f"{number}.png", "cat") for number in range(40)])
+    _, after = read(settings, tmp_path)
+    assert after.decoder == before.decoder
+    assert after.decoder.size == size
+    assert after.decoder.channels == (shape[2] if len(shape) == 3 else 1)
+    assert [note for note in after.notes if "from the inbox" not in note] == list(before.notes)
 
 
 def test_an_empty_table_changes_nothing_and_pictures_beside_it_are_left_out(tmp_path):
