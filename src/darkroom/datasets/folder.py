@@ -15,7 +15,7 @@ from darkroom.config.settings import Dataset, Preprocess
 from darkroom.data.digests import Digests
 from darkroom.datasets.archives import pack
 from darkroom.datasets.decoding import Headers
-from darkroom.datasets.inbox import find_labels, label_with_inbox, read_labels, store_labels
+from darkroom.datasets.inbox import find_labels, label_with_inbox, read_labels, store_labels, without_inbox
 from darkroom.datasets.inventory import MAX_EXAMPLES, Inventory
 from darkroom.datasets.labels import LabeledImages, label_images
 from darkroom.datasets.layout import UNLABELED, arrange
@@ -62,12 +62,12 @@ class Folder:
         archive = directory / PACKED
         names, records = read_index(archive)
         inventory = Inventory.read(directory, len(names))
-        table = find_table(directory)
+        table, accepted = find_table(directory), find_labels(directory)
 
         def label(names: Sequence[str]) -> LabeledImages:
-            return label_images(table, names) if table else label_by_folders(names, inventory)
+            return label_images(table, names) if table else label_by_folders(names, without_inbox(inventory, accepted))
 
-        labeled = label_with_inbox(names, find_labels(directory), label)
+        labeled = label_with_inbox(names, accepted, label)
         left_out = inventory.counts() | {"unlabelled": _without_label(names, labeled)}
         names, records = [names[row] for row in labeled.rows.tolist()], records[labeled.rows]
         with _open_workers(settings, archive, len(names)) as workers:
@@ -138,17 +138,18 @@ def label_source(source: Path, table: str | None, names: Sequence[str], inventor
 
     Raises DataError as `darkroom download` and `darkroom preprocess` do.
     """
+    accepted = read_labels(source)
 
     def label(names: Sequence[str]) -> LabeledImages:
         if table is None:
-            return label_by_folders(names, inventory)
+            return label_by_folders(names, without_inbox(inventory, accepted))
         with scratch_directory() as place:
             store_table(table, source, place)
             stored = find_table(place)
             assert stored, "it has just been stored"
             return label_images(stored, names)
 
-    return label_with_inbox(names, read_labels(source), label)
+    return label_with_inbox(names, accepted, label)
 
 
 def _without_label(names: Sequence[str], labeled: LabeledImages) -> dict[str, Any]:

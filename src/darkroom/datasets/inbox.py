@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from darkroom.datasets.inventory import Inventory
 from darkroom.datasets.labels import LabeledImages
 from darkroom.datasets.splits import INBOX
 from darkroom.errors import DataError, counted, did_you_mean, quoted
@@ -111,6 +112,14 @@ def find_labels(directory: Path) -> Labels | None:
     found = read_json(path, error=DataError, made_by=MADE_BY)
     check_format(found, FORMAT_VERSION, path, error=DataError, made_by=MADE_BY)
     return checked(Labels, found.get("labels", {}), path, error=DataError, made_by=MADE_BY)
+
+
+def without_inbox(inventory: Inventory, labels: Labels | None) -> Inventory:
+    """``inventory`` without the folder of the inbox, if it has a table of ``labels``: without images it is no class."""
+    if labels is None:
+        return inventory
+    others = {name: kinds for name, kinds in inventory.folders.items() if name.partition("/")[0] != FOLDER}
+    return replace(inventory, folders=others)
 
 
 def label_with_inbox(

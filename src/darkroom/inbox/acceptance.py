@@ -113,7 +113,7 @@ def accept(
     lines = read_accepted(table) if table.is_file() else []
     joined = {line.file for line in lines}
     _check(decisions, inbox, joined, classes)
-    if not table.is_file():
+    if not table.is_file() and any(each.label for each in decisions):
         # Without a table the folder would be taken for a class.
         write_accepted(table, [])
     for each in decisions:

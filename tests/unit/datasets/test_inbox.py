@@ -124,6 +124,29 @@ def test_without_its_table_the_images_are_as_before(tmp_path):
     assert read(settings, tmp_path)[0] == before
 
 
+@pytest.mark.parametrize("layout", ["classes", "splits", "table"])
+def test_after_the_last_picture_was_removed_the_images_are_as_before(tmp_path, layout):
+    source = tmp_path / "images"
+    settings = arranged(source, layout)
+    before, _ = read(settings, tmp_path)
+    add(source, 1)
+    read(settings, tmp_path)
+    header, _ = table_of(source).read_text().splitlines()
+    table_of(source).write_text(f"{header}\n")
+    (source / "inbox/0.png").unlink()
+    assert read(settings, tmp_path)[0] == before
+    names, inventory = list_images(source)
+    assert len(label_source(source, settings.labels, names, inventory).rows) == len(before)
+
+
+def test_a_class_called_inbox_that_lost_its_images_is_still_refused(tmp_path):
+    source = tmp_path / "images"
+    settings = arranged(source, "classes")
+    (source / "inbox").mkdir()
+    with pytest.raises(DataError, match="inbox/ has no image in it"):
+        read(settings, tmp_path)
+
+
 def test_what_init_and_inspect_say_is_what_is_read(tmp_path):
     source = tmp_path / "images"
     arranged(source, "classes")

@@ -31,7 +31,7 @@ def table(root):
 
 
 def files(root):
-    return {path: path.read_bytes() for path in (root / "data").rglob("*") if path.is_file()}
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
 def test_it_lists_all_and_asks_about_each_thing_once(root, darkroom):
@@ -87,6 +87,18 @@ def test_labeled_pictures_are_trained_on_with_their_origin_and_never_tested_on(r
     assert np.array_equal(read_split(root / "data/processed/folder", card, "test").images, before)
 
 
+def test_when_all_are_discarded_the_dataset_stays_as_it_is(root, darkroom):
+    digests = [put(root, picture(1000 + number)) for number in range(2)]
+    before = files(root / "data/folder")
+    code, output, _ = darkroom("inbox", "--accept", saved(root, *((digest, "discard", "") for digest in digests)))
+    assert code == 0
+    assert "0 pictures joined the train split" in output
+    assert "2 discarded, 0 left" in output
+    assert read_inbox(root / "data/inbox") == ([], [])
+    assert files(root / "data/folder") == before
+    assert not (root / "data/folder/inbox").exists()
+
+
 def test_an_interrupted_call_is_finished_by_the_next_one(root, darkroom, monkeypatch):
     digests = [put(root, picture(1000 + number)) for number in range(3)]
     path = saved(root, *((digest, "label", "cat") for digest in digests))
@@ -126,9 +138,9 @@ def test_a_decision_that_cannot_be_is_refused_and_nothing_is_changed(root, darkr
     digest = put(root, picture(1000))
     path = root / "inbox.csv"
     path.write_text("\n".join([",".join(COLUMNS), *lines]).format(digest=digest))
-    before = files(root)
+    before = files(root / "data")
     refused(darkroom("inbox", "--accept", str(path)), pattern)
-    assert files(root) == before
+    assert files(root / "data") == before
 
 
 def test_another_file_is_refused(root, darkroom):
