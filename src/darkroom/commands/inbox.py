@@ -98,13 +98,15 @@ def run_accept(config: Config, workspace: Workspace, path: Path) -> None:
     check_depth(card)
     kept, _ = read_inbox(place)
     by_digest = {each.record.digest: each for each in kept}
-    joined, discarded = accept(read_decisions(path), by_digest, source, card.classes)
+    outcome = accept(read_decisions(path), by_digest, source, card.classes)
+    changed = f", {outcome.relabeled:,} got another label" if outcome.relabeled else ""
+    changed += f", {outcome.withdrawn:,} removed from it" if outcome.withdrawn else ""
     output.print(
-        f"{counted(joined, 'picture')} joined the train split, with labels in {table_of(source)}; {discarded:,} "
-        f"discarded, {len(kept) - joined - discarded:,} left"
+        f"{counted(outcome.joined, 'picture')} joined the train split{changed}, with labels in {table_of(source)}; "
+        f"{outcome.discarded:,} discarded, {outcome.left:,} left"
     )
-    if joined:
-        messages.print("Next: `dvc repro` trains on them")
+    if outcome.changes_dataset:
+        messages.print("Next: `dvc repro` trains a model with these labels")
 
 
 def _place(config: Config) -> Path:

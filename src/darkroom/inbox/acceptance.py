@@ -1,8 +1,9 @@
 """Take the labels that people gave: pictures join a folder's train split, or are discarded."""
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -12,10 +13,11 @@ from darkroom.data.cache import DatasetCard
 from darkroom.datasets.archives import list_images
 from darkroom.datasets.inbox import FOLDER, Accepted, read_accepted, table_of, write_accepted
 from darkroom.errors import DataError, did_you_mean, quoted
-from darkroom.inbox.store import Kept
+from darkroom.inbox.store import SUFFIX, Kept
 from darkroom.utils.files import atomic_file
 
 Word = Literal["label", "discard"]
+DIGEST = re.compile("[0-9a-f]{32}")
 COLUMNS = ("digest", "decision", "label", "who", "when")
 
 
@@ -29,6 +31,24 @@ class Decision:
     who: str
     when: str
     where: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How many pictures ``joined`` the dataset, were ``relabeled`` in it, and ``withdrawn`` from it.
+
+    ``discarded`` were removed from the inbox only, and ``left`` are still there.
+    """
+
+    joined: int
+    relabeled: int
+    withdrawn: int
+    discarded: int
+    left: int
+
+    @property
+    def changes_dataset(self) -> bool:
+        return bool(self.joined or self.relabeled or self.withdrawn)
 
 
 def check_dataset(dataset: Dataset) -> Path:
@@ -100,46 +120,65 @@ def _read(cells: Sequence[str], where: str) -> Decision:
     return Decision(digest, "label" if label else "discard", label, who, when, where)
 
 
-def accept(
-    decisions: Sequence[Decision], inbox: Mapping[str, Kept], source: Path, classes: Sequence[str]
-) -> tuple[int, int]:
+def accept(decisions: Sequence[Decision], inbox: Mapping[str, Kept], source: Path, classes: Sequence[str]) -> Outcome:
     """Move labeled pictures from the ``inbox``, by digest, into the dataset in ``source``; remove discarded ones.
 
-    Returns how many joined and how many were discarded. A call that was interrupted is finished by the next one with
-    the same decisions. Raises DataError, before anything is changed, for a picture that is not there, for two decisions
-    about one, and for an unknown class.
+    A decision about a picture that has joined already changes its label there, or removes it. A call that was
+    interrupted is finished by the next one with the same decisions. Raises DataError, before anything is changed, for a
+    label of a picture that is not there, for two decisions about one, and for an unknown class.
     """
     table = table_of(source)
-    lines = read_accepted(table) if table.is_file() else []
-    joined = {line.file for line in lines}
-    _check(decisions, inbox, joined, classes)
+    lines = {line.file: line for line in read_accepted(table)} if table.is_file() else {}
+    _check(decisions, inbox, lines, classes)
     if not table.is_file() and any(each.label for each in decisions):
         # Without a table the folder would be taken for a class.
         write_accepted(table, [])
+    after, relabeled = dict(lines), 0
     for each in decisions:
-        if each.label and each.digest in inbox:
-            with atomic_file(table.parent / inbox[each.digest].file.name) as partial:
+        file, kept = _file_of(each), inbox.get(each.digest)
+        if not each.label:
+            after.pop(file, None)
+        elif file not in lines:
+            with atomic_file(table.parent / file) as partial:
                 partial.write_bytes(inbox[each.digest].content())
-    new = [
-        _accepted(each, inbox[each.digest])
-        for each in decisions
-        if each.label and each.digest in inbox and inbox[each.digest].file.name not in joined
-    ]
-    if new:
-        write_accepted(table, [*lines, *new])
+            after[file] = _accepted(each, inbox[each.digest])
+        elif lines[file].label != each.label:
+            relabeled += 1
+            again = _accepted(each, kept) if kept else lines[file]
+            after[file] = replace(again, label=each.label, who=each.who, when=each.when)
+    if after != lines:
+        write_accepted(table, list(after.values()))
     for each in decisions:
+        if not each.label:
+            (table.parent / _file_of(each)).unlink(missing_ok=True)
         if each.digest in inbox:
             inbox[each.digest].file.unlink(missing_ok=True)
-    return len(new), sum(not each.label and each.digest in inbox for each in decisions)
+    decided = [each for each in decisions if each.digest in inbox]
+    return Outcome(
+        joined=len(after.keys() - lines.keys()),
+        relabeled=relabeled,
+        withdrawn=len(lines.keys() - after.keys()),
+        discarded=sum(not each.label and _file_of(each) not in lines for each in decided),
+        left=len(inbox) - len(decided),
+    )
 
 
-def _check(decisions: Sequence[Decision], inbox: Mapping[str, Kept], joined: set[str], classes: Sequence[str]) -> None:
+def _file_of(decision: Decision) -> str:
+    """The name of the picture in the dataset."""
+    return f"{decision.digest}{SUFFIX}"
+
+
+def _check(
+    decisions: Sequence[Decision], inbox: Mapping[str, Kept], joined: Container[str], classes: Sequence[str]
+) -> None:
     seen: set[str] = set()
     for each in decisions:
         if each.digest in seen:
             raise DataError(f"{each.where}: a second decision about {quoted(each.digest)}; remove one of the two")
         seen.add(each.digest)
-        if each.digest not in inbox and f"{each.digest}.png" not in joined:
+        # What is to be discarded may be gone: an interrupted call has done it.
+        may_be_gone = not each.label and DIGEST.fullmatch(each.digest)
+        if each.digest not in inbox and _file_of(each) not in joined and not may_be_gone:
             raise DataError(
                 f"{each.where}: no picture {quoted(each.digest)} in the inbox; it was discarded or removed: remove "
                 "the line"
@@ -151,7 +190,7 @@ def _check(decisions: Sequence[Decision], inbox: Mapping[str, Kept], joined: set
 def _accepted(decision: Decision, kept: Kept) -> Accepted:
     record = kept.record
     return Accepted(
-        file=kept.file.name,
+        file=_file_of(decision),
         label=decision.label,
         model=record.model,
         version=record.version,

@@ -99,13 +99,34 @@ def test_when_all_are_discarded_the_dataset_stays_as_it_is(root, darkroom):
     assert not (root / "data/folder/inbox").exists()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_later_decision_about_a_picture_that_joined_changes_its_label_or_removes_it(root, darkroom, again):
+    digests = [put(root, picture(1000 + number)) for number in range(4)]
+    assert darkroom("inbox", "--accept", saved(root, *((digest, "label", "cat") for digest in digests[:3])))[0] == 0
+    if again:  # a server has kept them once more
+        assert [put(root, picture(1000 + number)) for number in range(3)] == digests[:3]
+    decisions = [(digests[0], "label", "dog"), (digests[1], "discard", ""), (digests[2], "label", "cat")]
+    code, output, errors = darkroom("inbox", "--accept", saved(root, *decisions))
+    assert code == 0
+    assert "0 pictures joined the train split, 1 got another label, 1 removed from it, with labels in" in output
+    assert "; 0 discarded, 1 left" in output
+    assert "dvc repro" in errors
+    assert [(row["file"], row["label"]) for row in table(root)] == [
+        (f"{digests[0]}.png", "dog"),
+        (f"{digests[2]}.png", "cat"),
+    ]
+    assert {path.stem for path in (root / "data/folder/inbox").glob("*.png")} == {digests[0], digests[2]}
+    assert [each.record.digest for each in read_inbox(root / "data/inbox")[0]] == [digests[3]]
+
+
 def test_an_interrupted_call_is_finished_by_the_next_one(root, darkroom, monkeypatch):
-    digests = [put(root, picture(1000 + number)) for number in range(3)]
-    path = saved(root, *((digest, "label", "cat") for digest in digests))
+    digests = [put(root, picture(1000 + number)) for number in range(4)]
+    labels = [(digest, "label", "cat") for digest in digests[1:]]
+    path = saved(root, (digests[0], "discard", ""), *labels)
     unlink = type(root).unlink
 
     def killed(path, **options):
-        if path.name == f"{digests[1]}.png":
+        if path.name == f"{digests[2]}.png":
             raise KeyboardInterrupt
         unlink(path, **options)
 
@@ -113,7 +134,7 @@ def test_an_interrupted_call_is_finished_by_the_next_one(root, darkroom, monkeyp
     assert darkroom("inbox", "--accept", path)[0] == 130
     monkeypatch.setattr(type(root), "unlink", unlink)
     assert darkroom("inbox", "--accept", path)[0] == 0
-    assert [row["file"] for row in table(root)] == [f"{digest}.png" for digest in digests]
+    assert [row["file"] for row in table(root)] == [f"{digest}.png" for digest in digests[1:]]
     assert read_inbox(root / "data/inbox") == ([], [])
 
 
@@ -132,6 +153,7 @@ def test_an_empty_inbox_is_told_so(root, darkroom):
         (["{digest},label"], r"line 2: 2 cells, expected 5"),
         (["{digest},label,cat,Ann,", "{digest},discard,,Ann,"], r"line 3: a second decision about"),
         (["{digest},label,cat,Ann,", "ffff,label,cat,Ann,"], r"line 3: no picture 'ffff' in the inbox"),
+        (["../cat/00,discard,,Ann,"], r"line 2: no picture '../cat/00' in the inbox"),
     ],
 )
 def test_a_decision_that_cannot_be_is_refused_and_nothing_is_changed(root, darkroom, lines, pattern):
