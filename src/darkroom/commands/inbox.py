@@ -23,6 +23,7 @@ from darkroom.inbox.acceptance import accept, check_dataset, check_depth, read_d
 from darkroom.inbox.duplicates import find_duplicates
 from darkroom.inbox.page.write import Asked, write_page
 from darkroom.inbox.picking import pick
+from darkroom.inbox.place import find_inbox
 from darkroom.inbox.store import Kept, read_inbox
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
@@ -57,8 +58,8 @@ class Judged:
 def run(config: Config, workspace: Workspace, *, images: int, as_json: bool) -> None:
     """List the inbox, and write the page to label the ``images`` that teach most: reports/inbox/index.html.
 
-    Raises ConfigError if there is no inbox, DataError if its pictures cannot join the dataset, ModelError or CacheError
-    if there is no model of it.
+    Raises ConfigError if there is no inbox, or it is in the dataset, DataError if its pictures cannot join that,
+    ModelError or CacheError if there is no model of it.
     """
     place = _place(config)
     check_dataset(config.dataset)
@@ -89,8 +90,8 @@ def run(config: Config, workspace: Workspace, *, images: int, as_json: bool) -> 
 def run_accept(config: Config, workspace: Workspace, path: Path) -> None:
     """Move the pictures that people have labeled into the dataset, and remove those they discarded.
 
-    Raises ConfigError if there is no inbox, and DataError, before anything is changed, if a decision cannot be carried
-    out.
+    Raises ConfigError if there is no inbox, or it is in the dataset, and DataError, before anything is changed, if a
+    decision cannot be carried out.
     """
     place = _place(config)
     source = check_dataset(config.dataset)
@@ -110,12 +111,13 @@ def run_accept(config: Config, workspace: Workspace, path: Path) -> None:
 
 
 def _place(config: Config) -> Path:
-    if config.serve.inbox is None:
+    place = find_inbox(config)
+    if place is None:
         raise ConfigError(
             "serve.inbox: not set, so that no server keeps pictures; set a directory, such as data/inbox, and restart "
             "the server"
         )
-    return Path(config.serve.inbox)
+    return place
 
 
 def _model(workspace: Workspace, config: Config) -> tuple[Classifier, DatasetCard]:

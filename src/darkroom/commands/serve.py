@@ -4,16 +4,19 @@ from pathlib import Path
 
 from darkroom.config import Config
 from darkroom.errors import ServingError
+from darkroom.inbox.place import find_inbox
 from darkroom.workspace import Workspace
 
 
 def run(config: Config, workspace: Workspace, host: str, port: int, *, no_key: bool = False) -> None:
     """Serve on ``host``:``port`` until the process is interrupted or terminated.
 
-    Raises TrackingError if there is no champion, ModelError if it cannot be loaded, ServingError if the address is
-    taken, if others can reach it and there is neither a key nor ``no_key``, if a file cannot be written, or if a
-    package is missing.
+    Raises ConfigError if the inbox is in the dataset, TrackingError if there is no champion, ModelError if it cannot be
+    loaded, ServingError if the address is taken, if others can reach it and there is neither a key nor ``no_key``, if a
+    file cannot be written, or if a package is missing.
     """
+    if inbox := find_inbox(config):
+        config = config.model_copy(update={"serve": config.serve.model_copy(update={"inbox": str(inbox)})})
     try:
         from darkroom.serving.disagreements import check_log
         from darkroom.serving.listening import check_access, listen, read_key

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from tests.defaults import write_params
 from tests.inbox_project import SETTINGS, picture, put
 from tests.unit.refusals import refused
 
@@ -188,6 +189,30 @@ def test_what_pictures_cannot_join_is_refused_with_what_to_do(project, darkroom,
     Image.new("L", (4, 4)).save(root / "taken/inbox/1.png")
     put(root, picture(0))
     refused(darkroom("inbox", *(["--accept", saved(root)] if accepting else [])), pattern)
+
+
+@pytest.mark.parametrize("inbox", ["data/folder", "data/folder/inbox", "data/other/../folder/cat"])
+@pytest.mark.parametrize("command", [("inbox",), ("inbox", "--accept", "x.csv"), ("serve",)])
+def test_an_inbox_in_the_dataset_is_refused_with_another_place(project, darkroom, inbox, command):
+    project(**(SETTINGS | {"serve__inbox": inbox}))
+    refused(
+        darkroom(*command), r"serve.inbox: \S+ is in dataset.path, .*; set a directory .*, such as data/folder-inbox$"
+    )
+
+
+def test_the_home_directory_may_be_in_its_name(root, darkroom, monkeypatch):
+    from darkroom.serving import one_process
+
+    write_params(root, **(SETTINGS | {"serve__inbox": "~/data/inbox"}))
+    monkeypatch.setenv("HOME", str(root))
+    served = []
+    monkeypatch.setattr(one_process, "serve", lambda config, *others: served.append(config.serve.inbox))
+    assert darkroom("serve", "--port", "0")[0] == 0
+    assert served == [str(root / "data/inbox")]
+    put(root, picture(1000))
+    code, output, _ = darkroom("inbox")
+    assert code == 0
+    assert output.startswith(f"{root / 'data/inbox'}: 1 picture ")
 
 
 def test_listing_and_accepting_at_once_are_refused(root, darkroom):
