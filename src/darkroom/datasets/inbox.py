@@ -6,6 +6,7 @@ same test images.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -72,9 +73,9 @@ def read_accepted(path: Path) -> list[Accepted]:
         raise DataError(f"{path}: cannot be read ({(problem.strerror or str(problem)).lower()})") from None
     except (UnicodeDecodeError, csv.Error) as problem:
         raise DataError(f"{path}: not a table that can be read ({problem}); save it as CSV UTF-8") from None
-    files = [each.file for each in found]
-    if twice := [name for name in files if files.count(name) > 1]:
-        raise DataError(f"{path}: {counted(len(twice), 'line')} of {twice[0]}; an image has one line, remove the other")
+    for file, count in Counter(each.file for each in found).items():
+        if count > 1:
+            raise DataError(f"{path}: {counted(count, 'line')} of {file}; an image has one line, remove the others")
     return found
 
 

@@ -164,7 +164,7 @@ def test_what_init_and_inspect_say_is_what_is_read(tmp_path):
         ("", r"line 1: the columns are ''"),
         ("{header}\n1.png,cat\n", r"line 2: expected a file, a label and 10 cells in all, found 2"),
         ("{header}\n1.png,,,,,,,,,\n", r"line 2: expected a file, a label"),
-        ("{header}\n{row}{row}", r"1 line of 0.png|2 lines of 0.png"),
+        ("{header}\n{row}{row}", r"2 lines of 0.png; an image has one line"),
         ("{header}\n9.png,cat,,,,,,,,\n", r"names 1 image that is not in dataset.path, such as inbox/9.png"),
         ("{header}\n0.png,cot,,,,,,,,\n", r"'cot' of inbox/0.png is no class of the other images; did you mean 'cat'"),
     ],
