@@ -24,7 +24,7 @@ from darkroom.inbox.duplicates import find_duplicates
 from darkroom.inbox.page.write import Asked, write_page
 from darkroom.inbox.picking import pick
 from darkroom.inbox.place import find_inbox
-from darkroom.inbox.store import Kept, read_inbox
+from darkroom.inbox.store import Kept, locked, read_inbox
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
 from darkroom.models.network import record_features
@@ -97,9 +97,10 @@ def run_accept(config: Config, workspace: Workspace, path: Path) -> None:
     source = check_dataset(config.dataset)
     card = DatasetCard.read(workspace.processed(config.dataset.name))
     check_depth(card)
-    kept, _ = read_inbox(place)
-    by_digest = {each.record.digest: each for each in kept}
-    outcome = accept(read_decisions(path), by_digest, source, card.classes)
+    decisions = read_decisions(path)
+    with locked(place):
+        kept, _ = read_inbox(place)
+        outcome = accept(decisions, {each.record.digest: each for each in kept}, source, card.classes)
     changed = f", {outcome.relabeled:,} got another label" if outcome.relabeled else ""
     changed += f", {outcome.withdrawn:,} removed from it" if outcome.withdrawn else ""
     output.print(

@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -75,8 +75,7 @@ def keep(directory: Path, pixels: NDArray[np.uint8], record: Record, *, max_imag
     file cannot be written; then nothing is changed.
     """
     content = _encode(pixels, record)
-    directory.mkdir(parents=True, exist_ok=True)
-    with _locked(directory):
+    with locked(directory):
         file = directory / f"{record.digest}{SUFFIX}"
         if file.exists():
             if record.label is None:
@@ -116,8 +115,12 @@ def _encode(pixels: NDArray[np.uint8], record: Record) -> bytes:
 
 
 def _check_room(directory: Path, size: int, max_images: int, max_bytes: int) -> None:
+    sizes = []
     with os.scandir(directory) as entries:
-        sizes = [entry.stat().st_size for entry in entries if entry.name.endswith(SUFFIX)]
+        for entry in entries:
+            if entry.name.endswith(SUFFIX):
+                with suppress(FileNotFoundError):  # somebody has removed it by hand
+                    sizes.append(entry.stat().st_size)
     if len(sizes) + 1 > max_images or sum(sizes) + size > max_bytes:
         raise FullInboxError(
             f"full, with {counted(len(sizes), 'image')} of {max_images:,} and {sum(sizes) / MEGABYTE:,.1f} of "
@@ -126,8 +129,12 @@ def _check_room(directory: Path, size: int, max_images: int, max_bytes: int) -> 
 
 
 @contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """One process at a time; the lock of one that is killed is free."""
+def locked(directory: Path) -> Iterator[None]:
+    """Change the inbox in ``directory``, which is made if it is missing: one process at a time.
+
+    The lock of one that is killed is free.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
     opened = os.open(directory, os.O_RDONLY)
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)

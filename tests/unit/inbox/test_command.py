@@ -1,7 +1,10 @@
 """`darkroom inbox`: what is listed, chosen and accepted, and what is refused."""
 
 import csv
+import fcntl
 import json
+import os
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ from tests.defaults import write_params
 from tests.inbox_project import SETTINGS, picture, put
 from tests.unit.refusals import refused
 
+from darkroom.commands import inbox
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.inbox.acceptance import COLUMNS
@@ -118,6 +122,30 @@ def test_a_later_decision_about_a_picture_that_joined_changes_its_label_or_remov
     ]
     assert {path.stem for path in (root / "data/folder/inbox").glob("*.png")} == {digests[0], digests[2]}
     assert [each.record.digest for each in read_inbox(root / "data/inbox")[0]] == [digests[3]]
+
+
+def test_servers_wait_while_pictures_are_moved(root, darkroom, monkeypatch):
+    digest = put(root, picture(1000))
+    held = []
+
+    def watch(name):
+        real = getattr(inbox, name)
+
+        def watched(*arguments):
+            opened = os.open(root / "data/inbox", os.O_RDONLY)
+            with suppress(BlockingIOError):
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                raise AssertionError("the inbox is free")
+            os.close(opened)
+            held.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(inbox, name, watched)
+
+    watch("read_inbox")
+    watch("accept")
+    assert darkroom("inbox", "--accept", saved(root, (digest, "label", "cat")))[0] == 0
+    assert held == ["read_inbox", "accept"]
 
 
 def test_an_interrupted_call_is_finished_by_the_next_one(root, darkroom, monkeypatch):

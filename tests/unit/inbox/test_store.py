@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 
 from darkroom.data.digests import content_digest
 from darkroom.images.decoder import Decoder
+from darkroom.inbox import store
 from darkroom.inbox.store import FullInboxError, Record, keep, read_inbox
 
 ROOM = {"max_images": 1000, "max_bytes": 10**7}
@@ -54,6 +57,24 @@ def test_a_full_inbox_takes_no_other_picture_but_a_label_for_one_that_it_has(tmp
         put(tmp_path, 1, max_bytes=size + 10)
     assert put(tmp_path, 0, "dog", max_images=1)
     assert [each.record.label for each in read_inbox(tmp_path)[0]] == ["dog"]
+
+
+def test_a_picture_that_somebody_removes_meanwhile_loses_no_other_one(tmp_path, monkeypatch):
+    put(tmp_path, 0)
+    real = os.scandir
+
+    @contextmanager
+    def slow(path):
+        with real(path) as entries:
+            found = list(entries)
+        for entry in found:
+            Path(entry).unlink()
+        yield iter(found)
+
+    monkeypatch.setattr(store.os, "scandir", slow)
+    assert put(tmp_path, 1, max_images=1)
+    monkeypatch.undo()
+    assert [each.record.digest for each in read_inbox(tmp_path)[0]] == [record_of(noise(1)).digest]
 
 
 def test_an_inbox_that_nothing_was_put_into_is_empty(tmp_path):
