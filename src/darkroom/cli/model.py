@@ -124,7 +124,7 @@ def inbox(
     `serve.inbox` names their directory. Labeled pictures join the train split of a folder of images.
     """
     if accept is not None and as_json:
-        raise DataError("--json lists the inbox and --accept empties it; give one of them")
+        raise DataError("--json lists the inbox and --accept takes pictures out of it; give one of them")
     config, workspace = load_project()
 
     from darkroom.commands.inbox import run, run_accept

@@ -68,6 +68,8 @@ def run(config: Config, workspace: Workspace, *, images: int, as_json: bool) -> 
         warn(f"{place}: {counted(len(damaged), 'file')} left out that the server did not write, such as {damaged[0]}")
     if not kept:
         messages.print(f"inbox: {place} is empty")
+        if as_json:
+            _print_json([], [])
         return
     classifier, card = _model(workspace, config)
     check_depth(card)
@@ -77,8 +79,7 @@ def run(config: Config, workspace: Workspace, *, images: int, as_json: bool) -> 
     target = workspace.report("inbox") / PAGE
     write_page(target, asked, classes=card.classes, who=current_user(workspace.root), total=len(kept))
     if as_json:
-        content = {"pictures": [asdict(each.record) for each in kept], "chosen": [one.digest for one in asked]}
-        typer.echo(json.dumps(content, ensure_ascii=False, indent=2))
+        _print_json(kept, asked)
         return
     _list(place, judged, asked)
     messages.print(
@@ -174,6 +175,11 @@ def _choose(judged: Judged, classes: Sequence[str], count: int) -> list[Asked]:
         )
         for row in chosen
     ]
+
+
+def _print_json(kept: Sequence[Kept], asked: Sequence[Asked]) -> None:
+    content = {"pictures": [asdict(each.record) for each in kept], "chosen": [one.digest for one in asked]}
+    typer.echo(json.dumps(content, ensure_ascii=False, indent=2))
 
 
 def _list(place: Path, judged: Judged, asked: Sequence[Asked]) -> None:

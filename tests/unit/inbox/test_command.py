@@ -174,6 +174,9 @@ def test_an_interrupted_call_is_finished_by_the_next_one(root, darkroom, monkeyp
 def test_an_empty_inbox_is_told_so(root, darkroom):
     code, output, errors = darkroom("inbox")
     assert (code, output, errors) == (0, "", "inbox: data/inbox is empty\n")
+    code, output, _ = darkroom("inbox", "--json")
+    assert code == 0
+    assert json.loads(output) == {"pictures": [], "chosen": []}
 
 
 @pytest.mark.parametrize(
