@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from darkroom.audit.page.write import current_user
 from darkroom.config import Config
-from darkroom.data.batches import read_split
+from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.data.memmap import allocate
-from darkroom.datasets.inbox import table_of
+from darkroom.datasets.inbox import read_accepted, table_of
 from darkroom.errors import ConfigError, ModelError, counted
 from darkroom.images.decoder import BrokenImageError, Decoder
 from darkroom.inbox.acceptance import accept, check_dataset, check_depth, read_decisions
@@ -24,7 +24,7 @@ from darkroom.inbox.duplicates import find_duplicates
 from darkroom.inbox.page.write import Asked, write_page
 from darkroom.inbox.picking import pick
 from darkroom.inbox.place import find_inbox
-from darkroom.inbox.store import Kept, locked, read_inbox
+from darkroom.inbox.store import Kept, locked, read_inbox, remove
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
 from darkroom.models.network import record_features
@@ -45,14 +45,22 @@ class Judged:
     """Pictures with what the model in the working tree says of them.
 
     ``probabilities`` float32 [n, classes], ``features`` float16 [n, D] and ``groups`` int64 [n] as ``find_duplicates``
-    gives them; ``known`` bool [n], which show a picture of the validation or test split.
+    gives them. ``said`` bool [n]: somebody has named their class; ``known``: they show an image of the validation or
+    test split; ``again``: they show a picture that has joined the dataset, and neither of these.
     """
 
     kept: Sequence[Kept]
     probabilities: NDArray[np.float32]
     features: NDArray[np.float16]
     groups: NDArray[np.int64]
+    said: NDArray[np.bool_]
     known: NDArray[np.bool_]
+    again: NDArray[np.bool_]
+
+    @property
+    def settled(self) -> NDArray[np.bool_]:
+        """Nobody is asked about them: whoever tries the server with test images must not make train images of them."""
+        return self.known | self.again
 
 
 def run(config: Config, workspace: Workspace, *, images: int, as_json: bool) -> None:
@@ -62,7 +70,7 @@ def run(config: Config, workspace: Workspace, *, images: int, as_json: bool) -> 
     ModelError or CacheError if there is no model of it.
     """
     place = _place(config)
-    check_dataset(config.dataset)
+    source = check_dataset(config.dataset)
     kept, damaged = read_inbox(place)
     if damaged:
         warn(f"{place}: {counted(len(damaged), 'file')} left out that the server did not write, such as {damaged[0]}")
@@ -73,15 +81,22 @@ def run(config: Config, workspace: Workspace, *, images: int, as_json: bool) -> 
         return
     classifier, card = _model(workspace, config)
     check_depth(card)
+    table = table_of(source)
+    accepted = [table.parent / line.file for line in read_accepted(table)] if table.is_file() else []
     with scratch_directory() as scratch:
-        judged = _judge(kept, classifier, card, workspace.processed(config.dataset.name), scratch)
+        cache = workspace.processed(config.dataset.name)
+        judged = _judge(kept, accepted, classifier, card, cache, scratch)
     asked = _choose(judged, card.classes, images)
+    settled = {judged.kept[row].file for row in np.flatnonzero(judged.settled).tolist()}
+    if settled:
+        remove(place, [each for each in kept if each.file in settled])
+    kept = [each for each in kept if each.file not in settled]
     target = workspace.report("inbox") / PAGE
     write_page(target, asked, classes=card.classes, who=current_user(workspace.root), total=len(kept))
     if as_json:
         _print_json(kept, asked)
         return
-    _list(place, judged, asked)
+    _list(place, kept, judged, asked)
     messages.print(
         f"inbox: {counted(len(asked), 'picture')} to label, those first that teach most: open {target}, save, and run "
         "`darkroom inbox --accept FILE`"
@@ -131,19 +146,16 @@ def _model(workspace: Workspace, config: Config) -> tuple[Classifier, DatasetCar
     return classifier, card
 
 
-def _judge(kept: Sequence[Kept], classifier: Classifier, card: DatasetCard, cache: Path, scratch: Path) -> Judged:
-    # They are what a model has seen: in 8 bits, whatever the files of the dataset have.
-    decoder = Decoder.parse({}, card.shape)
-    pixels = allocate(scratch / "inbox", (len(kept), *card.shape))
-    readable: list[Kept] = []
-    for each in kept:
-        try:
-            pixels[len(readable)] = decoder(each.content())
-        except BrokenImageError as problem:
-            warn(f"{each.file}: left out ({problem})")
-        else:
-            readable.append(each)
-    pixels = pixels[: len(readable)]
+def _judge(
+    kept: Sequence[Kept],
+    accepted: Sequence[Path],
+    classifier: Classifier,
+    card: DatasetCard,
+    cache: Path,
+    scratch: Path,
+) -> Judged:
+    pixels, rows = _decode([each.file for each in kept], card, scratch / "inbox")
+    joined, _ = _decode(accepted, card, scratch / "accepted")
     probabilities = []
     with torch.no_grad(), record_features(classifier) as features, reporter() as report:
         for start in range(0, len(pixels), BATCH):
@@ -151,22 +163,49 @@ def _judge(kept: Sequence[Kept], classifier: Classifier, card: DatasetCard, cach
             probabilities.append(classifier(batch).softmax(1).float().numpy())
             report("run the model", start, len(pixels))
         splits = [read_split(cache, card, name) for name in ("val", "test")]
-        groups, known = find_duplicates(pixels, splits, scratch, report)
-    return Judged(readable, np.concatenate(probabilities), torch.cat(features).numpy(), groups, known)
+        splits.append(Split(torch.from_numpy(joined), torch.zeros(len(joined), dtype=torch.int64)))
+        groups, (val, test, again) = find_duplicates(pixels, splits, scratch, report)
+    readable = [kept[row] for row in rows]
+    said = np.array([each.record.label is not None for each in readable])
+    return Judged(
+        readable,
+        np.concatenate(probabilities),
+        torch.cat(features).numpy(),
+        groups,
+        said,
+        val | test,
+        again & ~said & ~val & ~test,
+    )
+
+
+def _decode(files: Sequence[Path], card: DatasetCard, target: Path) -> tuple[NDArray[np.uint8], list[int]]:
+    """The pixels of pictures as the model takes them, mapped from ``target``, and which of ``files`` can be read."""
+    # They are what a model has seen: in 8 bits, whatever the files of the dataset have.
+    decoder = Decoder.parse({}, card.shape)
+    pixels = allocate(target, (max(1, len(files)), *card.shape))  # no file of no bytes can be mapped
+    readable: list[int] = []
+    for row, file in enumerate(files):
+        try:
+            pixels[len(readable)] = decoder(file.read_bytes())
+        except (BrokenImageError, FileNotFoundError) as problem:
+            warn(f"{file}: left out ({problem})")
+        else:
+            readable.append(row)
+    return pixels[: len(readable)], readable
 
 
 def _choose(judged: Judged, classes: Sequence[str], count: int) -> list[Asked]:
     """The pictures to ask people about: first those whose class somebody has named."""
-    said = np.array([each.record.label is not None for each in judged.kept])
+    said = judged.said
     # Of a group the one that somebody has named the class of, else the first.
     order = np.lexsort([np.arange(len(said)), ~said])
     first = order[np.unique(judged.groups[order], return_index=True)[1]]
-    rows = np.sort(first[~judged.known[first]])
+    rows = np.sort(first[~judged.settled[first]])
     chosen: list[int] = []
     for part in (rows[said[rows]], rows[~said[rows]]):
         picked = pick(judged.probabilities[part], judged.features[part], count - len(chosen))
         chosen += part[picked].tolist()
-    sizes = Counter(judged.groups.tolist())
+    sizes = Counter(judged.groups[~judged.settled].tolist())
     return [
         Asked.of(
             judged.kept[row],
@@ -182,16 +221,18 @@ def _print_json(kept: Sequence[Kept], asked: Sequence[Asked]) -> None:
     typer.echo(json.dumps(content, ensure_ascii=False, indent=2))
 
 
-def _list(place: Path, judged: Judged, asked: Sequence[Asked]) -> None:
-    kept = judged.kept
+def _list(place: Path, kept: Sequence[Kept], judged: Judged, asked: Sequence[Asked]) -> None:
     size = sum(each.file.stat().st_size for each in kept)
     reasons = Counter(each.record.reason for each in kept)
     named = ", ".join(f"{reason} {number:,}" for reason, number in reasons.most_common())
-    output.print(f"{place}: {counted(len(kept), 'picture')} ({named}), {size / MEGABYTE:,.1f} MB")
-    again = len(kept) - len(np.unique(judged.groups))
-    if again or judged.known.any():
-        known = int(judged.known.sum())
-        output.print(f"left out: {again:,} alike another one, {known:,} alike an image of the val or test split")
+    output.print(f"{place}: {counted(len(kept), 'picture')}" + f" ({named}), {size / MEGABYTE:,.1f} MB" * bool(kept))
+    if known := int(judged.known.sum()):
+        output.print(f"removed: {known:,} alike an image of the val or test split")
+    if again := int(judged.again.sum()):
+        output.print(f"removed: {again:,} alike a picture that has joined the dataset")
+    groups = judged.groups[~judged.settled]
+    if alike := len(groups) - len(np.unique(groups)):
+        output.print(f"left out: {alike:,} alike another one")
     for each in asked[:LISTED]:
         answer = f"{each.answer} {each.probability:.0%}" + (f", said to be {each.said}" if each.said else "")
         output.print(f"  {each.digest[:12]}  {each.received}  {each.reason}: {answer}")

@@ -1,4 +1,4 @@
-"""Which pictures of the inbox show the same thing, and which show one of the validation or test split."""
+"""Which pictures of the inbox show the same thing, and which show one that is in the dataset."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +19,12 @@ Ints = NDArray[np.int64]
 
 def find_duplicates(
     pixels: NDArray[np.uint8], splits: Sequence[Split], scratch: Path, report: ReportProgress
-) -> tuple[Ints, NDArray[np.bool_]]:
+) -> tuple[Ints, list[NDArray[np.bool_]]]:
     """Compare pictures uint8 [n, C, H, W] with each other and with the images of ``splits``, of the same shape.
 
-    Returns a number for each picture, int64 [n], equal for copies and near-duplicates, and which of them show a picture
-    of the ``splits``, bool [n]: whoever tries the server with test images must not make them train images. Pictures
-    smaller than 16 pixels are compared for copies only. The pixels of all are written to ``scratch``.
+    Returns a number for each picture, int64 [n], equal for copies and near-duplicates, and for each of the ``splits``
+    which pictures show one of its images, bool [n]. Pictures smaller than 16 pixels are compared for copies only. The
+    pixels of all are written to ``scratch``.
     """
     sizes = [len(pixels), *map(len, splits)]
     ends = np.cumsum(sizes)
@@ -39,5 +39,5 @@ def find_duplicates(
     seen = scan(images, {str(number): rows for number, rows in enumerate(parts)})
     # However many there are: a test image that is not recognized would be trained on.
     groups = find_near_duplicates(images, seen, "full", scratch, report).groups_with(None)
-    own = groups[: len(pixels)]
-    return own, np.isin(own, groups[len(pixels) :])
+    own, *others = np.split(groups, ends[:-1])
+    return own, [np.isin(own, each) for each in others]

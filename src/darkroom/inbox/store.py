@@ -9,7 +9,7 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -85,6 +85,19 @@ def keep(directory: Path, pixels: NDArray[np.uint8], record: Record, *, max_imag
         with atomic_file(file) as partial:
             partial.write_bytes(content)
     return True
+
+
+def remove(directory: Path, kept: Sequence[Kept]) -> int:
+    """Remove pictures from the inbox in ``directory``, but not those whose class somebody has named since.
+
+    Returns how many were removed.
+    """
+    with locked(directory):
+        now = {each.record for each in read_inbox(directory)[0]}
+        same = [each for each in kept if each.record in now]
+        for each in same:
+            each.file.unlink(missing_ok=True)
+    return len(same)
 
 
 def read_inbox(directory: Path) -> tuple[list[Kept], list[Path]]:

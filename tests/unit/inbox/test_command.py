@@ -54,14 +54,16 @@ def test_it_lists_all_and_asks_about_each_thing_once(root, darkroom, monkeypatch
     code, output, errors = darkroom("inbox")
 
     assert code == 0
-    assert output.splitlines()[0] == "data/inbox: 7 pictures (undecided 6, named 1), 0.0 MB"
-    assert "left out: 1 alike another one, 1 alike an image of the val or test split" in output
+    assert output.splitlines()[0] == "data/inbox: 6 pictures (undecided 5, named 1), 0.0 MB"
+    assert "removed: 1 alike an image of the val or test split" in output
+    assert "left out: 1 alike another one" in output
+    assert not (root / "data/inbox" / f"{known}.png").exists()
     assert "5 pictures to label" in errors
     page = (root / "reports/inbox/index.html").read_text()
     assert known not in page
     assert sum(digest in page for digest in (plain[0], alike)) == 1
     found = json.loads(darkroom("inbox", "--json", "--images", "2")[1])
-    assert len(found["pictures"]) == 7
+    assert len(found["pictures"]) == 6
     assert found["chosen"][0] == named
     assert len(found["chosen"]) == 2
 
@@ -106,6 +108,23 @@ def test_when_all_are_discarded_the_dataset_stays_as_it_is(root, darkroom):
     assert read_inbox(root / "data/inbox") == ([], [])
     assert files(root / "data/folder") == before
     assert not (root / "data/folder/inbox").exists()
+
+
+def nearly(pixels, step):
+    return np.clip(pixels.astype(int) + step, 0, 255).astype(np.uint8)
+
+
+def test_what_shows_an_accepted_picture_is_removed_unless_somebody_has_named_its_class(root, darkroom):
+    digests = [put(root, picture(1000 + number)) for number in range(3)]
+    assert darkroom("inbox", "--accept", saved(root, *((digest, "label", "cat") for digest in digests[:2])))[0] == 0
+    assert put(root, picture(1000)) == digests[0]
+    put(root, nearly(picture(1000), 3))
+    named = put(root, nearly(picture(1001), 3), label="dog")
+    code, output, _ = darkroom("inbox")
+    assert code == 0
+    assert "removed: 2 alike a picture that has joined the dataset" in output
+    assert {path.stem for path in (root / "data/inbox").glob("*.png")} == {digests[2], named}
+    assert set(json.loads(darkroom("inbox", "--json")[1])["chosen"]) == {digests[2], named}
 
 
 @pytest.mark.parametrize("again", [False, True])
