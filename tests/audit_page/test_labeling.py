@@ -3,6 +3,7 @@
 import shutil
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 from tests import inbox_project
@@ -32,7 +33,7 @@ def hostile(tmp_path):
         put(tmp_path, picture(number), received=f"2026-01-0{number + 1}T00:00:00+00:00")
     kept, _ = read_inbox(tmp_path / "data/inbox")
     scores = {label: 1 / (2 + number) for number, label in enumerate(HOSTILE)}
-    asked = [Asked.of(each, scores, alike=2) for each in kept]
+    asked = [Asked.of(each, scores, alike=()) for each in kept]
     write_page(tmp_path / "index.html", asked, classes=HOSTILE, who="Ann", total=9)
     return tmp_path / "index.html", [each.record.digest for each in kept]
 
@@ -52,23 +53,28 @@ def test_labels_by_keyboard_reach_the_train_split(
     root = tmp_path / "project"
     shutil.copytree(prepared, root)
     monkeypatch.chdir(root)
-    for number in range(3):
-        put(root, picture(1000 + number), label="fox" if number == 2 else None)
+    digests = [put(root, picture(1000 + number), label="fox" if number == 2 else None) for number in range(3)]
+    # Of two that show the same one is asked about, and the other one goes with it.
+    twin = put(root, np.clip(picture(1000).astype(int) + 3, 0, 255).astype(np.uint8))
     assert darkroom("inbox")[0] == 0
     page = open_file(root / "reports/inbox/index.html")
     page.locator("#who").fill("Ann")
     page.locator("h1").click()
 
     press(page, "ArrowDown", "1", "2", "d")
-    expect(page.locator("#progress")).to_have_text("3 of 3 pictures decided; 3 decisions not saved")
+    expect(page.locator("#progress")).to_have_text("3 of 3 pictures decided (4 in the inbox); 3 decisions not saved")
     shown = page.locator(".finding").nth(1).locator("button bdi").all_text_contents()[1]
     found = save(page, tmp_path / "inbox.csv")
-    expect(page.locator("#progress")).to_have_text("3 of 3 pictures decided")
+    expect(page.locator("#progress")).to_have_text("3 of 3 pictures decided (4 in the inbox)")
 
+    (alike,) = [each for each in found if each.decision == "alike"]
+    assert alike.digest in {twin, digests[0]}
+    found = [each for each in found if each.decision != "alike"]
     assert [(each.decision, each.label, each.who) for each in found] == [
         ("label", "fox", "Ann"), ("label", shown, "Ann"), ("discard", "", "Ann"),
     ]  # fmt: skip
     assert darkroom("inbox", "--accept", str(tmp_path / "inbox.csv"))[0] == 0
+    assert read_inbox(root / "data/inbox") == ([], [])
     for stage in ("download", "preprocess"):
         assert darkroom(stage)[0] == 0
     listed = (root / "data/processed/folder/files.csv").read_text().splitlines()

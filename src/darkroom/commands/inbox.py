@@ -119,9 +119,10 @@ def run_accept(config: Config, workspace: Workspace, path: Path) -> None:
         outcome = accept(decisions, {each.record.digest: each for each in kept}, source, card.classes)
     changed = f", {outcome.relabeled:,} got another label" if outcome.relabeled else ""
     changed += f", {outcome.withdrawn:,} removed from it" if outcome.withdrawn else ""
+    alike = f", {outcome.alike:,} alike a decided one removed" if outcome.alike else ""
     output.print(
         f"{counted(outcome.joined, 'picture')} joined the train split{changed}, with labels in {table_of(source)}; "
-        f"{outcome.discarded:,} discarded, {outcome.left:,} left"
+        f"{outcome.discarded:,} discarded{alike}, {outcome.left:,} left"
     )
     if outcome.changes_dataset:
         messages.print("Next: `dvc repro` trains a model with these labels")
@@ -205,12 +206,14 @@ def _choose(judged: Judged, classes: Sequence[str], count: int) -> list[Asked]:
     for part in (rows[said[rows]], rows[~said[rows]]):
         picked = pick(judged.probabilities[part], judged.features[part], count - len(chosen))
         chosen += part[picked].tolist()
-    sizes = Counter(judged.groups[~judged.settled].tolist())
+    members: dict[int, list[str]] = {}
+    for row in np.flatnonzero(~judged.settled).tolist():
+        members.setdefault(int(judged.groups[row]), []).append(judged.kept[row].record.digest)
     return [
         Asked.of(
             judged.kept[row],
             dict(zip(classes, judged.probabilities[row].tolist(), strict=True)),
-            alike=sizes[int(judged.groups[row])] - 1,
+            alike=[digest for digest in members[int(judged.groups[row])] if digest != judged.kept[row].record.digest],
         )
         for row in chosen
     ]

@@ -16,14 +16,15 @@ from darkroom.errors import DataError, did_you_mean, quoted
 from darkroom.inbox.store import SUFFIX, Kept
 from darkroom.utils.files import atomic_file
 
-Word = Literal["label", "discard"]
+# Pictures alike a decided one are removed with it.
+Word = Literal["label", "discard", "alike"]
 DIGEST = re.compile("[0-9a-f]{32}")
 COLUMNS = ("digest", "decision", "label", "who", "when")
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What somebody decided about a picture of the inbox: its class, empty if it is discarded."""
+    """What somebody decided about a picture of the inbox: its class, empty if it is discarded or alike another one."""
 
     digest: str
     decision: Word
@@ -37,13 +38,14 @@ class Decision:
 class Outcome:
     """How many pictures ``joined`` the dataset, were ``relabeled`` in it, and ``withdrawn`` from it.
 
-    ``discarded`` were removed from the inbox only, and ``left`` are still there.
+    ``discarded`` were removed from the inbox only, as were those ``alike`` a decided one, and ``left`` are still there.
     """
 
     joined: int
     relabeled: int
     withdrawn: int
     discarded: int
+    alike: int
     left: int
 
     @property
@@ -113,11 +115,12 @@ def _read(cells: Sequence[str], where: str) -> Decision:
     if len(cells) != len(COLUMNS):
         raise DataError(f"{where}: {len(cells)} cells, expected {len(COLUMNS)}; a text with a comma stands in quotes")
     digest, decision, label, who, when = cells
-    if decision not in get_args(Word):
-        raise DataError(f"{where}: unknown decision {quoted(decision)}; {did_you_mean(decision, get_args(Word))}")
-    if (decision == "discard") == bool(label):
+    words: dict[str, Word] = {word: word for word in get_args(Word)}
+    if decision not in words:
+        raise DataError(f"{where}: unknown decision {quoted(decision)}; {did_you_mean(decision, list(words))}")
+    if (decision == "label") != bool(label):
         raise DataError(f"{where}: {decision} takes {'no' if label else 'a'} label, found {quoted(label)}")
-    return Decision(digest, "label" if label else "discard", label, who, when, where)
+    return Decision(digest, words[decision], label, who, when, where)
 
 
 def accept(decisions: Sequence[Decision], inbox: Mapping[str, Kept], source: Path, classes: Sequence[str]) -> Outcome:
@@ -136,8 +139,10 @@ def accept(decisions: Sequence[Decision], inbox: Mapping[str, Kept], source: Pat
     after, relabeled = dict(lines), 0
     for each in decisions:
         file, kept = _file_of(each), inbox.get(each.digest)
-        if not each.label:
+        if each.decision == "discard":
             after.pop(file, None)
+        elif each.decision == "alike":
+            continue
         elif file not in lines:
             with atomic_file(table.parent / file) as partial:
                 partial.write_bytes(inbox[each.digest].content())
@@ -149,7 +154,7 @@ def accept(decisions: Sequence[Decision], inbox: Mapping[str, Kept], source: Pat
     if after != lines:
         write_accepted(table, list(after.values()))
     for each in decisions:
-        if not each.label:
+        if each.decision == "discard":
             (table.parent / _file_of(each)).unlink(missing_ok=True)
         if each.digest in inbox:
             inbox[each.digest].file.unlink(missing_ok=True)
@@ -158,7 +163,8 @@ def accept(decisions: Sequence[Decision], inbox: Mapping[str, Kept], source: Pat
         joined=len(after.keys() - lines.keys()),
         relabeled=relabeled,
         withdrawn=len(lines.keys() - after.keys()),
-        discarded=sum(not each.label and _file_of(each) not in lines for each in decided),
+        discarded=sum(each.decision == "discard" and _file_of(each) not in lines for each in decided),
+        alike=sum(each.decision == "alike" for each in decided),
         left=len(inbox) - len(decided),
     )
 

@@ -4,6 +4,7 @@ import csv
 import fcntl
 import json
 import os
+import re
 from contextlib import suppress
 
 import numpy as np
@@ -61,7 +62,10 @@ def test_it_lists_all_and_asks_about_each_thing_once(root, darkroom, monkeypatch
     assert "5 pictures to label" in errors
     page = (root / "reports/inbox/index.html").read_text()
     assert known not in page
-    assert sum(digest in page for digest in (plain[0], alike)) == 1
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+    asked = {each["digest"]: set(each["alike"]) for each in data["pictures"]}
+    (first,) = asked.keys() & {plain[0], alike}
+    assert asked == {digest: set() for digest in (*plain[1:], named)} | {first: {plain[0], alike} - {first}}
     found = json.loads(darkroom("inbox", "--json", "--images", "2")[1])
     assert len(found["pictures"]) == 6
     assert found["chosen"][0] == named
@@ -171,6 +175,22 @@ def test_servers_wait_while_pictures_are_moved(root, darkroom, monkeypatch):
     assert held == ["read_inbox", "accept"]
 
 
+def test_pictures_alike_a_decided_one_are_removed_with_it(root, darkroom):
+    digests = [put(root, picture(1000 + number)) for number in range(5)]
+    first = [(digests[4], "label", "cat")]
+    assert darkroom("inbox", "--accept", saved(root, *first))[0] == 0
+    decisions = [(digests[0], "label", "cat"), (digests[1], "alike", ""), (digests[2], "alike", "")]
+    # What has joined stays there.
+    path = saved(root, *decisions, (digests[4], "alike", ""))
+    code, output, _ = darkroom("inbox", "--accept", path)
+    assert code == 0
+    assert "1 picture joined the train split, with" in output
+    assert "; 0 discarded, 2 alike a decided one removed, 1 left" in output
+    assert [row["file"] for row in table(root)] == [f"{digests[4]}.png", f"{digests[0]}.png"]
+    assert [each.record.digest for each in read_inbox(root / "data/inbox")[0]] == [digests[3]]
+    assert darkroom("inbox", "--accept", path)[0] == 0
+
+
 def test_an_interrupted_call_is_finished_by_the_next_one(root, darkroom, monkeypatch):
     digests = [put(root, picture(1000 + number)) for number in range(4)]
     labels = [(digest, "label", "cat") for digest in digests[1:]]
@@ -202,7 +222,7 @@ def test_an_empty_inbox_is_told_so(root, darkroom):
     ("lines", "pattern"),
     [
         (["{digest},label,cot,Ann,"], r"inbox.csv: line 2: unknown class 'cot'; did you mean 'cat'\?"),
-        (["{digest},keep,cat,Ann,"], r"line 2: unknown decision 'keep'; choose from: label, discard"),
+        (["{digest},keep,cat,Ann,"], r"line 2: unknown decision 'keep'; choose from: label, discard, alike"),
         (["{digest},label,,Ann,"], r"line 2: label takes a label, found ''"),
         (["{digest},discard,cat,Ann,"], r"line 2: discard takes no label, found 'cat'"),
         (["{digest},label"], r"line 2: 2 cells, expected 5"),

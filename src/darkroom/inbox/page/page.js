@@ -23,7 +23,10 @@ function save() {
     show("Not saved: fill in who labeled them");
     return;
   }
-  const lines = [...decisions].map(([digest, { label, when }]) => [digest, label ? "label" : "discard", label, who, when].map(cell).join(","));
+  const alike = new Map(data.pictures.map((asked) => [asked.digest, asked.alike]));
+  const lines = [...decisions].flatMap(([digest, { label, when }]) =>
+    [[digest, label ? "label" : "discard", label], ...alike.get(digest).map((other) => [other, "alike", ""])].map((cells) => [...cells, who, when].map(cell).join(",")),
+  );
   const content = [data.columns.join(","), ...lines, ""].join("\n");
   const address = URL.createObjectURL(new Blob([content], { type: "text/csv" }));
   element("a", { href: address, download: "inbox.csv" }).click();
@@ -76,7 +79,7 @@ function card(asked, position) {
         element("span", {}, "answered ", name(asked.answer, "b"), ` ${answered} by version ${asked.version}`),
         asked.said ? element("span", { className: "suggested" }, "said to be ", name(asked.said, "b")) : null,
         element("span", { textContent: REASONS[asked.reason] }),
-        asked.alike ? element("span", { textContent: `and ${asked.alike} alike` }) : null,
+        asked.alike.length ? element("span", { textContent: `and ${asked.alike.length} alike` }) : null,
         element("span", { textContent: asked.received.slice(0, 10) }),
       ),
       element("div", { className: "actions" }, element("span", { className: "pair" }, ...classes), others.length ? other : null, discard),

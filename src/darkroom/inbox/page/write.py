@@ -23,7 +23,8 @@ class Asked:
 
     ``version`` answered ``answer`` with this ``probability`` when it was received; ``said`` is what somebody said then,
     or empty. ``suggested`` are the classes to choose from first, that one and those that the model now finds the most
-    probable. ``alike`` counts pictures of the inbox that show the same.
+    probable. ``alike`` are the digests of other pictures of the
+    inbox that show the same.
     """
 
     digest: str
@@ -35,10 +36,10 @@ class Asked:
     received: str
     said: str
     suggested: tuple[str, ...]
-    alike: int
+    alike: tuple[str, ...]
 
     @classmethod
-    def of(cls, kept: Kept, probabilities: Mapping[str, float], *, alike: int) -> Self:
+    def of(cls, kept: Kept, probabilities: Mapping[str, float], *, alike: Sequence[str] = ()) -> Self:
         """``probabilities`` are the model's, by class."""
         record, content = kept.record, kept.content()
         header = read_header(content)
@@ -55,7 +56,7 @@ class Asked:
             received=record.received,
             said=record.label or "",
             suggested=tuple(ranked[:SUGGESTED]),
-            alike=alike,
+            alike=tuple(alike),
         )
 
 
