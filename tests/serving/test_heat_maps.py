@@ -1,7 +1,9 @@
 """`darkroom predict --explain`: a heat map of each picture that could be read, or one line why not."""
 
+import csv
 import io
 import zipfile
+from threading import Event
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ import torch
 from PIL import Image
 from tests.serving.fakes import CLASSES, png
 from tests.unit.refusals import refused
+from tests.wait import SECONDS
 
 from darkroom.errors import DataError, ModelError
+from darkroom.prediction import bulk
 from darkroom.prediction.bulk import answer_all
 from darkroom.prediction.heat_maps import check_directory, open_heat_maps
 from darkroom.prediction.inputs import InputImages
@@ -55,14 +59,74 @@ def explain(predictor, pictures, directory):
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_every_picture_that_can_be_read_has_a_file_of_its_own(predictor, pictures, tmp_path):
-    assert explain(predictor, pictures, tmp_path / "maps") == ["1.png-2.png", "1.png.png"]
+def index(directory):
+    """Which picture each file is of, as index.csv says."""
+    with (directory / "index.csv").open(newline="", encoding="utf-8") as opened:
+        header, *rows = csv.reader(opened)
+    assert header == ["file", "picture"]
+    return rows
+
+
+def test_every_picture_that_can_be_read_has_a_file_with_its_number(predictor, pictures, tmp_path):
+    assert explain(predictor, pictures, tmp_path / "maps") == ["000001-1.png.png", "000003-1.png.png", "index.csv"]
+    assert index(tmp_path / "maps") == [
+        ["000001-1.png.png", f"{pictures[0]}/1.png"],
+        ["000003-1.png.png", f"{pictures[1]}/1.png"],
+    ]
+
+
+def test_pictures_that_threads_finish_in_another_order_keep_their_names(predictor, tmp_path, monkeypatch):
+    for name, value in {"BATCH": 1, "PARALLEL_FROM": 1, "processes": bulk._threads}.items():
+        monkeypatch.setattr(bulk, name, value)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    brightness = {"1.png": 10, "2.png": 90, "3.png": 170}
+    for name, value in brightness.items():
+        (tmp_path / name).write_bytes(png(value, (SIDE, SIDE)))
+    second_is_drawn, order = Event(), []
+
+    with open_heat_maps(tmp_path / "maps", predictor) as draw:
+
+        def second_before_first(given, pixels, probabilities):
+            (number, _) = given[0]
+            if number == 1:
+                assert second_is_drawn.wait(SECONDS)
+            draw(given, pixels, probabilities)
+            order.append(number)
+            if number == 2:
+                second_is_drawn.set()
+
+        images = InputImages([str(tmp_path / name) for name in brightness])
+        for _ in answer_all(predictor, images.shards(), draw=second_before_first):
+            pass
+
+    assert order.index(2) < order.index(1)
+    assert index(tmp_path / "maps") == [
+        [f"00000{number}-{name}.png", str(tmp_path / name)] for number, name in enumerate(brightness, 1)
+    ]
+    for file, picture in index(tmp_path / "maps"):
+        with Image.open(tmp_path / "maps" / file) as shown:
+            assert shown.getpixel((0, 0))[0] == brightness[picture.rpartition("/")[2]]
+
+
+def test_paths_that_look_alike_in_a_name_have_files_of_their_own(predictor, tmp_path):
+    long = "z" * 70
+    names = ["a/b.png", "a_b.png", f"1{long}.png", f"2{long}.png", "A_B.png"]
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, png(200))
+
+    found = explain(predictor, [str(tmp_path / "all.zip")], tmp_path / "maps")
+
+    assert len({name.lower() for name in found}) == len(names) + 1
+    rows = index(tmp_path / "maps")
+    assert [file for file, _ in rows] == found[:-1]
+    assert sorted(picture.partition("all.zip/")[2] for _, picture in rows) == sorted(names)
 
 
 def test_a_file_shows_what_the_model_saw_plain_and_tinted_where_it_looked(predictor, pictures, tmp_path):
     explain(predictor, pictures[1:], tmp_path / "maps")
 
-    shown = np.asarray(Image.open(tmp_path / "maps" / "1.png.png").convert("RGB")).astype(int)
+    shown = np.asarray(Image.open(tmp_path / "maps" / "000001-1.png.png").convert("RGB")).astype(int)
     times = shown.shape[0] // SIDE
     plain, tint = shown[::times, : shown.shape[1] // 2 : times], shown[::times, shown.shape[1] // 2 :: times]
     assert (plain[:4, :4] == 255).all()
@@ -80,14 +144,14 @@ def test_pictures_of_an_archive_are_named_by_their_path_in_it(predictor, tmp_pat
 
     found = explain(predictor, [str(tmp_path / "all.zip")], tmp_path / "maps")
 
-    assert found == ["x_1.png.png", "y_1.png.png", "ä" * 56 + ".png.png"]
+    assert found == ["000001-x_1.png.png", "000002-y_1.png.png", f"000003-{'ä' * 56}.png.png", "index.csv"]
 
 
 def test_nothing_is_left_of_heat_maps_that_were_interrupted(predictor, tmp_path):
     def fail():
         with open_heat_maps(tmp_path / "maps", predictor) as draw:
             picture = next(iter(InputImages([str(tmp_path / "1.png")])))
-            draw([picture], np.zeros((1, 1, SIDE, SIDE), np.uint8), np.array([[1.0, 0.0]]))
+            draw([(1, picture)], np.zeros((1, 1, SIDE, SIDE), np.uint8), np.array([[1.0, 0.0]]))
             raise KeyboardInterrupt
 
     (tmp_path / "1.png").write_bytes(png(0))
@@ -123,7 +187,7 @@ def test_the_champion_is_explained_by_the_command(registered, darkroom, tmp_path
     code, _, errors = darkroom("predict", "1.png", "--explain", "maps")
 
     assert (code, "maps: 1 heat map" in errors) == (0, True)
-    assert [path.name for path in (tmp_path / "maps").iterdir()] == ["1.png.png"]
+    assert sorted(path.name for path in (tmp_path / "maps").iterdir()) == ["000001-1.png.png", "index.csv"]
     refused(darkroom("predict", "1.png", "--explain", "maps"), r"--explain maps: is not empty; expected a new or empty")
     refused(
         darkroom("predict", "1.png", "--explain", "new", "--ray-address", "auto"),

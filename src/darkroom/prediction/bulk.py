@@ -71,8 +71,8 @@ def answer_all(
 ) -> Iterator[tuple[S, BatchPredictions]]:
     """The answers for the pictures of ``shards``, in their order, some at a time; see ``Transform`` for ``invert``.
 
-    ``draw`` is given what could be read, with its answers, in any order. Each shard has at least one batch, which may
-    be empty.
+    ``draw`` is given what could be read, with its numbers and answers; threads call it in any order. Each shard has at
+    least one batch, which may be empty.
     """
     batches: Iterator[tuple[S, list[Picture]]] = (
         (shard, batch) for shard in shards for batch in _batches(predictor, shard)
@@ -94,9 +94,11 @@ def answer_all(
         _threads(workers if is_many else 1) as beside,
     ):
         ahead: deque[tuple[S, Iterator[BatchPredictions]]] = deque()
+        before = 0
         for shard, batch in batches:
             parts = [batch] if is_many else [batch[start : start + FEW] for start in range(0, len(batch), FEW)]
-            ahead.append((shard, beside(answer, [_named(batch)], [spread(decode, parts)])))
+            ahead.append((shard, beside(answer, [before], [_named(batch)], [spread(decode, parts)])))
+            before += len(batch)
             if len(ahead) > 2 * workers:
                 done, answers = ahead.popleft()
                 yield done, next(answers)
@@ -110,7 +112,8 @@ def answer_alone(
 ) -> Iterator[BatchPredictions]:
     """What ``answer_all`` answers for one shard, in this thread alone."""
     for batch in _batches(predictor, shard):
-        yield _answer(predictor, invert, None, _named(batch), iter([decode_all(predictor.transform, invert, batch)]))
+        decoded = iter([decode_all(predictor.transform, invert, batch)])
+        yield _answer(predictor, invert, None, 0, _named(batch), decoded)
 
 
 def decode_all(transform: Transform, invert: bool | None, pictures: Sequence[Picture]) -> DecodedPictures:
@@ -152,9 +155,11 @@ def _answer(
     predictor: "Predictor",
     invert: bool | None,
     draw: "Draw | None",
+    before: int,
     pictures: Sequence[Picture],
     decoded: Iterator[DecodedPictures],
 ) -> BatchPredictions:
+    """The answers for a batch; ``before`` it there were so many pictures, by which ``draw`` numbers them from 1."""
     parts = list(decoded)
     errors = [error for part in parts for error in part.errors]
     is_read = np.array([error is None for error in errors], bool)
@@ -170,7 +175,7 @@ def _answer(
         if invert is None:
             negative[is_read] = predictor.perhaps_negative(pixels)
         if draw is not None:
-            draw(list(compress(pictures, is_read)), pixels, probabilities[is_read])
+            draw(list(compress(enumerate(pictures, before + 1), is_read)), pixels, probabilities[is_read])
     return BatchPredictions(pictures, probabilities, inverted, unlike, negative, errors, members)
 
 

@@ -1,10 +1,8 @@
 """Write a heat map of each picture of `darkroom predict`, as PNG files in a directory."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,15 +12,19 @@ from darkroom.errors import DataError
 from darkroom.explanation.explainer import Explainer
 from darkroom.explanation.picture import beside
 from darkroom.prediction.shards import Picture
+from darkroom.utils.csv_files import write_spreadsheet
 from darkroom.utils.files import atomic_directory
 
 if TYPE_CHECKING:
     from darkroom.prediction.predictor import Predictor
 
-# Given pictures, their pixels uint8 [n, C, H, W], and their probabilities float64 [n, classes].
-Draw = Callable[[Sequence[Picture], NDArray[np.uint8], NDArray[np.float64]], None]
+# Given pictures with their numbers among all, their pixels uint8 [n, C, H, W], and their probabilities float64
+# [n, classes].
+Draw = Callable[[Sequence[tuple[int, Picture]], NDArray[np.uint8], NDArray[np.float64]], None]
 # Characters of a picture's name that its file has: file systems allow 255 bytes.
 LONGEST = 60
+# Which file is of which picture.
+INDEX = "index.csv"
 
 
 def check_directory(path: Path) -> None:
@@ -36,27 +38,24 @@ def check_directory(path: Path) -> None:
 def open_heat_maps(path: Path, predictor: "Predictor") -> Iterator[Draw]:
     """A function that writes heat maps of the most probable class; the directory appears only if the block succeeds.
 
-    Each file has the name of its picture, and shows what the model saw, plain and tinted. Any thread may call it.
+    Each file has the number and the end of the name of its picture, and shows what the model saw, plain and tinted.
+    INDEX lists them with the whole names. Any thread may call it, in any order: the numbers are given before.
     Raises ModelError if a heat map would take too long.
     """
     decoder = predictor.transform.decoder
     explainer = Explainer(predictor.model, (decoder.channels, *decoder.size))
     _ = explainer.plan  # measured, or refused, before there is any other work
-    taken: Counter[str] = Counter()
-    lock = Lock()
-
-    def new_name(picture: Picture) -> str:
-        name = picture.inside.replace("/", "_")[-LONGEST:]
-        with lock:
-            taken[name.lower()] += 1
-            number = taken[name.lower()]
-        return f"{name}.png" if number == 1 else f"{name}-{number}.png"
-
+    drawn: list[tuple[int, str, str]] = []
     with atomic_directory(path) as written:
 
-        def draw(pictures: Sequence[Picture], pixels: NDArray[np.uint8], probabilities: NDArray[np.float64]) -> None:
+        def draw(
+            pictures: Sequence[tuple[int, Picture]], pixels: NDArray[np.uint8], probabilities: NDArray[np.float64]
+        ) -> None:
             heat = explainer.explain(pixels, probabilities.argmax(1))
-            for picture, image, of_image in zip(pictures, pixels, heat, strict=True):
-                beside(image, of_image).save(written / new_name(picture))
+            for (number, picture), image, of_image in zip(pictures, pixels, heat, strict=True):
+                name = f"{number:06}-{picture.inside.replace('/', '_')[-LONGEST:]}.png"
+                beside(image, of_image).save(written / name)
+                drawn.append((number, name, picture.file))
 
         yield draw
+        write_spreadsheet(written / INDEX, ("file", "picture"), (row[1:] for row in sorted(drawn)))
