@@ -110,10 +110,8 @@ class Gpus:
 
     def _memory(self, handle: Any) -> dict[str, float]:
         memory = self._library.nvmlDeviceGetMemoryInfo(handle)
-        return {
-            "memory_usage_percentage": 100 * memory.used / memory.total,
-            "memory_usage_megabytes": memory.used / 1e6,
-        }
+        values = {"memory_usage_megabytes": memory.used / 1e6}
+        return values | _percentage("memory_usage", memory.used, memory.total)
 
     def _utilization(self, handle: Any) -> dict[str, float]:
         return {"utilization_percentage": self._library.nvmlDeviceGetUtilizationRates(handle).gpu}
@@ -121,4 +119,9 @@ class Gpus:
     def _power(self, handle: Any) -> dict[str, float]:
         power = self._library.nvmlDeviceGetPowerUsage(handle)
         limit = self._library.nvmlDeviceGetEnforcedPowerLimit(handle)
-        return {"power_usage_watts": power / 1000, "power_usage_percentage": 100 * power / limit}
+        return {"power_usage_watts": power / 1000} | _percentage("power_usage", power, limit)
+
+
+def _percentage(name: str, used: float, whole: float) -> dict[str, float]:
+    """The share of ``whole`` that is used; nothing where a driver tells 0 for what it does not know."""
+    return {f"{name}_percentage": 100 * used / whole} if whole else {}
