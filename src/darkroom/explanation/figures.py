@@ -17,8 +17,9 @@ from darkroom.plotting import GRAY, GREEN, RED, image_grid, new_figure, shorten,
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Mistakes that are shown, and images of each class whose maps are averaged: fewer if the maps of a picture would take
+# longer than SECONDS.
 MISTAKES = 12
-# Images of each class whose maps are averaged, fewer if these maps would take longer than SECONDS.
 CLASS_IMAGES = 16
 SECONDS = 20.0
 MAX_CLASSES = 50
@@ -41,9 +42,10 @@ def explained_mistakes(
 ) -> "Figure | None":
     """The most confident mistakes among the test ``images``, each with its heat maps for the two classes.
 
-    None if there are no mistakes. Raises ModelError if a heat map would take too long, as ``class_maps`` does.
+    None if there are no mistakes, or no time for one. Raises ModelError if a heat map would take too long, as
+    ``class_maps`` does.
     """
-    rows = found.mistakes[:MISTAKES]
+    rows = found.mistakes[: min(MISTAKES, int(SECONDS / (2 * explainer.plan.seconds)))]
     if not len(rows):
         return None
     pixels = images[rows]

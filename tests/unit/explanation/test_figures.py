@@ -54,6 +54,17 @@ def test_a_mistake_is_shown_plain_and_with_what_spoke_for_either_class(channels:
             assert (axes.get_title(), to_hex(axes.title.get_color())) == (f"{word} class {label}", color)
 
 
+@pytest.mark.parametrize(("seconds", "count"), [(0.5, 12), (2.5, 4), (3.0, 3), (11.0, None)])
+def test_a_slow_model_has_fewer_mistakes_explained_or_no_picture(seconds: float, count: int | None) -> None:
+    """Each takes two maps, and all of them 20 s at most."""
+    found, explainer = evaluated(5, right=False), Marking(seconds)
+
+    figure = explained_mistakes(pictures(40), found, tuple(found.per_class), explainer)
+
+    assert (figure is None) == (count is None)
+    assert len(explainer.asked) == 2 * (count or 0)
+
+
 def test_without_mistakes_there_is_nothing_to_explain() -> None:
     found = evaluated(3, right=True)
 
