@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isqrt
+from threading import Lock
 from typing import Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from darkroom.errors import ModelError
+from darkroom.explanation.cost import cost_of
 from darkroom.explanation.layer_cam import layer_cam
 from darkroom.explanation.occlusion import BATCH, occlude
 from darkroom.explanation.score import scaled
@@ -28,22 +30,28 @@ SHARE = 0.5
 # Parts, a side, that occlusion divides an image into. Fewer than the least show nothing.
 MOST_CELLS = 14
 LEAST_CELLS = 2
-# Explained at once: the activations and gradients of all layers are in memory.
+# Explained at once, at most, and fewer if all layers return more values for them: these stay in memory, and their
+# gradients come on top. As float32 they are 256 MiB.
 IMAGES = 16
+VALUES = 1 << 26
 
 
 def time_limit(shape: Sequence[int]) -> float:
-    """The seconds that a heat map of an image of ``shape`` (channels, height, width) may take."""
+    """The seconds that a heat map may take for a model that computes on ``shape`` (channels, height, width)."""
     return min(MOST_SECONDS, SECONDS * max(SIDE, *shape[1:]) / SIDE)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a model is explained: by which method, occlusion with so many ``cells``, and the ``seconds`` a heat map."""
+    """How a model is explained: by which method, occlusion with so many ``cells``, and the ``seconds`` a heat map.
+
+    LayerCAM is of so many ``images`` at once.
+    """
 
     method: Method
     seconds: float
     cells: int = 0
+    images: int = 1
 
 
 class Explainer:
@@ -55,15 +63,16 @@ class Explainer:
     def __init__(self, model: Callable[[Tensor], Tensor], shape: Sequence[int]) -> None:
         self._model = model
         self._shape = tuple(shape)
+        self._one_at_a_time = Lock()
 
     def explain(self, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Heat:
         """How much each pixel of ``images`` [N, *shape] speaks for the class of ``labels`` [N]: float32 [N, H, W].
 
-        0 is nothing; 1 is the most within an image, unless nothing in it speaks for the class. Raises ModelError as
-        ``plan`` does.
+        0 is nothing; 1 is the most within an image, unless nothing in it speaks for the class. Threads may call it
+        side by side. Raises ModelError as ``plan`` does.
         """
         plan = self.plan
-        parts = torch.from_numpy(images).split(IMAGES), torch.from_numpy(labels).split(IMAGES)
+        parts = torch.from_numpy(images).split(plan.images), torch.from_numpy(labels).split(plan.images)
         heat = [self._heat(*part, plan.cells) for part in zip(*parts, strict=True)]
         found: Heat = scaled(torch.cat(heat)).numpy()
         return found
@@ -77,7 +86,8 @@ class Explainer:
     def _heat(self, images: Tensor, labels: Tensor, cells: int) -> Tensor:
         if cells:
             return occlude(self._model, images, labels, cells)
-        found = layer_cam(self._model, images, labels)
+        with self._one_at_a_time:  # several would need the memory of each
+            found = layer_cam(self._model, images, labels)
         assert found is not None, "a model has lost its convolutions"
         return found
 
@@ -100,13 +110,14 @@ class Explainer:
             return problem
 
     def _make_plan(self) -> Plan:
-        limit = time_limit(self._shape)
+        cost = cost_of(self._model, torch.zeros(1, *self._shape, dtype=torch.uint8))
+        limit = time_limit(cost.shape or self._shape)
         images = torch.zeros(BATCH, *self._shape, dtype=torch.uint8)
         one, label = images[:1], torch.zeros(1, dtype=torch.int64)
         if self._shows_layers(one, label):
             seconds = _seconds(lambda: layer_cam(self._model, one, label))
             _check(seconds, limit)
-            return Plan("layer-cam", seconds)
+            return Plan("layer-cam", seconds, images=max(1, min(IMAGES, VALUES // max(1, cost.values))))
         with torch.no_grad():
             each = _seconds(lambda: self._model(images)) / len(images)
         _check((LEAST_CELLS + 1) ** 2 * each, limit)

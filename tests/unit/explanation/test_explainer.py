@@ -1,9 +1,13 @@
 """The method that explains a model, and the time that it may take. tests/unit/formats has every model and runtime."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from darkroom.config.settings import Model
 from darkroom.errors import ModelError
@@ -105,3 +109,62 @@ def test_many_images_have_the_maps_of_each(make_card) -> None:
     assert together.shape == (len(images), 20, 18)
     for row in (0, module.IMAGES, len(images) - 1):
         np.testing.assert_allclose(together[row], explainer.explain(images[[row]], labels[[row]])[0], atol=1e-4)
+
+
+class Enlarging:
+    """Computes on images of 56 pixels a side, and keeps how many it was given at once."""
+
+    def __init__(self) -> None:
+        self.layer = torch.nn.Conv2d(1, 3, 3)
+        self.given: list[int] = []
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.given.append(len(images))
+        return self.layer(F.interpolate(images.float(), (56, 56))).mean((2, 3))
+
+
+@pytest.mark.parametrize(("share", "parts"), [(0.4, [2, 2, 1]), (1.5, [1] * 5), (0.01, [5])])
+def test_images_of_which_few_fit_into_memory_are_explained_few_at_once(monkeypatch, share, parts) -> None:
+    """``share`` of what may be in memory is needed for an image."""
+    model = Enlarging()
+    values = 20 * 18 + 56 * 56 + 3 * 54 * 54 + 3
+    monkeypatch.setattr(module, "VALUES", int(values / share))
+    explainer = Explainer(model, SHAPE)
+    _ = explainer.plan
+    model.given.clear()
+
+    explainer.explain(IMAGES[[0, 1, 2, 0, 1]], LABELS[[0, 1, 2, 0, 1]])
+
+    assert model.given == parts
+
+
+def test_the_time_limit_is_that_of_the_size_that_the_model_computes_on(monkeypatch) -> None:
+    monkeypatch.setattr(module, "_seconds", lambda run: 0.59)
+    assert Explainer(Enlarging(), SHAPE).plan.seconds == 0.59
+    monkeypatch.setattr(module, "_seconds", lambda run: 0.61)
+    with pytest.raises(ModelError, match=r"more than the 0\.6 s"):
+        _ = Explainer(Enlarging(), SHAPE).plan
+
+
+def test_threads_explain_by_layers_one_after_the_other() -> None:
+    layer = torch.nn.Conv2d(1, 3, 3)
+    another, met, waits = Event(), [], []
+
+    def model(images: Tensor) -> Tensor:
+        if waits:
+            waits.pop()
+            met.append(another.wait(0.2))  # for the other thread, which must not come before this one is done
+        else:
+            another.set()
+        return layer(images.float()).mean((2, 3))
+
+    explainer = Explainer(model, SHAPE)
+    _ = explainer.plan
+    another.clear()
+    waits.append(True)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: explainer.explain(IMAGES, LABELS), range(2)))
+
+    assert met == [False]
+    assert another.is_set()
