@@ -21,6 +21,7 @@ from darkroom.evaluation.cross_validated import beside
 from darkroom.evaluation.leaks import confirm_leaked, without_leaked
 from darkroom.evaluation.logits import predict_logits
 from darkroom.evaluation.measurement import measure_all
+from darkroom.evaluation.metrics import Evaluation
 from darkroom.evaluation.neighbors import TrainNeighbors
 from darkroom.evaluation.notes import caveats, describe_sets, headline, leak_lines
 from darkroom.evaluation.outputs import write_outputs
@@ -42,6 +43,7 @@ from darkroom.models.files import load_classifier
 from darkroom.training.device import set_tf32
 from darkroom.utils.console import messages, progress, warn
 from darkroom.utils.files import atomic_directory, sha256, write_json
+from darkroom.utils.memory import shortage
 from darkroom.workspace import Workspace
 
 # Of the train split, enough to know how its images are laid out.
@@ -98,10 +100,7 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     notes += [*([small] if small else []), *leak_lines(found, resembling, leaked)]
     with atomic_directory(report) as written:
         write_outputs(found, test.pixels, dataset.classes, slices, written)
-        try:
-            write_heat_maps(test.pixels, found, dataset.classes, Explainer(classifier, dataset.shape), written)
-        except ModelError as problem:
-            warn(f"evaluate: no {problem}")
+        _explain(classifier, test, found, dataset, written)
         write_json(written / SLICES, as_json(slices, correct, left_out))
         if robustness:
             write_robustness(robustness, test.pixels[np.array([len(test) // 2])][0], written)
@@ -189,6 +188,18 @@ def _leaked(
         return resembling, resembling
     groups = read_groups(directory, sum(dataset.sizes.values()))
     return resembling, confirm_leaked(classifier, train, val, test, resembling, groups, batch_size)
+
+
+def _explain(classifier: Classifier, test: Split, found: Evaluation, dataset: DatasetCard, directory: Path) -> None:
+    """Write the heat maps; a warning if they take too long or too much memory, which the evaluation does not need."""
+    try:
+        write_heat_maps(test.pixels, found, dataset.classes, Explainer(classifier, dataset.shape), directory)
+    except ModelError as problem:
+        warn(f"evaluate: no {problem}")
+    except (MemoryError, RuntimeError, OSError) as problem:
+        if not (reason := shortage(problem)):
+            raise
+        warn(f"evaluate: no heat maps: {reason}")
 
 
 def _measure_robustness(

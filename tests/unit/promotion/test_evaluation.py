@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -139,6 +140,21 @@ def test_slices_that_are_worse_than_the_rest_are_told_in_a_line(darkroom, evalua
     assert re.search(r"the accuracy is lower on \d of \d+ slices of the test split: camera broken 0\.0% of \d+ ", line)
     assert "reports/evaluate/slices.json lists them" in line
     assert {line["slice camera"] for line in _rows(report)} == {"broken", "fine"}
+
+
+def test_a_shortage_of_memory_for_heat_maps_is_told_of_and_the_evaluation_stays(darkroom, report, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4294967296 bytes.")
+
+    shutil.rmtree(report)
+    monkeypatch.setattr("darkroom.stages.evaluate.write_heat_maps", fail)
+
+    code, _, said = darkroom("evaluate")
+
+    assert code == 0
+    assert "evaluate: no heat maps: not enough memory (4.0 GiB wanted, " in " ".join(said.split())
+    assert json.loads((report / "metrics.json").read_text())["accuracy"] > 0
+    assert not list(report.glob("explained*"))
 
 
 def test_the_prediction_sets_are_measured_on_the_test_split(report):
