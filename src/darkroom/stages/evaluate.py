@@ -82,7 +82,7 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     resembling, leaked = _leaked(classifier, train, val, test, dataset, directory, config.evaluate.batch_size)
     found = replace(found, summary=found.summary | without_leaked(found, leaked))
     correct, compared = found.predicted == found.labels, dict(slicing)
-    robustness = _measure_robustness(classifier, test, correct, config.evaluate)
+    robustness = _measure_robustness(classifier, test, correct, config.evaluate, config.train.device)
     if robustness:
         found = replace(found, summary=found.summary | robustness.metrics)
     if wanted is None or CONFUSION in wanted:
@@ -203,12 +203,12 @@ def _explain(classifier: Classifier, test: Split, found: Evaluation, dataset: Da
 
 
 def _measure_robustness(
-    classifier: Classifier, test: Split, correct: NDArray[np.bool_], settings: Evaluate
+    classifier: Classifier, test: Split, correct: NDArray[np.bool_], settings: Evaluate, wanted: str
 ) -> Robustness | None:
-    """The robustness if it is wanted, measured on a GPU if there is one."""
+    """The robustness if it is wanted, measured on a GPU if there is one, unless training is ``wanted`` on the CPU."""
     if settings.corruptions == "none":
         return None
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device("cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu")
     set_tf32(device, "fp32")
     with progress() as display:
         task = display.add_task("evaluate: corrupted images", total=len(test), note="")

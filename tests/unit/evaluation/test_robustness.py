@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from darkroom.config.settings import Evaluate
 from darkroom.data.batches import CPU, Split
 from darkroom.errors import ModelError
 from darkroom.evaluation.corrupted_images import measure_robustness
@@ -15,6 +16,7 @@ from darkroom.evaluation.corruptions import CORRUPTIONS, draw
 from darkroom.evaluation.metrics import accuracy_interval
 from darkroom.evaluation.robustness import Accuracy, CorruptionAccuracy, Robustness
 from darkroom.evaluation.robustness_report import write_robustness
+from darkroom.stages import evaluate
 
 
 def brightness(images):
@@ -63,6 +65,20 @@ def test_the_accuracies_are_those_of_one_image_after_the_other(split, found):
     assert found.worst.corruption == list(CORRUPTIONS)[int(right.mean((1, 2)).argmin())]
     assert found.metrics["robust_accuracy"] == found.corrupted.accuracy
     assert found.metrics["worst_corruption_accuracy"] == pytest.approx(right.mean((1, 2)).min())
+
+
+@pytest.mark.parametrize(
+    ("device", "there", "used"), [("cpu", True, "cpu"), ("auto", True, "cuda"), ("cuda", False, "cpu")]
+)
+def test_a_gpu_is_used_where_there_is_one_unless_training_is_kept_off_it(split, monkeypatch, device, there, used):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    monkeypatch.setattr(evaluate, "set_tf32", lambda device, precision: None)
+    monkeypatch.setattr(evaluate, "measure_robustness", lambda *given: asked.append(given[4].type))
+
+    evaluate._measure_robustness(torch.nn.Identity(), split, correct(split), Evaluate(corruptions="common"), device)
+
+    assert asked == [used]
 
 
 def test_the_batches_make_no_difference(split, found):
