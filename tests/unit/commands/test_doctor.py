@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests import defaults
 from tests.conftest import QUICK
 
 from darkroom.commands.doctor import pipeline
+from darkroom.commands.params.__main__ import main as write_all_settings
 from darkroom.config import load
 from darkroom.promotion.registry import MODEL_FILE
 from darkroom.tracking.spool import Spool
@@ -327,6 +329,34 @@ def test_settings_that_are_wrong_end_with_exit_code_2(project, darkroom):
     project(train__lr=-1)
     code, _, errors = darkroom("doctor")
     assert (code, "train.lr: expected greater than 0" in errors) == (2, True)
+
+
+def test_keys_that_dvc_looks_for_and_an_old_params_file_lacks_are_found_and_added(doctor, project):
+    root = project(**QUICK, train__lr=0.0123)
+    shutil.copy(defaults.ROOT / "dvc.yaml", root)
+    assert doctor() == []
+    params = root / "params.yaml"
+    lines = params.read_text().splitlines(keepends=True)
+    params.write_text("".join(line for line in lines if not line.startswith(("  coverage:", "  coverage_per_class:"))))
+    find(
+        doctor(),
+        "settings",
+        "params.yaml: lacks serve.coverage, serve.coverage_per_class, without which `dvc repro` stops; `make params` ",
+    )
+
+    write_all_settings()
+
+    assert doctor() == []
+    assert load(params).train.lr == 0.0123
+
+
+def test_a_section_that_dvc_looks_for_is_found_to_be_missing(doctor, project):
+    root = project(**QUICK)
+    shutil.copy(defaults.ROOT / "dvc.yaml", root)
+    text = (root / "params.yaml").read_text()
+    begin = text.index("\ngate:")
+    (root / "params.yaml").write_text(text[:begin] + text[text.index("\n\n", begin) :])
+    find(doctor(), "settings", "params.yaml: lacks gate, without which")
 
 
 def test_images_that_were_moved_away_are_found(doctor, project, tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.table import Table
 from rich.text import Text
 
-from darkroom.commands.doctor import machine, pipeline
+from darkroom.commands.doctor import machine, pipeline, settings
 from darkroom.commands.doctor.finding import Finding, examined
 from darkroom.config import Config
 from darkroom.errors import counted
@@ -49,7 +49,7 @@ def _examine(config: Config, workspace: Workspace) -> Iterator[Finding]:
     # While DVC runs: these import torch and MLflow, which takes seconds.
     from darkroom.commands.doctor import registry, store, working_tree
 
-    yield Finding("settings", f"{workspace.params}: valid")
+    yield from examined(settings.AREA, settings.check(workspace))
     yield from machine.check(workspace)
     files = list(examined(working_tree.AREA, working_tree.check_search(config, workspace)))
     files += examined(working_tree.AREA, working_tree.check(config, workspace))
