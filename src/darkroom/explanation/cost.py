@@ -39,6 +39,7 @@ class Cost(TorchFunctionMode):
 @torch.no_grad()
 def cost_of(model: Callable[[Tensor], Tensor], image: Tensor) -> Cost:
     """The cost of ``image`` uint8 [1, C, H, W]. A runtime other than torch shows nothing of it."""
-    with Cost() as cost:
+    cost = Cost()
+    with cost:
         model(image)
     return cost
