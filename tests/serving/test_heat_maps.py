@@ -19,6 +19,7 @@ from darkroom.prediction.bulk import answer_all
 from darkroom.prediction.heat_maps import check_directory, open_heat_maps
 from darkroom.prediction.inputs import InputImages
 from darkroom.prediction.predictor import Predictor
+from darkroom.prediction.shards import Picture
 
 SIDE = 8
 
@@ -145,6 +146,15 @@ def test_pictures_of_an_archive_are_named_by_their_path_in_it(predictor, tmp_pat
     found = explain(predictor, [str(tmp_path / "all.zip")], tmp_path / "maps")
 
     assert found == ["000001-x_1.png.png", "000002-y_1.png.png", f"000003-{'ä' * 56}.png.png", "index.csv"]
+
+
+def test_a_name_that_is_not_utf8_does_not_end_the_command(predictor, tmp_path):
+    name = "caf\udce9.png"
+    with open_heat_maps(tmp_path / "maps", predictor) as draw:
+        draw([(1, Picture(name, name))], np.zeros((1, 1, SIDE, SIDE), np.uint8), np.array([[1.0, 0.0]]))
+
+    assert (tmp_path / "maps" / f"000001-{name}.png").is_file()
+    assert index(tmp_path / "maps") == [["000001-caf\ufffd.png.png", "caf\ufffd.png"]]
 
 
 def test_nothing_is_left_of_heat_maps_that_were_interrupted(predictor, tmp_path):

@@ -55,7 +55,12 @@ def open_heat_maps(path: Path, predictor: "Predictor") -> Iterator[Draw]:
             for (number, picture), image, of_image in zip(pictures, pixels, heat, strict=True):
                 name = f"{number:06}-{picture.inside.replace('/', '_')[-LONGEST:]}.png"
                 beside(image, of_image).save(written / name)
-                drawn.append((number, name, picture.file))
+                drawn.append((number, _as_text(name), _as_text(picture.file)))
 
         yield draw
         write_spreadsheet(written / INDEX, ("file", "picture"), (row[1:] for row in sorted(drawn)))
+
+
+def _as_text(name: str) -> str:
+    """The name with a mark for bytes that are not UTF-8, which a table cannot have."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
