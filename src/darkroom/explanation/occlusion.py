@@ -29,8 +29,7 @@ def occlude(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor, c
     for image, mean, label in zip(images, means, labels, strict=True):
         whole = log_odds(model(image[None]), label[None])
         left = [
-            log_odds(model(torch.where(some, mean, image)), label.expand(len(some)))
-            for some in covers.split(BATCH)
+            log_odds(model(torch.where(some, mean, image)), label.expand(len(some))) for some in covers.split(BATCH)
         ]
         falls.append((whole - torch.cat(left)).view(len(rows), len(columns)))
     return torch.einsum("nrc,rh,cw->nhw", torch.stack(falls).float(), rows.float(), columns.float()) / 4
