@@ -49,7 +49,7 @@ def test_each_gives_the_models_logits_for_any_number_of_images(program, probe, t
 
 @pytest.mark.parametrize("fast", ["onnx", "torch"])
 def test_the_faster_one_is_taken(program, probe, tmp_path, monkeypatch, fast):
-    infer = runtime_module._torch_infer(program)
+    infer = runtime_module._torch_infer(program.module())
     in_torch, in_onnx = (lambda images: infer(images)), (lambda images: infer(images))
     monkeypatch.setattr(runtime_module, "_torch_infer", lambda *given: in_torch)
     monkeypatch.setattr(runtime_module, "_onnx_infer", lambda *given: in_onnx)

@@ -156,7 +156,7 @@ def test_everything_is_reached_with_the_tab_key_in_the_order_of_the_page(served,
         if seen[-1] == "matrix":
             break
     assert [name.removesuffix(" wrong") for name in seen] == [
-        "upload", "camera", "undo", "clear", "summary", "tile", "matrix",
+        "upload", "camera", "undo", "clear", "heat-switch", "summary", "tile", "matrix",
     ]  # fmt: skip
 
 
