@@ -1,4 +1,4 @@
-"""How often the test of `darkroom compare --live` errs for who looks after every label, and what it finds.
+"""How often the test of `darkroom compare --live` is wrong if it is repeated after every label, and what it finds.
 
     python -m benchmarks.serve.peeking [--streams 2000] [--rounds 5]
 
@@ -96,7 +96,7 @@ def _figures(share: float, better: Bools, worse: Bools) -> dict[str, float]:
 
 
 def pictures_needed(share: float) -> int:
-    """The fewest pictures of which McNemar's test, used once, finds the difference so often."""
+    """The smallest number of pictures with which McNemar's test, used once, finds the difference so often."""
     pictures = np.arange(PICTURES + 1)
     power = binom.cdf(_most_losses(), pictures, 1 - share)
     return int(np.argmax(power >= POWER))

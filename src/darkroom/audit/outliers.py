@@ -85,7 +85,7 @@ class Distances:
 
 
 def unsearched(labels: Ints, folds: Ints) -> Ints:
-    """The labels of which some fold has too few images to say what is usual, of ``labels`` and ``folds`` int64 [N]."""
+    """The labels that have too few images in some fold to say what is usual; ``labels`` and ``folds`` are int64 [N]."""
     counts = np.zeros((labels.max() + 1, folds.max() + 1), np.int64)
     np.add.at(counts, (labels, folds), 1)
     found: Ints = np.flatnonzero(((counts > 0) & (counts < FEWEST)).any(axis=1))

@@ -88,8 +88,8 @@ class Reference:
     ) -> PredictionSets | None:
         """The prediction sets of the coverage in ``settings``.
 
-        None if there are none, also if the validation split is too small for the coverage, of which ``tell`` is told in
-        a line.
+        None if the model has no scores for them, or if the validation split is too small for the coverage. In the
+        second case ``tell`` is called with a line that says so.
         """
         if self.label_scores is None:
             return None

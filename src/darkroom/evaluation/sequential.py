@@ -1,4 +1,4 @@
-"""Which of two models is better, for who looks again after every label.
+"""Which of two models is better, by a test that may be repeated after every label.
 
 A test for a fixed number of images errs more often each time that it is repeated on the images so far. Here the risk
 holds for all looks together, however many there are and whenever somebody stops.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Draw = Callable[[Sequence[tuple[int, Picture]], NDArray[np.uint8], NDArray[np.float64]], None]
 # Characters of a picture's name that its file has: file systems allow 255 bytes.
 LONGEST = 60
-# Which file is of which picture.
+# Lists the picture that each file shows.
 INDEX = "index.csv"
 
 

@@ -30,7 +30,7 @@ class Explanation(NamedTuple):
 
 
 class Explanations:
-    """Draws heat maps in a thread of its own, beside which the model goes on answering."""
+    """Draws heat maps in a thread of its own, so that the model can answer meanwhile."""
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="explain")

@@ -52,7 +52,7 @@ class InboxWriter:
         self._submit(model, answer, "disputed")
 
     async def correct(self, model: LoadedModel, answer: "Answer", label: str) -> str | None:
-        """Keep a picture whose class somebody has named. Returns in words why it is not kept, None if it is."""
+        """Keep a picture whose class somebody has named. Returns None, or a text that says why it is not kept."""
         return await self._submit(model, answer, "named", label)
 
     def _submit(

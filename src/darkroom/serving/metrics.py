@@ -146,7 +146,7 @@ class ServerMetrics:
             self._shadow_sets(champion, challenger, of).inc(labels)
 
     def value(self, name: str, **labels: str) -> float:
-        """A sample as it is told, of all processes; 0 if nothing was counted yet."""
+        """A sample of /metrics, summed over all processes; 0 if nothing was counted yet."""
         return self._told.get_sample_value(name, labels) or 0.0
 
     def now_serves(self, version: str) -> None:

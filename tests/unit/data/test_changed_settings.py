@@ -1,4 +1,4 @@
-"""Who runs a command by hand after a change of settings is told that the images are those of before."""
+"""A command that is run by hand after a change of settings warns that the images were made with the old ones."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -19,7 +19,7 @@ def streams(share, images, seed=0):
 
 
 def decided(losses, gains):
-    """Whether each stream is ever taken for better, and for worse, by who looks after every image."""
+    """Whether the test, repeated after every image, ever calls each stream better, and whether ever worse."""
     is_decided = log_evidence(losses, gains) >= -np.log(ALPHA)
     return (is_decided & (gains > losses)).any(1), (is_decided & (gains < losses)).any(1)
 

@@ -3,7 +3,7 @@
 
 import { element, percent } from "./dom.js";
 
-const NAMED = 6; // labels; of more only the number is told
+const NAMED = 6; // labels; of more, only the number is shown
 
 // How sure the answer is, in a word and a line, by sets of a `coverage`; null for a version without prediction sets.
 function judge({ label, probability, prediction_set: labels, probabilities, unlike_training: unlike }, coverage) {
