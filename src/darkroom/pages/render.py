@@ -22,19 +22,22 @@ def write_page(
     *,
     styles: Sequence[str],
     scripts: Sequence[str],
-    shared_styles: Sequence[str] = (),
+    shared: Sequence[str] = (),
 ) -> None:
     """Write a page to ``path``, from the files of a ``package``: its body.html, ``styles`` and ``scripts``.
 
-    Of this package it has base.css, the ``shared_styles`` and dom.js.
+    Of this package it has base.css, dom.js, and the styles and scripts that ``shared`` names.
 
     Everything that comes from the ``data`` is in a block of JSON, which the scripts show as text. They find it as
     ``data``, and run one after another; the page's policy lets no other script run. Raises ValueError for NaN and
     infinities, which JSON does not have.
     """
-    common = [_text(SHARED, name) for name in ("base.css", *shared_styles)]
-    style = "\n".join([*common, *(_text(package, name) for name in styles)])
-    script = "\n".join([_text(SHARED, "dom.js"), *(_text(package, name) for name in scripts)])
+
+    def joined(ending: str, own: Sequence[str]) -> str:
+        common = [name for name in ("base.css", "dom.js", *shared) if name.endswith(ending)]
+        return "\n".join([*(_text(SHARED, name) for name in common), *(_text(package, name) for name in own)])
+
+    style, script = joined(".css", styles), joined(".js", scripts)
     # Of `<` a name could make the end of the block.
     content = json.dumps(data, allow_nan=False).replace("<", "\\u003c")
     policy = (

@@ -11,16 +11,12 @@ let saved = new Map(earlier);
 const WORDS = { keep: "keep", drop: "drop", relabel: "relabel to", move: "move to" };
 const inWords = (fix) => `${WORDS[fix.decision]} ${fix.new}`.trim();
 
-function unsaved() {
-  const keys = new Set([...saved.keys(), ...decisions.keys()]);
-  return [...keys].filter((key) => saved.get(key) !== decisions.get(key)).length;
-}
+const unsaved = () => countChanges(saved, decisions);
 
 function decide(finding, decision, value = "") {
   const { digest, file, given } = finding;
-  const when = new Date().toISOString().replace(/\.\d+Z/, "Z");
   // Who decided is filled in when it is saved.
-  decisions.set(keyOf(finding), { digest, file, given, decision, new: value, who: null, when });
+  decisions.set(keyOf(finding), { digest, file, given, decision, new: value, who: null, when: timestamp() });
   show(`${file || "Image"}: ${inWords(decisions.get(keyOf(finding)))}`);
 }
 
@@ -34,8 +30,6 @@ function undo(key) {
 
 // --- the file ----------------------------------------------------------------------------------------------
 
-const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-
 function save() {
   const who = find("who").value.trim();
   if (!who && [...decisions.values()].some((fix) => fix.who === null)) {
@@ -44,11 +38,7 @@ function save() {
     return;
   }
   for (const [key, fix] of decisions) if (fix.who === null) decisions.set(key, { ...fix, who });
-  const lines = [...decisions.values()].map((fix) => data.columns.map((name) => cell(fix[name])).join(","));
-  const content = [data.columns.join(","), ...lines, ""].join("\n");
-  const address = URL.createObjectURL(new Blob([content], { type: "text/csv" }));
-  element("a", { href: address, download: "fixes.csv" }).click();
-  setTimeout(() => URL.revokeObjectURL(address), 60000);
+  download("fixes.csv", data.columns, [...decisions.values()].map((fix) => data.columns.map((name) => fix[name])));
   saved = new Map(decisions);
   show("Saved as fixes.csv, where your browser puts downloads. Put it at data/fixes.csv and run dvc repro.");
 }
@@ -63,27 +53,6 @@ function neighbor(number) {
     picture(image, image.file),
     element("figcaption", {}, name(image.label), element("span", { className: "small", textContent: image.split })),
   );
-}
-
-function button(text, key, className = "") {
-  const hint = element("kbd", { textContent: key, attributes: { "aria-hidden": "true" } });
-  return element("button", { type: "button", className, attributes: { "aria-keyshortcuts": key } }, text, hint);
-}
-
-// The choices are filled in when they are needed: of a thousand classes each page would have too many.
-function chooser(label, chosen, choices) {
-  const made = element("select", { attributes: { "aria-label": label } });
-  const option = (value) => element("option", { value, textContent: value, selected: value === chosen });
-  if (chosen === null) made.append(element("option", { value: "", textContent: "class…", disabled: true, selected: true }));
-  else made.append(option(chosen));
-  const fill = () => {
-    if (made.dataset.filled) return;
-    made.dataset.filled = "true";
-    made.append(...choices.filter((value) => value !== chosen).map(option));
-  };
-  made.addEventListener("focus", fill);
-  made.addEventListener("pointerdown", fill);
-  return made;
 }
 
 function card(finding, position) {
@@ -176,20 +145,6 @@ function card(finding, position) {
 
 const cards = data.findings.map(card);
 const found = data.kinds.reduce((sum, kind) => sum + kind.total, 0);
-let current = 0;
-
-function mark(position) {
-  cards[current].made.tabIndex = -1;
-  current = position;
-  cards[current].made.tabIndex = 0;
-}
-
-function go(position) {
-  const target = cards[Math.max(0, Math.min(position, cards.length - 1))];
-  target?.made.focus({ preventScroll: true });
-  target?.made.scrollIntoView({ block: "nearest" });
-}
-
 const sections = data.kinds.map(({ kind, title, about, total }, number) => {
   const own = cards.filter((each) => each.finding.kind === kind);
   const count = element("span", { className: "count" });
@@ -244,43 +199,17 @@ const lines = [...earlier].map(([key, fix]) => {
 function show(said = "") {
   for (const each of [...cards, ...sections, ...lines]) each.update();
   const done = cards.filter((each) => decisions.has(keyOf(each.finding))).length;
-  const open = unsaved();
   const all = cards.length ? `${done} of ${counted(cards.length, "finding")} decided` : "No findings";
   const more = cards.length < found ? ` (${found.toLocaleString("en")} in all)` : "";
-  find("progress").textContent = all + more + (open ? `; ${counted(open, "decision")} not saved` : "");
-  find("spoken").textContent = said;
-  find("save").disabled = !open;
+  showProgress(all + more, unsaved(), said);
 }
-
-// Keys act on the finding that has the focus, and never while something is typed or chosen.
-addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select")) return;
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const step = { ArrowDown: 1, ArrowUp: -1 }[key];
-  const inside = event.target.closest(".finding");
-  const at = cards[current];
-  if (key === "s") {
-    if (!find("save").disabled) save();
-  } else if (!at) return;
-  else if (step) go(inside ? current + step : current);
-  else if (at.actions[key]) {
-    at.actions[key]();
-    go(key === "u" ? current : current + 1);
-  } else if (key === "r") at.choices.relabel.focus();
-  else if (key === "m") at.choices.move.focus();
-  else return;
-  event.preventDefault();
-});
-
-addEventListener("beforeunload", (event) => {
-  if (unsaved()) event.preventDefault();
-});
 
 find("dataset").textContent = data.dataset;
 find("warnings").append(...data.warnings.map((line) => element("li", { textContent: line })));
 find("warnings").hidden = !data.warnings.length;
 find("who").value = data.who;
 find("save").addEventListener("click", save);
+listenToKeys(({ choices }, key) => ({ r: choices.relabel, m: choices.move })[key], unsaved);
 find("sections").append(...sections.map((each) => each.link));
 find("findings").append(...sections.map((each) => each.made));
 if (!cards.length) find("findings").append(element("p", { className: "nothing", textContent: "Nothing suspicious was found." }));

@@ -84,7 +84,7 @@ def write_page(
         data,
         styles=["page.css"],
         scripts=["page.js"],
-        shared_styles=["decisions.css"],
+        shared=["decisions.css", "decisions.js"],
     )
 
 

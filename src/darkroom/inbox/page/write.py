@@ -76,5 +76,5 @@ def write_page(path: Path, asked: Sequence[Asked], *, classes: Sequence[str], wh
         data,
         styles=[],
         scripts=["page.js"],
-        shared_styles=["decisions.css"],
+        shared=["decisions.css", "decisions.js"],
     )
