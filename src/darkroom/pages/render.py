@@ -26,7 +26,7 @@ def write_page(
 ) -> None:
     """Write a page to ``path``, from the files of a ``package``: its body.html, ``styles`` and ``scripts``.
 
-    Of this package it has base.css, dom.js, and the styles and scripts that ``shared`` names.
+    Of this package it has theme.css, base.css, dom.js, and the styles and scripts that ``shared`` names.
 
     Everything that comes from the ``data`` is in a block of JSON, which the scripts show as text. They find it as
     ``data``, and run one after another; the page's policy lets no other script run. Raises ValueError for NaN and
@@ -34,7 +34,7 @@ def write_page(
     """
 
     def joined(ending: str, own: Sequence[str]) -> str:
-        common = [name for name in ("base.css", "dom.js", *shared) if name.endswith(ending)]
+        common = [name for name in ("theme.css", "base.css", "dom.js", *shared) if name.endswith(ending)]
         return "\n".join([*(_text(SHARED, name) for name in common), *(_text(package, name) for name in own)])
 
     style, script = joined(".css", styles), joined(".js", scripts)

@@ -8,7 +8,7 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.staticfiles import StaticFiles
 from fastapi_offline import FastAPIOffline
@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Mount, Route
 from starlette.types import Lifespan, Receive, Scope, Send
 
-from darkroom import __version__
+from darkroom import __version__, pages
 from darkroom.serving import corrections
 from darkroom.serving.api import PREDICT_PATH, make_router
 from darkroom.serving.messages import one_line
@@ -29,6 +29,7 @@ from darkroom.serving.proxies import PREFIX, BehindProxy
 from darkroom.serving.service import Service
 
 PAGE = Path(__file__).parent / "page"
+THEME = Path(pages.__file__).parent / "theme.css"
 ABOUT = """
 Images in, classes with calibrated probabilities out. The model is the champion of MLflow's registry: after a promotion
 or a rollback the new one answers within seconds, and every answer names its version.
@@ -92,6 +93,11 @@ def _make_documented(router: APIRouter, *, has_key: bool) -> FastAPI:
         exception_handlers=HANDLERS,
     )
     app.include_router(router)
+
+    @app.get("/static/theme.css", include_in_schema=False)
+    async def theme() -> FileResponse:
+        return FileResponse(THEME)
+
     app.mount("/static", StaticFiles(directory=PAGE), name="static")
 
     text = (PAGE / "index.html").read_text(encoding="utf-8")
