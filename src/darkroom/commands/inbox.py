@@ -3,64 +3,31 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 import typer
-from numpy.typing import NDArray
 
 from darkroom.audit.page.write import current_user
 from darkroom.config import Config
-from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
-from darkroom.data.memmap import allocate
 from darkroom.datasets.inbox import read_accepted, table_of
 from darkroom.errors import ConfigError, ModelError, counted
-from darkroom.images.decoder import BrokenImageError, Decoder
 from darkroom.inbox.acceptance import accept, check_dataset, check_depth, read_decisions
-from darkroom.inbox.duplicates import find_duplicates
+from darkroom.inbox.judgment import Judged, choose, judge
 from darkroom.inbox.page.write import Asked, write_page
-from darkroom.inbox.picking import pick
 from darkroom.inbox.place import find_inbox
 from darkroom.inbox.store import Kept, locked, read_inbox, remove
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
-from darkroom.models.network import record_features
-from darkroom.utils.console import messages, output, reporter, warn
-from darkroom.utils.scratch import scratch_directory
+from darkroom.utils.console import messages, output, warn
 from darkroom.utils.units import MEGABYTE
 from darkroom.workspace import Workspace
 
 PAGE = "index.html"
-# Pictures that the model is given at once.
-BATCH = 256
 # Listed in the terminal; the page has all.
 LISTED = 20
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Pictures with what the model in the working tree says of them.
-
-    ``probabilities`` float32 [n, classes], ``features`` float16 [n, D] and ``groups`` int64 [n] as ``find_duplicates``
-    gives them. ``said`` bool [n]: somebody has named their class; ``known``: they show an image of the validation or
-    test split; ``again``: they show a picture that has joined the dataset, and neither of these.
-    """
-
-    kept: Sequence[Kept]
-    probabilities: NDArray[np.float32]
-    features: NDArray[np.float16]
-    groups: NDArray[np.int64]
-    said: NDArray[np.bool_]
-    known: NDArray[np.bool_]
-    again: NDArray[np.bool_]
-
-    @property
-    def settled(self) -> NDArray[np.bool_]:
-        """Nobody is asked about them: whoever tries the server with test images must not make train images of them."""
-        return self.known | self.again
 
 
 def run(config: Config, workspace: Workspace, *, images: int, as_json: bool) -> None:
@@ -83,10 +50,8 @@ def run(config: Config, workspace: Workspace, *, images: int, as_json: bool) -> 
     check_depth(card)
     table = table_of(source)
     accepted = [table.parent / line.file for line in read_accepted(table)] if table.is_file() else []
-    with scratch_directory() as scratch:
-        cache = workspace.processed(config.dataset.name)
-        judged = _judge(kept, accepted, classifier, card, cache, scratch)
-    asked = _choose(judged, card.classes, images)
+    judged = judge(kept, accepted, classifier, card, workspace.processed(config.dataset.name))
+    asked = [_ask(judged, row, card.classes) for row in choose(judged, images)]
     settled = {judged.kept[row].file for row in np.flatnonzero(judged.settled).tolist()}
     if settled:
         remove(place, [each for each in kept if each.file in settled])
@@ -147,76 +112,11 @@ def _model(workspace: Workspace, config: Config) -> tuple[Classifier, DatasetCar
     return classifier, card
 
 
-def _judge(
-    kept: Sequence[Kept],
-    accepted: Sequence[Path],
-    classifier: Classifier,
-    card: DatasetCard,
-    cache: Path,
-    scratch: Path,
-) -> Judged:
-    pixels, rows = _decode([each.file for each in kept], card, scratch / "inbox")
-    joined, _ = _decode(accepted, card, scratch / "accepted")
-    probabilities = []
-    with torch.no_grad(), record_features(classifier) as features, reporter() as report:
-        for start in range(0, len(pixels), BATCH):
-            batch = torch.from_numpy(np.array(pixels[start : start + BATCH]))
-            probabilities.append(classifier(batch).softmax(1).float().numpy())
-            report("run the model", start, len(pixels))
-        splits = [read_split(cache, card, name) for name in ("val", "test")]
-        splits.append(Split(torch.from_numpy(joined), torch.zeros(len(joined), dtype=torch.int64)))
-        groups, (val, test, again) = find_duplicates(pixels, splits, scratch, report)
-    readable = [kept[row] for row in rows]
-    said = np.array([each.record.label is not None for each in readable])
-    return Judged(
-        readable,
-        np.concatenate(probabilities),
-        torch.cat(features).numpy(),
-        groups,
-        said,
-        val | test,
-        again & ~said & ~val & ~test,
+def _ask(judged: Judged, row: int, classes: Sequence[str]) -> Asked:
+    probabilities = dict(zip(classes, judged.probabilities[row].tolist(), strict=True))
+    return Asked.of(
+        judged.kept[row], probabilities, alike=[judged.kept[other].record.digest for other in judged.alike(row)]
     )
-
-
-def _decode(files: Sequence[Path], card: DatasetCard, target: Path) -> tuple[NDArray[np.uint8], list[int]]:
-    """The pixels of pictures as the model takes them, mapped from ``target``, and which of ``files`` can be read."""
-    # They are what a model has seen: in 8 bits, whatever the files of the dataset have.
-    decoder = Decoder.parse({}, card.shape)
-    pixels = allocate(target, (max(1, len(files)), *card.shape))  # no file of no bytes can be mapped
-    readable: list[int] = []
-    for row, file in enumerate(files):
-        try:
-            pixels[len(readable)] = decoder(file.read_bytes())
-        except (BrokenImageError, FileNotFoundError) as problem:
-            warn(f"{file}: left out ({problem})")
-        else:
-            readable.append(row)
-    return pixels[: len(readable)], readable
-
-
-def _choose(judged: Judged, classes: Sequence[str], count: int) -> list[Asked]:
-    """The pictures to ask people about: first those whose class somebody has named."""
-    said = judged.said
-    # Of a group the one that somebody has named the class of, else the first.
-    order = np.lexsort([np.arange(len(said)), ~said])
-    first = order[np.unique(judged.groups[order], return_index=True)[1]]
-    rows = np.sort(first[~judged.settled[first]])
-    chosen: list[int] = []
-    for part in (rows[said[rows]], rows[~said[rows]]):
-        picked = pick(judged.probabilities[part], judged.features[part], count - len(chosen))
-        chosen += part[picked].tolist()
-    members: dict[int, list[str]] = {}
-    for row in np.flatnonzero(~judged.settled).tolist():
-        members.setdefault(int(judged.groups[row]), []).append(judged.kept[row].record.digest)
-    return [
-        Asked.of(
-            judged.kept[row],
-            dict(zip(classes, judged.probabilities[row].tolist(), strict=True)),
-            alike=[digest for digest in members[int(judged.groups[row])] if digest != judged.kept[row].record.digest],
-        )
-        for row in chosen
-    ]
 
 
 def _print_json(kept: Sequence[Kept], asked: Sequence[Asked]) -> None:

@@ -85,7 +85,7 @@ def shorten(name: str, longest: int = MAX_NAME) -> str:
 
 
 def image_grid(images: NDArray[np.uint8], titles: Sequence[str], colors: Sequence[str], heading: str) -> "Figure":
-    """Up to 25 uint8 images [N, C, H, W], five a row, each under its title in its color."""
+    """Images uint8 [N, C, H, W], five a row, each under its title in its color."""
     rows = max(1, -(-len(images) // 5))
     figure = new_figure(9.5, 1.0 + 2.05 * rows)
     figure.suptitle(heading, x=0.01, ha="left", fontsize=12, fontweight="bold")

@@ -23,8 +23,7 @@ class Asked:
 
     ``version`` answered ``answer`` with this ``probability`` when it was received; ``said`` is what somebody said then,
     or empty. ``suggested`` are the classes to choose from first, that one and those that the model now finds the most
-    probable. ``alike`` are the digests of other pictures of the
-    inbox that show the same.
+    probable. ``alike`` are the digests of other pictures of the inbox that show the same.
     """
 
     digest: str
