@@ -2,14 +2,17 @@
 
 import csv
 import fcntl
+import io
 import json
 import os
 import re
+import zlib
 from contextlib import suppress
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tests.defaults import write_params
 from tests.inbox_project import SETTINGS, picture, put
 from tests.unit.refusals import refused
@@ -216,6 +219,42 @@ def test_an_empty_inbox_is_told_so(root, darkroom):
     code, output, _ = darkroom("inbox", "--json")
     assert code == 0
     assert json.loads(output) == {"pictures": [], "chosen": []}
+
+
+def damage(root, digest):
+    """Such a picture can be opened, but not decoded."""
+    path = root / "data/inbox" / f"{digest}.png"
+    with Image.open(path) as image:
+        texts, size = image.info, (image.height, image.width)
+    info = PngInfo()
+    info.add_itxt("darkroom", texts["darkroom"])
+    written = io.BytesIO()
+    Image.fromarray(np.zeros(size, np.uint8)).save(written, "PNG", pnginfo=info)
+    start = written.getvalue().index(b"IDAT")
+    content = bytearray(written.getvalue())
+    length = int.from_bytes(content[start - 4 : start], "big")
+    content[start + 4 : start + 4 + length] = bytes(length)
+    content[start + 4 + length : start + 8 + length] = zlib.crc32(content[start : start + 4 + length]).to_bytes(
+        4, "big"
+    )
+    path.write_bytes(content)
+
+
+def test_a_picture_that_cannot_be_decoded_is_left_out_with_a_warning(root, darkroom):
+    digests = [put(root, picture(1000 + number)) for number in range(2)]
+    damage(root, digests[0])
+    code, _, errors = darkroom("inbox")
+    assert code == 0
+    assert f"{digests[0]}.png: left out" in errors
+    assert "1 picture to label" in errors
+
+
+def test_an_inbox_of_which_nothing_can_be_decoded_is_refused(root, darkroom):
+    for number in range(2):
+        damage(root, put(root, picture(1000 + number)))
+    code, _, errors = darkroom("inbox")
+    assert code == 2
+    assert errors.splitlines()[-1] == "error: data/inbox: none of its 2 pictures can be decoded; remove them"
 
 
 @pytest.mark.parametrize(
