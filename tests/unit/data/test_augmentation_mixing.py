@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import special
 from scipy.stats import ks_2samp
 from tests.unit.data.draws import noise, seeded
 
@@ -191,6 +192,17 @@ def test_shares_are_drawn_from_the_beta_distribution(monkeypatch, key, alpha):
 def test_shares_lie_between_none_and_all_at_any_alpha(alpha, key):
     _, target = mix(constant(50, 0), torch.zeros(50), Augment(**{key: alpha}), seeded(0))
     assert ((target.share >= 0) & (target.share <= 1)).all()
+
+
+def test_each_of_hundreds_of_trials_has_its_distribution_computed_once(monkeypatch):
+    mixing._quantiles.cache_clear()  # other tests have drawn too
+    computed = []
+    real = special.betaincinv
+    monkeypatch.setattr(special, "betaincinv", lambda alpha, *others: computed.append(alpha) or real(alpha, *others))
+    alphas = [2 + number / 1000 for number in range(300)]
+    for alpha in alphas * 2:
+        mix(constant(2, 0), torch.zeros(2), Augment(mixup=alpha), seeded(0))
+    assert computed == alphas
 
 
 # --- targets -----------------------------------------------------------------------------------------
