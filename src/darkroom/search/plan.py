@@ -17,9 +17,12 @@ from darkroom.training.size import PASSES, measure
 # both); on a GPU whatever is small waits for launches.
 FUSED_ON_GPU = 16
 FUSED_DENSE = 8
-# Floating-point operations of a search that is worth several trials at once: about a minute of one core. A shorter one
-# is trained in this process, one trial after another, so that each suggestion knows of all the trials before it.
+# Floating-point operations of a search that is worth several workers: about a minute of one core.
 WORTH_IT = 3e12
+# Trials that run at once know nothing of each other, so each place for one is to see so many of them. A short search is
+# trained in this process and has no time to lose: 200 heads of photographs took half the time, eight of them at once.
+SEEN = 2
+SEEN_WHERE_SHORT = 16
 # The operations that take as long as the rest of a step, a millisecond of one core: of a small network nearly all.
 PER_STEP = 5e7
 
@@ -38,17 +41,17 @@ def plan(config: Config, card: DatasetCard, device: torch.device) -> Plan:
 
     The same settings on the same machine give the same plan.
     """
-    most_workers, most_fused = most_at_once(config, device) if _work(config, card) >= WORTH_IT else (1, 1)
-    # Trials that run at once know nothing of each other: each place is to see two of them at least.
+    most_workers, most_fused = most_at_once(config, device)
+    is_short = _work(config, card) < WORTH_IT
     workers, fuse = config.search.workers, config.search.fuse
     if not isinstance(workers, int):
-        workers = max(1, min(most_workers, config.search.trials // 2))
+        workers = 1 if is_short else max(1, min(most_workers, config.search.trials // SEEN))
     reason = why_not(config)
     if reason is not None or fuse == "off":
         would = isinstance(fuse, int) or (fuse == "auto" and most_fused > 1)
         return Plan(workers, 1, f"search.fuse: trials are trained one at a time; {reason}" if would else None)
     if not isinstance(fuse, int):
-        fuse = max(1, min(most_fused, config.search.trials // (2 * workers)))
+        fuse = max(1, min(most_fused, config.search.trials // ((SEEN_WHERE_SHORT if is_short else SEEN) * workers)))
     return Plan(workers, fuse)
 
 
