@@ -77,7 +77,7 @@ def changed(settings: dict[str, Any], way: str) -> Job:
     def job(options: Namespace) -> Figures:
         import torch
 
-        from darkroom.training.allocator import keep_freed_memory
+        from darkroom.utils.allocator import keep_freed_memory
 
         keep_freed_memory()
         torch.set_num_threads(1)

@@ -8,7 +8,7 @@ after 2,048 images that warm everything up. Each way has what the ways before it
 - plain: a bare loop over indexed tensors, AdamW
 - channels_last, fused optimizer
 - ReLU behind the pooling: the same numbers at a quarter of its work
-- freed memory kept: glibc gives no memory back and maps none, see darkroom.training.allocator
+- freed memory kept: glibc gives no memory back and maps none, see darkroom.utils.allocator
 - dropout from 16-bit draws: see darkroom.models.dropout
 - bf16: the forward pass in autocast, where the processor computes in it
 """
@@ -38,8 +38,8 @@ def epoch(level: int, batch: int) -> Job:
 
         from darkroom.config.settings import Train
         from darkroom.models.dropout import Dropout
-        from darkroom.training.allocator import keep_freed_memory
         from darkroom.training.device import autocast, choose_precision
+        from darkroom.utils.allocator import keep_freed_memory
 
         on = dict(zip(STEPS, (number <= level for number in range(len(STEPS))), strict=True))
         device = torch.device("cpu")

@@ -9,7 +9,7 @@ import torch
 from darkroom.config.settings import Train
 from darkroom.data.shares import Share
 from darkroom.errors import ConfigError, counted
-from darkroom.training.allocator import keep_freed_memory
+from darkroom.utils.allocator import keep_freed_memory
 
 
 def choose_device(name: str) -> torch.device:

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from darkroom.training.allocator import keep_freed_memory
+from darkroom.utils.allocator import keep_freed_memory
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can keep freed memory")
 
 # Above 32 MiB glibc maps every block anew, and the system zeroes its pages as they are touched.
 FAULTS = """
 import resource, sys, torch
-from darkroom.training.allocator import keep_freed_memory
+from darkroom.utils.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 
