@@ -24,6 +24,7 @@ from darkroom.features.files import FORMAT_VERSION, SPLITS, Features, is_intact,
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import weights_digest
 from darkroom.models.pretrained import Pretrained
+from darkroom.utils.allocator import keep_freed_memory
 from darkroom.utils.console import messages, progress
 from darkroom.utils.files import atomic_directory, atomic_file, digest
 
@@ -131,6 +132,7 @@ class _Computation:
         self.function, self.computed_by = self.plain, "torch"
 
     def run(self) -> None:
+        keep_freed_memory()
         self.partial.mkdir(exist_ok=True)
         missing = [(name, start) for name in SPLITS for start in self._starts(name) if not self._is_done(name, start)]
         total = sum(len(self.splits[name]) * self._views(name) for name in SPLITS)

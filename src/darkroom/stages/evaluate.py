@@ -41,6 +41,7 @@ from darkroom.explanation.figures import write_heat_maps
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
 from darkroom.training.device import set_tf32
+from darkroom.utils.allocator import keep_freed_memory
 from darkroom.utils.console import messages, progress, warn
 from darkroom.utils.files import atomic_directory, sha256, write_json
 from darkroom.utils.memory import shortage
@@ -53,6 +54,7 @@ SLICES = "slices.json"
 
 def run(config: Config, workspace: Workspace) -> None:
     """Write reports/evaluate. Raises ModelError, CacheError or ConfigError."""
+    keep_freed_memory()
     dataset = DatasetCard.read(workspace.processed(config.dataset.name))
     with open_store(config.data.local_cache_gb, workspace, dataset, ("val", "test")) as store:
         _evaluate(config, workspace, dataset, store)
