@@ -15,7 +15,7 @@ from darkroom.features.files import Features
 from darkroom.features.task import head_config
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.pretrained import Pretrained
-from darkroom.models.transfer import read_start, transfer_weights
+from darkroom.models.transfer import card_path, read_start, transfer_weights
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit, start_classifier
 from darkroom.training.loop import EpochMetrics, FitResult
@@ -65,11 +65,12 @@ def start_head(config: Config, features: Features, device: torch.device) -> Clas
     It maps features [N, features, 1, 1] to logits. Raises ModelError.
     """
     head = start_classifier(head_config(config), features.card, features.train, device)
-    start = read_start(Path(config.train.start_from)) if config.train.start_from else None
-    if start and start.card:
+    start_from = Path(config.train.start_from) if config.train.start_from else None
+    # Without a card, the classes of its outputs are unknown. A search does not read its weights for each trial.
+    if start_from and card_path(start_from).is_file():
         with torch.random.fork_rng(devices=[]):
             whole = build_classifier(config.model, features.dataset)
-            taken = transfer_weights(start, whole, config.model, features.dataset)
+            taken = transfer_weights(read_start(start_from), whole, config.model, features.dataset)
         if taken.kept:
             _copy_head_weights(head, whole)
     return head

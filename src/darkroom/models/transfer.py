@@ -69,6 +69,11 @@ class TransferResult:
         )
 
 
+def card_path(weights: Path) -> Path:
+    """Where the card of a file of ``weights`` is, if Darkroom wrote them."""
+    return weights.with_suffix(".json")
+
+
 def read_start(path: Path) -> Start:
     """The weights in ``path``, and the card that Darkroom wrote beside them. Raises ModelError."""
     weights = read_weights(path)
@@ -76,7 +81,7 @@ def read_start(path: Path) -> Start:
 
 
 def _card_beside(path: Path, weights: Mapping[str, Tensor]) -> ModelCard | None:
-    beside = path.with_suffix(".json")
+    beside = card_path(path)
     if not beside.is_file():
         return None
     found = read_json(beside, error=ModelError, made_by="darkroom export")

@@ -141,6 +141,20 @@ def test_the_outputs_of_known_classes_are_taken_over(opened: Opened, configured:
         torch.testing.assert_close(started(head.features.val.images), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_weights_of_unknown_classes_are_not_read_for_a_head(
+    opened: Opened, configured: Configured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("darkroom.features.head.read_start", lambda path: pytest.fail("read"))
+    path = tmp_path / "backbone.safetensors"
+    path.touch()
+    features = opened().features
+
+    begun = start_head(configured(train__start_from=str(path), model__weights_path=None), features, CPU)
+
+    expected = start_head(configured(), features, CPU)
+    assert all(torch.equal(value, expected.state_dict()[key]) for key, value in begun.state_dict().items())
+
+
 @pytest.mark.parametrize("fuses", [False, True])
 def test_a_search_trains_heads_on_the_features(opened: Opened, configured: Configured, fuses: bool) -> None:
     head = opened(augment__views=2, augment__flip="random")
