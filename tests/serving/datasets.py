@@ -73,7 +73,7 @@ def evaluated_dataset(root, pictures, shape, model="mlp", seed=0, fit="pad"):
     test = read_split(processed, card, "test")
     logits = predict_logits(classifier, test, 7).numpy()
     train, val = (read_split(processed, card, name) for name in ("train", "val"))
-    reference = fit_reference_of(classifier, train, val, test, 7)
+    reference = fit_reference_of(predict_logits(classifier, val, 7).numpy(), train, val, test, 7)
     found = measure(logits, test.labels.numpy(), CLASSES, top_k=2, bins=5)
     probabilities = calibrated(logits, reference.temperature)
     path = root / "predictions.csv"

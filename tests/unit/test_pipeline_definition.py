@@ -51,6 +51,7 @@ UNUSED = {
     ],
     "search": [
         "data/streaming.py",
+        "features/known.py",
         "search/best_params.py",
         "search/readonly.py",
         "tracking/logged_model.py",
@@ -60,7 +61,7 @@ UNUSED = {
         "training/process_group.py",
         "training/ray_launch.py",
     ],
-    "train": ["tracking/trials.py", "training/lr_finder.py", "utils/markdown.py"],
+    "train": ["features/known.py", "tracking/trials.py", "training/lr_finder.py", "utils/markdown.py"],
     "evaluate": ["data/augmentation/mixing.py", "data/difference.py", "models/transfer.py"],
     "register": [
         "data/augmentation/mixing.py",

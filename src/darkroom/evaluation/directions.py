@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from darkroom.data.batches import CPU, Split
-from darkroom.models.classifier import Classifier
 from darkroom.models.network import record_features
 
 # The largest number in half precision.
@@ -15,8 +14,11 @@ HALF = 65_504.0
 
 
 @torch.no_grad()
-def directions(classifier: Classifier, split: Split, rows: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """The features of the ``rows`` int64 [n] of a split as vectors of length 1: float32 [batch, D], by batches."""
+def directions(classifier: nn.Module, split: Split, rows: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """The features of the ``rows`` int64 [n] of a split as vectors of length 1: float32 [batch, D], by batches.
+
+    The ``classifier`` takes what the split holds: images, or features of which it is the head.
+    """
     with record_features(classifier) as features:
         for some in rows.split(batch_size):
             classifier(split.take(some, CPU)[0])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from darkroom.data.batches import Split
 from darkroom.evaluation.directions import directions
@@ -20,7 +21,7 @@ class TrainNeighbors:
     """The ``train`` split of a ``classifier``, in which neighbors of images are looked for.
 
     Of a large split only ``limit`` images, evenly spaced, are looked at. ``names`` are the files of all of them; empty
-    if they have none.
+    if they have none. ``known`` are the features of the split and the head that takes them, if they are here already.
     """
 
     classifier: Classifier
@@ -28,6 +29,7 @@ class TrainNeighbors:
     names: Sequence[str]
     limit: int
     batch_size: int
+    known: tuple[nn.Module, Split] | None = None
 
     @property
     def looked_at(self) -> int:
@@ -40,10 +42,10 @@ class TrainNeighbors:
         the last layer is given. The features of the train split are never all in memory.
         """
         asked = torch.cat(list(directions(self.classifier, images, torch.from_numpy(rows), self.batch_size)))
-        known = self.train.some_rows(self.looked_at)
-        likeness, places = asked.new_empty(len(rows), 0), known.new_empty(len(rows), 0)
-        described = directions(self.classifier, self.train, known, self.batch_size)
-        for some, features in zip(known.split(self.batch_size), described, strict=True):
+        some_rows = self.train.some_rows(self.looked_at)
+        likeness, places = asked.new_empty(len(rows), 0), some_rows.new_empty(len(rows), 0)
+        described = directions(*(self.known or (self.classifier, self.train)), some_rows, self.batch_size)
+        for some, features in zip(some_rows.split(self.batch_size), described, strict=True):
             alike, best = (asked @ features.T).topk(min(count, len(some)))
             places, likeness = torch.cat([places, some[best]], dim=1), torch.cat([likeness, alike], dim=1)
             likeness, best = likeness.topk(min(count, likeness.shape[1]))

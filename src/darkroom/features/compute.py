@@ -5,7 +5,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
@@ -13,17 +12,15 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from darkroom.config import Config
-from darkroom.config.settings.training import NO_CHANGES
 from darkroom.data.augmentation import augment
 from darkroom.data.augmentation.geometry import flip
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import CacheError, ModelError
 from darkroom.features.body import Body, fastest, feature_function
-from darkroom.features.files import FORMAT_VERSION, SPLITS, Features, is_intact, read_features, write_features
+from darkroom.features.files import SPLITS, Features, is_intact, read_features, write_features
+from darkroom.features.key import features_directory, features_key
 from darkroom.models.classifier import Classifier
-from darkroom.models.files import weights_digest
-from darkroom.models.pretrained import Pretrained
 from darkroom.utils.allocator import keep_freed_memory
 from darkroom.utils.console import messages, progress
 from darkroom.utils.files import atomic_directory, atomic_file, digest
@@ -37,24 +34,6 @@ PARTIAL = ".partial"
 EXAMPLE = 16
 
 
-def features_key(config: Config, dataset: DatasetCard, whole: Classifier) -> str:
-    """The digest of all that features depend on."""
-    network = cast(Pretrained, whole.network)
-    backbone, views = network.backbone, config.augment.views
-    drawn = {"augment": config.augment.model_dump(mode="json", exclude=NO_CHANGES), "seed": config.train.seed}
-    return digest(
-        {
-            "format_version": FORMAT_VERSION,
-            "dataset": dataset.fingerprint,
-            "backbone": backbone.name,
-            "weights": weights_digest(network.model.state_dict()),
-            "transform": [list(backbone.mean), list(backbone.std), list(network.input_size), backbone.interpolation],
-            "views": views,
-            "drawn": drawn if views > 1 else None,
-        }
-    )
-
-
 def find_features(
     config: Config, dataset: DatasetCard, images: Path, place: Path, whole: Classifier, device: torch.device
 ) -> tuple[Path, Features]:
@@ -64,7 +43,7 @@ def find_features(
     Raises CacheError, or ModelError if features are not finite.
     """
     key = features_key(config, dataset, whole)
-    directory = place / key[:16]
+    directory = features_directory(place, key)
     with _alone(directory):
         if not _is_there(directory, key):
             _Computation(config, dataset, images, directory, key, whole, device).run()

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
-from darkroom.config import parse
+from darkroom.config import Config, parse
 from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError
@@ -58,14 +58,18 @@ def load_classifier(weights: Path, card_path: Path) -> tuple[Classifier, ModelCa
     return rebuild(card, found, weights), card
 
 
+def settings_of(card: ModelCard) -> Config:
+    """The settings that a model was trained with. Raises ConfigError if they are none."""
+    return parse(card.settings, where="settings.")
+
+
 def rebuild(card: ModelCard, weights: Mapping[str, Tensor], where: Path | str) -> Classifier:
     """The classifier that ``card`` describes, in evaluation mode, with ``weights`` read from ``where``.
 
     Raises ModelError if they do not fit.
     """
     try:
-        config = parse(card.settings, where="settings.")
-        classifier = build_classifier(config.model, card.dataset_card)
+        classifier = build_classifier(settings_of(card).model, card.dataset_card)
         classifier.load_state_dict(weights)
     except (ConfigError, RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as problem:
         raise ModelError(f"{where}: cannot be loaded ({problem}); run `{MADE_BY}` again") from None

@@ -38,6 +38,7 @@ from darkroom.evaluation.slicing import CONFUSION, by_confusion, divide
 from darkroom.evaluation.training_curves import HISTORY
 from darkroom.explanation.explainer import Explainer
 from darkroom.explanation.figures import write_heat_maps
+from darkroom.features.known import Known, find_known
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
 from darkroom.training.device import set_tf32
@@ -76,7 +77,10 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     wanted = config.evaluate.slices
     slicing, left_out = divide(directory, test, wanted)
     logits = predict_logits(classifier, test, config.evaluate.batch_size).numpy()
-    reference = fit_reference_of(classifier, train, val, test, config.evaluate.batch_size)
+    known = find_known(workspace, card, classifier)
+    head, given = (known.head, known.val) if known else (classifier, val)
+    val_logits = predict_logits(head, given, config.evaluate.batch_size).numpy()
+    reference = fit_reference_of(val_logits, train, val, test, config.evaluate.batch_size)
     probabilities = calibrated(logits, reference.temperature)
     sets = reference.prediction_sets(config.serve, dataset.classes, warn)
     members = sets.of(probabilities, energies(logits)) if sets else None
@@ -118,7 +122,7 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
             found,
             logits,
             NamedImages(test, names, slicing),
-            _neighbors(classifier, train, directory, config.evaluate.batch_size, len(val) + len(test)),
+            _neighbors(classifier, train, known, directory, config.evaluate.batch_size, len(val) + len(test)),
             classes=dataset.classes,
             about={
                 "dataset": dataset.name,
@@ -144,7 +148,7 @@ def _train_if_here(directory: Path, dataset: DatasetCard, store: ShardStore | No
 
 
 def _neighbors(
-    classifier: Classifier, train: Split | None, directory: Path, batch_size: int, evaluated: int
+    classifier: Classifier, train: Split | None, known: Known | None, directory: Path, batch_size: int, evaluated: int
 ) -> TrainNeighbors | None:
     """Where the neighbors of test images are found, if the train images are here.
 
@@ -152,13 +156,14 @@ def _neighbors(
     """
     if train is None:
         return None
-    return TrainNeighbors(classifier, train, read_names(directory, "train"), evaluated, batch_size)
+    described = (known.head, known.train) if known else None
+    return TrainNeighbors(classifier, train, read_names(directory, "train"), evaluated, batch_size, described)
 
 
 def fit_reference_of(
-    classifier: Classifier, train: Split | None, val: Split, test: Split, batch_size: int
+    logits: NDArray[np.float32], train: Split | None, val: Split, test: Split, batch_size: int
 ) -> Reference:
-    """The reference of the model, from the validation and training images, or the former alone.
+    """The reference of a model with these ``logits`` [N, classes] of ``val``, from this and ``train`` if it is here.
 
     Of ``test``, only the background is used: if one image has another background than all others, such a picture is
     not a negative.
@@ -168,7 +173,6 @@ def fit_reference_of(
     layout = measure_glyphs(known.take(some, CPU)[0].numpy())
     batches = (images.numpy() for split in (train, val, test) if split for images, _ in split.in_order(batch_size, CPU))
     ground = common_ground(batches) if layout else "mixed"
-    logits = predict_logits(classifier, val, batch_size).numpy()
     return fit_reference(logits, val.labels.numpy(), layout, ground)
 
 
