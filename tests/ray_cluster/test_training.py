@@ -24,7 +24,7 @@ from tests.wait import wait_until
 from darkroom.config.settings import Train
 
 SETTINGS = {
-    "search__trials": 0, "model__name": "mlp", "model__hidden": [8], "train__epochs": 80, "train__device": "cpu",
+    "search__trials": 0, "model__name": "mlp", "model__hidden": [8], "train__epochs": 25, "train__device": "cpu",
     "train__precision": "fp32", "train__devices": 2, "train__executor": "ray",
 }  # fmt: skip
 
@@ -115,7 +115,7 @@ def test_if_the_first_is_killed_the_other_ends_and_the_next_start_resumes(
     code, said = end(start(prepared, darkroom_train), prepared)
     assert code == 0, said
     assert said[0].startswith("train: resuming after epoch")
-    assert said[-1].startswith("train: trained 80 of 80 epochs")
+    assert said[-1].startswith("train: trained 25 of 25 epochs")
     assert statuses(prepared) == ["FINISHED"]
     # Nothing of Ray's is left among the project's files.
     assert {path.name for path in prepared.iterdir()} == before | {"said", "mlruns"}
