@@ -60,6 +60,15 @@ def test_every_form_says_the_same(tmp_path, form):
     assert {name: float(value) for name, value in each.items()} == {"cat": 0.7, "a dog, wet": 0.2, "x": 0.1}
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl"])
+def test_a_name_that_is_not_utf8_is_written_with_its_bytes(tmp_path, form):
+    path = tmp_path / f"answers.{form}"
+    with open_output(path, CLASSES, "7") as write:
+        write(answers(["caf\udce9.png", "b\udcff.png"], [CAT, NAN], [None, "b\udcff.png is broken"]))
+    assert [row["file"] for row in rows(path)] == ["caf\\xe9.png", "b\\xff.png"]
+    assert rows(path)[1]["error"] == "b\\xff.png is broken"
+
+
 def test_parquet_holds_groups_of_many_rows(tmp_path, monkeypatch):
     from pyarrow.parquet import ParquetFile
 

@@ -32,6 +32,11 @@ def compose(name: str, encoding: str | None, source: object) -> str:
     return unicodedata.normalize("NFC", name if _is_utf8(raw) else _decode(raw, encoding, source))
 
 
+def as_text(name: str) -> str:
+    """The name for a file in UTF-8: bytes of it that are not UTF-8 are shown as such, like ``\\xfc``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def with_slashes(name: str) -> str:
     """The name of an archive's member with ``/`` between its parts, and no ``.`` among them."""
     return PurePosixPath(name.replace("\\", "/")).as_posix()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from darkroom.datasets.names import as_text
 from darkroom.errors import DataError
 from darkroom.explanation.explainer import Explainer
 from darkroom.explanation.picture import beside
@@ -53,14 +54,10 @@ def open_heat_maps(path: Path, predictor: "Predictor") -> Iterator[Draw]:
         ) -> None:
             heat = explainer.explain(pixels, probabilities.argmax(1))
             for (number, picture), image, of_image in zip(pictures, pixels, heat, strict=True):
-                name = f"{number:06}-{picture.inside.replace('/', '_')[-LONGEST:]}.png"
+                inside = as_text(picture.inside).replace("/", "_").replace("\\", "_")
+                name = f"{number:06}-{inside[-LONGEST:]}.png"
                 beside(image, of_image).save(written / name)
-                drawn.append((number, _as_text(name), _as_text(picture.file)))
+                drawn.append((number, name, as_text(picture.file)))
 
         yield draw
         write_spreadsheet(written / INDEX, ("file", "picture"), (row[1:] for row in sorted(drawn)))
-
-
-def _as_text(name: str) -> str:
-    """The name with a mark for bytes that are not UTF-8, which a table cannot have."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from darkroom.datasets.names import as_text
 from darkroom.errors import DataError, did_you_mean
 from darkroom.evaluation.prediction_sets import ordered_labels
 from darkroom.prediction.bulk import BatchPredictions, rank
@@ -48,7 +49,7 @@ def _columns(answers: BatchPredictions, classes: Sequence[str], version: str) ->
         return [value if here else None for value, here in zip(values, is_read, strict=True)]
 
     return {
-        "file": [picture.file for picture in answers.pictures],
+        "file": [as_text(picture.file) for picture in answers.pictures],
         "label": known([classes[label] for label in labels]),
         "probability": known(chosen.tolist()),
         **{f"p_{name}": known(answers.probabilities[:, row].tolist()) for row, name in enumerate(classes)},
@@ -56,7 +57,7 @@ def _columns(answers: BatchPredictions, classes: Sequence[str], version: str) ->
         "prediction_set": known(_sets(answers, classes)),
         "inverted": known(answers.inverted.tolist()),
         "version": [version] * len(labels),
-        "error": list(answers.errors),
+        "error": [error and as_text(error) for error in answers.errors],
     }
 
 
@@ -109,12 +110,12 @@ def as_json(answers: BatchPredictions, classes: Sequence[str], file: str = "file
     sets = _sets(answers, classes)
     for row, (picture, error) in enumerate(zip(answers.pictures, answers.errors, strict=True)):
         if error is not None:
-            yield {file: picture.file, "error": error}
+            yield {file: as_text(picture.file), "error": as_text(error)}
             continue
         probabilities = rank(classes, answers.probabilities[row])
         label, probability = next(iter(probabilities.items()))
         yield {
-            file: picture.file,
+            file: as_text(picture.file),
             "label": label,
             "probability": probability,
             "unlike_training": bool(answers.unlike_training[row]),

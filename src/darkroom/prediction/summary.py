@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Column, Table
 
+from darkroom.datasets.names import as_text
 from darkroom.evaluation.metrics import accuracy_interval
 from darkroom.evaluation.prediction_sets import ordered_labels
 from darkroom.prediction.bulk import BatchPredictions, rank
@@ -64,7 +65,7 @@ class Summary:
             if error is not None:
                 self.unreadable += 1
                 if len(self.errors) < NAMED:
-                    self.errors.append(f"{picture.file}: {error}")
+                    self.errors.append(f"{as_text(picture.file)}: {error}")
                 continue
             self.counts[labels[row]] += 1
             self._compare(picture.inside, int(labels[row]))
@@ -72,7 +73,7 @@ class Summary:
                 probabilities, members = answers.probabilities[row], answers.members
                 own = None if members is None else ordered_labels(members[row], probabilities, self.classes)
                 ranked = rank(self.classes, probabilities)
-                self.first.append(Shown(picture.file, ranked, bool(answers.unlike_training[row]), own))
+                self.first.append(Shown(as_text(picture.file), ranked, bool(answers.unlike_training[row]), own))
         if answers.members is not None:
             is_read = np.array([error is None for error in answers.errors], bool)
             sizes = answers.members[is_read].sum(axis=1)
