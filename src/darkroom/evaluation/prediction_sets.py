@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from math import ceil
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,9 +89,12 @@ class LabelScores:
         fewest = min(range(len(groups)), key=lambda row: len(groups[row]))
         if len(groups[fewest]) < needed:
             whose = f" of class {classes[fewest]!r}" if per_class else ""
+            there = len(groups[fewest])
+            possible = floor(1000 * there / (there + 1)) / 1000
+            lower = f"lower serve.coverage to {possible:g} or less, or " if there else ""
             raise CoverageError(
-                f"coverage {coverage:g} takes {needed:,} validation images{whose}, and there are "
-                f"{len(groups[fewest]):,}; lower serve.coverage, or raise preprocess.val_fraction"
+                f"coverage {coverage:g} takes {needed:,} validation images{whose}, and there are {there:,}; "
+                f"{lower}add such images, by preprocess.val_fraction for example"
             )
         chosen = [int((len(scores) + 1) * risk) - 1 for scores in groups]
         found = [scores[row] for scores, row in zip(groups, chosen, strict=True)]

@@ -211,8 +211,12 @@ def test_a_split_that_is_too_small_says_how_many_images_it_takes(coverage, neede
         with pytest.raises(
             CoverageError,
             match=rf"^coverage {coverage} takes {needed} validation images, and there are {needed - 1}; lower",
-        ):
+        ) as raised:
             fitted(([0, 1, 2, 3] * 30)[: needed - 1]).sets(coverage, NAMES, per_class=False)
+        # What it advises is possible.
+        advised = float(str(raised.value).partition("serve.coverage to ")[2].partition(" ")[0])
+        assert coverage - 0.1 < advised < coverage
+        assert fitted(([0, 1, 2, 3] * 30)[: needed - 1]).sets(advised, NAMES, per_class=False)
 
 
 def test_per_class_the_smallest_class_counts_and_is_named():
@@ -250,7 +254,9 @@ def test_of_a_coverage_that_is_too_high_a_line_is_told_and_there_are_no_sets(val
     assert fit_reference(*val).prediction_sets(Serve(coverage=0.9999), NAMES, told.append) is None
     (line,) = told
     assert line.startswith("no prediction sets: coverage 0.9999 takes 9,999 validation images, and there are 1,200;")
-    assert line.endswith("lower serve.coverage, or raise preprocess.val_fraction")
+    assert line.endswith(
+        "lower serve.coverage to 0.999 or less, or add such images, by preprocess.val_fraction for example"
+    )
 
 
 def test_a_reference_that_was_written_before_there_were_sets_has_none(val):
