@@ -136,7 +136,7 @@ def test_images_of_one_picture_or_one_group_of_the_table_are_one_group(audit):
 
 def test_a_leak_is_named_by_a_test_image(audit):
     assert name_leak(audit, DECODED) == (
-        "2 images of val and test show a picture that an earlier split has too, such as 5.png (test) and 1.png (train)"
+        "2 images of val and test look like one of an earlier split, such as 5.png (test) and 1.png (train)"
     )
 
 

@@ -150,8 +150,8 @@ def name_leak(audit: Audit, decoded: DecodedDataset) -> str:
     twin = twin_of(position, audit.seen, audit.pairs)
     one, other = (_named(audit, decoded, each) for each in (position, twin))
     return (
-        f"{counted(len(leaked), 'image')} of val and test {'shows' if len(leaked) == 1 else 'show'} a picture that an "
-        f"earlier split has too, such as {one} and {other}"
+        f"{counted(len(leaked), 'image')} of val and test {'looks' if len(leaked) == 1 else 'look'} like one of an "
+        f"earlier split, such as {one} and {other}"
     )
 
 
