@@ -92,7 +92,10 @@ def test_a_server_without_a_challenger_or_the_setting_is_named(project, darkroom
     with address(make_service()) as url:
         refused(darkroom("compare", "--live", url), rf"{url}: serve\.shadow is 0: .*; set it, to 0\.1 for example")
     with address(make_service(shadow=0.1)) as url:
-        refused(darkroom("compare", "--live", url), f"{url}: shades has no challenger there; `darkroom register`")
+        refused(
+            darkroom("compare", "--live", url),
+            f"{url}: shades has no challenger there but the champion itself; train another model with",
+        )
 
 
 @contextmanager

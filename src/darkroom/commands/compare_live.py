@@ -33,7 +33,10 @@ def run(config: Config, url: str, labels: Path | None, *, as_json: bool) -> None
     known = read_labels(labels) if labels else {}
     found = fetch(url)
     if found.challenger is None:
-        raise ServingError(f"{url}: {found.name} has no challenger there; `darkroom register` makes one")
+        raise ServingError(
+            f"{url}: {found.name} has no challenger there but the champion itself; train another model with "
+            "`dvc repro`, which registers it"
+        )
     answers = [(each.digest, each.champion, each.challenger) for each in found.disagreements]
     labeled, losses, gains = count_outcomes(answers, known)
     comparison = LiveComparison(

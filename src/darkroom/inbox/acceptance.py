@@ -108,7 +108,10 @@ def read_decisions(path: Path) -> list[Decision]:
             "of `darkroom inbox` saves"
         ) from None
     except (UnicodeDecodeError, csv.Error) as problem:
-        raise DataError(f"{path}: not a table that can be read ({problem}); save it as CSV UTF-8") from None
+        raise DataError(
+            f"{path}: not a table that can be read ({problem}); expected the file that the page of `darkroom inbox` "
+            "saves, in UTF-8"
+        ) from None
 
 
 def _read(cells: Sequence[str], where: str) -> Decision:

@@ -281,6 +281,11 @@ def test_a_decision_that_cannot_be_is_refused_and_nothing_is_changed(root, darkr
 
 def test_another_file_is_refused(root, darkroom):
     refused(darkroom("inbox", "--accept", saved(root, header=("a", "b"))), r"line 1: the columns are 'a,b'; expected")
+    (root / "picture.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    refused(
+        darkroom("inbox", "--accept", "picture.png"),
+        r"picture.png: not a table .*; expected the file that the page of `darkroom inbox` saves, in UTF-8",
+    )
     refused(darkroom("inbox", "--accept", "nowhere.csv"), r"nowhere.csv: cannot be read \(no such file or directory\)")
 
 
