@@ -174,12 +174,7 @@ def test_the_smallest_images_can_be_corrupted(name, shape):
     assert len(list(corrupted(name, pictures(shape)))) == STRENGTHS
 
 
-def scikit_image():
-    return pytest.importorskip("skimage")
-
-
 def test_blur_and_brightness_are_those_of_scikit_image(images):
-    scikit_image()
     from skimage.color import hsv2rgb, rgb2hsv
     from skimage.filters import gaussian
 

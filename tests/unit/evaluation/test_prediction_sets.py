@@ -63,7 +63,7 @@ def test_per_class_they_do_so_for_each_class():
 
 
 def test_mapie_finds_the_same_sets(val, scores, new):
-    classification = pytest.importorskip("mapie.classification")
+    from mapie import classification
     from sklearn.base import BaseEstimator, ClassifierMixin
 
     logits = np.concatenate([val[0], new[0]])

@@ -144,7 +144,8 @@ def test_a_network_whose_logits_leave_torch_gives_none(network: Small) -> None:
 
 
 def test_captum_has_the_same_map_of_a_layer(network: Small) -> None:
-    attr = pytest.importorskip("captum.attr")
+    from captum import attr
+
     images, labels = noise(2, (1, 12, 12)), torch.tensor([0, 2])
 
     def odds(pixels: Tensor) -> Tensor:

@@ -125,7 +125,8 @@ def test_what_is_covered_takes_the_mean_of_the_image() -> None:
 @pytest.mark.parametrize("shape", [(1, 12, 12), (3, 12, 8)])
 def test_captum_covers_alike(shape: tuple[int, int, int]) -> None:
     """Its windows begin at the edge and ours half a window before it: what they share are the maps of disjoint ones."""
-    attr = pytest.importorskip("captum.attr")
+    from captum import attr
+
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[0] * shape[1] * shape[2], 4)).eval()
     image, label = noise(1, shape), torch.tensor([2])
