@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from darkroom.data.batches import Split
 from darkroom.errors import CacheError
@@ -17,23 +17,14 @@ from darkroom.models.pretrained import Pretrained
 from darkroom.workspace import Workspace
 
 
-class HeadAlone(nn.Module):
-    """The head of a trained ``classifier``: maps features [N, features, 1, 1] to its logits [N, classes]."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        super().__init__()
-        self.head = cast(Pretrained, classifier.network).head
-
-    def forward(self, features: Tensor) -> Tensor:
-        logits: Tensor = self.head(features.flatten(1))
-        return logits
-
-
 @dataclass(frozen=True)
 class Known:
-    """The features of the images of ``train`` and ``val``, in their order, and the ``head`` that takes them."""
+    """The features of the images of ``train`` and ``val``, in their order, and the ``head`` that takes them.
 
-    head: HeadAlone
+    It maps features [N, features, 1, 1] to logits [N, classes].
+    """
+
+    head: nn.Module
     train: Split
     val: Split
 
@@ -54,7 +45,8 @@ def find_known(workspace: Workspace, card: ModelCard, classifier: Classifier) ->
         found = read_features(directory)
     except CacheError:
         return None
-    return Known(HeadAlone(classifier), _of_images(found.train), found.val)
+    head = nn.Sequential(nn.Flatten(), cast(Pretrained, classifier.network).head)
+    return Known(head, _of_images(found.train), found.val)
 
 
 def _of_images(features: Split) -> Split:
