@@ -13,21 +13,22 @@ from numpy.typing import NDArray
 
 from darkroom.audit.folds import assign_folds
 from darkroom.audit.images import Blocks, blocks_of, fold_images
-from darkroom.audit.out_of_fold import OutOfFold, ask_each_fold, epochs_of
+from darkroom.audit.out_of_fold import OutOfFold, Start, ask_each_fold, epochs_of
 from darkroom.config import Config
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import SPLITS, DatasetCard, read_groups
 from darkroom.errors import DataError
 from darkroom.features.body import BATCH, Body, fastest, feature_function
-from darkroom.features.head import Head, open_head
+from darkroom.features.head import Head, new_head, open_head
 from darkroom.features.task import head_config
 from darkroom.promotion.training_setup import set_up_training
+from darkroom.training.fit import start_classifier
 from darkroom.utils.console import messages, progress
 from darkroom.utils.files import digest
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Subject:
         if head:
             return cls(head_config(config), head.features.card, device, head, key)
         return cls(config, card, device, None, key)
+
+    @property
+    def start(self) -> Start:
+        """What makes the initial model of a fold."""
+        return new_head if self.head else start_classifier
 
     def features(self, images: Split) -> Blocks:
         """What a head is given of ``images``: float32 [n, features, 1, 1] for each n of them."""
@@ -112,6 +118,7 @@ def cross_validate(config: Config, workspace: Workspace, card: DatasetCard) -> O
             store,
             subject.key,
             lambda fold: display.advance(training),
+            subject.start,
         )
     return OutOfFold.gather(answers, folded)
 

@@ -114,6 +114,7 @@ def _ask(
             store,
             key,
             lambda fold: display.advance(task),
+            subject.start,
         )
     mean: NDArray[np.float64] = np.mean([calibrated(logits, 1.0) for logits, _ in answers], axis=0)
     return mean

@@ -15,6 +15,7 @@ from darkroom.audit.images import FoldedImages
 from darkroom.config import Config
 from darkroom.data.batches import Split, place
 from darkroom.data.cache import DatasetCard
+from darkroom.models.classifier import Classifier
 from darkroom.models.network import record_features
 from darkroom.search.fused.loop import FusedLoop, SingleLoop, why_not
 from darkroom.search.plan import most_at_once
@@ -35,6 +36,8 @@ ASKED_AT_ONCE = 256
 
 # Of one model: logits [n, classes], and what its last layer is given [n, D].
 Answers = tuple[NDArray[np.float32], NDArray[np.float16]]
+# As `start_classifier`: of settings, a card, the train split and a device the initial model.
+Start = Callable[[Config, DatasetCard, Split, torch.device], Classifier]
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ def ask_each_fold(
     store: Path,
     key: str,
     on_epoch: Callable[[int], None] = lambda fold: None,
+    start: Start = start_classifier,
 ) -> list[Answers]:
     """Train a model for each fold, on all others, and return what it says of the images that ``asked`` gives for it.
 
@@ -82,12 +86,13 @@ def ask_each_fold(
     ICLR 2017, and in Pleiss et al., "Identifying Mislabeled Data using the Area Under the Margin Ranking", NeurIPS
     2020). ``config`` and ``card`` are those of what is trained: of a pretrained model, the head on features. Finished
     folds and checkpoints are kept in the directory ``store``, so that what was interrupted resumes; ``key`` identifies
-    data and settings. ``on_epoch`` is called with the fold after each epoch of each model, for finished ones too.
+    data and settings. ``on_epoch`` is called with the fold after each epoch of each model, for finished ones too;
+    ``start`` makes the initial model of each fold.
 
     Raises TrainingError if the loss of a model diverges or the memory does not suffice, ModelError or ConfigError if
     the settings do not fit the images.
     """
-    training = _Training(config, card, folded, asked, device, store, key, on_epoch)
+    training = _Training(config, card, folded, asked, device, store, key, on_epoch, start)
     with enough_memory(config.train):
         prepare(device, deterministic=config.train.deterministic)
         for folds in training.groups():
@@ -108,11 +113,12 @@ class _Training:
         store: Path,
         key: str,
         on_epoch: Callable[[int], None],
+        start: Start,
     ) -> None:
         self.config, self.card, self.asked, self.device = config, card, asked, device
         (images,) = place(device, folded.images)
         self.folded = replace(folded, images=images)
-        self.store, self.key, self.on_epoch = store, key, on_epoch
+        self.store, self.key, self.on_epoch, self.start = store, key, on_epoch, start
         self.epochs = epochs_of(config, folded.train_size)
         self.fuses = why_not(config) is None and most_at_once(config, device)[1] > 1
 
@@ -172,7 +178,7 @@ class _Training:
         changes["warmup_epochs"] = min(settings.warmup_epochs, self.epochs - 1)
         config = self.config.model_copy(update={"train": settings.model_copy(update=changes)})
         train = self.folded.train(fold)
-        model = start_classifier(config, self.card, train, self.device)
+        model = self.start(config, self.card, train, self.device)
         watched = Split(train.images[:WATCHED], train.labels[:WATCHED], train.mapping)
         loop = TrainingLoop(model, train, watched, config.train, config.augment, self.device)
         if not self.fuses:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from darkroom.config import Config
+from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
 from darkroom.features.compute import find_features
 from darkroom.features.files import Features
 from darkroom.features.task import head_config
 from darkroom.models.classifier import Classifier, build_classifier
+from darkroom.models.network import zero_last_layer
 from darkroom.models.pretrained import Pretrained
 from darkroom.models.transfer import card_path, read_start, transfer_weights
 from darkroom.training.checkpoint import Checkpoint
@@ -59,12 +61,22 @@ def open_head(config: Config, workspace: Workspace, card: DatasetCard, device: t
     return Head(directory, features, whole)
 
 
+def new_head(config: Config, card: DatasetCard, train: Split, device: torch.device) -> Classifier:
+    """A head as the training of ``config`` on features begins with it: its last layer is 0.
+
+    ``config`` and ``card`` are as of ``head_config`` and ``head_card``. Raises ModelError or ConfigError.
+    """
+    head = start_classifier(config, card, train, device)
+    zero_last_layer(head.network)
+    return head
+
+
 def start_head(config: Config, features: Features, device: torch.device) -> Classifier:
     """The initial head of a training, on ``device``: new, or with the outputs for the classes of train.start_from.
 
     It maps features [N, features, 1, 1] to logits. Raises ModelError.
     """
-    head = start_classifier(head_config(config), features.card, features.train, device)
+    head = new_head(head_config(config), features.card, features.train, device)
     start_from = Path(config.train.start_from) if config.train.start_from else None
     # Without a card, the classes of its outputs are unknown. A search does not read its weights for each trial.
     if start_from and card_path(start_from).is_file():

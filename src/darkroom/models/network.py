@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from darkroom.models.weights import named_like
@@ -63,6 +64,17 @@ def last_layer(network: nn.Module) -> str:
     """The name of the last layer that has weights of its own."""
     *_, last = (name for name, _ in network.named_parameters())
     return last.rpartition(".")[0]
+
+
+@torch.no_grad()
+def zero_last_layer(network: nn.Module) -> None:
+    """Set the layer of ``network`` that gives the logits to 0: at first all classes are equally likely.
+
+    On features that are good already, random weights are noise that a short training on few images does not remove.
+    Vision transformers are fine-tuned from such a head (Dosovitskiy et al., "An image is worth 16x16 words", 2021).
+    """
+    for parameter in network.get_submodule(last_layer(network)).parameters():
+        parameter.zero_()
 
 
 @contextmanager

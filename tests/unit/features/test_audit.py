@@ -52,13 +52,22 @@ def test_features_of_all_splits_are_folded(
     np.testing.assert_allclose(folded[0][1][:, :, 0, 0], function(images).numpy(), rtol=1e-4, atol=1e-4)
 
 
+def test_the_head_of_a_fold_begins_as_that_of_a_training(root: Path, configured: Callable[..., Config]) -> None:
+    workspace = Workspace()
+    card = DatasetCard.read(workspace.processed("folder"))
+
+    found = cross_validate(configured(audit__folds=2, train__lr=1e-12), workspace, card)
+
+    np.testing.assert_allclose(found.logits, 0, atol=1e-6)
+
+
 def test_other_settings_of_the_head_train_again_and_the_same_do_not(
     root: Path, configured: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = Workspace()
     card = DatasetCard.read(workspace.processed("folder"))
     first = cross_validate(configured(audit__folds=2), workspace, card)
-    monkeypatch.setattr("darkroom.audit.out_of_fold.start_classifier", None)
+    monkeypatch.setattr("darkroom.audit.cross_validation.new_head", None)
     again = cross_validate(configured(audit__folds=2), workspace, card)
     assert np.array_equal(first.logits, again.logits)
     with pytest.raises(TypeError):  # it trains

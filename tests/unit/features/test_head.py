@@ -75,11 +75,29 @@ def test_a_head_on_features_learns_as_in_the_whole_model(
 
 
 @pytest.mark.parametrize("change", HEADS, ids=["linear", "mlp"])
+def test_a_new_head_holds_all_classes_equally_likely_and_learns(
+    opened: Opened, configured: Configured, change: dict[str, Any]
+) -> None:
+    features, config = opened(**change).features, configured(**change)
+    head = start_head(config, features, CPU)
+    before = {name: value.clone() for name, value in head.network.named_parameters()}
+
+    assert not head(features.val.images).any()
+
+    loop = TrainingLoop(head, features.train, features.val, head_config(config).train, Augment(), CPU)
+    for _ in range(2):
+        loop.run_epoch()
+    assert not any(torch.equal(value, before[name]) for name, value in head.network.named_parameters())
+
+
+@pytest.mark.parametrize("change", HEADS, ids=["linear", "mlp"])
 def test_the_joined_model_answers_as_the_head_does(
     opened: Opened, configured: Configured, change: dict[str, Any], tmp_path: Path
 ) -> None:
     head, config = opened(**change), configured(**change)
     trained = start_head(config, head.features, CPU).eval()
+    for parameter in trained.network.parameters():
+        nn.init.normal_(parameter)
 
     joined = head.join(trained)
 
