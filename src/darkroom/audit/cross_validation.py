@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 
 from darkroom.audit.folds import assign_folds
 from darkroom.audit.images import Blocks, blocks_of, fold_images
-from darkroom.audit.out_of_fold import OutOfFold, Start, ask_each_fold, epochs_of
+from darkroom.audit.out_of_fold import OutOfFold, ask_each_fold, epochs_of
 from darkroom.config import Config
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import SPLITS, DatasetCard, read_groups
 from darkroom.errors import DataError
 from darkroom.features.body import BATCH, Body, fastest, feature_function
-from darkroom.features.head import Head, new_head, open_head
+from darkroom.features.head import Head, class_layer, new_head, open_head
+from darkroom.features.head_init import ClassLayer, combine
 from darkroom.features.task import head_config
+from darkroom.models.classifier import Classifier
 from darkroom.promotion.training_setup import set_up_training
 from darkroom.training.fit import start_classifier
 from darkroom.utils.console import messages, progress
@@ -36,14 +38,16 @@ class Subject:
     """What is cross-validated: ``config`` with its precision and initial weights resolved, trained on ``device``.
 
     Of a pretrained model whose head alone is trained, ``head`` holds the body, and ``trained`` and ``card`` are the
-    settings and the card of the head on features; otherwise they are those of the whole model on images. ``key`` is the
-    digest of all that a model depends on beside its images.
+    settings and the card of the head on features; otherwise they are those of the whole model on images. ``classes`` is
+    the layer of known classes from which the head is combined, if it is. ``key`` is the digest of all that a model
+    depends on beside its images.
     """
 
     trained: Config
     card: DatasetCard
     device: torch.device
     head: Head | None
+    classes: ClassLayer | None
     key: str
 
     @classmethod
@@ -66,13 +70,16 @@ class Subject:
         )
         head = open_head(config, workspace, card, device)
         if head:
-            return cls(head_config(config), head.features.card, device, head, key)
-        return cls(config, card, device, None, key)
+            classes = class_layer(config, head.features)
+            return cls(head_config(config), head.features.card, device, head, classes, key)
+        return cls(config, card, device, None, None, key)
 
-    @property
-    def start(self) -> Start:
-        """What makes the initial model of a fold."""
-        return new_head if self.head else start_classifier
+    def start(self, config: Config, card: DatasetCard, train: Split, device: torch.device) -> Classifier:
+        """The initial model of a fold, which has seen the labels of ``train`` alone."""
+        if not self.head:
+            return start_classifier(config, card, train, device)
+        initial = combine(self.classes, train, len(card.classes)) if self.classes else None
+        return new_head(config, card, train, device, initial)
 
     def features(self, images: Split) -> Blocks:
         """What a head is given of ``images``: float32 [n, features, 1, 1] for each n of them."""

@@ -36,7 +36,7 @@ from darkroom.errors import MAX_QUOTED, ConfigError, did_you_mean, printable, qu
 
 # Settings of a model that a search may vary where the weights to begin with are given.
 SEARCHED_WITH_WEIGHTS = {
-    *("dropout", "freeze_epochs", "last_blocks", "layer_lr_decay", "freeze_norm"),
+    *("dropout", "freeze_epochs", "last_blocks", "layer_lr_decay", "freeze_norm", "head_init"),
     *("freeze_norm_scale", "whitening_epochs"),
 }
 ARCHIVE_SUFFIX = re.compile(r"(\.tar)?\.(zip|tar|gz|bz2|xz|tgz|tbz2?|txz)$", re.IGNORECASE)

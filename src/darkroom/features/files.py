@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,11 +18,13 @@ from darkroom.data.cache import DatasetCard
 from darkroom.data.memmap import MappedImages, reserve
 from darkroom.data.shards import images_offset, shard_header
 from darkroom.errors import CacheError
+from darkroom.features.head_init import ClassLayer, combine
 from darkroom.features.task import head_card
 from darkroom.utils.files import EXACT, checked, read_as, sha256, write_json
 
 FORMAT_VERSION = 1
 CARD = "features.json"
+CLASSES = "classes.safetensors"
 MADE_BY = "dvc repro"
 # Those that trainings and searches see: the test split is for the joined model.
 SPLITS: tuple[Literal["train", "val"], ...] = ("train", "val")
@@ -69,6 +72,7 @@ class Features:
     """The features of two splits, mapped from their files, float32 [N * views, features, 1, 1].
 
     ``card`` describes them as a dataset; ``dataset`` is that of the images, ``parameters`` those of the body.
+    ``classes`` is the layer that tells the classes on which the body was trained, if its weights came with one.
     """
 
     card: DatasetCard
@@ -76,6 +80,13 @@ class Features:
     parameters: int
     train: Split
     val: Split
+    classes: ClassLayer | None = None
+
+    @cached_property
+    def class_head(self) -> ClassLayer:
+        """A head for the classes of the images, combined from ``classes``."""
+        assert self.classes, "asked for only where there is one"
+        return combine(self.classes, self.train, len(self.dataset.classes))
 
 
 def read_features(directory: Path) -> Features:
@@ -83,7 +94,9 @@ def read_features(directory: Path) -> Features:
     card = FeaturesCard.read(directory)
     dataset = card.dataset_card
     train, val = (_read(directory, card, name, dataset.sizes[name]) for name in SPLITS)
-    return Features(head_card(dataset, card.mean, card.std), dataset, card.parameters, train, val)
+    path = directory / CLASSES
+    classes = ClassLayer.read(path) if path.exists() else None
+    return Features(head_card(dataset, card.mean, card.std), dataset, card.parameters, train, val, classes)
 
 
 def is_intact(directory: Path, key: str) -> bool:

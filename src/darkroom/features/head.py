@@ -1,7 +1,7 @@
 """Train a head on features: its initial weights, and the whole model that it is joined to."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -11,12 +11,15 @@ from torch import Tensor
 from darkroom.config import Config
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
+from darkroom.errors import ModelError
 from darkroom.features.compute import find_features
-from darkroom.features.files import Features
+from darkroom.features.files import CLASSES, Features
+from darkroom.features.head_init import ClassLayer
 from darkroom.features.task import head_config
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.network import zero_last_layer
 from darkroom.models.pretrained import Pretrained
+from darkroom.models.registry import resolve
 from darkroom.models.transfer import card_path, read_start, transfer_weights
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit, start_classifier
@@ -54,20 +57,43 @@ def open_head(config: Config, workspace: Workspace, card: DatasetCard, device: t
     """
     if not config.model.trains_head:
         return None
-    whole = _build_whole(config, card)
+    whole, classes = _build_whole(config, card)
     directory, features = find_features(
         config, card, workspace.processed(config.dataset.name), workspace.features, whole, device
     )
-    return Head(directory, features, whole)
+    if classes:
+        classes.write(directory / CLASSES)
+    else:
+        (directory / CLASSES).unlink(missing_ok=True)
+    return Head(directory, replace(features, classes=classes), whole)
 
 
-def new_head(config: Config, card: DatasetCard, train: Split, device: torch.device) -> Classifier:
-    """A head as the training of ``config`` on features begins with it: its last layer is 0.
+def class_layer(config: Config, features: Features) -> ClassLayer | None:
+    """The layer of known classes from which a new head is combined; None if it begins with zeros.
+
+    A head of several layers does, and one that may be taken from a model. Raises ModelError if there is no such layer.
+    """
+    if config.model.head_init != "classes" or resolve(config.model)["hidden"] or _has_card(config):
+        return None
+    if features.classes is None:
+        raise ModelError(
+            f"model.head_init: the weights of {resolve(config.model)['backbone']} hold no dense layer of classes; set "
+            "model.head_init to zeros"
+        )
+    return features.classes
+
+
+def new_head(
+    config: Config, card: DatasetCard, train: Split, device: torch.device, initial: ClassLayer | None = None
+) -> Classifier:
+    """A head as the training of ``config`` on features begins with it: its last layer is 0, or it is ``initial``.
 
     ``config`` and ``card`` are as of ``head_config`` and ``head_card``. Raises ModelError or ConfigError.
     """
     head = start_classifier(config, card, train, device)
     zero_last_layer(head.network)
+    if initial:
+        _load_weights(head, {f"{FIRST}.weight": initial.weight, f"{FIRST}.bias": initial.bias})
     return head
 
 
@@ -76,15 +102,15 @@ def start_head(config: Config, features: Features, device: torch.device) -> Clas
 
     It maps features [N, features, 1, 1] to logits. Raises ModelError.
     """
-    head = new_head(head_config(config), features.card, features.train, device)
-    start_from = Path(config.train.start_from) if config.train.start_from else None
+    initial = features.class_head if class_layer(config, features) else None
+    head = new_head(head_config(config), features.card, features.train, device, initial)
     # Without a card, the classes of its outputs are unknown. A search does not read its weights for each trial.
-    if start_from and card_path(start_from).is_file():
+    if config.train.start_from and _has_card(config):
         with torch.random.fork_rng(devices=[]):
             whole = build_classifier(config.model, features.dataset)
-            taken = transfer_weights(read_start(start_from), whole, config.model, features.dataset)
+            taken = transfer_weights(read_start(Path(config.train.start_from)), whole, config.model, features.dataset)
         if taken.kept:
-            _copy_head_weights(head, whole)
+            _load_weights(head, cast(Pretrained, whole.network).head.state_dict())
     return head
 
 
@@ -106,26 +132,35 @@ def train_head(
     return head.join(trained), result
 
 
-def _copy_head_weights(head: Classifier, whole: Classifier) -> None:
-    """Give ``head`` the weights of that of ``whole``: what ``Head.join`` does, the other way round."""
-    state = cast(Pretrained, whole.network).head.state_dict()
+def _has_card(config: Config) -> bool:
+    """Whether the weights to begin with are those of a model with known classes."""
+    return config.train.start_from is not None and card_path(Path(config.train.start_from)).is_file()
+
+
+def _load_weights(head: Classifier, state: Mapping[str, Tensor]) -> None:
+    """Give ``head`` the weights of one for plain features: what ``Head.join`` does, the other way round."""
     scale, shift = (value.cpu() for value in _normalization(head))
     weight = state[f"{FIRST}.weight"].double() / scale
-    state[f"{FIRST}.weight"], bias = weight.float(), state[f"{FIRST}.bias"]
-    state[f"{FIRST}.bias"] = (bias.double() - weight @ shift).float()
-    head.network.load_state_dict(state)
+    bias = state[f"{FIRST}.bias"].double() - weight @ shift
+    head.network.load_state_dict({**state, f"{FIRST}.weight": weight.float(), f"{FIRST}.bias": bias.float()})
 
 
 def _normalization(head: Classifier) -> tuple[Tensor, Tensor]:
     return head.scale.double().flatten(), head.shift.double().flatten()
 
 
-def _build_whole(config: Config, card: DatasetCard) -> Classifier:
-    """The model with the initial weights of a training; its head is replaced in the end."""
+def _build_whole(config: Config, card: DatasetCard) -> tuple[Classifier, ClassLayer | None]:
+    """The model with the initial weights of a training, and the layer of classes that they came with, if any.
+
+    Its head is replaced in the end.
+    """
     with torch.random.fork_rng(devices=[]):
         whole = build_classifier(config.model, card)
-        if config.train.start_from:
-            transfer_weights(read_start(Path(config.train.start_from)), whole, config.model, card)
-        else:
-            whole.initialize(torch.empty(0, *card.shape, dtype=torch.uint8))
-    return whole.eval()
+    network = cast(Pretrained, whole.network)
+    start = read_start(Path(config.train.start_from) if config.train.start_from else network.fetch())
+    if config.train.start_from:
+        transfer_weights(start, whole, config.model, card)
+    else:
+        whole.initialize(torch.empty(0, *card.shape, dtype=torch.uint8))
+    found = None if start.card else network.class_layer(start.weights)
+    return whole.eval(), ClassLayer(*(each.float() for each in found)) if found else None

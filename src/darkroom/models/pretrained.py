@@ -30,6 +30,7 @@ def pretrained(
     weights_path: str | None = None,
     input_size: int | None = None,
     train: str = "head",
+    head_init: str = "zeros",
     hidden: tuple[int, ...] = (),
     dropout: float = 0.0,
     freeze_epochs: int = 1,
@@ -39,12 +40,12 @@ def pretrained(
 ) -> nn.Module:
     """``backbone`` is a model that ``find_backbone`` knows; ``hidden`` and ``dropout`` are of the head, as of an mlp.
 
-    With ``train`` "head" only the head learns. With "all" and "last-blocks" so it does for ``freeze_epochs``; then all
-    blocks learn, or the ``last_blocks``, each at ``layer_lr_decay`` times the rate of the one behind it (Howard and
-    Ruder, "Universal language model fine-tuning", 2018). With ``freeze_norm`` batch normalization keeps the averages
-    that came with the weights: those of small batches are worse. Images are widened to three channels, normalized and
-    resized as the weights expect, or to ``input_size`` pixels a side. Raises ModelError for an unknown backbone, or a
-    size that it does not take.
+    With ``train`` "head" only the head learns, on features; ``head_init`` is for that training. With "all" and
+    "last-blocks" so it does for ``freeze_epochs``; then all blocks learn, or the ``last_blocks``, each at
+    ``layer_lr_decay`` times the rate of the one behind it (Howard and Ruder, "Universal language model fine-tuning",
+    2018). With ``freeze_norm`` batch normalization keeps the averages that came with the weights: those of small
+    batches are worse. Images are widened to three channels, normalized and resized as the weights expect, or to
+    ``input_size`` pixels a side. Raises ModelError for an unknown backbone, or a size that it does not take.
     """
     path = Path(weights_path) if weights_path else None
     found = find_backbone(backbone)
@@ -146,6 +147,18 @@ class Pretrained(Network):
 
     def _current(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {self.backbone.current_name(key): value for key, value in weights.items()}
+
+    def class_layer(self, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """Of a file's ``weights`` those of the dense layer that the head replaces: [K, features] and the bias [K].
+
+        None if there is none, or more than one.
+        """
+        found = named_like(self._current(weights), self.model.state_dict())
+        names = [name for name in self.replaced if f"{name}weight" in found]
+        if len(names) != 1 or found[f"{names[0]}weight"].shape[1:] != (self.feature_count,):
+            return None
+        weight = found[f"{names[0]}weight"]
+        return weight, found.get(f"{names[0]}bias", weight.new_zeros(len(weight)))
 
     def begin_epoch(self, epoch: int) -> None:
         frozen = self.freeze_epochs is None or epoch <= self.freeze_epochs

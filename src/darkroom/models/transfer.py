@@ -20,7 +20,7 @@ from darkroom.utils.files import read_json, sha256
 
 # Settings of a model that change no tensor.
 SHAPELESS = {
-    *("dropout", "weights_path", "train", "freeze_epochs", "last_blocks", "layer_lr_decay", "freeze_norm"),
+    *("dropout", "weights_path", "train", "freeze_epochs", "last_blocks", "layer_lr_decay", "freeze_norm", "head_init"),
     *("activation", "freeze_norm_scale", "whitening_epochs"),
 }
 # So many classes are named in a line.

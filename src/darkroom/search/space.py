@@ -14,7 +14,7 @@ from darkroom.errors import ConfigError, ModelError, SearchError, did_you_mean
 from darkroom.models.registry import architectures, build_without_memory, resolve
 
 # What can be searched of a model whose head alone is trained.
-HEAD = ("hidden", "dropout")
+HEAD = ("hidden", "dropout", "head_init")
 # Large enough for every architecture: what is asked is whether its settings go together.
 ANY_SHAPE = (3, 224, 224)
 
@@ -51,6 +51,8 @@ def _check_head(config: Config) -> None:
     if "train" in config.search.space.model:
         raise SearchError("search.space.model.train: is the same for all trials; drop it")
     if not config.model.trains_head:
+        if "head_init" in config.search.space.model:
+            raise SearchError("search.space.model.head_init: is for a head alone; drop it, or set model.train to head")
         return
     space = config.search.space
     fixed = {f"model.{key}" for key in space.model} - {f"model.{key}" for key in HEAD}

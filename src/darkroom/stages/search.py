@@ -14,7 +14,7 @@ from darkroom.config.settings import Choices
 from darkroom.data.cache import DatasetCard
 from darkroom.data.changed_settings import changed_settings
 from darkroom.errors import ModelError
-from darkroom.features.head import open_head
+from darkroom.features.head import class_layer, open_head
 from darkroom.features.task import trained_part
 from darkroom.promotion.start_from import InitialWeights, load_initial_weights
 from darkroom.search import report
@@ -76,6 +76,10 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     if config.search.executor != "ray":  # a cluster's machines are not this one
         check_compiler(config.train.compile, device)
     head = open_head(config, workspace, card, device)
+    inits = config.search.space.model.get("head_init")
+    if head and isinstance(inits, Choices):
+        for init in inits.choices:  # refused before the first trial
+            class_layer(config.with_settings({"model.head_init": init}), head.features)
     directory = head.directory if head else workspace.processed(config.dataset.name)
     with explained(config):
         _Search(config, card, device, beginning, directory).run(workspace, start)

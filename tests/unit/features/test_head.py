@@ -162,10 +162,10 @@ def test_the_outputs_of_known_classes_are_taken_over(opened: Opened, configured:
 def test_weights_of_unknown_classes_are_not_read_for_a_head(
     opened: Opened, configured: Configured, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    features = opened().features
     monkeypatch.setattr("darkroom.features.head.read_start", lambda path: pytest.fail("read"))
     path = tmp_path / "backbone.safetensors"
     path.touch()
-    features = opened().features
 
     begun = start_head(configured(train__start_from=str(path), model__weights_path=None), features, CPU)
 

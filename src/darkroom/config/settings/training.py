@@ -76,6 +76,10 @@ class Model(Section):
     train: Literal["head", "last-blocks", "all"] | None = Field(
         None, description="pretrained: head (on features that are computed once), last-blocks or all; empty: head"
     )
+    head_init: Literal["zeros", "classes"] | None = Field(
+        None,
+        description="pretrained: a head begins with zeros or with the classes that the weights know; empty: zeros",
+    )
     last_blocks: int | None = Field(
         None, ge=1, le=1000, description="pretrained, last-blocks: how many of them learn beside the head; empty: 3"
     )

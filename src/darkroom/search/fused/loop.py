@@ -35,7 +35,7 @@ def group(config: Config) -> str:
 
     They may differ in whatever does not change the shape of a tensor or of a batch.
     """
-    shape = config.model.model_dump(mode="json", exclude={"dropout"})
+    shape = config.model.model_dump(mode="json", exclude={"dropout", "head_init"})
     train = config.train.model_dump(mode="json", include={"batch_size", "accumulate", "drop_last"})
     return repr((shape, train))
 

@@ -1,0 +1,275 @@
+"""A head begins with what the weights of the backbone know of other classes."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from tests.unit.features.conftest import BACKBONE, CPU
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from darkroom.audit.cross_validation import Subject, cross_validate
+from darkroom.config import Config
+from darkroom.config.settings import Model
+from darkroom.data.batches import Split, read_split
+from darkroom.data.cache import SPLITS, DatasetCard
+from darkroom.errors import CacheError, ModelError, SearchError
+from darkroom.features import head_init
+from darkroom.features.files import CLASSES, read_features
+from darkroom.features.head import Head, start_head
+from darkroom.features.head_init import ClassLayer, combine
+from darkroom.features.task import without_effect
+from darkroom.models.card import ModelCard, save_card
+from darkroom.models.files import save_weights
+from darkroom.models.pretrained import Pretrained
+from darkroom.models.registry import build
+from darkroom.search.fused.loop import group
+from darkroom.search.space import check_space
+from darkroom.stages import search
+from darkroom.workspace import Workspace
+
+Opened = Callable[..., Head]
+Configured = Callable[..., Config]
+ZEROS_OR_CLASSES = {"model": {"head_init": {"choices": ["zeros", "classes"]}}}
+
+
+def split(features: Tensor, labels: list[int]) -> Split:
+    return Split(features[:, :, None, None], torch.tensor(labels))
+
+
+def random_layer(known: int, features: int, seed: int) -> ClassLayer:
+    generator = torch.Generator().manual_seed(seed)
+    return ClassLayer(torch.randn(known, features, generator=generator), torch.randn(known, generator=generator))
+
+
+def without_classes(weights: Path, place: Path) -> Path:
+    """A copy of the weights that lacks the layer of classes."""
+    save_file({key: value for key, value in load_file(weights).items() if not key.startswith("classifier.")}, place)
+    return place
+
+
+def test_new_classes_are_told_apart_by_the_known_ones_that_they_resemble() -> None:
+    # A feature for each of five known classes: images of class 0 show the first two, those of class 1 the third.
+    layer = ClassLayer(4 * torch.eye(5), torch.zeros(5))
+    shown = torch.eye(5)
+
+    head = combine(layer, split(shown[[0, 1, 2, 2]], [0, 0, 1, 1]), 2)
+
+    assert head(shown[:3]).argmax(1).tolist() == [0, 0, 1]
+    # What no image resembles says nothing.
+    torch.testing.assert_close(*head(shown[3:]), rtol=0, atol=1e-6)
+
+
+@given(
+    st.integers(0, 1000),
+    st.integers(1, 40),
+    st.integers(2, 4),
+    st.integers(1, 6),
+    st.sampled_from([0.0, 1e-3, 1.0, 1e3]),
+)
+def test_a_combined_head_is_never_worse_than_a_guess(
+    seed: int, images: int, classes: int, known: int, scale: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = scale * torch.randn(images, 3, generator=generator)
+    labels = torch.randint(classes, (images,), generator=generator)
+
+    head = combine(random_layer(known, 3, seed), split(features, labels.tolist()), classes)
+
+    assert head.weight.shape == (classes, 3)
+    assert head.bias.shape == (classes,)
+    assert F.cross_entropy(head(features), labels) <= math.log(classes) + 1e-5
+
+
+def test_features_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, features, labels = random_layer(7, 5, 0), torch.randn(23, 5), [number % 3 for number in range(23)]
+    expected = combine(layer, split(features, labels), 3)
+    monkeypatch.setattr(head_init, "BLOCK", 4)
+
+    found = combine(layer, split(features, labels), 3)
+
+    torch.testing.assert_close(found.weight, expected.weight)
+    torch.testing.assert_close(found.bias, expected.bias)
+
+
+def test_a_training_begins_with_the_combined_head(opened: Opened, configured: Configured) -> None:
+    change = {"model__head_init": "classes"}
+    head = opened(**change)
+    layer = head.features.classes
+    assert layer
+
+    begun = start_head(configured(**change), head.features, CPU).eval()
+
+    images = head.features.val.images
+    expected = combine(layer, head.features.train, 3)(images)
+    assert expected.abs().max() > 0.01
+    torch.testing.assert_close(begun(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_workers_find_the_layer_of_classes(opened: Opened, weights: Path) -> None:
+    head = opened()
+
+    found = read_features(head.directory).classes
+
+    assert found
+    states = load_file(weights)
+    assert torch.equal(found.weight, states["classifier.weight"])
+    assert torch.equal(found.bias, states["classifier.bias"])
+
+
+def test_another_layer_of_the_same_body_takes_its_place_without_new_features(
+    opened: Opened, weights: Path, tmp_path: Path
+) -> None:
+    before = opened()
+    states = load_file(weights)
+    save_file({**states, "classifier.weight": -states["classifier.weight"]}, tmp_path / "other.safetensors")
+
+    after = opened(model__weights_path=str(tmp_path / "other.safetensors"))
+    assert before.features.classes
+    assert after.features.classes
+    assert after.directory == before.directory
+    assert torch.equal(after.features.classes.weight, -before.features.classes.weight)
+
+    opened(model__weights_path=str(without_classes(weights, tmp_path / "none.safetensors")))
+    assert read_features(before.directory).classes is None
+
+
+def test_a_damaged_layer_of_classes_is_refused(opened: Opened) -> None:
+    path = opened().directory / CLASSES
+    path.write_bytes(path.read_bytes()[:50])
+
+    with pytest.raises(CacheError, match=r"classes\.safetensors: missing or damaged \(.*\); run `dvc repro` again$"):
+        read_features(path.parent)
+
+
+def test_weights_without_a_layer_of_classes_are_refused(
+    opened: Opened, configured: Configured, weights: Path, tmp_path: Path
+) -> None:
+    change = {
+        "model__weights_path": str(without_classes(weights, tmp_path / "w.safetensors")), "model__head_init": "classes"
+    }  # fmt: skip
+    features = opened(**change).features
+
+    with pytest.raises(
+        ModelError,
+        match=rf"^model\.head_init: the weights of {BACKBONE} hold no dense layer of classes; set ",
+    ):
+        start_head(configured(**change), features, CPU)
+    assert not start_head(configured(), features, CPU)(features.val.images).any()
+
+
+def test_a_search_refuses_them_before_its_first_trial(
+    root: Path, configured: Configured, weights: Path, tmp_path: Path
+) -> None:
+    path = without_classes(weights, tmp_path / "w.safetensors")
+    config = configured(model__weights_path=str(path), search__space=ZEROS_OR_CLASSES, search__trials=2)
+
+    with pytest.raises(ModelError, match=r"^model\.head_init: the weights of .* hold no dense layer of classes"):
+        search.run(config, Workspace())
+
+    assert not list(root.glob("models/search/*"))
+
+
+def test_a_head_of_several_layers_begins_with_zeros(opened: Opened, configured: Configured) -> None:
+    change = {"model__head_init": "classes", "model__hidden": [4]}
+    features = opened(**change).features
+
+    assert not start_head(configured(**change), features, CPU)(features.val.images).any()
+    assert without_effect(configured(**change)) == [
+        "model.head_init has no effect on a head of several layers; drop model.hidden"
+    ]
+
+
+def test_outputs_of_an_own_model_come_first(opened: Opened, configured: Configured, tmp_path: Path) -> None:
+    head, config = opened(), configured()
+    before = start_head(config, head.features, CPU)
+    for parameter in before.network.parameters():
+        nn.init.normal_(parameter)
+    path = tmp_path / "before.safetensors"
+    digest = save_weights(head.join(before), path)
+    settings: dict[str, dict[str, Any]] = {"model": {"name": "pretrained"}}
+    save_card(ModelCard(asdict(head.features.dataset), settings, {}, {}, "r", digest), path.with_suffix(".json"))
+    change = {"train__start_from": str(path), "model__weights_path": None, "model__head_init": "classes"}
+
+    features = opened(**change).features
+
+    assert features.classes is None
+    images = features.val.images
+    begun = start_head(configured(**change), features, CPU).eval()
+    torch.testing.assert_close(begun(images), before.eval()(images), rtol=1e-3, atol=1e-4)
+
+
+def test_the_head_of_a_fold_has_not_seen_the_labels_of_its_images(root: Path, configured: Configured) -> None:
+    config, workspace = configured(model__head_init="classes", audit__folds=2, train__lr=1e-12), Workspace()
+    card = DatasetCard.read(workspace.processed("folder"))
+
+    found = cross_validate(config, workspace, card)
+
+    subject = Subject.open(config, workspace, card)
+    assert subject.classes
+    splits = [read_split(workspace.processed("folder"), card, name) for name in SPLITS]
+    images = torch.cat([part for each in splits for part in subject.features(each)])
+    labels = torch.cat([each.labels for each in splits])
+    for fold in range(2):
+        others = torch.from_numpy(found.folds != fold)
+        expected = combine(subject.classes, Split(images[others], labels[others]), 3)(images[~others])
+        np.testing.assert_allclose(found.logits[found.folds == fold], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_trials_with_either_beginning_are_one_program(configured: Configured) -> None:
+    assert group(configured(model__head_init="classes")) == group(configured())
+
+
+def test_a_body_that_learns_has_no_use_for_it(configured: Configured) -> None:
+    space = configured(model__train="all", search__space=ZEROS_OR_CLASSES)
+
+    with pytest.raises(SearchError, match=r"^search\.space\.model\.head_init: is for a head alone; drop it, or set"):
+        check_space(space)
+    check_space(configured(search__space=ZEROS_OR_CLASSES))
+    assert without_effect(configured(model__train="all", model__head_init="classes")) == [
+        "model.head_init has no effect on a body that learns; set model.train to head"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layer"),
+    [
+        ("resnet18", "fc"),
+        ("mobilenet_v3_small", "classifier.3"),
+        (BACKBONE, "classifier"),
+        # A convolution; and two heads, whose mean is the answer.
+        ("squeezenet1_1", None),
+        ("timm/deit_tiny_distilled_patch16_224", None),
+    ],
+)
+def test_the_layer_of_classes_is_that_which_the_head_replaces(backbone: str, layer: str | None) -> None:
+    network = build(Model(name="pretrained", backbone=backbone), (3, 32, 32), 2)
+    assert isinstance(network, Pretrained)
+    whole = network.backbone.build(11)
+
+    found = network.class_layer(whole.state_dict())
+
+    expected = whole.get_submodule(layer).weight if layer else None
+    assert (found is None) == (layer is None)
+    assert found is None or (torch.equal(found[0], expected) and found[1].shape == (11,))  # type: ignore[arg-type]
+
+
+def test_weights_without_a_bias_have_one_of_zeros() -> None:
+    network = build(Model(name="pretrained", backbone=BACKBONE), (3, 32, 32), 2)
+    assert isinstance(network, Pretrained)
+    states = timm.create_model(BACKBONE.removeprefix("timm/")).state_dict()
+    del states["classifier.bias"]
+
+    found = network.class_layer(states)
+
+    assert found
+    assert found[1].tolist() == [0] * 1000
