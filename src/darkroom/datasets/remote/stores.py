@@ -1,5 +1,6 @@
 """Reach object stores and web servers through fsspec; what their errors mean, and which are worth another attempt."""
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -41,7 +42,9 @@ NO_CREDENTIALS = (
     "no credentials in the environment; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
     "FSSPEC_S3_ANON=true for a public bucket"
 )
-NO_GOOGLE_CREDENTIALS = "no credentials in the environment; set GOOGLE_APPLICATION_CREDENTIALS"
+NO_GOOGLE_CREDENTIALS = (
+    "no credentials in the environment; set GOOGLE_APPLICATION_CREDENTIALS, or FSSPEC_GS_TOKEN=anon for a public bucket"
+)
 NOT_FOUND = "not found; check the address"
 REGION = "the bucket is in another region; set AWS_DEFAULT_REGION"
 # By the code of an answer: S3's own, or HTTP's.
@@ -125,9 +128,20 @@ def open_store(address: str) -> Any:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_SECONDS, sock_read=TIMEOUT_SECONDS)
         options["client_kwargs"] = {"trust_env": True, "timeout": timeout}
         options["headers"] = HEADERS
-    store = fsspec.filesystem(scheme, **options)
-    store.retries = 1  # of s3fs and gcsfs
+    store = _google_store(options) if scheme == "gs" else fsspec.filesystem(scheme, **options)
+    store.retries = 1  # of s3fs
     return store
+
+
+def _google_store(options: dict[str, Any]) -> Any:
+    # What fsspec would take asks Google before each file for the kind of its bucket, and warns where it may not.
+    from gcsfs.core import GCSFileSystem
+
+    # It logs every problem with its traceback; ``diagnose`` says in a line what it means.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    # ``attempt`` is what tries again: gcsfs itself would for half a minute before each further attempt.
+    once = getattr(GCSFileSystem._request, "__wrapped__", GCSFileSystem._request)
+    return type("GoogleStore", (GCSFileSystem,), {"_request": once})(**options)
 
 
 def diagnose(problem: BaseException) -> Trouble | None:
