@@ -7,14 +7,18 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import httpx2
 import psutil
 import pytest
+import requests
+from requests.adapters import HTTPAdapter
 from tests.serving.process import serve
 from tests.serving.project import NAME, again, make_project, picture_of
 from tests.wait import SECONDS, wait_until
+from urllib3.util import Retry
 
 from darkroom.promotion.registry import CHALLENGER, CHAMPION
 
@@ -191,6 +195,34 @@ def test_a_process_that_is_killed_is_replaced_and_the_other_answers_what_it_had_
     told = read(served.address)
     for name in ('darkroom_requests_total{path="/v1/predict",status="200"}', "darkroom_drift_images"):
         assert told[name] > counted[name]
+
+
+@LONG
+@SLOW
+def test_a_client_that_asks_again_notices_no_kill(served, picture):
+    again = Retry(total=20, backoff_factor=0.2, backoff_max=2.0, allowed_methods={"POST"})
+    found, ends = Counter(), threading.Event()
+
+    def load():
+        with requests.Session() as session:
+            session.mount("http://", HTTPAdapter(max_retries=again))
+            while not ends.is_set():
+                answer = session.post(f"{served.address}/v1/predict", files={"images": picture}, timeout=SECONDS)
+                found[answer.status_code] += 1
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(load) for _ in range(4)]
+        for _ in range(2):
+            victim, _other = workers_of(served.process)
+            before = found.total()
+            wait_until(lambda before=before: found.total() > before + 20, "requests were answered", served.process)
+            victim.kill()
+            wait_until(lambda gone=victim: len(workers_of(served.process) - {gone}) == 2, "replaced", served.process)
+        wait_until(lambda: sum(answering(served.address).values()) == 2, "both answer", served.process)
+        ends.set()
+        for client in clients:
+            client.result()
+    assert found.keys() == {200}
 
 
 @LONG
