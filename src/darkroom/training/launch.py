@@ -75,7 +75,7 @@ def _explained(failed: ChildFailedError, problems: "SimpleQueue[tuple[int, Excep
         return cause
     rank, failure = failed.get_first_failure()
     how = f"by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else f"with code {failure.exitcode}"
-    memory = f"perhaps because memory ran out ({free_bytes() / GIBIBYTE:.1f} GiB is free)"
+    memory = f"perhaps because memory ran out (without it {free_bytes() / GIBIBYTE:.1f} GiB is free)"
     return lost_process(rank, count, f"{how}, {memory}")
 
 

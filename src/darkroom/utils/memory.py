@@ -78,7 +78,8 @@ def failure_reason(problem: BaseException) -> str:
 
 def killed_worker() -> str:
     """The error message for a killed worker process: only the system or the user can have killed it."""
-    return f"a worker process was killed, perhaps because memory ran out ({free_bytes() / GIBIBYTE:.1f} GiB is free)"
+    free = f"{free_bytes() / GIBIBYTE:.1f} GiB is free"
+    return f"a worker process was killed, perhaps because memory ran out (without it {free})"
 
 
 def remedy(command: str | None) -> str:
