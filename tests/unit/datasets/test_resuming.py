@@ -195,8 +195,8 @@ def test_an_image_that_kills_its_worker_is_named_with_its_shard_and_the_others_a
         with pytest.raises(DataError) as caught:
             decode(raw, tmp_path)
     assert re.fullmatch(
-        r"read sizes: a worker process was killed, perhaps because memory ran out \(without it [\d.]+ GiB is free\), each of 3 "
-        r"times that one worked on the 4 images from a/16\.png to b/01\.png; .*which resumes",
+        r"read sizes: a worker process was killed, perhaps because memory ran out \(without it [\d.]+ GiB is free\), "
+        r"each of 3 times that one worked on the 4 images from a/16\.png to b/01\.png; .*which resumes",
         str(caught.value),
     )
     done, found = decode(raw, tmp_path)

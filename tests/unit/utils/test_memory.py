@@ -129,4 +129,6 @@ def test_a_full_temporary_directory_is_one_line(problem, line):
 
 def test_a_worker_that_was_killed_is_one_line():
     (line,) = explain(BrokenProcessPool("a child process terminated abruptly"), None)
-    assert re.fullmatch(r"a worker process was killed, perhaps because memory ran out \(without it [\d.]+ GiB is free\); .+", line)
+    assert re.fullmatch(
+        r"a worker process was killed, perhaps because memory ran out \(without it [\d.]+ GiB is free\); .+", line
+    )
