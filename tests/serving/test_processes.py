@@ -192,6 +192,9 @@ def test_a_process_that_is_killed_is_replaced_and_the_other_answers_what_it_had_
     assert f"process {victim.pid} ended (SIGKILL); another one takes its place" in served.log.read_text(
         encoding="utf-8"
     )
+    for each in workers_of(served.process):
+        line = f"process {each.pid} has loaded version "
+        wait_until(lambda line=line: line in served.log.read_text(encoding="utf-8"), "the log says so", served.process)
     told = read(served.address)
     for name in ('darkroom_requests_total{path="/v1/predict",status="200"}', "darkroom_drift_images"):
         assert told[name] > counted[name]

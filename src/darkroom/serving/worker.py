@@ -44,6 +44,7 @@ def begin(worker: WorkerConfig) -> tuple[ASGIApp, type[asyncio.Protocol]]:
     app = make_app(service, worker.key, host=worker.served_as, lifespan=following)
     gc.collect()
     gc.freeze()
+    log.info("process %d has loaded version %s", os.getpid(), service.champion.model.version)
     return app, cast("type[asyncio.Protocol]", Connections(service.settings, service.metrics).make)
 
 
