@@ -93,16 +93,21 @@ def read_features(directory: Path) -> Features:
     """Raises CacheError if they are missing or damaged."""
     card = FeaturesCard.read(directory)
     dataset = card.dataset_card
-    train, val = (_read(directory, card, name, dataset.sizes[name]) for name in SPLITS)
+    train, val = (_read(directory, card, name) for name in SPLITS)
+    return Features(head_card(dataset, card.mean, card.std), dataset, card.parameters, train, val)
+
+
+def read_class_layer(directory: Path) -> ClassLayer | None:
+    """What the weights know of other classes, beside the features in ``directory``. Raises CacheError if damaged."""
     path = directory / CLASSES
-    classes = ClassLayer.read(path) if path.exists() else None
-    return Features(head_card(dataset, card.mean, card.std), dataset, card.parameters, train, val, classes)
+    return ClassLayer.read(path) if path.exists() else None
 
 
 def is_intact(directory: Path, key: str) -> bool:
     """Whether all files in ``directory`` are those of ``key``, to the last byte. Raises CacheError."""
     card = FeaturesCard.read(directory)
-    read_features(directory)
+    for name in SPLITS:
+        _read(directory, card, name)
     return card.key == key and all(sha256(_file(directory, name)) == card.sha256[name] for name in SPLITS)
 
 
@@ -110,9 +115,9 @@ def _file(directory: Path, name: str) -> Path:
     return directory / f"{name}.safetensors"
 
 
-def _read(directory: Path, card: FeaturesCard, name: str, images: int) -> Split:
+def _read(directory: Path, card: FeaturesCard, name: str) -> Split:
     path, views = _file(directory, name), _views(card.views, name)
-    shape = (images * views, len(card.mean), 1, 1)
+    shape = (card.dataset_card.sizes[name] * views, len(card.mean), 1, 1)
     try:
         with safe_open(path, framework="pt") as opened:
             key = (opened.metadata() or {}).get("fingerprint")

@@ -24,6 +24,7 @@ from darkroom.models.transfer import card_path, read_start, transfer_weights
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit, start_classifier
 from darkroom.training.loop import EpochMetrics, FitResult
+from darkroom.utils.console import messages
 from darkroom.workspace import Workspace
 
 # The first dense layer of an mlp.
@@ -65,7 +66,10 @@ def open_head(config: Config, workspace: Workspace, card: DatasetCard, device: t
         classes.write(directory / CLASSES)
     else:
         (directory / CLASSES).unlink(missing_ok=True)
-    return Head(directory, replace(features, classes=classes), whole)
+    head = Head(directory, replace(features, classes=classes), whole)
+    if known := class_layer(config, head.features):
+        messages.print(f"head: begins with the {len(known.weight):,} classes that the weights know")
+    return head
 
 
 def class_layer(config: Config, features: Features) -> ClassLayer | None:
@@ -77,8 +81,8 @@ def class_layer(config: Config, features: Features) -> ClassLayer | None:
         return None
     if features.classes is None:
         raise ModelError(
-            f"model.head_init: the weights of {resolve(config.model)['backbone']} hold no dense layer of classes; set "
-            "model.head_init to zeros"
+            f"model.head_init: the given weights of {resolve(config.model)['backbone']} hold no dense layer of "
+            "classes; set model.head_init to zeros, and search.space.model.head_init too"
         )
     return features.classes
 

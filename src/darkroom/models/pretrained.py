@@ -151,14 +151,16 @@ class Pretrained(Network):
     def class_layer(self, weights: Mapping[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         """Of a file's ``weights`` those of the dense layer that the head replaces: [K, features] and the bias [K].
 
-        None if there is none, or more than one.
+        None if there is none, or more than one, or if it tells no classes apart.
         """
         found = named_like(self._current(weights), self.model.state_dict())
         names = [name for name in self.replaced if f"{name}weight" in found]
-        if len(names) != 1 or found[f"{names[0]}weight"].shape[1:] != (self.feature_count,):
+        if len(names) != 1:
             return None
         weight = found[f"{names[0]}weight"]
-        return weight, found.get(f"{names[0]}bias", weight.new_zeros(len(weight)))
+        bias = found.get(f"{names[0]}bias", weight.new_zeros(len(weight)))
+        fits = weight.shape[1:] == (self.feature_count,) and bias.shape == weight.shape[:1] and len(weight) > 1
+        return (weight, bias) if fits else None
 
     def begin_epoch(self, epoch: int) -> None:
         frozen = self.freeze_epochs is None or epoch <= self.freeze_epochs

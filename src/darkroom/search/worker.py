@@ -1,7 +1,7 @@
 """The worker that trains the configurations of a search, an epoch at a time."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from darkroom.config.settings import Model
 from darkroom.data.batches import place, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError, TrainingError
-from darkroom.features.files import read_features
+from darkroom.features.files import read_class_layer, read_features
 from darkroom.features.head import start_head
 from darkroom.features.task import head_config
 from darkroom.models.classifier import build_classifier
@@ -85,8 +85,9 @@ class Worker:
             config = Precision("fp32", {}).put_into(config)
         self.config = config
         prepare(self.device, deterministic=config.train.deterministic)
-        self.features = read_features(directory) if config.model.trains_head else None
-        if self.features:
+        self.features = None
+        if config.model.trains_head:
+            self.features = replace(read_features(directory), classes=read_class_layer(directory))
             self.card = self.features.dataset
             train, val = self.features.train, self.features.val
         else:

@@ -24,7 +24,7 @@ from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import SPLITS, DatasetCard
 from darkroom.errors import CacheError, ModelError, SearchError
 from darkroom.features import head_init
-from darkroom.features.files import CLASSES, read_features
+from darkroom.features.files import CLASSES, read_class_layer
 from darkroom.features.head import Head, start_head
 from darkroom.features.head_init import ClassLayer, combine
 from darkroom.features.task import without_effect
@@ -118,7 +118,7 @@ def test_a_training_begins_with_the_combined_head(opened: Opened, configured: Co
 def test_workers_find_the_layer_of_classes(opened: Opened, weights: Path) -> None:
     head = opened()
 
-    found = read_features(head.directory).classes
+    found = read_class_layer(head.directory)
 
     assert found
     states = load_file(weights)
@@ -140,15 +140,22 @@ def test_another_layer_of_the_same_body_takes_its_place_without_new_features(
     assert torch.equal(after.features.classes.weight, -before.features.classes.weight)
 
     opened(model__weights_path=str(without_classes(weights, tmp_path / "none.safetensors")))
-    assert read_features(before.directory).classes is None
+    assert read_class_layer(before.directory) is None
 
 
-def test_a_damaged_layer_of_classes_is_refused(opened: Opened) -> None:
+def test_a_damaged_layer_of_classes_is_refused_until_the_next_command(
+    opened: Opened, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = opened().directory / CLASSES
     path.write_bytes(path.read_bytes()[:50])
 
     with pytest.raises(CacheError, match=r"classes\.safetensors: missing or damaged \(.*\); run `dvc repro` again$"):
-        read_features(path.parent)
+        read_class_layer(path.parent)
+
+    capsys.readouterr()
+    assert opened(model__head_init="classes").features.classes
+    # It is written again, and the features are not computed again.
+    assert capsys.readouterr().err == "head: begins with the 1,000 classes that the weights know\n"
 
 
 def test_weights_without_a_layer_of_classes_are_refused(
@@ -157,13 +164,12 @@ def test_weights_without_a_layer_of_classes_are_refused(
     change = {
         "model__weights_path": str(without_classes(weights, tmp_path / "w.safetensors")), "model__head_init": "classes"
     }  # fmt: skip
-    features = opened(**change).features
-
     with pytest.raises(
         ModelError,
-        match=rf"^model\.head_init: the weights of {BACKBONE} hold no dense layer of classes; set ",
+        match=rf"^model\.head_init: the given weights of {BACKBONE} hold no dense layer of classes; set ",
     ):
-        start_head(configured(**change), features, CPU)
+        opened(**change)
+    features = opened(**{**change, "model__head_init": "zeros"}).features
     assert not start_head(configured(), features, CPU)(features.val.images).any()
 
 
@@ -173,7 +179,7 @@ def test_a_search_refuses_them_before_its_first_trial(
     path = without_classes(weights, tmp_path / "w.safetensors")
     config = configured(model__weights_path=str(path), search__space=ZEROS_OR_CLASSES, search__trials=2)
 
-    with pytest.raises(ModelError, match=r"^model\.head_init: the weights of .* hold no dense layer of classes"):
+    with pytest.raises(ModelError, match=r"^model\.head_init: the given weights of .* hold no dense layer of classes"):
         search.run(config, Workspace())
 
     assert not list(root.glob("models/search/*"))
@@ -261,6 +267,16 @@ def test_the_layer_of_classes_is_that_which_the_head_replaces(backbone: str, lay
     expected = whole.get_submodule(layer).weight if layer else None
     assert (found is None) == (layer is None)
     assert found is None or (torch.equal(found[0], expected) and found[1].shape == (11,))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("rows", "bias"), [(10, (9,)), (10, (10, 1)), (1, (1,)), (0, (0,))])
+def test_a_layer_that_tells_no_classes_apart_is_none(rows: int, bias: tuple[int, ...]) -> None:
+    network = build(Model(name="pretrained", backbone=BACKBONE), (3, 32, 32), 2)
+    assert isinstance(network, Pretrained)
+    states = timm.create_model(BACKBONE.removeprefix("timm/")).state_dict()
+    states["classifier.weight"], states["classifier.bias"] = states["classifier.weight"][:rows], torch.zeros(bias)
+
+    assert network.class_layer(states) is None
 
 
 def test_weights_without_a_bias_have_one_of_zeros() -> None:
