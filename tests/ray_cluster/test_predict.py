@@ -165,8 +165,12 @@ def test_a_shard_that_is_damaged_is_named_and_no_output_is_written(start, web, c
     refused = start("out.csv", "--ray-address", cluster.address)
     refused.join(SECONDS)
     assert refused.exitcode == 2
-    (line,) = Path("said").read_text().splitlines()
-    assert re.match(rf"error: {web.address}/3\.tar: damaged or unsupported archive", line)
+    said = Path("said").read_text()
+    assert "Traceback" not in said
+    # Ray itself may say something on a machine that is short of processors.
+    found = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(found) == 1, said
+    assert re.match(rf"error: {web.address}/3\.tar: damaged or unsupported archive", found[0]), said
     assert not Path("out.csv").exists()
 
 
