@@ -158,9 +158,10 @@ class Pretrained(Network):
         if len(names) != 1:
             return None
         weight = found[f"{names[0]}weight"]
+        if weight.shape[1:] != (self.feature_count,) or len(weight) < 2:
+            return None
         bias = found.get(f"{names[0]}bias", weight.new_zeros(len(weight)))
-        fits = weight.shape[1:] == (self.feature_count,) and bias.shape == weight.shape[:1] and len(weight) > 1
-        return (weight, bias) if fits else None
+        return (weight, bias) if bias.shape == weight.shape[:1] else None
 
     def begin_epoch(self, epoch: int) -> None:
         frozen = self.freeze_epochs is None or epoch <= self.freeze_epochs
