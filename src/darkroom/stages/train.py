@@ -19,7 +19,7 @@ from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.data.changed_settings import changed_settings
 from darkroom.data.streaming import open_store
-from darkroom.errors import LostProcessError, SearchError, TrackingError, counted
+from darkroom.errors import SearchError, TrackingError, counted
 from darkroom.evaluation.training_curves import HISTORY, learning_curves, write_history
 from darkroom.features.head import Head, open_head, train_head
 from darkroom.features.task import trained_part
@@ -75,10 +75,9 @@ def run(config: Config, workspace: Workspace) -> None:
             read_split(workspace.processed(config.dataset.name), card, name)
     try:
         start(_train, config, workspace)
-    except BaseException as problem:
-        # Ray kills the others, whatever the first has ended by.
-        may_be_killed = isinstance(problem, LostProcessError) or config.train.executor == "ray"
-        if may_be_killed and any(workspace.spools.glob("*.jsonl")):
+    except BaseException:
+        # The first process was killed, or was not given the time to end its run.
+        if any(workspace.spools.glob("*.jsonl")):
             with suppress(TrackingError):
                 connect(config.tracking, workspace.spools)  # which ends the run of a process that was killed
         raise
