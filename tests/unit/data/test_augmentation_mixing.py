@@ -13,7 +13,7 @@ from tests.unit.data.draws import noise, seeded
 
 from darkroom.config.settings import Augment
 from darkroom.data.augmentation import mixing
-from darkroom.data.augmentation.mixing import Target, blend, mix, paste
+from darkroom.data.augmentation.mixing import Target, blend, mix, mix_together, paste
 
 SIZES = st.tuples(st.integers(1, 12), st.sampled_from([1, 3]), st.integers(1, 9), st.integers(1, 9))
 SEEDS = st.integers(0, 2**31 - 1)
@@ -144,6 +144,23 @@ def test_mixup_blends_each_image_with_the_one_before_it(shape, seed):
     pairs = zip(images, images[target.partners], target.share.unsqueeze(1), strict=True)
     expected = torch.cat([blend(image[None], partner[None], share) for image, partner, share in pairs])
     assert torch.equal(mixed, expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SIZES, SEEDS, st.lists(st.sampled_from([0.0, 0.3, 1.0]), min_size=1, max_size=4), st.booleans())
+def test_batches_that_are_mixed_together_are_what_each_is_alone(shape, seed, alphas, of_features):
+    images = torch.stack([noise(shape, seed + number) for number in range(len(alphas))])
+    images = images.double() / 7 if of_features else images
+    labels = torch.arange(len(alphas) * shape[0]).view(len(alphas), -1)
+    changes = [Augment(mixup=alpha) for alpha in alphas]
+    mixed, targets = mix_together(images, labels, changes, [seeded(number) for number in range(len(alphas))])
+    for number, (alpha, change) in enumerate(zip(alphas, changes, strict=True)):
+        alone, target = mix(images[number], labels[number], change, seeded(number))
+        assert torch.equal(mixed[number], alone)
+        assert torch.equal(targets[number].share, target.share)
+        assert torch.equal(targets[number].labels, labels[number])
+        if alpha:
+            assert torch.equal(targets[number].partners, target.partners)
 
 
 def test_cutmix_pastes_into_each_image_from_the_one_before_it():

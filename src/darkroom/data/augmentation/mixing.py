@@ -1,5 +1,6 @@
 """Mix pairs of images and their labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -72,13 +73,30 @@ def mix(
     return images, Target(labels, labels.roll(1, 0), share)
 
 
+def mix_together(
+    images: Tensor, labels: Tensor, settings: Sequence[Augment], generators: Sequence[Generator]
+) -> tuple[Tensor, list[Target]]:
+    """What ``mix`` does with each of K batches, uint8 or features [K, N, C, H, W], at once; none of them is pasted.
+
+    A batch whose settings mix nothing stays as it is.
+    """
+    count = labels.shape[1]
+    shares = torch.ones(labels.shape, device=images.device)
+    for share, each, generator in zip(shares, settings, generators, strict=True):
+        if each.mixup:
+            share.copy_(_draw(each.mixup, count, generator))
+    mixed = blend(images.flatten(0, 1), images.roll(1, 1).flatten(0, 1), shares.flatten()).view_as(images)
+    partners = labels.roll(1, 1)
+    return mixed, [Target(*row) for row in zip(labels, partners, shares, strict=True)]
+
+
 def blend(images: Tensor, partners: Tensor, share: Tensor) -> Tensor:
     """``share`` float [N] of ``images``, the rest of ``partners``: mixup (Zhang et al., 2017).
 
     Both are uint8 [N, C, H, W], or features of floating point.
     """
-    weight = share[:, None, None, None]
-    mixed = images * weight + partners * (1 - weight)
+    weight = share[:, None, None, None].to(torch.promote_types(images.dtype, torch.float32))
+    mixed = torch.lerp(partners.to(weight.dtype), images.to(weight.dtype), weight)
     return mixed.to(images.dtype) if images.is_floating_point() else mixed.round_().to(images.dtype)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.data.augmentation.mixing import Target
+from darkroom.data.augmentation.mixing import Target, mix_together
 from darkroom.data.batches import take_together
 from darkroom.search.fused.network import fuse
 from darkroom.search.fused.update import FusedUpdate
@@ -63,6 +63,9 @@ class FusedStep:
     def _mixed(self, images: Tensor, labels: Tensor) -> tuple[Tensor, list[Target]]:
         if not any(loop.step.mixes for loop in self.loops):
             return images, [Target(own) for own in labels]
+        settings = [loop.step.augment for loop in self.loops]
+        if not any(each.cutmix for each in settings):
+            return mix_together(images, labels, settings, [loop.batches.augment_generator for loop in self.loops])
         mixed = [
             loop.step.mixed(own, right, loop.batches.augment_generator)
             for loop, own, right in zip(self.loops, images, labels, strict=True)
