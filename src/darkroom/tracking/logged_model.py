@@ -33,7 +33,8 @@ def log_model(store: Store, key: str, classifier: Classifier, card: ModelCard, e
         Schema([TensorSpec(np.dtype("float32"), (-1, len(data.classes)))]),
     )
     # MLflow logs models to the active run only. Requirements are given because inferring them
-    # loads the model in another process and takes a dozen seconds.
+    # loads the model in another process and takes a dozen seconds. Nor is the model asked about the example: MLflow
+    # would load it once more in this one, and only warn.
     with mlflow.start_run(run_id=store.id_of(key), nested=True):
         logged = mlflow.pytorch.log_model(
             copy.deepcopy(classifier).to(memory_format=torch.contiguous_format),
@@ -41,6 +42,7 @@ def log_model(store: Store, key: str, classifier: Classifier, card: ModelCard, e
             serialization_format="pt2",
             signature=signature,
             input_example=example,
+            validate_serving_input=False,
             pip_requirements=[f"{name}=={version(name)}" for name in ("torch", "mlflow", "numpy")],
             metadata={
                 "classes": list(data.classes),
