@@ -192,7 +192,7 @@ def ask(model: nn.Module, split: Split, device: torch.device, precision: str) ->
     model.eval()
     logits = []
     with record_features(model) as features:
-        for images, _ in split.in_order(ASKED_AT_ONCE, device):
+        for images, _ in split.in_order(split.at_once(ASKED_AT_ONCE, device), device):
             with autocast(device, precision):
                 logits.append(model(images).float().cpu())
     return torch.cat(logits), torch.cat(features)

@@ -29,7 +29,7 @@ def measure_robustness(
     height, width = split.images.shape[-2:]
     parameters = {name: each.parameters(height, width) for name, each in CORRUPTIONS.items()}
     batches = []
-    for images, labels in split.in_order(batch_size, device):
+    for images, labels in split.in_order(split.at_once(batch_size, device), device):
         draws = draw(images)
         answers = [
             model(each.change(images, parameter, draws)).argmax(1)

@@ -20,7 +20,7 @@ def directions(classifier: nn.Module, split: Split, rows: Tensor, batch_size: in
     The ``classifier`` takes what the split holds: images, or features of which it is the head.
     """
     with record_features(classifier) as features:
-        for some in rows.split(batch_size):
+        for some in rows.split(split.at_once(batch_size, CPU)):
             classifier(split.take(some, CPU)[0])
             # Features are kept in half precision, in which those of a diverged network are infinite.
             yield normalize(features.pop().float().nan_to_num(posinf=HALF, neginf=-HALF))

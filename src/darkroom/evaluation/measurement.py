@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 
 from darkroom.config.settings import Evaluate
-from darkroom.data.batches import Split
+from darkroom.data.batches import CPU, Split
 from darkroom.evaluation.logits import predict_logits
 from darkroom.evaluation.metrics import Evaluation, Floats, measure
 from darkroom.evaluation.prediction_sets import Members, coverage_by_class, measure_sets
@@ -40,7 +40,8 @@ def measure_all(
     summary = found.summary | _named("calibrated", at_temperature, CALIBRATED_METRICS)
     if settings.tta != "none":
         averaging = partial(average_logits, classifier, tta=settings.tta)
-        augmented = measured(predict_logits(averaging, test, settings.batch_size).numpy()).summary
+        batch_size = test.at_once(settings.batch_size, CPU)
+        augmented = measured(predict_logits(averaging, test, batch_size).numpy()).summary
         summary |= _named("tta", augmented, TTA_METRICS)
     return _with_sets(replace(found, summary=summary), members, classes)
 

@@ -45,7 +45,8 @@ class TrainNeighbors:
         some_rows = self.train.some_rows(self.looked_at)
         likeness, places = asked.new_empty(len(rows), 0), some_rows.new_empty(len(rows), 0)
         described = directions(*(self.known or (self.classifier, self.train)), some_rows, self.batch_size)
-        for some, features in zip(some_rows.split(self.batch_size), described, strict=True):
+        for features in described:
+            some, some_rows = some_rows[: len(features)], some_rows[len(features) :]
             alike, best = (asked @ features.T).topk(min(count, len(some)))
             places, likeness = torch.cat([places, some[best]], dim=1), torch.cat([likeness, alike], dim=1)
             likeness, best = likeness.topk(min(count, likeness.shape[1]))

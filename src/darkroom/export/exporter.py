@@ -9,7 +9,7 @@ from typing import Any, Literal
 from rich.progress import Progress
 from torch import Tensor
 
-from darkroom.data.batches import Split, read_split_of
+from darkroom.data.batches import CPU, Split, read_split_of
 from darkroom.errors import ModelError
 from darkroom.evaluation.latency import latencies, throughputs
 from darkroom.evaluation.logits import LogitsFunction, predict_logits
@@ -80,7 +80,8 @@ def export_model(
     """
     fingerprint = origin.metadata["fingerprint"]
     test = read_split_of(cache, fingerprint, "test", origin.name)
-    expected = predict_logits(origin.model, test, REFERENCE_BATCH, _bar(display, "the model's answers", len(test)))
+    advance = _bar(display, "the model's answers", len(test))
+    expected = predict_logits(origin.model, test, test.at_once(REFERENCE_BATCH, CPU), advance)
     full = made.with_name(f"fp32-{made.name}") if quantize else made
     advance = _bar(display, f"writing {form}", 1)
     _write(origin, form, full)

@@ -76,16 +76,17 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     train = _train_if_here(directory, dataset, store)
     wanted = config.evaluate.slices
     slicing, left_out = divide(directory, test, wanted)
-    logits = predict_logits(classifier, test, config.evaluate.batch_size).numpy()
+    batch_size = config.evaluate.batch_size
+    logits = predict_logits(classifier, test, test.at_once(batch_size, CPU)).numpy()
     known = find_known(workspace, card, classifier)
     head, given = (known.head, known.val) if known else (classifier, val)
-    val_logits = predict_logits(head, given, config.evaluate.batch_size).numpy()
-    reference = fit_reference_of(val_logits, train, val, test, config.evaluate.batch_size)
+    val_logits = predict_logits(head, given, given.at_once(batch_size, CPU)).numpy()
+    reference = fit_reference_of(val_logits, train, val, test, batch_size)
     probabilities = calibrated(logits, reference.temperature)
     sets = reference.prediction_sets(config.serve, dataset.classes, warn)
     members = sets.of(probabilities, energies(logits)) if sets else None
     found = measure_all(classifier, logits, test, dataset.classes, config.evaluate, reference.temperature, members)
-    resembling, leaked = _leaked(classifier, train, val, test, dataset, directory, config.evaluate.batch_size)
+    resembling, leaked = _leaked(classifier, train, val, test, dataset, directory, batch_size)
     found = replace(found, summary=found.summary | without_leaked(found, leaked))
     correct, compared = found.predicted == found.labels, dict(slicing)
     robustness = _measure_robustness(classifier, test, correct, config.evaluate, config.train.device)
@@ -122,7 +123,7 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
             found,
             logits,
             NamedImages(test, names, slicing),
-            _neighbors(classifier, train, known, directory, config.evaluate.batch_size, len(val) + len(test)),
+            _neighbors(classifier, train, known, directory, batch_size, len(val) + len(test)),
             classes=dataset.classes,
             about={
                 "dataset": dataset.name,

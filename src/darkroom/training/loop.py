@@ -286,10 +286,11 @@ def evaluate(
     same order as one process does.
     """
     model.eval()
-    batches = -(-len(split) // VALIDATION_BATCH)
+    batch_size = split.at_once(VALIDATION_BATCH, device)
+    batches = -(-len(split) // batch_size)
     losses = torch.zeros(batches, device=device)
     correct = torch.zeros(batches, dtype=torch.int64, device=device)
-    dealt = split.in_order(VALIDATION_BATCH, device, ranks.rank, ranks.count)
+    dealt = split.in_order(batch_size, device, ranks.rank, ranks.count)
     for number, (images, labels) in zip(range(ranks.rank, batches, ranks.count), dealt, strict=True):
         with autocast(device, precision):
             logits = model(images)

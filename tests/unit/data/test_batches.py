@@ -123,6 +123,14 @@ def test_batches_in_order_are_the_split_itself(batch_size):
     assert torch.equal(labels, split.labels)
 
 
+@pytest.mark.parametrize(
+    ("side", "batch_size", "expected"), [(32, 512, 512), (32, 64, 64), (224, 512, 27), (224, 8, 8), (2048, 512, 1)]
+)
+def test_a_model_on_a_cpu_is_asked_about_fewer_large_images_at_once(side: int, batch_size: int, expected: int):
+    split = Split(torch.zeros(1, dtype=torch.uint8).expand(100, 3, side, side), torch.arange(100))
+    assert split.at_once(batch_size, CPU) == expected
+
+
 def test_a_split_can_be_moved_to_a_device():
     (moved,) = place(torch.device("meta"), numbered(3))
     assert {moved.images.device.type, moved.labels.device.type} == {"meta"}
