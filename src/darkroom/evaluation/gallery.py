@@ -8,6 +8,7 @@ import numpy as np
 
 from darkroom.data.batches import Pixels
 from darkroom.evaluation.metrics import Evaluation, Ints
+from darkroom.plotting import COMPRESSION
 from darkroom.utils.files import write_json
 
 # What a page shows at once, and how many of them are mistakes.
@@ -52,7 +53,8 @@ def write_gallery(images: Pixels, found: Evaluation, classes: Sequence[str], dir
     rows = choose(found)
     for row, pixels in zip(rows.tolist(), images[rows], strict=True):
         name = f"{PICTURES}/{row:06d}.png"
-        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(directory / name)
+        picture = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        picture.save(directory / name, compress_level=COMPRESSION)
         actual, predicted = classes[found.labels[row]], classes[found.predicted[row]]
         listed.append({"file": name, "actual": actual, "predicted": predicted})
     write_json(directory / GALLERY, listed)

@@ -26,6 +26,8 @@ GREEN = "#1a7f37"
 RED = "#c62828"
 GRAY = "#6b7280"
 DPI = 130
+# Of zlib, for PNG: less than half the time of its own default, for files that are 6 % larger.
+COMPRESSION = 3
 MAX_NAME = 18
 # Without width: what follows a Hebrew or Arabic name, such as its probability, stays to the right of it.
 LEFT_TO_RIGHT = "\u200e"
@@ -44,7 +46,14 @@ def new_figure(width: float, height: float) -> "Figure":
 def save(figure: "Figure", path: Path) -> None:
     """Save a figure as a PNG file, with names in every script that this machine has fonts for."""
     with glyphs(figure):
-        figure.savefig(path, dpi=DPI, bbox_inches="tight", pad_inches=0.1, metadata={"Software": None})
+        figure.savefig(
+            path,
+            dpi=DPI,
+            bbox_inches="tight",
+            pad_inches=0.1,
+            metadata={"Software": None},
+            pil_kwargs={"compress_level": COMPRESSION},
+        )
 
 
 def tidy(axes: "Axes", title: str, x: str = "", y: str = "") -> None:
