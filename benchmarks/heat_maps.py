@@ -9,7 +9,8 @@ each network as trained on the images as they are, as trained on images of which
 
 - mark: of the test images of that class, with the mark, the share whose map peaks on it, for the network that learned
   the mark and, in brackets, for the one that did not. The mark is in another corner for each seed.
-- random weights: the rank correlation (Spearman) of the maps of trained and of random weights
+- random weights: the rank correlation (Spearman) of the maps of trained and of random weights; another training: that
+  of two trainings, which differ in their seeds
 - deletion: the area under the curve of the probability of the predicted class while the pixels, the hottest first,
   take the mean of the image, in 20 steps; beside it that of random pixels, and of the map of another test image. p is
   the larger one of Wilcoxon's signed-rank test of the two, one-sided, over the images of all seeds.
@@ -94,6 +95,12 @@ def share_on_mark(explainer: Explainer, images: Tensor, labels: Tensor, corner: 
     return float(((rows >= 0) & (rows < 3) & (columns >= 0) & (columns < 3)).mean())
 
 
+def likeness(some: np.ndarray, others: np.ndarray) -> float:
+    """The mean rank correlation (Spearman) of maps [N, H, W] of the same images."""
+    pairs = zip(some.reshape(len(some), -1), others.reshape(len(others), -1), strict=True)
+    return float(np.nanmean([spearmanr(*pair).statistic for pair in pairs]))
+
+
 @torch.no_grad()
 def deletion(model: Classifier, images: Tensor, labels: Tensor, heat: np.ndarray) -> np.ndarray:
     place = torch.from_numpy(heat).flatten(1).argsort(1, descending=True).argsort(1).view(images.shape)
@@ -119,17 +126,18 @@ def proofs(options: argparse.Namespace) -> None:
     scaled = train_images / 255
     names = tuple(map(str, range(10)))
     card = DatasetCard("proofs", names, shape, (scaled.mean().item(),), (scaled.std().item(),), {}, {}, "")
-    print("| network | maps | accuracy | mark | random weights | deletion | random pixels | other map | p |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    measured = "accuracy | mark | random weights | another training | deletion | random pixels | other map | p"
+    print(f"| network | maps | {measured} |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for name in options.networks or NETWORKS:
         found: dict[str, dict[str, list]] = defaultdict(lambda: defaultdict(list))
         for seed in range(options.seeds):
             corner = corners[seed % len(corners)]
             is_marked = (train_labels == MARKED)[:, None, None, None]
             marked_images = torch.where(is_marked, with_mark(train_images, corner), train_images)
-            plain, marked = (
-                train(NETWORKS[name], card, images, train_labels, seed, options.epochs)
-                for images in (train_images, marked_images)
+            plain, marked, another = (
+                train(NETWORKS[name], card, images, train_labels, its_seed, options.epochs)
+                for images, its_seed in ((train_images, seed), (marked_images, seed), (train_images, seed + 1000))
             )
             torch.manual_seed(seed)
             random = build_classifier(Model.model_validate(NETWORKS[name]), card).eval()
@@ -142,17 +150,17 @@ def proofs(options: argparse.Namespace) -> None:
             for way in ("layers", "logits") if name != "mlp" else ("logits",):
                 explainers = [
                     Explainer(model, shape) if way == "layers" else by_logits(model, shape)
-                    for model in (plain, marked, random)
+                    for model in (plain, marked, random, another)
                 ]
-                heat, of_random = (
-                    each.explain(some.numpy(), labels.numpy()) for each in (explainers[0], explainers[2])
+                heat, of_random, of_another = (
+                    explainers[number].explain(some.numpy(), labels.numpy()) for number in (0, 2, 3)
                 )
                 values = found[explainers[0].plan.method]
                 values["accuracy"].append((predicted == test_labels[:2000]).float().mean().item())
                 values["mark"].append(share_on_mark(explainers[1], of_class, theirs, corner))
                 values["without"].append(share_on_mark(explainers[0], of_class, theirs, corner))
-                pairs = zip(heat.reshape(len(some), -1), of_random.reshape(len(some), -1), strict=True)
-                values["random"].append(np.nanmean([spearmanr(*pair).statistic for pair in pairs]))
+                values["random"].append(likeness(heat, of_random))
+                values["another"].append(likeness(heat, of_another))
                 for key, each in (("own", heat), ("noise", noise), ("other", np.roll(heat, 1, 0))):
                     values[key].extend(deletion(plain, some, labels, each))
         for method, values in found.items():
@@ -160,10 +168,8 @@ def proofs(options: argparse.Namespace) -> None:
             areas = " | ".join(f"{np.mean(values[key]):.3f}" for key in ("own", "noise", "other"))
             accuracy, mark, without = (f"{np.mean(values[key]):.1%}" for key in ("accuracy", "mark", "without"))
             mark = f"{mark}, least {min(values['mark']):.1%} ({without})"
-            print(
-                f"| {name} | {method} | {accuracy} | {mark} | {np.mean(values['random']):.2f} | {areas} | {p:.1e} |",
-                flush=True,
-            )
+            alike = " | ".join(f"{np.mean(values[key]):.2f}" for key in ("random", "another"))
+            print(f"| {name} | {method} | {accuracy} | {mark} | {alike} | {areas} | {p:.1e} |", flush=True)
 
 
 def price(options: argparse.Namespace) -> None:

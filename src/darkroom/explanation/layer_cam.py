@@ -12,6 +12,7 @@ from darkroom.explanation.score import TINY, log_odds
 
 # Pixels a side. Larger maps of photographs show edges, whatever the class.
 FINEST = 28
+WINDOW = 3
 CONVOLUTION = "conv2d"
 # Functions whose result may have another size than their argument, and is still a map of the image.
 RESIZING = (CONVOLUTION, "max_pool2d", "avg_pool2d")
@@ -22,7 +23,9 @@ def layer_cam(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor)
 
     LayerCAM (Jiang et al., "LayerCAM: exploring hierarchical class activation maps for localization", 2021): at each
     place the sum of the activations, each times its gradient if that is positive. The maps of all sizes up to FINEST
-    are added, each with the same mean: the deep layers know what is there, the early ones where.
+    are added, each with the same mean: the deep layers know what is there, the early ones where. Then each pixel takes
+    the mean of the 3x3 pixels around it: a convolution that looks at them may answer the edge of a spot most, a pixel
+    beside it.
 
     ``model`` may be a module or an exported program, in evaluation mode. None if it has no convolutions that look at
     more than a patch each, or gives no gradients.
@@ -40,7 +43,7 @@ def layer_cam(model: Callable[[Tensor], Tensor], images: Tensor, labels: Tensor)
             found = (activations.detach().relu() * gradient.relu()).sum(1, keepdim=True).float()
             share = found / found.mean((2, 3), keepdim=True).clamp(min=TINY)
             heat += F.interpolate(share, images.shape[2:], mode="bilinear")[:, 0]
-    return heat
+    return F.avg_pool2d(heat, WINDOW, stride=1, padding=WINDOW // 2, count_include_pad=False)
 
 
 class FeatureMaps(TorchFunctionMode):
