@@ -76,9 +76,9 @@ def load_initial_weights(
         if other.stem != place.stem:
             other.unlink(missing_ok=True)
     train = config.train.model_copy(update={"start_from": str(place.resolve())})
-    beginning = InitialWeights(
-        reference, start.digest, taken.line, _find_leak(start.name, reference, config, workspace)
-    )
+    # Of a backbone's weights nobody expects the head to be kept.
+    line = taken.line if config.train.start_from or start.card else f"start: {start.name}; head new"
+    beginning = InitialWeights(reference, start.digest, line, _find_leak(start.name, reference, config, workspace))
     return config.model_copy(update={"model": model, "train": train}), beginning
 
 

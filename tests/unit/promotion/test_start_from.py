@@ -104,15 +104,23 @@ def test_a_backbone_whose_weights_are_not_there_is_refused_before_any_work(
     assert len(client.search_runs([client.get_experiment_by_name("darkroom").experiment_id])) == before
 
 
-@pytest.mark.parametrize("sections", [{"train": {"start_from": "w.pth"}}, {"model": MLP | {"weights_path": "w.pth"}}])
-def test_a_file_is_copied_under_the_digest_of_its_weights(card: DatasetCard, sections: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("sections", "reason"),
+    [
+        ({"train": {"start_from": "w.pth"}}, ": the file does not say which classes it was trained on"),
+        ({"model": MLP | {"weights_path": "w.pth"}}, ""),
+    ],
+)
+def test_a_file_is_copied_under_the_digest_of_its_weights(
+    card: DatasetCard, sections: dict[str, Any], reason: str
+) -> None:
     digest = save(Path("w.pth"), card)
 
     changed, beginning = load_initial_weights(config(**sections), HERE, card)
 
     assert beginning
     assert (beginning.reference, beginning.digest) == ("w.pth", digest)
-    assert beginning.line == "start: w.pth; head new: the file does not say which classes it was trained on"
+    assert beginning.line == f"start: w.pth; head new{reason}"
     (copy,) = Path("models/checkpoints").iterdir()
     assert changed.train.start_from == str(copy.resolve())
     assert changed.model.weights_path is None
