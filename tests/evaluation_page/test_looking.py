@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from tests.contrast import LOWEST_CONTRAST
 from tests.offline_pages import DESK, PHONE, launched, opening, press
@@ -139,7 +140,7 @@ def test_images_that_the_file_does_not_hold_are_counted(open_report, monkeypatch
 
 def test_what_there_is_no_data_of_has_no_place(open_report):
     page = open_report()
-    for section in ("sets", "slices", "curves"):
+    for section in ("sets", "slices", "curves", "heat-maps", "robustness"):
         expect(page.locator(f"#{section}")).to_be_hidden()
         expect(page.locator(f"nav a[href='#{section}']")).to_be_hidden()
     worse = [Slice("camera", "old", 40, 0.5, 0.35, 0.65, 1e-6, 1e-4)]
@@ -151,6 +152,19 @@ def test_what_there_is_no_data_of_has_no_place(open_report):
     expect(page.locator("#warnings")).to_have_text("a warning")
     tiles(page).first.click()
     assert fact(page, "Prediction set") in THREE
+
+
+def test_it_holds_the_figures_that_were_drawn(open_report, tmp_path):
+    for name, height in (("explained_mistakes", 200), ("class_maps", 300)):
+        Image.new("RGB", (1300, height), "white").save(tmp_path / f"{name}.png")
+    page = open_report(figures=tmp_path, browsing={"viewport": PHONE})
+    (tmp_path / "class_maps.png").unlink()
+    drawn = page.locator("#heat-maps img")
+    expect(drawn).to_have_count(2)
+    assert drawn.evaluate_all("all => all.map(each => each.naturalHeight)") == [200, 300]
+    expect(page.locator("nav a[href='#heat-maps']")).to_be_visible()
+    expect(page.locator("#robustness")).to_be_hidden()
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
 
 
 def test_a_class_of_the_table_opens_its_images(open_report):

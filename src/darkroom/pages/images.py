@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,3 +25,8 @@ def data_uri(pixels: NDArray[np.uint8], side: int) -> str:
         picture.thumbnail((side, side))
         picture.save(written, "JPEG", quality=JPEG_QUALITY)
     return f"data:image/{kind};base64,{base64.b64encode(written.getvalue()).decode()}"
+
+
+def figure_uri(path: Path) -> str:
+    """A figure, which is a PNG file."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"

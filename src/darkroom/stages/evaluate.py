@@ -136,6 +136,7 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
             warnings=warnings,
             notes=notes,
             sets=members,
+            figures=written,
             curves=read_curves(workspace.report("train") / HISTORY, card.best_epoch),
         )
     for line in notes:

@@ -90,3 +90,9 @@ if (data.curves) {
     learning(data.curves, "accuracy", (value) => `${(100 * value).toFixed(1)} %`),
   );
 }
+
+for (const { section, says, source } of data.figures) {
+  open(section);
+  find(section).append(
+    element("div", { className: "drawn", tabIndex: 0, role: "region", ariaLabel: says }, element("img", { alt: says, src: source })));
+}

@@ -15,9 +15,20 @@ from darkroom.evaluation.page.pictures import NamedImages, draw
 from darkroom.evaluation.reference import Reference, calibrated
 from darkroom.evaluation.slices import Slice
 from darkroom.pages import render
+from darkroom.pages.images import figure_uri
 
 STYLES = ("page.css", "detail.css")
 SCRIPTS = ("charts.js", "tables.js", "matrix.js", "detail.js", "images.js")
+# The section that each is in, its file, and what it is to people who do not see it.
+FIGURES = (
+    (
+        "heat-maps",
+        "explained_mistakes.png",
+        "The most confident mistakes, with maps of the wrong and the true class",
+    ),
+    ("heat-maps", "class_maps.png", "The mean heat map of each class"),
+    ("robustness", "robustness.png", "Accuracy on corrupted images, by corruption and strength; robustness.csv has it"),
+)
 
 
 def write_report(
@@ -36,12 +47,14 @@ def write_report(
     notes: Sequence[str] = (),
     curves: Mapping[str, Any] | None = None,
     sets: NDArray[np.bool_] | None = None,
+    figures: Path | None = None,
 ) -> None:
     """Write the report of ``found``, which comes from ``logits`` [N, classes], to ``path``.
 
     ``about`` says what was evaluated, by name; ``bins`` are those of the calibration. ``curves`` are of the training,
-    as ``tables.read_curves`` gives them, and ``sets`` bool [N, classes] are prediction sets: the page has no place for
-    what is not there. Without ``neighbors`` it says so.
+    as ``tables.read_curves`` gives them, ``sets`` bool [N, classes] are prediction sets, and ``figures`` is where
+    FIGURES are, as far as they were drawn: the page has no place for what is not there. Without ``neighbors`` it says
+    so.
     """
     probabilities = calibrated(logits, reference.temperature)
     correct = found.predicted == found.labels
@@ -64,6 +77,11 @@ def write_report(
         "slicesTotal": len(slices),
         "curves": curves,
         "sets": None if sets is None else tables.set_sizes(sets, found),
+        "figures": [
+            {"section": section, "says": says, "source": figure_uri(figures / name)}
+            for section, name, says in FIGURES
+            if figures and (figures / name).is_file()
+        ],
         "unlikeAbove": reference.energy_threshold,
         "trainSize": len(neighbors.train) if neighbors else 0,
         **draw(found, judged, probabilities, images, neighbors, sets),
