@@ -1,4 +1,4 @@
-"""`darkroom train` on two devices: the same as on one, and after any process was killed."""
+"""`darkroom train` on two devices: the same as on one, and after any process was killed or all were interrupted."""
 
 import os
 import shutil
@@ -55,28 +55,34 @@ def prepared(uninterrupted: Path, tmp_path: Path, empty_store: Path) -> Path:
     return tmp_path
 
 
-def start(root: Path, said: Path, killed: int | None = None, **environment: str) -> BaseProcess:
+def start(root: Path, said: Path, killed: int | None = None, *, waits: bool = False, **environment: str) -> BaseProcess:
     """Start `darkroom train` in ``root``, in a process that says to ``said`` what it and its members say.
 
-    The member of rank ``killed`` is killed after ``KILLED_AFTER`` epochs.
+    After ``KILLED_AFTER`` epochs the member of rank ``killed`` is killed. If the command ``waits``, all members then
+    wait for a signal, and are given no time after it. It and its members are a process group, as those of a terminal.
     """
-    command = context().Process(target=_be_command, args=(root, said, killed, environment))
+    command = context().Process(target=_be_command, args=(root, said, killed, waits, environment))
     command.start()
     return command
 
 
-def _be_command(root: Path, said: Path, killed: int | None, environment: dict[str, str]) -> None:
+def _be_command(root: Path, said: Path, killed: int | None, waits: bool, environment: dict[str, str]) -> None:
     from darkroom.cli import main as cli
     from darkroom.training import device, launch
     from darkroom.training.loop import EpochMetrics, TrainingLoop
 
+    os.setpgid(0, 0)
     launch.START_METHOD = "fork"  # its members need not import torch, and begin with what is set here
+    if waits:
+        launch.PATIENCE_SECONDS = 0.0
     device.cores = lambda: [0, 1]
     run_epoch = TrainingLoop.run_epoch
 
     def run_or_die(loop: TrainingLoop, on_step: Callable[[], None]) -> EpochMetrics:
-        if killed is not None and len(loop.result.history) == KILLED_AFTER:
+        if (killed is not None or waits) and len(loop.result.history) == KILLED_AFTER:
             (root / f"member {loop.ranks.rank}").write_text(str(os.getpid()))
+            if waits:
+                signal.pause()
             if loop.ranks.rank == killed:
                 # The others are there, and wait for it.
                 wait_until(lambda: len(list(root.glob("member *"))) == loop.ranks.count, "all came so far")
@@ -114,14 +120,19 @@ def runs(root: Path) -> list[tuple[str, str | None]]:
     return [(run.info.status, run.data.tags.get("system.devices")) for run in found]
 
 
+def members(root: Path) -> list[int]:
+    """The processes that have trained ``KILLED_AFTER`` epochs."""
+    return [int(path.read_text()) for path in root.glob("member *")]
+
+
 def kill_one(root: Path, rank: int) -> tuple[int | None, list[str]]:
     """Kill a process in the middle of the training; gives the command's exit code, and the lines that it says."""
     write_params(root, **SETTINGS, train__devices=2)
     command = start(root, root / "said", killed=rank)
     command.join()
-    members = [int(path.read_text()) for path in root.glob("member *")]
-    assert len(members) == 2
-    assert not any(map(psutil.pid_exists, members))
+    came = members(root)
+    assert len(came) == 2
+    assert not any(map(psutil.pid_exists, came))
     return command.exitcode, (root / "said").read_text().splitlines()
 
 
@@ -160,6 +171,27 @@ def test_on_another_number_of_devices_it_resumes_and_says_that_bits_differ(unint
     assert "the training was begun on 2 devices and resumes on 1" in said
     for own, before in zip(history(prepared), history(uninterrupted), strict=True):
         assert own == pytest.approx(before, rel=1e-3)
+
+
+def test_ctrl_c_is_answered_and_leaves_nothing_to_the_next_start_but_the_training(prepared: Path) -> None:
+    write_params(prepared, **SETTINGS, train__devices=2)
+    command = start(prepared, prepared / "said", waits=True)
+    wait_until(lambda: len(members(prepared)) == 2 or not command.is_alive(), "both came so far")
+    assert command.pid
+    os.killpg(command.pid, signal.SIGINT)
+    command.join()
+
+    assert command.exitcode == 128 + signal.SIGINT
+    assert (prepared / "said").read_text().splitlines() == [
+        "",
+        "ending the run; press Ctrl-C again to stop at once",
+        "interrupted; the same command resumes",
+    ]
+    assert not any(map(psutil.pid_exists, members(prepared)))
+    assert [status for status, _ in runs(prepared)] == ["KILLED"]
+    assert not any(Workspace(prepared).spools.glob("*"))
+    assert "train: resuming after epoch" in train(prepared, 2)
+    assert [status for status, _ in runs(prepared)] == ["FINISHED"]
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ from darkroom.training.ranks import ALONE, Ranks
 from darkroom.training.size import resource_warning
 from darkroom.utils.console import messages, progress, warn
 from darkroom.utils.files import atomic_directory, digest, write_json
+from darkroom.utils.signals import answered
 from darkroom.workspace import Workspace
 
 
@@ -73,14 +74,17 @@ def run(config: Config, workspace: Workspace) -> None:
     if config.data.local_cache_gb is None:  # a file that is missing is reported before processes are started
         for name in ("train", "val"):
             read_split(workspace.processed(config.dataset.name), card, name)
-    try:
-        start(_train, config, workspace)
-    except BaseException:
-        # The first process was killed, or was not given the time to end its run.
-        if any(workspace.spools.glob("*.jsonl")):
-            with suppress(TrackingError):
-                connect(config.tracking, workspace.spools)  # which ends the run of a process that was killed
-        raise
+    with answered("ending the run"):  # which the processes do not say: Ctrl-C is for this one to act on
+        try:
+            start(_train, config, workspace)
+        except BaseException as problem:
+            # The first process was killed, or was not given the time to end its run.
+            if any(workspace.spools.glob("*.jsonl")):
+                with suppress(TrackingError):
+                    connect(config.tracking, workspace.spools)  # which ends the run of a process that was killed
+            if isinstance(problem, KeyboardInterrupt):
+                messages.print("interrupted; the same command resumes")
+            raise
 
 
 def _train(config: Config, workspace: Workspace) -> None:
