@@ -67,6 +67,22 @@ def test_a_precision_that_is_not_there_is_refused_before_a_study_is_made(darkroo
     assert not (root / "models" / "checkpoints" / "study.journal").exists()
 
 
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        (3, r"search\.space: train\.batch_size: 64 cannot be divided among 3 devices; the next that can is 66$"),
+        (5, r"train\.devices: 5 are more than this machine has \(4 cores\); set it to 4 or less$"),
+    ],
+)
+def test_what_the_training_would_refuse_is_refused_before_a_study_is_made(
+    darkroom, searchable, monkeypatch, devices, message
+):
+    monkeypatch.setattr("darkroom.training.device.cores", lambda: [0, 1, 2, 3])
+    root = searchable(train__devices=devices, train__device="cpu")
+    refused(darkroom("search"), message)
+    assert not (root / "models" / "checkpoints" / "study.journal").exists()
+
+
 def test_a_search_for_something_else_is_not_resumed(darkroom, searchable):
     root = searchable()
     assert darkroom("search")[0] == 0

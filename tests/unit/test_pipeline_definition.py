@@ -58,7 +58,6 @@ UNUSED = {
         "training/failures.py",
         "training/launch.py",
         "training/lr_finder.py",
-        "training/process_group.py",
         "training/ray_launch.py",
     ],
     "train": ["features/known.py", "tracking/trials.py", "training/lr_finder.py", "utils/markdown.py"],

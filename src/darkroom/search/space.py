@@ -3,8 +3,11 @@
 import itertools
 import json
 import math
+import os
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from darkroom.config import Config, takes_fractions
@@ -12,6 +15,8 @@ from darkroom.config.settings import Choices, Range
 from darkroom.data.augmentation import COLOR_ONLY
 from darkroom.errors import ConfigError, ModelError, SearchError, did_you_mean
 from darkroom.models.registry import architectures, build_without_memory, resolve
+from darkroom.training.device import check_sharing, count_devices
+from darkroom.training.process_group import member
 
 # What can be searched of a model whose head alone is trained.
 HEAD = ("hidden", "dropout", "head_init")
@@ -69,6 +74,38 @@ def check_colors(config: Config, channels: int) -> None:
     for key in COLOR_ONLY:
         if channels == 1 and key in config.search.space.augment:
             raise SearchError(f"search.space.augment.{key}: has no effect on images of one channel; drop it")
+
+
+def check_devices(config: Config, device: torch.device) -> None:
+    """Refuse what train.devices cannot train together, written or searched: the training would, after the search.
+
+    Raises ConfigError, or SearchError for a value of the space.
+    """
+    train, space = config.train, config.search.space.train
+    # One process trains a head, torchrun decides how many train, and of a cluster nothing is known yet.
+    if config.model.trains_head or member(os.environ) is not None:
+        return
+    if train.executor == "ray":
+        count = 1 if train.devices == "auto" else int(train.devices)
+    else:
+        count = count_devices(train, device)
+    if count == 1:
+        return
+    searched = [key for key in ("batch_size", "accumulate") if key in space]
+    for values in itertools.product(*(_all(space[key]) for key in searched)):
+        try:
+            check_sharing(train.model_copy(update=dict(zip(searched, values, strict=True))), count)
+        except ConfigError as problem:
+            if not searched:
+                raise
+            raise SearchError(f"search.space: {problem}") from None
+
+
+def _all(values: Range | Choices) -> Sequence[int]:
+    """The whole numbers of a range, or of choices."""
+    if isinstance(values, Choices):
+        return [int(value) for value in values.choices]
+    return range(int(values.low), int(values.high) + 1, int(values.step or 1))
 
 
 def _ends(values: Range | Choices) -> tuple[Any, ...]:

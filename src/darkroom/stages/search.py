@@ -26,7 +26,7 @@ from darkroom.search.progress import SearchProgress
 from darkroom.search.repeats import RepeatTrials, open_repeats
 from darkroom.search.scheduler import TrialScheduler
 from darkroom.search.significance import compare_seeds
-from darkroom.search.space import check_colors, check_space
+from darkroom.search.space import check_colors, check_devices, check_space
 from darkroom.search.storage import explained, open_storage, shown
 from darkroom.search.study import Start, best_trial, monitored, open_study, ranked, used_trials
 from darkroom.search.table import STATES, in_one_line
@@ -58,6 +58,7 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
         return
     check_space(config)
     device = choose_device(config.train.device)
+    check_devices(config, device)
     card = DatasetCard.read(workspace.processed(config.dataset.name))
     check_colors(config, card.shape[0])
     if note := resource_warning(*trained_part(config, card), device):

@@ -65,6 +65,7 @@ def run(config: Config, workspace: Workspace) -> None:
 
         start = partial(launch_on_ray, config.train)
     elif (count := count_devices(config.train, choose_device(config.train.device))) > 1:
+        check_sharing(config.train, count)
         from darkroom.training.launch import launch  # torch's agent takes a second to import
 
         start = partial(launch, count)

@@ -39,7 +39,7 @@ def cores() -> list[int]:
 def count_devices(settings: Train, device: torch.device) -> int:
     """How many devices of the kind ``device`` train together: ``train.devices``, for "auto" every GPU.
 
-    Raises ConfigError if this machine has fewer, or they cannot train together.
+    Raises ConfigError if this machine has fewer.
     """
     gpus = torch.cuda.device_count() if device.type == "cuda" else 1
     there = len(cores()) if device.type == "cpu" else gpus
@@ -47,7 +47,6 @@ def count_devices(settings: Train, device: torch.device) -> int:
     if count > there:
         what = counted(there, "core" if device.type == "cpu" else "GPU")
         raise ConfigError(f"train.devices: {count} are more than this machine has ({what}); set it to {there} or less")
-    check_sharing(settings, count)
     return count
 
 

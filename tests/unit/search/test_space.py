@@ -4,11 +4,21 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from darkroom.config import Config, parse, tunable_keys
-from darkroom.errors import SearchError
-from darkroom.search.space import check_colors, check_space, distributions, from_optuna, starting_point
+from darkroom.errors import ConfigError, SearchError
+from darkroom.search.space import (
+    check_colors,
+    check_devices,
+    check_space,
+    distributions,
+    from_optuna,
+    starting_point,
+)
+
+CPU = torch.device("cpu")
 
 
 def config(space: dict[str, dict[str, Any]], **sections: Any) -> Config:
@@ -179,6 +189,61 @@ def test_changes_of_color_are_not_searched_where_images_have_none(key: str) -> N
         match=rf"^search\.space\.augment\.{key}: has no effect on images of one channel; drop it$",
     ):
         check_colors(searched, 1)
+
+
+@pytest.fixture
+def four_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("darkroom.training.device.cores", lambda: [0, 1, 2, 3])
+
+
+DIVISIBLE = {"choices": [64, 128]}
+UNDIVIDED: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]] = {
+    "as written": ({"batch_size": 65}, {"lr": {"low": 0.1, "high": 1}}, ConfigError, r"train\.batch_size: 65 .* 66$"),
+    "a choice": (
+        {}, {"batch_size": {"choices": [64, 65]}}, SearchError, r"search\.space: train\.batch_size: 65 .* 66$",
+    ),
+    "within a range": (
+        {}, {"batch_size": {"low": 64, "high": 68}}, SearchError, r"search\.space: train\.batch_size: 65 .* 66$",
+    ),
+    "in some number of parts": (
+        {}, {"batch_size": DIVISIBLE, "accumulate": {"choices": [2, 64]}}, SearchError,
+        r"search\.space: train\.batch_size: 64 in 64 parts cannot be divided among 2 devices; the next that can is 66$",
+    ),
+    "in parts as written": (
+        {"accumulate": 64}, {"batch_size": DIVISIBLE}, SearchError, r"search\.space: train\.batch_size: 64 in 64 parts",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("four_cores")
+@pytest.mark.parametrize(("train", "space", "problem", "message"), UNDIVIDED.values(), ids=UNDIVIDED)
+def test_a_batch_that_the_devices_of_the_training_cannot_divide_is_refused_before_the_search(
+    train: dict[str, Any], space: dict[str, Any], problem: type[Exception], message: str
+) -> None:
+    with pytest.raises(problem, match=f"^{message}"):
+        check_devices(config({"train": space}, train=train | {"devices": 2}), CPU)
+    check_devices(config({"train": space}, train=train), CPU)
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_batches_that_the_devices_can_divide_pass() -> None:
+    """A batch as written is not used where it is searched."""
+    ranged = {"batch_size": {"low": 64, "high": 256, "step": 2}}
+    check_devices(config({"train": ranged}, train={"devices": 2, "batch_size": 65}), CPU)
+    all_of_them = {"batch_size": {"low": 1, "high": 65_536}, "accumulate": {"low": 1, "high": 1024}}
+    check_devices(config({"train": all_of_them}), CPU)  # which one device need not divide
+
+
+@pytest.mark.usefixtures("four_cores")
+def test_more_devices_than_there_are_are_refused_before_the_search() -> None:
+    searched = {"train": {"lr": {"low": 0.1, "high": 1}}}
+    asked = config(searched, train={"devices": 8})
+    with pytest.raises(ConfigError, match=r"^train\.devices: 8 are more than this machine has \(4 cores\)"):
+        check_devices(asked, CPU)
+
+    check_devices(config(searched, train={"devices": 8, "executor": "ray"}), CPU)  # a cluster may have as many
+    head = {"name": "pretrained", "train": "head"}
+    check_devices(config(searched, train={"devices": 8}, model=head), CPU)
 
 
 def test_a_value_that_goes_with_another_one_of_the_space_passes() -> None:
