@@ -155,6 +155,7 @@ def test_if_one_is_killed_the_next_start_ends_with_the_same_bits(
     assert code == 2
     (line,) = said
     assert line.startswith(f"error: process {rank} of the 2 that train together has ended by SIGKILL")
+    assert line.endswith("; run the same command again: the training resumes after its last checkpoint")
     assert "RUNNING" not in {status for status, _ in runs(prepared)}
     assert "train: resuming after epoch" in train(prepared, 2)
     found, expected = (load_file(root / "models" / "model.safetensors") for root in (prepared, uninterrupted))

@@ -26,6 +26,6 @@ def first_cause(raised: Mapping[int, Exception]) -> Exception | None:
 def lost_process(rank: int, count: int, how: str) -> LostProcessError:
     """That process ``rank`` of ``count`` has ended, and ``how``."""
     return LostProcessError(
-        f"process {rank} of the {count} that train together has ended {how}; run `dvc repro` again: the training "
-        "resumes after its last checkpoint"
+        f"process {rank} of the {count} that train together has ended {how}; run the same command again: the "
+        "training resumes after its last checkpoint"
     )

@@ -72,8 +72,8 @@ def joined(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         if not _is_lost(problem):
             raise
         raise LostProcessError(
-            f"another process of this training has ended ({first_line(problem)}); run `dvc repro` again: the training "
-            "resumes after its last checkpoint"
+            f"another process of this training has ended ({first_line(problem)}); run the same command again: the "
+            "training resumes after its last checkpoint"
         ) from None
     dist.destroy_process_group()
 
