@@ -15,8 +15,8 @@ def context() -> ForkServerContext:
     """What starts such processes, of which any may be killed."""
     found = multiprocessing.get_context("forkserver")
     found.set_forkserver_preload(["tests.preloaded"])
-    # Their parent finds the tests by PYTHONPATH.
-    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
+    # Their parent finds the tests by PYTHONPATH, and imports torch, which logs as it does for the command.
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path), TORCH_CPP_LOG_LEVEL="ERROR"):
         multiprocessing.forkserver.ensure_running()
     return found
 

@@ -1,4 +1,4 @@
-"""How two processes add up their gradients: in one message, as here, or by torch's DistributedDataParallel.
+"""How two processes add up their gradients: by torch's DistributedDataParallel, as here, or in one message.
 
     python -m benchmarks.scale.gradients [--rounds 1]
 
@@ -8,7 +8,7 @@ with DistributedDataParallel, seven times and every second time in reverse, so t
 the time of these steps with DistributedDataParallel over that of the steps with one message beside them.
 
 - DDP: DistributedDataParallel, which adds up parts of the gradients during the backward pass
-- DDP, unused: with find_unused_parameters, which weights that are frozen later or that no image reaches need
+- DDP, unused: with find_unused_parameters, as here: weights that are frozen later, or that no image reaches, need it
 """
 
 import json
@@ -62,9 +62,7 @@ class _Step:
         # DistributedDataParallel divides sums of gradients by the number of processes.
         self.weight = batch if is_own else batch / ranks.count
         if not is_own:
-            self.forward = DistributedDataParallel(
-                self.model, broadcast_buffers=False, find_unused_parameters=finds_unused
-            )
+            self.forward = DistributedDataParallel(self.model, find_unused_parameters=finds_unused)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), fused=True)
         self.images = torch.randn(batch, *shape).contiguous(memory_format=torch.channels_last).chunk(ranks.count)
         self.labels = torch.arange(batch).remainder(CLASSES).chunk(ranks.count)
@@ -76,7 +74,7 @@ class _Step:
         losses = F.cross_entropy(logits, self.labels[self.ranks.rank], reduction="sum")
         (losses / self.weight).backward()
         if self.is_own:
-            self.ranks.add_up_gradients(self.model)
+            self.ranks.add_up([weight.grad for weight in self.model.parameters() if weight.grad is not None])
         self.optimizer.step()
 
     def seconds(self, count: int) -> tuple[float, float]:

@@ -142,7 +142,7 @@ def test_two_devices_learn_what_one_learns(uninterrupted: Path, prepared: Path) 
         assert own == pytest.approx(expected, rel=1e-3)
     assert (runs(prepared), runs(uninterrupted)) == ([("FINISHED", "1")], [("FINISHED", "2")])
     said = [(root / "said").read_text().splitlines() for root in (prepared, uninterrupted)]
-    assert all(len(lines) == 1 for lines in said)
+    assert all(len(lines) == 1 for lines in said), said
     assert all(lines[0].startswith(f"train: trained {EPOCHS} of {EPOCHS} epochs") for lines in said)
 
 

@@ -54,8 +54,7 @@ def launch(count: int, work: Callable[..., None], *given: Any) -> None:
         shutdown_timeout=int(PATIENCE_SECONDS) + 1,
     )
     os.environ.setdefault("GLOO_SOCKET_IFNAME", next(name for _, name in socket.if_nameindex() if name[:2] == "lo"))
-    # Of a failure the agent and torch log much. Whoever is to be told is told once.
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    # Of a failure the agent logs much. Whoever is to be told is told once.
     logging.disable(logging.CRITICAL)
     try:
         elastic_launch(settings, _be_member)(problems, count, work, given)

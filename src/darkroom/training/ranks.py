@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from darkroom.config.settings import Augment, Train
 from darkroom.data.shares import Share
@@ -44,9 +45,16 @@ class Ranks:
         for each, total in zip(tensors, sums.split([each.numel() for each in tensors]), strict=True):
             each.detach().copy_(total.view(each.shape))
 
-    def add_up_gradients(self, model: nn.Module) -> None:
-        """Replace the gradient of each weight of ``model`` by its sum over all processes."""
-        self.add_up([weight.grad for weight in model.parameters() if weight.grad is not None])
+    def shared(self, model: nn.Module) -> DistributedDataParallel | None:
+        """``model``, whose gradients become their means over all processes in the backward pass; None if alone.
+
+        It has the weights of ``model`` themselves, as ``send_from_first`` gives them.
+        """
+        if self.count == 1:
+            return None
+        # Weights may be frozen meanwhile, and no image reaches some. Besides, torch would regroup the gradients after
+        # the first step otherwise: a training that is resumed would end with other bits.
+        return DistributedDataParallel(model, init_sync=False, find_unused_parameters=True)
 
     def send_from_first(self, model: nn.Module) -> None:
         """Give ``model`` the weights that it has in the first process."""

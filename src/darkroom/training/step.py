@@ -49,7 +49,8 @@ class TrainStep:
         self.augment = augment
         self.device = device
         self.precision = precision
-        self.forward = _compiled(model, settings.compile, device)
+        self.shared = ranks.shared(model)
+        self.forward = _compiled(model, settings.compile, device) if self.shared is None else self.shared
         # Compiled code is for one size; the smaller last batch of an epoch goes through the model as it is.
         self.compiled_size = self._part_size(min(settings.batch_size, len(train)))
         self.weights = _balanced_weights(train.labels).to(device) if settings.class_weights == "balanced" else None
@@ -72,17 +73,22 @@ class TrainStep:
         weight = self.total_weight(target)
         if rows is not None:
             target, weight = target.at(rows.places), weight * rows.copies
-        parts = self.settings.accumulate
-        for part, shown in zip(images.chunk(parts), target.chunk(parts), strict=True):
-            logits = self._logits(part, rows)
-            part_loss = self._losses(logits, shown).sum() / weight
-            (self.scaler.scale(part_loss) if self.scaler else part_loss).backward()
+        parts = images.chunk(self.settings.accumulate)
+        for number, (part, shown) in enumerate(zip(parts, target.chunk(self.settings.accumulate), strict=True), 1):
+            with nullcontext() if self.shared is None or number == len(parts) else self.shared.no_sync():
+                logits = self._logits(part, rows)
+                part_loss = self._losses(logits, shown).sum() / weight
+                self._backward(part_loss)
             loss += part_loss.detach()
             if self.ranks.is_first or not _is_copied(rows):
                 correct += (logits.detach().argmax(1) == shown.dominant).sum()
-        self.ranks.add_up_gradients(self.model)
         self.update()
         return loss, correct
+
+    def _backward(self, loss: Tensor) -> None:
+        if self.shared is not None:
+            loss = loss * self.ranks.count  # the mean of all processes' gradients becomes their sum
+        (self.scaler.scale(loss) if self.scaler else loss).backward()
 
     def rows(self, count: int) -> Rows | None:
         """What this process computes of a batch of ``count`` images; None if that is all of it, and it is alone."""
@@ -133,7 +139,7 @@ class TrainStep:
         return len(torch.arange(count if rows is None else len(rows)).chunk(self.settings.accumulate)[0])
 
     def _logits(self, images: Tensor, rows: Rows | None) -> Tensor:
-        forward = self.forward if len(images) == self.compiled_size else self.model
+        forward = self.forward if self.shared is not None or len(images) == self.compiled_size else self.model
         is_part = rows is not None and not _is_copied(rows)
         with autocast(self.device, self.precision), WholeBatch(self.ranks) if is_part else nullcontext():
             logits: Tensor = forward(images)
