@@ -22,7 +22,7 @@ from urllib3.util import Retry
 
 from darkroom.promotion.registry import CHALLENGER, CHAMPION
 
-# A server of several processes takes a minute to start where two cores are shared.
+# A process takes a minute to start where two cores are shared: these start some more.
 LONG = pytest.mark.long
 SLOW = pytest.mark.slow
 WORKER = "spawn_main"
@@ -130,7 +130,6 @@ def picture(root):
     return picture_of(root)
 
 
-@LONG
 @SLOW
 def test_what_is_told_is_of_all_processes_whichever_answers(served, picture):
     first, second = workers_of(served.process)
@@ -200,7 +199,6 @@ def test_a_process_that_is_killed_is_replaced_and_the_other_answers_what_it_had_
         assert told[name] > counted[name]
 
 
-@LONG
 @SLOW
 def test_a_client_that_asks_again_notices_no_kill(served, picture):
     again = Retry(total=20, backoff_factor=0.2, backoff_max=2.0, allowed_methods={"POST"})
@@ -228,7 +226,6 @@ def test_a_client_that_asks_again_notices_no_kill(served, picture):
     assert found.keys() == {200}
 
 
-@LONG
 @SLOW
 def test_both_follow_the_registry_without_a_request_that_fails(served, registry, picture):
     first = registry.get_model_version_by_alias(NAME, CHAMPION)
