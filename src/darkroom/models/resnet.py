@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from darkroom.errors import ModelError
 from darkroom.models.architecture import Shape, register
+from darkroom.models.projection import Projection
 
 # Basic blocks of each of the four stages, two convolutions a block (He et al., 2015, table 1; 10 is half of 18).
 BLOCKS = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
@@ -35,8 +36,7 @@ def resnet(shape: Shape, classes: int, *, depth: int = 18, width: int = 64) -> n
             stride = 2 if stage and not block else 1
             shortcut = None
             if stride != 1:
-                projection = nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False)
-                shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
+                shortcut = nn.Sequential(Projection(inputs, outputs, stride), nn.BatchNorm2d(outputs))
             layers.append(BasicBlock(inputs, outputs, stride, shortcut))
             inputs = outputs
     network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 from darkroom.errors import ModelError
 from darkroom.models.architecture import Shape, register
 from darkroom.models.dropout import Dropout
+from darkroom.models.projection import Projection
 
 STEM = 16  # filters before the first stage, as in the paper
 
@@ -48,7 +49,7 @@ class _Block(nn.Module):
         self.dropout = Dropout(dropout)
         self.conv2 = nn.Conv2d(outputs, outputs, kernel_size=3, padding=1, bias=False)
         same = inputs == outputs and stride == 1
-        self.shortcut = None if same else nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False)
+        self.shortcut = None if same else Projection(inputs, outputs, stride)
 
     def forward(self, images: Tensor) -> Tensor:
         active = F.relu(self.norm1(images))
