@@ -70,7 +70,7 @@ def test_a_precision_that_is_not_there_is_refused_before_a_study_is_made(darkroo
 @pytest.mark.parametrize(
     ("devices", "message"),
     [
-        (3, r"search\.space: train\.batch_size: 64 cannot be divided among 3 devices; the next that can is 66$"),
+        (3, r"train\.batch_size: 64 cannot be divided among 3 devices; the next that can is 66$"),
         (5, r"train\.devices: 5 are more than this machine has \(4 cores\); set it to 4 or less$"),
     ],
 )

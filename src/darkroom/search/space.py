@@ -91,13 +91,12 @@ def check_devices(config: Config, device: torch.device) -> None:
         count = count_devices(train, device)
     if count == 1:
         return
+    check_sharing(train, count)  # the settings as written are a trial too
     searched = [key for key in ("batch_size", "accumulate") if key in space]
     for values in itertools.product(*(_all(space[key]) for key in searched)):
         try:
             check_sharing(train.model_copy(update=dict(zip(searched, values, strict=True))), count)
         except ConfigError as problem:
-            if not searched:
-                raise
             raise SearchError(f"search.space: {problem}") from None
 
 

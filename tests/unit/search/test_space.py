@@ -210,7 +210,11 @@ UNDIVIDED: dict[str, tuple[dict[str, Any], dict[str, Any], type[Exception], str]
         r"search\.space: train\.batch_size: 64 in 64 parts cannot be divided among 2 devices; the next that can is 66$",
     ),
     "in parts as written": (
-        {"accumulate": 64}, {"batch_size": DIVISIBLE}, SearchError, r"search\.space: train\.batch_size: 64 in 64 parts",
+        {"accumulate": 64, "batch_size": 128}, {"batch_size": DIVISIBLE}, SearchError,
+        r"search\.space: train\.batch_size: 64 in 64 parts",
+    ),
+    "as written, beside a search that could do without": (
+        {"batch_size": 65}, {"batch_size": DIVISIBLE}, ConfigError, r"train\.batch_size: 65 .* 66$",
     ),
 }  # fmt: skip
 
@@ -227,9 +231,8 @@ def test_a_batch_that_the_devices_of_the_training_cannot_divide_is_refused_befor
 
 @pytest.mark.usefixtures("four_cores")
 def test_batches_that_the_devices_can_divide_pass() -> None:
-    """A batch as written is not used where it is searched."""
     ranged = {"batch_size": {"low": 64, "high": 256, "step": 2}}
-    check_devices(config({"train": ranged}, train={"devices": 2, "batch_size": 65}), CPU)
+    check_devices(config({"train": ranged}, train={"devices": 2, "batch_size": 64}), CPU)
     all_of_them = {"batch_size": {"low": 1, "high": 65_536}, "accumulate": {"low": 1, "high": 1024}}
     check_devices(config({"train": all_of_them}), CPU)  # which one device need not divide
 
