@@ -28,7 +28,7 @@ MOST_SECONDS = 3.0
 # Of that time, planned for: other work on the machine may take the rest.
 SHARE = 0.5
 # Parts, a side, that occlusion divides an image into. Fewer than the least show nothing.
-MOST_CELLS = 14
+MOST_CELLS = 24
 LEAST_CELLS = 2
 # Explained at once, at most, and fewer if all layers return more values for them: these stay in memory, and their
 # gradients come on top. As float32 they are 256 MiB.

@@ -15,7 +15,7 @@ from darkroom.explanation import explainer as module
 from darkroom.explanation.explainer import Explainer, time_limit
 from darkroom.models.classifier import build_classifier
 
-SHAPE = (1, 20, 18)
+SHAPE = (1, 28, 26)
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, *SHAPE), dtype=np.uint8)
 LABELS = np.array([0, 2, 1])
 
@@ -43,7 +43,7 @@ class Counting:
         return images.flatten(1)[:, :3].float()
 
 
-@pytest.mark.parametrize(("seconds", "cells"), [(1e-6, 14), (0.15 / 100, 9), (0.3 / 9, 2)])
+@pytest.mark.parametrize(("seconds", "cells"), [(1e-6, 24), (0.15 / 100, 9), (0.3 / 9, 2)])
 def test_a_slow_model_is_run_so_often_as_there_is_time_for(monkeypatch, seconds: float, cells: int) -> None:
     seconds_a_pass(monkeypatch, seconds * (1 - 1e-9))
     model = Counting()
@@ -93,7 +93,7 @@ def test_a_network_that_has_no_gradients_is_explained_by_its_logits() -> None:
 
     explainer = Explainer(model, SHAPE)
 
-    assert explainer.explain(IMAGES, LABELS).shape == (3, 20, 18)
+    assert explainer.explain(IMAGES, LABELS).shape == (3, *SHAPE[1:])
     assert explainer.plan.method == "occlusion"
 
 
@@ -106,7 +106,7 @@ def test_many_images_have_the_maps_of_each(make_card) -> None:
 
     together = explainer.explain(images, labels)
 
-    assert together.shape == (len(images), 20, 18)
+    assert together.shape == (len(images), *SHAPE[1:])
     for row in (0, module.IMAGES, len(images) - 1):
         np.testing.assert_allclose(together[row], explainer.explain(images[[row]], labels[[row]])[0], atol=1e-4)
 
