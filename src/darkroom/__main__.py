@@ -19,7 +19,7 @@ def run() -> None:
     the process.
     """
     gc.set_threshold(GARBAGE_OBJECTS)
-    # torch's own, from below Python, are of what nobody here can change. It reads this when it is imported.
+    # The warnings of torch's C++ code are of what nobody here can change. It reads this when it is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     ended: list[int] = []
     atexit.register(_leave, ended)  # as the first, and therefore called as the last

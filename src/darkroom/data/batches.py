@@ -36,8 +36,7 @@ SHARE_OF_DEVICE = 0.5
 BLOCK_BYTES = 16 << 20
 # A model is asked about as many images at once as have this many values: 27 of 3x224x224 on a CPU, where more take
 # gigabytes and twice the time (EfficientNet-Lite0, 153 images: 5.0 s at once, 2.7 s by 32), and 222 on a GPU.
-VALUES_AT_ONCE = {"cpu": 1 << 22}
-VALUES_AT_ONCE_ON_GPU = 1 << 25
+VALUES_AT_ONCE = {"cpu": 1 << 22, "cuda": 1 << 25}
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Split:
 
     def at_once(self, batch_size: int, device: torch.device) -> int:
         """How many images to ask a model on ``device`` about at once: ``batch_size``, but fewer of large ones."""
-        most = VALUES_AT_ONCE.get(device.type, VALUES_AT_ONCE_ON_GPU) // self.images.shape[1:].numel()
+        most = VALUES_AT_ONCE.get(device.type, VALUES_AT_ONCE["cuda"]) // self.images.shape[1:].numel()
         return min(batch_size, max(1, most))
 
     def in_order(
