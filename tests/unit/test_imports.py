@@ -175,8 +175,9 @@ def test_a_stage_starts_without_what_only_its_end_needs(stage: str) -> None:
 
 
 @pytest.mark.slow
-def test_commands_that_only_read_the_registry_start_without_torch() -> None:
-    asked = ["darkroom.commands.models", "darkroom.commands.history", "darkroom.promotion.working_tree"]
+def test_what_only_reads_or_changes_the_registry_starts_without_torch() -> None:
+    asked = [f"darkroom.commands.{name}" for name in ("models", "history", "promote", "rollback")]
+    asked += ["darkroom.promotion.working_tree", "darkroom.stages.register"]
     doctor = [module for module in MODULES if module.startswith("darkroom.commands.doctor.")]
     loaded = loaded_by("darkroom.commands.results", "darkroom.commands.data_diff", *asked, *doctor)
 

@@ -8,7 +8,7 @@ from pydantic import with_config
 
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ModelError
-from darkroom.utils.files import EXACT, check_format, checked, read_json, write_json
+from darkroom.utils.files import EXACT, check_format, checked, read_json, sha256, write_json
 
 FORMAT_VERSION = 1
 MADE_BY = "darkroom train"
@@ -50,6 +50,19 @@ class ModelCard:
         if not isinstance(card.settings.get("model", {}).get("name"), str):
             raise ModelError(f"{where}: damaged (settings.model.name: expected text); run `{MADE_BY}` again")
         return card
+
+
+def card_of(weights: Path, card_path: Path) -> ModelCard:
+    """The card of the model in ``weights``.
+
+    Raises ModelError if a file is missing, damaged, or the two do not belong together.
+    """
+    card = ModelCard.read(card_path)
+    if not weights.is_file():
+        raise ModelError(f"{weights}: not found; run `{MADE_BY}` first")
+    if sha256(weights) != card.weights_sha256:
+        raise ModelError(f"{weights}: not the weights that {card_path} describes, or damaged; run `{MADE_BY}` again")
+    return card
 
 
 def save_card(card: ModelCard, path: Path) -> None:

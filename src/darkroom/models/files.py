@@ -13,7 +13,7 @@ from darkroom.config import Config, parse
 from darkroom.config.settings import Model
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import ConfigError, ModelError
-from darkroom.models.card import MADE_BY, ModelCard
+from darkroom.models.card import MADE_BY, ModelCard, card_of
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.weights import check_fit, named_like, read_weights
 from darkroom.utils.files import atomic_file, sha256
@@ -46,11 +46,7 @@ def load_classifier(weights: Path, card_path: Path) -> tuple[Classifier, ModelCa
 
     Raises ModelError if a file is missing, damaged, or the two do not belong together.
     """
-    card = ModelCard.read(card_path)
-    if not weights.is_file():
-        raise ModelError(f"{weights}: not found; run `{MADE_BY}` first")
-    if sha256(weights) != card.weights_sha256:
-        raise ModelError(f"{weights}: not the weights that {card_path} describes, or damaged; run `{MADE_BY}` again")
+    card = card_of(weights, card_path)
     try:
         found = load_file(weights)
     except SafetensorError as problem:

@@ -1,26 +1,29 @@
-"""The gate: the rules that a model must pass to become champion, each with its value and verdict."""
+"""The gate: the rules that a model must pass to become champion, each with its value and verdict.
+
+Torch, which takes seconds to import, is imported only by the rules that run the model.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from darkroom.config.settings import Gate
 from darkroom.errors import ModelError
 from darkroom.evaluation.comparison import Comparison, least_images
-from darkroom.evaluation.latency import Latency, latencies
 from darkroom.evaluation.metrics import Ints, expected_calibration_error
 from darkroom.evaluation.pairing import Pairing
 from darkroom.evaluation.slices import MIN_IMAGES, large_slices
-from darkroom.formats.onnx import check_installed
 from darkroom.promotion.description import VERDICT
 from darkroom.promotion.evaluated_model import EvaluatedModel, pair
-from darkroom.promotion.export_check import differing_answers
 from darkroom.promotion.registry import VERDICT_TAG
 from darkroom.tracking.runs import FINGERPRINT_TAG, MODEL_TAG, PREDICTIONS_TAG, WEIGHTS_TAG
 from darkroom.utils.units import MEGABYTE
+
+if TYPE_CHECKING:
+    from darkroom.evaluation.latency import Latency
 
 DIGESTS = (WEIGHTS_TAG, FINGERPRINT_TAG, PREDICTIONS_TAG, MODEL_TAG)
 SAME_DATA = "same_data"
@@ -181,7 +184,9 @@ def _pair(settings: Gate, challenger: EvaluatedModel, champion: EvaluatedModel) 
     return Check(rule, pairing.found, f"{required}, or {needed} test images in both", enough), pairing
 
 
-def _measure_latency(challenger: EvaluatedModel, champion: EvaluatedModel | None) -> dict[str, Latency]:
+def _measure_latency(challenger: EvaluatedModel, champion: EvaluatedModel | None) -> dict[str, "Latency"]:
+    from darkroom.evaluation.latency import latencies
+
     measured = {"champion": champion, "challenger": challenger} if champion else {"challenger": challenger}
     models = [each.load() for each in measured.values() if each]
     return dict(zip(measured, latencies(models, *(each.shape for each in measured.values() if each)), strict=True))
@@ -202,7 +207,7 @@ def _is_speed_asked(settings: Gate, comparison: Comparison) -> bool:
 
 
 def _ratios(
-    settings: Gate, challenger: EvaluatedModel, champion: EvaluatedModel, latency: Mapping[str, Latency]
+    settings: Gate, challenger: EvaluatedModel, champion: EvaluatedModel, latency: Mapping[str, "Latency"]
 ) -> dict[str, float]:
     """The challenger's size and median latency relative to the champion's, as far as ``settings.gain`` uses them."""
     ratios = {"size": challenger.size_bytes / champion.size_bytes}
@@ -298,6 +303,9 @@ def _export(settings: Gate, challenger: EvaluatedModel, cache: Path) -> Check:
     if settings.export == "none":
         return Check("export", "not asked", NO_LIMIT, True)
     required = f"{settings.export} gives every recorded answer"
+    from darkroom.formats.onnx import check_installed
+    from darkroom.promotion.export_check import differing_answers
+
     if settings.export == "onnx":
         check_installed()
     try:

@@ -1,27 +1,24 @@
-"""Register the model in the working tree, wherever it was trained, in any store."""
+"""Register the model in the working tree, wherever it was trained, in any store.
 
-import csv
+Torch, which takes seconds to import, is imported only where the store lacks the run of the model.
+"""
+
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
 from darkroom.config import Config
-from darkroom.data.batches import read_split
 from darkroom.data.difference import LISTING
-from darkroom.errors import CacheError, ModelError
+from darkroom.errors import ModelError
 from darkroom.evaluation.reference import REFERENCE
 from darkroom.evaluation.report import EVALUATE, INTERVALS, METRICS, read_identity, read_metrics
 from darkroom.evaluation.robustness import ROBUSTNESS
-from darkroom.evaluation.training_curves import read_history
-from darkroom.models.card import MADE_BY, ModelCard
-from darkroom.models.classifier import Classifier
-from darkroom.models.files import load_classifier
+from darkroom.models.card import MADE_BY, ModelCard, card_of
 from darkroom.promotion.description import result, updated
 from darkroom.promotion.registry import (
     EVALUATION,
@@ -32,11 +29,7 @@ from darkroom.promotion.registry import (
     register,
     with_weights,
 )
-from darkroom.tracking.environment import COMMIT_TAG, DIRTY_TAG
-from darkroom.tracking.logged_model import log_model
-from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import (
-    EXAMPLE_IMAGES,
     FINGERPRINT_TAG,
     MODEL_TAG,
     NOTE_TAG,
@@ -45,12 +38,10 @@ from darkroom.tracking.runs import (
     ROBUSTNESS_TAG,
     RUN_TAG,
     WEIGHTS_TAG,
-    epoch_metrics,
-    log_training,
 )
 from darkroom.tracking.store import Store, does_not_answer
-from darkroom.utils.console import messages, warn
-from darkroom.utils.files import need_output, read_json, sha256
+from darkroom.utils.console import warn
+from darkroom.utils.files import need_output, sha256
 from darkroom.utils.scratch import scratch_directory
 from darkroom.workspace import Workspace
 
@@ -80,14 +71,14 @@ def register_working_tree(store: Store, config: Config, workspace: Workspace) ->
     Its run is rebuilt from the files if the store lacks it; the files are not changed. Raises ModelError if the files
     are missing or do not belong together, TrackingError or MlflowException from the store.
     """
-    classifier, card = _load(config, workspace)
+    card = _read_card(config, workspace)
     report = workspace.report("evaluate")
     identity, summary = read_identity(report, card), read_metrics(report)
     name = config.registered_model
     registered = _of_version(store.client, name, card.weights_sha256)
     own = _of_run(store, card)
     if not (registered or own):
-        own = _complete_run(store, workspace, classifier, card)
+        own = _complete_run(store, workspace, card)
     digests = {
         WEIGHTS_TAG: identity.weights_sha256,
         FINGERPRINT_TAG: identity.fingerprint,
@@ -133,17 +124,17 @@ def _log_result(store: Store, held: _StoredModel, card: ModelCard, summary: dict
     store.client.set_logged_model_tags(model.model_id, {NOTE_TAG: updated(model.tags.get(NOTE_TAG), result=text)})
 
 
-def _load(config: Config, workspace: Workspace) -> tuple[Classifier, ModelCard]:
+def _read_card(config: Config, workspace: Workspace) -> ModelCard:
     for path in (workspace.model_card, workspace.weights):
         need_output(path, error=ModelError, made_by=MADE_BY)
-    classifier, card = load_classifier(workspace.weights, workspace.model_card)
+    card = card_of(workspace.weights, workspace.model_card)
     data = card.dataset_card.name
     if data != config.dataset.name:
         raise ModelError(
             f"{workspace.weights}: a model of {data}, but params.yaml names {config.dataset.name}; "
             f"set dataset.name to {data}, or run `dvc repro`"
         )
-    return classifier, card
+    return card
 
 
 def _of_version(client: MlflowClient, name: str, weights_sha256: str) -> _StoredModel | None:
@@ -201,40 +192,10 @@ def is_active(client: MlflowClient, run_id: str) -> bool:
         return False
 
 
-def _complete_run(store: Store, workspace: Workspace, classifier: Classifier, card: ModelCard) -> _StoredModel:
-    """Write the model's run from the files: this store does not have it, or has only a part of it."""
-    report = workspace.report("train")
-    history, metrics_file = (
-        need_output(report / name, error=ModelError, made_by=MADE_BY) for name in ("history.csv", "metrics.json")
-    )
-    try:
-        epochs = {int(epoch["epoch"]): epoch_metrics(epoch) for epoch in read_history(history)}
-        summary = read_json(metrics_file, error=ModelError, made_by=MADE_BY)
-        cost = {key: summary[f"tracking_{key}"] for key in ("seconds", "share")}
-        if len(epochs) != summary["epochs"]:
-            raise ValueError(f"{len(epochs)} of {summary['epochs']} epochs")
-    except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as problem:
-        raise ModelError(f"{report}: damaged or incomplete ({problem}); run `{MADE_BY}` again") from None
-    is_there = store.find(RUN_TAG, card.run_id) is not None
-    lack = "lacks its model in this store; completed" if is_there else "is not in this store; rebuilt"
-    messages.print(f"run {card.run_id} {lack} from the files")
-    with store.start(training_name(card.settings, card.dataset_card), "train", key=card.run_id) as run:
-        for epoch, metrics in epochs.items():
-            run.log_metrics(metrics, step=epoch)
-        if not is_there:
-            # These would describe this process; the model's card has the commit of the training, if there was one.
-            run.log_tags({COMMIT_TAG: "", DIRTY_TAG: ""})
-        log_training(run, card, cost, [workspace.report("preprocess"), report])
-        uri = log_model(store, run.key, classifier, card, _example(workspace, card))
+def _complete_run(store: Store, workspace: Workspace, card: ModelCard) -> _StoredModel:
+    from darkroom.promotion.rebuild_run import rebuild_run
+
+    run_id, uri = rebuild_run(store, workspace, card)
     digest = _model_sha256(uri)
     assert digest, "the model has just been logged"
-    return _StoredModel(store.id_of(run.key), uri, digest)
-
-
-def _example(workspace: Workspace, card: ModelCard) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Images as an example of the model's input: blank ones if only the model is here, not its data."""
-    data = card.dataset_card
-    try:
-        return read_split(workspace.processed(data.name), data, "val").images[:EXAMPLE_IMAGES].numpy()
-    except CacheError:
-        return np.zeros((EXAMPLE_IMAGES, *data.shape), np.uint8)
+    return _StoredModel(run_id, uri, digest)

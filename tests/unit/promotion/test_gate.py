@@ -187,7 +187,7 @@ def taking(milliseconds):
 @pytest.fixture
 def clock(monkeypatch):
     """Latencies as the models have them, without a clock."""
-    monkeypatch.setattr("darkroom.promotion.gate.latencies", lambda models, *_: [each.latency for each in models])
+    monkeypatch.setattr("darkroom.evaluation.latency.latencies", lambda models, *_: [each.latency for each in models])
 
 
 EQUALLY_GOOD = (9_000, 10, 10, 980)

@@ -13,7 +13,8 @@ from tests.conftest import QUICK
 
 from darkroom.config import load
 from darkroom.errors import ModelError
-from darkroom.promotion import registration
+from darkroom.models.card import ModelCard
+from darkroom.promotion import rebuild_run, registration
 from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.registry import find
 from darkroom.promotion.training_run import read_training_run
@@ -212,10 +213,8 @@ def test_a_training_repeated_to_the_same_weights_has_a_run_of_its_own_and_no_ver
 ):
     path = evaluated / "models" / "model.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"run_id": "another"}))
-    config = load(evaluated / "params.yaml")
     store = registration.Store(client, client.get_experiment_by_name("darkroom").experiment_id)
-    classifier, card = registration._load(config, Workspace())
-    registration._complete_run(store, Workspace(), classifier, card)
+    rebuild_run.rebuild_run(store, Workspace(), ModelCard.read(path))
 
     assert not bring().is_new
 
@@ -246,7 +245,7 @@ def test_a_run_that_was_broken_off_before_its_model_is_completed(bring, client, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(registration, "log_model", break_off)
+        patch.setattr(rebuild_run, "log_model", break_off)
         with pytest.raises(KeyboardInterrupt):
             bring()
     assert [run.info.status for run in runs(client)] == ["KILLED"]
