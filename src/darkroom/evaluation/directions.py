@@ -22,5 +22,10 @@ def directions(classifier: nn.Module, split: Split, rows: Tensor, batch_size: in
     with record_features(classifier) as features:
         for some in rows.split(split.at_once(batch_size, CPU)):
             classifier(split.take(some, CPU)[0])
-            # Features are kept in half precision, in which those of a diverged network are infinite.
-            yield normalize(features.pop().float().nan_to_num(posinf=HALF, neginf=-HALF))
+            yield directions_of(features.pop())
+
+
+def directions_of(features: Tensor) -> Tensor:
+    """Features float16 [n, D], as ``record_features`` collects them, as vectors of length 1: float32 [n, D]."""
+    # In half precision those of a diverged network are infinite.
+    return normalize(features.float().nan_to_num(posinf=HALF, neginf=-HALF))

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from darkroom.data.batches import Split
-from darkroom.evaluation.directions import directions
+from darkroom.evaluation.directions import directions, directions_of
 from darkroom.models.classifier import Classifier
 
 Ints = NDArray[np.int64]
@@ -21,7 +21,8 @@ class TrainNeighbors:
     """The ``train`` split of a ``classifier``, in which neighbors of images are looked for.
 
     Of a large split only ``limit`` images, evenly spaced, are looked at. ``names`` are the files of all of them; empty
-    if they have none. ``known`` are the features of the split and the head that takes them, if they are here already.
+    if they have none. Features that are here already are not computed again: ``known`` are those of the split, with
+    the head that takes them, and ``asked`` float16 [N, D] those of all images that ``nearest`` may be asked about.
     """
 
     classifier: Classifier
@@ -30,6 +31,7 @@ class TrainNeighbors:
     limit: int
     batch_size: int
     known: tuple[nn.Module, Split] | None = None
+    asked: Tensor | None = None
 
     @property
     def looked_at(self) -> int:
@@ -41,7 +43,12 @@ class TrainNeighbors:
         Both are [n, count], or fewer where there are fewer; the most alike first. By the cosine, -1 to 1, between what
         the last layer is given. The features of the train split are never all in memory.
         """
-        asked = torch.cat(list(directions(self.classifier, images, torch.from_numpy(rows), self.batch_size)))
+        those = torch.from_numpy(rows)
+        asked = (
+            torch.cat(list(directions(self.classifier, images, those, self.batch_size)))
+            if self.asked is None
+            else directions_of(self.asked[those])
+        )
         some_rows = self.train.some_rows(self.looked_at)
         likeness, places = asked.new_empty(len(rows), 0), some_rows.new_empty(len(rows), 0)
         described = directions(*(self.known or (self.classifier, self.train)), some_rows, self.batch_size)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from darkroom.config import Config
 from darkroom.config.settings import Evaluate
@@ -26,7 +27,7 @@ from darkroom.evaluation.neighbors import TrainNeighbors
 from darkroom.evaluation.notes import caveats, describe_sets, headline, leak_lines
 from darkroom.evaluation.outputs import write_outputs
 from darkroom.evaluation.page import REPORT
-from darkroom.evaluation.page.pictures import NamedImages
+from darkroom.evaluation.page.pictures import MAX_SHOWN, NamedImages
 from darkroom.evaluation.page.tables import read_curves
 from darkroom.evaluation.page.write import write_report
 from darkroom.evaluation.predictions import IDENTITY, PREDICTIONS, Identity, write_predictions
@@ -41,6 +42,7 @@ from darkroom.explanation.figures import write_heat_maps
 from darkroom.features.known import Known, find_known
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier
+from darkroom.models.network import record_features
 from darkroom.training.device import set_tf32
 from darkroom.utils.allocator import keep_freed_memory
 from darkroom.utils.console import messages, progress, warn
@@ -77,7 +79,7 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
     wanted = config.evaluate.slices
     slicing, left_out = divide(directory, test, wanted)
     batch_size = config.evaluate.batch_size
-    logits = predict_logits(classifier, test, test.at_once(batch_size, CPU)).numpy()
+    logits, features = _predict(classifier, test, batch_size)
     known = find_known(workspace, card, classifier)
     head, given = (known.head, known.val) if known else (classifier, val)
     val_logits = predict_logits(head, given, given.at_once(batch_size, CPU)).numpy()
@@ -123,7 +125,7 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
             found,
             logits,
             NamedImages(test, names, slicing),
-            _neighbors(classifier, train, known, directory, batch_size, len(val) + len(test)),
+            _neighbors(classifier, train, known, features, directory, batch_size, len(val) + len(test)),
             classes=dataset.classes,
             about={
                 "dataset": dataset.name,
@@ -143,6 +145,16 @@ def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store:
         messages.print(f"evaluate: {line}")
 
 
+def _predict(classifier: Classifier, test: Split, batch_size: int) -> tuple[NDArray[np.float32], Tensor | None]:
+    """The logits [N, classes], and the features float16 [N, D] if their neighbors will be looked for."""
+    at_once = test.at_once(batch_size, CPU)
+    if len(test) > MAX_SHOWN:
+        return predict_logits(classifier, test, at_once).numpy(), None
+    with record_features(classifier) as features:
+        logits = predict_logits(classifier, test, at_once)
+    return logits.numpy(), torch.cat(features)
+
+
 def _train_if_here(directory: Path, dataset: DatasetCard, store: ShardStore | None) -> Split | None:
     """The train split; None if it is larger than this disk."""
     is_here = store is None or all(map(store.has, dataset.shards["train"]))
@@ -150,16 +162,23 @@ def _train_if_here(directory: Path, dataset: DatasetCard, store: ShardStore | No
 
 
 def _neighbors(
-    classifier: Classifier, train: Split | None, known: Known | None, directory: Path, batch_size: int, evaluated: int
+    classifier: Classifier,
+    train: Split | None,
+    known: Known | None,
+    features: Tensor | None,
+    directory: Path,
+    batch_size: int,
+    evaluated: int,
 ) -> TrainNeighbors | None:
     """Where the neighbors of test images are found, if the train images are here.
 
-    Of these as many as were ``evaluated``, so that the report takes about as long as the evaluation.
+    Of these as many as were ``evaluated``, so that the report takes about as long as the evaluation. ``features`` are
+    those of the test images, if they were kept.
     """
     if train is None:
         return None
     described = (known.head, known.train) if known else None
-    return TrainNeighbors(classifier, train, read_names(directory, "train"), evaluated, batch_size, described)
+    return TrainNeighbors(classifier, train, read_names(directory, "train"), evaluated, batch_size, described, features)
 
 
 def fit_reference_of(

@@ -6,6 +6,7 @@ import torch
 from tests.unit.evaluation.made_up_report import classifier_of, noise
 
 from darkroom.evaluation.neighbors import TrainNeighbors
+from darkroom.models.network import record_features
 
 SHAPE, CLASSES, TRAIN = (1, 8, 8), 3, 50
 
@@ -36,6 +37,18 @@ def test_they_are_those_of_the_highest_cosine_in_any_batches(classifier, train, 
     cosines = features(classifier, test.images[rows]) @ features(classifier, train.images).T
     assert likeness == pytest.approx(np.sort(cosines, axis=1)[:, ::-1][:, :4], abs=2e-3)  # features are float16
     assert np.take_along_axis(cosines, found, axis=1) == pytest.approx(likeness, abs=2e-3)
+
+
+def test_the_features_of_a_pass_before_are_not_computed_again(classifier, train):
+    test, others = noise(6, SHAPE, CLASSES, seed=3), noise(6, SHAPE, CLASSES, seed=4)
+    rows = np.array([4, 0, 5])
+    with torch.no_grad(), record_features(classifier) as kept:
+        classifier(test.images)
+    found, likeness = TrainNeighbors(classifier, train, [], TRAIN, 16).nearest(test, rows, 4)
+    # Images that are not looked at.
+    again, as_like = TrainNeighbors(classifier, train, [], TRAIN, 16, asked=kept[0]).nearest(others, rows, 4)
+    assert again.tolist() == found.tolist()
+    assert as_like == pytest.approx(likeness, abs=1e-3)
 
 
 def test_a_copy_of_a_train_image_comes_first(classifier, train):
