@@ -59,7 +59,7 @@ def config(
         (config("mlp", fuse=5), CARD, CPU, Plan(4, 5)),
         (config("mlp", fuse="off"), CARD, CPU, Plan(4, 1)),
         (config("pretrained", learns="all"), CARD, CPU, Plan(4, 1)),
-        (config("pretrained", fuse="auto", trials=1000), CARD, CPU, Plan(4, 8)),
+        (config("pretrained", fuse="auto", trials=1000), CARD, CPU, Plan(4, 16)),
         (config("mlp", executor="ray"), CARD, CPU, Plan(50, 1)),
         (config("mlp", executor="ray", workers=4, worker_gpus=1), CARD, CPU, Plan(4, 12)),
     ],
