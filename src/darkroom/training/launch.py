@@ -13,9 +13,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import wait
 from multiprocessing.queues import SimpleQueue
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -24,6 +26,7 @@ from darkroom.training.device import cores
 from darkroom.training.failures import first_cause, lost_process, portable
 from darkroom.utils import signals
 from darkroom.utils.memory import free_bytes
+from darkroom.utils.scratch import scratch_directory
 from darkroom.utils.units import GIBIBYTE
 
 START_METHOD = "spawn"
@@ -37,6 +40,11 @@ def launch(count: int, work: Callable[..., None], *given: Any) -> None:
     If one of them fails or is killed, the others are ended. Raises what it has raised, and LostProcessError if it was
     killed.
     """
+    with scratch_directory() as logs:
+        _launch(count, work, given, logs)
+
+
+def _launch(count: int, work: Callable[..., None], given: tuple[Any, ...], logs: Path) -> None:
     problems: SimpleQueue[tuple[int, Exception]] = multiprocessing.get_context(START_METHOD).SimpleQueue()
     settings = LaunchConfig(
         min_nodes=1,
@@ -52,6 +60,8 @@ def launch(count: int, work: Callable[..., None], *given: Any) -> None:
         # One that nobody sends: this process' own handlers stay, and end the agent, which ends the others.
         signals_to_handle="SIGQUIT",
         shutdown_timeout=int(PATIENCE_SECONDS) + 1,
+        # Otherwise the agent leaves an empty directory behind in the system's temporary one.
+        logs_specs=DefaultLogsSpecs(log_dir=str(logs)),
     )
     os.environ.setdefault("GLOO_SOCKET_IFNAME", next(name for _, name in socket.if_nameindex() if name[:2] == "lo"))
     # Of a failure the agent logs much. Whoever is to be told is told once.

@@ -25,6 +25,14 @@ def test_they_exchange_what_they_have(tmp_path: Path) -> None:
     assert said == ["3 [[6.0, 6.0, 6.0], [6.0, 6.0, 6.0]] 30.0 1"] * 3
 
 
+def test_nothing_stays_in_the_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    launch(2, members.add_up, tmp_path)
+    assert not [*temporary.iterdir()]
+
+
 @pytest.mark.parametrize(("rank", "told"), [(0, "seen by 0"), (1, "seen by 1"), (None, "seen by 0")])
 def test_a_mistake_is_told_once_by_who_made_it(rank: int | None, told: str) -> None:
     with pytest.raises(ConfigError) as raised:
