@@ -17,7 +17,8 @@ from darkroom.training.size import PASSES, measure
 # both); on a GPU whatever is small waits for launches.
 FUSED_ON_GPU = 16
 FUSED_DENSE = 8
-# The step of a head on features is smaller still: 200 of them took 21 s eight at once and 17 s sixteen at once.
+# The step of a head on features is smaller still: a search of 200 took 24 s eight at once, 21 s sixteen at once
+# (n = 3).
 FUSED_HEADS = 16
 # Floating-point operations of a search that is worth several workers: about a minute of one core.
 WORTH_IT = 3e12
