@@ -1,4 +1,4 @@
-"""The running search at the terminal."""
+"""The running search: at the terminal, or as a line a minute in a log."""
 
 import time
 from collections import Counter
@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from darkroom.utils.console import Throttle, duration
+
 # Running trials that are shown each on a line of its own.
 MAX_LINES = 8
 BAR = 24
@@ -26,7 +28,7 @@ class _Running:
 
 
 class SearchProgress:
-    """What a search is doing, as a context; shown on terminals only and gone when it is over.
+    """What a search is doing, as a context: gone from a terminal when it is over, elsewhere a line a minute.
 
     ``title`` names what is counted, ``trials`` is how many there may be, ``epochs`` the length of each,
     ``seconds`` how long it may still take.
@@ -54,6 +56,8 @@ class SearchProgress:
         self._ended: Counter[str] = Counter()
         self._before = 0
         self._best = ""
+        self._console = console
+        self._is_due = Throttle(clock)
         self._live = (
             Live(console=console, get_renderable=self.render, transient=True, refresh_per_second=4)
             if console.is_terminal
@@ -80,6 +84,11 @@ class SearchProgress:
 
     def epoch_ended(self, number: int, epoch: int, value: float) -> None:
         self._running[number] = _Running(self._running[number].name, epoch, value)
+        if self._live is None and self._is_due():
+            left = self.remaining()
+            parts = [f"{self._ended.total()} of {self.trials}", self._results()]
+            parts += [f"about {duration(left)} left"] if left else []
+            self._console.print(f"{self.title}: {', '.join(parts)}")
 
     def trial_ended(self, number: int, state: str, best: str) -> None:
         """``best`` says which trial is the best so far, as it is to be shown."""
@@ -105,23 +114,19 @@ class SearchProgress:
             self.title,
             _bar(done, self.trials),
             f"{done}/{self.trials}",
-            "" if not left else f"about {_clock(left)} left",
+            "" if not left else f"about {duration(left)} left",
         )
         for _, trial in running[:MAX_LINES]:
             value = "" if trial.value is None else f"val {self.monitor} {trial.value:.4f}"
             table.add_row(trial.name, _bar(trial.epoch, self.epochs), f"{trial.epoch}/{self.epochs}", value)
-        counts = [f"{count} {state}" for state, count in self._ended.items()]
-        results = ", ".join([*([self._best] if self._best else []), *counts, f"{len(running)} running"])
         hidden = len(running) - MAX_LINES
         more = [Text(f"and {hidden} more", style="dim")] if hidden > 0 else []
-        return Group(table, *more, Text(results, style="dim"))
+        return Group(table, *more, Text(self._results(), style="dim"))
+
+    def _results(self) -> str:
+        counts = [f"{count} {state}" for state, count in self._ended.items()]
+        return ", ".join([*([self._best] if self._best else []), *counts, f"{len(self._running)} running"])
 
 
 def _bar(done: int, total: int) -> ProgressBar:
     return ProgressBar(total=max(1, total), completed=done, width=BAR)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,11 +1,19 @@
-"""Messages and progress bars at the terminal; no progress bars where there is no terminal."""
+"""Messages, and progress: as bars at a terminal, elsewhere as a line a minute."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.segment import Segment
 from rich.text import Text
 
@@ -32,10 +40,54 @@ class _Console(Console):
 output = _Console(highlight=False, soft_wrap=True, markup=False)
 messages = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
+# Between two lines on work that is under way, where there is no terminal.
+LINE_SECONDS = 60.0
+# The time left is estimated from the pace of these last seconds: an epoch may take many minutes.
+PACE_SECONDS = 3600.0
+
+
+class Throttle:
+    """Says whether it is time for another line: a minute after the last."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._last = clock()
+
+    def __call__(self) -> bool:
+        if (now := self._clock()) - self._last < LINE_SECONDS:
+            return False
+        self._last = now
+        return True
+
+
+class _Lines(Progress):
+    """Progress where no bar can be shown, such as in the log of a job: work that takes long prints lines."""
+
+    def __init__(self) -> None:
+        super().__init__(console=messages, disable=True, speed_estimate_period=PACE_SECONDS)
+        self._is_due = Throttle(messages.get_time)
+
+    def update(self, task_id: TaskID, **changes: Any) -> None:
+        super().update(task_id, **changes)
+        self._report(task_id)
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self._report(task_id)
+
+    def _report(self, task_id: TaskID) -> None:
+        if not self._is_due():
+            return
+        task = self._tasks[task_id]
+        total = "" if task.total is None else f" of {task.total:,.0f}"
+        left = "" if task.time_remaining is None else f"about {duration(task.time_remaining)} left"
+        parts = [f"{task.completed:,.0f}{total}", task.fields["note"], left]
+        messages.print(f"{task.description}: {', '.join(filter(None, parts))}")
+
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """A progress display, shown on terminals only and removed when the work is done."""
+    """A progress display: bars that are removed when the work is done, or without a terminal a line a minute."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -44,7 +96,8 @@ def progress() -> Iterator[Progress]:
         TextColumn("[dim]{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=messages, transient=True, disable=not messages.is_terminal) as display:
+    bars = Progress(*columns, console=messages, transient=True, speed_estimate_period=PACE_SECONDS)
+    with bars if messages.is_terminal else _Lines() as display:
         yield display
 
 
@@ -60,6 +113,13 @@ def reporter() -> Iterator[Callable[[str, int, int], None]]:
             display.update(tasks[what], completed=done, total=total or None)
 
         yield report
+
+
+def duration(seconds: float) -> str:
+    """Such as 0:09, 12:30 or 1:02:30."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def warn(message: str) -> None:

@@ -137,3 +137,19 @@ def written(*, terminal: bool) -> str:
 def test_it_is_drawn_on_terminals_only() -> None:
     assert written(terminal=False) == ""
     assert "best 0.9000" in written(terminal=True)
+
+
+def test_a_log_gets_a_line_a_minute() -> None:
+    display, clock = display_of()
+    for number in (3, 4):
+        display.trial_started(number, f"trial {number}")
+    display.epoch_ended(3, 1, 0.5)
+    display.trial_ended(3, "complete", "trial 3 0.5000")
+    clock.now = 90
+    display.epoch_ended(4, 1, 0.25)
+    clock.now = 100
+    display.epoch_ended(4, 2, 0.5)
+
+    written = display._console.file
+    assert isinstance(written, io.StringIO)
+    assert written.getvalue() == "search: 1 of 12, trial 3 0.5000, 1 complete, 1 running, about 16:30 left\n"

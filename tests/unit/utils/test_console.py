@@ -8,7 +8,7 @@ from rich.text import Text
 
 from darkroom.errors import DataError, did_you_mean, printable, quoted
 from darkroom.utils import console
-from darkroom.utils.console import _Console, error, reporter, warn
+from darkroom.utils.console import _Console, duration, error, progress, reporter, warn
 
 CLEARS = "\x1b[2J\x1b[1;1H"
 FORGES = "cats\nerror: disk full\r\x9b2J\u202egnp.exe\u2028"
@@ -88,3 +88,60 @@ def test_each_line_of_an_error_is_one_line():
 def test_a_value_is_cut_where_it_is_quoted():
     assert quoted("a" * 5000) == f"'{'a' * 199}…"
     assert len(did_you_mean("a" * 5000, ["adam"])) < 100
+
+
+class Log:
+    """A console that writes to no terminal, and lets time pass."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        self.file = io.StringIO()
+        made = _Console(file=self.file, soft_wrap=True, markup=False, get_time=lambda: self.now)
+        monkeypatch.setattr(console, "messages", made)
+
+    @property
+    def lines(self):
+        return self.file.getvalue().splitlines()
+
+
+@pytest.fixture
+def log(monkeypatch):
+    return Log(monkeypatch)
+
+
+def test_work_that_takes_long_prints_a_line_a_minute_where_no_bar_can_be_shown(log):
+    with progress() as display:
+        task = display.add_task("train", total=4, note="")
+        for epoch in (1, 2):
+            log.now += 30
+            display.update(task, completed=epoch, note=f"val accuracy 0.{epoch}")
+        log.now += 120
+        display.advance(task)
+
+    # By rich's estimate, from the first epoch to the third.
+    assert log.lines == [
+        "train: 2 of 4, val accuracy 0.2, about 1:00 left",
+        "train: 3 of 4, val accuracy 0.2, about 1:15 left",
+    ]
+
+
+def test_work_that_ends_within_a_minute_prints_no_line(log):
+    with reporter() as report:
+        report("decode", 1, 2)
+        log.now += 54
+        report("decode", 2, 2)
+
+    assert not log.lines
+
+
+def test_a_line_on_work_of_unknown_length_gives_what_is_done(log):
+    with reporter() as report:
+        log.now += 60
+        report("unpack", 12345, 0)
+
+    assert log.lines == ["unpack: 12,345"]
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(8.6, "0:09"), (750, "12:30"), (3750, "1:02:30")])
+def test_a_duration_is_written_as_on_a_clock(seconds, shown):
+    assert duration(seconds) == shown
