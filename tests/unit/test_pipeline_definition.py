@@ -14,6 +14,7 @@ from darkroom.config import Config
 from darkroom.config.settings import Section
 from darkroom.datasets import published
 from darkroom.models import files as model_files
+from darkroom.promotion import registration
 from darkroom.stages import download, evaluate, preprocess, register, search, train
 from darkroom.workspace import Workspace
 
@@ -173,7 +174,8 @@ def recorder(monkeypatch):
 
     monkeypatch.setattr(Section, "__getattribute__", spy)
     monkeypatch.setattr(configuration, "parse", unrecorded)  # checks read everything, stages must not
-    monkeypatch.setattr(model_files, "parse", unrecorded_model)
+    for module in (model_files, registration):
+        monkeypatch.setattr(module, "parse", unrecorded_model)
     return record
 
 

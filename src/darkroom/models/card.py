@@ -27,7 +27,7 @@ class ModelCard:
     dataset: dict[str, Any]
     settings: dict[str, dict[str, Any]]
     facts: dict[str, Any]
-    best_epoch: dict[str, Any]
+    best_epoch: dict[str, int | float]
     run_id: str
     weights_sha256: str
     format_version: int = FORMAT_VERSION

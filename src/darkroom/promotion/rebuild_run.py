@@ -5,6 +5,7 @@ import csv
 import numpy as np
 
 from darkroom.data.batches import read_split
+from darkroom.data.shards import MADE_BY as PREPROCESS
 from darkroom.errors import CacheError, ModelError
 from darkroom.evaluation.training_curves import read_history
 from darkroom.models.card import MADE_BY, ModelCard
@@ -15,7 +16,7 @@ from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import EXAMPLE_IMAGES, RUN_TAG, epoch_metrics, log_training
 from darkroom.tracking.store import Store
 from darkroom.utils.console import messages
-from darkroom.utils.files import need_output, read_json
+from darkroom.utils.files import need_directory, need_output, read_json
 from darkroom.workspace import Workspace
 
 
@@ -26,7 +27,8 @@ def rebuild_run(store: Store, workspace: Workspace, card: ModelCard) -> tuple[st
     damaged.
     """
     classifier, _ = load_classifier(workspace.weights, workspace.model_card)
-    report = workspace.report("train")
+    preprocess, report = workspace.report("preprocess"), workspace.report("train")
+    need_directory(preprocess, error=ModelError, made_by=PREPROCESS)
     history, metrics_file = (
         need_output(report / name, error=ModelError, made_by=MADE_BY) for name in ("history.csv", "metrics.json")
     )
@@ -47,7 +49,7 @@ def rebuild_run(store: Store, workspace: Workspace, card: ModelCard) -> tuple[st
         if not is_there:
             # These would describe this process; the model's card has the commit of the training, if there was one.
             run.log_tags({COMMIT_TAG: "", DIRTY_TAG: ""})
-        log_training(run, card, cost, [workspace.report("preprocess"), report])
+        log_training(run, card, cost, [preprocess, report])
         uri = log_model(store, run.key, classifier, card, _example(workspace, card))
     return store.id_of(run.key), uri
 

@@ -12,10 +12,10 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities import LifecycleStage
 from mlflow.exceptions import MlflowException
 
-from darkroom.config import Config
+from darkroom.config import Config, parse
 from darkroom.data.difference import LISTING
-from darkroom.errors import ModelError
-from darkroom.evaluation.reference import REFERENCE
+from darkroom.errors import ConfigError, ModelError
+from darkroom.evaluation.reference import REFERENCE, Reference
 from darkroom.evaluation.report import EVALUATE, INTERVALS, METRICS, read_identity, read_metrics
 from darkroom.evaluation.robustness import ROBUSTNESS
 from darkroom.models.card import MADE_BY, ModelCard, card_of
@@ -74,6 +74,8 @@ def register_working_tree(store: Store, config: Config, workspace: Workspace) ->
     card = _read_card(config, workspace)
     report = workspace.report("evaluate")
     identity, summary = read_identity(report, card), read_metrics(report)
+    reference = need_output(report / REFERENCE, error=ModelError, made_by=EVALUATE)
+    Reference.read(reference)
     name = config.registered_model
     registered = _of_version(store.client, name, card.weights_sha256)
     own = _of_run(store, card)
@@ -83,7 +85,7 @@ def register_working_tree(store: Store, config: Config, workspace: Workspace) ->
         WEIGHTS_TAG: identity.weights_sha256,
         FINGERPRINT_TAG: identity.fingerprint,
         PREDICTIONS_TAG: identity.predictions_sha256,
-        REFERENCE_TAG: sha256(need_output(report / REFERENCE, error=ModelError, made_by=EVALUATE)),
+        REFERENCE_TAG: sha256(reference),
     }
     if (robustness := report / ROBUSTNESS).is_file():
         digests[ROBUSTNESS_TAG] = sha256(robustness)
@@ -128,6 +130,7 @@ def _read_card(config: Config, workspace: Workspace) -> ModelCard:
     for path in (workspace.model_card, workspace.weights):
         need_output(path, error=ModelError, made_by=MADE_BY)
     card = card_of(workspace.weights, workspace.model_card)
+    _check_card(card, workspace.model_card)
     data = card.dataset_card.name
     if data != config.dataset.name:
         raise ModelError(
@@ -135,6 +138,19 @@ def _read_card(config: Config, workspace: Workspace) -> ModelCard:
             f"set dataset.name to {data}, or run `dvc repro`"
         )
     return card
+
+
+def _check_card(card: ModelCard, path: Path) -> None:
+    """Refuse a card without what the run and the version of its model are described by. Raises ModelError."""
+    try:
+        parse(card.settings, where="settings.")
+    except ConfigError as problem:
+        raise ModelError(f"{path}: damaged ({problem}); run `{MADE_BY}` again") from None
+    needed = {"settings.train": {"epochs"}, "best_epoch": {"epoch", "val_accuracy", "val_loss"}}
+    found = {"settings.train": card.settings.get("train", {}), "best_epoch": card.best_epoch}
+    for where, keys in needed.items():
+        if missing := sorted(keys - found[where].keys()):
+            raise ModelError(f"{path}: damaged ({where}.{missing[0]}: missing); run `{MADE_BY}` again")
 
 
 def _of_version(client: MlflowClient, name: str, weights_sha256: str) -> _StoredModel | None:

@@ -18,8 +18,9 @@ from darkroom.data.augmentation import without_effect as colorless
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
 from darkroom.data.changed_settings import changed_settings
+from darkroom.data.shards import MADE_BY
 from darkroom.data.streaming import open_store
-from darkroom.errors import SearchError, TrackingError, counted
+from darkroom.errors import CacheError, SearchError, TrackingError, counted
 from darkroom.evaluation.training_curves import HISTORY, learning_curves, write_history
 from darkroom.features.head import Head, open_head, train_head
 from darkroom.features.task import trained_part
@@ -44,7 +45,7 @@ from darkroom.training.process_group import joined, member
 from darkroom.training.ranks import ALONE, Ranks
 from darkroom.training.size import resource_warning
 from darkroom.utils.console import messages, progress, warn
-from darkroom.utils.files import atomic_directory, digest, write_json
+from darkroom.utils.files import atomic_directory, digest, need_directory, write_json
 from darkroom.utils.signals import answered
 from darkroom.workspace import Workspace
 
@@ -131,6 +132,7 @@ class _Plan:
 
 def _make_plan(config: Config, workspace: Workspace, card: DatasetCard, device: torch.device) -> _Plan:
     """Look up and check all that is needed before the work begins, and say what the user should know."""
+    need_directory(workspace.report("preprocess"), error=CacheError, made_by=MADE_BY)  # which the run takes along
     if note := resource_warning(*trained_part(config, card), device):
         warn(note)
     if note := changed_settings(config, card):

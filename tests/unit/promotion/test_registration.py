@@ -12,13 +12,13 @@ from mlflow.exceptions import MlflowException
 from tests.conftest import QUICK
 
 from darkroom.config import load
-from darkroom.errors import ModelError
+from darkroom.errors import CacheError, ModelError
 from darkroom.models.card import ModelCard
 from darkroom.promotion import rebuild_run, registration
 from darkroom.promotion.evaluated_model import load_evaluated_model
 from darkroom.promotion.registry import find
 from darkroom.promotion.training_run import read_training_run
-from darkroom.stages import download, preprocess
+from darkroom.stages import download, preprocess, train
 from darkroom.stages.register import run
 from darkroom.tracking.store import newest_model
 from darkroom.workspace import Workspace
@@ -356,6 +356,35 @@ def change(path, **fields):
 
 
 @pytest.mark.parametrize(
+    ("part", "value", "pattern"),
+    [
+        (("settings", "model", "name"), "nonsuch", r"settings\.model\.name: unknown value 'nonsuch'"),
+        (("settings", "model", "filters"), "many", r"settings\.model\.filters: expected a list"),
+        (("settings", "train"), {}, r"settings\.train\.epochs: missing"),
+        (("best_epoch",), {}, r"best_epoch\.epoch: missing"),
+        (("best_epoch", "val_accuracy"), "x", r"best_epoch\.val_accuracy"),
+    ],
+)
+@pytest.mark.parametrize("is_known", [False, True], ids=["new", "registered"])
+def test_a_damaged_card_is_refused_before_anything_is_written(bring, client, evaluated, is_known, part, value, pattern):
+    if is_known:
+        bring()
+    path = evaluated / "models" / "model.json"
+    card = json.loads(path.read_text())
+    *above, last = part
+    inner = card
+    for key in above:
+        inner = inner[key]
+    inner[last] = value
+    path.write_text(json.dumps(card))
+
+    with pytest.raises(ModelError, match=rf"^models/model\.json: damaged \({pattern}.*; run `darkroom train` again$"):
+        bring()
+    assert len(client.search_model_versions()) == is_known
+    assert client.get_experiment_by_name("darkroom") is None or len(runs(client)) == is_known
+
+
+@pytest.mark.parametrize(
     ("name", "fields", "pattern"),
     [
         ("identity.json", {"weights_sha256": "0" * 64}, "an evaluation of other weights than models/ holds"),
@@ -367,6 +396,30 @@ def test_an_evaluation_of_something_else_is_refused(bring, evaluated, name, fiel
     change(evaluated / "reports" / "evaluate" / name, **fields)
     with pytest.raises(ModelError, match=pattern + EVALUATE_AGAIN):
         bring()
+
+
+def test_a_damaged_reference_is_refused_before_anything_is_written(bring, client, evaluated):
+    (evaluated / "reports" / "evaluate" / "reference.json").write_text("junk")
+    with pytest.raises(ModelError, match=r"^reports/evaluate/reference\.json: .*; run `darkroom evaluate` again$"):
+        bring()
+    assert client.search_model_versions() == []
+    assert client.get_experiment_by_name("darkroom") is None or runs(client) == []
+
+
+def test_a_run_is_not_rebuilt_without_the_report_that_belongs_to_it(bring, client, evaluated):
+    shutil.rmtree(evaluated / "reports" / "preprocess")
+    with pytest.raises(ModelError, match=r"^reports/preprocess: no such directory; .*`darkroom preprocess` makes it$"):
+        bring()
+    assert client.get_experiment_by_name("darkroom") is None or runs(client) == []
+
+
+def test_a_training_that_lacks_the_report_of_its_data_does_not_begin(bring, evaluated):
+    shutil.rmtree(evaluated / "reports" / "preprocess")
+    before = (evaluated / "models" / "model.json").read_bytes()
+    with pytest.raises(CacheError, match=r"^reports/preprocess: no such directory; .*`darkroom preprocess` makes it$"):
+        train.run(load(evaluated / "params.yaml"), Workspace())
+    assert (evaluated / "models" / "model.json").read_bytes() == before
+    assert not [*(evaluated / "models" / "checkpoints").glob("*.pt")]
 
 
 def test_an_identity_of_an_older_form_is_refused(bring, evaluated):
