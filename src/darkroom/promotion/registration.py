@@ -1,6 +1,6 @@
 """Register the model in the working tree, wherever it was trained, in any store.
 
-Torch, which takes seconds to import, is imported only where the store lacks the run of the model.
+The network, which takes seconds to build, is built only where the store lacks the run of the model.
 """
 
 from dataclasses import dataclass

@@ -80,7 +80,7 @@ class _Lines(Progress):
             return
         task = self._tasks[task_id]
         total = "" if task.total is None else f" of {task.total:,.0f}"
-        left = "" if task.time_remaining is None else f"about {duration(task.time_remaining)} left"
+        left = f"about {duration(task.time_remaining)} left" if task.time_remaining else ""
         parts = [f"{task.completed:,.0f}{total}", task.fields["note"], left]
         messages.print(f"{task.description}: {', '.join(filter(None, parts))}")
 

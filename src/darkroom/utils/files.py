@@ -83,11 +83,10 @@ def need_output(path: Path, *, error: type[DarkroomError], made_by: str) -> Path
     return path
 
 
-def need_directory(path: Path, *, error: type[DarkroomError], made_by: str) -> Path:
-    """``path``, the directory that the stage ``made_by`` writes. Raises ``error`` if it is missing, or a file."""
+def need_directory(path: Path, *, error: type[DarkroomError], made_by: str) -> None:
+    """Check for the directory that the stage ``made_by`` writes. Raises ``error`` if it is missing, or a file."""
     if not path.is_dir():
         raise error(f"{path}: no such directory; `dvc pull {path}` brings it if it was pushed, `{made_by}` makes it")
-    return path
 
 
 def _refuse_constant(name: str) -> float:
