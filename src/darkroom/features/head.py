@@ -11,16 +11,14 @@ from torch import Tensor
 from darkroom.config import Config
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
-from darkroom.errors import ModelError
 from darkroom.features.compute import find_features
 from darkroom.features.files import CLASSES, Features
-from darkroom.features.head_init import ClassLayer
+from darkroom.features.head_init import ClassLayer, begins_with_classes, has_card, without_classes
 from darkroom.features.task import head_config
 from darkroom.models.classifier import Classifier, build_classifier
 from darkroom.models.network import zero_last_layer
 from darkroom.models.pretrained import Pretrained
-from darkroom.models.registry import resolve
-from darkroom.models.transfer import card_path, read_start, transfer_weights
+from darkroom.models.transfer import read_start, transfer_weights
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit, start_classifier
 from darkroom.training.loop import EpochMetrics, FitResult
@@ -73,17 +71,14 @@ def open_head(config: Config, workspace: Workspace, card: DatasetCard, device: t
 
 
 def class_layer(config: Config, features: Features) -> ClassLayer | None:
-    """The layer of known classes from which a new head is combined; None if it begins with zeros.
+    """The layer of known classes from which a new head is combined; None if it is not.
 
-    A head of several layers does, and one that may be taken from a model. Raises ModelError if there is no such layer.
+    Raises ModelError if there is no such layer.
     """
-    if config.model.head_init != "classes" or resolve(config.model)["hidden"] or _has_card(config):
+    if not begins_with_classes(config):
         return None
     if features.classes is None:
-        raise ModelError(
-            f"model.head_init: the given weights of {resolve(config.model)['backbone']} hold no dense layer of "
-            "classes; set model.head_init to zeros, and search.space.model.head_init too"
-        )
+        raise without_classes(config)
     return features.classes
 
 
@@ -109,7 +104,7 @@ def start_head(config: Config, features: Features, device: torch.device) -> Clas
     initial = features.class_head if class_layer(config, features) else None
     head = new_head(head_config(config), features.card, features.train, device, initial)
     # Without a card, the classes of its outputs are unknown. A search does not read its weights for each trial.
-    if config.train.start_from and _has_card(config):
+    if config.train.start_from and has_card(config):
         with torch.random.fork_rng(devices=[]):
             whole = build_classifier(config.model, features.dataset)
             taken = transfer_weights(read_start(Path(config.train.start_from)), whole, config.model, features.dataset)
@@ -134,11 +129,6 @@ def train_head(
         trained, train, val, settings.train, settings.augment, device, checkpoint=checkpoint, on_epoch=on_epoch
     )
     return head.join(trained), result
-
-
-def _has_card(config: Config) -> bool:
-    """Whether the weights to begin with are those of a model with known classes."""
-    return config.train.start_from is not None and card_path(Path(config.train.start_from)).is_file()
 
 
 def _load_weights(head: Classifier, state: Mapping[str, Tensor]) -> None:
@@ -166,5 +156,4 @@ def _build_whole(config: Config, card: DatasetCard) -> tuple[Classifier, ClassLa
         transfer_weights(start, whole, config.model, card)
     else:
         whole.initialize(torch.empty(0, *card.shape, dtype=torch.uint8))
-    found = None if start.card else network.class_layer(start.weights)
-    return whole.eval(), ClassLayer(*(each.float() for each in found)) if found else None
+    return whole.eval(), None if start.card else ClassLayer.find(network, start.weights)

@@ -1,5 +1,6 @@
 """The initial weights of a head, from the layer that tells the classes on which the backbone was trained."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -7,18 +8,30 @@ from typing import Self
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darkroom.data.batches import Split
-from darkroom.errors import CacheError
+from darkroom.config import Config
+from darkroom.data.batches import CPU, Split
+from darkroom.errors import CacheError, ModelError
+from darkroom.models.classifier import Classifier
+from darkroom.models.network import last_layer, zero_last_layer
+from darkroom.models.pretrained import Pretrained
+from darkroom.models.registry import resolve
+from darkroom.models.transfer import card_path
 from darkroom.utils.files import atomic_file
 
-CPU = torch.device("cpu")
 # Features that are computed with at once.
 BLOCK = 4096
 # Scales of the logits that are tried, as multiples of their inverse deviation.
 SCALES = (0.0, *(2 ** (step / 2) for step in range(-6, 9)))
+
+
+# From so many images of each class, or so many in all, a head is combined whose body learns with it.
+IMAGES_PER_CLASS = 8
+LEAST_IMAGES = 512
+# Of these, so many are given to the body at once.
+BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,12 @@ class ClassLayer:
 
     weight: Tensor
     bias: Tensor
+
+    @classmethod
+    def find(cls, network: Pretrained, weights: Mapping[str, Tensor]) -> Self | None:
+        """The layer that the head of ``network`` replaces, from the ``weights`` of its file; None if there is none."""
+        found = network.class_layer(weights)
+        return cls(*(each.float() for each in found)) if found else None
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -43,6 +62,57 @@ class ClassLayer:
     def __call__(self, features: Tensor) -> Tensor:
         """The logits [N, classes] of features [N, D, 1, 1]."""
         return F.linear(features.flatten(1), self.weight.to(features), self.bias.to(features))
+
+
+def begins_with_classes(config: Config) -> bool:
+    """Whether a new head is combined from the known classes.
+
+    One of several layers begins with zeros, and one that may be taken from a model with that model's outputs.
+    """
+    return config.model.head_init == "classes" and not resolve(config.model)["hidden"] and not has_card(config)
+
+
+def has_card(config: Config) -> bool:
+    """Whether the weights to begin with are those of a model with known classes."""
+    return config.train.start_from is not None and card_path(Path(config.train.start_from)).is_file()
+
+
+def without_classes(config: Config) -> ModelError:
+    """What is wrong where the weights have no layer from which the head is to be combined."""
+    return ModelError(
+        f"model.head_init: the given weights of {resolve(config.model)['backbone']} hold no dense layer of classes; "
+        "set model.head_init to zeros, and search.space.model.head_init too"
+    )
+
+
+@torch.no_grad()
+def initialize_head(
+    classifier: Classifier, config: Config, weights: Mapping[str, Tensor], train: Split, device: torch.device
+) -> None:
+    """Set the new head of a pretrained ``classifier`` on ``device`` whose body learns too, as model.head_init says.
+
+    ``weights`` are those of the body's file. Raises ModelError if they have no layer of classes, where it is needed.
+    """
+    network = classifier.network
+    if not isinstance(network, Pretrained):
+        return
+    zero_last_layer(network.head)
+    if not begins_with_classes(config):
+        return
+    layer = ClassLayer.find(network, weights)
+    if layer is None:
+        raise without_classes(config)
+    last = network.head.get_submodule(last_layer(network.head))
+    assert isinstance(last, nn.Linear)
+    count = min(len(train), max(LEAST_IMAGES, IMAGES_PER_CLASS * last.out_features))
+    images, labels = train.take(train.some_rows(count), device)
+    is_training = classifier.training
+    classifier.eval()
+    normalized = (batch * classifier.scale + classifier.shift for batch in images.split(BATCH))
+    features = torch.cat([network.features(batch) for batch in normalized]).cpu()
+    classifier.train(is_training)
+    found = combine(layer, Split(features[:, :, None, None], labels.cpu()), last.out_features)
+    last.load_state_dict({"weight": found.weight, "bias": found.bias})
 
 
 @torch.no_grad()

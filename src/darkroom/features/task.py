@@ -46,9 +46,9 @@ def without_effect(config: Config) -> list[str]:
     model, found = config.model, []
     if model.last_blocks is not None and model.train != "last-blocks" and model.name == "pretrained":
         found.append("model.last_blocks has no effect; set model.train to last-blocks")
+    if model.head_init == "classes" and model.hidden and model.name == "pretrained":
+        found.append("model.head_init has no effect on a head of several layers; drop model.hidden")
     if not model.trains_head:
-        if model.head_init is not None and model.name == "pretrained":
-            found.append("model.head_init has no effect on a body that learns; set model.train to head")
         return found
     if config.augment.views == 1 and config.augment.changes_images:
         found.append("augment changes no image for a head without views; set augment.views, or model.train to all")
@@ -58,8 +58,6 @@ def without_effect(config: Config) -> list[str]:
         found.append("train.devices has no effect on a head alone; set model.train to all")
     if config.train.executor != "local":
         found.append("train.executor has no effect on a head alone; set model.train to all")
-    if model.head_init == "classes" and model.hidden:
-        found.append("model.head_init has no effect on a head of several layers; drop model.hidden")
     given = [key for key in ("freeze_epochs", "layer_lr_decay", "freeze_norm") if getattr(model, key) is not None]
     return found + [f"model.{key} has no effect on a head alone; set model.train to all" for key in given]
 

@@ -40,12 +40,13 @@ def pretrained(
 ) -> nn.Module:
     """``backbone`` is a model that ``find_backbone`` knows; ``hidden`` and ``dropout`` are of the head, as of an mlp.
 
-    With ``train`` "head" only the head learns, on features; ``head_init`` is for that training. With "all" and
-    "last-blocks" so it does for ``freeze_epochs``; then all blocks learn, or the ``last_blocks``, each at
-    ``layer_lr_decay`` times the rate of the one behind it (Howard and Ruder, "Universal language model fine-tuning",
-    2018). With ``freeze_norm`` batch normalization keeps the averages that came with the weights: those of small
-    batches are worse. Images are widened to three channels, normalized and resized as the weights expect, or to
-    ``input_size`` pixels a side. Raises ModelError for an unknown backbone, or a size that it does not take.
+    With ``train`` "head" only the head learns, on features. With "all" and "last-blocks" so it does for
+    ``freeze_epochs``; then all blocks learn, or the ``last_blocks``, each at ``layer_lr_decay`` times the rate of the
+    one behind it (Howard and Ruder, "Universal language model fine-tuning", 2018). ``head_init`` needs training images
+    and is for the training. With ``freeze_norm`` batch normalization keeps the averages that came with the weights:
+    those of small batches are worse. Images are widened to three channels, normalized and resized as the weights
+    expect, or to ``input_size`` pixels a side. Raises ModelError for an unknown backbone, or a size that it does not
+    take.
     """
     path = Path(weights_path) if weights_path else None
     found = find_backbone(backbone)

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from darkroom.config import Config
 from darkroom.data.cache import SPLITS, DatasetCard, read_digests
 from darkroom.data.digests import number
 from darkroom.errors import DataError, ModelError, TrackingError
+from darkroom.features.head_init import ClassLayer, begins_with_classes, without_classes
 from darkroom.models.card import save_card
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import write_weights
 from darkroom.models.network import Network
+from darkroom.models.pretrained import Pretrained
 from darkroom.models.transfer import Start, read_start, transfer_weights
 from darkroom.models.weights import read_weights
 from darkroom.tracking.tracking_uri import store_exists, tracking_uri
@@ -68,6 +70,7 @@ def load_initial_weights(
         else:
             start, reference = read_start(workspace.given(wanted)), wanted
         taken = transfer_weights(start, classifier, model, card)
+        known = _known_classes(config, classifier.network, start)
     except (ModelError, TrackingError) as problem:
         raise type(problem)(f"{setting}: {problem}") from None
     place = workspace.start(digest({"weights": start.digest, "classes": start.classes}))
@@ -77,7 +80,7 @@ def load_initial_weights(
             other.unlink(missing_ok=True)
     train = config.train.model_copy(update={"start_from": str(place.resolve())})
     # Of a backbone's weights nobody expects the head to be kept.
-    line = taken.line if config.train.start_from or start.card else f"start: {start.name}; head new"
+    line = taken.line if config.train.start_from or start.card else _line(start.name, known)
     beginning = InitialWeights(reference, start.digest, line, _find_leak(start.name, reference, config, workspace))
     return config.model_copy(update={"model": model, "train": train}), beginning
 
@@ -88,7 +91,22 @@ def _with_weights_of_its_own(config: Config, card: DatasetCard) -> InitialWeight
     if not isinstance(network, Network) or (path := network.fetch()) is None:
         return None
     network.initialize(torch.empty(0, *card.shape))
-    return InitialWeights(None, Start(str(path), read_weights(path)).digest, f"start: {path}; head new")
+    start = Start(str(path), read_weights(path))
+    return InitialWeights(None, start.digest, _line(start.name, _known_classes(config, network, start)))
+
+
+def _known_classes(config: Config, network: nn.Module, start: Start) -> int:
+    """How many known classes the new head of a body that learns begins with. Raises ModelError."""
+    if not isinstance(network, Pretrained) or config.model.trains_head or start.card or not begins_with_classes(config):
+        return 0
+    layer = ClassLayer.find(network, start.weights)
+    if layer is None:
+        raise without_classes(config)
+    return len(layer.weight)
+
+
+def _line(name: str, known: int) -> str:
+    return f"start: {name}; head " + (f"from the {known:,} classes that it knows" if known else "new")
 
 
 def find_start(wanted: str, config: Config, workspace: Workspace) -> tuple[Start, str]:

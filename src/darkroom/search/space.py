@@ -56,8 +56,6 @@ def _check_head(config: Config) -> None:
     if "train" in config.search.space.model:
         raise SearchError("search.space.model.train: is the same for all trials; drop it")
     if not config.model.trains_head:
-        if "head_init" in config.search.space.model:
-            raise SearchError("search.space.model.head_init: is for a head alone; drop it, or set model.train to head")
         return
     space = config.search.space
     fixed = {f"model.{key}" for key in space.model} - {f"model.{key}" for key in HEAD}

@@ -88,7 +88,9 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
 
 def _initial_weights(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Config, InitialWeights | None]:
     """What every trial begins with; None if that depends on its backbone. Raises as ``load_initial_weights`` does."""
-    backbones = config.search.space.model.get("backbone")
+    backbones, inits = (config.search.space.model.get(key) for key in ("backbone", "head_init"))
+    if not config.model.trains_head and isinstance(inits, Choices) and "classes" in inits.choices:
+        load_initial_weights(config.with_settings({"model.head_init": "classes"}), workspace, card)
     if config.train.start_from or config.model.weights_path or not isinstance(backbones, Choices):
         return load_initial_weights(config, workspace, card)
     for backbone in backbones.choices:  # fetched before the first trial

@@ -13,8 +13,11 @@ from darkroom.data.augmentation import check_sizes
 from darkroom.data.batches import CPU, Split, place
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrainingError
+from darkroom.features.head_init import initialize_head
 from darkroom.models.classifier import Classifier, build_classifier
+from darkroom.models.pretrained import Pretrained
 from darkroom.models.transfer import read_start, transfer_weights
+from darkroom.models.weights import read_weights
 from darkroom.training.agreement import check_agreement
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import prepare
@@ -71,11 +74,18 @@ def start_classifier(config: Config, card: DatasetCard, train: Split, device: to
     torch.manual_seed(config.train.seed)
     classifier = build_classifier(config.model, card)
     if config.train.start_from is not None:
-        transfer_weights(read_start(Path(config.train.start_from)), classifier, config.model, card)
-        return classifier.to(device)
+        start = read_start(Path(config.train.start_from))
+        taken = transfer_weights(start, classifier, config.model, card)
+        classifier.to(device)
+        if not taken.kept:
+            initialize_head(classifier, config, start.weights, train, device)
+        return classifier
     height, width = card.shape[1:]
     count = min(len(train), INITIAL_IMAGES, max(2, INITIAL_PIXELS // (height * width)))
     classifier.to(device).initialize(train.take(train.some_rows(count), device)[0])
+    if isinstance(classifier.network, Pretrained):
+        weights = read_weights(classifier.network.fetch())
+        initialize_head(classifier, config, weights, train, device)
     return classifier
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from darkroom.config import Config
 from darkroom.config.settings import Model
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import SPLITS, DatasetCard
-from darkroom.errors import CacheError, ModelError, SearchError
+from darkroom.errors import CacheError, ModelError
 from darkroom.features import head_init
 from darkroom.features.files import CLASSES, read_class_layer
 from darkroom.features.head import Head, start_head
@@ -32,9 +33,11 @@ from darkroom.models.card import ModelCard, save_card
 from darkroom.models.files import save_weights
 from darkroom.models.pretrained import Pretrained
 from darkroom.models.registry import build
+from darkroom.promotion.start_from import load_initial_weights
 from darkroom.search.fused.loop import group
-from darkroom.search.space import check_space
-from darkroom.stages import search
+from darkroom.stages import search, train
+from darkroom.training.fit import start_classifier
+from darkroom.utils.files import write_json
 from darkroom.workspace import Workspace
 
 Opened = Callable[..., Head]
@@ -185,14 +188,18 @@ def test_a_search_refuses_them_before_its_first_trial(
     assert not list(root.glob("models/search/*"))
 
 
+@pytest.mark.parametrize("learning", ["head", "all"])
+def test_several_layers_have_no_use_for_known_classes(configured: Configured, learning: str) -> None:
+    config = configured(model__head_init="classes", model__hidden=[4], model__train=learning)
+
+    assert without_effect(config) == ["model.head_init has no effect on a head of several layers; drop model.hidden"]
+
+
 def test_a_head_of_several_layers_begins_with_zeros(opened: Opened, configured: Configured) -> None:
     change = {"model__head_init": "classes", "model__hidden": [4]}
     features = opened(**change).features
 
     assert not start_head(configured(**change), features, CPU)(features.val.images).any()
-    assert without_effect(configured(**change)) == [
-        "model.head_init has no effect on a head of several layers; drop model.hidden"
-    ]
 
 
 def test_outputs_of_an_own_model_come_first(opened: Opened, configured: Configured, tmp_path: Path) -> None:
@@ -235,15 +242,81 @@ def test_trials_with_either_beginning_are_one_program(configured: Configured) ->
     assert group(configured(model__head_init="classes")) == group(configured())
 
 
-def test_a_body_that_learns_has_no_use_for_it(configured: Configured) -> None:
-    space = configured(model__train="all", search__space=ZEROS_OR_CLASSES)
+@pytest.mark.parametrize("init", ["classes", "zeros"])
+def test_a_body_that_learns_begins_with_the_same_head(
+    opened: Opened, configured: Configured, weights: Path, monkeypatch: pytest.MonkeyPatch, init: str
+) -> None:
+    monkeypatch.setattr(head_init, "BATCH", 4)
+    head = opened(model__head_init=init)
+    expected = head.join(start_head(configured(model__head_init=init), head.features, CPU))
+    directory = Workspace().processed("folder")
+    card = DatasetCard.read(directory)
+    train, val = (read_split(directory, card, name) for name in ("train", "val"))
 
-    with pytest.raises(SearchError, match=r"^search\.space\.model\.head_init: is for a head alone; drop it, or set"):
-        check_space(space)
-    check_space(configured(search__space=ZEROS_OR_CLASSES))
-    assert without_effect(configured(model__train="all", model__head_init="classes")) == [
-        "model.head_init has no effect on a body that learns; set model.train to head"
-    ]
+    # The weights of the body from its own path, or as the stages pass them on.
+    given = configured(model__train="all", model__head_init=init)
+    passed_on = configured(
+        model__train="all", model__head_init=init, model__weights_path=None, train__start_from=str(weights)
+    )
+    for config in (given, passed_on):
+        begun = start_classifier(config, card, train)
+        assert begun.training
+        with torch.no_grad():
+            logits = begun.eval()(val.images)
+        assert bool(logits.any()) is (init == "classes")
+        torch.testing.assert_close(logits, expected(val.images), rtol=1e-3, atol=1e-4)
+
+
+def test_the_head_of_many_classes_is_combined_from_more_images(
+    configured: Configured, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(head_init, "LEAST_IMAGES", 5)
+    monkeypatch.setattr(head_init, "IMAGES_PER_CLASS", 4)
+    combined = head_init.combine
+
+    def noted(layer: ClassLayer, train: Split, classes: int) -> ClassLayer:
+        seen.append(len(train))
+        return combined(layer, train, classes)
+
+    monkeypatch.setattr(head_init, "combine", noted)
+    directory = Workspace().processed("folder")
+    card = DatasetCard.read(directory)
+
+    config = configured(model__train="all", model__head_init="classes")
+    start_classifier(config, card, read_split(directory, card, "train"))
+
+    assert seen == [4 * 3]
+
+
+@pytest.mark.parametrize("stage", [train, search])
+def test_a_body_without_a_layer_of_classes_is_refused_before_its_training(
+    stage: ModuleType, root: Path, configured: Configured, weights: Path, tmp_path: Path
+) -> None:
+    path = without_classes(weights, tmp_path / "w.safetensors")
+    asked: dict[str, Any] = {"model__head_init": "classes"}
+    if stage is search:
+        asked = {"search__space": ZEROS_OR_CLASSES, "search__trials": 2}
+    config = configured(model__train="all", model__weights_path=str(path), **asked)
+    Workspace().report("preprocess").mkdir(parents=True)
+    write_json(Workspace().best_params, {"params": {}, "trials": 0})
+
+    with pytest.raises(ModelError, match=r"model\.head_init: the given weights of .* hold no dense layer of classes"):
+        stage.run(config, Workspace())
+
+    assert not list(root.glob("mlruns*")) + list(root.glob("models/checkpoints/*")) + list(root.glob("*.db"))
+
+
+def test_a_line_says_what_the_head_begins_with(configured: Configured, root: Path) -> None:
+    card = DatasetCard.read(Workspace().processed("folder"))
+    lines = []
+    for init in ("zeros", "classes"):
+        config = configured(model__train="last-blocks", model__head_init=init)
+        _, beginning = load_initial_weights(config, Workspace(), card)
+        assert beginning
+        lines.append(beginning.line.partition("; ")[2])
+
+    assert lines == ["head new", "head from the 1,000 classes that it knows"]
 
 
 @pytest.mark.parametrize(
