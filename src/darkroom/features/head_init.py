@@ -105,13 +105,15 @@ def initialize_head(
     last = network.head.get_submodule(last_layer(network.head))
     assert isinstance(last, nn.Linear)
     count = min(len(train), max(LEAST_IMAGES, IMAGES_PER_CLASS * last.out_features))
-    images, labels = train.take(train.some_rows(count), device)
-    is_training = classifier.training
+    features, labels, is_training = [], [], classifier.training
     classifier.eval()
-    normalized = (batch * classifier.scale + classifier.shift for batch in images.split(BATCH))
-    features = torch.cat([network.features(batch) for batch in normalized]).cpu()
+    for rows in train.some_rows(count).split(BATCH):
+        images, classes = train.take(rows, device)
+        features.append(network.features(images * classifier.scale + classifier.shift).cpu())
+        labels.append(classes.cpu())
     classifier.train(is_training)
-    found = combine(layer, Split(features[:, :, None, None], labels.cpu()), last.out_features)
+    seen = Split(torch.cat(features)[:, :, None, None], torch.cat(labels))
+    found = combine(layer, seen, last.out_features)
     last.load_state_dict({"weight": found.weight, "bias": found.bias})
 
 
