@@ -46,7 +46,8 @@ def check_space(config: Config) -> None:
             problems = (_refusal(config, {**each, key: value}) for each in beside)
             first = next(problems)
             if first and all(problems):
-                raise SearchError(f"search.space.{key}: {first}")
+                as_written = _refusal(config, {}) == first  # whatever the space says
+                raise SearchError(first if as_written else f"search.space.{key}: {first}")
 
 
 def _check_head(config: Config) -> None:

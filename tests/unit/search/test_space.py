@@ -168,6 +168,11 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"backbone": {"choices": ["resnet18", "resnet19"]}},
         r"^search\.space\.model\.backbone: model\.backbone: no model 'resnet19'; did you mean ",
     ),
+    "what the space does not change": (
+        {"name": "pretrained", "backbone": "resnet19"},
+        {"head_init": {"choices": ["zeros", "classes"]}},
+        r"^model\.backbone: no model 'resnet19'; did you mean ",
+    ),
 }
 
 
