@@ -70,9 +70,9 @@ def load_initial_weights(
         else:
             start, reference = read_start(workspace.given(wanted)), wanted
         taken = transfer_weights(start, classifier, model, card)
-        known = _known_classes(config, classifier.network, start)
     except (ModelError, TrackingError) as problem:
         raise type(problem)(f"{setting}: {problem}") from None
+    known = _known_classes(config, classifier.network, start)
     place = workspace.start(digest({"weights": start.digest, "classes": start.classes}))
     keep_start(start, place)
     for other in place.parent.glob(f"{workspace.start('*').stem}.*"):

@@ -301,7 +301,7 @@ def test_a_body_without_a_layer_of_classes_is_refused_before_its_training(
     Workspace().report("preprocess").mkdir(parents=True)
     write_json(Workspace().best_params, {"params": {}, "trials": 0})
 
-    with pytest.raises(ModelError, match=r"model\.head_init: the given weights of .* hold no dense layer of classes"):
+    with pytest.raises(ModelError, match=r"^model\.head_init: the given weights of .* hold no dense layer of classes"):
         stage.run(config, Workspace())
 
     assert not list(root.glob("mlruns*")) + list(root.glob("models/checkpoints/*")) + list(root.glob("*.db"))
