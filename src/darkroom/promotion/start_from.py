@@ -14,7 +14,8 @@ from darkroom.config import Config
 from darkroom.data.cache import SPLITS, DatasetCard, read_digests
 from darkroom.data.digests import number
 from darkroom.errors import DataError, ModelError, TrackingError
-from darkroom.features.head_init import ClassLayer, begins_with_classes, without_classes
+from darkroom.features.class_layer import ClassLayer
+from darkroom.features.head_init import begins_with_classes, without_classes
 from darkroom.models.card import save_card
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import write_weights

@@ -24,10 +24,10 @@ from darkroom.config.settings import Model
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import SPLITS, DatasetCard
 from darkroom.errors import CacheError, ModelError
-from darkroom.features import head_init
+from darkroom.features import class_layer, head_init
+from darkroom.features.class_layer import ClassLayer, combine
 from darkroom.features.files import CLASSES, read_class_layer
 from darkroom.features.head import Head, start_head
-from darkroom.features.head_init import ClassLayer, combine
 from darkroom.features.task import without_effect
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.files import save_weights
@@ -96,7 +96,7 @@ def test_a_combined_head_is_never_worse_than_a_guess(
 def test_features_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, features, labels = random_layer(7, 5, 0), torch.randn(23, 5), [number % 3 for number in range(23)]
     expected = combine(layer, split(features, labels), 3)
-    monkeypatch.setattr(head_init, "BLOCK", 4)
+    monkeypatch.setattr(class_layer, "BLOCK", 4)
 
     found = combine(layer, split(features, labels), 3)
 
@@ -307,11 +307,16 @@ def test_a_body_without_a_layer_of_classes_is_refused_before_its_training(
     assert not list(root.glob("mlruns*")) + list(root.glob("models/checkpoints/*")) + list(root.glob("*.db"))
 
 
-def test_a_line_says_what_the_head_begins_with(configured: Configured, root: Path) -> None:
+@pytest.mark.parametrize("given", [True, False])
+def test_a_line_says_what_the_head_begins_with(
+    configured: Configured, root: Path, weights: Path, monkeypatch: pytest.MonkeyPatch, given: bool
+) -> None:
+    monkeypatch.setattr(Pretrained, "fetch", lambda network: weights)  # as if the library's cache had it
     card = DatasetCard.read(Workspace().processed("folder"))
+    place = {} if given else {"model__weights_path": None}
     lines = []
     for init in ("zeros", "classes"):
-        config = configured(model__train="last-blocks", model__head_init=init)
+        config = configured(model__train="last-blocks", model__head_init=init, **place)
         _, beginning = load_initial_weights(config, Workspace(), card)
         assert beginning
         lines.append(beginning.line.partition("; ")[2])
