@@ -19,9 +19,9 @@ from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import SPLITS, DatasetCard, read_groups
 from darkroom.errors import DataError
 from darkroom.features.body import BATCH, Body, fastest, feature_function
-from darkroom.features.class_layer import ClassLayer, combine
 from darkroom.features.head import Head, class_layer, new_head, open_head
 from darkroom.features.task import head_config
+from darkroom.models.class_layer import ClassLayer, combine
 from darkroom.models.classifier import Classifier
 from darkroom.promotion.training_setup import set_up_training
 from darkroom.training.fit import start_classifier

@@ -18,8 +18,8 @@ from darkroom.data.cache import DatasetCard
 from darkroom.data.memmap import MappedImages, reserve
 from darkroom.data.shards import images_offset, shard_header
 from darkroom.errors import CacheError
-from darkroom.features.class_layer import ClassLayer, combine
 from darkroom.features.task import head_card
+from darkroom.models.class_layer import ClassLayer, combine
 from darkroom.utils.files import EXACT, checked, read_as, sha256, write_json
 
 FORMAT_VERSION = 1

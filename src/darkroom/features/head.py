@@ -11,12 +11,12 @@ from torch import Tensor
 from darkroom.config import Config
 from darkroom.data.batches import Split
 from darkroom.data.cache import DatasetCard
-from darkroom.features.class_layer import ClassLayer
 from darkroom.features.compute import find_features
 from darkroom.features.files import CLASSES, Features
-from darkroom.features.head_init import begins_with_classes, has_card, without_classes
 from darkroom.features.task import head_config
+from darkroom.models.class_layer import ClassLayer
 from darkroom.models.classifier import Classifier, build_classifier
+from darkroom.models.head_init import begins_with_classes, has_card, without_classes
 from darkroom.models.network import zero_last_layer
 from darkroom.models.pretrained import Pretrained
 from darkroom.models.transfer import read_start, transfer_weights

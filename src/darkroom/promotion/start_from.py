@@ -14,11 +14,11 @@ from darkroom.config import Config
 from darkroom.data.cache import SPLITS, DatasetCard, read_digests
 from darkroom.data.digests import number
 from darkroom.errors import DataError, ModelError, TrackingError
-from darkroom.features.class_layer import ClassLayer
-from darkroom.features.head_init import begins_with_classes, without_classes
 from darkroom.models.card import save_card
+from darkroom.models.class_layer import ClassLayer
 from darkroom.models.classifier import build_classifier
 from darkroom.models.files import write_weights
+from darkroom.models.head_init import begins_with_classes, without_classes
 from darkroom.models.network import Network
 from darkroom.models.pretrained import Pretrained
 from darkroom.models.transfer import Start, read_start, transfer_weights

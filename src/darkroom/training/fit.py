@@ -13,8 +13,8 @@ from darkroom.data.augmentation import check_sizes
 from darkroom.data.batches import CPU, Split, place
 from darkroom.data.cache import DatasetCard
 from darkroom.errors import TrainingError
-from darkroom.features.head_init import initialize_head
 from darkroom.models.classifier import Classifier, build_classifier
+from darkroom.models.head_init import initialize_head
 from darkroom.models.pretrained import Pretrained
 from darkroom.models.transfer import read_start, transfer_weights
 from darkroom.models.weights import read_weights

@@ -24,12 +24,12 @@ from darkroom.config.settings import Model
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import SPLITS, DatasetCard
 from darkroom.errors import CacheError, ModelError
-from darkroom.features import class_layer, head_init
-from darkroom.features.class_layer import ClassLayer, combine
 from darkroom.features.files import CLASSES, read_class_layer
 from darkroom.features.head import Head, start_head
 from darkroom.features.task import without_effect
+from darkroom.models import class_layer, head_init
 from darkroom.models.card import ModelCard, save_card
+from darkroom.models.class_layer import ClassLayer, combine
 from darkroom.models.files import save_weights
 from darkroom.models.pretrained import Pretrained
 from darkroom.models.registry import build

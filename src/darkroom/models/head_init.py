@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from darkroom.config import Config
 from darkroom.data.batches import Split
 from darkroom.errors import ModelError
-from darkroom.features.class_layer import ClassLayer, combine
+from darkroom.models.class_layer import ClassLayer, combine
 from darkroom.models.classifier import Classifier
 from darkroom.models.network import last_layer, zero_last_layer
 from darkroom.models.pretrained import Pretrained
