@@ -16,14 +16,13 @@ from darkroom.features.files import CLASSES, Features
 from darkroom.features.task import head_config
 from darkroom.models.class_layer import ClassLayer
 from darkroom.models.classifier import Classifier, build_classifier
-from darkroom.models.head_init import begins_with_classes, has_card, without_classes
+from darkroom.models.head_init import begins_with_classes, starts_from_model, without_classes
 from darkroom.models.network import zero_last_layer
 from darkroom.models.pretrained import Pretrained
 from darkroom.models.transfer import read_start, transfer_weights
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.fit import fit, start_classifier
 from darkroom.training.loop import EpochMetrics, FitResult
-from darkroom.utils.console import messages
 from darkroom.workspace import Workspace
 
 # The first dense layer of an mlp.
@@ -65,10 +64,7 @@ def open_head(config: Config, workspace: Workspace, card: DatasetCard, device: t
         classes.write(directory / CLASSES)
     else:
         (directory / CLASSES).unlink(missing_ok=True)
-    head = Head(directory, replace(features, classes=classes), whole)
-    if known := class_layer(config, head.features):
-        messages.print(f"head: begins with the {len(known.weight):,} classes that the weights know")
-    return head
+    return Head(directory, replace(features, classes=classes), whole)
 
 
 def class_layer(config: Config, features: Features) -> ClassLayer | None:
@@ -105,7 +101,7 @@ def start_head(config: Config, features: Features, device: torch.device) -> Clas
     initial = features.class_head if class_layer(config, features) else None
     head = new_head(head_config(config), features.card, features.train, device, initial)
     # Without a card, the classes of its outputs are unknown. A search does not read its weights for each trial.
-    if config.train.start_from and has_card(config):
+    if config.train.start_from and starts_from_model(config):
         with torch.random.fork_rng(devices=[]):
             whole = build_classifier(config.model, features.dataset)
             taken = transfer_weights(read_start(Path(config.train.start_from)), whole, config.model, features.dataset)

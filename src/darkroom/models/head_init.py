@@ -14,7 +14,7 @@ from darkroom.models.classifier import Classifier
 from darkroom.models.network import last_layer, zero_last_layer
 from darkroom.models.pretrained import Pretrained
 from darkroom.models.registry import resolve
-from darkroom.models.transfer import card_path
+from darkroom.models.transfer import has_card
 
 # From so many images of each class, or so many in all, a head is combined whose body learns with it.
 IMAGES_PER_CLASS = 8
@@ -28,12 +28,12 @@ def begins_with_classes(config: Config) -> bool:
 
     One of several layers begins with zeros, and one that may be taken from a model with that model's outputs.
     """
-    return config.model.head_init == "classes" and not resolve(config.model)["hidden"] and not has_card(config)
+    return config.model.head_init == "classes" and not resolve(config.model)["hidden"] and not starts_from_model(config)
 
 
-def has_card(config: Config) -> bool:
+def starts_from_model(config: Config) -> bool:
     """Whether the weights to begin with are those of a model with known classes."""
-    return config.train.start_from is not None and card_path(Path(config.train.start_from)).is_file()
+    return config.train.start_from is not None and has_card(Path(config.train.start_from))
 
 
 def without_classes(config: Config) -> ModelError:

@@ -74,6 +74,12 @@ def card_path(weights: Path) -> Path:
     return weights.with_suffix(".json")
 
 
+def has_card(weights: Path) -> bool:
+    """Whether Darkroom wrote a card beside a file of ``weights``; other programs too write JSON there."""
+    beside = card_path(weights)
+    return beside.is_file() and "weights_sha256" in read_json(beside, error=ModelError, made_by="darkroom export")
+
+
 def read_start(path: Path) -> Start:
     """The weights in ``path``, and the card that Darkroom wrote beside them. Raises ModelError."""
     weights = read_weights(path)
@@ -82,12 +88,9 @@ def read_start(path: Path) -> Start:
 
 def _card_beside(path: Path, weights: Mapping[str, Tensor]) -> ModelCard | None:
     beside = card_path(path)
-    if not beside.is_file():
+    if not has_card(path):
         return None
-    found = read_json(beside, error=ModelError, made_by="darkroom export")
-    if "weights_sha256" not in found:
-        return None  # of another program
-    card = ModelCard.parse(found, beside)
+    card = ModelCard.parse(read_json(beside, error=ModelError, made_by="darkroom export"), beside)
     classes = card.dataset_card.classes
     if card.weights_sha256 not in (sha256(path), weights_digest(weights)):
         raise ModelError(

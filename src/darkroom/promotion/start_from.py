@@ -81,7 +81,7 @@ def load_initial_weights(
             other.unlink(missing_ok=True)
     train = config.train.model_copy(update={"start_from": str(place.resolve())})
     # Of a backbone's weights nobody expects the head to be kept.
-    line = taken.line if config.train.start_from or start.card else _line(start.name, known)
+    line = taken.line if start.card or (config.train.start_from and not known) else _line(start.name, known)
     beginning = InitialWeights(reference, start.digest, line, _find_leak(start.name, reference, config, workspace))
     return config.model_copy(update={"model": model, "train": train}), beginning
 
@@ -97,8 +97,8 @@ def _with_weights_of_its_own(config: Config, card: DatasetCard) -> InitialWeight
 
 
 def _known_classes(config: Config, network: nn.Module, start: Start) -> int:
-    """How many known classes the new head of a body that learns begins with. Raises ModelError."""
-    if not isinstance(network, Pretrained) or config.model.trains_head or start.card or not begins_with_classes(config):
+    """How many known classes a new head begins with. Raises ModelError."""
+    if not isinstance(network, Pretrained) or start.card or not begins_with_classes(config):
         return 0
     layer = ClassLayer.find(network, start.weights)
     if layer is None:

@@ -14,7 +14,7 @@ from darkroom.config.settings import Choices
 from darkroom.data.cache import DatasetCard
 from darkroom.data.changed_settings import changed_settings
 from darkroom.errors import ModelError
-from darkroom.features.head import class_layer, open_head
+from darkroom.features.head import open_head
 from darkroom.features.task import trained_part
 from darkroom.promotion.start_from import InitialWeights, load_initial_weights
 from darkroom.search import report
@@ -77,10 +77,6 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     if config.search.executor != "ray":  # a cluster's machines are not this one
         check_compiler(config.train.compile, device)
     head = open_head(config, workspace, card, device)
-    inits = config.search.space.model.get("head_init")
-    if head and isinstance(inits, Choices):
-        for init in inits.choices:  # refused before the first trial
-            class_layer(config.with_settings({"model.head_init": init}), head.features)
     directory = head.directory if head else workspace.processed(config.dataset.name)
     with explained(config):
         _Search(config, card, device, beginning, directory).run(workspace, start)
@@ -88,13 +84,19 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
 
 def _initial_weights(config: Config, workspace: Workspace, card: DatasetCard) -> tuple[Config, InitialWeights | None]:
     """What every trial begins with; None if that depends on its backbone. Raises as ``load_initial_weights`` does."""
-    backbones, inits = (config.search.space.model.get(key) for key in ("backbone", "head_init"))
-    if not config.model.trains_head and isinstance(inits, Choices) and "classes" in inits.choices:
-        load_initial_weights(config.with_settings({"model.head_init": "classes"}), workspace, card)
+    space = config.search.space.model
+    inits, hidden, backbones = (space.get(key) for key in ("head_init", "hidden", "backbone"))
+    strictest = config  # the trial that asks most of the weights: one layer, from the known classes
+    if isinstance(inits, Choices) and "classes" in inits.choices:
+        strictest = strictest.with_settings({"model.head_init": "classes"})
+    if isinstance(hidden, Choices) and not all(hidden.choices):
+        strictest = strictest.with_settings({"model.hidden": []})
     if config.train.start_from or config.model.weights_path or not isinstance(backbones, Choices):
+        if strictest != config:
+            load_initial_weights(strictest, workspace, card)
         return load_initial_weights(config, workspace, card)
     for backbone in backbones.choices:  # fetched before the first trial
-        load_initial_weights(config.with_settings({"model.backbone": backbone}), workspace, card)
+        load_initial_weights(strictest.with_settings({"model.backbone": backbone}), workspace, card)
     return config, None
 
 
