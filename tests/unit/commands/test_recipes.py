@@ -90,7 +90,8 @@ def test_recipes_have_the_settings_that_were_measured() -> None:
         dumped = find(Workspace(ROOT), name).config.model_dump(mode="json")
         for section, keys in pinned["settings"].items():
             own = {key for key, value in dumped[section].items() if value != defaults[section][key]}
-            assert own <= set(keys), f"{name}: add these to the settings of measured_settings.json, and pin all anew"
+            missing = sorted(own - set(keys))
+            assert not missing, f"{name} sets {section}: {missing}; add them to measured_settings.json, update its sums"
         settings = {
             section: {key: dumped[section][key] for key in keys} for section, keys in pinned["settings"].items()
         }
