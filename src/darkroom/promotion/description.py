@@ -5,7 +5,6 @@ from typing import Any
 
 from darkroom.errors import counted
 from darkroom.models.card import ModelCard
-from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import MODEL_TRAINING
 
 # The beginnings of texts that Darkroom wrote: all others are a user's.
@@ -13,8 +12,8 @@ RESULT = "Test accuracy"
 VERDICT = "The gate:"
 
 
-def result(summary: Mapping[str, Any], card: ModelCard, experiment_id: str, run_id: str) -> str:
-    """The headline in Markdown: the metrics of the test split, the training, and its confusion matrix.
+def result(summary: Mapping[str, Any], card: ModelCard, training: str, experiment_id: str, run_id: str) -> str:
+    """The headline in Markdown: the metrics of the test split, the name of the training, and its confusion matrix.
 
     Its links work on every page of MLflow that shows it.
     """
@@ -33,7 +32,7 @@ def result(summary: Mapping[str, Any], card: ModelCard, experiment_id: str, run_
     return (
         f"{RESULT} **{summary['accuracy']:.4f}**, 95 % interval {low:.4f} to {high:.4f}, on {test}{leaked}. "
         f"[Confusion matrix]({matrix}), [worst mistakes]({mistakes})\n\n"
-        f"{training_name(card.settings, data)}; best epoch {card.best_epoch['epoch']}."
+        f"{training}; best epoch {card.best_epoch['epoch']}."
     )
 
 

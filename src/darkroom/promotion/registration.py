@@ -9,7 +9,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
-from mlflow.entities import LifecycleStage
+from mlflow.entities import LifecycleStage, Run
 from mlflow.exceptions import MlflowException
 
 from darkroom.config import Config, parse
@@ -29,6 +29,7 @@ from darkroom.promotion.registry import (
     register,
     with_weights,
 )
+from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import (
     FINGERPRINT_TAG,
     MODEL_TAG,
@@ -107,7 +108,7 @@ def register_working_tree(store: Store, config: Config, workspace: Workspace) ->
         model_uri=chosen.uri,
         digests=digests | {MODEL_TAG: chosen.model_sha256},
         metrics={f"test.{key}": summary[key] for key in (*METRICS, *INTERVALS) if key in summary},
-        result=result(summary, card, store.experiment_id, chosen.run_id),
+        result=result(summary, card, _training(store.client, chosen, card), store.experiment_id, chosen.run_id),
     )
 
 
@@ -121,9 +122,15 @@ def _log_result(store: Store, held: _StoredModel, card: ModelCard, summary: dict
     known = {point.key: point.value for point in sorted(model.metrics or [], key=lambda point: point.timestamp)}
     changed = {key: value for key, value in summary.items() if known.get(f"test/{key}") != value}
     run.log_test(changed, card.dataset_card, held.model_id)
-    text = result(summary, card, store.experiment_id, held.run_id)
+    text = result(summary, card, _training(store.client, held, card), store.experiment_id, held.run_id)
     run.log_tags({NOTE_TAG: updated(found.tags.get(NOTE_TAG), result=text)})
     store.client.set_logged_model_tags(model.model_id, {NOTE_TAG: updated(model.tags.get(NOTE_TAG), result=text)})
+
+
+def _training(client: MlflowClient, held: _StoredModel, card: ModelCard) -> str:
+    """The name of a model's run. Only where the store has lost the run it is made anew, for which torch is imported."""
+    run = _find_run(client, held.run_id)
+    return (run and run.info.run_name) or training_name(card.settings, card.dataset_card)
 
 
 def _read_card(config: Config, workspace: Workspace) -> ModelCard:
@@ -200,12 +207,17 @@ def _model_sha256(uri: str) -> str | None:
 
 def is_active(client: MlflowClient, run_id: str) -> bool:
     """Whether the store has the run and it is not deleted."""
+    run = _find_run(client, run_id)
+    return run is not None and bool(run.info.lifecycle_stage == LifecycleStage.ACTIVE)
+
+
+def _find_run(client: MlflowClient, run_id: str) -> Run | None:
     try:
-        return bool(client.get_run(run_id).info.lifecycle_stage == LifecycleStage.ACTIVE)
+        return client.get_run(run_id)
     except MlflowException as problem:
         if problem.error_code not in UNKNOWN:
             raise
-        return False
+        return None
 
 
 def _complete_run(store: Store, workspace: Workspace, card: ModelCard) -> _StoredModel:

@@ -108,6 +108,22 @@ def test_the_run_the_model_and_the_version_are_described_by_their_result(bring, 
     assert client.get_model_version(NAME, "1").description == note
 
 
+def test_the_description_names_the_training_as_its_run_is_named(registered, bring, client):
+    (run,) = runs(client)
+    assert "\n\nmlp on digits, hidden 8, 1 epoch; best epoch 1." in client.get_model_version(NAME, "1").description
+    client.update_run(run.info.run_id, name="the run of Friday")
+    bring()
+    assert "\n\nthe run of Friday; best epoch 1." in client.get_model_version(NAME, "1").description
+    assert "\n\nthe run of Friday; best epoch 1." in client.get_run(run.info.run_id).data.tags["mlflow.note.content"]
+
+
+def test_the_description_names_the_training_where_the_run_is_lost(registered, bring, client, monkeypatch):
+    client.update_run(runs(client)[0].info.run_id, name="the run of Friday")
+    monkeypatch.setattr(registration, "_find_run", lambda client, run_id: None)
+    bring()
+    assert "\n\nmlp on digits, hidden 8, 1 epoch; best epoch 1." in client.get_model_version(NAME, "1").description
+
+
 def test_what_somebody_has_written_about_a_run_a_model_or_a_version_stays(registered, bring, client):
     (run,) = runs(client)
     client.set_tag(run.info.run_id, "mlflow.note.content", "the run of Friday")
