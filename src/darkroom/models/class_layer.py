@@ -57,21 +57,44 @@ def combine(layer: ClassLayer, train: Split, classes: int) -> ClassLayer:
     """A layer for the ``classes`` of ``train``, whose images are features [N, D, 1, 1], from the ``layer`` of others.
 
     The weights of a class are the mean of those in ``layer``, weighted by the mean probability that ``layer`` gives
-    each of its classes for the images of the class. What all classes have in common is left out, and the logits are
-    scaled so that the cross-entropy on ``train`` is smallest. An image of a new class is described by known classes as
-    in Norouzi et al., "Zero-Shot Learning by Convex Combination of Semantic Embeddings" (ICLR 2014); weights of new
-    classes are imprinted as in Qi et al., "Low-Shot Learning with Imprinted Weights" (CVPR 2018).
+    each of its classes for the images of the class. What all classes have in common is left out. The logits are scaled
+    so that the cross-entropy on ``train`` is smallest, where the class of an image is made of its other images: with
+    few of them the logits of the image itself would be far too large. Where no class has two, their standard deviation
+    is 1. An image of a new class is described by known classes as in Norouzi et al., "Zero-Shot Learning by Convex
+    Combination of Semantic Embeddings" (ICLR 2014); weights of new classes are imprinted as in Qi et al., "Low-Shot
+    Learning with Imprinted Weights" (CVPR 2018).
     """
     sums = torch.zeros(classes, len(layer.weight), dtype=torch.float64)
+    alone = []  # the logit of each image for a class that is made of this image
     for features, labels in train.in_order(BLOCK, CPU):
-        sums.index_add_(0, labels, layer(features).softmax(1).double())
-    counts = torch.bincount(train.labels.cpu(), minlength=classes)
-    shares = sums / counts.clamp(min=1)[:, None]
-    shares = (shares - shares.mean(0)).to(layer.weight)
-    mixed = ClassLayer(shares @ layer.weight, shares @ layer.bias)
+        known = layer(features)
+        shares = known.softmax(1)
+        sums.index_add_(0, labels, shares.double())
+        alone.append((shares * known).sum(1))
+    labels = train.labels.cpu()
+    counts = torch.bincount(labels, minlength=classes)
+    averages = sums / counts.clamp(min=1)[:, None]
+    common = averages.mean(0, keepdim=True)
+    mixed, shared = _mixture(layer, averages - common), _mixture(layer, common)
     logits = torch.cat([mixed(features) for features, _ in train.in_order(BLOCK, CPU)])
-    mean, deviation = logits.mean(0), float(logits.std(correction=0))
-    scales = [scale / (deviation or 1.0) for scale in SCALES]
-    losses = [float(F.cross_entropy((logits - mean) * scale, train.labels.cpu())) for scale in scales]
-    best = scales[losses.index(min(losses))]
-    return ClassLayer(best * mixed.weight, best * (mixed.bias - mean))
+    left_out = torch.cat(alone) - torch.cat([shared(features) for features, _ in train.in_order(BLOCK, CPU)])[:, 0]
+    mean, deviation = logits.mean(0), float(logits.std(correction=0)) or 1.0
+    others = counts[labels] - 1
+    judged = logits - mean
+    own = logits.gather(1, labels[:, None])
+    judged.scatter_add_(1, labels[:, None], (own - left_out[:, None]) / others.clamp(min=1)[:, None])
+    scale = _best_scale(judged[others > 0], labels[others > 0], deviation) if others.any() else 1 / deviation
+    return ClassLayer(scale * mixed.weight, scale * (mixed.bias - mean))
+
+
+def _mixture(layer: ClassLayer, shares: Tensor) -> ClassLayer:
+    """Sums of the rows of ``layer``, weighted by ``shares`` [sums, rows]."""
+    shares = shares.to(layer.weight)
+    return ClassLayer(shares @ layer.weight, shares @ layer.bias)
+
+
+def _best_scale(logits: Tensor, labels: Tensor, deviation: float) -> float:
+    """The one of SCALES, divided by ``deviation``, by which ``logits`` give the smallest cross-entropy."""
+    scales = [scale / deviation for scale in SCALES]
+    losses = [float(F.cross_entropy(logits * scale, labels)) for scale in scales]
+    return scales[losses.index(min(losses))]

@@ -29,7 +29,7 @@ from darkroom.features.head import Head, start_head
 from darkroom.features.task import without_effect
 from darkroom.models import class_layer, head_init
 from darkroom.models.card import ModelCard, save_card
-from darkroom.models.class_layer import ClassLayer, combine
+from darkroom.models.class_layer import SCALES, ClassLayer, combine
 from darkroom.models.files import save_weights
 from darkroom.models.pretrained import Pretrained
 from darkroom.models.registry import build
@@ -74,23 +74,49 @@ def test_new_classes_are_told_apart_by_the_known_ones_that_they_resemble() -> No
 
 @given(
     st.integers(0, 1000),
-    st.integers(1, 40),
+    st.integers(1, 30),
     st.integers(2, 4),
     st.integers(1, 6),
     st.sampled_from([0.0, 1e-3, 1.0, 1e3]),
 )
-def test_a_combined_head_is_never_worse_than_a_guess(
+def test_the_scale_of_a_combined_head_is_chosen_by_images_that_their_class_is_not_made_of(
     seed: int, images: int, classes: int, known: int, scale: float
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     features = scale * torch.randn(images, 3, generator=generator)
     labels = torch.randint(classes, (images,), generator=generator)
+    layer = random_layer(known, 3, seed)
 
-    head = combine(random_layer(known, 3, seed), split(features, labels.tolist()), classes)
+    head = combine(layer, split(features, labels.tolist()), classes)
 
-    assert head.weight.shape == (classes, 3)
-    assert head.bias.shape == (classes,)
-    assert F.cross_entropy(head(features), labels) <= math.log(classes) + 1e-5
+    given = (features @ layer.weight.T + layer.bias).double()
+    shares, kinds = given.softmax(1), F.one_hot(labels, classes).double()
+    averages = kinds.T @ shares / kinds.sum(0).clamp(min=1)[:, None]
+    logits = given @ (averages - averages.mean(0)).T
+    mean, deviation = logits.mean(0), float(logits.std(correction=0))
+    losses = dict.fromkeys(SCALES, 0.0)
+    for image in range(images):
+        others = (labels == labels[image]) & (torch.arange(images) != image)
+        if others.any():
+            made = averages.clone()
+            made[labels[image]] = shares[others].mean(0)
+            answer = (made - averages.mean(0)) @ given[image] - mean
+            for each in SCALES:
+                losses[each] += float(F.cross_entropy(each / (deviation or 1) * answer, labels[image]))
+    best = min(losses.values())
+    near = [each for each in SCALES if losses[each] <= best + 1e-4 * (1 + abs(best))] if any(losses.values()) else [1.0]
+    found, expected = head(features).double(), (logits - mean) / (deviation or 1)
+    assert min(float((found - each * expected).abs().max()) for each in near) <= 1e-3 * (1 + max(near))
+
+
+def test_a_head_from_one_image_of_each_class_is_not_sure() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, other = torch.randn(12, 20, generator=generator), torch.randn(500, 20, generator=generator)
+
+    head = combine(random_layer(50, 20, 0), split(features, list(range(12))), 12)
+
+    assert 0.5 < float(head(features).std(correction=0)) <= 1
+    assert F.cross_entropy(head(other), torch.arange(500) % 12) < math.log(12) + 1
 
 
 def test_features_are_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
