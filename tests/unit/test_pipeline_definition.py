@@ -65,7 +65,7 @@ UNUSED = {
     "evaluate": ["data/augmentation/mixing.py", "data/difference.py", "models/head_init.py", "models/transfer.py"],
     "register": [
         "data/augmentation/mixing.py",
-        "data/changed_settings.py",
+        "data/stale_images.py",
         "data/streaming.py",
         "models/class_layer.py",
         "models/head_init.py",

@@ -4,7 +4,7 @@ import torch
 
 from darkroom.config import Config
 from darkroom.data.cache import DatasetCard
-from darkroom.data.changed_settings import changed_settings
+from darkroom.data.stale_images import stale_images
 from darkroom.features.task import trained_part
 from darkroom.promotion.start_from import InitialWeights, load_initial_weights
 from darkroom.training.device import choose_device
@@ -27,7 +27,7 @@ def set_up_training(
     device = choose_device(config.train.device)
     if note := resource_warning(*trained_part(config, card), device):
         warn(note)
-    if note := changed_settings(config, card):
+    for note in stale_images(config, card, workspace.processed(config.dataset.name)):
         warn(note)
     config, beginning = load_initial_weights(config, workspace, card)
     if beginning:

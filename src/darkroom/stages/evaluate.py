@@ -12,9 +12,9 @@ from darkroom.config import Config
 from darkroom.config.settings import Evaluate
 from darkroom.data.batches import CPU, Split, read_split
 from darkroom.data.cache import DatasetCard, read_digests, read_groups, read_leaked, read_names
-from darkroom.data.changed_settings import changed_settings
 from darkroom.data.glyph_layout import common_ground, measure_glyphs
 from darkroom.data.shard_store import ShardStore
+from darkroom.data.stale_images import stale_images
 from darkroom.data.streaming import open_store
 from darkroom.errors import CacheError, ModelError
 from darkroom.evaluation.corrupted_images import measure_robustness
@@ -65,7 +65,7 @@ def run(config: Config, workspace: Workspace) -> None:
 
 def _evaluate(config: Config, workspace: Workspace, dataset: DatasetCard, store: ShardStore | None) -> None:
     directory = workspace.processed(config.dataset.name)
-    if note := changed_settings(config, dataset):
+    for note in stale_images(config, dataset, directory):
         warn(note)
     classifier, card = load_classifier(workspace.weights, workspace.model_card)
     if card.dataset_card.fingerprint != dataset.fingerprint:

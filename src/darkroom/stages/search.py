@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from darkroom.config import Config
 from darkroom.config.settings import Choices
 from darkroom.data.cache import DatasetCard
-from darkroom.data.changed_settings import changed_settings
+from darkroom.data.stale_images import stale_images
 from darkroom.errors import ModelError
 from darkroom.features.head import open_head
 from darkroom.features.task import trained_part
@@ -63,7 +63,7 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     check_colors(config, card.shape[0])
     if note := resource_warning(*trained_part(config, card), device):
         warn(note)
-    if note := changed_settings(config, card):
+    for note in stale_images(config, card, workspace.processed(config.dataset.name)):
         warn(note)
     if config.train.start_from and (workspace.root / config.train.start_from).resolve() == workspace.weights.resolve():
         # Not after the search, which takes long.

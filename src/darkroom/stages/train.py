@@ -17,8 +17,8 @@ from darkroom.config import Config
 from darkroom.data.augmentation import without_effect as colorless
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
-from darkroom.data.changed_settings import changed_settings
 from darkroom.data.shards import MADE_BY
+from darkroom.data.stale_images import stale_images
 from darkroom.data.streaming import open_store
 from darkroom.errors import CacheError, SearchError, TrackingError, counted
 from darkroom.evaluation.training_curves import HISTORY, learning_curves, write_history
@@ -135,7 +135,7 @@ def _make_plan(config: Config, workspace: Workspace, card: DatasetCard, device: 
     need_directory(workspace.report("preprocess"), error=CacheError, made_by=MADE_BY)  # which the run takes along
     if note := resource_warning(*trained_part(config, card), device):
         warn(note)
-    if note := changed_settings(config, card):
+    for note in stale_images(config, card, workspace.processed(config.dataset.name)):
         warn(note)
     config, beginning = load_initial_weights(config, workspace, card)
     for key in without_effect(config.model):

@@ -6,9 +6,9 @@ from pathlib import Path
 from tests.conftest import QUICK, Darkroom
 
 from darkroom.config import Config
-from darkroom.config.settings import Preprocess
-from darkroom.data.cache import DatasetCard
-from darkroom.data.changed_settings import changed_settings
+from darkroom.config.settings import Dataset, Preprocess
+from darkroom.data.cache import COLUMNS, NAMES, DatasetCard
+from darkroom.data.stale_images import changed_folder, changed_settings
 
 
 def card(**preprocess: object) -> DatasetCard:
@@ -38,6 +38,46 @@ def test_the_first_that_differ_are_named_with_the_command_that_helps() -> None:
     assert said
     assert "preprocess.image_size was [28, 28] and is empty" in said
     assert ", and 2 more; run" in said
+
+
+def files(directory: Path, *names: str) -> None:
+    """The list of a cache whose images are files of these names."""
+    rows = [("train", str(row), name, "a", "0" * 32) for row, name in enumerate(names)]
+    (directory / NAMES).write_text("\n".join(map(",".join, [COLUMNS, *rows])) + "\n")
+
+
+def pointed_to(path: object, name: str = "folder") -> Config:
+    return Config(dataset=Dataset(name=name, path=str(path)))
+
+
+def test_a_path_to_other_images_is_told_with_one_that_is_not_there(tmp_path: Path) -> None:
+    files(tmp_path, "train/cats/1.jpg", "train/cats/2.jpg")
+    (tmp_path / "other" / "cats").mkdir(parents=True)
+    assert changed_folder(pointed_to(tmp_path / "other"), tmp_path) == (
+        f"the images were preprocessed from another folder: {tmp_path / 'other'} has no train/cats/1.jpg; "
+        "run `dvc repro preprocess`"
+    )
+
+
+def test_a_path_is_not_doubted_where_one_of_the_first_images_is(tmp_path: Path) -> None:
+    files(tmp_path, "cats/1.jpg", "cats/2.jpg")
+    (tmp_path / "moved" / "cats").mkdir(parents=True)
+    (tmp_path / "moved" / "cats" / "2.jpg").touch()
+    assert changed_folder(pointed_to(tmp_path / "moved"), tmp_path) is None
+
+
+def test_a_path_is_not_doubted_where_it_cannot_be_judged(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other.zip").touch()
+    assert changed_folder(pointed_to(tmp_path / "other"), tmp_path) is None  # there is no list
+    files(tmp_path, "cats/1.jpg")
+    for path in (tmp_path / "away", tmp_path / "other.zip", "s3://bucket/cats"):
+        assert changed_folder(pointed_to(path), tmp_path) is None
+    assert changed_folder(pointed_to(tmp_path / "other", "digits"), tmp_path) is None
+    files(tmp_path, "", "")  # images without files
+    assert changed_folder(pointed_to(tmp_path / "other"), tmp_path) is None
+    (tmp_path / NAMES).write_text("a,b\n1,2\n")
+    assert changed_folder(pointed_to(tmp_path / "other"), tmp_path) is None
 
 
 def test_each_command_that_reads_the_images_says_it_once(

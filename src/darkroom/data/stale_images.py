@@ -1,0 +1,69 @@
+"""Are the preprocessed images those that params.yaml describes? `dvc repro` sees to that; commands by hand do not."""
+
+import csv
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from darkroom.config import Config
+from darkroom.config.addresses import is_address
+from darkroom.data.cache import NAMES, DatasetCard
+from darkroom.utils.csv_files import read_csv
+
+MAX_NAMED = 3
+# Files that are looked for where dataset.path points to now.
+SAMPLE = 3
+
+
+def stale_images(config: Config, card: DatasetCard, directory: Path) -> Iterator[str]:
+    """A line for each reason to believe that ``config`` describes other images than those in the cache ``directory``.
+
+    ``card`` is that of the cache.
+    """
+    if note := changed_settings(config, card):
+        yield note
+    if note := changed_folder(config, directory):
+        yield note
+
+
+def changed_settings(config: Config, card: DatasetCard) -> str | None:
+    """A line that names the first settings of ``config`` that differ from those the images were preprocessed with.
+
+    None if all agree. A setting that is newer than the preprocessed images is left out.
+    """
+    now = config.model_dump(mode="json", include=set(card.settings))
+    differing = [
+        f"{section}.{key} was {_shown(value)} and is {_shown(now[section][key])}"
+        for section, values in card.settings.items()
+        for key, value in values.items()
+        if key in now.get(section, {}) and now[section][key] != value
+    ]
+    if not differing:
+        return None
+    more = f", and {len(differing) - MAX_NAMED} more" if len(differing) > MAX_NAMED else ""
+    return (
+        f"the images were preprocessed with other settings: {', '.join(differing[:MAX_NAMED])}{more}; "
+        "run `dvc repro preprocess`"
+    )
+
+
+def changed_folder(config: Config, directory: Path) -> str | None:
+    """A line where dataset.path is a directory that has none of the first images of the cache in ``directory``.
+
+    The path itself is not recorded: a folder that was moved holds the same images, and needs no other training.
+    """
+    if config.dataset.name != "folder" or is_address(path := config.dataset.path):
+        return None
+    if not (folder := Path(path).expanduser()).is_dir():
+        return None
+    try:
+        names = [row["file"] for row in islice(read_csv(directory / NAMES), SAMPLE)]
+    except (OSError, ValueError, KeyError, csv.Error):  # a damaged list stops whoever needs it
+        return None
+    if not any(names) or any((folder / name).exists() for name in names):
+        return None
+    return f"the images were preprocessed from another folder: {path} has no {names[0]}; run `dvc repro preprocess`"
+
+
+def _shown(value: object) -> str:
+    return "empty" if value is None else str(value)
