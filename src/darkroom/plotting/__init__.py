@@ -96,7 +96,11 @@ def shorten(name: str, longest: int = MAX_NAME) -> str:
 def image_grid(images: NDArray[np.uint8], titles: Sequence[str], colors: Sequence[str], heading: str) -> "Figure":
     """Images uint8 [N, C, H, W], five a row, each under its title in its color."""
     rows = max(1, -(-len(images) // 5))
-    figure = new_figure(9.5, 1.0 + 2.05 * rows)
+    # A strip or a column is drawn smaller, in a cell that is neither.
+    ratio = min(max(images.shape[2] / images.shape[3], 0.3), 1.5)
+    lines = max((title.count("\n") + 1 for title in titles), default=1)
+    # A picture is 1.81 inches wide, a line of a title 0.14 high.
+    figure = new_figure(9.5, 0.38 + rows * (1.81 * ratio + 0.14 * lines + 0.12))
     figure.suptitle(heading, x=0.01, ha="left", fontsize=12, fontweight="bold")
     cells = np.atleast_1d(figure.subplots(rows, 5)).ravel()
     for axes in cells:

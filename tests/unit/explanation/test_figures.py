@@ -120,4 +120,4 @@ def test_the_pictures_are_drawn_for_many_classes_with_long_names(tmp_path: Path,
     for figure in drawn:
         plotting.save(figure, tmp_path / "x.png")
         with Image.open(tmp_path / "x.png") as picture:
-            assert 300 < min(picture.size) <= max(picture.size) < 2000
+            assert 150 < min(picture.size) <= max(picture.size) < 2000
