@@ -33,6 +33,8 @@ OURS = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # four processes for its features for language models
     "DVC_NO_ANALYTICS": "true",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray would run its workers behind everything else, here behind the tests of the other process.
+    "RAY_worker_niceness": "0",
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
     # Before anything imports torch: several processes test at once, and threads that wait for a core of another
