@@ -22,6 +22,8 @@ from urllib3.util import Retry
 
 from darkroom.promotion.registry import CHALLENGER, CHAMPION
 
+# Between two requests of a client: without a pause, clients leave no core to a process that starts.
+PAUSE = 0.02
 # A process takes a minute to start where two cores are shared: these start some more.
 LONG = pytest.mark.long
 SLOW = pytest.mark.slow
@@ -71,7 +73,7 @@ class Load(threading.Thread):
         self._address, self._content = address, content
 
     def run(self):
-        while not self._ends.is_set():
+        while not self._ends.wait(PAUSE):
             answer = ask(self._address, self._content)
             self.found[answer.status_code, answer.json().get("version")] += 1
 
@@ -207,7 +209,7 @@ def test_a_client_that_asks_again_notices_no_kill(served, picture):
     def load():
         with requests.Session() as session:
             session.mount("http://", HTTPAdapter(max_retries=again))
-            while not ends.is_set():
+            while not ends.wait(PAUSE):
                 answer = session.post(f"{served.address}/v1/predict", files={"images": picture}, timeout=SECONDS)
                 found[answer.status_code] += 1
 
