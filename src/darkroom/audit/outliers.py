@@ -18,12 +18,13 @@ NEIGHBOR = 10
 SHOWN = 5
 # With fewer images of a class in a fold, none can be said to be usual.
 FEWEST = 20
-# Robust standard deviations of the logarithm of the distance. The usual 3.5 (Iglewicz and Hoaglin, 1993) names one
+# Robust standard deviations of the log odds of the distance. The usual 3.5 (Iglewicz and Hoaglin, 1993) names one
 # image in sixty of MNIST: distances to neighbors have a longer tail than the normal distribution.
 FAR = 5.0
 # Similarities that are in memory at once.
 BLOCK_BYTES = 32 << 20
 LEAST_DISTANCE = 1e-6
+MOST_DISTANCE = 0.999
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
@@ -137,9 +138,14 @@ def _runs(labels: Ints) -> Iterator[slice]:
 
 
 def _deviations(similarities: Floats) -> Floats:
-    """Robust standard deviations of the logarithm of the distance, from cosine similarities [M]."""
-    logs = np.log(np.maximum(1 - similarities, LEAST_DISTANCE))
-    deviations = logs - np.median(logs)
+    """Robust standard deviations of the log odds of the distance, from cosine similarities [M].
+
+    Distances of a trained model are small, and their logarithms are spread evenly. Those of photographs by a frozen
+    body are up to 1, the distance of what has nothing in common, where logarithms hardly differ any more.
+    """
+    distances = np.clip(1 - similarities, LEAST_DISTANCE, MOST_DISTANCE)
+    odds = np.log(distances / (1 - distances))
+    deviations = odds - np.median(odds)
     # A floor against dividing by nothing, where all are equally far away.
     scale = max(1.4826 * float(np.median(np.abs(deviations))), 1e-3)
     found: Floats = (deviations / scale).astype(np.float32)

@@ -80,9 +80,20 @@ def test_distances_are_those_of_a_plain_computation_in_any_blocks(monkeypatch, d
     ):
         own = np.flatnonzero((folds == 1) & (labels == 2))
         apart = 1 - unit[own] @ unit[members].T
-        logs = np.log(np.sort(apart, axis=1)[:, 10])  # the first is the image itself
-        scale = 1.4826 * np.median(np.abs(logs - np.median(logs)))
-        np.testing.assert_allclose(values[own], (logs - np.median(logs)) / scale, rtol=1e-3, atol=1e-3)
+        far = np.sort(apart, axis=1)[:, 10]  # the first is the image itself
+        odds = np.log(far / (1 - far))
+        scale = 1.4826 * np.median(np.abs(odds - np.median(odds)))
+        np.testing.assert_allclose(values[own], (odds - np.median(odds)) / scale, rtol=1e-3, atol=1e-3)
+
+
+def test_what_has_nothing_in_common_is_told_among_images_that_are_far_apart_themselves():
+    # As photographs by a frozen body: their 10th neighbors are at distances around 0.65, those of others above 0.9.
+    draw = np.random.default_rng(0)
+    features = draw.normal(size=(200, 400)) + np.eye(400)[0] * draw.uniform(8, 16, (200, 1))
+    features[:5] = draw.normal(size=(5, 400))
+    none = np.zeros(200, int)
+    distances = Distances.between(features, none, none)
+    assert set(np.flatnonzero(distances.from_class >= outliers.FAR)) == set(range(5))
 
 
 def test_nothing_is_said_of_a_class_with_few_images_in_a_fold():
