@@ -54,13 +54,14 @@ def changed_folder(config: Config, directory: Path) -> str | None:
     """
     if config.dataset.name != "folder" or is_address(path := config.dataset.path):
         return None
-    if not (folder := Path(path).expanduser()).is_dir():
-        return None
+    folder = Path(path).expanduser()
     try:
-        names = [row["file"] for row in islice(read_csv(directory / NAMES), SAMPLE)]
-    except (OSError, ValueError, KeyError, csv.Error):  # a damaged list stops whoever needs it
-        return None
-    if not any(names) or any((folder / name).exists() for name in names):
+        first = [row["file"] for row in islice(read_csv(directory / NAMES), SAMPLE)]
+        # On disk other names may be composed or encoded in another way.
+        names = [name for name in first if name and name.isascii()]
+        if not names or not folder.is_dir() or any((folder / name).exists() for name in names):
+            return None
+    except (OSError, ValueError, KeyError, csv.Error):  # a damaged list or folder stops whoever needs it
         return None
     return f"the images were preprocessed from another folder: {path} has no {names[0]}; run `dvc repro preprocess`"
 

@@ -76,6 +76,10 @@ def test_a_path_is_not_doubted_where_it_cannot_be_judged(tmp_path: Path) -> None
     assert changed_folder(pointed_to(tmp_path / "other", "digits"), tmp_path) is None
     files(tmp_path, "", "")  # images without files
     assert changed_folder(pointed_to(tmp_path / "other"), tmp_path) is None
+    files(tmp_path, "cats/\u00e9.jpg")  # which the disk may hold in two characters
+    assert changed_folder(pointed_to(tmp_path / "other"), tmp_path) is None
+    files(tmp_path, f"{'long' * 100}.jpg")  # no name that a disk can hold
+    assert changed_folder(pointed_to(tmp_path / "other"), tmp_path) is None
     (tmp_path / NAMES).write_text("a,b\n1,2\n")
     assert changed_folder(pointed_to(tmp_path / "other"), tmp_path) is None
 
