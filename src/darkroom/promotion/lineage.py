@@ -1,8 +1,10 @@
 """Whether the model in the working tree was made from the data in params.yaml, according to DVC's lock file."""
 
+from pathlib import Path
 from typing import Any
 
 from darkroom.config import Config
+from darkroom.config.addresses import is_address
 from darkroom.config.bounded_yaml import read_yaml
 from darkroom.config.settings import Dataset
 from darkroom.errors import ConfigError
@@ -18,7 +20,7 @@ def other_data(config: Config, workspace: Workspace) -> str | None:
     """
     path, dataset = workspace.root / LOCK, config.dataset
     try:
-        if not path.exists() or not _is_other(read_yaml(path)["stages"], dataset):
+        if not path.exists() or not _is_other(read_yaml(path)["stages"], dataset, workspace.root):
             return None
     except (ConfigError, KeyError, TypeError, AttributeError):  # damage that `darkroom doctor` and DVC report
         return None
@@ -26,10 +28,11 @@ def other_data(config: Config, workspace: Workspace) -> str | None:
     return f"{workspace.weights}: made from other data than params.yaml names ({named}); run `dvc repro`"
 
 
-def _is_other(stages: dict[str, Any], dataset: Dataset) -> bool:
+def _is_other(stages: dict[str, Any], dataset: Dataset, root: Path) -> bool:
     written = stages.get("download", {}).get("params", {}).get("params.yaml", {})
-    keys = ("name", "path") if dataset.name == "folder" else ("name",)
-    if written and any(written.get(f"dataset.{key}") != getattr(dataset, key) for key in keys):
+    if written and written.get("dataset.name") != dataset.name:
+        return True
+    if written and dataset.name == "folder" and _place(root, written["dataset.path"]) != _place(root, dataset.path):
         return True
     for place, made_by, used_by in (
         (f"data/raw/{dataset.name}", "download", "preprocess"),
@@ -39,6 +42,11 @@ def _is_other(stages: dict[str, Any], dataset: Dataset) -> bool:
         if None not in (made, used) and made != used:
             return True
     return False
+
+
+def _place(root: Path, path: str) -> str:
+    """``path`` in the one form of its many: through a link, from elsewhere, with a slash at its end."""
+    return path if is_address(path) else str((root / Path(path).expanduser()).resolve())
 
 
 def _digest(stages: dict[str, Any], stage: str, part: str, path: str) -> str | None:

@@ -65,6 +65,18 @@ def test_the_model_is_of_the_data_if_each_stage_took_what_the_one_before_has_mad
         assert line.endswith("made from other data than params.yaml names (dataset.path photos); run `dvc repro`")
 
 
+@pytest.mark.parametrize("other", ["photos/", "./photos", "{root}/photos", "link", "~/photos"])
+def test_the_same_folder_by_another_name_is_no_other_data(
+    told: Callable[..., str | None], other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = Path.cwd()
+    (root / "photos").mkdir()
+    (root / "link").symlink_to("photos")
+    monkeypatch.setenv("HOME", str(root))
+
+    assert told(LOCK.format(**SAME | {"path": other.format(root=root)})) is None
+
+
 @pytest.mark.parametrize(
     "text", ["", "schema: '2.0'\n", "stages: {}\n", "stages: [1]\n", "{{{", "stages: {train: 1}\n"]
 )
