@@ -9,7 +9,7 @@ from darkroom.tracking.runs import MODEL_TRAINING
 
 # The beginnings of texts that Darkroom wrote: all others are a user's.
 RESULT = "Test accuracy"
-VERDICT = "The gate:"
+VERDICT = "The gate: **"
 
 
 def result(summary: Mapping[str, Any], card: ModelCard, training: str, experiment_id: str, run_id: str) -> str:
@@ -40,6 +40,8 @@ def updated(text: str | None, *, result: str = "", verdict: str = "") -> str:
     """``text`` with its result or verdict replaced; text that a user wrote is kept."""
     if text and not text.startswith((RESULT, VERDICT)):
         return text
-    before, heading, after = (text or "").partition(VERDICT)
-    parts = (result or before.strip(), verdict or f"{heading}{after}")
+    paragraphs = (text or "").split("\n\n")
+    # By its paragraph: the name of the run, in the result, may hold the same words.
+    at = next((at for at, each in enumerate(paragraphs) if each.startswith(VERDICT)), len(paragraphs))
+    parts = (result or "\n\n".join(paragraphs[:at]), verdict or "\n\n".join(paragraphs[at:]))
     return "\n\n".join(part for part in parts if part)

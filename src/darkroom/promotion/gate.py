@@ -103,7 +103,7 @@ class Verdict:
             + (check.verdict if check.passed else f"**{check.verdict}**")
             for check in self.checks
         ]
-        return "\n".join([f"{VERDICT} **{said}**, against {against}", "", *lines])
+        return "\n".join([f"{VERDICT}{said}**, against {against}", "", *lines])
 
     def tags(self) -> dict[str, str]:
         """A summary of the verdict, as tags of the version."""
