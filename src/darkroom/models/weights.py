@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -69,8 +70,10 @@ def _reason(path: Path, problem: Exception) -> str:
             f"holds {shown} beside tensors: reading those could run code; where you trust the file, load it and "
             "torch.save its state_dict alone"
         )
-    said = str(problem).partition("\n")[0].partition(". ")[0] or type(problem).__name__
-    return f"not a file of weights, or damaged ({said})"
+    # An error of another kind tells of the reader, not of the file: "pop from empty list".
+    tells = isinstance(problem, OSError | RuntimeError | SafetensorError)
+    said = str(problem).partition("\n")[0].partition(". ")[0]
+    return "not a file of weights, or damaged" + (f" ({said})" if tells else "")
 
 
 def _objects(path: Path) -> list[str]:

@@ -87,12 +87,24 @@ def test_code_in_an_archive_of_torch_is_not_run(tmp_path: Path, within: bool) ->
     assert not traces.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"not weights\nat all\n", b"PK\x03\x04", bytes(range(256))])
-def test_a_file_of_something_else_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80", b"not weights\nat all\n", bytes(range(256))])
+def test_a_file_of_something_else_is_refused_without_what_the_reader_stumbled_over(
+    tmp_path: Path, content: bytes
+) -> None:
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
 
-    with pytest.raises(ModelError, match=r"weights\.pth: not a file of weights, or damaged \(.+\)$"):
+    with pytest.raises(ModelError) as refusal:
+        read_weights(path)
+
+    assert str(refusal.value) == f"{path}: not a file of weights, or damaged"
+
+
+def test_a_file_that_ends_after_its_first_bytes_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"PK\x03\x04")
+
+    with pytest.raises(ModelError, match=r"or damaged \(PytorchStreamReader failed reading zip archive: .+\)$"):
         read_weights(path)
 
 
@@ -116,7 +128,7 @@ def test_a_refusal_is_one_line_and_does_not_advise_to_run_the_code(tmp_path: Pat
         read_weights(path)
 
     # torch's own message goes on about weights_only=False, in colors, after warnings of its own.
-    assert str(refusal.value) == f"{path}: not a file of weights, or damaged (Weights only load failed)"
+    assert str(refusal.value) == f"{path}: not a file of weights, or damaged"
 
 
 @pytest.mark.parametrize(
