@@ -149,7 +149,9 @@ def bring_settings(training: TrainingRun, config: Config, workspace: Workspace, 
     mirror = mirror or str(workspace.raw(settings["dataset"]["name"]).parent)
     # Paths are meant from here; what is no path that exists is an address.
     settings["dataset"] |= {
-        "path": config.dataset.path if is_address(config.dataset.path) else str(root / config.dataset.path),
+        "path": config.dataset.path
+        if is_address(config.dataset.path)
+        else str(root / Path(config.dataset.path).expanduser()),
         "mirror": str(root / mirror) if (root / mirror).is_dir() else mirror,
     }
     if weights := settings["model"].get("weights_path"):

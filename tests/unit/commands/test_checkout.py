@@ -172,6 +172,10 @@ def test_places_are_meant_from_the_project(project, checkout, monkeypatch):
     assert config.dataset.path == str(root / "data" / "folder")
     assert config.model.weights_path == str(root / "weights.pth")
 
+    monkeypatch.setenv("HOME", str(root / "home"))
+    project(dataset__path="~/pets")
+    assert restored(root, checkout, found).dataset.path == str(root / "home" / "pets")
+
     (root / "mirror").mkdir()
     monkeypatch.setenv("DARKROOM_MIRROR", "mirror")
     assert restored(root, checkout, found).dataset.mirror == str(root / "mirror")

@@ -370,6 +370,13 @@ def test_images_that_were_moved_away_are_found(doctor, project, tmp_path):
     assert not doctor()
 
 
+def test_a_path_that_dvc_takes_for_a_name_is_found_with_the_whole_one(doctor, project, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "pets").mkdir()
+    project(dataset__name="folder", dataset__path="~/pets")
+    find(doctor(), "working tree", f"dataset.path: ~/pets: not found; DVC needs its whole path, {tmp_path / 'pets'}")
+
+
 def test_the_settings_name_what_is_checked(registered, doctor, project):
     """Of another dataset nothing is there yet, and the model in the working tree is none of it."""
     project(**QUICK | {"dataset__name": "mnist"})

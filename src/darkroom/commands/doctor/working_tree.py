@@ -1,6 +1,7 @@
 """Whether the files of the working tree belong together."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from darkroom.commands.doctor.finding import Finding, wrong
 from darkroom.config import Config
@@ -30,11 +31,16 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
         if missing := missing_packages(config.dataset.path):
             yield wrong(AREA, f"dataset.path: {missing}")
     elif config.dataset.name == "folder" and not images_in.exists():
-        # DVC says no more than "No such file or directory".
+        # DVC says no more than "No such file or directory", and takes ~ for a name.
+        meant = Path(config.dataset.path).expanduser()
         yield wrong(
             AREA,
-            f"dataset.path: {config.dataset.path}: not found; put it back, or run `darkroom init NEW_PATH` with the "
-            "place of the images",
+            f"dataset.path: {config.dataset.path}: not found; "
+            + (
+                f"DVC needs its whole path, {meant}"
+                if meant.exists()
+                else "put it back, or run `darkroom init NEW_PATH` with the place of the images"
+            ),
         )
     if not (cache / CARD).exists():
         yield Finding(AREA, f"{cache}: nothing preprocessed yet; `dvc repro` begins")
