@@ -71,7 +71,7 @@ class Subject:
         head = open_head(config, workspace, card, device)
         if head:
             classes = class_layer(config, head.features)
-            return cls(head_config(config), head.features.card, device, head, classes, key)
+            return cls(head_config(config, views=1), head.features.card, device, head, classes, key)
         return cls(config, card, device, None, None, key)
 
     def start(self, config: Config, card: DatasetCard, train: Split, device: torch.device) -> Classifier:

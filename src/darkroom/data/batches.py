@@ -54,6 +54,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def originals(self) -> "Split":
+        """The images themselves, without further views."""
+        if self.views == 1:
+            return self
+        assert isinstance(self.images, Tensor), "only features have views"
+        return Split(self.images[:: self.views], self.labels[:: self.views], self.mapping)
+
     def take(self, rows: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
         """The images and labels of ``rows`` int64 [n], on the split's device, as new tensors on ``device``."""
         taken = self.images.index_select(0, rows), self.labels.index_select(0, rows)
@@ -196,7 +204,7 @@ class TrainBatches:
     ``augment_generator`` (on the device) draws the augmentation: their states and ``epoch``, saved with a
     checkpoint, are all that the next epoch depends on. The last batch of an epoch is smaller if ``batch_size``
     does not divide the number of images; with ``drop_last`` it is left out. ``images`` is how many an epoch has. Of an
-    image with several views an epoch has one, drawn evenly.
+    image with several views an epoch has one, drawn evenly from the first ``settings.views``.
 
     The "balanced" sampler draws as many images, with replacement, from classes that are all equally likely.
     Mirroring in alternation shows each image as it is in one epoch and mirrored in the next, beginning with
@@ -219,6 +227,7 @@ class TrainBatches:
         drop_last: bool = False,
         share: Share | None = None,
     ) -> None:
+        assert settings.views <= split.views, "there are no others"
         self.split = split
         self.share = share
         count = len(split) // split.views
@@ -284,15 +293,15 @@ class TrainBatches:
     def _order(self) -> Tensor:
         if isinstance(self.split.images, StreamedImages):
             return self.split.images.draw_order(self.generator)
-        views = self.split.views
-        count = len(self.split) // views
+        stored, views = self.split.views, self.settings.views
+        count = len(self.split) // stored
         if self.chances is None:
             order = torch.randperm(count, generator=self.generator)
         else:
             order = torch.multinomial(self.chances, count, replacement=True, generator=self.generator)
         if views == 1:
-            return order
-        return order * views + torch.randint(views, (count,), generator=self.generator)
+            return order * stored
+        return order * stored + torch.randint(views, (count,), generator=self.generator)
 
 
 def side_by_side(several: Sequence[TrainBatches]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -16,10 +16,10 @@ from darkroom.data.augmentation import augment
 from darkroom.data.augmentation.geometry import flip
 from darkroom.data.batches import Split, read_split
 from darkroom.data.cache import DatasetCard
-from darkroom.errors import CacheError, ModelError
+from darkroom.errors import CacheError, ModelError, counted
 from darkroom.features.body import Body, fastest, feature_function
-from darkroom.features.files import SPLITS, Features, is_intact, read_features, write_features
-from darkroom.features.key import features_directory, features_key
+from darkroom.features.files import SPLITS, Features, FeaturesCard, is_intact, read_features, write_features
+from darkroom.features.key import features_directories
 from darkroom.models.classifier import Classifier
 from darkroom.utils.allocator import keep_freed_memory
 from darkroom.utils.console import messages, progress
@@ -38,15 +38,17 @@ def find_features(
     config: Config, dataset: DatasetCard, images: Path, place: Path, whole: Classifier, device: torch.device
 ) -> tuple[Path, Features]:
     """The features of the dataset in ``images`` below ``place``, and their directory; computed on ``device`` if they
-    are not there.
+    are not there. They may have more views than ``config`` asks for.
 
     Raises CacheError, or ModelError if features are not finite.
     """
-    key = features_key(config, dataset, whole)
-    directory = features_directory(place, key)
+    places = features_directories(place, config, dataset, whole)
+    directory, key = next(iter(places.items()))
     with _alone(directory):
-        if not _is_there(directory, key):
+        found = next((each for each in places if _is_there(each, places[each], config.augment.views)), None)
+        if found is None:
             _Computation(config, dataset, images, directory, key, whole, device).run()
+    directory = found or directory
     _remove_old(place, directory)
     return directory, read_features(directory)
 
@@ -60,14 +62,18 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
 
 
-def _is_there(directory: Path, key: str) -> bool:
+def _is_there(directory: Path, key: str, views: int) -> bool:
     if not directory.exists():
         return False
     try:
-        if is_intact(directory, key):
+        there = FeaturesCard.read(directory).views
+        if not is_intact(directory, key):
+            reason = f"{directory}: not the features that it should hold, or damaged"
+        elif there < views:
+            reason = f"{directory}: of each image {counted(there, 'view')}, expected {views}"
+        else:
             directory.touch()
             return True
-        reason = f"{directory}: not the features that it should hold, or damaged"
     except CacheError as problem:
         reason = str(problem).partition("; run")[0]
     messages.print(f"features: {reason}; they are computed again")

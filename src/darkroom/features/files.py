@@ -38,8 +38,9 @@ class FeaturesCard:
     """The content of features.json.
 
     ``key`` is the digest of all that the features depend on, ``dataset`` the card of the images. ``mean`` and ``std``
-    are those of each feature in the train split, ``parameters`` the number of those of the body. ``sha256`` are the
-    digests of the files by split, ``computed_by`` names the program.
+    are those of each feature of the images in the train split, whatever the number of their ``views``, ``parameters``
+    the number of those of the body. ``sha256`` are the digests of the files by split, ``computed_by`` names the
+    program.
     """
 
     key: str
@@ -86,7 +87,7 @@ class Features:
     def class_head(self) -> ClassLayer:
         """A head for the classes of the images, combined from ``classes``."""
         assert self.classes, "asked for only where there is one"
-        return combine(self.classes, self.train, len(self.dataset.classes))
+        return combine(self.classes, self.train.originals, len(self.dataset.classes))
 
 
 def read_features(directory: Path) -> Features:
@@ -149,7 +150,7 @@ def write_features(
     computed_by: str,
 ) -> None:
     """Write ``parts`` [n * views, features] of each split, and ``labels`` int64 of its images, into ``directory``."""
-    moments = _Moments(features)
+    moments = _Moments(features, views)
     for name in SPLITS:
         repeated = labels[name].repeat_interleave(_views(views, name)).numpy().astype("<i8").tobytes()
         shape = (len(repeated) // 8, features, 1, 1)
@@ -167,15 +168,19 @@ def write_features(
 
 
 class _Moments:
-    """The mean and the standard deviation of each feature, from parts."""
+    """The mean and the standard deviation of each feature of the images themselves, from parts [n * views, features].
 
-    def __init__(self, features: int) -> None:
+    So a head is given the same whether it uses all of the views or the first of more.
+    """
+
+    def __init__(self, features: int, views: int) -> None:
+        self.views = views
         self.count = 0
         self.sums = np.zeros((2, features))
 
     def seen(self, parts: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         for part in parts:
-            values = part.astype(np.float64)
+            values = part[:: self.views].astype(np.float64)
             self.count += len(values)
             self.sums += np.stack([values.sum(0), (values**2).sum(0)])
             yield part

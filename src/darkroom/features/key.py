@@ -13,24 +13,22 @@ from darkroom.models.pretrained import Pretrained
 from darkroom.utils.files import digest
 
 
-def features_key(config: Config, dataset: DatasetCard, whole: Classifier) -> str:
-    """The digest of all that features depend on."""
-    network = cast(Pretrained, whole.network)
-    backbone, views = network.backbone, config.augment.views
-    drawn = {"augment": config.augment.model_dump(mode="json", exclude=NO_CHANGES), "seed": config.train.seed}
-    return digest(
-        {
-            "format_version": FORMAT_VERSION,
-            "dataset": dataset.fingerprint,
-            "backbone": backbone.name,
-            "weights": weights_digest(network.model.state_dict()),
-            "transform": [list(backbone.mean), list(backbone.std), list(network.input_size), backbone.interpolation],
-            "views": views,
-            "drawn": drawn if views > 1 else None,
-        }
-    )
+def features_directories(place: Path, config: Config, dataset: DatasetCard, whole: Classifier) -> dict[Path, str]:
+    """Where features for ``config`` may be below ``place``, and their keys: the first directory is that of new ones.
 
-
-def features_directory(place: Path, key: str) -> Path:
-    """Where the features of ``key`` are below ``place``."""
-    return place / key[:16]
+    A key is the digest of all that features depend on but the number of views: of more views than are needed the first
+    are used. Where the images alone are needed, features with views serve too.
+    """
+    network, augment = cast(Pretrained, whole.network), config.augment
+    backbone = network.backbone
+    common = {
+        "format_version": FORMAT_VERSION,
+        "dataset": dataset.fingerprint,
+        "backbone": backbone.name,
+        "weights": weights_digest(network.model.state_dict()),
+        "transform": [list(backbone.mean), list(backbone.std), list(network.input_size), backbone.interpolation],
+    }
+    drawn = {"augment": augment.model_dump(mode="json", exclude=NO_CHANGES), "seed": config.train.seed}
+    plain = [None] if augment.views == 1 else []
+    keys = [digest({**common, "drawn": views}) for views in [*plain, *([drawn] if augment.changes_images else [])]]
+    return {place / key[:16]: key for key in keys}

@@ -1,15 +1,15 @@
 """Features that a training has left, for an evaluation of its model: the images need not go through the body again."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch import nn
 
 from darkroom.data.batches import Split
 from darkroom.errors import CacheError
 from darkroom.features.files import is_intact, read_features
-from darkroom.features.key import features_directory, features_key
+from darkroom.features.key import features_directories
 from darkroom.models.card import ModelCard
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import settings_of
@@ -37,20 +37,10 @@ def find_known(workspace: Workspace, card: ModelCard, classifier: Classifier) ->
     config = settings_of(card)
     if not config.model.trains_head:
         return None
-    key = features_key(config, card.dataset_card, classifier)
-    directory = features_directory(workspace.features, key)
-    try:
-        if not directory.is_dir() or not is_intact(directory, key):
-            return None
-        found = read_features(directory)
-    except CacheError:
-        return None
-    head = nn.Sequential(nn.Flatten(), cast(Pretrained, classifier.network).head)
-    return Known(head, _of_images(found.train), found.val)
-
-
-def _of_images(features: Split) -> Split:
-    """The first view of each image: the image itself."""
-    assert isinstance(features.images, torch.Tensor)
-    views = slice(None, None, features.views)
-    return Split(features.images[views], features.labels[views], features.mapping)
+    for directory, key in features_directories(workspace.features, config, card.dataset_card, classifier).items():
+        with suppress(CacheError):
+            if directory.is_dir() and is_intact(directory, key):
+                found = read_features(directory)
+                head = nn.Sequential(nn.Flatten(), cast(Pretrained, classifier.network).head)
+                return Known(head, found.train.originals, found.val)
+    return None

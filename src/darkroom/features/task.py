@@ -22,15 +22,15 @@ def trained_part(config: Config, card: DatasetCard) -> tuple[Config, DatasetCard
     if not config.model.trains_head:
         return config, card
     count = _count_features(resolve(config.model)["backbone"])
-    return head_config(config), head_card(card, (0.0,) * count, (1.0,) * count)
+    return head_config(config, views=1), head_card(card, (0.0,) * count, (1.0,) * count)
 
 
-def head_config(config: Config) -> Config:
-    """The settings of a head as a model of its own: an mlp on features."""
+def head_config(config: Config, *, views: int | None = None) -> Config:
+    """The settings of a head as a model of its own: an mlp on features. ``views`` stand for those that are written."""
     settings = resolve(config.model)
     model = Model(name="mlp").model_copy(update={key: settings[key] for key in ("hidden", "dropout")})
     train = config.train.model_copy(update={"start_from": None})
-    augment = Augment(mixup=config.augment.mixup)
+    augment = Augment(mixup=config.augment.mixup, views=views or config.augment.views)
     return config.model_copy(update={"model": model, "train": train, "augment": augment})
 
 
@@ -50,7 +50,8 @@ def without_effect(config: Config) -> list[str]:
         found.append("model.head_init has no effect on a head of several layers; drop model.hidden")
     if not model.trains_head:
         return found
-    if config.augment.views == 1 and config.augment.changes_images:
+    is_searched = "views" in config.search.space.augment
+    if config.augment.views == 1 and config.augment.changes_images and not is_searched:
         found.append("augment changes no image for a head without views; set augment.views, or model.train to all")
     if model.dropout and not model.hidden:
         found.append("model.dropout has no effect on a head of one layer; set model.hidden")

@@ -52,20 +52,24 @@ def check_space(config: Config) -> None:
 
 def _check_head(config: Config) -> None:
     """Refuse a space that would change the features of a head: they are those of all trials."""
-    if "views" in config.search.space.augment:
-        raise SearchError("search.space.augment.views: views are computed once, for all trials; drop it")
     if "train" in config.search.space.model:
         raise SearchError("search.space.model.train: is the same for all trials; drop it")
     if not config.model.trains_head:
         return
     space = config.search.space
     fixed = {f"model.{key}" for key in space.model} - {f"model.{key}" for key in HEAD}
-    fixed |= {f"augment.{key}" for key in space.augment} - {"augment.mixup"}
+    fixed |= {f"augment.{key}" for key in space.augment} - {"augment.mixup", "augment.views"}
     if fixed:
         raise SearchError(
             f"search.space.{min(fixed)}: the features of a head are computed once, for all trials; drop it, or set "
             "model.train to all"
         )
+
+
+def with_all_views(config: Config) -> Config:
+    """``config`` with the largest number of views that a trial may have: all trials use the first of the same ones."""
+    searched = config.search.space.augment.get("views")
+    return config.with_settings({"augment.views": max(_ends(searched))}) if searched else config
 
 
 def check_colors(config: Config, channels: int) -> None:

@@ -26,7 +26,7 @@ from darkroom.search.progress import SearchProgress
 from darkroom.search.repeats import RepeatTrials, open_repeats
 from darkroom.search.scheduler import TrialScheduler
 from darkroom.search.significance import compare_seeds
-from darkroom.search.space import check_colors, check_devices, check_space
+from darkroom.search.space import check_colors, check_devices, check_space, with_all_views
 from darkroom.search.storage import explained, open_storage, shown
 from darkroom.search.study import Start, best_trial, monitored, open_study, ranked, used_trials
 from darkroom.search.table import STATES, in_one_line
@@ -76,7 +76,7 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
         messages.print(beginning.line)
     if config.search.executor != "ray":  # a cluster's machines are not this one
         check_compiler(config.train.compile, device)
-    head = open_head(config, workspace, card, device)
+    head = open_head(with_all_views(config), workspace, card, device)
     directory = head.directory if head else workspace.processed(config.dataset.name)
     with explained(config):
         _Search(config, card, device, beginning, directory).run(workspace, start)

@@ -80,7 +80,7 @@ def test_only_what_features_depend_on_computes_them_again(
     assert bool(parts) is is_new
 
 
-@pytest.mark.parametrize("change", [{"augment__views": 2}, {"train__seed": 1}, {"augment__crop_scale": [0.5, 1.0]}])
+@pytest.mark.parametrize("change", [{"augment__views": 4}, {"train__seed": 1}, {"augment__crop_scale": [0.5, 1.0]}])
 def test_other_views_are_other_features(opened: Opened, parts: list[tuple[str, int]], change: dict[str, Any]) -> None:
     opened(**VIEWS)
     parts.clear()
@@ -235,14 +235,45 @@ def test_the_first_view_is_the_image_and_the_others_are_changed(opened: Opened) 
     assert torch.equal(several.val.images, plain.val.images)
 
 
-@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
-def test_an_epoch_has_one_view_of_each_image(opened: Opened, sampler: str) -> None:
-    batches = TrainBatches(opened(**VIEWS).features.train, 8, Augment(), 0, sampler)
+@pytest.mark.parametrize("change", [{"augment__views": 2}, {"augment__views": 1}])
+def test_of_more_views_the_first_are_used(opened: Opened, parts: list[tuple[str, int]], change: dict[str, Any]) -> None:
+    fewer = {**VIEWS, **change}
+    own = opened(**fewer).features
+    shutil.rmtree("data/features")
+    opened(**VIEWS)
+    parts.clear()
 
-    epochs = torch.stack([batches.begin_epoch() for _ in range(40)])
+    shared = opened(**fewer).features
+
+    assert not parts
+    assert (own.train.views, shared.train.views) == (fewer["augment__views"], 3)
+    views = shared.train.images.unflatten(0, (TRAIN, 3))
+    assert torch.equal(views[:, : own.train.views].flatten(0, 1), own.train.images)
+    assert own.card == shared.card
+    assert torch.equal(own.train.originals.labels, shared.train.originals.labels)
+
+
+def test_features_with_too_few_views_are_computed_again_and_said_to_be(
+    opened: Opened, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = opened(**VIEWS).directory
+    capsys.readouterr()
+
+    opened(**{**VIEWS, "augment__views": 4})
+
+    said = f"features: {directory}: of each image 3 views, expected 4; they are computed again"
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "balanced"])
+@pytest.mark.parametrize("used", [1, 2, 3])
+def test_an_epoch_has_one_view_of_each_image(opened: Opened, sampler: str, used: int) -> None:
+    batches = TrainBatches(opened(**VIEWS).features.train, 8, Augment(views=used), 0, sampler)
+
+    epochs = torch.stack([batches.begin_epoch() for _ in range(60)])
 
     assert (len(batches), batches.images) == (3, TRAIN)
-    assert set(epochs.flatten().tolist()) == set(range(3 * TRAIN))
+    assert set(epochs.flatten().tolist()) == {row for row in range(3 * TRAIN) if row % 3 < used}
     if sampler == "shuffle":
         assert all(sorted(rows.tolist()) == list(range(TRAIN)) for rows in epochs // 3)
 

@@ -21,7 +21,7 @@ from darkroom.features.task import head_config, trained_part, without_effect
 from darkroom.models.card import ModelCard, save_card
 from darkroom.models.classifier import Classifier
 from darkroom.models.files import load_classifier, save_weights
-from darkroom.search.space import check_space
+from darkroom.search.space import check_space, with_all_views
 from darkroom.search.worker import TrialAssignment, Worker, WorkerCommand
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.loop import TrainingLoop
@@ -185,6 +185,33 @@ def test_a_search_trains_heads_on_the_features(opened: Opened, configured: Confi
     assert report.progress[1].is_finished
 
 
+@pytest.mark.parametrize("fuses", [False, True])
+def test_each_trial_learns_from_as_many_views_as_a_training_of_its_settings(
+    opened: Opened, configured: Configured, tmp_path: Path, fuses: bool
+) -> None:
+    changed = {"augment__flip": "random", "augment__crop_scale": [0.3, 1.0], "train__epochs": 3}
+    expected = {}
+    for views in (1, 2, 3):
+        change = {**changed, "augment__views": views}
+        checkpoint = Checkpoint(tmp_path / f"{views}.pt", "k")
+        _, result = train_head(
+            configured(**change), opened(**change), CPU, checkpoint=checkpoint, on_epoch=lambda _: None
+        )
+        expected[views] = [epoch.val_loss for epoch in result.history]
+    worker = Worker(configured(**changed), opened(**changed, augment__views=3).directory, fuses=fuses)
+
+    found: dict[int, list[float]] = {views: [] for views in expected}
+    for trials in [(1, 2, 3)] if fuses else [(1,), (2,), (3,)]:
+        begin = tuple(TrialAssignment(views, {"augment.views": views}) for views in trials)
+        for command in (WorkerCommand(begin), WorkerCommand(), WorkerCommand()):
+            for views, progress in worker.advance(command).progress.items():
+                found[views].append(progress.metrics.val_loss)
+
+    assert len({tuple(losses) for losses in expected.values()}) == 3
+    for views, losses in expected.items():
+        assert found[views] == pytest.approx(losses, rel=1e-4)
+
+
 def test_the_cost_of_a_trial_is_that_of_the_whole_model(opened: Opened, configured: Configured) -> None:
     head = opened()
     config = configured(search__second_objective="parameters", search__pruner="none")
@@ -291,9 +318,26 @@ def test_what_is_trained_is_the_same_for_all_trials(configured: Configured, trai
         check_space(configured(model__train=train, search__space=space))
 
 
-def test_views_are_the_same_for_all_trials(configured: Configured) -> None:
-    space = {"augment": {"views": {"low": 1, "high": 4}}}
-    with pytest.raises(SearchError, match=r"^search\.space\.augment\.views: views are computed once, for all trials"):
-        check_space(configured(augment__flip="random", search__space=space))
+VIEWS = {"augment": {"views": {"low": 1, "high": 4}}}
+
+
+@pytest.mark.parametrize("values", [VIEWS["augment"]["views"], {"choices": [4, 1]}], ids=["range", "choices"])
+@pytest.mark.parametrize("written", [1, 9])
+def test_the_features_of_a_search_have_the_most_views_of_a_trial(
+    configured: Configured, values: dict[str, Any], written: int
+) -> None:
+    config = configured(augment__flip="random", augment__views=written, search__space={"augment": {"views": values}})
+
+    check_space(config)
+
+    assert with_all_views(config) == config.with_settings({"augment.views": 4})
+    assert without_effect(config) == []
+    without = configured(augment__flip="random", augment__views=written)
+    assert with_all_views(without) == without
+
+
+def test_views_are_searched_where_images_are_changed_and_the_head_is_trained_alone(configured: Configured) -> None:
     with pytest.raises(ConfigError, match=r"^search\.space\.augment\.views: .* 4 views are for a head alone; set"):
-        configured(model__train="all", augment__flip="random", search__space=space)
+        configured(model__train="all", augment__flip="random", search__space=VIEWS)
+    with pytest.raises(ConfigError, match=r"^search\.space\.augment\.views: .* 4 views of an image that nothing chan"):
+        configured(search__space=VIEWS)

@@ -75,3 +75,24 @@ def test_a_head_is_searched_trained_and_evaluated_as_a_whole_model(
     trained(augment__views=2, augment__flip="random", train__weight_decay=0.3)
 
     assert kept.exists()
+
+
+@pytest.mark.slow
+def test_the_views_of_a_search_are_computed_once_for_all_trials_and_the_training(
+    trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, computed = compute._Computation.run, []
+
+    def counted(self: Any) -> None:
+        computed.append(self.config.augment.views)
+        original(self)
+
+    monkeypatch.setattr(compute._Computation, "run", counted)
+
+    space = {"augment": {"views": {"choices": [2, 4]}}}
+    root = trained(augment__flip="random", search__space=space, search__finalists=0)
+
+    best = json.loads((root / "models" / "search" / "best_params.json").read_text())
+    card = json.loads((root / "models" / "model.json").read_text())
+    assert best["params"]["augment.views"] == card["settings"]["augment"]["views"]
+    assert computed == [4]
