@@ -42,18 +42,19 @@ def head_card(card: DatasetCard, mean: Sequence[float], std: Sequence[float]) ->
 
 
 def without_effect(config: Config) -> list[str]:
-    """A line on each kind of settings that have no effect on what is trained."""
+    """A line on each kind of settings that have no effect on what is trained, whatever a search may choose."""
     model, found = config.model, []
+    searched = config.search.space.flat() if config.search.trials else {}
     if model.last_blocks is not None and model.train != "last-blocks" and model.name == "pretrained":
         found.append("model.last_blocks has no effect; set model.train to last-blocks")
-    if model.head_init == "classes" and model.hidden and model.name == "pretrained":
+    several = model.hidden and "model.hidden" not in searched
+    if model.head_init == "classes" and several and model.name == "pretrained":
         found.append("model.head_init has no effect on a head of several layers; drop model.hidden")
     if not model.trains_head:
         return found
-    is_searched = "views" in config.search.space.augment
-    if config.augment.views == 1 and config.augment.changes_images and not is_searched:
+    if config.augment.views == 1 and config.augment.changes_images and "augment.views" not in searched:
         found.append("augment changes no image for a head without views; set augment.views, or model.train to all")
-    if model.dropout and not model.hidden:
+    if model.dropout and not model.hidden and "model.hidden" not in searched:
         found.append("model.dropout has no effect on a head of one layer; set model.hidden")
     if config.train.devices != 1:
         found.append("train.devices has no effect on a head alone; set model.train to all")

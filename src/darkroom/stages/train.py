@@ -57,8 +57,12 @@ def run(config: Config, workspace: Workspace) -> None:
     CacheError, ConfigError, SearchError or TrackingError.
     """
     card = DatasetCard.read(workspace.processed(config.dataset.name))
+    group = member(os.environ)
+    if group is None or group["RANK"] == "0":
+        for line in useless(config):  # as written: what a search has chosen is not for the user to mend
+            warn(line)
     config = _resolve(config, card, workspace)
-    if member(os.environ) is not None or config.model.trains_head:
+    if group is not None or config.model.trains_head:
         _train(config, workspace)
         return
     if config.train.executor == "ray":
@@ -142,8 +146,6 @@ def _make_plan(config: Config, workspace: Workspace, card: DatasetCard, device: 
         warn(f"model.{key} has no effect on {config.model.name}")
     for key in colorless(config.augment, card.shape[0]):
         warn(f"augment.{key} has no effect on images of one channel")
-    for line in useless(config):
-        warn(line)
     precision = fastest_precision(*trained_part(config, card), device)
     environment = describe_environment(device, precision.name) | precision.tags() | code_version()
     settings = _settings(config, card)

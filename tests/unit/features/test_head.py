@@ -254,6 +254,10 @@ def test_settings_that_contradict_a_head_are_refused(
         configured(**change)
 
 
+def _search(space: dict[str, Any]) -> dict[str, Any]:
+    return {"search__trials": 2, "search__space": space}
+
+
 @pytest.mark.parametrize(
     ("change", "beginnings"),
     [
@@ -271,6 +275,8 @@ def test_settings_that_contradict_a_head_are_refused(
         ({"model__freeze_norm": True}, ["model.freeze_norm has no effect on a head alone"]),
         ({"augment__flip": "random"}, ["augment changes no image for a head without views; set augment.views"]),
         ({"model__dropout": 0.2}, ["model.dropout has no effect on a head of one layer; set model.hidden"]),
+        ({"augment__flip": "random", **_search({"augment": {"views": {"choices": [1, 2]}}})}, []),
+        ({"model__dropout": 0.2, **_search({"model": {"hidden": {"choices": [[], [4]]}}})}, []),
         (
             {"model__freeze_epochs": 0, "model__layer_lr_decay": 0.5},
             ["model.freeze_epochs has no effect on a head", "model.layer_lr_decay has no effect on a head"],
@@ -326,7 +332,7 @@ VIEWS = {"augment": {"views": {"low": 1, "high": 4}}}
 def test_the_features_of_a_search_have_the_most_views_of_a_trial(
     configured: Configured, values: dict[str, Any], written: int
 ) -> None:
-    config = configured(augment__flip="random", augment__views=written, search__space={"augment": {"views": values}})
+    config = configured(augment__flip="random", augment__views=written, **_search({"augment": {"views": values}}))
 
     check_space(config)
 

@@ -52,7 +52,7 @@ def trained(project: Callable[..., Path], weights: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_a_head_is_searched_trained_and_evaluated_as_a_whole_model(
-    trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = trained(augment__views=2, augment__flip="random")
 
@@ -72,14 +72,16 @@ def test_a_head_is_searched_trained_and_evaluated_as_a_whole_model(
         raise AssertionError("computed again")
 
     monkeypatch.setattr(compute._Computation, "run", refuse)
-    trained(augment__views=2, augment__flip="random", train__weight_decay=0.3)
+    capsys.readouterr()
+    trained(augment__views=2, augment__flip="random", train__weight_decay=0.3, model__freeze_norm=True)
 
     assert kept.exists()
+    assert "model.freeze_norm has no effect on a head alone" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow
 def test_the_views_of_a_search_are_computed_once_for_all_trials_and_the_training(
-    trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    trained: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     original, computed = compute._Computation.run, []
 
@@ -89,10 +91,12 @@ def test_the_views_of_a_search_are_computed_once_for_all_trials_and_the_training
 
     monkeypatch.setattr(compute._Computation, "run", counted)
 
-    space = {"augment": {"views": {"choices": [2, 4]}}}
+    space = {"augment": {"views": {"choices": [1, 4]}}}
     root = trained(augment__flip="random", search__space=space, search__finalists=0)
 
     best = json.loads((root / "models" / "search" / "best_params.json").read_text())
     card = json.loads((root / "models" / "model.json").read_text())
-    assert best["params"]["augment.views"] == card["settings"]["augment"]["views"]
+    assert best["params"].get("augment.views", 1) == card["settings"]["augment"]["views"]
     assert computed == [4]
+    # Whatever number the search chose.
+    assert "no effect" not in capsys.readouterr().err
