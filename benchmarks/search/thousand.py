@@ -2,15 +2,16 @@
 
     python -m benchmarks.search.thousand [--trials 1000] [--rounds 2]
 
-Conditions: `darkroom search` with its default sampler, pruner, workers and fusing, over learning rate, weight decay,
-dropout and label smoothing of an MLP with one hidden layer of 32 units. The data are 397 handwritten digits (153 of
-them to validate), enlarged to 1,024 pixels: as much as the features of a few hundred photographs. Each trial is an
-Optuna trial and an MLflow run of its own, in a new SQLite store; none is trained again with other seeds.
+Conditions: `darkroom search` with its default sampler, pruner, workers and fusing, over all that a head has: learning
+rate, weight decay, width, dropout, label smoothing, views and mixup. The data are the 1,280 features that an
+EfficientNet-B0 with random weights gives of 397 handwritten digits (153 of them to validate), and of seven changed
+copies of each: as much as those of a few hundred photographs. Each trial is an Optuna trial and an MLflow run of its
+own, in a new SQLite store; none is trained again with other seeds.
 
-"s" are those of the whole command, behind the imports, and "CPU s" those of the processors, of the workers too. Outside
-training is the time in which a worker is in no round, on average over the workers, as a share of "s"; a worker's first
-round, in which its process starts, counts as outside. Tracking is what the search waits for it and the CPU time of its
-thread, also as a share of "s".
+"s" are those of the whole command, behind the imports and with the features there, and "CPU s" those of the processors,
+of the workers too. Outside training is the time in which a worker is in no round, on average over the workers, as a
+share of "s"; a worker's first round, in which its process starts, counts as outside. Tracking is what the search waits
+for it and the CPU time of its thread, also as a share of "s".
 """
 
 import resource
@@ -28,28 +29,38 @@ from benchmarks.harness import Benchmark, Figures, run
 IMAGES = 397
 VALIDATION = 153
 ENLARGED = 4
+BACKBONE = "efficientnet_b0"
 SPACE = {
     "train": {
         "lr": {"low": 3e-4, "high": 3e-2, "log": True},
         "weight_decay": {"low": 1e-5, "high": 1e-1, "log": True},
         "label_smoothing": {"low": 0.0, "high": 0.2},
     },
-    "model": {"dropout": {"low": 0.0, "high": 0.5}},
+    "model": {"dropout": {"low": 0.0, "high": 0.5}, "hidden": {"choices": [[], [32], [128]]}},
+    "augment": {"views": {"low": 1, "high": 8}, "mixup": {"low": 0.0, "high": 1.0}},
 }
 
 
 def search(options: Namespace) -> Figures:
     import numpy as np
+    import torch
+    import torchvision
+    from safetensors.torch import save_file
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    pixels = np.ones((1, ENLARGED, ENLARGED))
+    pixels = np.ones((3, ENLARGED, ENLARGED))
     images = np.kron(digits.images[:IMAGES, None] * (255 / 16), pixels).astype(np.uint8)
+    torch.manual_seed(0)
+    save_file(torchvision.models.get_model(BACKBONE).state_dict(), "weights.safetensors")
     project.write_params(
         {
             "dataset.name": "fashion-mnist",  # the name of the cache that `prepare` leaves
-            "model.name": "mlp",
-            "model.hidden": [32],
+            "model.name": "pretrained",
+            "model.backbone": BACKBONE,
+            "model.weights_path": "weights.safetensors",
+            "model.input_size": images.shape[-1],
+            "augment.translate": 2,
             "train.device": "cpu",
             "search.trials": options.trials,
             "search.epochs": options.epochs,
@@ -58,8 +69,17 @@ def search(options: Namespace) -> Figures:
         }
     )
     project.prepare(images, digits.target[:IMAGES].astype(np.int64), VALIDATION)
+    from darkroom.config import load
+    from darkroom.data.cache import DatasetCard
+    from darkroom.features.head import open_head
     from darkroom.search.executors.processes import ProcessSlot
+    from darkroom.search.space import with_all_views
     from darkroom.tracking.tracker import Tracker
+    from darkroom.workspace import Workspace
+
+    config, workspace = load(Workspace().params), Workspace()
+    card = DatasetCard.read(workspace.processed(config.dataset.name))
+    open_head(with_all_views(config), workspace, card, torch.device("cpu"))
 
     rounds: dict[Any, list[float]] = defaultdict(list)
     trackers = []
