@@ -36,7 +36,8 @@ NOTE_TAG = "mlflow.note.content"
 # Ends an address of MLflow's page. Without it the page is the one for language models, unless the browser remembers
 # that somebody has chosen "Model training" there: MLflow 3.17 does not go by what the experiment says of itself.
 MODEL_TRAINING = "?workflowType=machine_learning"
-EXAMPLE_IMAGES = 4
+# Of a model's input, as few as an export takes: MLflow writes them as JSON, 3 MB for a photograph of 224 pixels.
+EXAMPLE_IMAGES = 2
 
 
 class Run:
