@@ -34,7 +34,7 @@ from darkroom.search.trials import StudyTrials
 from darkroom.tracking.environment import describe_environment
 from darkroom.tracking.names import search_name
 from darkroom.tracking.runs import NOTE_TAG, START_TAG, Run, epoch_metrics
-from darkroom.tracking.tracker import Tracker
+from darkroom.tracking.tracker import Tracker, check_store
 from darkroom.tracking.trials import TrialRuns
 from darkroom.training.compiler import check_compiler
 from darkroom.training.device import choose_device
@@ -56,6 +56,7 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
             write_json(directory / "summary.json", {"trials": 0})
         messages.print("search: skipped (search.trials is 0); the settings are used as written")
         return
+    check_store(config.tracking)
     check_space(config)
     device = choose_device(config.train.device)
     check_devices(config, device)

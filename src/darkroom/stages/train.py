@@ -34,7 +34,7 @@ from darkroom.search.best_params import SEARCH, read_best_params
 from darkroom.tracking.environment import code_version, describe_environment
 from darkroom.tracking.names import training_name
 from darkroom.tracking.runs import EXAMPLE_IMAGES, START_TAG, Run, epoch_metrics, log_training
-from darkroom.tracking.tracker import Tracker, connect
+from darkroom.tracking.tracker import Tracker, check_store, connect
 from darkroom.training.agreement import check_agreement
 from darkroom.training.checkpoint import Checkpoint
 from darkroom.training.device import check_sharing, choose_device, count_devices
@@ -59,6 +59,7 @@ def run(config: Config, workspace: Workspace) -> None:
     card = DatasetCard.read(workspace.processed(config.dataset.name))
     group = member(os.environ)
     if group is None or group["RANK"] == "0":
+        check_store(config.tracking)
         for line in useless(config):  # as written: what a search has chosen is not for the user to mend
             warn(line)
     config = _resolve(config, card, workspace)

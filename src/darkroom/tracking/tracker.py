@@ -45,9 +45,7 @@ class Tracker:
     """
 
     def __init__(self, settings: Tracking, spools: Path) -> None:
-        self._address = tracking_uri()
-        check_uri(self._address)
-        check_database(self._address, settings.experiment)
+        self._address = check_store(settings)
         self._writer = Writer(self._address, settings.experiment, spools)
         self._monitor: SystemMonitor | None = None
         self._seconds = 0.0
@@ -165,6 +163,17 @@ class Tracker:
         """Wait until everything is sent. After one timeout, later calls do not wait again."""
         if not self._trouble and not self._writer.wait(patience):
             self._trouble = self._writer.trouble or "no answer"
+
+
+def check_store(settings: Tracking) -> str:
+    """The tracking URI of the store, to be called before work begins that is to be logged there: it takes no time.
+
+    Raises TrackingError if the URI is invalid or an SQLite file cannot be used.
+    """
+    address = tracking_uri()
+    check_uri(address)
+    check_database(address, settings.experiment)
+    return address
 
 
 def connect(settings: Tracking, spools: Path) -> "Store":

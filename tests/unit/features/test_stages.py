@@ -12,14 +12,16 @@ from tests.unit.features.conftest import BACKBONE, write_images
 
 from darkroom.data.batches import read_split
 from darkroom.data.cache import DatasetCard
+from darkroom.errors import TrackingError
 from darkroom.features import compute
 from darkroom.models.files import load_classifier
+from darkroom.utils.files import write_json
 from darkroom.workspace import Workspace
 
 
 @pytest.fixture
-def trained(project: Callable[..., Path], weights: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """A project whose head was searched, trained, evaluated and registered, with the settings changed as given."""
+def written(project: Callable[..., Path], weights: Path) -> Callable[..., Path]:
+    """A project whose images are preprocessed, with the settings of a head, changed as given."""
     made: list[Path] = []
 
     def make(**changes: Any) -> Path:
@@ -44,6 +46,17 @@ def trained(project: Callable[..., Path], weights: Path, monkeypatch: pytest.Mon
             write_images(root)
             (root / "reports" / "preprocess").mkdir(parents=True)
         made.append(root)
+        return root
+
+    return make
+
+
+@pytest.fixture
+def trained(written: Callable[..., Path]) -> Callable[..., Path]:
+    """The same, searched, trained and evaluated."""
+
+    def make(**changes: Any) -> Path:
+        root = written(**changes)
         run_stages(root, "search", "train", "evaluate")
         return root
 
@@ -77,6 +90,20 @@ def test_a_head_is_searched_trained_and_evaluated_as_a_whole_model(
 
     assert kept.exists()
     assert "model.freeze_norm has no effect on a head alone" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("stage", ["search", "train"])
+def test_a_store_that_cannot_be_used_is_refused_before_features_are_computed(
+    written: Callable[..., Path], stage: str
+) -> None:
+    workspace = Workspace(written())
+    write_json(workspace.best_params, {"params": {}})
+
+    with pytest.raises(TrackingError, match="MLflow knows no nowhere: stores"):
+        run_stages(workspace.root, stage, MLFLOW_TRACKING_URI="nowhere://here")
+
+    assert not workspace.features.exists()
+    assert not workspace.study_journal.exists()
 
 
 @pytest.mark.slow
