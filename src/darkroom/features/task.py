@@ -1,6 +1,6 @@
 """What is trained: the whole model or, if the body is frozen, the head alone."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -41,10 +41,9 @@ def head_card(card: DatasetCard, mean: Sequence[float], std: Sequence[float]) ->
     return replace(card, shape=(len(mean), 1, 1), mean=means, std=deviations)
 
 
-def without_effect(config: Config) -> list[str]:
-    """A line on each kind of settings that have no effect on what is trained, whatever a search may choose."""
+def without_effect(config: Config, searched: Collection[str] = ()) -> list[str]:
+    """A line on each kind of settings that have no effect on what is trained; others may yet, by those ``searched``."""
     model, found = config.model, []
-    searched = config.search.space.flat() if config.search.trials else {}
     if model.last_blocks is not None and model.train != "last-blocks" and model.name == "pretrained":
         found.append("model.last_blocks has no effect; set model.train to last-blocks")
     several = model.hidden and "model.hidden" not in searched

@@ -15,7 +15,7 @@ from darkroom.data.cache import DatasetCard
 from darkroom.data.stale_images import stale_images
 from darkroom.errors import ModelError
 from darkroom.features.head import open_head
-from darkroom.features.task import trained_part
+from darkroom.features.task import trained_part, without_effect
 from darkroom.promotion.start_from import InitialWeights, load_initial_weights
 from darkroom.search import report
 from darkroom.search.attributes import DUPLICATE, FAILURE
@@ -62,6 +62,8 @@ def run(config: Config, workspace: Workspace, start: Start = "matching") -> None
     check_devices(config, device)
     card = DatasetCard.read(workspace.processed(config.dataset.name))
     check_colors(config, card.shape[0])
+    for line in without_effect(config, config.search.space.flat()):
+        warn(line)
     if note := resource_warning(*trained_part(config, card), device):
         warn(note)
     for note in stale_images(config, card, workspace.processed(config.dataset.name)):

@@ -57,12 +57,12 @@ def run(config: Config, workspace: Workspace) -> None:
     CacheError, ConfigError, SearchError or TrackingError.
     """
     card = DatasetCard.read(workspace.processed(config.dataset.name))
+    config, is_searched = _resolve(config, card, workspace)
     group = member(os.environ)
     if group is None or group["RANK"] == "0":
         check_store(config.tracking)
-        for line in useless(config):  # as written: what a search has chosen is not for the user to mend
+        for line in [] if is_searched else useless(config):  # a search has said so of what it does not choose
             warn(line)
-    config = _resolve(config, card, workspace)
     if group is not None or config.model.trains_head:
         _train(config, workspace)
         return
@@ -229,15 +229,18 @@ def _train_and_write(
     )
 
 
-def _resolve(config: Config, card: DatasetCard, workspace: Workspace) -> Config:
-    """The settings that the search found take precedence over params.yaml, which takes precedence over the defaults."""
+def _resolve(config: Config, card: DatasetCard, workspace: Workspace) -> tuple[Config, bool]:
+    """The settings of the training, and whether there was a search.
+
+    What the search found takes precedence over params.yaml, which takes precedence over the defaults.
+    """
     found, fingerprint = read_best_params(workspace.best_params, config)
     if fingerprint not in (None, card.fingerprint):
         raise SearchError(
             f"{workspace.best_params}: searched on another dataset than {workspace.processed(card.name)} now holds; "
             f"run `{SEARCH}` again"
         )
-    return found
+    return found, fingerprint is not None
 
 
 def _settings(config: Config, card: DatasetCard) -> dict[str, dict[str, Any]]:

@@ -254,10 +254,6 @@ def test_settings_that_contradict_a_head_are_refused(
         configured(**change)
 
 
-def _search(space: dict[str, Any]) -> dict[str, Any]:
-    return {"search__trials": 2, "search__space": space}
-
-
 @pytest.mark.parametrize(
     ("change", "beginnings"),
     [
@@ -275,8 +271,8 @@ def _search(space: dict[str, Any]) -> dict[str, Any]:
         ({"model__freeze_norm": True}, ["model.freeze_norm has no effect on a head alone"]),
         ({"augment__flip": "random"}, ["augment changes no image for a head without views; set augment.views"]),
         ({"model__dropout": 0.2}, ["model.dropout has no effect on a head of one layer; set model.hidden"]),
-        ({"augment__flip": "random", **_search({"augment": {"views": {"choices": [1, 2]}}})}, []),
-        ({"model__dropout": 0.2, **_search({"model": {"hidden": {"choices": [[], [4]]}}})}, []),
+        ({"augment__flip": "random", "search__space": {"augment": {"views": {"choices": [1, 2]}}}}, []),
+        ({"model__dropout": 0.2, "search__space": {"model": {"hidden": {"choices": [[], [4]]}}}}, []),
         (
             {"model__freeze_epochs": 0, "model__layer_lr_decay": 0.5},
             ["model.freeze_epochs has no effect on a head", "model.layer_lr_decay has no effect on a head"],
@@ -286,7 +282,9 @@ def _search(space: dict[str, Any]) -> dict[str, Any]:
 def test_settings_that_a_head_has_no_use_for_are_named(
     configured: Configured, change: dict[str, Any], beginnings: list[str]
 ) -> None:
-    found = without_effect(configured(**change))
+    config = configured(**change)
+
+    found = without_effect(config, config.search.space.flat())
 
     assert len(found) == len(beginnings)
     assert all(line.startswith(beginning) for line, beginning in zip(found, beginnings, strict=True))
@@ -332,12 +330,12 @@ VIEWS = {"augment": {"views": {"low": 1, "high": 4}}}
 def test_the_features_of_a_search_have_the_most_views_of_a_trial(
     configured: Configured, values: dict[str, Any], written: int
 ) -> None:
-    config = configured(augment__flip="random", augment__views=written, **_search({"augment": {"views": values}}))
+    config = configured(augment__flip="random", augment__views=written, search__space={"augment": {"views": values}})
 
     check_space(config)
 
     assert with_all_views(config) == config.with_settings({"augment.views": 4})
-    assert without_effect(config) == []
+    assert without_effect(config, config.search.space.flat()) == []
     without = configured(augment__flip="random", augment__views=written)
     assert with_all_views(without) == without
 

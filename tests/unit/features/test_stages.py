@@ -89,7 +89,9 @@ def test_a_head_is_searched_trained_and_evaluated_as_a_whole_model(
     trained(augment__views=2, augment__flip="random", train__weight_decay=0.3, model__freeze_norm=True)
 
     assert kept.exists()
-    assert "model.freeze_norm has no effect on a head alone" in " ".join(capsys.readouterr().err.split())
+    assert " ".join(capsys.readouterr().err.split()).count("model.freeze_norm has no effect on a head alone") == 1
+    trained(augment__views=2, augment__flip="random", model__freeze_norm=True, search__trials=0)
+    assert " ".join(capsys.readouterr().err.split()).count("model.freeze_norm has no effect on a head alone") == 1
 
 
 @pytest.mark.parametrize("stage", ["search", "train"])
