@@ -138,7 +138,7 @@ def _git(workspace: Workspace, *arguments: str) -> str | None:
 
 
 def bring_settings(training: TrainingRun, config: Config, workspace: Workspace, checkout: Checkout) -> None:
-    """Write params.yaml as the training resolved it, with where the data is found from today's.
+    """Write params.yaml as the training resolved it, with where the data is found, and how, from today's.
 
     The weights that it began with are brought along. Raises ModelError or TrackingError if they are no longer there.
     """
@@ -147,8 +147,10 @@ def bring_settings(training: TrainingRun, config: Config, workspace: Workspace, 
     mirror = config.dataset.mirror or os.environ.get("DARKROOM_MIRROR")
     # What was downloaded here need not cross the network again: it lies as in a mirror, and is verified as one.
     mirror = mirror or str(workspace.raw(settings["dataset"]["name"]).parent)
-    # Paths are meant from here; what is no path that exists is an address.
+    # Paths are meant from here; what is no path that exists is an address. How it is to be read is not recorded.
     settings["dataset"] |= {
+        "labels": config.dataset.labels,
+        "encoding": config.dataset.encoding,
         "path": config.dataset.path
         if is_address(config.dataset.path)
         else str(root / Path(config.dataset.path).expanduser()),

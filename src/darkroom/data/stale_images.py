@@ -11,6 +11,8 @@ from darkroom.data.cache import NAMES, DatasetCard
 from darkroom.utils.csv_files import read_csv
 
 MAX_NAMED = 3
+# dataset.on_leak of images that were preprocessed without it on record.
+NONE_DROPPED = "report"
 # Files that are looked for where dataset.path points to now.
 SAMPLE = 3
 
@@ -31,10 +33,14 @@ def changed_settings(config: Config, card: DatasetCard) -> str | None:
 
     None if all agree. A setting that is newer than the preprocessed images is left out.
     """
-    now = config.model_dump(mode="json", include=set(card.settings))
+    then, now = dict(card.settings), config.model_dump(mode="json", include=set(card.settings))
+    if "dataset" in then:
+        then["dataset"] = {"on_leak": NONE_DROPPED} | then["dataset"]
+        if now["dataset"]["on_leak"] == "stop":  # and did not
+            now["dataset"]["on_leak"] = NONE_DROPPED
     differing = [
         f"{section}.{key} was {_shown(value)} and is {_shown(now[section][key])}"
-        for section, values in card.settings.items()
+        for section, values in then.items()
         for key, value in values.items()
         if key in now.get(section, {}) and now[section][key] != value
     ]

@@ -147,7 +147,7 @@ def _write_cache(decoded: DecodedDataset, found: Inspected, config: Config, targ
             names=decoded.names,
             attributes=decoded.attributes,
             settings={
-                "dataset": {"name": name, "on_broken": config.dataset.on_broken},
+                "dataset": config.dataset.recorded,
                 "preprocess": config.preprocess.model_dump(mode="json", exclude=WITHOUT_EFFECT),
             },
             decoder=decoded.decoder,

@@ -9,6 +9,7 @@ import subprocess
 from contextlib import chdir
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,7 +139,7 @@ def checkout(tmp_path):
 def recorded(config):
     """What a run records of its settings: the sections that a training depends on, and of its data not the place."""
     sections = config.model_dump(mode="json", include={"preprocess", "model", "augment", "train"})
-    return {"dataset": config.dataset.model_dump(include={"name", "on_broken"}), **sections}
+    return {"dataset": config.dataset.recorded, **sections}
 
 
 def restored(project_root, checkout, found):
@@ -207,14 +208,18 @@ def folder(project):
     for number in range(50):
         path = root / "data" / "folder" / str(number % 2) / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
-        picture = Image.new("L", (6, 6), 5 * number)
-        picture.putpixel((0, 0), 255 - 5 * number)
-        picture.save(path)
+        _picture(number).save(path)
     config = load(root / "params.yaml")
     for stage in (download, preprocess):
         stage.run(config, Workspace())
     card = json.loads((root / "data" / "processed" / "folder" / "dataset.json").read_text())
     return root, recorded(config), card["fingerprint"]
+
+
+def _picture(number):
+    picture = Image.new("L", (6, 6), 5 * number)
+    picture.putpixel((0, 0), 255 - 5 * number)
+    return picture
 
 
 def bring(folder, checkout):
@@ -244,6 +249,48 @@ def test_the_data_is_made_again_elsewhere_where_it_is_not_here(folder, checkout,
     assert in_this_process == ["download", "preprocess"]
     assert json.loads((made / "dataset.json").read_text())["fingerprint"] == fingerprint
     assert {path: path.stat().st_mtime_ns for path in (root / "data").rglob("*")} == before
+
+
+def test_images_are_dropped_again_where_they_were_for_the_run(project, checkout, in_this_process):
+    settings = {"dataset__name": "folder", "preprocess__audit": "full"}
+    root = project(**settings, dataset__on_leak="drop-train")
+    pictures = np.random.default_rng(0).integers(0, 256, (60, 6, 6), dtype=np.uint8)
+    for split, first, end in (("train", 0, 50), ("test", 44, 60)):
+        for number in range(first, end):
+            path = root / "data" / "folder" / split / str(number % 2) / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pictures[number]).save(path)
+    config = load(root / "params.yaml")
+    for stage in (download, preprocess):
+        stage.run(config, Workspace())
+    then = json.loads((root / "data" / "processed" / "folder" / "dataset.json").read_text())
+    project(**settings)
+    preprocess.run(load(root / "params.yaml"), Workspace())
+    now = json.loads((root / "data" / "processed" / "folder" / "dataset.json").read_text())
+
+    made = bring((root, recorded(config), then["fingerprint"]), checkout)
+
+    assert then["sizes"]["train"] < now["sizes"]["train"]
+    assert json.loads((made / "dataset.json").read_text())["sizes"] == then["sizes"]
+
+
+def test_labels_are_read_as_today_where_the_data_is_made_again(project, checkout, in_this_process):
+    root = project(dataset__name="folder", dataset__labels="labels.csv")
+    lines = ["file,label"]
+    for number in range(50):
+        _picture(number).save(root / "data" / "folder" / f"{number}.png")
+        lines.append(f"{number}.png,{'ab'[number % 2]}")
+    (root / "data" / "folder" / "labels.csv").write_text("\n".join(lines))
+    config = load(root / "params.yaml")
+    for stage in (download, preprocess):
+        stage.run(config, Workspace())
+    fingerprint = json.loads((root / "data" / "processed" / "folder" / "dataset.json").read_text())["fingerprint"]
+    shutil.rmtree(root / "data" / "processed")
+
+    made = bring((root, recorded(config), fingerprint), checkout)
+
+    assert json.loads((made / "dataset.json").read_text())["fingerprint"] == fingerprint
+    assert in_this_process == ["download", "preprocess"]
 
 
 def test_the_fixes_are_those_of_the_run_and_not_of_today(folder, checkout, in_this_process):

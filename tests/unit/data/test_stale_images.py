@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from tests.conftest import QUICK, Darkroom
 
 from darkroom.config import Config
@@ -38,6 +39,23 @@ def test_the_first_that_differ_are_named_with_the_command_that_helps() -> None:
     assert said
     assert "preprocess.image_size was [28, 28] and is empty" in said
     assert ", and 2 more; run" in said
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "said"),
+    [
+        ("report", "stop", None),
+        ("stop", "report", None),
+        ("drop-train", "drop-train", None),
+        ("stop", "drop-train", "dataset.on_leak was report and is drop-train"),
+        ("drop-train", "report", "dataset.on_leak was drop-train and is report"),
+    ],
+)
+def test_images_that_were_dropped_or_are_to_be_are_told_of(then: str, now: str, said: str | None) -> None:
+    made = card()
+    made.settings["dataset"] = Dataset(on_leak=then).recorded
+    found = changed_settings(Config(dataset=Dataset(on_leak=now)), made)
+    assert found == (said and f"the images were preprocessed with other settings: {said}; run `dvc repro preprocess`")
 
 
 def files(directory: Path, *names: str) -> None:

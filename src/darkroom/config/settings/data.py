@@ -58,6 +58,12 @@ class Dataset(Section):
         "report", description="train images whose picture is in val or test too: report, drop-train (them), or stop"
     )
 
+    @property
+    def recorded(self) -> dict[str, str]:
+        """What the images depend on, but for where they are: a value of on_leak that drops none is left out."""
+        dropped = {"on_leak": self.on_leak} if self.on_leak == "drop-train" else {}
+        return {"name": self.name, "on_broken": self.on_broken, **dropped}
+
     @field_validator("path")
     @classmethod
     def _path_holds_no_secret(cls, path: str) -> str:
