@@ -67,9 +67,14 @@ def _check_head(config: Config) -> None:
 
 
 def with_all_views(config: Config) -> Config:
-    """``config`` with the largest number of views that a trial may have: all trials use the first of the same ones."""
+    """``config`` with the most views that a trial may have, or the settings as written, with which they are compared.
+
+    All use the first of the same ones.
+    """
     searched = config.search.space.augment.get("views")
-    return config.with_settings({"augment.views": max(_ends(searched))}) if searched else config
+    if not searched:
+        return config
+    return config.with_settings({"augment.views": max(config.augment.views, *_ends(searched))})
 
 
 def check_colors(config: Config, channels: int) -> None:

@@ -326,15 +326,15 @@ VIEWS = {"augment": {"views": {"low": 1, "high": 4}}}
 
 
 @pytest.mark.parametrize("values", [VIEWS["augment"]["views"], {"choices": [4, 1]}], ids=["range", "choices"])
-@pytest.mark.parametrize("written", [1, 9])
-def test_the_features_of_a_search_have_the_most_views_of_a_trial(
-    configured: Configured, values: dict[str, Any], written: int
+@pytest.mark.parametrize(("written", "most"), [(1, 4), (9, 9)])
+def test_the_features_of_a_search_have_the_most_views_of_a_trial_or_of_the_settings_as_written(
+    configured: Configured, values: dict[str, Any], written: int, most: int
 ) -> None:
     config = configured(augment__flip="random", augment__views=written, search__space={"augment": {"views": values}})
 
     check_space(config)
 
-    assert with_all_views(config) == config.with_settings({"augment.views": 4})
+    assert with_all_views(config) == config.with_settings({"augment.views": most})
     assert without_effect(config, config.search.space.flat()) == []
     without = configured(augment__flip="random", augment__views=written)
     assert with_all_views(without) == without

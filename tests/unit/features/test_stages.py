@@ -120,12 +120,13 @@ def test_the_views_of_a_search_are_computed_once_for_all_trials_and_the_training
 
     monkeypatch.setattr(compute._Computation, "run", counted)
 
-    space = {"augment": {"views": {"choices": [1, 4]}}}
-    root = trained(augment__flip="random", search__space=space, search__finalists=0)
+    space = {"augment": {"views": {"choices": [1, 3]}}}
+    # 4 outside the space: with them the finalists are compared.
+    root = trained(augment__flip="random", augment__views=4, search__space=space)
 
     best = json.loads((root / "models" / "search" / "best_params.json").read_text())
     card = json.loads((root / "models" / "model.json").read_text())
-    assert best["params"].get("augment.views", 1) == card["settings"]["augment"]["views"]
+    assert best["params"].get("augment.views", 4) == card["settings"]["augment"]["views"]
     assert computed == [4]
     # Whatever number the search chose.
     assert "no effect" not in capsys.readouterr().err
