@@ -76,6 +76,7 @@ def read_layout(tree: Node) -> Layout:
     splits = _splits_in(root)
     if not splits:
         _refuse_shared_folders(root, [root])
+        _refuse_splits_below(root, [root])
         return Layout(root, (("", root),), ())
     tops = {split: root.folders[name] for name, split in splits.items()}
     holders = {split: _inner(top, split) for split, top in tops.items() if split != PRED}
@@ -93,6 +94,7 @@ def read_layout(tree: Node) -> Layout:
     for holder in holders.values():
         _refuse_copies(holder, is_whole=False)
     _refuse_shared_folders(root, list(holders.values()))
+    _refuse_splits_below(root, list(holders.values()))
     return Layout(root, tuple(holders.items()), tuple(unlabeled))
 
 
@@ -200,6 +202,20 @@ def _refuse_shared_folders(root: Node, holders: Sequence[Node]) -> None:
                 "outer ones are, move the images up into them; if the inner ones are, merge the outer ones or call "
                 "them train, val and test; or list each image's class in a table (dataset.labels)",
             )
+
+
+def _refuse_splits_below(root: Node, holders: Sequence[Node]) -> None:
+    """Refuse a "class" that is divided into splits: it may be a dataset of its own, or its splits would be mixed."""
+    for node in (node for holder in holders for node in holder.folders.values() if not node.images):
+        splits = {plain_split(name) for name in node.folders}
+        only = node.only_folder()
+        if None in splits or (only and len(only.folders) < 2):
+            continue
+        _refuse(
+            root,
+            f"{node.path}/ is where a class is expected, but holds {_list(node.folders)}, as a whole dataset does; set "
+            f"dataset.path to it (unpack an archive first), or put the splits around the classes (train/{node.name}/)",
+        )
 
 
 def _refuse(root: Node, problem: str) -> NoReturn:

@@ -145,6 +145,12 @@ LAYOUTS = [
         refused="which of them are the classes",
     ),
     Layout(
+        "`pets/train/…`, `plants/…`",
+        "refused: pets is divided into splits, as a whole dataset is",
+        classes("pets/train", "plants"),
+        refused="pets/ is where a class is expected",
+    ),
+    Layout(
         "a class folder without an image",
         "refused, with what is in it",
         classes("") | {"foxes/1.txt": b"x", "foxes/2.txt": b"x"},

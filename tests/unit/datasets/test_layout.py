@@ -274,9 +274,26 @@ def test_classes_that_hold_the_same_folders_are_refused_with_the_tree(names):
 
 
 @pytest.mark.parametrize(
+    ("names", "held"),
+    [
+        ([*below("pets/train"), "plants/rose/1.png", "plants/tulip/1.png"], "train/"),
+        ([*below("pets/train", "pets/test"), "plants/rose/1.png"], "test/, train/"),
+        (["pets/train/1.png", "pets/test/1.png", "plants/1.png"], "test/, train/"),
+        (["train/pets/train/1.png", "train/pets/val/1.png", "train/plants/1.png"], "train/, val/"),
+    ],
+)
+def test_a_class_that_is_divided_into_splits_is_refused_with_the_tree(names, held):
+    told = refusal(names)
+    assert f"pets/ is where a class is expected, but holds {held}, as a whole dataset does" in told
+    assert f": {len(names)} images" in told
+
+
+@pytest.mark.parametrize(
     "names",
     [
         ["cat/images/1.png", "dog/images/1.png"],
+        ["vehicles/train/1.png", "animals/1.png"],
+        ["vehicles/train/1.png", "vehicles/car/1.png", "animals/test/1.png", "animals/2.png"],
         ["cat/a/1.png", "cat/b/1.png", "dog/c/1.png", "dog/d/1.png"],
         ["cat/a/1.png", "cat/b/1.png", "cat/1.png", "dog/a/1.png", "dog/b/1.png", "dog/1.png"],
     ],
