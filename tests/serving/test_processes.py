@@ -19,8 +19,12 @@ from tests.serving.process import serve
 from tests.serving.project import NAME, again, make_project, picture_of
 from tests.wait import SECONDS, wait_until
 from urllib3.util import Retry
+from uvicorn.supervisors.multiprocess import SIGNALS
 
+from darkroom.config import load
 from darkroom.promotion.registry import CHALLENGER, CHAMPION
+from darkroom.serving.processes import Supervisor, WorkerConfig
+from darkroom.workspace import Workspace
 
 # Between two requests of a client: without a pause, clients leave no core to a process that starts.
 PAUSE = 0.02
@@ -257,6 +261,31 @@ def test_when_the_supervisor_is_killed_the_processes_answer_what_they_have_begun
             begun.sendall(body)
             assert begun.recv(1000).startswith(b"HTTP/1.1 200")
         assert not psutil.wait_procs(workers, SECONDS)[1]
+
+
+@pytest.fixture
+def supervisor(project, tmp_path):
+    """A supervisor that has started nothing yet. It handles signals, which are the tests' again afterwards."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    root = project(serve__processes=2)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        config = WorkerConfig(load(root / "params.yaml"), Workspace(root), "127.0.0.1", None, tmp_path)
+        yield Supervisor(config, listening, lambda: None)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@SLOW
+def test_a_process_that_ends_while_it_starts_is_not_waited_for(supervisor):
+    process = supervisor._start()
+    psutil.Process(process.pid).suspend()
+    process.parent_conn.send(b"ping")
+
+    process.process.kill()
+    process.process.join()
+
+    # The pipe has ended, where an answer would be waited for otherwise.
+    assert process.parent_conn.poll(0)
 
 
 def _is_closed(port):

@@ -134,6 +134,7 @@ class Supervisor(Multiprocess):
         before = list(self.processes)
         with _signals_blocked():
             super().keep_subprocess_alive()
+        self._close_other_ends()
         for each in before:
             if each not in self.processes:
                 mark_process_dead(each.pid, str(self._worker.shared))
@@ -161,7 +162,13 @@ class Supervisor(Multiprocess):
         with _signals_blocked():
             process.start()
         self.processes.append(process)
+        self._close_other_ends()
         return process
+
+    def _close_other_ends(self) -> None:
+        """Let the pipe to each process end with it: uvicorn would wait a minute for an answer of one that is killed."""
+        for each in self.processes:
+            each.child_conn.close()
 
 
 def _how(ended: Process) -> str:
