@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests import s3
+from tests.ports import free_port
 from tests.unit.datasets.remote.birds import BIRDS, FILES, contents
 
 from darkroom.config.settings import Dataset
@@ -26,7 +27,8 @@ def waits(monkeypatch):
 
 @pytest.fixture(scope="module")
 def moto():
-    server = s3.Server()
+    # Not a port of the system's choice: while a server is stopped, the system could give it to someone else.
+    server = s3.Server(free_port())
     yield server
     server.stop()
 
