@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import uvicorn
 from sklearn.datasets import load_digits
+from tests.ports import free_port
 from tests.serving.page.strokes import png
 
 from darkroom.config import parse
@@ -125,11 +126,12 @@ class Served:
 
 
 @contextmanager
-def serve(loaded: LoadedModel, port: int = 0, key: str | None = None, **settings: Any) -> Iterator[Served]:
+def serve(loaded: LoadedModel, port: int | None = None, key: str | None = None, **settings: Any) -> Iterator[Served]:
     """A server whose champion is ``loaded``, on ``port`` or a free one."""
     service = Service(Serve(**settings))
     service.serve(loaded, "2026-02-03T04:05:06+00:00")
-    listening = socket.create_server(("127.0.0.1", port))
+    # Not a port of the system's choice: the system could give it to someone else before the next server there starts.
+    listening = socket.create_server(("127.0.0.1", port or free_port()))
     server = uvicorn.Server(uvicorn.Config(make_app(service, key), log_config=None, timeout_graceful_shutdown=1))
     thread = Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
