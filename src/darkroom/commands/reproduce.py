@@ -27,6 +27,7 @@ ENVIRONMENT = (
     "devices",
     "precision",
     "threads",
+    "features_by",
     "torch",
     "torchvision",
     "numpy",

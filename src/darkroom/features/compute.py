@@ -30,6 +30,8 @@ PART = 64
 # Of the features of other settings so many stay, for a way back.
 KEPT = 3
 PARTIAL = ".partial"
+# Names the program that computed the parts beside it.
+PROGRAM = "computed_by"
 # Images by which the fastest way to compute is chosen.
 EXAMPLE = 16
 
@@ -118,18 +120,20 @@ class _Computation:
 
     def run(self) -> None:
         keep_freed_memory()
-        self.partial.mkdir(exist_ok=True)
-        missing = [(name, start) for name in SPLITS for start in self._starts(name) if not self._is_done(name, start)]
         total = sum(len(self.splits[name]) * self._views(name) for name in SPLITS)
-        left = sum(self._images(name, start) * self._views(name) for name, start in missing)
-        if left < total:
-            messages.print(f"features: resuming after {total - left:,} of {total:,}")
         with progress() as display:
-            task = display.add_task("features", total=total, completed=total - left, note="")
-            if missing:
-                example = self._pixels(*missing[0])[:EXAMPLE]
-                self.function, self.computed_by = fastest(self.body, self.plain, example, left)
-                display.update(task, note=self.computed_by)
+            task = display.add_task("features", total=total, note="")
+            self.function, self.computed_by = fastest(
+                self.body, self.plain, self._pixels(SPLITS[0], 0)[:EXAMPLE], total
+            )
+            self._keep_parts_of_this_program()
+            missing = [
+                (name, start) for name in SPLITS for start in self._starts(name) if not self._is_done(name, start)
+            ]
+            left = sum(self._images(name, start) * self._views(name) for name, start in missing)
+            if left < total:
+                messages.print(f"features: resuming after {total - left:,} of {total:,}")
+            display.update(task, completed=total - left, note=self.computed_by)
             for name, start in missing:
                 for view in self._compute(name, start):
                     display.advance(task, view)
@@ -147,6 +151,14 @@ class _Computation:
             )
         shutil.rmtree(self.partial)
         messages.print(f"features: computed {total:,} vectors of {self.count:,} numbers with {self.computed_by}")
+
+    def _keep_parts_of_this_program(self) -> None:
+        """Remove what another program computed before a kill: the features of all images are of one program."""
+        program = self.partial / PROGRAM
+        if not program.exists() or program.read_text() != self.computed_by:
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self.partial.mkdir()
+            program.write_text(self.computed_by)
 
     def _views(self, name: str) -> int:
         return self.config.augment.views if name == "train" else 1

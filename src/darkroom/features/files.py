@@ -73,12 +73,14 @@ class Features:
     """The features of two splits, mapped from their files, float32 [N * views, features, 1, 1].
 
     ``card`` describes them as a dataset; ``dataset`` is that of the images, ``parameters`` those of the body.
-    ``classes`` is the layer that tells the classes on which the body was trained, if its weights came with one.
+    ``computed_by`` names the program. ``classes`` is the layer that tells the classes on which the body was trained, if
+    its weights came with one.
     """
 
     card: DatasetCard
     dataset: DatasetCard
     parameters: int
+    computed_by: str
     train: Split
     val: Split
     classes: ClassLayer | None = None
@@ -95,7 +97,7 @@ def read_features(directory: Path) -> Features:
     card = FeaturesCard.read(directory)
     dataset = card.dataset_card
     train, val = (_read(directory, card, name) for name in SPLITS)
-    return Features(head_card(dataset, card.mean, card.std), dataset, card.parameters, train, val)
+    return Features(head_card(dataset, card.mean, card.std), dataset, card.parameters, card.computed_by, train, val)
 
 
 def read_class_layer(directory: Path) -> ClassLayer | None:

@@ -159,12 +159,14 @@ def _make_plan(config: Config, workspace: Workspace, card: DatasetCard, device: 
             # As it is found again: the file here is a copy.
             settings["train"]["start_from"] = beginning.reference
         environment[START_TAG] = beginning.digest
-    # A training begun on another device, in another precision or with other weights cannot resume to the same bits.
-    where = {key: environment[key] for key in ("system.device", "system.precision")}
     # With the classes of its weights, which the recorded settings do not contain.
     start = Path(config.train.start_from).name if config.train.start_from else None
     head = open_head(config, workspace, card, device)
     features = {"features": head.directory.name} if head else {}
+    if head:
+        environment["system.features_by"] = head.features.computed_by
+    # A training begun on another device, in another precision or with other weights cannot resume to the same bits.
+    where = {key: environment.get(key) for key in ("system.device", "system.precision", "system.features_by")}
     # Only rounding depends on how many devices there are.
     same = settings | {"train": {key: value for key, value in settings["train"].items() if key != "devices"}}
     key = digest({"fingerprint": card.fingerprint, "settings": same, "where": where, "start": start} | features)

@@ -15,7 +15,13 @@ from darkroom.workspace import Workspace
 
 RUN = "a" * 32
 WEIGHTS = "b" * 64
-FACTS = {"system.device": "cpu", "system.threads": "2", "system.precision": "fp32", "system.torch": "2.15.0"}
+FACTS = {
+    "system.device": "cpu",
+    "system.threads": "2",
+    "system.precision": "fp32",
+    "system.features_by": "ONNX Runtime",
+    "system.torch": "2.15.0",
+}
 METRICS = {"best/epoch": 2.0, "best/val_accuracy": 0.9, "best/val_loss": 0.1 + 0.2, "train/loss": 0.5}
 TEST = {"test/accuracy": 0.85, "test/f1_macro": 0.84, "test/log_loss": 0.4, "test/calibration_error": 0.1}
 REPRODUCED = "Reproduced: the same weights and metrics, bit for bit."
@@ -93,6 +99,7 @@ def test_whatever_differs_is_named_and_makes_it_another(came_out, outcome, name)
     [
         ({"system.threads": 1}, "threads 2 then, 1 now"),
         ({"system.precision": "bf16"}, "precision fp32 then, bf16 now"),
+        ({"system.features_by": "torch on cpu"}, "features by ONNX Runtime then, torch on cpu now"),
         ({"system.torch": "2.16.0"}, "torch 2.15.0 then, 2.16.0 now"),
         ({"system.device": "cuda"}, "device cpu then, cuda now; train.deterministic is false: on a GPU two trainings"),
     ],

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.unit.features.conftest import CPU, TRAIN, VAL, write_images
+from torch.utils.flop_counter import FlopCounterMode
 
 from darkroom.config.settings import Augment
 from darkroom.data.batches import TrainBatches, read_split
@@ -139,7 +140,7 @@ def test_a_kill_loses_the_part_that_it_meets(
             opened(**VIEWS)
     assert len(parts) == 4
     partial = whole.directory.with_suffix(".partial")
-    damaged = sorted(partial.iterdir())[0]
+    damaged = sorted(partial.glob("*.npy"))[0]
     damaged.write_bytes(damaged.read_bytes()[:100])
     capsys.readouterr()
 
@@ -299,31 +300,88 @@ def test_features_that_are_not_finite_are_refused(opened: Opened, monkeypatch: p
     assert not [path for path in Path("data/features").iterdir() if path.suffix == ""]
 
 
-def test_onnx_runtime_gives_the_same_features(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = opened().features.train.images.clone()
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Sets the seconds that torch and then ONNX Runtime take for the example. An export is always worth it."""
+    monkeypatch.setattr(body, "WORTH_EXPORT_FLOPS", 0)
+
+    def take(*each: float) -> None:
+        times = iter(each)
+        monkeypatch.setattr(body, "_timed", lambda function, shown: (function(shown), next(times)))
+
+    return take
+
+
+def test_onnx_runtime_gives_the_same_features(opened: Opened, seconds: Callable[..., None]) -> None:
     whole = Body(opened().whole)
-    monkeypatch.setattr(body, "WORTH_EXPORT_SECONDS", 0.0)
     images = torch.randint(0, 256, (20, 3, 20, 24), dtype=torch.uint8)
-    monkeypatch.setattr(body, "_timed", lambda function, shown: (function(shown), 1.0))
+    seconds(1.0, 0.5)
 
     found, name = fastest(whole, feature_function(whole, CPU), images, 1000)
 
     assert name == "ONNX Runtime"
     torch.testing.assert_close(found(images), feature_function(whole, CPU)(images), rtol=1e-4, atol=1e-4)
-    assert plain.isfinite().all()
+
+
+def test_a_program_that_is_hardly_faster_is_not_taken(opened: Opened, seconds: Callable[..., None]) -> None:
+    whole = Body(opened().whole)
+    plain = feature_function(whole, CPU)
+    seconds(1.0, 0.9)
+
+    assert fastest(whole, plain, torch.zeros(4, 3, 20, 24, dtype=torch.uint8), 1000) == (plain, "torch on cpu")
+
+
+def test_whether_an_export_is_worth_it_depends_on_the_work_and_not_on_the_time(
+    opened: Opened, seconds: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Body(opened().whole)
+    plain = feature_function(whole, CPU)
+    images = torch.zeros(4, 3, 20, 24, dtype=torch.uint8)
+    with FlopCounterMode(display=False) as counter:
+        plain(images)
+    monkeypatch.setattr(body, "WORTH_EXPORT_FLOPS", 100 * counter.get_total_flops() / len(images))
+
+    seconds(1e6, 1.0)
+    assert fastest(whole, plain, images, 99) == (plain, "torch on cpu")
+    seconds(1e-6, 1e-9)
+    assert fastest(whole, plain, images, 100)[1] == "ONNX Runtime"
+
+
+def test_parts_of_another_program_are_computed_again_after_a_kill(
+    opened: Opened, parts: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = opened().features.train.images.clone()
+    shutil.rmtree(opened().directory)
+    with monkeypatch.context() as patch:
+        patch.setattr(compute, "fastest", lambda body, plain, *_: (lambda images: plain(images) + 1, "another"))
+        patch.setattr(compute, "write_features", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            opened()
+    parts.clear()
+    capsys.readouterr()
+
+    found = opened().features
+
+    assert torch.equal(found.train.images, expected)
+    assert found.computed_by == "torch on cpu"
+    assert len(parts) == 6 + 3
+    assert "resuming" not in capsys.readouterr().err
+
+
+def _interrupt(*arguments: Any, **options: Any) -> None:
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("factor", [1.01, float("nan")])
 def test_a_program_that_gives_something_else_is_not_taken(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch, factor: float
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, seconds: Callable[..., None], factor: float
 ) -> None:
     whole = Body(opened().whole)
     plain = feature_function(whole, CPU)
-    monkeypatch.setattr(body, "WORTH_EXPORT_SECONDS", 0.0)
+    seconds(1.0, 0.5)
     monkeypatch.setattr(body, "check_installed", lambda: None)
     monkeypatch.setattr(body, "write_onnx", lambda *_: None)
     monkeypatch.setattr(body, "trace", lambda *_: None)
     monkeypatch.setattr(body, "read_onnx", lambda _: lambda images: plain(images) * factor)
-    monkeypatch.setattr(body, "_timed", lambda function, shown: (function(shown), 1.0))
 
     assert fastest(whole, plain, torch.zeros(4, 3, 20, 24, dtype=torch.uint8), 1000) == (plain, "torch on cpu")

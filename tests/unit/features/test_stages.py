@@ -78,6 +78,7 @@ def test_a_head_is_searched_trained_and_evaluated_as_a_whole_model(
         assert model(test.images).shape == (5, 3)
     assert searched["trials"] == 3
     assert card.settings["model"]["train"] == "head"
+    assert card.facts["system.features_by"] == "torch on cpu"
     assert metrics["parameters"] == sum(each.numel() for each in model.parameters())
     (kept,) = [path for path in (root / "data" / "features").iterdir() if path.is_dir()]
 
