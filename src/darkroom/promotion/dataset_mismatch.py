@@ -1,4 +1,4 @@
-"""A notice if the champion was trained on data other than the newest model's."""
+"""Notices about models of other data under the same name, and of the same data under another name."""
 
 from pathlib import Path
 
@@ -46,4 +46,20 @@ def mismatch_notice(config: Config, client: MlflowClient, dataset: DatasetCard, 
     return (
         f"version {serving.version} stays champion, a model of other data: {found}; {what_to_do}, `darkroom data-diff` "
         "shows what changed"
+    )
+
+
+def other_name_notice(config: Config, client: MlflowClient, dataset: DatasetCard) -> str | None:
+    """A line if models of ``dataset`` have another name in the registry, as after a move of a folder, else None.
+
+    Raises MlflowException if the store does not answer.
+    """
+    name = config.registered_model
+    if config.tracking.registered_model:  # not named after the folder
+        return None
+    same = client.search_model_versions(f"tags.`{FINGERPRINT_TAG}` = '{dataset.fingerprint}'")
+    other = min({version.name for version in same} - {name}, default=None)
+    return other and (
+        f"{other} has models of the same images, with which {name} is not compared; set tracking.registered_model to "
+        f"{other} if the folder has only another name now"
     )

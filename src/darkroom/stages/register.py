@@ -8,7 +8,7 @@ from darkroom.config import Config
 from darkroom.errors import ModelError
 from darkroom.evaluation.predictions import PREDICTIONS
 from darkroom.models.card import ModelCard
-from darkroom.promotion.dataset_mismatch import mismatch_notice
+from darkroom.promotion.dataset_mismatch import mismatch_notice, other_name_notice
 from darkroom.promotion.lineage import other_data
 from darkroom.promotion.promote import promote_first
 from darkroom.promotion.registration import register_working_tree
@@ -31,5 +31,8 @@ def run(config: Config, workspace: Workspace) -> None:
         f"({', '.join(sorted(aliases))})"
     )
     dataset = ModelCard.read(workspace.model_card).dataset_card
+    is_first = registered.is_new and registered.version == "1"
+    if is_first and (line := other_name_notice(config, store.client, dataset)):
+        warn(line)
     if line := mismatch_notice(config, store.client, dataset, workspace.report("evaluate") / PREDICTIONS):
         warn(line)

@@ -364,7 +364,7 @@ def test_images_that_were_moved_away_are_found(doctor, project, tmp_path):
     find(
         doctor(),
         "working tree",
-        "dataset.path: photos of pets: not found; put it back, or run `darkroom init NEW_PATH`",
+        "dataset.path: photos of pets: not found; put it back, or set dataset.path to where the images are now",
     )
     (Workspace().root / "photos of pets").mkdir()
     assert not doctor()

@@ -1,4 +1,4 @@
-"""That the champion is a model of other data is told in a line, with what there is to do."""
+"""Models of other data under one name, and of the same data under two, are told in a line with what there is to do."""
 
 import csv
 import json
@@ -9,7 +9,7 @@ from tests.conftest import QUICK
 
 from darkroom.config import load
 from darkroom.data.cache import DatasetCard
-from darkroom.promotion.dataset_mismatch import mismatch_notice
+from darkroom.promotion.dataset_mismatch import mismatch_notice, other_name_notice
 from darkroom.tracking.runs import FINGERPRINT_TAG, PREDICTIONS_TAG
 from darkroom.workspace import Workspace
 
@@ -119,3 +119,31 @@ def test_a_dataset_that_changed_is_told_by_register_and_its_model_meets_the_gate
         run(stage)
     assert "version 1 stays champion, a model of other data: 360 test images are in both" in run("register")
     assert "against version 1" in darkroom("promote", "--dry-run", "2")[1]
+
+
+@pytest.mark.parametrize(
+    ("renamed", "expected"),
+    [
+        ({}, None),
+        ({"tracking__registered_model": "pets"}, None),
+        ({"dataset__name": "folder", "dataset__path": "other/pets"}, "darkroom-digits has models of the same images"),
+    ],
+    ids=["the same name", "a name that was chosen", "a folder with another name"],
+)
+def test_a_name_that_differs_from_that_of_models_of_the_same_images_is_told(told, evaluated, renamed, expected):
+    config = load(evaluated / "params.yaml").with_settings(
+        {name.replace("__", "."): value for name, value in renamed.items()}
+    )
+
+    found = other_name_notice(config, told.client, told.card)
+
+    assert found == expected or (expected and found.startswith(expected))
+    assert not found or found.endswith(
+        "set tracking.registered_model to darkroom-digits if the folder has only another name now"
+    )
+
+
+def test_a_name_for_other_images_is_no_reason_to_say_anything(told, evaluated):
+    config = load(evaluated / "params.yaml").with_settings({"dataset.name": "folder", "dataset.path": "pets"})
+
+    assert other_name_notice(config, told.client, replace(told.card, fingerprint="d" * 64)) is None

@@ -39,7 +39,7 @@ def check(config: Config, workspace: Workspace) -> Iterator[Finding]:
             + (
                 f"DVC needs its whole path, {meant}"
                 if meant.exists()
-                else "put it back, or run `darkroom init NEW_PATH` with the place of the images"
+                else "put it back, or set dataset.path to where the images are now"
             ),
         )
     if not (cache / CARD).exists():
