@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from darkroom.config.addresses import SCHEME
 from darkroom.datasets.source import Attributes
-from darkroom.datasets.split_names import PRED, WORDS
-from darkroom.datasets.tables import Columns, Table, read_table
+from darkroom.datasets.split_names import PRED, WORDS, find_splits
+from darkroom.datasets.tables import Columns, Table, composed, read_table
 from darkroom.errors import DataError, counted
 
 MAX_NAMED = 3
@@ -51,11 +51,11 @@ class LabeledImages:
 def label_images(path: Path, names: Sequence[str]) -> LabeledImages:
     """Labels and splits from the table at ``path`` for the images ``names`` [N], their paths in the dataset.
 
-    A row's file is an image's whole path, or the end of one, or its file name, each with or without the suffix; the
+    A row's file is an image's whole path, or the end of one, or ends with one, each with or without the suffix; the
     first of these that matches one image counts.
 
     Raises DataError if a row matches no image or several, rows of one image differ, there are fewer than two classes, a
-    split has an unknown name, or splits cut a group.
+    split has an unknown name, or splits cut a group or are those of some folders only.
     """
     table = read_table(path, path.name)
     found = _match(table, names)
@@ -92,7 +92,7 @@ def _match(table: Table, names: Sequence[str]) -> Ints:
     files = compute.replace_substring_regex(files, r"^(\./)+", "")
     # What an address names was downloaded to a path that says all but how.
     files = compute.replace_substring_regex(files, rf"(?i){SCHEME.pattern}", "")
-    paths = pa.array(names, pa.string())
+    paths = composed(pa.array(names, pa.string()))  # as the table's texts are
     stems = compute.replace_substring_regex(paths, r"\.[^./]*$", "")
     found = np.full(len(files), -1)
     several = np.zeros(len(files), dtype=bool)
@@ -118,9 +118,11 @@ def _match(table: Table, names: Sequence[str]) -> Ints:
     for count in np.unique(parts[(found < 0) & ~several]).tolist():
         look(_last_parts(paths, count), files, parts == count)
         look(_last_parts(stems, count), files, parts == count)
-    if ((found < 0) & ~several).any():
-        look(_last_parts(paths, 1), _last_parts(files, 1), every)
-        look(_last_parts(stems, 1), _last_parts(files, 1), every)
+    # A path on another machine, or from further up: it ends with an image's whole path, and no folder is another one.
+    for count in np.unique(compute.count_substring(paths, "/").to_numpy() + 1)[::-1].tolist():
+        ends = _last_parts(files, count)
+        look(paths, ends, parts > count)
+        look(stems, ends, parts > count)
     missing = f"that are not among the images, which are called {names[0]}"
     _refuse_unmatched(table, np.flatnonzero((found < 0) & ~several), missing + (", …" if len(names) > 1 else ""))
     _refuse_unmatched(table, np.flatnonzero(several), "that may each be several images; write their paths in full")
@@ -178,15 +180,27 @@ def _splits(table: Table, chosen: Columns, names: Sequence[str]) -> tuple[NDArra
                 f"one of {', '.join(SPLITS_BY_NAME)}, or nothing in any row"
             )
         return np.array([SPLITS_BY_NAME[value.casefold()] for value in values], dtype="<U5")[numbers], ""
-    from pyarrow import array, compute, string
-
-    folders = compute.utf8_lower(array(names, string()))
-    folders = compute.extract_regex(folders, rf"^(?:[^/]*/)*?(?P<split>{'|'.join(SPLITS_BY_NAME)})/").field("split")
-    numbers, values = _numbered(compute.fill_null(folders, ""))
-    given = {SPLITS_BY_NAME.get(value, "") for value in values}
+    folders, owner = np.unique([name.rpartition("/")[0] for name in names], return_inverse=True)
+    found = _folder_splits(folders.tolist())[owner]
+    given = set(found.tolist())
+    if "" in given and given & {"val", "test"}:
+        counts = ", ".join(f"{(found == split).sum():,} in {split or 'none'}" for split in sorted(given))
+        outside = names[int(np.argmax(found == ""))]
+        raise DataError(
+            f"{table.name}: some images are in folders of splits and others are not ({counts}), such as {outside}; "
+            "move them, or give the table a column split"
+        )
     if "" in given or len(given) < 2:
         return undecided, ""
-    return np.array([SPLITS_BY_NAME[value] for value in values], dtype="<U5")[numbers], "; splits from the folders"
+    return found, "; splits from the folders"
+
+
+def _folder_splits(folders: Sequence[str]) -> NDArray[np.str_]:
+    """The split that a part of each path [N] is named as, "" if none is."""
+    parts = [folder.split("/") for folder in folders]
+    splits = find_splits({part for path in parts for part in path})
+    named = ((splits[part] for part in path if splits.get(part, PRED) != PRED) for path in parts)
+    return np.array([next(each, "") for each in named], dtype="<U5")
 
 
 def _refuse_cut_groups(table: Table, groups: Ints, splits: NDArray[np.str_], owners: Sequence[str]) -> None:
@@ -197,11 +211,16 @@ def _refuse_cut_groups(table: Table, groups: Ints, splits: NDArray[np.str_], own
     cut = np.flatnonzero(low < high)
     if len(cut):
         own = splits[groups == cut[0]]
+        advice = (
+            "remove the split column"
+            if "split" in table.named
+            else "a column split to the table, as those are of folders"
+        )
         counts = ", ".join(f"{(own == split).sum():,} in {split}" for split in np.unique(own))
         raise DataError(
             f"{table.name}: the splits cut {len(cut):,} of {counted(len(owners), 'group')}: {owners[cut[0]]!r} of "
             f"column {table.named['group']!r} has images in several ({counts}), so that a test would ask for what was "
-            "learned; give each group one split, or remove the split column"
+            f"learned; give each group one split, or {advice}"
         )
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+import unicodedata
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -170,6 +171,8 @@ def read_table(path: Path, name: str) -> Table:
     for role in ("file", "label", "group"):
         if role in named:
             _refuse_empty(table, role)
+    for column, values in columns.items():
+        _refuse_swallowed_rows(table, column, values, list(columns))
     return table
 
 
@@ -220,8 +223,22 @@ def _as_text(read: Any) -> Columns:
         values = read[name].combine_chunks()
         if pa.types.is_floating(values.type):  # where a cell without a number may be one that is none
             values = compute.if_else(compute.is_nan(values), None, values)
-        columns[name] = compute.utf8_trim_whitespace(compute.fill_null(values.cast(pa.string()), ""))
+        texts = compute.utf8_trim_whitespace(compute.fill_null(values.cast(pa.string()), ""))
+        columns[name] = composed(texts)
     return columns
+
+
+def composed(texts: Any) -> Any:
+    """Texts in the form NFC, in which no accent is a character of its own, as on a Mac: one class is not two."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    strange = compute.invert(compute.string_is_ascii(texts))
+    if not compute.any(strange).as_py():
+        return texts
+    # pyarrow 25 gives the form NFD where it is asked for NFC.
+    found = [unicodedata.normalize("NFC", text) for text in texts.filter(strange).to_pylist()]
+    return compute.replace_with_mask(texts, strange, pa.array(found, pa.string()))
 
 
 def _choose(role: str, names: Sequence[str], table: str) -> str | None:
@@ -259,3 +276,21 @@ def _refuse_empty(table: Table, role: str) -> None:
         )
     if len(table.columns[role]) == 0:
         raise DataError(f"{table.name}: no rows; expected one for each image")
+
+
+def _refuse_swallowed_rows(table: Table, column: str, values: Any, names: Sequence[str]) -> None:
+    """Refuse a cell whose lines look like rows, as behind a quotation mark that is not closed where it should be."""
+    from pyarrow import compute
+
+    place = names.index(table.named["file"])
+    for row in np.flatnonzero(compute.match_substring(values, "\n").to_numpy(zero_copy_only=False)).tolist():
+        suffix = PurePosixPath(table.cell("file", row).partition("\n")[0]).suffix
+        lines = values[row].as_py().splitlines()
+        cells = (line.split(separator) for line in lines for separator in SEPARATORS)
+        files = [row_cells[place].strip() for row_cells in cells if len(row_cells) == len(names)]
+        if rows := sum(" " not in file and PurePosixPath(file).suffix == suffix for file in files if file):
+            raise DataError(
+                f"{table.name}: a cell in column {column!r} has {len(lines)} lines, of which {rows} look like rows of "
+                f"the table, in {table.line(row)}, of {table.cell('file', row)}: a quotation mark is too many or "
+                "missing"
+            )

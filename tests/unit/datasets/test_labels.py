@@ -52,7 +52,7 @@ def meaning(found, names=NAMES):
         ("4.tar.png", "c/4.tar.png"),
         ("4.tar", "c/4.tar.png"),
         ("/kaggle/input/b/3.jpg", "b/3.jpg"),
-        ("elsewhere/2", "a/2.png"),
+        ("C:/photos/b/3", "b/3.jpg"),
     ],
 )
 def test_a_row_is_of_the_image_that_its_file_names(label, written, name):
@@ -86,7 +86,28 @@ def test_files_that_are_not_there_are_refused_counted_and_shown(label):
         label(rows)
 
 
-@pytest.mark.parametrize("written", ["1.png", "1", "z/1.png"])
+@pytest.mark.parametrize("written", ["dogs/2.png", "/kaggle/dogs/2", "a/z/2.png"])
+def test_a_path_whose_folders_are_others_is_of_no_image(label, written):
+    with pytest.raises(DataError, match=rf"names 1 file of 2 that are not among the images, .*: {written} \(line 2\)$"):
+        label([(written, "dog"), ("3", "cat")])
+
+
+def test_a_path_from_further_up_is_of_an_image_without_a_folder(label):
+    names = ["1.png", "2.png"]
+    rows = [("/data/1.png", "cat"), ("data/2", "dog")]
+    assert meaning(label(rows, names=names), names) == {"1.png": "cat", "2.png": "dog"}
+
+
+def test_accents_of_their_own_make_no_other_file_or_label(label):
+    composed, decomposed = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
+    names = [f"{decomposed}/1.png", f"{composed}/2.png", "b/3.png"]
+    rows = [(f"{composed}/1.png", decomposed), (f"{decomposed}/2.png", composed), ("3", "cat")]
+    found = label(rows, names=names)
+    assert found.classes == (composed, "cat")
+    assert len(found.rows) == 3
+
+
+@pytest.mark.parametrize("written", ["1.png", "1"])
 def test_a_file_that_may_be_several_images_is_refused(label, written):
     match = rf"names 1 file of 2 that may each be several images; write their paths in full: {written} \(line 2\)$"
     with pytest.raises(DataError, match=match):
@@ -101,8 +122,8 @@ def test_two_rows_with_different_labels_of_one_image_are_refused(label):
 
 
 def test_two_files_that_come_to_one_image_are_refused(label):
-    rows = [("train/2.png", "cat"), ("test/2.png", "cat"), ("3", "dog")]
-    match = r"1 image in rows with different files: a/2\.png \('train/2\.png' in line 2 and 'test/2\.png' in line 3\)"
+    rows = [("x/a/2.png", "cat"), ("y/a/2.png", "cat"), ("3", "dog")]
+    match = r"1 image in rows with different files: a/2\.png \('x/a/2\.png' in line 2 and 'y/a/2\.png' in line 3\)"
     with pytest.raises(DataError, match=match):
         label(rows)
 
@@ -179,6 +200,28 @@ def test_folders_of_splits_do_not_count_against_the_table(label):
 
 def test_a_single_folder_called_as_a_split_parts_nothing(label):
     assert label([("1", "a"), ("2", "b")], names=SPLIT_FOLDERS).splits.tolist() == ["", ""]
+
+
+def test_folders_of_splits_may_have_more_words(label):
+    names = ["train2017/1.png", "train2017/2.png", "val2017/3.png", "val2017/4.png"]
+    found = label([("1", "a"), ("2", "b"), ("3", "a"), ("4", "b")], names=names)
+    assert found.splits.tolist() == ["train", "train", "val", "val"]
+
+
+def test_a_test_folder_beside_folders_of_no_split_is_refused(label):
+    names = ["train/1.png", "test/2.png", "extra/3.png", "extra/4.png"]
+    match = (
+        r"t\.csv: some images are in folders of splits and others are not \(2 in none, 1 in test, 1 in train\), "
+        r"such as extra/3\.png; move them, or give the table a column split$"
+    )
+    with pytest.raises(DataError, match=match):
+        label([("1", "a"), ("2", "b"), ("3", "a"), ("4", "b")], names=names)
+
+
+def test_groups_that_folders_of_splits_cut_need_a_column(label):
+    rows = [("1", "a", "p"), ("2", "b", "p"), ("3", "a", "p"), ("4", "b", "p")]
+    with pytest.raises(DataError, match="give each group one split, or a column split to the table"):
+        label(rows, header="file,label,patient", names=SPLIT_FOLDERS)
 
 
 def test_groups_and_all_else_go_with_the_images(label):

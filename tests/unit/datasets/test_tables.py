@@ -112,6 +112,21 @@ def test_cells_may_hold_breaks_of_lines(read):
     assert texts(read('file,label,note\na.png,cat,"one\ntwo"\nb.png,dog,\n'), "label") == ["cat", "dog"]
 
 
+def test_rows_that_a_quotation_mark_swallows_are_refused(read):
+    rows = ["a.png,cat,ok", 'b.png,cat,"', "c.png,dog,ok", "d.png,dog,ok", 'e.png,dog,"', "f.png,dog,ok"]
+    match = (
+        r"^t\.csv: a cell in column 'note' has 3 lines, of which 3 look like rows of the table, in line 3, of b\.png: "
+        r"a quotation mark is too many or missing$"
+    )
+    with pytest.raises(DataError, match=match):
+        read("\n".join(["file,label,note", *rows]) + "\n")
+
+
+def test_a_note_of_several_lines_may_have_as_many_commas_as_a_row(read):
+    table = read('file,label,note\na.png,cat,"small, round, red\nand, as said, old"\nb.png,dog,ok\n')
+    assert texts(table, "label") == ["cat", "dog"]
+
+
 def test_a_parquet_file_is_read(read):
     table = read({"image_id": [7, 8], "target": pa.array([1.0, 0.0]), "age": [3, None]}, "t.parquet")
     assert (texts(table, "file"), texts(table, "label")) == (["7", "8"], ["1", "0"])
