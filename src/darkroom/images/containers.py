@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,13 +13,15 @@ JPEG = b"\xff\xd8"
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 AVIF = b"ftypavif"
 WEBP = b"WEBP"
-# The chunks of a PNG that its pixels need: W3C, "Portable Network Graphics (PNG) Specification", chapter 11. eXIf has
-# the orientation.
+# The chunks of a PNG that its pixels need: W3C, "Portable Network Graphics (PNG) Specification", chapter 11.
 NEEDED_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 # Encoders divide pixels into chunks of some thousand bytes. Millions of empty ones fit into some megabytes.
 LEAST_CHUNKS = 1_000
 BYTES_A_CHUNK = 256
+# Those that may have the orientation: EXIF, and texts with EXIF in hexadecimal digits (of ImageMagick) and with XMP.
 EXIF_CHUNK = b"eXIf"
+EXIF_TEXT = b"Raw profile type exif\0"
+XMP_TEXT = b"XML:com.adobe.xmp\0"
 LARGEST_EXIF = 1 << 16
 ANIMATION_CHUNK = b"acTL"
 ORIENTATION = 0x0112
@@ -66,14 +69,37 @@ def needed_chunks(content: bytes) -> bytes:
     """A PNG without the chunks that its pixels do not need.
 
     Pillow refuses a whole picture for a text of a megabyte or a damaged color profile. What cannot be followed is
-    kept as it is, for the decoder to refuse. An animation is reduced to its default image.
+    kept as it is, for the decoder to refuse. An animation is reduced to its default image. Kept is what may have the
+    orientation, and before the pixels.
     """
-    kept, place = [PNG], len(PNG)
+    kept: list[bytes] = []
+    about: list[bytes] = []
+    place = len(PNG)
     for kind, end in _chunks(content):
-        if kind in NEEDED_CHUNKS or (kind == EXIF_CHUNK and end - place <= LARGEST_EXIF):
+        if kind in NEEDED_CHUNKS:
             kept.append(content[place:end])
+        elif end - place <= 2 * LARGEST_EXIF:
+            about += _of_orientation(kind, content[place:end])
         place = end
-    return b"".join([*kept, content[place:]])
+    # Behind the pixels they would be read too late.
+    return b"".join([PNG, *kept[:1], *about, *kept[1:], content[place:]])
+
+
+def _of_orientation(kind: bytes, chunk: bytes) -> list[bytes]:
+    """The chunk, if it may have the orientation; a compressed text as a plain one, if it is not too large."""
+    data = chunk[8:-4]
+    if kind == EXIF_CHUNK or (kind == b"tEXt" and data.startswith(EXIF_TEXT)):
+        return [chunk]
+    if kind == b"iTXt" and data.startswith(XMP_TEXT):
+        return [chunk]
+    if kind == b"zTXt" and data.startswith(EXIF_TEXT):
+        try:
+            text = zlib.decompressobj().decompress(data[len(EXIF_TEXT) + 1 :], 2 * LARGEST_EXIF)
+        except zlib.error:
+            return []
+        plain = b"tEXt" + EXIF_TEXT + text
+        return [struct.pack(">I", len(plain) - 4) + plain + struct.pack(">I", zlib.crc32(plain))]
+    return []
 
 
 def is_animated(content: bytes) -> bool:

@@ -58,15 +58,26 @@ def switch_to_low_bytes(image: Image.Image, content: bytes) -> bool:
     """Make an open image that is not loaded yet give the bytes that it would leave out; whether it leaves out any."""
     if image.mode not in ("RGB", "RGBA") or is_gray(content):
         return False
-    tile = image.tile[0]  # type: ignore[attr-defined]  # of a file
-    raw, *more = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-    name, _, order = raw.rpartition(";16")
-    if not name or (len(image.tile) > 1 and image.format != "TIFF"):  # type: ignore[attr-defined]
+    tiles = image.tile  # type: ignore[attr-defined]  # of a file
+    if len(tiles) > 1 and image.format != "TIFF":
         return False
-    swapped = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}[order]
-    args = (f"{name};16{swapped}", *more) if isinstance(tile.args, tuple) else f"{name};16{swapped}"
-    image.tile = [each._replace(args=args) for each in image.tile]  # type: ignore[attr-defined]
+    # Each with its own arguments: at the edges of a TIFF, tiles have another stride.
+    switched = [_switched(tile.args) for tile in tiles]
+    if None in switched:
+        return False
+    image.tile = [tile._replace(args=args) for tile, args in zip(tiles, switched, strict=True)]  # type: ignore[attr-defined]
     return True
+
+
+def _switched(args: Any) -> Any:
+    """The arguments of a decoder of 16-bit color with the other byte order; None for those of another decoder."""
+    raw, *more = args if isinstance(args, tuple) else (args,)
+    name, _, order = raw.rpartition(";16")
+    if not name:
+        return None
+    swapped = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}[order]
+    other = f"{name};16{swapped}"
+    return (other, *more) if isinstance(args, tuple) else other
 
 
 class DeepImage:

@@ -66,6 +66,17 @@ def beside_damage():
     return png(GRAY, 0, chunk(b"eXIf", exif))
 
 
+EXIF_6 = b"II*\0\x08\0\0\0" + struct.pack("<H", 1) + struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<I", 0)
+# As ImageMagick writes it: a name, the number of bytes, and lines of hexadecimal digits.
+EXIF_AS_TEXT = f"\nexif\n{len(EXIF_6):8}\n{EXIF_6.hex()}\n".encode()
+XMP_6 = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def behind_pixels(content, further):
+    """A PNG with a chunk at its end."""
+    return content[:-12] + further + content[-12:]
+
+
 def many_scans(count):
     content = encoded(Image.fromarray(COLOR), "JPEG", progressive=True)
     last = content[content.rindex(b"\xff\xda") : -2]
@@ -155,6 +166,12 @@ FORMS = [
     ),
     Form(
         "16-bit PGM", "each level / 257", lambda: b"P5 8 6 65535\n" + DEEP.astype(">u2").tobytes(), np.rint(DEEP / 257)
+    ),
+    Form(
+        "16-bit color PPM",
+        "each level / 257, whatever range they have",
+        lambda: b"P6 8 6 65535\n" + DEEP_COLOR.astype(">u2").tobytes(),
+        np.rint(DEEP_COLOR / 257),
     ),
     # --- signs and floats ---------------------------------------------------------------------------------
     Form(
@@ -370,6 +387,36 @@ FORMS = [
     Form("EXIF orientation 6", "turned upright", lambda: turned(6), np.rot90(GRAY, -1)),
     Form("EXIF orientation 7", "turned upright", lambda: turned(7), np.rot90(GRAY.T, 2)),
     Form("orientation beside a damaged tag", "turned upright", beside_damage, np.rot90(GRAY, -1)),
+    Form(
+        "PNG with EXIF behind its pixels",
+        "turned upright",
+        lambda: behind_pixels(png(GRAY, 0), chunk(b"eXIf", EXIF_6)),
+        np.rot90(GRAY, -1),
+    ),
+    Form(
+        "PNG with EXIF as a text, as of ImageMagick",
+        "turned upright",
+        lambda: png(GRAY, 0, chunk(b"tEXt", b"Raw profile type exif\0" + EXIF_AS_TEXT)),
+        np.rot90(GRAY, -1),
+    ),
+    Form(
+        "the same, compressed",
+        "turned upright",
+        lambda: png(GRAY, 0, chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(EXIF_AS_TEXT))),
+        np.rot90(GRAY, -1),
+    ),
+    Form(
+        "the same, damaged or of 2 MiB",
+        "its pixels",
+        lambda: png(GRAY, 0, chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(bytes(2 << 20)))),
+        GRAY,
+    ),
+    Form(
+        "PNG with an orientation in XMP",
+        "turned upright",
+        lambda: behind_pixels(png(GRAY, 0), chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP_6)),
+        np.rot90(GRAY, -1),
+    ),
     Form("PNG with a damaged EXIF chunk", "its pixels", lambda: png(GRAY, 0, chunk(b"eXIf", b"\xee" * 40)), GRAY),
     Form(
         "PNG with a text of 2 MiB",

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
-from tests.unit.images.image_files import decode, encoded
+from tests.unit.images.image_files import decode, encoded, tiff
 
 from darkroom.images import decoder
 from darkroom.images.decoder import BrokenImageError, Decoder, Header, fit, read_header
@@ -379,3 +379,14 @@ def test_damaged_files_raise_nothing_but_broken_image(long):
         assert only_broken(bytes(damaged[: data.draw(st.integers(1, len(damaged)))]))
 
     check()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_tiles_at_the_edges_of_a_deep_tiff_keep_every_value(bands, order):
+    values = np.random.default_rng(0).integers(780, 1057, (20, 24, bands), dtype=np.uint16)
+    content = tiff(values if bands == 3 else values[..., 0], 2 if bands == 3 else 1, order=order, tile=16)
+
+    found = Decoder(bands, (20, 24), value_range=(780, 1035))(content)
+
+    assert np.array_equal(found, np.clip(values.transpose(2, 0, 1) - 780, 0, 255))
