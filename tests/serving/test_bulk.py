@@ -140,9 +140,10 @@ def test_a_pattern_finds_images_below(folder, monkeypatch):
         assert [picture.inside for picture in InputImages([pattern])] == list(EXPECTED)
 
 
-def test_a_list_names_files_seen_from_the_working_directory(folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_list_names_files_seen_from_the_working_directory(folder, tmp_path, monkeypatch, encoding):
     monkeypatch.chdir(folder)
-    (tmp_path / "list.txt").write_text("b/dark/2.png\n\n  b/dark/1.png\n")
+    (tmp_path / "list.txt").write_text("b/dark/2.png\n\n  b/dark/1.png\n", encoding)
     found = list(InputImages([f"@{tmp_path}/list.txt"]))
     assert found == [Picture("b/dark/2.png", "2.png"), Picture("b/dark/1.png", "1.png")]
 

@@ -112,6 +112,8 @@ def _look_at(source: Path, table: str | None) -> _Images:
         raise DataError(f"{source}: not found; name a directory, or a zip or tar archive, of images")
     names, inventory = list_images(source)
     labeled = label_source(source, table, names, inventory)
+    for line in labeled.warnings:
+        warn(line)
     # Refused now and not by `dvc repro`: classes that have too few images. Which come to which split does not matter.
     assign_rows(labeled, Preprocess(), np.zeros((len(labeled.labels), DIGEST_BYTES), dtype=np.uint8))
     # Those of the inbox have the size that an earlier model saw.

@@ -185,7 +185,8 @@ def _print_notes(summary: Summary, pictures: InputImages) -> None:
         warn(f"{summary.unreadable:,} of {summary.images:,} images have no answer: {'; '.join(summary.errors)}{more}")
     if pictures.left_out:
         more = ", and so on" if pictures.left_out > len(pictures.left_out_names) else ""
-        warn(f"{pictures.left_out:,} files are not images and were skipped: {', '.join(pictures.left_out_names)}{more}")
+        files = counted(pictures.left_out, "file")
+        warn(f"skipped {files} without an image: {', '.join(pictures.left_out_names)}{more}")
     if summary.inverted:
         messages.print(
             f"{summary.inverted:,} of {summary.answered:,} shown to the model as negatives, like the training images"

@@ -15,7 +15,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain
@@ -25,11 +25,13 @@ from typing import IO, Any, NoReturn
 from darkroom.datasets.inventory import Inventory, Tally
 from darkroom.datasets.names import compose, is_hidden, with_slashes, zip_names
 from darkroom.datasets.signatures import FORMATS, HEAD_BYTES, has_image_suffix, is_image, suffix
+from darkroom.datasets.split_names import find_splits
 from darkroom.datasets.tars import HeaderError, is_tar, open_tar
 from darkroom.errors import DataError
 from darkroom.utils.files import atomic_file
 
 MAX_FILES = 5_000_000
+MAX_NAMED = 5
 MAX_FILE_BYTES = 1 << 30
 MAX_TOTAL_BYTES = 1 << 40
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -62,7 +64,8 @@ def pack(
 ) -> Inventory:
     """Pack every image below ``source``, a directory or a zip or tar archive, into the zip ``target``.
 
-    A directory without images, but with archives, is read as if each was a folder of its name.
+    A directory without images, but with archives, is read as if each was a folder of its name, and parts of one
+    archive (``train-1.zip``, ``train-2.zip``) one folder.
 
     Names in the zip are relative to ``source``, with ``/`` between parts, composed (NFC). Names that are not UTF-8
     are read by ``encoding``. What was left out is written beside ``target``, as ``Inventory.write`` does.
@@ -183,7 +186,7 @@ def _copy(content: IO[bytes], written: IO[bytes], what: str, left: int) -> int:
 def _entries(source: Path, encoding: str | None) -> Iterator[Entry]:
     if source.is_dir():
         archives = _archives_in(source)
-        inner = (_archive_entries(source, name, encoding) for name in archives)
+        inner = (_archive_entries(source, name, folder, encoding) for name, folder in archives.items())
         return chain(_directory_entries(source, encoding, set(archives)), chain.from_iterable(inner))
     if zipfile.is_zipfile(source):
         return _zip_entries(source, encoding)
@@ -192,24 +195,44 @@ def _entries(source: Path, encoding: str | None) -> Iterator[Entry]:
     raise DataError(f"{source}: neither a directory nor a readable zip or tar archive")
 
 
-def _archives_in(source: Path) -> list[str]:
-    """The archives in a directory without other images, by their names; none where there may be images beside them."""
+def _archives_in(source: Path) -> dict[str, str]:
+    """The folder that each archive in a directory stands for; none if there are images beside them.
+
+    Raises DataError if it is not clear whether they are parts of one archive.
+    """
     found = []
     for directory, _, files in os.walk(source):
         for path in (Path(directory, file).relative_to(source).as_posix() for file in files):
             if is_hidden(path):
                 continue
-            if has_image_suffix(path) or not suffix(path):
-                return []
+            if has_image_suffix(path) or (not suffix(path) and is_image_file(source, path)):
+                return {}
             if path.lower().endswith(SUFFIXES):
                 found.append(path)
-    return sorted(found)
+    return _folders_of(sorted(found), source)
 
 
-def _archive_entries(source: Path, name: str, encoding: str | None) -> Iterator[Entry]:
-    """The entries of an archive in ``source``, in a folder of its name; parts of one archive share a folder."""
-    ending = next(each for each in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(each))
-    folder = compose(PART.sub("", name[: -len(ending)]), encoding, source)
+def _folders_of(archives: Sequence[str], source: Path) -> dict[str, str]:
+    """The folder of each archive: its name, without the number of a part if another one differs in that alone."""
+    endings = sorted(SUFFIXES, key=len, reverse=True)
+    stems = {name: name[: -len(next(each for each in endings if name.lower().endswith(each)))] for name in archives}
+    parts: dict[str, list[str]] = {}
+    for name, stem in stems.items():
+        parts.setdefault(PART.sub("", stem), []).append(name)
+    splits = find_splits(parts)
+    unclear = [names for base, names in parts.items() if len(names) > 1 and base not in splits]
+    if unclear and len(parts) > 1:
+        names = [Path(name).name for name in unclear[0]]
+        raise DataError(
+            f"{source}: are {', '.join(names[:MAX_NAMED])}{', …' * (len(names) > MAX_NAMED)} classes, or parts of one "
+            "archive? Unpack them into one folder per class"
+        )
+    return {name: base if len(names) > 1 else stems[name] for base, names in parts.items() for name in names}
+
+
+def _archive_entries(source: Path, name: str, folder: str, encoding: str | None) -> Iterator[Entry]:
+    """The entries of the archive ``name`` in ``source``, in ``folder``."""
+    folder = compose(folder, encoding, source)
     for inner, given, opener in _entries(source / name, encoding):
         yield f"{folder}/{inner}", f"{name}: {given}", opener
 

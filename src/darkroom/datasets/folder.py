@@ -1,7 +1,7 @@
 """A user's own images: one subfolder per class, or a table of labels, with or without splits."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -91,6 +91,7 @@ class Folder:
         broken = {names[row]: reason for row, reason in reasons.items()}
         if broken:
             whole = np.delete(np.arange(len(names)), list(reasons))
+            _refuse_lost_splits(labeled, whole, names, reasons)
             headers, digests, labeled = headers[whole], digests[whole], labeled.take(whole)
             names = [names[row] for row in whole]
         return DecodedDataset(
@@ -109,6 +110,18 @@ class Folder:
             decoder,
             (*filter(None, [labeled.reading]), *depth.notes, *notes(headers[labeled.splits != INBOX], decoder)),
             labeled.warnings,
+        )
+
+
+def _refuse_lost_splits(
+    labeled: LabeledImages, whole: NDArray[np.int64], names: Sequence[str], reasons: Mapping[int, str]
+) -> None:
+    """Refuse a split of which no image can be decoded: another one would be cut from train in its place."""
+    for split in sorted(set(labeled.splits) - set(labeled.splits[whole]) - {"", INBOX}):
+        rows = np.flatnonzero(labeled.splits == split)
+        raise DataError(
+            f"none of {counted(len(rows), 'image')} of {split} can be decoded, such as {names[rows[0]]} "
+            f"({reasons[int(rows[0])]}); fix or remove them all"
         )
 
 

@@ -182,34 +182,34 @@ def _refuse_copies(root: Node, *, is_whole: bool) -> None:
 
 
 def _refuse_shared_folders(root: Node, holders: Sequence[Node]) -> None:
-    """Refuse "classes" that all have the same subfolders: the subfolders may be the real classes."""
+    """Refuse "classes" that have subfolders of the same names: these may be the real classes."""
     inside: dict[str, set[str]] = {}
     for holder in holders:
         for name, node in holder.folders.items():
             inside.setdefault(name, set()).update(node.folders if not node.images else ())
-    nested = {name: frozenset(folders) for name, folders in inside.items() if len(folders) > 1}
-    alike: dict[frozenset[str], list[str]] = {}
-    for name, folders in sorted(nested.items()):
-        alike.setdefault(folders, []).append(name)
-    everywhere = frozenset.intersection(*nested.values()) if nested else frozenset()
-    if len(nested) > 1 and len(everywhere) > 1:
-        alike[everywhere] = sorted(nested)
-    for folders, names in alike.items():
-        if len(names) > 1:
-            _refuse(
-                root,
-                f"{_list(names)} each hold the folders {_list(sorted(folders))}: which of them are the classes? If the "
-                "outer ones are, move the images up into them; if the inner ones are, merge the outer ones or call "
-                "them train, val and test; or list each image's class in a table (dataset.labels)",
-            )
+    owners: dict[str, list[str]] = {}
+    for name, folders in inside.items():
+        for folder in folders:
+            owners.setdefault(folder, []).append(name)
+    shared = {folder: names for folder, names in owners.items() if len(names) > 1}
+    outer = sorted({name for names in shared.values() for name in names})
+    # With one folder each, such as cat/images and dog/images, it is clear.
+    if any(len(inside[name]) > 1 for name in outer):
+        _refuse(
+            root,
+            f"{_list(outer)} hold folders of the same names, {_list(sorted(shared))}: which of them are the classes? "
+            "If the outer ones are, move the images up into them; if the inner ones are, merge the outer ones or call "
+            "them train, val and test; or list each image's class in a table (dataset.labels)",
+        )
 
 
 def _refuse_splits_below(root: Node, holders: Sequence[Node]) -> None:
     """Refuse a "class" that is divided into splits: it may be a dataset of its own, or its splits would be mixed."""
-    for node in (node for holder in holders for node in holder.folders.values() if not node.images):
+    for node in (node for holder in holders for node in holder.folders.values()):
         splits = {plain_split(name) for name in node.folders}
         only = node.only_folder()
-        if None in splits or (only and len(only.folders) < 2):
+        is_divided = {"train", "test"} <= splits or {"train", "val"} <= splits
+        if not is_divided and (node.images or None in splits or (only and len(only.folders) < 2)):
             continue
         _refuse(
             root,

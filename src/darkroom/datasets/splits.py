@@ -98,13 +98,11 @@ def shortcomings(labels: Ints, rows: dict[str, Ints], classes: Sequence[str]) ->
     lines = []
     by_folded: dict[str, list[str]] = {}
     for name in classes:
-        by_folded.setdefault(name.casefold(), []).append(name)
+        by_folded.setdefault("".join(name.split()).casefold(), []).append(name)
     for alike in by_folded.values():
         if len(alike) > 1:
             named = " and ".join(map(repr, alike))
-            lines.append(
-                f"{named} are different classes, although only upper and lower case differ; rename one to merge"
-            )
+            lines.append(f"{named} are different classes, although only case or blanks differ; rename one to merge")
     for split in SPLITS:
         absent = np.setdiff1d(np.arange(len(classes)), labels[rows[split]])
         if len(absent):

@@ -55,7 +55,7 @@ def draw(root: Node) -> Iterator[str]:
 def _draw(node: Node, depth: int) -> Iterator[str]:
     indent = "  " * depth
     for folder in list(node.folders.values())[:MAX_SHOWN]:
-        inside = f", in {len(folder.folders):,} folders" if folder.folders and depth == SHOWN_DEPTH else ""
+        inside = f", in {counted(len(folder.folders), 'folder')}" if folder.folders and depth == SHOWN_DEPTH else ""
         yield f"{indent}{folder.name}/: {counted(folder.total, 'image')}{inside}"
         if depth < SHOWN_DEPTH:
             yield from _draw(folder, depth + 1)

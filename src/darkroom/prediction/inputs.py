@@ -154,7 +154,7 @@ def _file(name: str, encoding: str | None) -> str | Archive:
 
 def _read_list(path: Path) -> Iterator[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as problem:
         _refuse_unreadable(problem)
     except UnicodeDecodeError:

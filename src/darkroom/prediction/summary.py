@@ -99,7 +99,8 @@ class Summary:
             low, high = accuracy_interval(self.correct, self.answered)
             console.print(
                 f"{self.correct:,} of {self.answered:,} are the class that their folder is named as: accuracy "
-                f"{self.correct / self.answered:.4f} (95 % interval {low:.4f} to {high:.4f})"
+                f"{self.correct / self.answered:.4f} (95 % interval {low:.4f} to {high:.4f}), too high if the "
+                "model was trained on some of them; `darkroom results` has that of the test split"
             )
 
     def _answers(self) -> Table:

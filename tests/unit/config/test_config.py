@@ -186,6 +186,14 @@ def test_a_directory_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["path", "labels"])
+def test_a_name_that_is_taken_for_the_home_of_an_unknown_user_is_refused(read: Any, key: str) -> None:
+    with pytest.raises(
+        ConfigError, match=rf": dataset\.{key}: '~no-such-user' begins with ~, but is the home of no user"
+    ):
+        read(f"dataset: {{{key}: ~no-such-user}}")
+
+
 def test_text_in_another_encoding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_bytes("tracking: {experiment: Größe}".encode("latin-1"))

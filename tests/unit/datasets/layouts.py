@@ -145,6 +145,12 @@ LAYOUTS = [
         refused="which of them are the classes",
     ),
     Layout(
+        "`site1/cats`, `site1/dogs`, `site2/cats`",
+        "the same",
+        classes("site1") | pictures("site2/cats"),
+        refused="site1/, site2/ hold folders of the same names, cats/: which of them are the classes",
+    ),
+    Layout(
         "`pets/train/…`, `plants/…`",
         "refused: pets is divided into splits, as a whole dataset is",
         classes("pets/train", "plants"),
@@ -157,7 +163,7 @@ LAYOUTS = [
         refused=r"foxes/ has no image in it \(2 \.txt\)",
     ),
     Layout(
-        "an empty class folder",
+        "an empty class folder, not in val or test",
         "refused",
         classes("") | {"foxes/": None},
         refused=r"foxes/ has no image in it \(empty\)",
@@ -189,6 +195,13 @@ LAYOUTS = [
         "one folder `birds`",
         classes("birds-0001") | classes("birds-0002", suffix=".jpg", form="JPEG"),
         {"": 8},
+        make=as_archives,
+    ),
+    Layout(
+        "`grade_1.zip`, `grade_2.zip`, `healthy.zip`",
+        "refused: classes or parts of one archive",
+        pictures("grade_1") | pictures("grade_2") | pictures("healthy"),
+        refused=r"are grade_1\.zip, grade_2\.zip classes, or parts of one archive\? Unpack",
         make=as_archives,
     ),
     Layout(

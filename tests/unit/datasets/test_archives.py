@@ -362,6 +362,37 @@ def test_the_parts_of_an_archive_are_one_folder(tmp_path):
     assert packed_names(source, tmp_path) == ["n01440764/9.png", *(f"train/cat/{number}.png" for number in range(3))]
 
 
+@pytest.mark.parametrize("others", [["grade_1.zip", "grade_2.zip"], ["cat.zip", "cat.tar"]])
+def test_archives_that_may_be_classes_or_parts_of_one_are_refused(tmp_path, others):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in [*others, "healthy.zip"]:
+        as_zip(source / name, {f"{name}.png": b"1"})
+
+    with pytest.raises(DataError, match=rf"source: are {others[0]}|source: are .*{others[1]}") as refused:
+        packed_names(source, tmp_path)
+
+    assert str(refused.value).endswith("classes, or parts of one archive? Unpack them into one folder per class")
+
+
+def test_a_single_archive_keeps_the_number_in_its_name(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    as_zip(source / "2019-01.zip", {"1.png": b"1"})
+    as_zip(source / "healthy.zip", {"1.png": b"1"})
+
+    assert packed_names(source, tmp_path) == ["2019-01/1.png", "healthy/1.png"]
+
+
+def test_a_license_beside_archives_is_no_image(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    as_zip(source / "cat.zip", {"1.png": b"1"})
+    (source / "LICENSE").write_text("As is.")
+
+    assert packed_names(source, tmp_path) == ["cat/1.png"]
+
+
 def test_archives_beside_images_are_left_out_as_before(tmp_path):
     source = as_directory(tmp_path / "source", {"cat/1.png": b"1"})
     as_zip(source / "cat" / "more.zip", {"2.png": b"2"})

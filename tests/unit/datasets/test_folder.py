@@ -144,6 +144,14 @@ def test_splits_stay_with_their_images_when_one_is_broken(tmp_path):
     assert sorted(found.splits.tolist()) == ["test", "train", "train", "val", "val"]
 
 
+@pytest.mark.parametrize("lost", ["test", "val", "train"])
+def test_a_split_of_which_no_image_can_be_decoded_is_refused(tmp_path, lost):
+    files = {f"{split}/{kind}/1.png": gray(1) for split in ("test", "train", "val") for kind in ("cat", "dog")}
+    match = rf"^none of 2 images of {lost} can be decoded, such as {lost}/cat/1\.png \(not an image.*\); fix or remove"
+    with pytest.raises(DataError, match=match):
+        decoded(tmp_path, {name: b"text" if name.startswith(lost) else content for name, content in files.items()})
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.booleans(), min_size=2, max_size=40), st.integers(1, 7))
 def test_labels_stay_with_their_pixels_whichever_images_are_broken(tmp_path_factory, broken, chunk):

@@ -264,11 +264,13 @@ def test_a_copy_of_the_classes_within_a_split_is_refused():
         [*below("Part_A", "Part_B"), "Part_A/fox/1.png"],
         below("train/Part_A", "train/Part_B", "test/Part_A", "test/Part_B"),
         [f"{kind}/{split}/1.png" for kind in ("Part_A", "Part_B") for split in ("train", "test")],
+        [*below("Part_A"), "Part_B/cat/1.png"],
+        [*below("Part_A"), "Part_B/cat/1.png", "Part_B/horse/1.png"],
     ],
 )
 def test_classes_that_hold_the_same_folders_are_refused_with_the_tree(names):
     told = refusal(names)
-    assert told.startswith("Part_A/, Part_B/ each hold the folders ")
+    assert told.startswith("Part_A/, Part_B/ hold folders of the same names, ")
     assert "which of them are the classes?" in told
     assert f": {len(names)} images" in told
 
@@ -280,6 +282,7 @@ def test_classes_that_hold_the_same_folders_are_refused_with_the_tree(names):
         ([*below("pets/train", "pets/test"), "plants/rose/1.png"], "test/, train/"),
         (["pets/train/1.png", "pets/test/1.png", "plants/1.png"], "test/, train/"),
         (["train/pets/train/1.png", "train/pets/val/1.png", "train/plants/1.png"], "train/, val/"),
+        (["pets/1.png", "pets/train/1.png", "pets/test/1.png", "plants/1.png"], "test/, train/"),
     ],
 )
 def test_a_class_that_is_divided_into_splits_is_refused_with_the_tree(names, held):

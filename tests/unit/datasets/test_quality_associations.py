@@ -145,3 +145,9 @@ def test_columns_of_a_table_are_categories_or_numbers_and_names_are_neither():
     assert {name for name, each in found.items() if each.of == "table"} == {"camera", "age"}
     assert found["camera"].is_category
     assert found["age"].values.tolist() == [row / 2 for row in range(count)]
+
+
+def test_values_of_which_each_image_has_one_of_its_own_say_nothing():
+    decoded = dataset(20, table={"url": [f"u{row}" for row in range(20)]})
+
+    assert "url" not in associations(decoded)

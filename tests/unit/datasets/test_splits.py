@@ -311,7 +311,10 @@ def test_adding_groups_leaves_nearly_all_others_in_their_split():
     assert len(np.intersect1d(before["train"], after["test"])) < 0.2 * len(after["test"])
 
 
-def test_classes_that_differ_in_case_only_are_told():
+@pytest.mark.parametrize("other", ["Cat", "cat ", "c at"])
+def test_classes_that_differ_in_case_or_blanks_only_are_told(other):
     rows = {"train": np.arange(200), "val": np.arange(200), "test": np.arange(200)}
-    (line,) = shortcomings(np.arange(200) % 3, rows, ("Cat", "cat", "dog"))
-    assert line.startswith("'Cat' and 'cat' are different classes, although only upper and lower case differ")
+    (line,) = shortcomings(np.arange(200) % 3, rows, (other, "cat", "dog"))
+    assert (
+        line == f"{other!r} and 'cat' are different classes, although only case or blanks differ; rename one to merge"
+    )

@@ -1,5 +1,6 @@
 """The settings of the images: `dataset`, `preprocess` and `data`."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, field_validator, model_validator
@@ -53,7 +54,6 @@ class Dataset(Section):
     on_broken: Literal["stop", "skip"] = Field(
         "stop", description="images that cannot be decoded: stop and name them, or skip and list them in the report"
     )
-
     on_leak: Literal["report", "drop-train", "stop"] = Field(
         "report", description="train images whose picture is in val or test too: report, drop-train (them), or stop"
     )
@@ -63,6 +63,15 @@ class Dataset(Section):
         """What the images depend on, but for where they are: a value of on_leak that drops none is left out."""
         dropped = {"on_leak": self.on_leak} if self.on_leak == "drop-train" else {}
         return {"name": self.name, "on_broken": self.on_broken, **dropped}
+
+    @field_validator("path", "labels")
+    @classmethod
+    def _home_is_of_a_user(cls, path: str | None) -> str | None:
+        try:
+            Path(path or "").expanduser()
+        except RuntimeError:
+            raise ValueError(f"{quoted(path)} begins with ~, but is the home of no user; rename it") from None
+        return path
 
     @field_validator("path")
     @classmethod

@@ -109,8 +109,10 @@ def _chi_square(values: NDArray[np.float64], labels: Ints) -> tuple[float, float
     found = chi2_contingency(table, correction=False)
     total = len(values)
     surplus = max(0.0, found.statistic / total - found.dof / (total - 1))
-    sides = [side - (side - 1) ** 2 / (total - 1) for side in table.shape]
-    return float(found.pvalue), float(min(1.0, np.sqrt(surplus / (min(sides) - 1))))
+    least = min(side - (side - 1) ** 2 / (total - 1) for side in table.shape)
+    # Where each image has a value of its own, nothing is left of it without the bias.
+    strength = np.sqrt(surplus / (least - 1)) if least > 1 else 0.0
+    return float(found.pvalue), float(min(1.0, strength))
 
 
 def _folds(labels: Ints, groups: Ints | None) -> Ints:

@@ -95,9 +95,7 @@ def test_what_an_address_names_is_answered_in_its_order_and_not_kept(bucket, dar
     assert all(label == label_of(name) for name, label in answers().items())
     if len(files) > 1:
         assert f"{len(files)} of {len(files)} are the class that their folder is named as" in output
-    assert ("1 files are not images and were skipped: s3://photos/test/notes.txt" in errors) == (
-        address == "s3://photos/test"
-    )
+    assert ("skipped 1 file without an image: s3://photos/test/notes.txt" in errors) == (address == "s3://photos/test")
     assert set(tmp_path.rglob("*")) - before == {tmp_path / "answers.csv"}
 
 
