@@ -50,6 +50,8 @@ DAMAGED = (
 # Without a number an OSError is a decompressor's word for bad data; EINVAL comes of seeking where no file reaches.
 NOT_THE_DISK = (None, errno.EINVAL)
 SUFFIXES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tar.gz", ".tar.bz2", ".tar.xz")
+# Archives of other kinds: one of them beside others may be a class.
+UNREADABLE = (".7z", ".rar", ".zst", ".lz4")
 # What distinguishes the parts of one archive, such as birds-0001.tar.
 PART = re.compile(r"[-_.]\d+$")
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZ": bz2.open, b"\xfd7": lzma.open, b"]\x00": lzma.open}
@@ -198,9 +200,10 @@ def _entries(source: Path, encoding: str | None) -> Iterator[Entry]:
 def _archives_in(source: Path) -> dict[str, str]:
     """The folder that each archive in a directory stands for; none if there are images beside them.
 
-    Raises DataError if it is not clear whether they are parts of one archive.
+    Raises DataError if it is not clear whether they are parts of one archive, or one is of a kind that is not read.
     """
-    found = []
+    found: list[str] = []
+    unreadable: list[str] = []
     for directory, _, files in os.walk(source):
         for path in (Path(directory, file).relative_to(source).as_posix() for file in files):
             if is_hidden(path):
@@ -209,6 +212,10 @@ def _archives_in(source: Path) -> dict[str, str]:
                 return {}
             if path.lower().endswith(SUFFIXES):
                 found.append(path)
+            if path.lower().endswith(UNREADABLE):
+                unreadable.append(path)
+    if found and unreadable:
+        raise DataError(f"{source}: {unreadable[0]} cannot be read; unpack it, and pack it as a zip or tar")
     return _folders_of(sorted(found), source)
 
 

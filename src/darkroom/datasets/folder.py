@@ -142,7 +142,7 @@ def label_by_folders(names: Sequence[str], inventory: Inventory) -> LabeledImage
         count = counted(len(names) - len(rows), "image")
         example = names[int(np.flatnonzero(labels == UNLABELED)[0])]
         cut = "" if "test" in splits[rows] else "; the test split is cut from train"
-        warnings.append(f"{count} without a class folder left out, such as {example}{cut}")
+        warnings.append(f"{count} without a class folder, or in one for predictions, left out, such as {example}{cut}")
     return LabeledImages(rows, labels[rows], splits[rows], classes, warnings=tuple(warnings))
 
 

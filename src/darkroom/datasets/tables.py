@@ -183,6 +183,8 @@ def _read_csv(path: Path) -> Columns:
     # Excel writes a mark before the text, and semicolons where the comma is the decimal sign.
     with path.open(encoding="utf-8-sig", newline="") as opened:
         first = next(opened)
+    if first.lower().startswith("sep="):
+        raise csv.Error(f"its first line is {first.strip()!r}, which only Excel reads; remove the line")
     separator = max(SEPARATORS, key=first.count)
     names = _distinct(next(csv.reader([first], delimiter=separator, strict=True)))
     if not names:

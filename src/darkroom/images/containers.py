@@ -236,7 +236,10 @@ def describe(content: bytes) -> str:
             tags = TiffImagePlugin.ImageFileDirectory_v2(stream.read(16 if content[2:4] in (b"+\0", b"\0+") else 8))
             stream.seek(tags.next)
             tags.load(stream)
-            return f"{TiffTags(tags).describe()}, which is not read; convert it to uint8, uint16 or float32"
+            return (
+                f"{TiffTags(tags).describe()}, which is not read; convert it to a PNG, or to uint8, uint16 or float32 "
+                "in which 0 is black"
+            )
         except Exception:  # damaged bytes make Pillow's parser raise almost anything
             return "a damaged TIFF"
     head = content[:200].lstrip()

@@ -41,7 +41,7 @@ def test_a_folder_is_told_as_it_would_be_read(darkroom, tmp_path, monkeypatch, m
     assert "    Training/: 24 images" in lines
     assert "left out: 3 files (1 .txt, 1 .xml, 1 hidden), such as Training/cat/a.txt" in lines
     assert "  no image in labels/ (1 .xml, 1 hidden)" in lines
-    assert "1 image without a class folder left out, such as pred/1.png" in lines
+    assert "1 image without a class folder, or in one for predictions, left out, such as pred/1.png" in lines
     assert [line.split() for line in lines if line.startswith((" class", " cat", " dog"))] == [
         ["class", "train", "test"],
         ["cat", "12", "12"],
@@ -113,7 +113,10 @@ def test_the_stages_tell_and_record_what_is_left_out(darkroom, project):
     assert "left out: 2 files (1 .txt, 1 hidden), such as train/cat/a.txt\n" in told
     code, _, told = darkroom("preprocess")
     assert code == 0
-    expected = "2 images without a class folder left out, such as test/1.png; the test split is cut from train\n"
+    expected = (
+        "2 images without a class folder, or in one for predictions, left out, such as test/1.png; the test split is "
+        "cut from train\n"
+    )
     assert f"warning: {expected}" in told
     report = json.loads(Path("reports/preprocess/report.json").read_text())["left_out"]
     assert (report["files"], report["images"], report["left_out"]) == (44, 42, {".txt": 1, "hidden": 1})

@@ -375,6 +375,17 @@ def test_archives_that_may_be_classes_or_parts_of_one_are_refused(tmp_path, othe
     assert str(refused.value).endswith("classes, or parts of one archive? Unpack them into one folder per class")
 
 
+@pytest.mark.parametrize("name", ["dog.7z", "dog.RAR", "dog.tar.zst"])
+def test_an_archive_of_another_kind_beside_archives_is_refused(tmp_path, name):
+    source = tmp_path / "source"
+    source.mkdir()
+    as_zip(source / "cat.zip", {"1.png": b"1"})
+    (source / name).write_bytes(b"packed")
+
+    with pytest.raises(DataError, match=rf"source: {name} cannot be read; unpack it, and pack it as a zip or tar$"):
+        packed_names(source, tmp_path)
+
+
 def test_a_single_archive_keeps_the_number_in_its_name(tmp_path):
     source = tmp_path / "source"
     source.mkdir()

@@ -172,6 +172,11 @@ def test_a_damaged_table_is_refused_with_the_reason(read, content, reason):
         read(content)
 
 
+def test_a_first_line_for_excel_alone_is_refused(read):
+    with pytest.raises(DataError, match=r"its first line is 'sep=;', which only Excel reads; remove the line$"):
+        read("sep=;\nfile;label\na.png;cat\n")
+
+
 def test_a_parquet_file_that_is_none_is_refused(read):
     with pytest.raises(DataError, match=r"t\.parquet: not a table that can be read"):
         read(b"file,label\na.png,cat\n", "t.parquet")
